@@ -1,0 +1,271 @@
+"""What is run: frozen, validated configurations, and the identity (`run_id`) that follows from them.
+
+Imports no torch. Everything that can change a number is a field here; where a run happens is its environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+HARNESS_VERSION = 1
+"""Raised whenever the harness changes what a run measures; records of different versions are never compared."""
+
+Pool = Literal["cls", "gap", "mean_all", "map"]
+Position = Literal["none", "learned_1d", "learned_2d", "relative", "sincos_2d", "rope_2d"]
+PositionSite = Literal["stem", "every_layer", "every_layer_shared"]
+Stem = Literal["patch", "patch_norm", "conv", "resnet"]
+Head = Literal["linear", "mlp"]
+Activation = Literal["gelu", "gelu_tanh", "relu", "swiglu"]
+Precision = Literal["auto", "fp32", "bf16"]
+Compile = Literal["off", "auto", "on"]
+
+POSITION_SITES: dict[str, tuple[PositionSite, ...]] = {
+    "none": ("stem",),
+    "learned_1d": ("stem", "every_layer", "every_layer_shared"),
+    "learned_2d": ("stem", "every_layer", "every_layer_shared"),
+    "relative": ("every_layer", "every_layer_shared"),
+    "sincos_2d": ("stem", "every_layer"),
+    "rope_2d": ("every_layer",),
+}
+"""Where each position embedding has a meaning. A fixed (parameter-free) kind has nothing to share between layers."""
+
+
+def divisors(n: int) -> list[int]:
+    """All positive divisors of n, ascending."""
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a size that may be given as one int."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def _square_as_int(size: Any) -> Any:
+    """One canonical form: (32, 32) is 32, so that equal configurations have equal ids."""
+    if isinstance(size, list | tuple) and len(size) == 2 and size[0] == size[1]:
+        return size[0]
+    return size
+
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Size = Annotated[PositiveInt | tuple[PositiveInt, PositiveInt], BeforeValidator(_square_as_int)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Config(BaseModel):
+    """Base of all configurations: frozen, no unknown fields, no infinities, one canonical JSON form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            for name in values:
+                if name not in cls.model_fields:
+                    close = get_close_matches(str(name), cls.model_fields, n=1)
+                    hint = f"did you mean {close[0]}?" if close else f"its fields are {', '.join(cls.model_fields)}"
+                    raise ValueError(f"{cls.__name__} has no field {name!r}; {hint}")
+        return values
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy that differs in the given fields, validated like a new one."""
+        return type(self).model_validate({**self.model_dump(), **changes})
+
+    def canonical_json(self) -> str:
+        """Sorted keys, no spaces, every field written out."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+class ViTConfig(Config):
+    """One Vision Transformer. The defaults are ViT-Ti/16 with a linear head.
+
+    Sizes are pixels; `image_size` and `patch_size` take an int or (height, width). For `stem="resnet"` and
+    `stem="conv"`, `patch_size` is the stem's total stride; `stem_layers` (blocks per ResNet stage) and
+    `stem_width` (channels of the first convolution) describe it further.
+    """
+
+    image_size: Size = 224
+    in_channels: PositiveInt = 3
+    patch_size: Size = 16
+    width: PositiveInt = 192
+    depth: PositiveInt = 12
+    num_heads: PositiveInt = 3
+    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
+    num_classes: PositiveInt = 1000
+    pool: Pool = "cls"
+    position: Position = "learned_1d"
+    position_site: PositionSite = "stem"
+    stem: Stem = "patch"
+    stem_layers: tuple[PositiveInt, ...] = (3, 4, 9)
+    stem_width: PositiveInt = 64
+    head: Head = "linear"
+    num_registers: Annotated[int, Field(ge=0)] = 0
+    qk_norm: bool = False
+    qkv_bias: bool = True
+    layer_scale: Annotated[float, Field(gt=0)] | None = None
+    activation: Activation = "gelu"
+    dropout: Rate = 0.0
+    attention_dropout: Rate = 0.0
+    drop_path: Rate = 0.0
+
+    @model_validator(mode="after")
+    def _has_a_meaning(self) -> Self:
+        for s, p in zip(self.image_hw, self.patch_hw, strict=True):
+            if s % p:
+                raise ValueError(f"patch_size {p} does not divide image_size {s}; try one of {divisors(s)}")
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"num_heads {self.num_heads} does not divide width {self.width}; try one of {divisors(self.width)}"
+            )
+        if self.position_site not in POSITION_SITES[self.position]:
+            sites = " or ".join(POSITION_SITES[self.position])
+            raise ValueError(
+                f"position_site {self.position_site!r} has no meaning for position {self.position!r}; use {sites}"
+            )
+        if self.position == "learned_2d" and self.width % 2:
+            raise ValueError(f"width {self.width} is odd, but learned_2d halves it between rows and columns; make it even")
+        if self.position == "sincos_2d" and self.width % 4:
+            raise ValueError(f"width {self.width} is not a multiple of 4, which sincos_2d needs (sin, cos × rows, columns)")
+        if self.position == "rope_2d" and self.head_dim % 4:
+            raise ValueError(
+                f"num_heads {self.num_heads} gives heads of {self.head_dim} channels; rope_2d needs a multiple of 4"
+            )
+        if round(self.width * self.mlp_ratio) < 1:
+            raise ValueError(f"mlp_ratio {self.mlp_ratio} leaves no hidden unit at width {self.width}; make it larger")
+        self._check_stem()
+        return self
+
+    def _check_stem(self) -> None:
+        fields = type(self).model_fields
+        if self.stem != "resnet" and self.stem_layers != fields["stem_layers"].default:
+            raise ValueError(f"stem_layers {self.stem_layers} has no meaning for stem {self.stem!r}; use stem='resnet'")
+        if self.stem in ("patch", "patch_norm"):
+            if self.stem_width != fields["stem_width"].default:
+                raise ValueError(f"stem_width {self.stem_width} has no meaning for stem {self.stem!r}; leave it out")
+            return
+        stride, other = self.patch_hw
+        if stride != other:
+            raise ValueError(f"patch_size {self.patch_size} must be square for stem {self.stem!r}: it is a stride")
+        if self.stem == "resnet":
+            strides = [first * 2 ** (len(self.stem_layers) - 1) for first in (1, 2, 4)]
+            if not 1 <= len(self.stem_layers) <= 4:
+                raise ValueError(f"stem_layers {self.stem_layers} must name 1 to 4 stages")
+            if stride not in strides:
+                raise ValueError(
+                    f"patch_size {stride} is not a stride that {len(self.stem_layers)} ResNet stages can have; "
+                    f"try one of {strides}, or another number of stem_layers"
+                )
+            if self.stem_width % 8:
+                raise ValueError(f"stem_width {self.stem_width} must be a multiple of 8 (its channels are normalised in groups)")
+        elif stride < 2 or stride & (stride - 1):
+            raise ValueError(f"patch_size {stride} must be a power of two, 2 or more, for stem 'conv' (each layer halves)")
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """(height, width) of the image in pixels."""
+        return as_pair(self.image_size)
+
+    @property
+    def patch_hw(self) -> tuple[int, int]:
+        """(height, width) of a patch in pixels."""
+        return as_pair(self.patch_size)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches."""
+        return self.image_hw[0] // self.patch_hw[0], self.image_hw[1] // self.patch_hw[1]
+
+    @property
+    def num_patches(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def has_class_token(self) -> bool:
+        return self.pool in ("cls", "mean_all")
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens before the patches: the class token, then the registers."""
+        return int(self.has_class_token) + self.num_registers
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_prefix_tokens + self.num_patches
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.num_heads
+
+    @property
+    def mlp_width(self) -> int:
+        return round(self.width * self.mlp_ratio)
+
+
+class DataConfig(Config):
+    """Which images, how they are split, and how a training batch is augmented. Where they lie is environment."""
+
+    dataset: str = "digits"
+    train_images: PositiveInt | None = None
+    """Train on a stratified subset of this many images, drawn by seed, after the validation split is cut; None takes all."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    crop_padding: Annotated[int, Field(ge=0)] = 0
+    """Pixels of zero padding before a random crop back to size; 0 is no crop."""
+    flip: bool = False
+    """Mirror left–right with probability ½."""
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    """α of the Beta distribution (Zhang et al. 2018); 0 is off."""
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    """α of the Beta distribution (Yun et al. 2019); 0 is off."""
+
+
+class TrainConfig(Config):
+    """The recipe that every arm of a study shares. AdamW, cosine schedule with linear warm-up."""
+
+    epochs: PositiveInt = 20
+    batch_size: PositiveInt = 128
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """Not applied to biases, norms, tokens and position tables."""
+    optimizer: str = "adamw"
+    """Any name that timm's optimizer factory knows."""
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of all steps in which the learning rate rises linearly from 0."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Global gradient norm is clipped to this; None is off."""
+    label_smoothing: Rate = 0.0
+    precision: Precision = "auto"
+    """`auto` takes bf16 where it is measured to be fast; what was taken is in the record's environment."""
+    compile: Compile = "off"
+    """torch.compile: `on` fails where it cannot, `auto` runs eagerly there and the environment says so."""
+
+
+class RunConfig(Config):
+    """One run, complete: one arm × one learning rate × one seed × data × recipe."""
+
+    model: ViTConfig = ViTConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    harness_version: int = HARNESS_VERSION
+
+    @property
+    def run_id(self) -> str:
+        """First 16 hex digits of the SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+
+
+def one_line(error: ValueError) -> str:
+    """The first complaint of a ValueError or pydantic ValidationError as one line: field, value, remedy."""
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())
+    first = error.errors()[0]
+    message = str(first["msg"]).removeprefix("Value error, ")
+    # The branch of a union ("int", "tuple[...]") is pydantic's affair, not the user's.
+    where = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and "[" not in part and part != "int")
+    return f"{where} {first['input']!r}: {message}" if where else message

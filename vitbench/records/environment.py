@@ -1,0 +1,91 @@
+"""Where a run happened: what must be equal before two records may be compared, and what helps to reproduce them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from vitbench import __version__
+
+
+class Environment(BaseModel):
+    """Recorded beside the numbers. No host names, no user names, no paths."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    device: str
+    """`cpu` or `cuda`, a colon, and the name that the hardware gives itself."""
+    machine: str
+    """8 hex digits of a hash over processor, cores, memory and accelerator: one kind of machine, not one host."""
+    precision: str
+    """What `auto` became: `fp32` or `bf16`."""
+    compiled: bool
+    compile_note: str = ""
+    threads: int
+    """Threads that a CPU run computes with."""
+    torch: str
+    timm: str
+    numpy: str
+    python: str
+    vitbench: str
+    os: str
+    cpu: str
+    cpu_cores: int
+    memory_bytes: int
+    data_sha256: str = ""
+    """Hash of the decoded images and labels, in order."""
+
+    @property
+    def comparison_key(self) -> tuple[str, ...]:
+        """Records are averaged or subtracted only where this is equal."""
+        compiled = "compiled" if self.compiled else "eager"
+        return (self.device, self.machine, self.precision, compiled, self.torch, self.data_sha256[:16])
+
+
+def describe_environment(
+    device: str, *, precision: str, threads: int, compiled: bool = False, compile_note: str = "", data_sha256: str = ""
+) -> Environment:
+    """The environment of a run on `device` (as in `Environment.device`)."""
+    cpu, cores, memory = cpu_name(), os.cpu_count() or 1, memory_bytes()
+    facts = f"{cpu}|{cores}|{round(memory / 2**30)}|{device}|{platform.system()}"
+    return Environment(
+        device=device,
+        machine=hashlib.sha256(facts.encode()).hexdigest()[:8],
+        precision=precision,
+        compiled=compiled,
+        compile_note=compile_note,
+        threads=threads,
+        torch=metadata.version("torch"),
+        timm=metadata.version("timm"),
+        numpy=metadata.version("numpy"),
+        python=".".join(map(str, sys.version_info[:3])),
+        vitbench=__version__,
+        os=f"{platform.system()} {platform.release()}",
+        cpu=cpu,
+        cpu_cores=cores,
+        memory_bytes=memory,
+        data_sha256=data_sha256,
+    )
+
+
+def cpu_name() -> str:
+    """The processor's own name for itself."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def memory_bytes() -> int:
+    """Physical memory; 0 where the platform does not tell."""
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 0

@@ -1,0 +1,72 @@
+"""Which names stand for which sizes: `B/16`, `R50+B/16`, and the micro sizes meant for 8- to 64-pixel images.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import Any
+
+from vitbench.config import ViTConfig
+
+SIZES: dict[str, dict[str, int]] = {
+    # Micro sizes: ours, for images of 8 to 64 pixels; heads of 32 channels.
+    "Nano": {"width": 32, "depth": 3, "num_heads": 1},
+    "Micro": {"width": 64, "depth": 4, "num_heads": 2},
+    "Mini": {"width": 96, "depth": 6, "num_heads": 3},
+    "Small32": {"width": 192, "depth": 6, "num_heads": 3},
+    # Ti and S: Touvron et al. 2021 (DeiT), Table 1. B, L and H: Dosovitskiy et al. 2021, Table 1.
+    "Ti": {"width": 192, "depth": 12, "num_heads": 3},
+    "S": {"width": 384, "depth": 12, "num_heads": 6},
+    "B": {"width": 768, "depth": 12, "num_heads": 12},
+    "L": {"width": 1024, "depth": 24, "num_heads": 16},
+    "H": {"width": 1280, "depth": 32, "num_heads": 16},
+}
+PATCHES = (8, 14, 16, 32)
+"""Patch sizes under which `vitbench list` names the full sizes; any patch size that divides the image is accepted."""
+
+STEM_LAYERS: dict[tuple[str, int], tuple[int, ...]] = {
+    # R26 is (2, 2, 2, 2) at stride 32 (Steiner et al. 2021); R50 is (3, 4, 6, 3) at stride 32, and at stride 16
+    # the layers of stage 4 move to stage 3 (Dosovitskiy et al. 2021, section 4.1).
+    ("R26", 32): (2, 2, 2, 2),
+    ("R50", 16): (3, 4, 9),
+    ("R50", 32): (3, 4, 6, 3),
+}
+HYBRIDS = ("R26+S/32", "R50+B/16", "R50+L/32")
+
+_NAME = re.compile(r"(?:(?P<resnet>R\d+)\+)?(?P<size>[A-Za-z0-9]+)/(?P<patch>\d+)")
+
+
+def variant_names() -> list[str]:
+    """The names that `vitbench list` shows. Micro sizes take any patch size: `Micro/2`, `Mini/4`."""
+    full = [f"{size}/{patch}" for size in ("Ti", "S", "B", "L", "H") for patch in PATCHES]
+    micro = ["Nano/2", "Micro/2", "Micro/4", "Mini/4", "Small32/4"]
+    return [*micro, *full, *HYBRIDS]
+
+
+def variant(name: str, **changes: Any) -> ViTConfig:
+    """The configuration that `name` stands for, with `changes` on top.
+
+    Raises ValueError for a name that stands for nothing.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None or match["size"] not in SIZES:
+        raise ValueError(f"unknown variant {name!r}; {_hint(name)}")
+    fields: dict[str, Any] = {**SIZES[match["size"]], "patch_size": int(match["patch"])}
+    if match["resnet"]:
+        layers = STEM_LAYERS.get((match["resnet"], int(match["patch"])))
+        if layers is None:
+            raise ValueError(f"unknown variant {name!r}; the ResNet stems are {', '.join(HYBRIDS)}")
+        fields |= {"stem": "resnet", "stem_layers": layers}
+    if fields["patch_size"] < 8 and "image_size" not in changes:
+        fields["image_size"] = 32  # a patch this small is meant for small images; 224 would be thousands of tokens
+    if "image_size" not in fields | changes and 224 % fields["patch_size"]:
+        raise ValueError(f"unknown variant {name!r}: patch_size {fields['patch_size']} does not divide 224; give image_size")
+    return ViTConfig.model_validate({**fields, **changes})
+
+
+def _hint(name: str) -> str:
+    close = get_close_matches(name, variant_names(), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"a size ({', '.join(SIZES)}), a slash and a patch size"
