@@ -79,7 +79,7 @@ class Config(BaseModel):
 
     def canonical_json(self) -> str:
         """Sorted keys, no spaces, every field written out."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return canonical_json(self.model_dump(mode="json"))
 
 
 class ViTConfig(Config):
@@ -129,9 +129,13 @@ class ViTConfig(Config):
                 f"position_site {self.position_site!r} has no meaning for position {self.position!r}; use {sites}"
             )
         if self.position == "learned_2d" and self.width % 2:
-            raise ValueError(f"width {self.width} is odd, but learned_2d halves it between rows and columns; make it even")
+            raise ValueError(
+                f"width {self.width} is odd, but learned_2d halves it between rows and columns; make it even"
+            )
         if self.position == "sincos_2d" and self.width % 4:
-            raise ValueError(f"width {self.width} is not a multiple of 4, which sincos_2d needs (sin, cos × rows, columns)")
+            raise ValueError(
+                f"width {self.width} is not a multiple of 4, which sincos_2d needs (sin, cos × rows, columns)"
+            )
         if self.position == "rope_2d" and self.head_dim % 4:
             raise ValueError(
                 f"num_heads {self.num_heads} gives heads of {self.head_dim} channels; rope_2d needs a multiple of 4"
@@ -162,9 +166,13 @@ class ViTConfig(Config):
                     f"try one of {strides}, or another number of stem_layers"
                 )
             if self.stem_width % 8:
-                raise ValueError(f"stem_width {self.stem_width} must be a multiple of 8 (its channels are normalised in groups)")
+                raise ValueError(
+                    f"stem_width {self.stem_width} must be a multiple of 8 (its channels are normalised in groups)"
+                )
         elif stride < 2 or stride & (stride - 1):
-            raise ValueError(f"patch_size {stride} must be a power of two, 2 or more, for stem 'conv' (each layer halves)")
+            raise ValueError(
+                f"patch_size {stride} must be a power of two, 2 or more, for stem 'conv' (each layer halves)"
+            )
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -257,7 +265,17 @@ class RunConfig(Config):
     @property
     def run_id(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON."""
-        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+        return run_id(self.model_dump(mode="json"))
+
+
+def canonical_json(values: dict[str, Any]) -> str:
+    """Sorted keys, no spaces."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"))
+
+
+def run_id(config: dict[str, Any]) -> str:
+    """First 16 hex digits of the SHA-256 of a configuration's canonical JSON."""
+    return hashlib.sha256(canonical_json(config).encode()).hexdigest()[:16]
 
 
 def one_line(error: ValueError) -> str:

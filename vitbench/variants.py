@@ -11,11 +11,11 @@ from typing import Any
 
 from vitbench.config import ViTConfig
 
-SIZES: dict[str, dict[str, int]] = {
-    # Micro sizes: ours, for images of 8 to 64 pixels; heads of 32 channels.
-    "Nano": {"width": 32, "depth": 3, "num_heads": 1},
-    "Micro": {"width": 64, "depth": 4, "num_heads": 2},
-    "Mini": {"width": 96, "depth": 6, "num_heads": 3},
+SIZES: dict[str, dict[str, float]] = {
+    # Micro sizes: ours, for images of 8 to 64 pixels; heads of 32 channels, MLPs of ratio 2 (Hassani et al. 2021).
+    "Nano": {"width": 32, "depth": 3, "num_heads": 1, "mlp_ratio": 2.0},
+    "Micro": {"width": 64, "depth": 4, "num_heads": 2, "mlp_ratio": 2.0},
+    "Mini": {"width": 96, "depth": 6, "num_heads": 3, "mlp_ratio": 2.0},
     "Small32": {"width": 192, "depth": 6, "num_heads": 3},
     # Ti and S: Touvron et al. 2021 (DeiT), Table 1. B, L and H: Dosovitskiy et al. 2021, Table 1.
     "Ti": {"width": 192, "depth": 12, "num_heads": 3},
@@ -63,7 +63,9 @@ def variant(name: str, **changes: Any) -> ViTConfig:
     if fields["patch_size"] < 8 and "image_size" not in changes:
         fields["image_size"] = 32  # a patch this small is meant for small images; 224 would be thousands of tokens
     if "image_size" not in fields | changes and 224 % fields["patch_size"]:
-        raise ValueError(f"unknown variant {name!r}: patch_size {fields['patch_size']} does not divide 224; give image_size")
+        raise ValueError(
+            f"unknown variant {name!r}: patch_size {fields['patch_size']} does not divide 224; give image_size"
+        )
     return ViTConfig.model_validate({**fields, **changes})
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import sys
 from importlib import metadata
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from vitbench import __version__
+from vitbench.machine import cpu_cores, cpu_name, memory_bytes
 
 
 class Environment(BaseModel):
@@ -29,6 +28,8 @@ class Environment(BaseModel):
     compile_note: str = ""
     threads: int
     """Threads that a CPU run computes with."""
+    workers: int = 1
+    """Runs that shared the machine: images/s and seconds were measured beside them."""
     torch: str
     timm: str
     numpy: str
@@ -49,10 +50,17 @@ class Environment(BaseModel):
 
 
 def describe_environment(
-    device: str, *, precision: str, threads: int, compiled: bool = False, compile_note: str = "", data_sha256: str = ""
+    device: str,
+    *,
+    precision: str,
+    threads: int,
+    workers: int = 1,
+    compiled: bool = False,
+    compile_note: str = "",
+    data_sha256: str = "",
 ) -> Environment:
     """The environment of a run on `device` (as in `Environment.device`)."""
-    cpu, cores, memory = cpu_name(), os.cpu_count() or 1, memory_bytes()
+    cpu, cores, memory = cpu_name(), cpu_cores(), memory_bytes()
     facts = f"{cpu}|{cores}|{round(memory / 2**30)}|{device}|{platform.system()}"
     return Environment(
         device=device,
@@ -61,6 +69,7 @@ def describe_environment(
         compiled=compiled,
         compile_note=compile_note,
         threads=threads,
+        workers=workers,
         torch=metadata.version("torch"),
         timm=metadata.version("timm"),
         numpy=metadata.version("numpy"),
@@ -72,20 +81,3 @@ def describe_environment(
         memory_bytes=memory,
         data_sha256=data_sha256,
     )
-
-
-def cpu_name() -> str:
-    """The processor's own name for itself."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def memory_bytes() -> int:
-    """Physical memory; 0 where the platform does not tell."""
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return 0

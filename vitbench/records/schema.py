@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vitbench.config import RunConfig
+from vitbench.config import RunConfig, run_id
 from vitbench.records.environment import Environment
 
 if TYPE_CHECKING:
@@ -52,6 +52,21 @@ class Cost(BaseModel):
     """CUDA: the allocator's peak. CPU: how far the process's resident size rose above its size before the run."""
 
 
+class Design(BaseModel):
+    """The study that a run belongs to, as it was planned: what tables need besides the numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    question: str
+    source: str
+    baseline: str
+    """Name of the arm that the others are compared with."""
+    arms: tuple[str, ...]
+    """Names of all arms, in the study's order, the baseline first."""
+    learning_rates: tuple[float, ...]
+    """The grid that every arm gets, ascending."""
+
+
 class Record(BaseModel):
     """One run, as measured. Never edited, only appended."""
 
@@ -65,6 +80,7 @@ class Record(BaseModel):
     """The budget that the run was planned under; `custom` for `vitbench train`."""
     variant: str
     """The variant that the study's arms differ from."""
+    design: Design
     seed: int
     learning_rate: float
     config: RunConfig
@@ -81,11 +97,19 @@ class Record(BaseModel):
     """UTC, ISO 8601."""
     finished: str
 
-    @model_validator(mode="after")
-    def _agrees_with_its_config(self) -> Self:
-        if self.run_id != self.config.run_id:
-            raise ValueError(f"run_id {self.run_id!r} is not that of its config, {self.config.run_id!r}")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _agrees_with_its_config(cls, values: Any) -> Any:
+        """Held against the configuration as it was written: a field that came later must not disown old records."""
+        config = values.get("config") if isinstance(values, dict) else None
+        if isinstance(config, dict) and (expected := run_id(config)) != values.get("run_id"):
+            raise ValueError(f"run_id {values.get('run_id')!r} is not that of its config, {expected!r}")
+        return values
+
+    @property
+    def identity(self) -> str:
+        """The run_id that this version of the schema gives to the same run: what plans are held against."""
+        return self.config.run_id
 
     def to_json(self) -> str:
         """One line, without the line break."""

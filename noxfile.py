@@ -1,0 +1,133 @@
+"""What can be done with a checkout: test, lint, run the ablations, rebuild the tables, benchmark.
+
+All sessions share one environment on disk, `.nox/env`: torch alone is 5 GB, and nox by itself would install it once
+per session. It is made anew only when pyproject.toml changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "tests"]
+
+HERE = Path(__file__).parent
+ENVIRONMENT = HERE / ".nox" / "env"
+BIN = ENVIRONMENT / ("Scripts" if sys.platform == "win32" else "bin")
+STAMP = ENVIRONMENT / "installed.sha256"
+EXTRAS = "ray,test,benchmarks,lint"
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests but the slow ones. Arguments go to pytest: `nox -s tests -- -k position`."""
+    prepare(session)
+    session.run(tool("python"), "-m", "pytest", *(session.posargs or ["-m", "not slow"]), external=True)
+
+
+@nox.session
+def slow_tests(session: nox.Session) -> None:
+    """The tests that take minutes, or need data sets that do not ship."""
+    prepare(session)
+    session.run(tool("python"), "-m", "pytest", "-m", "slow", *session.posargs, external=True)
+
+
+@nox.session
+def ablations(session: nox.Session) -> None:
+    """Train what is not yet recorded, then print tables and draw plots. Arguments go to `vitbench run`.
+
+    Name studies first, if not all are wanted: `nox -s ablations -- pooling position --budget smoke`.
+    """
+    prepare(session)
+    named = bool(session.posargs) and not session.posargs[0].startswith("-")
+    arguments = [*([] if named else ["all"]), *session.posargs]
+    session.run(tool("vitbench"), "run", *arguments, external=True, success_codes=[0, 1])
+    rebuild(session, results_of(arguments))
+
+
+@nox.session
+def tables(session: nox.Session) -> None:
+    """Tables, plots and report again from the records: the committed reference, and what was run here."""
+    prepare(session)
+    for results in ("results/reference", "results/local"):
+        if any((HERE / results / "records").glob("*.jsonl")):
+            rebuild(session, results)
+        else:
+            session.log(f"{results} has no records: skipped")
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """pytest-benchmark suites, raw samples saved as JSON under results/local/benchmarks/. Arguments go to pytest."""
+    prepare(session)
+    folder = HERE / "results" / "local" / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    output = folder / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    session.run(
+        tool("python"),
+        "-m",
+        "pytest",
+        "benchmarks",
+        "-s",
+        f"--benchmark-json={output}",
+        *session.posargs,
+        external=True,
+    )
+    session.log(f"samples: {output.relative_to(HERE)}")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format, lint, types, and the order of imports."""
+    prepare(session)
+    session.run(tool("ruff"), "format", "--check", external=True)
+    session.run(tool("ruff"), "check", external=True)
+    session.run(tool("mypy"), external=True)
+    session.run(tool("lint-imports"), external=True)
+
+
+def rebuild(session: nox.Session, results: str) -> None:
+    for command in ("tables", "plots", "report"):
+        session.run(tool("vitbench"), command, "--results", results, external=True)
+
+
+def results_of(arguments: list[str]) -> str:
+    for i, argument in enumerate(arguments):
+        if argument == "--results" and i + 1 < len(arguments):
+            return arguments[i + 1]
+        if argument.startswith("--results="):
+            return argument.partition("=")[2]
+    return "results/local"
+
+
+def tool(name: str) -> str:
+    return str(BIN / name)
+
+
+def prepare(session: nox.Session) -> None:
+    """The shared environment, made with uv where there is one and with pip where not; ready ones cost nothing."""
+    if sys.version_info < (3, 11):
+        session.error(f"vitbench needs Python 3.11 or newer; this nox runs on {sys.version.split()[0]}")
+    wanted = hashlib.sha256((HERE / "pyproject.toml").read_bytes() + EXTRAS.encode()).hexdigest()
+    if STAMP.exists() and STAMP.read_text() == wanted and Path(tool("python")).exists():
+        return
+    session.log(f"installing into {ENVIRONMENT.relative_to(HERE)}: torch and its libraries, 5 to 6 GB, once")
+    requirement = f"-e{HERE}[{EXTRAS}]"
+    uv = shutil.which("uv")
+    if uv and not os.environ.get("VITBENCH_NO_UV"):
+        if not ENVIRONMENT.exists():
+            session.run(uv, "venv", "--python", sys.executable, str(ENVIRONMENT), external=True)
+        session.run(uv, "pip", "install", "--python", tool("python"), requirement, external=True)
+    else:
+        if not (ENVIRONMENT / "pyvenv.cfg").exists() or not Path(tool("pip")).exists():
+            session.run(sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT), external=True)
+        session.run(tool("python"), "-m", "pip", "install", "--quiet", requirement, external=True)
+    STAMP.write_text(wanted)

@@ -1,0 +1,275 @@
+"""Are only comparable records compared, is the learning rate chosen as promised, and is the pairing right?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from made_up_records import make_record
+from scipy import stats
+
+from vitbench.analysis.comparison import StudyInfo, compare, load_comparisons, paired_difference
+from vitbench.records import Design, Outcome, pack_correct
+
+
+def grid(arm, accuracies, **fields):
+    """Records of one arm from {rate: {seed: validation accuracy}}; test accuracy is 0.01 below."""
+    return [
+        make_record(arm, seed=seed, learning_rate=rate, val=value, test=value - 0.01, **fields)
+        for rate, seeds in accuracies.items()
+        for seed, value in seeds.items()
+    ]
+
+
+def test_the_rate_with_the_best_mean_validation_accuracy_is_chosen():
+    records = grid("cls", {1e-4: {0: 0.80, 1: 0.90}, 1e-3: {0: 0.86, 1: 0.87}, 1e-2: {0: 0.95, 1: 0.60}})
+    (comparison,) = compare(records)
+    (arm,) = comparison.arms
+    assert arm.learning_rate == 1e-3
+    assert arm.test_top1.mean == pytest.approx(0.855)
+    assert arm.test_top1.sd == pytest.approx(np.std([0.85, 0.86], ddof=1))
+    assert arm.test_top1.n == 2
+    assert arm.edge == ""
+
+
+def test_the_choice_looks_at_validation_and_never_at_test():
+    records = [
+        make_record(learning_rate=1e-4, val=0.9, test=0.1),
+        make_record(learning_rate=1e-3, val=0.8, test=0.99),
+    ]
+    (comparison,) = compare(records)
+    assert comparison.arms[0].learning_rate == 1e-4
+
+
+def test_equal_validation_accuracy_takes_the_smaller_rate():
+    records = grid("cls", {3e-3: {0: 0.9}, 1e-3: {0: 0.9}, 1e-2: {0: 0.5}})
+    (comparison,) = compare(records)
+    assert comparison.arms[0].learning_rate == 1e-3
+
+
+def test_a_rate_at_which_every_seed_completed_goes_before_a_better_one_with_a_diverged_seed():
+    records = [
+        *grid("cls", {1e-3: {0: 0.80, 1: 0.80, 2: 0.80}, 1e-2: {0: 0.99, 1: 0.99}}),
+        make_record("cls", seed=2, learning_rate=1e-2, outcome=Outcome.DIVERGED, reason="loss is not finite"),
+    ]
+    (comparison,) = compare(records)
+    (arm,) = comparison.arms
+    assert arm.learning_rate == 1e-3
+    assert arm.outcomes == {Outcome.COMPLETED: 5, Outcome.FAILED: 0, Outcome.DIVERGED: 1}
+    assert any("diverged at learning rate 0.01, seed 2: loss is not finite" in note for note in comparison.notes)
+
+
+def test_where_no_rate_completed_for_all_a_diverged_run_counts_as_nothing_right():
+    # Means with the diverged seed as 0: 0.9 / 2 = 0.45 against (0.7 + 0.6 + 0) / 3 = 0.43.
+    records = [
+        *grid("cls", {1e-3: {0: 0.9}, 1e-2: {0: 0.7, 1: 0.6}}),
+        make_record("cls", seed=1, learning_rate=1e-3, outcome=Outcome.DIVERGED),
+        make_record("cls", seed=2, learning_rate=1e-2, outcome=Outcome.DIVERGED),
+    ]
+    (comparison,) = compare(records)
+    assert comparison.arms[0].learning_rate == 1e-3
+    assert any("at no learning rate did all seeds complete" in note for note in comparison.notes)
+
+
+@pytest.mark.parametrize(("best", "edge"), [(1e-4, "lowest"), (1e-3, ""), (1e-2, "highest")])
+def test_a_choice_at_the_edge_of_the_grid_is_flagged(best, edge):
+    records = grid("cls", {rate: {0: 0.9 if rate == best else 0.5} for rate in (1e-4, 1e-3, 1e-2)})
+    (comparison,) = compare(records)
+    assert comparison.arms[0].edge == edge
+    assert any("a better one may lie beyond" in note for note in comparison.notes) == bool(edge)
+
+
+def test_a_diverged_rate_is_known_beyond_the_choice_but_a_failed_one_is_not():
+    inner = grid("cls", {1e-4: {0: 0.8}, 1e-3: {0: 0.9}})
+    for outcome, edge in ((Outcome.DIVERGED, ""), (Outcome.FAILED, "highest")):
+        (comparison,) = compare([*inner, make_record("cls", learning_rate=1e-2, outcome=outcome)])
+        assert comparison.arms[0].edge == edge
+
+
+def test_a_grid_of_one_rate_is_fixed_and_has_no_edge():
+    (comparison,) = compare(grid("cls", {1e-3: {0: 0.9, 1: 0.8}}))
+    assert comparison.arms[0].is_fixed
+    assert comparison.arms[0].edge == ""
+
+
+def test_a_planned_rate_that_was_not_run_yet_is_noted():
+    design = Design(question="", source="", baseline="cls", arms=("cls",), learning_rates=(1e-3, 1e-2))
+    (comparison,) = compare([make_record("cls", seed=0, design=design), make_record("cls", seed=1, design=design)])
+    assert not comparison.arms[0].is_fixed
+    assert "cls: not yet run at learning rate 0.01: seeds 0, 1." in comparison.notes
+
+
+def test_the_difference_is_paired_by_seed_each_arm_at_its_own_rate():
+    cls = {0: 0.90, 1: 0.92, 2: 0.88, 3: 0.91}
+    gap = {0: 0.93, 1: 0.93, 2: 0.92, 3: 0.91}
+    records = [
+        *grid("cls", {1e-3: cls, 1e-2: dict.fromkeys(cls, 0.2)}),
+        *grid("gap", {1e-3: dict.fromkeys(gap, 0.3), 1e-2: gap}),
+    ]
+    (comparison,) = compare(records)
+    baseline, arm = comparison.arms
+    difference = comparison.difference(arm)
+    expected = stats.ttest_rel(list(gap.values()), list(cls.values())).confidence_interval(0.95)
+    assert (baseline.learning_rate, arm.learning_rate) == (1e-3, 1e-2)
+    assert difference.n == 4
+    assert difference.mean == pytest.approx(0.02)
+    assert (difference.low, difference.high) == pytest.approx((expected.low, expected.high))
+    assert comparison.at_baseline_rate(arm).mean == pytest.approx(0.29)
+    assert comparison.difference(baseline) is None
+
+
+def test_only_seeds_that_both_arms_have_are_paired_and_the_others_noted():
+    records = [*grid("cls", {1e-3: {0: 0.5, 1: 0.6, 2: 0.1}}), *grid("gap", {1e-3: {0: 0.7, 1: 0.9}})]
+    (comparison,) = compare(records)
+    difference = comparison.difference(comparison.arms[1])
+    assert (difference.n, difference.mean) == (2, pytest.approx((0.2 + 0.3) / 2))
+    assert "gap: 2 of 3 pairs are complete; gap lacks seed 2." in comparison.notes
+
+
+def test_one_pair_gives_a_difference_but_no_interval():
+    difference = paired_difference({0: 0.9, 5: 0.1}, {0: 0.8, 6: 0.1})
+    assert difference.mean == pytest.approx(0.1)
+    assert (difference.low, difference.high, difference.n) == (None, None, 1)
+    assert paired_difference({0: 0.9}, {1: 0.9}) is None
+
+
+def test_equal_differences_give_an_interval_without_width():
+    difference = paired_difference({0: 0.5, 1: 0.75}, {0: 0.25, 1: 0.5})
+    assert (difference.low, difference.mean, difference.high) == (0.25, 0.25, 0.25)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"environment": {"machine": "ffffffff"}},
+        {"environment": {"device": "cuda:NVIDIA H100"}},
+        {"environment": {"precision": "bf16"}},
+        {"environment": {"torch": "2.13.0"}},
+        {"environment": {"compiled": True}},
+        {"environment": {"data_sha256": "e" * 64}},
+        {"harness_version": 2},
+        {"budget": "standard"},
+        {"variant": "Mini/2"},
+        {"data": {"dataset": "shapes"}},
+        {"data": {"train_images": 100}},
+        {"train": {"epochs": 5}},
+    ],
+    ids=str,
+)
+def test_records_that_differ_in_more_than_arm_rate_and_seed_are_never_averaged(other):
+    records = [make_record(seed=0, test=0.9), make_record(seed=1, test=0.8), make_record(seed=2, test=0.1, **other)]
+    comparisons = compare(records)
+    assert sorted(one.arms[0].test_top1.mean for one in comparisons) == pytest.approx([0.1, 0.85])
+    assert len({one.slug for one in comparisons}) == 2
+    assert len({one.title for one in comparisons}) == 2
+
+
+def test_what_sets_two_comparisons_apart_is_in_their_titles():
+    here, there = make_record(), make_record(environment={"machine": "ffffffff"}, harness_version=2)
+    titles = {one.title for one in compare([here, there])}
+    assert titles == {
+        "pool: quick budget, digits, Micro/2 (machine 0123abcd, harness version 1)",
+        "pool: quick budget, digits, Micro/2 (machine ffffffff, harness version 2)",
+    }
+
+
+def test_a_slug_is_short_and_gets_a_hash_only_where_two_would_clash():
+    alone = compare([make_record(data={"dataset": "torch/cifar10"}, budget="quick"), make_record(budget="smoke")])
+    assert [one.slug for one in alone] == ["quick-torch-cifar10", "smoke-digits"]
+    records = [make_record(), make_record(environment={"precision": "bf16"})]
+    clashing = [one.slug for one in compare(records)]
+    assert all(len(slug) == len("quick-digits-012345") for slug in clashing)
+    assert clashing == [one.slug for one in compare(records[::-1])]
+
+
+def test_threads_alone_do_not_set_records_apart_but_are_noted():
+    (comparison,) = compare([make_record(seed=0), make_record(seed=1, environment={"threads": 1})])
+    assert any("different numbers of threads (1, 2)" in note for note in comparison.notes)
+
+
+def test_a_run_that_failed_and_was_tried_again_counts_once():
+    failed = make_record(outcome=Outcome.FAILED, reason="out of memory at batch 512")
+    (comparison,) = compare([failed, make_record(test=0.7), make_record(test=0.8), failed])
+    (arm,) = comparison.arms
+    assert arm.test_top1.mean == 0.8
+    assert arm.outcomes[Outcome.FAILED] == 0
+    assert any("3 runs were recorded again" in note for note in comparison.notes)
+
+
+def test_a_failed_run_that_could_not_say_its_data_is_seen_in_the_comparison_that_it_belongs_to():
+    lost = {"outcome": Outcome.FAILED, "reason": "out of memory", "environment": {"data_sha256": ""}}
+    (comparison,) = compare([make_record("gap", **lost), make_record("cls", environment={"compiled": True})])
+    assert [arm.name for arm in comparison.arms] == ["gap", "cls"]
+    assert comparison.environment.data_sha256
+    assert any("gap: failed at learning rate 0.001, seed 0: out of memory." in note for note in comparison.notes)
+    elsewhere = compare([make_record("gap", **lost), make_record("cls", environment={"machine": "ffffffff"})])
+    assert len(elsewhere) == 2
+
+
+def test_an_arm_of_which_nothing_completed_stays_in_view():
+    records = [make_record("cls"), make_record("gap", outcome=Outcome.FAILED, reason="no memory")]
+    (comparison,) = compare(records)
+    arm = comparison.arms[1]
+    assert (arm.test_top1, arm.learning_rate, comparison.difference(arm)) == (None, None, None)
+    assert "gap: failed at learning rate 0.001, seed 0: no memory." in comparison.notes
+
+
+def test_a_completed_record_without_accuracies_counts_as_failed():
+    (comparison,) = compare([make_record("cls", test=None)])
+    assert comparison.arms[0].outcomes[Outcome.FAILED] == 1
+    assert any("without its accuracies" in note for note in comparison.notes)
+
+
+def test_one_arm_name_with_two_models_gives_two_rows():
+    records = [make_record("cls", test=0.5), make_record("cls", test=0.7, model={"width": 96, "num_heads": 3})]
+    (comparison,) = compare(records)
+    first, second = comparison.arms
+    assert first.label.startswith("cls #") and second.label.startswith("cls #") and first.label != second.label
+    assert (first.test_top1.mean, second.test_top1.mean) == (0.5, 0.7)
+    assert comparison.baseline is first
+    assert any("width 64" in note and "width 96" in note for note in comparison.notes)
+
+
+def test_the_design_in_the_records_names_baseline_question_and_order():
+    design = Design(
+        question="Pool?", source="Paper", baseline="cls", arms=("cls", "gap", "map"), learning_rates=(1e-3,)
+    )
+    (comparison,) = compare([make_record("gap", design=design), make_record("cls", design=design)])
+    assert [arm.name for arm in comparison.arms] == ["cls", "gap"]
+    assert comparison.baseline.name == "cls"
+    assert (comparison.question, comparison.source) == ("Pool?", "Paper")
+    assert "Without any run here: map." in comparison.notes
+
+
+def test_study_info_goes_before_the_design_and_without_either_the_first_arm_is_the_baseline():
+    records = [make_record("gap"), make_record("cls"), make_record("extra")]
+    (told,) = compare(records, StudyInfo("pool", "Pool?", "Paper", "cls", ["cls", "gap"]))
+    assert [arm.name for arm in told.arms] == ["cls", "gap", "extra"]
+    assert told.baseline.name == "cls"
+    (untold,) = compare(records)
+    assert [arm.name for arm in untold.arms] == ["gap", "cls", "extra"]
+    assert untold.baseline.name == "gap"
+
+
+def test_without_the_baseline_there_are_no_differences_and_a_note_says_so():
+    (comparison,) = compare([make_record("gap")], StudyInfo("pool", "", "", "cls", ["cls", "gap"]))
+    assert comparison.baseline is None
+    assert comparison.difference(comparison.arms[0]) is None
+    assert "The baseline, cls, has no run here: there are no differences from it." in comparison.notes
+
+
+def test_the_number_of_test_images_follows_from_the_bits():
+    correct = [True] * 250 + [False] * 110
+    (comparison,) = compare([make_record(test=250 / 360, correct=pack_correct(correct))])
+    assert comparison.num_test_images == 360
+    (inconsistent,) = compare([make_record(test=0.1, correct=pack_correct(correct))])
+    assert inconsistent.num_test_images is None
+
+
+def test_workers_that_shared_the_machine_are_noted():
+    (comparison,) = compare([make_record(environment={"workers": 4})])
+    assert any("while up to 4 workers shared the machine" in note for note in comparison.notes)
+
+
+def test_an_empty_store_says_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match=r"^no records under '.*'; run `vitbench run` first$"):
+        load_comparisons(tmp_path)

@@ -1,0 +1,157 @@
+"""Do the plots show what the records hold, in files that are small and the same every time?"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from made_up_records import make_record
+from PIL import Image
+
+from vitbench.analysis import plots
+from vitbench.analysis.comparison import compare
+from vitbench.analysis.plots import KINDS, pareto_front, render, write_plots
+from vitbench.records import Outcome
+
+ARMS = [
+    "1-D at the stem",
+    "none",
+    "2-D at the stem",
+    "relative, every layer",
+    "relative, every layer, shared",
+    "1-D, every layer",
+    "1-D, every layer, shared",
+    "2-D, every layer",
+    "2-D, every layer, shared",
+]
+
+
+def many_records(*, num_arms=9, num_seeds=3, rates=(3e-4, 1e-3, 3e-3), **fields):
+    return [
+        make_record(
+            arm,
+            seed=seed,
+            learning_rate=rate,
+            test=0.8 + 0.01 * index + 0.003 * seed,
+            curve=[0.1 + 0.03 * epoch + 0.002 * seed for epoch in range(20)],
+            cost={"macs": 3_000_000 + 10_000 * index, "train_seconds": 10.0 + index},
+            **fields,
+        )
+        for index, arm in enumerate(ARMS[:num_arms])
+        for rate in rates
+        for seed in range(num_seeds)
+    ]
+
+
+def test_every_kind_is_written_as_svg_and_png_small_enough_for_a_readme(store_with):
+    root = store_with(*many_records())
+    paths = write_plots(root)
+    expected = {f"plots/pool/quick-digits-{kind}.{suffix}" for kind in KINDS for suffix in ("svg", "png")}
+    assert {path.relative_to(root).as_posix() for path in paths} == expected
+    assert all(path.stat().st_size < 150_000 for path in paths)
+    for path in paths:
+        if path.suffix == ".svg":
+            assert ElementTree.parse(path).getroot().tag.endswith("svg")
+        else:
+            with Image.open(path) as image:
+                assert image.width == plots.WIDTH * plots.PNG_DOTS_PER_INCH
+
+
+def test_equal_records_give_equal_bytes():
+    (comparison,) = compare(many_records(num_arms=2))
+    for kind in KINDS:
+        assert render(comparison, kind, formats=("svg", "png")) == render(comparison, kind, formats=("svg", "png"))
+
+
+def test_the_background_is_opaque_white():
+    (comparison,) = compare(many_records(num_arms=1))
+    svg = render(comparison, "accuracy")["svg"].decode()
+    assert "fill: #ffffff" in svg
+
+
+def test_a_grid_of_one_rate_has_no_learning_rate_plot():
+    (comparison,) = compare(many_records(num_arms=2, rates=(1e-3,)))
+    assert render(comparison, "learning-rate") == {}
+    assert render(comparison, "accuracy") != {}
+
+
+@pytest.mark.parametrize("kind", ["accuracy", "learning-rate", "curves"])
+def test_one_arm_with_one_seed_can_be_drawn(kind):
+    (comparison,) = compare(many_records(num_arms=1, num_seeds=1))
+    assert render(comparison, kind)["svg"].startswith(b"<?xml")
+
+
+def test_one_arm_alone_has_no_cost_to_compare():
+    (comparison,) = compare(many_records(num_arms=1))
+    assert render(comparison, "cost") == {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_arm_names_with_dollar_signs_are_drawn_as_they_are(kind):
+    names = ("$_{", "$x$")
+    (comparison,) = compare(
+        [make_record(name, learning_rate=rate, curve=[0.1]) for name in names for rate in (1e-3, 1e-2)]
+    )
+    assert render(comparison, kind) != {}
+
+
+def test_a_comparison_without_any_completed_run_has_no_plots():
+    (comparison,) = compare([make_record(outcome=Outcome.DIVERGED)])
+    assert all(render(comparison, kind) == {} for kind in KINDS)
+
+
+def test_every_seed_is_a_point_and_the_mean_stands_at_the_mean():
+    (comparison,) = compare([make_record(seed=seed, test=test) for seed, test in enumerate((0.80, 0.90, 0.85))])
+    (axes,) = plots.accuracy_figure(comparison).axes
+    shown = sorted(x for x, _ in axes.collections[0].get_offsets())
+    assert shown == pytest.approx([80, 85, 90])
+    assert axes.containers[0].lines[0].get_xdata() == pytest.approx([85])
+
+
+def test_the_learning_rate_axis_is_logarithmic_and_a_diverged_seed_is_marked():
+    records = [make_record(learning_rate=rate, seed=seed) for rate in (1e-4, 1e-3) for seed in (0, 1)]
+    (whole,) = compare(records)
+    (diverged,) = compare([*records, make_record(learning_rate=1e-2, outcome=Outcome.DIVERGED)])
+    (axes,) = plots.learning_rate_figure(whole).axes
+    (marked,) = plots.learning_rate_figure(diverged).axes
+    assert axes.get_xscale() == "log"
+    assert len(marked.collections) == len(axes.collections) + 1
+    assert marked.collections[-1].get_offsets()[0][0] == 1e-2
+
+
+def test_a_curve_is_the_mean_over_seeds_within_a_band():
+    curves = ([0.2, 0.4], [0.4, 0.8])
+    (comparison,) = compare([make_record(seed=seed, curve=curve) for seed, curve in enumerate(curves)])
+    (axes,) = plots.curves_figure(comparison).axes
+    assert axes.lines[0].get_ydata() == pytest.approx([30, 60])
+    assert len(axes.collections) == 1
+
+
+def test_an_arm_looks_the_same_in_every_plot_and_unlike_the_others():
+    (comparison,) = compare(many_records(num_seeds=1, rates=(1e-3,)))
+    looks = plots._looks(comparison)
+    assert len(set(looks.values())) == len(ARMS)
+
+
+def test_the_pareto_front_is_the_one_drawn_by_hand():
+    points = [(1, 50), (2, 60), (2, 55), (3, 60), (4, 59), (5, 70), (1, 50)]
+    assert pareto_front(points) == [(1, 50), (2, 60), (5, 70)]
+    assert pareto_front([(3, 1), (2, 2), (1, 3)]) == [(1, 3)]
+    assert pareto_front([]) == []
+
+
+def test_plots_of_comparisons_that_are_gone_are_removed_and_what_is_not_ours_stays(store_with):
+    root = store_with(*many_records(num_arms=1, num_seeds=1))
+    written = write_plots(root)
+    foreign = written[0].with_name("mine.svg")
+    foreign.write_text("<svg/>")
+    (root / "records" / "pool.jsonl").unlink()
+    store_with(make_record(study="stem"))
+    write_plots(root)
+    assert foreign.exists()
+    assert not any(path.exists() for path in written)
+
+
+def test_an_empty_store_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no records under"):
+        write_plots(tmp_path)

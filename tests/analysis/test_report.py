@@ -1,0 +1,49 @@
+"""Is the report one page that holds everything and needs nothing?"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+from made_up_records import make_record
+
+from vitbench.analysis.report import write_report
+from vitbench.records import Outcome
+
+
+def test_the_report_is_one_file_that_fetches_nothing_and_runs_no_script(store_with):
+    root = store_with(make_record("cls", curve=[0.1, 0.5]), make_record("gap"), make_record(study="stem"))
+    path = write_report(root)
+    html = path.read_text()
+    assert path == root / "report.html"
+    assert html.count("<article") == 2
+    assert html.count("<svg") == 3 + 1  # no grid, so no learning-rate plot; stem has one arm and no curve
+    assert "prefers-color-scheme: dark" in html
+    assert "<script" not in html and "<link" not in html and "@import" not in html
+    assert not re.findall(r'(?:src|href)="(?!#)', html)
+
+
+def test_no_id_is_used_twice_and_every_reference_has_its_target(store_with):
+    html = write_report(store_with(make_record("cls"), make_record("gap"), make_record(budget="smoke"))).read_text()
+    ids = Counter(re.findall(r'\bid="([^"]+)"', html))
+    assert [name for name, count in ids.items() if count > 1] == []
+    references = re.findall(r'href="#([^"]+)"', html) + re.findall(r"url\(#([^)]+)\)", html)
+    assert references and set(references) <= set(ids)
+
+
+def test_text_from_records_is_escaped(store_with):
+    records = [make_record("<b>cls</b>"), make_record("gap", outcome=Outcome.FAILED, reason='<img src="x">')]
+    html = write_report(store_with(*records)).read_text()
+    assert "<b>" not in html and "<img" not in html
+    assert "&lt;b&gt;cls&lt;/b&gt;" in html
+
+
+def test_equal_records_give_equal_bytes(store_with):
+    root = store_with(make_record("cls", curve=[0.1, 0.5]), make_record("gap"))
+    assert write_report(root).read_bytes() == write_report(root).read_bytes()
+
+
+def test_an_empty_store_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no records under"):
+        write_report(tmp_path)

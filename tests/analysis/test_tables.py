@@ -1,0 +1,200 @@
+"""Do the tables hold the right numbers, escape what must be, and come out the same from the same records?"""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+
+import pytest
+from made_up_records import make_record
+from rich.console import Console
+
+from vitbench.analysis import tables
+from vitbench.analysis.comparison import compare
+from vitbench.analysis.tables import (
+    count_text,
+    escape_latex,
+    escape_markdown,
+    print_tables,
+    significant,
+    write_tables,
+)
+from vitbench.records import Design, Outcome, Record
+
+NASTY = r"50% & $x_1$ #2 {a} ~^ \cmd | [b] <c> *d*"
+
+
+def two_arms() -> list[Record]:
+    """Hand-computed: cls 90, 92 → 91.00 ± 1.41; gap 91, 95 → 93.00 ± 2.83; differences 1, 3 → 2.00 ± 12.706 × 1."""
+    accuracies = {"cls": (0.90, 0.92), "gap": (0.91, 0.95)}
+    macs = {"cls": 3_000_000, "gap": 3_300_000}
+    return [
+        make_record(arm, seed=seed, test=test, cost={"macs": macs[arm], "train_images_per_second": 1000.0 + 100 * seed})
+        for arm, tests in accuracies.items()
+        for seed, test in enumerate(tests)
+    ]
+
+
+def cells(comparison, arm_index):
+    return dict(zip(tables.COLUMNS, tables.rows(comparison)[arm_index], strict=True))
+
+
+def test_the_cells_are_those_computed_by_hand():
+    (comparison,) = compare(two_arms())
+    row = cells(comparison, 1)
+    assert row["top-1 (%)"] == "93.00 ± 2.83 (n=2)"
+    assert row["difference (points, 95 % interval)"] == "+2.00 [−10.71, +14.71]"
+    assert row["MACs relative to baseline"] == "1.10×"
+    assert row["GMACs"] == "0.00330"
+    assert row["params"] == "201k"
+    assert row["learning rate"] == "0.001 (fixed)"
+    assert row["training (images/s)"] == "1,050"
+    assert row["peak memory (MiB)"] == "100"
+    assert row["completed runs"] == "2/2"
+    assert cells(comparison, 0)["arm"] == "cls (baseline)"
+    assert cells(comparison, 0)["difference (points, 95 % interval)"] == "–"
+
+
+def test_one_seed_has_no_deviation_and_no_interval():
+    (comparison,) = compare([make_record("cls", test=0.9), make_record("gap", test=0.85)])
+    row = cells(comparison, 1)
+    assert row["top-1 (%)"] == "85.00 (n=1)"
+    assert row["difference (points, 95 % interval)"] == "−5.00 (n=1)"
+
+
+def test_one_arm_alone_has_a_table(store_with):
+    paths = write_tables(store_with(make_record("cls", seed=0), make_record("cls", seed=1)))
+    assert "| cls (baseline) |" in paths[0].read_text()
+
+
+def test_diverged_and_failed_runs_are_counted_in_the_row():
+    (comparison,) = compare(
+        [
+            make_record(seed=0),
+            make_record(seed=1, outcome=Outcome.DIVERGED),
+            make_record(seed=2, outcome=Outcome.FAILED),
+        ]
+    )
+    assert cells(comparison, 0)["completed runs"] == "1/3 (1 failed, 1 diverged)"
+
+
+def test_the_csv_has_full_precision_and_units_in_its_names():
+    (comparison,) = compare([make_record("cls", test=1 / 3), make_record("gap", test=2 / 3)])
+    first, second = csv.DictReader(io.StringIO(tables.csv_text(comparison)))
+    assert float(first["test_top1_mean_percent"]) == 100 * (1 / 3)
+    assert float(second["difference_mean_points"]) == 100 * (2 / 3 - 1 / 3)
+    assert second["difference_ci95_low_points"] == ""
+    assert (first["is_baseline"], second["is_baseline"]) == ("True", "False")
+    assert second["peak_memory_bytes_max"] == str(100 * 2**20)
+
+
+def test_the_header_says_what_the_numbers_share(store_with):
+    design = Design(
+        question="Does it?", source="A paper, Table 8", baseline="cls", arms=("cls",), learning_rates=(1e-3,)
+    )
+    text = write_tables(store_with(make_record(design=design)))[0].read_text()
+    for expected in (
+        "**Question:** Does it?",
+        "**Source:** A paper, Table 8",
+        "**Budget:** quick, 20 epochs",
+        "machine 0123abcd, fp32, eager, torch 2.14.0, 2 threads",
+        "**Harness version:** 1",
+        "8 × 8 × 1 pixels, 10 classes",
+        "1 MAC = 2 FLOPs",
+        "resident size rose",
+    ):
+        assert expected in text
+
+
+def test_latex_special_characters_are_escaped():
+    assert escape_latex(NASTY) == (
+        r"50\% \& \$x\_1\$ \#2 \{a\} \textasciitilde{}\textasciicircum{} \textbackslash{}cmd \textbar{} {[}b{]} "
+        r"\textless{}c\textgreater{} *d*"
+    )
+
+
+def test_the_latex_table_has_booktabs_rules_and_one_cell_per_column():
+    (comparison,) = compare([make_record(NASTY), make_record("gap")])
+    text = tables.latex(comparison)
+    rules = [text.index(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")]
+    assert rules == sorted(rules)
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert [line.replace(r"\&", "").count("&") for line in rows] == [len(tables.COLUMNS) - 1] * 3
+
+
+def test_markdown_cells_stay_in_their_row():
+    assert escape_markdown("a|b\nc") == r"a\|b c"
+    (comparison,) = compare([make_record(NASTY)])
+    (row,) = [line for line in tables.markdown(comparison).splitlines() if line.startswith("| 50%")]
+    assert row.replace(r"\|", "").count("|") == len(tables.COLUMNS) + 1
+
+
+def test_the_index_holds_every_table(store_with):
+    root = store_with(make_record(study="pool"), make_record(study="pool", budget="smoke"), make_record(study="stem"))
+    paths = write_tables(root)
+    index = root / "tables" / "README.md"
+    assert paths[-1] == index
+    text = index.read_text()
+    for study, slug in (("pool", "quick-digits"), ("pool", "smoke-digits"), ("stem", "quick-digits")):
+        assert f"({study}/{slug}.md)" in text
+        assert all((root / "tables" / study / f"{slug}.{suffix}").exists() for suffix in ("md", "csv", "tex"))
+    assert text.count("| cls (baseline) |") == 3
+
+
+def test_equal_records_give_equal_bytes(store_with):
+    root = store_with(*two_arms())
+    first = {path: path.read_bytes() for path in write_tables(root)}
+    shutil.rmtree(root / "tables")
+    assert {path: path.read_bytes() for path in write_tables(root)} == first
+
+
+def test_tables_of_comparisons_that_are_gone_are_removed_and_what_is_not_ours_stays(store_with):
+    root = store_with(make_record(study="pool"), make_record(study="stem"))
+    write_tables(root)
+    ours = root / "tables" / "pool" / "notes.md"
+    ours.write_text("mine\n")
+    (root / "records" / "pool.jsonl").unlink()
+    (root / "records" / "stem.jsonl").unlink()
+    write_tables(store_with(make_record(study="stem", budget="smoke")))
+    left = sorted(path.relative_to(root / "tables").as_posix() for path in (root / "tables").rglob("*.*"))
+    assert left == [
+        "README.md",
+        "pool/notes.md",
+        "stem/smoke-digits.csv",
+        "stem/smoke-digits.md",
+        "stem/smoke-digits.tex",
+    ]
+
+
+def test_an_empty_store_is_refused_in_one_line_and_nothing_is_written(tmp_path):
+    with pytest.raises(ValueError, match="run `vitbench run` first") as error:
+        write_tables(tmp_path)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_terminal_shows_main_columns_and_notes(store_with):
+    root = store_with(
+        make_record("[bold]cls", seed=0), make_record(study="stem", outcome=Outcome.FAILED, reason="no [memory]")
+    )
+    console = Console(file=io.StringIO(), width=100)
+    print_tables(root, console=console)
+    text = console.file.getvalue()
+    assert "[bold]cls (baseline)" in text
+    assert "no [memory]" in text
+    only = Console(file=io.StringIO(), width=100)
+    print_tables(root, studies=["stem"], console=only)
+    assert "[bold]cls" not in only.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(17.58, "17.6"), (0.003124, "0.00312"), (1234.4, "1,234"), (None, "–"), (0.0, "0")]
+)
+def test_three_digits_are_shown_and_none_lost_before_the_point(value, text):
+    assert significant(value) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(86_567_656, "86.6M"), (201_000, "201k"), (950, "950")])
+def test_counts_are_shown_with_their_unit(count, text):
+    assert count_text(count) == text

@@ -1,0 +1,100 @@
+"""Are splits stratified and fixed by seed, and are epochs shuffled by (seed, epoch) alone?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vitbench.data import Images, split, train_batches
+
+CPU = torch.device("cpu")
+labels_of = st.lists(st.integers(0, 6), min_size=4, max_size=120).map(np.array)
+fractions = st.floats(0.01, 0.99)
+
+
+@settings(deadline=None)
+@given(labels=labels_of, fraction=fractions, seed=st.integers(0, 2**31 - 1))
+def test_every_image_is_in_train_or_in_validation_and_never_in_both(labels, fraction, seed):
+    train, validation = split(labels, validation_fraction=fraction, seed=seed)
+    assert sorted([*train, *validation]) == list(range(len(labels)))
+
+
+@settings(deadline=None)
+@given(labels=labels_of, fraction=fractions, seed=st.integers(0, 2**31 - 1))
+def test_each_class_with_two_images_is_on_both_sides(labels, fraction, seed):
+    train, validation = split(labels, validation_fraction=fraction, seed=seed)
+    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
+        assert (labels[train] == label).any()
+        assert (labels[validation] == label).any() == (count > 1)
+
+
+@settings(deadline=None)
+@given(labels=labels_of, fraction=fractions, seed=st.integers(0, 99), data=st.data())
+def test_a_subset_has_the_size_asked_for_and_leaves_validation_as_it_was(labels, fraction, seed, data):
+    train, validation = split(labels, validation_fraction=fraction, seed=seed)
+    wanted = data.draw(st.integers(1, len(train)))
+    subset, same = split(labels, validation_fraction=fraction, train_images=wanted, seed=seed)
+    assert len(subset) == wanted and set(subset) <= set(train)
+    assert np.array_equal(validation, same)
+    if wanted >= len(set(labels)):
+        assert set(labels[subset]) == set(labels[train])
+
+
+def test_shares_of_a_large_set_follow_its_classes():
+    labels = np.repeat([0, 1, 2], [600, 300, 100])
+    train, validation = split(labels, validation_fraction=0.1, train_images=90, seed=3)
+    assert np.bincount(labels[validation]).tolist() == [60, 30, 10]
+    assert np.bincount(labels[train]).tolist() == [54, 27, 9]
+
+
+def test_the_seed_decides_and_nothing_else():
+    labels = np.arange(200) % 4
+    np.random.seed(1)
+    first = split(labels, validation_fraction=0.2, seed=5)
+    np.random.seed(2)
+    again = split(labels, validation_fraction=0.2, seed=5)
+    other = split(labels, validation_fraction=0.2, seed=6)
+    assert np.array_equal(first[1], again[1]) and not np.array_equal(first[1], other[1])
+
+
+def test_more_training_images_than_are_left_is_refused_with_the_number_left():
+    with pytest.raises(ValueError, match=r"^train_images 91 is larger than the 90 images left .*use at most 90$"):
+        split(np.arange(100) % 10, validation_fraction=0.1, train_images=91, seed=0)
+
+
+@pytest.fixture
+def images() -> Images:
+    return Images(np.arange(50, dtype=np.uint8)[:, None, None, None].repeat(2, 3), np.arange(50) + 100)
+
+
+def order_of(images: Images, **changes: int) -> list[int]:
+    arguments = {"batch_size": 8, "seed": 0, "epoch": 0, **changes}
+    batches = train_batches(images, np.arange(10, 50), device=CPU, **arguments)
+    return [int(label) - 100 for _, labels in batches for label in labels]
+
+
+def test_an_epoch_takes_every_index_once_when_batches_come_out_even(images):
+    assert sorted(order_of(images)) == list(range(10, 50))
+
+
+def test_a_ragged_last_batch_is_dropped(images):
+    sizes = [len(x) for x, _ in train_batches(images, np.arange(50), batch_size=16, seed=0, epoch=0, device=CPU)]
+    assert sizes == [16, 16, 16]
+
+
+def test_order_changes_with_epoch_and_seed_and_with_nothing_else(images):
+    first = order_of(images)
+    torch.manual_seed(123)
+    np.random.seed(123)
+    assert order_of(images) == first
+    assert order_of(images, batch_size=4) == first
+    assert order_of(images, epoch=1) != first
+    assert order_of(images, seed=1) != first
+
+
+def test_a_batch_larger_than_the_set_is_refused_before_the_first_one_is_asked_for(images):
+    with pytest.raises(ValueError, match=r"^batch_size 51 is larger than the 50 training images; use at most 50$"):
+        train_batches(images, np.arange(50), batch_size=51, seed=0, epoch=0, device=CPU)

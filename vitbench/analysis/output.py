@@ -1,0 +1,42 @@
+"""How derived files are written and how those that nothing derives any more are removed.
+
+Only files that carry the mark are ever removed, so that what others put beside them stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+MARK = "written by vitbench from its records"
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    """Writes a whole file, and its folder where needed; raises ValueError where it cannot."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise ValueError(
+            f"results {str(path)!r} cannot be written ({error.strerror}); free space there or give another --results"
+        ) from error
+    return path
+
+
+def remove_stale(directory: Path, *, written: Collection[Path], suffixes: Collection[str]) -> None:
+    """Removes what was not written but carries the mark, itself or on its Markdown sibling, from `directory`'s folders."""
+    kept = set(written)
+    for folder in sorted(path for path in directory.glob("*") if path.is_dir()):
+        candidates = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path not in kept)
+        for path in [path for path in candidates if _is_marked(path) or _is_marked(path.with_suffix(".md"))]:
+            path.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _is_marked(path: Path) -> bool:
+    """The mark stands near the start, wherever the format has room for a remark."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return MARK.encode() in file.read(4096)

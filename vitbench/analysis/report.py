@@ -1,0 +1,74 @@
+"""What all records come to on one page: one HTML file with tables, plots and notes that fetches nothing from the net.
+
+The plots are those of `plots.py`, inlined as SVG; the page follows the reader's light or dark setting.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from vitbench.analysis import tables
+from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
+from vitbench.analysis.output import MARK, write
+from vitbench.analysis.plots import KINDS, render
+
+HEADINGS = {
+    "accuracy": "Accuracy",
+    "learning-rate": "Accuracy against learning rate",
+    "cost": "Accuracy against cost",
+    "curves": "Learning curves",
+}
+
+
+def write_report(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None) -> Path:
+    """Writes `report.html` from the records alone; returns its path.
+
+    Raises ValueError where there are no records or the file cannot be written.
+    """
+    studies: dict[str, list[Comparison]] = defaultdict(list)
+    for comparison in load_comparisons(store_root, study_infos):
+        studies[comparison.study].append(comparison)
+    environment = Environment(
+        loader=PackageLoader("vitbench.analysis"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    html = environment.get_template("report.html.j2").render(
+        mark=MARK, studies=studies, tables=tables, figures=inlined_figures, anchor=anchor
+    )
+    return write(Path(store_root) / "report.html", html)
+
+
+def anchor(comparison: Comparison) -> str:
+    """The id of a comparison on the page."""
+    return f"{comparison.study}-{comparison.slug}"
+
+
+def inlined_figures(comparison: Comparison) -> dict[str, Markup]:
+    """Heading → SVG element, for every kind of figure that has something to show."""
+    figures = {}
+    for kind in KINDS:
+        for svg in render(comparison, kind).values():
+            label = f"{HEADINGS[kind]}: {comparison.title}"
+            figures[HEADINGS[kind]] = _inline(svg.decode(), prefix=f"{anchor(comparison)}-{kind}-", label=label)
+    return figures
+
+
+def _inline(svg: str, *, prefix: str, label: str) -> Markup:
+    """The `<svg>` element alone. Ids get a prefix, because those of one page share a name space."""
+    element = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    element = re.sub(r'\bid="', f'id="{prefix}', element)
+    element = re.sub(r'href="#', f'href="#{prefix}', element)
+    element = element.replace("url(#", f"url(#{prefix}")
+    # Chosen by whoever names arms and studies, so escaped like any other text.
+    described = Markup('<svg role="img" aria-label="{}"').format(label)
+    return described + Markup(element.removeprefix("<svg"))

@@ -1,0 +1,253 @@
+"""The command line: `vitbench list`, `plan`, `run`, `train`, `tables`, `plots`, `report`, `doctor`.
+
+Importing this file imports no torch; commands that compute import it when they start.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vitbench import __version__
+from vitbench.commands.options import given_fields, with_config_options
+from vitbench.config import DataConfig, TrainConfig, ViTConfig, one_line
+
+app = typer.Typer(
+    help="Ablations and benchmarks of Vision Transformers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+class BudgetName(StrEnum):
+    smoke = "smoke"
+    quick = "quick"
+    standard = "standard"
+    paper = "paper"
+
+
+class ExecutorName(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
+Results = Annotated[Path, typer.Option(help="Folder with records/, tables/ and plots/.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder in which the data set lies.")]
+Download = Annotated[bool, typer.Option("--download", help="Let the data set's library download what is missing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads a worker computes with on CPU.")]
+Studies = Annotated[list[str], typer.Argument(help="Names of studies, paths of study files, or 'all'.")]
+BudgetOption = Annotated[BudgetName, typer.Option(help="How much to spend.")]
+Data = Annotated[list[str] | None, typer.Option(help="Data set: a name, a folder; may be given again.")]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm; the budget's where not given.")]
+Variant = Annotated[str | None, typer.Option(help="Base variant, in place of the budget's: Mini/4.")]
+PrecisionOption = Annotated[str | None, typer.Option(help="auto, fp32 or bf16; the budget's where not given.")]
+CompileOption = Annotated[str | None, typer.Option(help="torch.compile: off, auto or on.")]
+Epochs = Annotated[int | None, typer.Option(help="In place of the budget's.")]
+BatchSize = Annotated[int | None, typer.Option(help="In place of the budget's.")]
+TrainImages = Annotated[int | None, typer.Option(help="Train on a subset of this size, in place of the budget's.")]
+Rates = Annotated[list[float] | None, typer.Option("--learning-rate", help="Grid for every arm; may be given again.")]
+Jobs = Annotated[str, typer.Option(help="Worker processes: a number, or auto (one per CPU core or GPU).")]
+
+LOCAL_RESULTS = Path("results/local")
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """Variants, studies, data sets, budgets."""
+    from vitbench.commands.show import list_everything
+
+    list_everything(as_json=as_json)
+
+
+@app.command()
+def plan(
+    studies: Studies,
+    budget: BudgetOption = BudgetName.quick,
+    data: Data = None,
+    data_root: DataRoot = None,
+    seeds: Seeds = None,
+    variant: Variant = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    train_images: TrainImages = None,
+    learning_rates: Rates = None,
+    precision: PrecisionOption = None,
+    compile: CompileOption = None,
+    jobs: Jobs = "auto",
+    results: Results = LOCAL_RESULTS,
+    download: Download = False,
+    as_json: AsJson = False,
+) -> None:
+    """The runs that studies need, their FLOPs and estimated hours on this machine, and which are done."""
+    from vitbench.commands.request import Request
+    from vitbench.commands.show import show_plan
+
+    request = Request(
+        studies=studies,
+        budget=budget.value,
+        datasets=data or [],
+        data_root=data_root,
+        download=download,
+        seeds=seeds,
+        variant=variant,
+        train=_without_none(epochs=epochs, batch_size=batch_size, precision=precision, compile=compile),
+        train_images=train_images,
+        learning_rates=tuple(learning_rates or ()),
+        results=results,
+    )
+    show_plan(request, jobs=jobs, as_json=as_json)
+
+
+@app.command()
+def run(
+    studies: Studies,
+    budget: BudgetOption = BudgetName.quick,
+    data: Data = None,
+    data_root: DataRoot = None,
+    seeds: Seeds = None,
+    variant: Variant = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    train_images: TrainImages = None,
+    learning_rates: Rates = None,
+    precision: PrecisionOption = None,
+    compile: CompileOption = None,
+    device: DeviceName = "auto",
+    executor: ExecutorName = ExecutorName.local,
+    jobs: Jobs = "auto",
+    threads: Threads = None,
+    results: Results = LOCAL_RESULTS,
+    download: Download = False,
+) -> None:
+    """Run what is not yet recorded in --results. Interrupt it whenever you like; the next call goes on."""
+    from vitbench.commands.request import Request
+    from vitbench.commands.run import run_studies
+
+    request = Request(
+        studies=studies,
+        budget=budget.value,
+        datasets=data or [],
+        data_root=data_root,
+        download=download,
+        seeds=seeds,
+        variant=variant,
+        train=_without_none(epochs=epochs, batch_size=batch_size, precision=precision, compile=compile),
+        train_images=train_images,
+        learning_rates=tuple(learning_rates or ()),
+        results=results,
+    )
+    failed = run_studies(request, device=device, executor=executor.value, jobs=jobs, threads=threads)
+    raise typer.Exit(FAILED if failed else DONE)
+
+
+@app.command()
+@with_config_options(ViTConfig, skip=())
+@with_config_options(TrainConfig, skip=())
+@with_config_options(DataConfig, skip=("dataset",))
+def train(
+    context: typer.Context,
+    variant: Annotated[str, typer.Argument(help="Micro/2, Ti/16, R50+B/16, …: see `vitbench list`.")],
+    data: Annotated[str, typer.Option(help="Data set: a name or a folder.")] = "digits",
+    data_root: DataRoot = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: DeviceName = "auto",
+    threads: Threads = None,
+    results: Results = LOCAL_RESULTS,
+    download: Download = False,
+    as_json: AsJson = False,
+) -> None:
+    """One run, any field of the model, the recipe and the data as an option."""
+    from vitbench.commands.train import train_one
+
+    record = train_one(
+        variant,
+        model=given_fields(context, ViTConfig),
+        train=given_fields(context, TrainConfig),
+        data=given_fields(context, DataConfig),
+        dataset=data,
+        data_root=data_root,
+        download=download,
+        seed=seed,
+        device=device,
+        threads=threads,
+        results=results,
+        as_json=as_json,
+    )
+    raise typer.Exit(FAILED if record.outcome == "failed" else DONE)
+
+
+@app.command()
+def tables(results: Results = LOCAL_RESULTS) -> None:
+    """Every table again, as Markdown, CSV and LaTeX, from the records in --results alone."""
+    from vitbench.analysis.tables import print_tables, write_tables
+
+    paths = write_tables(results)
+    print_tables(results)
+    _print_paths(paths)
+
+
+@app.command()
+def plots(results: Results = LOCAL_RESULTS) -> None:
+    """Every plot again, as SVG and PNG, from the records in --results alone."""
+    from vitbench.analysis.plots import write_plots
+
+    _print_paths(write_plots(results))
+
+
+@app.command()
+def report(results: Results = LOCAL_RESULTS) -> None:
+    """One HTML page with all tables and plots, from the records in --results alone."""
+    from vitbench.analysis.report import write_report
+
+    _print_paths([write_report(results)])
+
+
+@app.command()
+def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
+    """What this machine can do: device, speed per precision, compiler, data; what is missing and how to get it."""
+    from vitbench.commands.doctor import examine
+
+    examine(data_root=data_root, as_json=as_json)
+
+
+def _without_none(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _print_paths(paths: list[Path]) -> None:
+    for path in paths:
+        typer.echo(os.path.relpath(path))
+
+
+def main() -> None:
+    """Entry point: a ValueError is the user's to mend, in one line, with exit status 2."""
+    try:
+        app()
+    except ValueError as error:
+        print(f"vitbench: {one_line(error)}", file=sys.stderr)
+        sys.exit(WRONG)
+    except KeyboardInterrupt:
+        print("vitbench: interrupted; what was finished is recorded, the same command goes on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(DONE)

@@ -1,0 +1,118 @@
+"""What a person sees while runs are under way: a live display in a terminal, a line per study elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from vitbench.execution.job import Job, Report
+from vitbench.records import Outcome, Record
+
+STARTING_FLOPS = 2e9
+"""Added to every run's training FLOPs in the estimate of time left: data, evaluation and start cost something too."""
+
+
+class RunDisplay:
+    """Study, run, epoch, loss, images/s and time left. Quiet in CI and in a pipe, where it prints a line per study."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.console = Console(stderr=True)
+        self.live = self.console.is_terminal and not os.environ.get("CI")
+        self.left = Counter(job.run.study for job in jobs)
+        self.outcomes: dict[str, Counter[Outcome]] = {study: Counter() for study in self.left}
+        self.started = time.monotonic()
+        self._total_weight = sum(map(self._weight, jobs))
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[detail]}"),
+            console=self.console,
+            disable=not self.live,
+        )
+        self._rows: dict[str, TaskID] = {}
+        self._all = self.progress.add_task(f"[bold]{len(jobs)} runs", total=self._total_weight, detail="")
+        self._done_weight = 0.0
+        self._num_jobs, self._num_done = len(jobs), 0
+        self._fractions: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def report(self, job: Job, report: Report) -> None:
+        """A run has come further."""
+        if not self.live:
+            return
+        row = self._row(job)
+        self.progress.update(row, completed=report.fraction, detail=report.text)
+        self._fractions[self._key(job)] = report.fraction * self._weight(job)
+        self._update_total()
+
+    def record(self, job: Job, record: Record) -> None:
+        """A run has ended."""
+        self._num_done += 1
+        self._done_weight += self._weight(job)
+        key = self._key(job)
+        self._fractions.pop(key, None)
+        if key in self._rows:
+            self.progress.remove_task(self._rows.pop(key))
+        self._update_total()
+        study = job.run.study
+        self.outcomes[study][record.outcome] += 1
+        self.left[study] -= 1
+        if record.outcome is not Outcome.COMPLETED:
+            self.say(f"{study}, {record.arm}, seed {record.seed}: {record.outcome}: {record.reason}")
+        if self.left[study] == 0:
+            counts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(self.outcomes[study].items()))
+            self.say(f"{study}: {counts} ({time.monotonic() - self.started:.0f} s)")
+
+    def say(self, line: str) -> None:
+        """A line that stays, on stderr."""
+        if self.live:
+            self.console.print(line, markup=False, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def _key(self, job: Job) -> str:
+        return f"{job.run.study}/{job.run.arm}/{job.run.run_id}"
+
+    def _weight(self, job: Job) -> float:
+        return job.run.training_flops + STARTING_FLOPS
+
+    def _row(self, job: Job) -> TaskID:
+        key, run = self._key(job), job.run
+        if key not in self._rows:
+            rate = f"{run.config.train.learning_rate:g}"
+            label = f"{run.study}  {run.arm}  {run.config.data.dataset}  lr {rate}  seed {run.config.seed}"
+            self._rows[key] = self.progress.add_task(label, total=1.0, detail="")
+        return self._rows[key]
+
+    def _update_total(self) -> None:
+        done = self._done_weight + sum(self._fractions.values())
+        total = self._total_weight
+        elapsed = time.monotonic() - self.started
+        left = elapsed * (total - done) / done if done else 0.0
+        detail = f"{self._num_done}/{self._num_jobs} done, {duration(left)} left" if done else ""
+        self.progress.update(self._all, completed=done, detail=detail)
+
+
+def duration(seconds: float) -> str:
+    """1 h 05 min, 4 min 30 s, 12 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

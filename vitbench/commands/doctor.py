@@ -1,0 +1,53 @@
+"""What this machine can do for vitbench, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from vitbench.data import describe
+from vitbench.data.info import KNOWN
+
+
+def examine(*, data_root: Path | None, as_json: bool) -> None:
+    """Prints device, speed of matrix products per precision, compiler, data sets found and optional parts."""
+    import torch
+
+    from vitbench.profiling.device import FAST_BF16, cache_directory, open_device
+
+    device = open_device("auto")
+    speedup = device.bf16_speedup()
+    facts: dict[str, Any] = {
+        "device": device.name,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "bf16_over_fp32": speedup,
+        "auto_precision": "bf16" if speedup >= FAST_BF16 else "fp32",
+        "compiler": shutil.which("g++") or shutil.which("clang++") or "",
+        "cache": str(cache_directory()),
+        "ray": importlib.util.find_spec("ray") is not None,
+        "datasets": _found(data_root),
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    print(f"device      {facts['device']}, torch {facts['torch']}, {facts['threads']} threads")
+    print(f"precision   bf16 matrix products run {speedup:g} × as fast as fp32: `auto` is {facts['auto_precision']}")
+    print(f"compiler    {facts['compiler'] or 'none: torch.compile needs g++ on CPU (Debian: apt-get install g++)'}")
+    print(f"ray         {'installed' if facts['ray'] else 'not installed: pip install vitbench[ray]'}")
+    print(f"data        built in, and under {data_root}: {', '.join(facts['datasets']) or 'nothing known'}")
+    print(f"cache       {facts['cache']} (decoded images, measured speeds; set VITBENCH_CACHE to move it)")
+
+
+def _found(data_root: Path | None) -> list[str]:
+    found = []
+    for name in KNOWN if data_root else ():
+        try:
+            describe(name, root=data_root)
+        except ValueError:
+            continue
+        found.append(name)
+    return found

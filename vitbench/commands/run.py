@@ -1,0 +1,97 @@
+"""Plans into records: data read once, device opened, jobs handed to an executor, records appended as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitbench.commands.display import RunDisplay
+from vitbench.commands.request import Request, Standing, num_gpus, resolve_jobs
+from vitbench.execution import Job
+from vitbench.records import Outcome, Record, RecordStore
+from vitbench.studies import PlannedRun
+
+if TYPE_CHECKING:
+    from vitbench.profiling.device import Device
+
+
+def run_studies(request: Request, *, device: str, executor: str, jobs: str, threads: int | None) -> int:
+    """Runs what is pending and appends each record as it comes; returns how many runs failed."""
+    standing = Standing.of(request)
+    pending = standing.pending()
+    store = RecordStore(request.results)
+    if not pending:
+        print(f"all {len(standing.planned)} runs are recorded in {request.results}")
+        return 0
+    workers = resolve_jobs(jobs, device=device, pending=len(pending))
+    opened, make_job = prepare(request.data_root, device=device, threads=threads or 1, workers=workers)
+    prepared = [make_job(name, run) for name, run in pending]
+    load_data(pending, data_root=request.data_root, download=request.download)
+    store.prepare()
+    print(f"{len(pending)} of {len(standing.planned)} runs to do, {workers} at a time, on {opened.name}", flush=True)
+    failed = 0
+    with RunDisplay(prepared) as display:
+
+        def on_record(job: Job, record: Record) -> None:
+            nonlocal failed
+            store.append(record)
+            failed += record.outcome is Outcome.FAILED
+            display.record(job, record)
+
+        if executor == "ray":
+            from vitbench.execution import cluster
+
+            cluster.run_jobs(prepared, workers=workers, on_record=on_record)
+        else:
+            from vitbench.execution import local
+
+            local.run_jobs(
+                prepared,
+                workers=workers,
+                devices=_devices(opened, device),
+                on_record=on_record,
+                on_report=display.report,
+            )
+    print(f"{len(pending) - failed} runs recorded in {store.directory}" + (f", {failed} failed" if failed else ""))
+    return failed
+
+
+def _devices(opened: Device, asked: str) -> list[str]:
+    """What workers are dealt: all GPUs, unless one was named."""
+    if opened.torch_device.type == "cpu":
+        return ["cpu"]
+    if ":" in asked:
+        return [asked]
+    return [f"cuda:{i}" for i in range(num_gpus("cuda"))]
+
+
+def prepare(data_root: Path | None, *, device: str, threads: int, workers: int) -> tuple[Device, Any]:
+    """(the device, a function from data set name and planned run to job). Raises ValueError for a device not there."""
+    from vitbench.profiling.device import open_device
+
+    opened = open_device(device)
+
+    def job(dataset: str, run: PlannedRun) -> Job:
+        precision = opened.resolve_precision(run.config.train.precision)
+        return Job(run, dataset, data_root, str(opened.torch_device), opened.name, precision, threads, workers)
+
+    return opened, job
+
+
+def load_data(runs: Sequence[tuple[str, PlannedRun]], *, data_root: Path | None, download: bool) -> None:
+    """Decodes what is not yet in the cache, here and once, so that wrong data stop the command before any run."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vitbench.data import load
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        for name, image_size in dict.fromkeys((name, run.config.model.image_hw) for name, run in runs):
+            row = progress.add_task(f"reading {name}", total=None)
+
+            def show(what: str, done: int, total: int, row: Any = row) -> None:
+                progress.update(row, description=f"reading {what}", completed=done, total=total)
+
+            load(name, root=data_root, image_size=image_size, download=download, progress=show)

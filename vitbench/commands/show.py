@@ -1,0 +1,116 @@
+"""Facts that need no computing: what there is, and what a plan will cost."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from vitbench.commands.display import duration
+from vitbench.commands.request import Request, Standing, resolve_jobs
+from vitbench.data import BUILT_IN
+from vitbench.machine import cpu_cores, cpu_name
+from vitbench.profiling import count
+from vitbench.studies import BUDGETS, STUDIES, PlannedRun, load_study
+from vitbench.studies.plan import estimate
+from vitbench.variants import variant as named_variant
+from vitbench.variants import variant_names
+
+
+def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
+    """Prints the plan."""
+    standing = Standing.of(request)
+    pending = [run for _, run in standing.pending()]
+    workers = resolve_jobs(jobs, device="cpu", pending=len(pending))
+    cost = estimate(pending, standing.records, cpu=cpu_name(), cpu_cores=cpu_cores(), workers=workers)
+    if as_json:
+        runs = [
+            {
+                "run_id": run.run_id,
+                "study": run.study,
+                "arm": run.arm,
+                "dataset": run.config.data.dataset,
+                "seed": run.config.seed,
+                "learning_rate": run.config.train.learning_rate,
+                "macs": count(run.config.model).macs,
+                "training_flops": run.training_flops,
+                "done": (run.study, run.run_id) in standing.done,
+            }
+            for _, run in standing.planned
+        ]
+        facts = {
+            "budget": request.budget,
+            "hours": cost.hours,
+            "flops_per_second_per_worker": cost.flops_per_second,
+            "rate_is_measured": cost.measured,
+            "workers": workers,
+            "runs": runs,
+        }
+        print(json.dumps(facts))
+        return
+    _print_plan(standing)
+    rate = "measured from records of this machine" if cost.measured else "assumed: no record of this machine yet"
+    print(
+        f"{len(pending)} of {len(standing.planned)} runs to do, {cost.training_flops / 1e12:.3g} TFLOP of training "
+        f"(6 × MACs an image): about {duration(cost.hours * 3600)} with {workers} workers at "
+        f"{cost.flops_per_second / 1e9:.3g} GFLOP/s each ({rate})"
+    )
+
+
+def _print_plan(standing: Standing) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("study", "data", "arm", "variant"):
+        table.add_column(heading)
+    for heading in ("params", "MMACs", "rates × seeds", "done", "TFLOP"):
+        table.add_column(heading, justify="right")
+    groups: dict[tuple[str, str, str], list[PlannedRun]] = {}
+    for _, run in standing.planned:
+        groups.setdefault((run.study, run.config.data.dataset, run.arm), []).append(run)
+    for (study, dataset, arm), runs in groups.items():
+        counts = count(runs[0].config.model)
+        rates, seeds = {r.config.train.learning_rate for r in runs}, {r.config.seed for r in runs}
+        done = sum((study, run.run_id) in standing.done for run in runs)
+        table.add_row(
+            study,
+            dataset,
+            arm,
+            runs[0].variant,
+            f"{counts.params:,}",
+            f"{counts.macs / 1e6:.3g}",
+            f"{len(rates)} × {len(seeds)}",
+            f"{done}/{len(runs)}",
+            f"{sum(run.training_flops for run in runs) / 1e12:.3g}",
+        )
+    Console(width=None if os.isatty(1) else 160).print(table)
+
+
+def list_everything(*, as_json: bool) -> None:
+    """Prints variants, studies, data sets and budgets."""
+    variants = []
+    for name in variant_names():
+        config = named_variant(name)
+        counts = count(config)
+        variants.append(
+            {"name": name, "image_size": list(config.image_hw), "params": counts.params, "macs": counts.macs}
+        )
+    studies = [{"name": name, "question": (s := load_study(name)).question, "source": s.source} for name in STUDIES]
+    datasets = [{"name": name, "summary": summary} for name, summary in BUILT_IN.items()]
+    budgets = [{"name": b.name, "summary": b.summary, "seeds": b.seeds} for b in BUDGETS.values()]
+    if as_json:
+        print(json.dumps({"variants": variants, "studies": studies, "datasets": datasets, "budgets": budgets}))
+        return
+    print("Studies")
+    for study in studies:
+        print(f"  {study['name']:<12} {study['question']}\n  {'':<12} {study['source']}")
+    print("\nData sets (any other name goes to timm.data.create_dataset, with --data-root; or a folder)")
+    for data in datasets:
+        print(f"  {data['name']:<18} {data['summary']}")
+    print("\nBudgets")
+    for budget in budgets:
+        print(f"  {budget['name']:<12} {budget['summary']}")
+    print("\nVariants (any size/patch; parameters and GMACs at 1,000 classes; 1 MAC = 2 FLOPs)")
+    for row in variants:
+        size = "×".join(map(str, row["image_size"]))
+        print(f"  {row['name']:<12} {size:>8} px {row['params'] / 1e6:>9.2f} M {row['macs'] / 1e9:>9.3f} GMACs")

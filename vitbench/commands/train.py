@@ -1,0 +1,114 @@
+"""One run outside any study, with any field set by hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from vitbench.commands.run import load_data, prepare
+from vitbench.config import RunConfig, TrainConfig
+from vitbench.data import DataInfo, describe
+from vitbench.execution import Job, Report
+from vitbench.machine import cpu_cores
+from vitbench.records import Design, Outcome, Record, RecordStore
+from vitbench.studies import PlannedRun
+from vitbench.studies.plan import data_settings
+from vitbench.variants import variant as named_variant
+
+
+def train_one(
+    variant: str,
+    *,
+    model: dict[str, Any],
+    train: dict[str, Any],
+    data: dict[str, Any],
+    dataset: str,
+    data_root: Path | None,
+    download: bool,
+    seed: int,
+    device: str,
+    threads: int | None,
+    results: Path,
+    as_json: bool,
+) -> Record:
+    """One run outside any study, recorded under the study `train`; what is recorded already is not run again."""
+    info = describe(dataset, root=data_root, download=download)
+    run = _single_run(variant, info, model=model, train=train, data=data, seed=seed)
+    store = RecordStore(results)
+    before = [r for r in store.read("train") if r.identity == run.run_id and r.outcome is not Outcome.FAILED]
+    if before:
+        record = before[-1]
+    else:
+        _, make_job = prepare(data_root, device=device, threads=threads or cpu_cores(), workers=1)
+        load_data([(dataset, run)], data_root=data_root, download=download)
+        store.prepare()
+        record = _execute_here(make_job(dataset, run))
+        store.append(record)
+    if as_json:
+        print(record.to_json())
+    else:
+        _print_record(record, recorded_before=bool(before), path=store.path("train"))
+    return record
+
+
+def _single_run(
+    variant: str, info: DataInfo, *, model: dict[str, Any], train: dict[str, Any], data: dict[str, Any], seed: int
+) -> PlannedRun:
+    shape = {"image_size": info.image_size, "in_channels": info.in_channels, "num_classes": info.num_classes}
+    model_config = named_variant(variant, **{**shape, **model})
+    for name in ("in_channels", "num_classes"):
+        if getattr(model_config, name) != shape[name]:
+            raise ValueError(
+                f"{name} {getattr(model_config, name)} does not fit {info.dataset}, which has {shape[name]}; leave it out"
+            )
+    data_config, _ = data_settings(info, wanted=None)
+    data_config = data_config.replace(**data)
+    left = info.train_images - round(info.train_images * data_config.validation_fraction)
+    if data_config.train_images is not None and data_config.train_images > left:
+        raise ValueError(
+            f"train_images {data_config.train_images} is more than the {left} of {info.dataset} outside the "
+            "validation split; make it smaller"
+        )
+    recipe = TrainConfig.model_validate(train)
+    images = data_config.train_images or left
+    if recipe.batch_size > images:
+        raise ValueError(f"batch_size {recipe.batch_size} is more than the {images} training images; make it smaller")
+    config = RunConfig(model=model_config, data=data_config, train=recipe, seed=seed)
+    design = Design(
+        question="", source="", baseline=variant, arms=(variant,), learning_rates=(config.train.learning_rate,)
+    )
+    return PlannedRun("train", variant, "custom", variant, design, config, images)
+
+
+def _execute_here(job: Job) -> Record:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from vitbench.execution.run import execute
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeRemainingColumn())
+    quiet = not console.is_terminal or bool(os.environ.get("CI"))
+    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
+        row = progress.add_task("starting", total=1.0)
+
+        def show(report: Report) -> None:
+            progress.update(row, completed=report.fraction, description=report.text)
+
+        return execute(job, show)
+
+
+def _print_record(record: Record, *, recorded_before: bool, path: Path) -> None:
+    where = f"recorded in {path}" + (" before; not run again" if recorded_before else "")
+    if record.outcome is not Outcome.COMPLETED:
+        print(f"{record.outcome}: {record.reason} ({where})")
+        return
+    cost = record.cost
+    print(f"test top-1 {record.metrics['test_top1']:.2%}, validation top-1 {record.metrics['val_top1']:.2%}")
+    print(f"{cost.params:,} parameters, {cost.macs / 1e6:,.3g} MMACs an image (1 MAC = 2 FLOPs)")
+    print(
+        f"{cost.train_images_per_second or 0:,.0f} images/s training, {cost.infer_images_per_second or 0:,.0f} evaluating, "
+        f"on {record.environment.device} at {record.environment.precision}"
+    )
+    print(f"run {record.run_id}, {where}")

@@ -1,0 +1,49 @@
+"""Images in, batches out: built-in and timm data sets, decoded once, split, shuffled and augmented by seed.
+
+Importing this loads no torch, timm, numpy or scikit-learn; the names that need them load on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from vitbench.data.description import describe
+from vitbench.data.info import BUILT_IN, DataInfo
+
+if TYPE_CHECKING:
+    from vitbench.data.augment import Augment, normalise
+    from vitbench.data.images import ImageData, Images, StreamedImages
+    from vitbench.data.loading import load
+    from vitbench.data.splits import split, train_batches
+
+__all__ = [
+    "BUILT_IN",
+    "Augment",
+    "DataInfo",
+    "ImageData",
+    "Images",
+    "StreamedImages",
+    "describe",
+    "load",
+    "normalise",
+    "split",
+    "train_batches",
+]
+
+_LAZY = {
+    "Augment": "augment",
+    "ImageData": "images",
+    "Images": "images",
+    "StreamedImages": "images",
+    "load": "loading",
+    "normalise": "augment",
+    "split": "splits",
+    "train_batches": "splits",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

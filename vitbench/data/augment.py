@@ -1,0 +1,106 @@
+"""How a training batch is changed before the model sees it: whole batches at once, on the device.
+
+Every draw comes from (seed, step) on the CPU, so that arms are paired and CPU and CUDA agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from einops import rearrange
+from timm.data.mixup import Mixup
+from torch import Tensor
+from torch.nn import functional
+
+from vitbench.config import DataConfig
+from vitbench.data.seeding import random_state, seed_words
+
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(images / 255 − mean) / std: uint8 [B, C, H, W] → float32. `mean` and `std` are per channel, in [0, 1]."""
+    if not len(mean) == len(std) == images.shape[1]:
+        raise ValueError(
+            f"mean {tuple(mean)} and std {tuple(std)} must have one value per channel; images have {images.shape[1]}"
+        )
+    # One multiplication and one addition per pixel; a channel that never varies (std 0) becomes 0, not infinite.
+    deviation = torch.tensor([s or 1.0 for s in std], dtype=torch.float64)
+    scale = 1 / (255 * deviation)
+    shift = -torch.tensor(mean, dtype=torch.float64) / deviation
+    scale, shift = (rearrange(v, "c -> c 1 1").float().to(images.device) for v in (scale, shift))
+    return (images * scale).add_(shift)
+
+
+class Augment:
+    """Crop, flip, normalise, mix: built once per run, called once per batch."""
+
+    def __init__(
+        self, config: DataConfig, num_classes: int, label_smoothing: float, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        self.crop_padding = config.crop_padding
+        self.flip = config.flip
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.mixup: Mixup | None = None
+        if config.mixup or config.cutmix:
+            self.mixup = Mixup(  # type: ignore[no-untyped-call]
+                mixup_alpha=config.mixup,
+                cutmix_alpha=config.cutmix,
+                label_smoothing=label_smoothing,
+                num_classes=num_classes,
+            )
+
+    def __call__(self, images: Tensor, labels: Tensor, *, seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """uint8 [B, C, H, W] and int64 [B] → float32 [B, C, H, W], normalised, and targets.
+
+        Targets are the class indices [B]; with mixup or cutmix they are probabilities [B, K], label smoothing
+        included (for indices it is the loss's affair). Raises ValueError for mixing an odd batch.
+        """
+        draws = random_state("augment", seed, step)
+        if self.crop_padding:
+            top, left = draws.randint(2 * self.crop_padding + 1, size=(2, len(images)))
+            images = crop(images, self.crop_padding, top, left)
+        if self.flip:
+            images = mirror(images, draws.randint(2, size=len(images)))
+        floats = normalise(images, self.mean, self.std)
+        if self.mixup is None:
+            return floats, labels
+        if len(images) % 2:
+            raise ValueError(f"batch_size {len(images)} is odd, but mixup and cutmix pair images; use an even one")
+        return self._mix(floats, labels, seed, step)
+
+    def _mix(self, images: Tensor, labels: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:
+        assert self.mixup is not None
+        # timm draws from numpy's global generator, which belongs to the caller.
+        state = np.random.get_state()
+        np.random.seed(seed_words("mixup", seed, step))
+        try:
+            mixed, targets = self.mixup(images, labels)
+        finally:
+            np.random.set_state(state)
+        return mixed, targets
+
+
+def crop(images: Tensor, padding: int, top: np.ndarray, left: np.ndarray) -> Tensor:
+    """[B, C, H, W] → the same, each padded with zeros and cropped back to size at (top [B], left [B])."""
+    padded = functional.pad(images, [padding] * 4)
+    batch, _, height, width = images.shape
+    if images.device.type == "cpu":
+        # The indexing below, four times as fast in numpy, which copies whole rows.
+        view = np.lib.stride_tricks.sliding_window_view(padded.numpy(), (height, width), axis=(2, 3))
+        return torch.from_numpy(np.ascontiguousarray(view[np.arange(batch), :, top, left]))
+    return crop_by_index(padded, height, width, torch.from_numpy(top), torch.from_numpy(left))
+
+
+def crop_by_index(padded: Tensor, height: int, width: int, top: Tensor, left: Tensor) -> Tensor:
+    """Windows of padded images [B, C, H + 2 p, W + 2 p] in one gather, as an accelerator likes it."""
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: [B, C, 2 p + 1, 2 p + 1, H, W]
+    rows = torch.arange(len(padded), device=padded.device)
+    return windows[rows, :, top.to(padded.device), left.to(padded.device)]
+
+
+def mirror(images: Tensor, mirrored: np.ndarray) -> Tensor:
+    """[B, C, H, W] → the same, left and right exchanged where `mirrored` [B] is 1."""
+    # Selecting among both is four times as fast on a CPU as torch.where over pixels.
+    rows = np.arange(len(images)) + len(images) * mirrored
+    return torch.cat([images, images.flip(-1)]).index_select(0, torch.from_numpy(rows).to(images.device))

@@ -1,0 +1,45 @@
+"""The data sets that need no files: generated or shipped with scikit-learn, ready in memory within a second.
+
+`digits` has no official split; it gets a fixed one that no run's seed changes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vitbench.data import shapes
+from vitbench.data.decode import fit_array
+from vitbench.data.splits import split
+
+_DIGITS_SEED = 0
+
+
+def arrays(dataset: str, size: tuple[int, int]) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """((images, labels) of train, of test): uint8 [N, 1, H, W] and int64 [N], resized to `size`."""
+    if dataset == "digits":
+        images, labels = _digits()
+        train, test = split(labels, validation_fraction=1 / 3, seed=_DIGITS_SEED)
+        images = fit_array(images, size)
+        return (images[train], labels[train]), (images[test], labels[test])
+    height, width = size
+    factor = height // shapes.SIZE
+    if height != width or height % shapes.SIZE or not factor:
+        raise ValueError(
+            f"image_size {height}×{width} would blur the cells of {dataset!r} into each other; "
+            f"use a square multiple of {shapes.SIZE}"
+        )
+    # Whole pixels are repeated: interpolation would carry light across cell borders and break the proof.
+    (train_images, train_labels), (test_images, test_labels) = shapes.generate(dataset)
+    return (_repeat(train_images, factor), train_labels), (_repeat(test_images, factor), test_labels)
+
+
+def _repeat(images: np.ndarray, factor: int) -> np.ndarray:
+    return images if factor == 1 else images.repeat(factor, axis=2).repeat(factor, axis=3)
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # stored as 0 … 16
+    return images[:, None], digits.target.astype(np.int64)

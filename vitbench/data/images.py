@@ -1,0 +1,173 @@
+"""How decoded images are held and handed out in batches, in exactly the order that was asked for.
+
+`Images` reads one uint8 array; `StreamedImages` decodes what is too large for that, with the same pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from timm.data.loader import create_loader, fast_collate
+from torch.utils.data import Dataset, Subset
+
+from vitbench.data.decode import fit
+from vitbench.data.info import DataInfo
+from vitbench.data.sources import FileSplit
+
+RESIDENT_BYTES = 2 * 2**30
+"""An array up to this size is copied to a CUDA device once and stays there."""
+
+
+class Images:
+    """Images in one array, usually memory-mapped: uint8 [N, C, H, W] and labels int64 [N]."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        assert images.dtype == np.uint8 and images.ndim == 4 and len(images) == len(labels)
+        # A memmap is a subclass whose every slice pays for being one.
+        self.array = np.asarray(images)
+        self.labels = np.array(labels, dtype=np.int64)
+        self._resident: dict[torch.device, torch.Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        _, channels, height, width = self.array.shape
+        return channels, height, width
+
+    def batches(
+        self, order: np.ndarray, batch_size: int, device: torch.device
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """(uint8 [B, C, H, W], int64 [B]) on `device`, in the order of `order` [M]; the last batch may be ragged."""
+        order = np.asarray(order, dtype=np.int64)
+        on_cuda = device.type == "cuda"
+        if on_cuda and self.array.nbytes <= RESIDENT_BYTES:
+            yield from self._resident_batches(order, batch_size, device)
+            return
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            # A fresh pinned tensor per batch: the caching host allocator hands its memory out again only when the
+            # asynchronous copy that reads it is done. One buffer reused by hand would be overwritten too early.
+            images = torch.empty((len(rows), *self.image_shape), dtype=torch.uint8, pin_memory=on_cuda)
+            labels = torch.empty(len(rows), dtype=torch.int64, pin_memory=on_cuda)
+            # The bounds were checked above; "raise" would make numpy go through a buffer.
+            assert rows.min() >= 0 and rows.max() < len(self)
+            np.take(self.array, rows, axis=0, out=images.numpy(), mode="clip")
+            np.take(self.labels, rows, out=labels.numpy(), mode="clip")
+            yield (images.to(device, non_blocking=True), labels.to(device, non_blocking=True))
+
+    def _resident_batches(
+        self, order: np.ndarray, batch_size: int, device: torch.device
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        if device not in self._resident:
+            # torch will not wrap a read-only map without a warning, hence the copy.
+            self._resident[device] = torch.from_numpy(np.array(self.array)).to(device)
+        images = self._resident[device]
+        labels = torch.from_numpy(self.labels).to(device)
+        rows = torch.from_numpy(order).to(device)
+        for start in range(0, len(order), batch_size):
+            batch = rows[start : start + batch_size]
+            yield images.index_select(0, batch), labels.index_select(0, batch)
+
+
+class StreamedImages:
+    """Images decoded as they are asked for, by worker processes; the interface of `Images`."""
+
+    def __init__(
+        self, files: FileSplit, size: tuple[int, int], in_channels: int, *, num_workers: int | None = None
+    ) -> None:
+        self.files = files
+        self.size = size
+        self.in_channels = in_channels
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.num_workers = num_workers or max(1, min(8, cores - 1))
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """int64 [N]."""
+        return self.files.labels()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.in_channels, *self.size
+
+    def batches(
+        self, order: np.ndarray, batch_size: int, device: torch.device
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """(uint8 [B, C, H, W], int64 [B]) on `device`, in the order of `order` [M]; the last batch may be ragged.
+
+        Raises ValueError, naming the file, where an image cannot be read.
+        """
+        if not len(order):
+            return
+        # timm sets its own transform on what it is given. On a Subset that has no effect, which is intended: pixels
+        # must be those of the cached path, and augmentation works on whole batches.
+        subset: Any = Subset(_Decoded(self.files, self.size, self.in_channels), [int(i) for i in order])
+        loader = create_loader(
+            subset,
+            input_size=self.image_shape,
+            batch_size=batch_size,
+            is_training=False,
+            use_prefetcher=False,
+            num_workers=self.num_workers,
+            persistent_workers=False,
+            collate_fn=_collate,
+            pin_memory=device.type == "cuda",
+            device=device,
+        )
+        for batch in loader:
+            if isinstance(batch, ValueError):
+                raise batch
+            images, labels = batch
+            yield (images.to(device, non_blocking=True), labels.to(device, non_blocking=True))
+
+
+class _Decoded(Dataset[Any]):
+    """(uint8 [C, H, W], label), or the ValueError: raised in a worker it would arrive as a page of traceback."""
+
+    def __init__(self, files: FileSplit, size: tuple[int, int], in_channels: int) -> None:
+        self.files, self.size, self.in_channels = files, size, in_channels
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int] | ValueError:
+        try:
+            image, label = self.files.read(index)
+            return fit(image, self.size, self.in_channels, self.files.filename(index)), label
+        except ValueError as error:
+            return error
+
+
+def _collate(items: list[Any]) -> Any:
+    for item in items:
+        if isinstance(item, ValueError):
+            return item
+    return fast_collate(items)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Both splits of a data set, decoded to the size asked for."""
+
+    info: DataInfo
+    """As `describe` gives it: the native size, whatever size was asked for."""
+    train: Images | StreamedImages
+    test: Images | StreamedImages
+    mean: tuple[float, ...]
+    """Per channel over train, in [0, 1]."""
+    std: tuple[float, ...]
+    sha256: str
+    """Of train images, train labels, test images, test labels as bytes: uint8 [N, C, H, W], little-endian int64."""

@@ -1,0 +1,72 @@
+"""What a data set is before any image is read: its sizes, counts, and the augmentation that suits it.
+
+Imports no torch: `vitbench list` and `plan` ask here.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class DataInfo(BaseModel):
+    """One data set as stored. Sizes are pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    """The name that goes into the configuration: it never depends on where the data lie."""
+    image_size: tuple[int, int]
+    """Native (height, width); 224 × 224 where images are larger than 64 pixels or differ in size."""
+    in_channels: int
+    num_classes: int
+    train_images: int
+    test_images: int
+    crop_padding: int
+    """Recommended `DataConfig.crop_padding`."""
+    flip: bool
+    """Recommended `DataConfig.flip`."""
+
+
+BUILT_IN: dict[str, str] = {
+    "digits": "scikit-learn's handwritten digits: real, 8×8 grey, 10 classes, 1,198 train and 599 test images",
+    "shapes": "generated, 32×32 grey, 4 classes: which half do the discs fill? Without position information, chance",
+    "shapes/relation": "generated, 32×32 grey, 4 classes: is the disc left of, right of, above or below the square? Harder",
+    "shapes/quadrant": "generated, 32×32 grey, 4 classes: in which quadrant is the disc? Harder than `shapes`",
+}
+"""Data sets that need no files: name → one line."""
+
+
+def _info(
+    dataset: str, size: int, channels: int, classes: int, train: int, test: int, *, crop_padding: int, flip: bool
+) -> DataInfo:
+    return DataInfo(
+        dataset=dataset,
+        image_size=(size, size),
+        in_channels=channels,
+        num_classes=classes,
+        train_images=train,
+        test_images=test,
+        crop_padding=crop_padding,
+        flip=flip,
+    )
+
+
+# Padding is an eighth of the side, as He et al. (2016) pad CIFAR by 4; digits of 8 pixels fill their frame, and a
+# crop halves what a short run learns (benchmarks/LOG.md). A mirrored character is another character, so those are
+# never flipped. The shapes would move off their cells, and a flip would turn "left" into "right" under the old label.
+KNOWN: dict[str, DataInfo] = {
+    info.dataset: info
+    for info in (
+        _info("digits", 8, 1, 10, 1198, 599, crop_padding=0, flip=False),
+        _info("shapes", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False),
+        _info("shapes/relation", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False),
+        _info("shapes/quadrant", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False),
+        _info("torch/cifar10", 32, 3, 10, 50000, 10000, crop_padding=4, flip=True),
+        _info("torch/cifar100", 32, 3, 100, 50000, 10000, crop_padding=4, flip=True),
+        _info("torch/mnist", 28, 1, 10, 60000, 10000, crop_padding=3, flip=False),
+        _info("torch/fashion_mnist", 28, 1, 10, 60000, 10000, crop_padding=3, flip=True),
+        _info("torch/kmnist", 28, 1, 10, 60000, 10000, crop_padding=3, flip=False),
+        _info("torch/qmnist", 28, 1, 10, 60000, 60000, crop_padding=3, flip=False),
+    )
+}
+"""What is known without opening anything: the built-in sets and the fixed ones that torchvision reads."""

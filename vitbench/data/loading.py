@@ -1,0 +1,203 @@
+"""From a data set's name to decoded images: built in, from the cache, into the cache, or streamed.
+
+Whichever way they come, pixels, statistics and hash are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from vitbench.data import builtin, cache
+from vitbench.data.decode import fit
+from vitbench.data.description import describe, describe_opened
+from vitbench.data.images import ImageData, Images, StreamedImages
+from vitbench.data.info import BUILT_IN, DataInfo
+from vitbench.data.sources import FileSplit, find, open_splits
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, how many are done, how many there are)."""
+
+_CHUNK = 256
+
+
+def load(
+    dataset: str,
+    *,
+    root: Path | None = None,
+    image_size: tuple[int, int] | None = None,
+    download: bool = False,
+    progress: Progress | None = None,
+) -> ImageData:
+    """Both splits at `image_size` (height, width), native if None.
+
+    Raises ValueError for what `describe` refuses, for images that cannot be read (naming the file), and for a cache
+    that cannot be written.
+    """
+    if image_size is not None and min(image_size) < 1:
+        raise ValueError(f"image_size {image_size} must be positive; leave it out for the native size")
+    if dataset in BUILT_IN:
+        return _built_in(dataset, image_size)
+    info = describe(dataset, root=root, download=download)
+    size = image_size or info.image_size
+    num_bytes = (info.train_images + info.test_images) * info.in_channels * size[0] * size[1]
+    streamed = num_bytes > cache.cache_limit_bytes()
+    name = f"{size[0]}x{size[1]}" + ("-streamed" if streamed else "")
+
+    source = find(dataset, root, download=download)
+    entry = cache.folder_for(source.dataset, source.fingerprint) / name
+    meta = cache.read_entry(entry)
+    if meta is not None and not streamed:
+        return _cached(info, entry, meta)
+
+    train, test = open_splits(source, download=download)
+    try:
+        # The tables in `info` speak of complete files; these may not be.
+        found = describe_opened(source, train, test)
+        if (found.train_images, found.test_images) != (info.train_images, info.test_images):
+            raise ValueError(
+                f"dataset {info.dataset!r} has {found.train_images} train and {found.test_images} test images here, "
+                f"not {info.train_images} and {info.test_images}; get it again (--download)"
+            )
+        source = find(dataset, root)  # a download has changed the files
+        entry = cache.folder_for(source.dataset, source.fingerprint) / name
+        build = _build_streamed if streamed else _build_cached
+        if streamed:
+            for split in (train, test):
+                if not split.random_access:
+                    raise ValueError(
+                        f"{split.title} has no random access and is larger than the cache's limit; "
+                        f"raise VITBENCH_CACHE_LIMIT_GB above {num_bytes / 1e9:.1f}"
+                    )
+        meta = cache.build_entry(
+            entry, partial(build, splits={"train": train, "test": test}, info=info, size=size, progress=progress)
+        )
+    finally:
+        train.close()
+        test.close()
+    if not streamed:
+        return _cached(info, entry, meta)
+    return ImageData(
+        info=info,
+        train=StreamedImages(train, size, info.in_channels),
+        test=StreamedImages(test, size, info.in_channels),
+        mean=tuple(meta["mean"]),
+        std=tuple(meta["std"]),
+        sha256=meta["sha256"],
+    )
+
+
+class _Measure:
+    """Mean, standard deviation and hash of images that pass by, exact however they are cut into chunks."""
+
+    def __init__(self, in_channels: int) -> None:
+        self.digest = hashlib.sha256()
+        self.histogram = np.zeros((in_channels, 256), dtype=np.int64)
+
+    def add(self, images: np.ndarray, *, train: bool) -> None:
+        self.digest.update(np.ascontiguousarray(images).data)
+        if train:
+            for channel, counts in enumerate(self.histogram):
+                counts += np.bincount(images[:, channel].ravel(), minlength=256)
+
+    def add_labels(self, labels: np.ndarray) -> None:
+        self.digest.update(labels.astype("<i8").tobytes())
+
+    def result(self) -> dict[str, Any]:
+        level = np.arange(256) / 255
+        total = self.histogram.sum(axis=1)
+        mean = self.histogram @ level / total
+        variance = (self.histogram * (level - mean[:, None]) ** 2).sum(axis=1) / total
+        return {"mean": mean.tolist(), "std": np.sqrt(variance).tolist(), "sha256": self.digest.hexdigest()}
+
+
+def _built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageData:
+    info = describe(dataset)
+    (train, train_labels), (test, test_labels) = builtin.arrays(dataset, image_size or info.image_size)
+    measure = _Measure(info.in_channels)
+    measure.add(train, train=True)
+    measure.add_labels(train_labels)
+    measure.add(test, train=False)
+    measure.add_labels(test_labels)
+    found = measure.result()
+    return ImageData(
+        info=info,
+        train=Images(train, train_labels),
+        test=Images(test, test_labels),
+        mean=tuple(found["mean"]),
+        std=tuple(found["std"]),
+        sha256=found["sha256"],
+    )
+
+
+def _cached(info: DataInfo, entry: Path, meta: dict[str, Any]) -> ImageData:
+    train, test = (
+        Images(np.load(entry / f"{split}_images.npy", mmap_mode="r"), np.load(entry / f"{split}_labels.npy"))
+        for split in ("train", "test")
+    )
+    return ImageData(
+        info=info, train=train, test=test, mean=tuple(meta["mean"]), std=tuple(meta["std"]), sha256=meta["sha256"]
+    )
+
+
+def _build_cached(
+    folder: Path, *, splits: dict[str, FileSplit], info: DataInfo, size: tuple[int, int], progress: Progress | None
+) -> dict[str, Any]:
+    measure = _Measure(info.in_channels)
+    for name, split in splits.items():
+        total = info.train_images if name == "train" else info.test_images
+        labels: list[int] = []
+        with (folder / f"{name}_images.npy").open("wb") as file:
+            # Written, not mapped: a full disk is then an error and not a SIGBUS.
+            _write_header(file, (total, info.in_channels, *size))
+            for chunk, chunk_labels in _decoded(split, size, info.in_channels):
+                file.write(chunk.data)
+                measure.add(chunk, train=name == "train")
+                labels += chunk_labels
+                if progress:
+                    progress(f"decoding {name}", len(labels), total)
+        if len(labels) != total:
+            raise ValueError(f"{split.title} gave {len(labels)} images where it has {total}; its files change, retry")
+        np.save(folder / f"{name}_labels.npy", np.array(labels, dtype=np.int64))
+        measure.add_labels(np.array(labels, dtype=np.int64))
+    return measure.result()
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+def _decoded(split: FileSplit, size: tuple[int, int], in_channels: int) -> Iterator[tuple[np.ndarray, list[int]]]:
+    images: list[np.ndarray] = []
+    labels: list[int] = []
+    for index, (image, label) in enumerate(split):
+        images.append(fit(image, size, in_channels, split.filename(index)))
+        labels.append(label)
+        if len(images) == _CHUNK:
+            yield np.stack(images), labels
+            images, labels = [], []
+    if images:
+        yield np.stack(images), labels
+
+
+def _build_streamed(
+    folder: Path, *, splits: dict[str, FileSplit], info: DataInfo, size: tuple[int, int], progress: Progress | None
+) -> dict[str, Any]:
+    # One pass over everything, once per set and size: a mean of a sample would be another mean.
+    measure = _Measure(info.in_channels)
+    for name, split in splits.items():
+        images = StreamedImages(split, size, info.in_channels)
+        done = 0
+        for chunk, _ in images.batches(np.arange(len(images)), _CHUNK, torch.device("cpu")):
+            measure.add(chunk.numpy(), train=name == "train")
+            done += len(chunk)
+            if progress:
+                progress(f"measuring {name}", done, len(images))
+        measure.add_labels(images.labels)
+    return measure.result()

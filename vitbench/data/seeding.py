@@ -1,0 +1,25 @@
+"""Which random numbers belong to which purpose: independent streams keyed by a name and integers.
+
+So that a draw depends on (purpose, seed, step) alone, never on what was drawn before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+
+def seed_words(purpose: str, *key: int) -> list[int]:
+    """32-bit words that seed one stream; each integer of the key keeps its low 64 bits."""
+    tag = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:4], "big")
+    return [tag, *(word for part in key for word in (part & 0xFFFFFFFF, (part >> 32) & 0xFFFFFFFF))]
+
+
+def random_state(purpose: str, *key: int) -> np.random.RandomState:
+    """A stream of its own for (purpose, key).
+
+    RandomState, not Generator: only its stream is promised never to change between numpy versions (NEP 19), and
+    splits, batches and generated images must stay what they are.
+    """
+    return np.random.RandomState(seed_words(purpose, *key))

@@ -1,0 +1,5 @@
+"""How good a trained model is."""
+
+from vitbench.evaluation.accuracy import Evaluation, evaluate
+
+__all__ = ["Evaluation", "evaluate"]

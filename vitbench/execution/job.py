@@ -1,0 +1,76 @@
+"""What an executor is given for one run, and what it tells while it runs. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vitbench.profiling.macs import count
+from vitbench.records import Cost, Outcome, Record, describe_environment
+from vitbench.studies.plan import PlannedRun
+
+
+@dataclass(frozen=True)
+class Job:
+    """A planned run and where it runs. `dataset` is as the user named it: a name or a path."""
+
+    run: PlannedRun
+    dataset: str
+    data_root: Path | None
+    device: str
+    """As `profiling.device.open_device` takes it: `cpu`, `cuda:0`."""
+    device_name: str
+    precision: str
+    """`fp32` or `bf16`: what `auto` became on this machine."""
+    threads: int
+    workers: int
+    """Runs that share the machine with this one, itself among them."""
+
+    def failed(self, reason: str, *, started: str) -> Record:
+        """The record of this run as one that could not be done."""
+        counts = count(self.run.config.model)
+        return self.record(
+            started=started,
+            outcome=Outcome.FAILED,
+            reason=reason,
+            cost=Cost(params=counts.params, macs=counts.macs),
+            environment=describe_environment(
+                self.device_name, precision=self.precision, threads=self.threads, workers=self.workers
+            ),
+        )
+
+    def record(self, *, started: str, **measured: object) -> Record:
+        """The record of this run with what was measured."""
+        run = self.run
+        fields = {
+            "run_id": run.run_id,
+            "study": run.study,
+            "arm": run.arm,
+            "budget": run.budget,
+            "variant": run.variant,
+            "design": run.design,
+            "seed": run.config.seed,
+            "learning_rate": run.config.train.learning_rate,
+            "config": run.config,
+            "started": started,
+            "finished": utc_now(),
+        }
+        return Record.model_validate({**fields, **measured})
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far a job is: `fraction` of its training, and what to show of it."""
+
+    fraction: float
+    text: str
+
+
+OnReport = Callable[[Job, Report], None]
+OnRecord = Callable[[Job, Record], None]
+
+
+def utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,118 @@
+"""Many runs on this machine: worker processes that live as long as the study, one run at a time each."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from vitbench.execution.job import Job, OnRecord, OnReport, Report, utc_now
+from vitbench.records import Record
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass
+class _Worker:
+    """A process, our end of its pipe, and what it is doing."""
+
+    index: int
+    process: SpawnProcess
+    pipe: Connection
+    job: Job | None = None
+    started: str = ""
+
+    def give(self, job: Job, devices: Sequence[str]) -> None:
+        self.job = replace(job, device=devices[self.index % len(devices)])
+        self.started = utc_now()
+        self.pipe.send(self.job)
+
+
+def run_jobs(
+    jobs: Sequence[Job], *, workers: int, devices: Sequence[str], on_record: OnRecord, on_report: OnReport
+) -> None:
+    """Runs all jobs on `workers` processes, dealt round over `devices`; calls back in this process as they go.
+
+    A worker that dies takes only its own run with it, which is recorded as failed. When this function is left by an
+    exception (Ctrl-C, a full disk), the workers end and their unfinished runs leave nothing behind.
+    """
+    waiting = deque(jobs)
+    pool: list[_Worker] = []
+    try:
+        while waiting or any(worker.job for worker in pool):
+            while waiting and len(pool) < workers:
+                free = next(i for i in range(workers) if all(i != worker.index for worker in pool))
+                pool.append(_start(free, waiting[0]))
+            for worker in pool:
+                if worker.job is None and waiting:
+                    worker.give(waiting.popleft(), devices)
+            ready = wait([worker.pipe for worker in pool if worker.job])
+            for worker in [w for w in pool if w.pipe in ready]:
+                _receive(worker, on_record, on_report)
+                if not worker.process.is_alive() and worker.job is None:
+                    pool.remove(worker)
+    finally:
+        for worker in pool:
+            worker.process.terminate()
+        for worker in pool:
+            worker.process.join()
+
+
+def _start(index: int, first: Job) -> _Worker:
+    ours, theirs = _SPAWN.Pipe()
+    # Read by OpenMP when torch is imported, so it must be set before the process starts.
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(first.threads)
+    try:
+        process = _SPAWN.Process(target=_serve, args=(theirs,))
+        process.start()
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+    theirs.close()
+    return _Worker(index, process, ours)
+
+
+def _receive(worker: _Worker, on_record: OnRecord, on_report: OnReport) -> None:
+    assert worker.job is not None
+    job = worker.job
+    try:
+        message = worker.pipe.recv()
+    except (EOFError, ConnectionResetError):
+        worker.process.join()
+        worker.job = None
+        on_record(job, job.failed(_how_it_died(worker.process.exitcode), started=worker.started))
+        return
+    if isinstance(message, Report):
+        on_report(job, message)
+    else:
+        worker.job = None
+        on_record(job, Record.model_validate_json(message))
+
+
+def _how_it_died(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        hint = ", perhaps out of memory" if name == "SIGKILL" else ""
+        return f"worker process ended by {name}{hint}"
+    return f"worker process ended with exit status {exit_code}"
+
+
+def _serve(pipe: Connection) -> None:
+    """A worker's life: jobs in, reports and records out, until the other end is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    from vitbench.execution.run import execute
+
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            job = pipe.recv()
+            # As JSON, so that what the parent appends is what a reader will see.
+            pipe.send(execute(job, pipe.send).to_json())

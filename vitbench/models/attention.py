@@ -1,0 +1,67 @@
+"""How tokens attend to each other: one function with interchangeable kernels, and the layer around it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from vitbench.config import ViTConfig
+from vitbench.models.positions import RelativePosition, RotaryPosition
+
+Kernel = Literal["auto", "fused", "matmul"]
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, dropout: float = 0.0, kernel: Kernel = "auto"
+) -> Tensor:
+    """softmax(q·kᵀ/√d + bias)·v (Vaswani et al. 2017, eq. 1).
+
+    q, k, v: [B, H, N, d]; `bias`, added to the scaled logits: broadcastable to [B, H, N, N]; returns [B, H, N, d].
+    `fused` is torch's scaled_dot_product_attention, `matmul` two batched products; `auto` chooses by device and dtype.
+    """
+    if kernel == "auto":
+        kernel = _choose_kernel(q)
+    if kernel == "fused":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    if bias is not None:
+        logits = logits + bias
+    return F.dropout(logits.softmax(dim=-1), dropout, training=dropout > 0) @ v
+
+
+def _choose_kernel(q: Tensor) -> Kernel:
+    # The backward of torch's fused CPU kernel is what costs at few tokens (measured: benchmarks/LOG.md).
+    few_tokens = q.shape[-2] <= 256
+    return "matmul" if q.device.type == "cpu" and torch.is_grad_enabled() and few_tokens else "fused"
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over [B, N, D]; prefix tokens (class token, registers) come first."""
+
+    def __init__(self, config: ViTConfig, *, relative: RelativePosition | None, rotary: RotaryPosition | None) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.dropout = config.attention_dropout
+        self.kernel: Kernel = "auto"
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.qkv_bias)
+        self.q_norm = nn.LayerNorm(config.head_dim, eps=1e-6) if config.qk_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(config.head_dim, eps=1e-6) if config.qk_norm else nn.Identity()
+        self.proj = nn.Linear(config.width, config.width)
+        self.proj_dropout = nn.Dropout(config.dropout)
+        self.relative = relative
+        self.rotary = rotary
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if self.rotary is not None:
+            q, k = self.rotary(q), self.rotary(k)
+        bias = None
+        if self.relative is not None:
+            bias = self.relative(q) * q.shape[-1] ** -0.5
+        out = attention(q, k, v, bias=bias, dropout=self.dropout if self.training else 0.0, kernel=self.kernel)
+        return self.proj_dropout(self.proj(rearrange(out, "b h n d -> b n (h d)")))  # type: ignore[no-any-return]

@@ -1,0 +1,83 @@
+"""The pre-norm encoder block: attention, then MLP, each on a residual branch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from vitbench.config import ViTConfig
+from vitbench.models.attention import Attention
+from vitbench.models.positions import RelativePosition, RotaryPosition
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+}
+
+
+class MLP(nn.Module):
+    """Two linear layers around a nonlinearity; with `swiglu`, the first gives gate and value (Shazeer 2020).
+
+    The hidden width is `mlp_ratio` × width whatever the activation, so SwiGLU's first layer is twice as large.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.activation = config.activation
+        gates = 2 if config.activation == "swiglu" else 1
+        self.fc1 = nn.Linear(config.width, gates * config.mlp_width)
+        self.fc2 = nn.Linear(config.mlp_width, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] → [..., D]."""
+        x = self.fc1(x)
+        if self.activation == "swiglu":
+            gate, value = x.chunk(2, dim=-1)
+            x = F.silu(gate) * value
+        else:
+            x = ACTIVATIONS[self.activation](x)
+        return self.dropout(self.fc2(self.dropout(x)))  # type: ignore[no-any-return]
+
+
+class LayerScale(nn.Module):
+    """A learned factor per channel on a residual branch (Touvron et al. 2021, CaiT)."""
+
+    def __init__(self, width: int, initial: float) -> None:
+        super().__init__()
+        self.initial = initial
+        self.gamma = nn.Parameter(torch.empty(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """[B, N, D] → [B, N, D]. `drop_path`: probability of leaving out a branch for an image (Huang et al. 2016)."""
+
+    def __init__(
+        self,
+        config: ViTConfig,
+        *,
+        drop_path: float,
+        relative: RelativePosition | None,
+        rotary: RotaryPosition | None,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
+        self.attention = Attention(config, relative=relative, rotary=rotary)
+        self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
+        self.mlp = MLP(config)
+        scale = config.layer_scale
+        self.scale1 = nn.Identity() if scale is None else LayerScale(config.width, scale)
+        self.scale2 = nn.Identity() if scale is None else LayerScale(config.width, scale)
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.scale1(self.attention(self.norm1(x))))
+        return x + self.drop_path(self.scale2(self.mlp(self.norm2(x))))  # type: ignore[no-any-return]

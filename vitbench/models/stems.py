@@ -1,0 +1,110 @@
+"""How an image becomes patch tokens: linear patches, patches between norms, a small convnet, or a ResNet."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import gcd
+
+from einops import rearrange
+from timm.layers import GroupNormAct, StdConv2dSame
+from timm.models.resnetv2 import ResNetV2
+from torch import Tensor, nn
+
+from vitbench.config import ViTConfig
+
+
+class PatchStem(nn.Module):
+    """Flattened patches through one linear layer (Dosovitskiy et al. 2021, eq. 1)."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.patch_hw = config.patch_hw
+        self.proj = nn.Linear(config.in_channels * self.patch_hw[0] * self.patch_hw[1], config.width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images [B, C, H, W] → patch tokens [B, N, D]."""
+        height, width = self.patch_hw
+        patches = rearrange(images, "b c (h p1) (w p2) -> b (h w) (c p1 p2)", p1=height, p2=width)
+        return self.project(patches)
+
+    def project(self, patches: Tensor) -> Tensor:
+        return self.proj(patches)  # type: ignore[no-any-return]
+
+
+class PatchNormStem(PatchStem):
+    """LayerNorm–linear–LayerNorm, as in the einops-style reference and vit-pytorch (Kumar et al. 2023, 'dual PatchNorm')."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__(config)
+        self.norm_patch = nn.LayerNorm(self.proj.in_features, eps=1e-6)
+        self.norm_token = nn.LayerNorm(config.width, eps=1e-6)
+
+    def project(self, patches: Tensor) -> Tensor:
+        return self.norm_token(self.proj(self.norm_patch(patches)))  # type: ignore[no-any-return]
+
+
+class ConvStem(nn.Module):
+    """3×3 convolutions of stride 2, channels doubling, then 1×1 to the width (Xiao et al. 2021, 'Early convolutions')."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = config.in_channels
+        for i in range(config.patch_hw[0].bit_length() - 1):
+            out = config.stem_width * 2**i
+            layers += [nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+            channels = out
+        self.layers = nn.Sequential(*layers)
+        self.proj = nn.Conv2d(channels, config.width, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images [B, C, H, W] → patch tokens [B, N, D]."""
+        return rearrange(self.proj(self.layers(images)), "b d h w -> b (h w) d")
+
+
+class ResNetStem(nn.Module):
+    """timm's BiT ResNet (GroupNorm, weight-standardised convolutions), then 1×1 patches on its feature map.
+
+    Each stage after the first halves the map; the first convolution brings the rest of `patch_size`: 4 is the
+    paper's 7×7 of stride 2 and a pooling of stride 2; 2 and 1, for small images, a 3×3 of that stride and no pooling.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        num_stages = len(config.stem_layers)
+        groups = gcd(32, config.stem_width)
+        self.backbone = ResNetV2(
+            list(config.stem_layers),
+            channels=tuple(4 * config.stem_width * 2**i for i in range(num_stages)),
+            num_classes=0,
+            in_chans=config.in_channels,
+            global_pool="",
+            stem_chs=config.stem_width,
+            stem_type="same",
+            preact=False,
+            norm_layer=partial(GroupNormAct, num_groups=groups),
+            conv_layer=partial(StdConv2dSame, eps=1e-8),
+        )
+        first_stride = config.patch_hw[0] // 2 ** (num_stages - 1)
+        if first_stride < 4:
+            self.backbone.stem.conv = StdConv2dSame(
+                config.in_channels, config.stem_width, 3, stride=first_stride, eps=1e-8
+            )
+            self.backbone.stem.pool = nn.Identity()
+        self.proj = nn.Conv2d(self.backbone.num_features, config.width, 1)
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """images [B, C, H, W] → [B, channels, H / patch_size, W / patch_size]."""
+        return self.backbone(images)  # type: ignore[no-any-return]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images [B, C, H, W] → patch tokens [B, N, D]."""
+        return rearrange(self.proj(self.feature_map(images)), "b d h w -> b (h w) d")
+
+
+STEMS: dict[str, type[PatchStem] | type[ConvStem] | type[ResNetStem]] = {
+    "patch": PatchStem,
+    "patch_norm": PatchNormStem,
+    "conv": ConvStem,
+    "resnet": ResNetStem,
+}

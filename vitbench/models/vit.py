@@ -1,0 +1,69 @@
+"""The Vision Transformer: stem, position, encoder, pooling and head put together from a configuration."""
+
+from __future__ import annotations
+
+import torch
+from einops import repeat
+from torch import Tensor, nn
+
+from vitbench.config import ViTConfig
+from vitbench.models.blocks import Block
+from vitbench.models.heads import AttentionPool, Head, TokenPool
+from vitbench.models.positions import ADDITIVE, AddedPosition, RelativePosition, RotaryPosition
+from vitbench.models.stems import STEMS
+
+
+class ViT(nn.Module):
+    """A pre-norm Vision Transformer (Dosovitskiy et al. 2021): images [B, C, H, W] → logits [B, num_classes]."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = STEMS[config.stem](config)
+        self.class_token = nn.Parameter(torch.empty(1, config.width)) if config.has_class_token else None
+        self.registers = nn.Parameter(torch.empty(config.num_registers, config.width)) if config.num_registers else None
+        self.position = AddedPosition(config) if config.position in ADDITIVE else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(self._blocks(config))
+        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.pool = AttentionPool(config) if config.pool == "map" else TokenPool(config)
+        self.head = Head(config)
+
+    @staticmethod
+    def _blocks(config: ViTConfig) -> list[Block]:
+        shared = (
+            RelativePosition(config)
+            if config.position_site == "every_layer_shared" and config.position == "relative"
+            else None
+        )
+        rotary = RotaryPosition(config) if config.position == "rope_2d" else None
+        blocks = []
+        for i in range(config.depth):
+            own = config.position == "relative" and shared is None
+            blocks.append(
+                Block(
+                    config,
+                    drop_path=config.drop_path * i / max(config.depth - 1, 1),  # rises linearly with depth
+                    relative=RelativePosition(config) if own else shared,
+                    rotary=rotary,
+                )
+            )
+        return blocks
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """images [B, C, H, W] → final tokens, after the last norm, [B, prefix + patches, D]."""
+        x = self.stem(images)
+        prefix = [repeat(p, "n d -> b n d", b=len(x)) for p in (self.class_token, self.registers) if p is not None]
+        x = torch.cat([*(p.to(x.dtype) for p in prefix), x], dim=1) if prefix else x
+        for i, block in enumerate(self.blocks):
+            if self.position is not None:
+                x = self.position(x, i)
+            x = block(self.dropout(x) if i == 0 else x)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def features(self, images: Tensor) -> Tensor:
+        """images [B, C, H, W] → pooled pre-logits [B, D]."""
+        return self.head.pre_logits(self.pool(self.tokens(images)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))  # type: ignore[no-any-return]

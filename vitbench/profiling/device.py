@@ -1,0 +1,139 @@
+"""All that depends on the device: synchronising, peak memory, precision, compilation. One interface, CPU and CUDA."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Literal
+
+import torch
+from filelock import FileLock
+from torch import nn
+
+from vitbench.config import Compile, Precision
+from vitbench.machine import cache_directory, cpu_name
+
+FAST_BF16 = 1.5
+"""bf16 counts as fast where its matrix products run at least this many times as fast as fp32's."""
+
+
+class Device:
+    """A CPU as torch sees it. Subclasses differ only in what the hardware needs."""
+
+    def __init__(self, torch_device: torch.device) -> None:
+        self.torch_device = torch_device
+        self._resident_at_start = 0
+
+    @property
+    def name(self) -> str:
+        """`cpu` or `cuda`, a colon, and the hardware's own name."""
+        return f"cpu: {cpu_name()}"
+
+    def synchronize(self) -> None:
+        """Waits until everything asked of the device is done."""
+
+    def start_memory(self) -> None:
+        """Begins a new measurement of peak memory."""
+        if sys.platform == "linux":
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident size
+            self._resident_at_start = _resident_bytes("VmRSS")
+
+    def peak_memory_bytes(self) -> int | None:
+        """Bytes since `start_memory`: on CPU the rise of the resident size; None where the platform does not tell."""
+        if sys.platform != "linux":
+            return None
+        return max(_resident_bytes("VmHWM") - self._resident_at_start, 0)
+
+    def autocast(self, precision: str) -> AbstractContextManager[object]:
+        """The context in which forward passes run at `fp32` or `bf16`."""
+        if precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.torch_device.type, dtype=torch.bfloat16)
+
+    def resolve_precision(self, precision: Precision) -> Literal["fp32", "bf16"]:
+        """What `auto` means here: bf16 where its matrix products are measured to be fast. Measured once, remembered."""
+        if precision != "auto":
+            return precision
+        return "bf16" if self.bf16_speedup() >= FAST_BF16 else "fp32"
+
+    def bf16_speedup(self) -> float:
+        """Rate of bf16 matrix products over that of fp32 (1024³, best of 5 alternating), from memory where measured before."""
+        key = f"{self.name} | torch {torch.__version__}"
+        path = cache_directory() / "bf16_speedup.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+            if key not in known:
+                known[key] = self._measure_bf16_speedup()
+                path.write_text(json.dumps(known, indent=1))
+            return known[key]
+
+    def _measure_bf16_speedup(self) -> float:
+        best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
+        for _ in range(6):
+            for dtype in best:
+                a = torch.ones(1024, 1024, dtype=dtype, device=self.torch_device)
+                a @ a
+                self.synchronize()
+                start = time.perf_counter()
+                a @ a
+                self.synchronize()
+                best[dtype] = min(best[dtype], time.perf_counter() - start)
+        return round(best[torch.float32] / best[torch.bfloat16], 2)
+
+    def compile(self, model: nn.Module, mode: Compile) -> tuple[nn.Module, bool, str]:
+        """(the model to call, whether it is compiled, why not). With `on`, what cannot be compiled raises."""
+        if mode == "off":
+            return model, False, ""
+        try:
+            probe = torch.zeros(1, device=self.torch_device)
+            torch.compile(lambda x: x + 1)(probe)
+        except Exception as error:
+            if mode == "on":
+                raise
+            return model, False, f"runs eagerly: {type(error).__name__}: {str(error).splitlines()[0]}"
+        return torch.compile(model), True, ""  # type: ignore[return-value]
+
+
+class CudaDevice(Device):
+    @property
+    def name(self) -> str:
+        return f"cuda: {torch.cuda.get_device_name(self.torch_device)}"
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize(self.torch_device)
+
+    def start_memory(self) -> None:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.torch_device)
+
+    def peak_memory_bytes(self) -> int | None:
+        return torch.cuda.max_memory_allocated(self.torch_device)
+
+
+def open_device(name: str = "auto") -> Device:
+    """`auto` (CUDA where there is one, else CPU), `cpu`, `cuda` or `cuda:1`. Raises ValueError where there is none."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return Device(torch.device("cpu"))
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or (index and not index.isdigit()):
+        raise ValueError(f"device {name!r} is not known; use auto, cpu, cuda or cuda:N")
+    if not torch.cuda.is_available():
+        raise ValueError(f"device {name!r} is asked for, but torch finds no CUDA device; use --device cpu")
+    if index and int(index) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r} is asked for, but there are {torch.cuda.device_count()}; count from cuda:0")
+    return CudaDevice(torch.device("cuda", int(index or 0)))
+
+
+def _resident_bytes(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"/proc/self/status has no {field}")

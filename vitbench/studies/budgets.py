@@ -1,0 +1,120 @@
+"""How much a study may spend: the base variant, recipe, learning-rate grids, seeds and data of each budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vitbench.config import TrainConfig, ViTConfig, divisors
+from vitbench.variants import SIZES, variant
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a budget does on one kind of data. The grids are ascending; `short` is a part of `grid`."""
+
+    size: str
+    max_grid: int
+    """The base patch is the smallest power of two that gives at most this many patches a side."""
+    train: TrainConfig
+    grid: tuple[float, ...]
+    short: tuple[float, ...]
+    train_images: int | None = None
+    images_seen: int | None = None
+    """Epochs follow from this, where it is given: about so many images, counted over all epochs."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`built_in` is for digits and shapes, `images` for any other data."""
+
+    name: str
+    summary: str
+    datasets: tuple[str, ...]
+    seeds: int
+    built_in: Scale
+    images: Scale
+
+
+_TINY = TrainConfig(epochs=1, batch_size=64)
+_QUICK = TrainConfig(epochs=1, batch_size=64)  # epochs follow from images_seen
+_STANDARD = TrainConfig(epochs=20, batch_size=128, label_smoothing=0.1)
+_GRID = (5e-4, 1e-3, 2e-3, 4e-3)
+
+BUDGETS: dict[str, Budget] = {
+    budget.name: budget
+    for budget in (
+        Budget(
+            name="smoke",
+            summary="seconds: one epoch of a Nano model on few images; shows that everything runs, nothing else",
+            datasets=("digits",),
+            seeds=2,
+            built_in=Scale("Nano", 4, _TINY, (1e-3, 3e-3), (1e-3,), train_images=256),
+            images=Scale("Nano", 4, _TINY, (1e-3, 3e-3), (1e-3,), train_images=512),
+        ),
+        Budget(
+            name="quick",
+            summary="minutes on a laptop: a Micro model on digits and shapes, or on 10,000 images of your own",
+            datasets=("digits", "shapes"),
+            seeds=3,
+            built_in=Scale("Micro", 4, _QUICK, (1e-3, 2e-3, 4e-3), (2e-3,), images_seen=18_000),
+            images=Scale("Micro", 8, _QUICK, (1e-3, 2e-3, 4e-3), (2e-3,), train_images=10_000, images_seen=100_000),
+        ),
+        Budget(
+            name="standard",
+            summary="hours on a CPU, minutes on a GPU: a 192 × 6 model, 20 epochs on all images",
+            datasets=("digits", "shapes"),
+            seeds=5,
+            built_in=Scale("Mini", 8, _QUICK, _GRID, (1e-3, 2e-3, 4e-3), images_seen=100_000),
+            images=Scale("Small32", 8, _STANDARD, _GRID, (5e-4, 1e-3, 2e-3)),
+        ),
+        Budget(
+            name="paper",
+            summary="the paper's own scale: ViT-B/16 at 224 pixels, 300 epochs (give --data)",
+            datasets=(),
+            seeds=3,
+            built_in=Scale("B", 14, _STANDARD, (8e-4,), (8e-4,)),
+            # Dosovitskiy et al. 2021, Table 3 (ImageNet) and Figure 9's rates.
+            images=Scale(
+                "B",
+                14,
+                TrainConfig(
+                    epochs=300,
+                    batch_size=4096,
+                    learning_rate=3e-3,
+                    weight_decay=0.3,
+                    warmup_fraction=0.1,
+                    compile="auto",
+                ),
+                (3e-4, 8e-4, 3e-3),
+                (3e-3,),
+            ),
+        ),
+    )
+}
+"""`quick` is the default."""
+
+
+def base_variant(
+    scale: Scale, *, image_size: tuple[int, int], in_channels: int, num_classes: int
+) -> tuple[str, ViTConfig]:
+    """(name, model) that the arms differ from: the scale's size, with a patch that suits the image."""
+    patch = base_patch(image_size, max_grid=scale.max_grid)
+    config = variant(f"{scale.size}/{patch}", image_size=image_size, in_channels=in_channels, num_classes=num_classes)
+    assert scale.size in SIZES
+    return f"{scale.size}/{patch}", config
+
+
+def base_patch(image_size: tuple[int, int], *, max_grid: int) -> int:
+    """The smallest power of two that divides the image into at most `max_grid` patches a side, else the largest.
+
+    Powers of two, so that a ResNet stem can have the same stride. Sizes that only 1 divides get their smallest divisor
+    that fits.
+    """
+    common = [p for p in divisors(min(image_size)) if max(image_size) % p == 0]
+    powers = [p for p in common if p & (p - 1) == 0]
+    for p in powers:
+        if max(image_size) // p <= max_grid:
+            return p
+    if powers[-1] > 1:
+        return powers[-1]
+    return next((p for p in common if max(image_size) // p <= max_grid), common[-1])

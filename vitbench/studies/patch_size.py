@@ -1,0 +1,29 @@
+"""How large a patch?"""
+
+from collections.abc import Sequence
+
+from vitbench.config import Size, ViTConfig, as_pair, divisors
+from vitbench.studies.base import Arm, Study
+
+
+def arms(base: ViTConfig) -> Sequence[Arm]:
+    """The next smaller and the two next larger patches that divide the image; at least 2 × 2 patches, at most 1,024."""
+    height, width = base.image_hw
+    own = min(base.patch_hw)
+    sizes = [p for p in divisors(min(height, width)) if max(height, width) % p == 0]
+    sizes = [p for p in sizes if p <= min(height, width) // 2 and (height // p) * (width // p) <= 1024]
+    smaller, larger = [p for p in sizes if p < own][-1:], [p for p in sizes if p > own][:2]
+    return [arm(p) for p in [*smaller, *larger]]
+
+
+def arm(patch_size: Size) -> Arm:
+    height, width = as_pair(patch_size)
+    return Arm(f"{height} px" if height == width else f"{height} × {width} px", patch_size=patch_size)
+
+
+STUDY = Study(
+    question="What does a smaller patch buy, and what does it cost?",
+    source="Dosovitskiy et al. 2021, Table 5 and Figure 8",
+    baseline=lambda base: arm(base.patch_size),
+    arms=arms,
+)

@@ -1,0 +1,113 @@
+"""The one training loop: every arm of every study goes through it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitbench.config import TrainConfig
+from vitbench.training.optimizer import build_optimizer, build_schedule
+
+PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands. `loss` is the mean since the last report, in nats."""
+
+    step: int
+    num_steps: int
+    epoch: int
+    loss: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """`train_losses`, per epoch. `seconds` and `images` count training steps and their data; evaluation stops the clock.
+
+    `diverged` is the reason why training ended early, else empty.
+    """
+
+    train_losses: list[float]
+    seconds: float
+    images: int
+    diverged: str
+
+
+def train(
+    model: nn.Module,
+    config: TrainConfig,
+    *,
+    seed: int,
+    steps_per_epoch: int,
+    batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]],
+    after_epoch: Callable[[int], None],
+    autocast: Callable[[], AbstractContextManager[object]],
+    synchronize: Callable[[], None],
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> TrainResult:
+    """Trains `model` in place.
+
+    `batches(epoch)` yields `steps_per_epoch` pairs of images [B, C, H, W] on the model's device and targets, class
+    indices [B] or probabilities [B, K]. `after_epoch(epoch)` evaluates. Epochs count from 0. Stops early, with a
+    reason, where the loss is no longer finite.
+    """
+    optimizer = build_optimizer(model, config)
+    num_steps = config.epochs * steps_per_epoch
+    schedule = build_schedule(optimizer, config, num_steps=num_steps)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    losses: list[float] = []
+    seconds, images_seen, step = 0.0, 0, 0
+    for epoch in range(config.epochs):
+        model.train()
+        total = torch.zeros((), dtype=torch.float64, device=parameters[0].device)
+        synchronize()
+        start = last_report = time.perf_counter()
+        for images, targets in batches(epoch):
+            torch.manual_seed(step_seed(seed, step))  # what dropout and drop path draw from
+            schedule.step_update(step + 1)
+            with autocast():
+                logits = model(images)
+            loss = cross_entropy(logits.float(), targets, label_smoothing=config.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if config.clip_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+            optimizer.step()
+            total += loss.detach()
+            step += 1
+            images_seen += len(images)
+            now = time.perf_counter()
+            if now - last_report > PROGRESS_SECONDS:
+                last_report = now
+                done = step - epoch * steps_per_epoch
+                on_progress(
+                    Progress(step, num_steps, epoch, total.item() / done, images_seen / (seconds + now - start))
+                )
+        synchronize()
+        seconds += time.perf_counter() - start
+        losses.append(total.item() / steps_per_epoch)
+        if not math.isfinite(losses[-1]):
+            return TrainResult(losses, seconds, images_seen, f"training loss is {losses[-1]} in epoch {epoch + 1}")
+        after_epoch(epoch)
+        on_progress(Progress(step, num_steps, epoch, losses[-1], images_seen / seconds))
+    assert step == num_steps, (step, num_steps)
+    return TrainResult(losses, seconds, images_seen, "")
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: float) -> Tensor:
+    """Mean over the batch, in nats. Soft targets come smoothed from the augmentation already."""
+    return F.cross_entropy(logits, targets, label_smoothing=0.0 if targets.is_floating_point() else label_smoothing)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Seed of all that is random within a step: a function of (seed, step) alone."""
+    return (seed << 32) + step
