@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+INTERRUPTED_SAYS = "vitbench: interrupted; what was finished is recorded, the same command goes on"
 
 
 class BudgetName(StrEnum):
@@ -242,11 +243,15 @@ def main() -> None:
     """Entry point: a ValueError is the user's to mend, in one line, with exit status 2."""
     try:
         app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer's answer to Ctrl-C, which is silent
+            print(INTERRUPTED_SAYS, file=sys.stderr)
+        raise
     except ValueError as error:
         print(f"vitbench: {one_line(error)}", file=sys.stderr)
         sys.exit(WRONG)
     except KeyboardInterrupt:
-        print("vitbench: interrupted; what was finished is recorded, the same command goes on", file=sys.stderr)
+        print(INTERRUPTED_SAYS, file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
@@ -33,6 +34,9 @@ POSITION_SITES: dict[str, tuple[PositionSite, ...]] = {
     "rope_2d": ("every_layer",),
 }
 """Where each position embedding has a meaning. A fixed (parameter-free) kind has nothing to share between layers."""
+
+
+_BRANCH = re.compile(r"(constrained-)?int|tuple\[.*")
 
 
 def divisors(n: int) -> list[int]:
@@ -142,6 +146,13 @@ class ViTConfig(Config):
             )
         if round(self.width * self.mlp_ratio) < 1:
             raise ValueError(f"mlp_ratio {self.mlp_ratio} leaves no hidden unit at width {self.width}; make it larger")
+        if self.qk_norm and self.head_dim == 1:
+            raise ValueError(f"num_heads {self.num_heads} gives heads of 1 channel, of which qk_norm leaves nothing")
+        if self.drop_path and self.depth == 1:
+            raise ValueError(
+                f"drop_path {self.drop_path} has no meaning at depth 1: it rises from 0 in the first block; "
+                "use depth 2 or more"
+            )
         self._check_stem()
         return self
 
@@ -149,6 +160,11 @@ class ViTConfig(Config):
         fields = type(self).model_fields
         if self.stem != "resnet" and self.stem_layers != fields["stem_layers"].default:
             raise ValueError(f"stem_layers {self.stem_layers} has no meaning for stem {self.stem!r}; use stem='resnet'")
+        if self.stem == "patch_norm" and self.in_channels * self.patch_hw[0] * self.patch_hw[1] == 1:
+            raise ValueError(
+                f"patch_size {self.patch_size} gives patches of one value, of which stem 'patch_norm' leaves nothing; "
+                "use a larger patch_size"
+            )
         if self.stem in ("patch", "patch_norm"):
             if self.stem_width != fields["stem_width"].default:
                 raise ValueError(f"stem_width {self.stem_width} has no meaning for stem {self.stem!r}; leave it out")
@@ -282,8 +298,15 @@ def one_line(error: ValueError) -> str:
     """The first complaint of a ValueError or pydantic ValidationError as one line: field, value, remedy."""
     if not isinstance(error, ValidationError):
         return " ".join(str(error).split())
-    first = error.errors()[0]
+    complaints = error.errors()
+    # Of the branches of a union, report the one that got furthest: the one that the value was meant for.
+    same_field = [c for c in complaints if _field(c["loc"]) == _field(complaints[0]["loc"])]
+    first = max(same_field, key=lambda c: (len(c["loc"]), c["type"] == "too_long"))
     message = str(first["msg"]).removeprefix("Value error, ")
-    # The branch of a union ("int", "tuple[...]") is pydantic's affair, not the user's.
-    where = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and "[" not in part and part != "int")
+    where = _field(first["loc"])
     return f"{where} {first['input']!r}: {message}" if where else message
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    """Without indices and the branch of a union ("constrained-int", "tuple[...]"), which are pydantic's affair."""
+    return ".".join(part for part in location if isinstance(part, str) and not _BRANCH.fullmatch(part))

@@ -70,5 +70,6 @@ def variant(name: str, **changes: Any) -> ViTConfig:
 
 
 def _hint(name: str) -> str:
-    close = get_close_matches(name, variant_names(), n=3, cutoff=0.5)
+    names = {known.lower(): known for known in variant_names()}
+    close = [names[known] for known in get_close_matches(name.lower(), names, n=3, cutoff=0.5)]
     return f"did you mean {' or '.join(close)}?" if close else f"a size ({', '.join(SIZES)}), a slash and a patch size"

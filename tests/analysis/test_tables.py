@@ -102,7 +102,7 @@ def test_the_header_says_what_the_numbers_share(store_with):
         "**Harness version:** 1",
         "8 × 8 × 1 pixels, 10 classes",
         "1 MAC = 2 FLOPs",
-        "resident size rose",
+        "tensors alive at once",
     ):
         assert expected in text
 

@@ -10,7 +10,7 @@ import pytest
 from vitbench import data
 from vitbench.data import shapes
 
-TASKS = ("shapes", "shapes/quadrant")
+TASKS = ("shapes", "shapes/relation", "shapes/quadrant")
 
 
 def patches(image: np.ndarray, size: tuple[int, int]) -> Counter[bytes]:
@@ -22,11 +22,14 @@ def patches(image: np.ndarray, size: tuple[int, int]) -> Counter[bytes]:
     )
 
 
+@pytest.mark.parametrize("dataset", TASKS)
 @pytest.mark.parametrize("size", [(8, 8), (4, 4), (2, 2), (1, 1), (8, 4), (2, 8)])
-def test_another_class_s_placement_of_the_same_contents_has_the_same_multiset_of_patches(size):
-    contents = shapes.draw_contents(np.random.RandomState(0), 5)
-    # The square in cell 5; the disc left of it, right of it, above it, below it: cells counted by hand in a 4×4 grid.
-    by_class = [shapes.render(contents, shapes.place(np.full(5, disc), np.full(5, 5))) for disc in (4, 6, 1, 9)]
+def test_another_class_s_placement_of_the_same_contents_has_the_same_multiset_of_patches(dataset, size):
+    task, rng = shapes.task_of(dataset), np.random.RandomState(0)
+    contents = shapes.draw_contents(rng, 5, discs=task.discs, squares=task.squares)
+    by_class = [
+        shapes.render(contents, shapes.place(task.draw(rng, np.full(5, label)))) for label in range(shapes.NUM_CLASSES)
+    ]
     for n in range(5):
         first = patches(by_class[0][n], size)
         for other in by_class[1:]:
@@ -35,25 +38,39 @@ def test_another_class_s_placement_of_the_same_contents_has_the_same_multiset_of
 
 
 def test_a_patch_that_crosses_cells_does_tell_placements_apart():
-    contents = shapes.draw_contents(np.random.RandomState(0), 1)
-    left, right = (shapes.render(contents, shapes.place(np.array([d]), np.array([5])))[0] for d in (4, 6))
+    contents = shapes.draw_contents(np.random.RandomState(0), 1, discs=1, squares=1)
+    left, right = (shapes.render(contents, shapes.place(np.array([[d, 5]])))[0] for d in (4, 6))
     assert patches(left, (16, 16)) != patches(right, (16, 16))
 
 
 def test_contents_go_to_the_cells_that_the_placement_names():
     contents = np.arange(16, dtype=np.uint8)[None, :, None, None].repeat(8, 2).repeat(8, 3)
-    image = shapes.render(contents, shapes.place(np.array([6]), np.array([3])))[0, 0]
+    image = shapes.render(contents, shapes.place(np.array([[6, 3]])))[0, 0]
     cells = image[::8, ::8]
     assert cells.tolist() == [[2, 3, 4, 1], [5, 6, 0, 7], [8, 9, 10, 11], [12, 13, 14, 15]]
     assert np.array_equal(image, cells.repeat(8, 0).repeat(8, 1))
 
 
-@pytest.mark.parametrize("dataset", TASKS)
-def test_every_placement_gives_each_class_the_same_number_of_cells(dataset):
-    counts = Counter(shapes.TASKS[dataset](disc, square) for disc in range(16) for square in range(16))
-    counts.pop(None)
-    # Left: 4 rows × the column pairs (0, 2), (0, 3), (1, 3). Quadrant: 4 cells for the disc × 15 others.
-    assert counts == dict.fromkeys(range(4), {"shapes": 12, "shapes/quadrant": 60}[dataset])
+@pytest.mark.parametrize(
+    ("dataset", "placements"),
+    # Halves: one placement each. Relation: 4 lines × the pairs (0, 2), (0, 3), (1, 3). Quadrant: 4 cells × 15 others.
+    [("shapes", 1), ("shapes/relation", 12), ("shapes/quadrant", 60)],
+)
+def test_every_class_has_as_many_placements(dataset, placements):
+    counts = Counter(placement.label for placement in shapes.task_of(dataset).placements)
+    assert counts == dict.fromkeys(range(4), placements)
+
+
+def test_labels_of_shapes_are_what_the_picture_shows():
+    images, labels = shapes.generate("shapes")[1]
+    # Only a disc lights the middle of its cell.
+    middles = images[:, 0].reshape(-1, 4, 8, 4, 8)[:, :, 3:5, :, 3:5].mean(axis=(2, 4))
+    is_disc = middles > 100
+    halves = [is_disc[:, :, :2], is_disc[:, :, 2:], is_disc[:, :2], is_disc[:, 2:]]
+    full = np.stack([half.all(axis=(1, 2)) for half in halves], axis=1)
+    assert (is_disc.sum(axis=(1, 2)) == 8).all()
+    assert np.array_equal(full.argmax(axis=1), labels)
+    assert (full.sum(axis=1) == 1).all()
 
 
 def find_objects(image: np.ndarray) -> tuple[int, int]:
@@ -64,8 +81,8 @@ def find_objects(image: np.ndarray) -> tuple[int, int]:
     return disc, square
 
 
-def test_labels_of_shapes_are_what_the_picture_shows():
-    images, labels = shapes.generate("shapes")[1]
+def test_labels_of_relation_are_what_the_picture_shows():
+    images, labels = shapes.generate("shapes/relation")[1]
     for image, label in zip(images[:200], labels[:200], strict=True):
         disc, square = find_objects(image)
         rows, columns = disc // 4 - square // 4, disc % 4 - square % 4

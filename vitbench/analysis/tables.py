@@ -147,7 +147,7 @@ def conventions(comparison: Comparison) -> list[str]:
             "contains 0 is inconclusive. Intervals are not corrected for the number of arms."
         )
     memory = (
-        "Peak memory is how far the process's resident size rose during the run"
+        "Peak memory is the most bytes of tensors alive at once in one training step"
         if comparison.environment.device.startswith("cpu")
         else "Peak memory is the peak of the CUDA allocator"
     )

@@ -20,12 +20,17 @@ STARTING_FLOPS = 2e9
 """Added to every run's training FLOPs in the estimate of time left: data, evaluation and start cost something too."""
 
 
+def is_live() -> bool:
+    """Whether someone watches stderr. rich would also take FORCE_COLOR, which CI services set, for a terminal."""
+    return sys.stderr.isatty() and not os.environ.get("CI")
+
+
 class RunDisplay:
     """Study, run, epoch, loss, images/s and time left. Quiet in CI and in a pipe, where it prints a line per study."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.console = Console(stderr=True)
-        self.live = self.console.is_terminal and not os.environ.get("CI")
+        self.live = is_live()
         self.left = Counter(job.run.study for job in jobs)
         self.outcomes: dict[str, Counter[Outcome]] = {study: Counter() for study in self.left}
         self.started = time.monotonic()

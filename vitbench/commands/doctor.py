@@ -16,7 +16,8 @@ def examine(*, data_root: Path | None, as_json: bool) -> None:
     """Prints device, speed of matrix products per precision, compiler, data sets found and optional parts."""
     import torch
 
-    from vitbench.profiling.device import FAST_BF16, cache_directory, open_device
+    from vitbench.machine import cache_directory
+    from vitbench.profiling.device import FAST_BF16, open_device
 
     device = open_device("auto")
     speedup = device.bf16_speedup()

@@ -54,7 +54,7 @@ def given_fields(context: typer.Context, config: type[Config]) -> dict[str, Any]
 
 def parse(name: str, text: str, field: FieldInfo) -> Any:
     """`32`, `28x32` (a size), `3,4,9` (a list), `none`, or the text itself for the configuration to judge."""
-    if text.lower() == "none" and field.default is None:
+    if text.lower() == "none" and type(None) in _parts(field.annotation):
         return None
     if _is_sequence(field):
         separator = "x" if "x" in text else ","

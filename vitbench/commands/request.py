@@ -35,11 +35,16 @@ class Request:
         """(data set as the user named it, planned run), study by study. Raises ValueError for what is wrong with it."""
         names = STUDIES if list(self.studies) == ["all"] else tuple(dict.fromkeys(self.studies))
         studies = [load_study(name) for name in names]
+        for study in studies:
+            if sum(other.name == study.name for other in studies) > 1:
+                raise ValueError(f"two studies are named {study.name!r}, and would share one record file; rename one")
         budget = BUDGETS[self.budget]
         datasets = self.datasets or budget.datasets
         if not datasets:
             raise ValueError(f"budget {self.budget!r} names no data set of its own; give one with --data")
-        infos = [(name, describe(name, root=self.data_root, download=self.download)) for name in datasets]
+        described = [(name, describe(name, root=self.data_root, download=self.download)) for name in datasets]
+        # By what they are: one set may have been given twice, under two spellings.
+        infos = list({info.dataset: (name, info) for name, info in described}.values())
         overrides = Overrides(
             variant=self.variant,
             seeds=self.seeds,
@@ -80,11 +85,11 @@ class Standing:
 
 
 def resolve_jobs(jobs: str, *, device: str, pending: int) -> int:
-    """How many workers: a number, or `auto`: one per GPU, else one per CPU core, and no more than there are runs."""
+    """How many workers: a number, or `auto` (one per GPU, else one per CPU core); never more than there are runs."""
     if jobs != "auto":
         if not jobs.isdigit() or int(jobs) < 1:
             raise ValueError(f"jobs {jobs!r} is not a positive number; give one, or auto")
-        return int(jobs)
+        return max(1, min(int(jobs), pending))
     workers = (num_gpus(device) if device != "cpu" else 0) or cpu_cores()
     return max(1, min(workers, pending))
 

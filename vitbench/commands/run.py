@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitbench.commands.display import RunDisplay
+from vitbench.commands.display import RunDisplay, is_live
 from vitbench.commands.request import Request, Standing, num_gpus, resolve_jobs
 from vitbench.execution import Job
 from vitbench.records import Outcome, Record, RecordStore
@@ -87,7 +87,7 @@ def load_data(runs: Sequence[tuple[str, PlannedRun]], *, data_root: Path | None,
     from vitbench.data import load
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(console=console, transient=True, disable=not is_live()) as progress:
         for name, image_size in dict.fromkeys((name, run.config.model.image_hw) for name, run in runs):
             row = progress.add_task(f"reading {name}", total=None)
 

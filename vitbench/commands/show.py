@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 from vitbench.commands.display import duration
 from vitbench.commands.request import Request, Standing, resolve_jobs
@@ -88,7 +89,7 @@ def _print_plan(standing: Standing) -> None:
 
 def list_everything(*, as_json: bool) -> None:
     """Prints variants, studies, data sets and budgets."""
-    variants = []
+    variants: list[dict[str, Any]] = []
     for name in variant_names():
         config = named_variant(name)
         counts = count(config)

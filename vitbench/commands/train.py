@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
+from vitbench.commands.display import is_live
 from vitbench.commands.run import load_data, prepare
 from vitbench.config import RunConfig, TrainConfig
 from vitbench.data import DataInfo, describe
@@ -89,8 +89,7 @@ def _execute_here(job: Job) -> Record:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeRemainingColumn())
-    quiet = not console.is_terminal or bool(os.environ.get("CI"))
-    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not is_live()) as progress:
         row = progress.add_task("starting", total=1.0)
 
         def show(report: Report) -> None:

@@ -43,7 +43,7 @@ class Augment:
         self.mean, self.std = tuple(mean), tuple(std)
         self.mixup: Mixup | None = None
         if config.mixup or config.cutmix:
-            self.mixup = Mixup(  # type: ignore[no-untyped-call]
+            self.mixup = Mixup(
                 mixup_alpha=config.mixup,
                 cutmix_alpha=config.cutmix,
                 label_smoothing=label_smoothing,

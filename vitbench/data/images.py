@@ -155,7 +155,7 @@ def _collate(items: list[Any]) -> Any:
     for item in items:
         if isinstance(item, ValueError):
             return item
-    return fast_collate(items)  # type: ignore[no-untyped-call]
+    return fast_collate(items)
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ def _decoded(split: FileSplit, size: tuple[int, int], in_channels: int) -> Itera
 
 
 def _build_streamed(
-    folder: Path, *, splits: dict[str, FileSplit], info: DataInfo, size: tuple[int, int], progress: Progress | None
+    _folder: Path, *, splits: dict[str, FileSplit], info: DataInfo, size: tuple[int, int], progress: Progress | None
 ) -> dict[str, Any]:
     # One pass over everything, once per set and size: a mean of a sample would be another mean.
     measure = _Measure(info.in_channels)

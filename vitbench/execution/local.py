@@ -9,6 +9,7 @@ import signal
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -16,6 +17,7 @@ from vitbench.execution.job import Job, OnRecord, OnReport, Report, utc_now
 from vitbench.records import Record
 
 _SPAWN = multiprocessing.get_context("spawn")
+_CAN_MASK = hasattr(signal, "pthread_sigmask")
 
 
 @dataclass
@@ -31,7 +33,8 @@ class _Worker:
     def give(self, job: Job, devices: Sequence[str]) -> None:
         self.job = replace(job, device=devices[self.index % len(devices)])
         self.started = utc_now()
-        self.pipe.send(self.job)
+        with contextlib.suppress(OSError):  # it has died between two runs: reading from it will say so
+            self.pipe.send(self.job)
 
 
 def run_jobs(
@@ -66,6 +69,10 @@ def run_jobs(
 
 def _start(index: int, first: Job) -> _Worker:
     ours, theirs = _SPAWN.Pipe()
+    # Ctrl-C reaches the whole group, and the parent decides. A worker is born deaf to it: what it imports before its
+    # first line takes a second. The tracker goes first, since starting it lifts the mask.
+    resource_tracker.ensure_running()
+    before_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if _CAN_MASK else set()
     # Read by OpenMP when torch is imported, so it must be set before the process starts.
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(first.threads)
@@ -73,6 +80,8 @@ def _start(index: int, first: Job) -> _Worker:
         process = _SPAWN.Process(target=_serve, args=(theirs,))
         process.start()
     finally:
+        if _CAN_MASK:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before_mask)
         if before is None:
             del os.environ["OMP_NUM_THREADS"]
         else:
@@ -86,7 +95,7 @@ def _receive(worker: _Worker, on_record: OnRecord, on_report: OnReport) -> None:
     job = worker.job
     try:
         message = worker.pipe.recv()
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):  # OSError: it died half-way through a message
         worker.process.join()
         worker.job = None
         on_record(job, job.failed(_how_it_died(worker.process.exitcode), started=worker.started))
@@ -108,7 +117,7 @@ def _how_it_died(exit_code: int | None) -> str:
 
 def _serve(pipe: Connection) -> None:
     """A worker's life: jobs in, reports and records out, until the other end is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where there is no mask to inherit
     from vitbench.execution.run import execute
 
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

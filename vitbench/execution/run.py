@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from statistics import median
@@ -24,6 +25,8 @@ from vitbench.records import Cost, EpochPoint, Outcome, Record, describe_environ
 from vitbench.training import Progress, train
 
 EVALUATION_BATCH = 256
+CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
+"""What torch's plain RuntimeError says where its allocator for CPU gives up."""
 INFERENCE_SECONDS = 0.2
 """The test split is evaluated again until this is spent, so that small sets give a throughput worth the name."""
 
@@ -33,10 +36,10 @@ def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> R
     started = utc_now()
     try:
         return _execute(job, started, on_report)
-    except torch.OutOfMemoryError:
-        reason = f"out of memory at batch {job.run.config.train.batch_size}"
     except Exception as error:  # the one place where a run's errors become a record
-        reason = f"{type(error).__name__}: {error}"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or CPU_OUT_OF_MEMORY in reason:
+            reason = f"out of memory at batch {job.run.config.train.batch_size}"
     return job.failed(reason, started=started)
 
 
@@ -68,6 +71,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
         after_epoch=lambda _: curve.append(evaluate_on(data.train, validation_indices)),
         autocast=autocast,
         synchronize=device.synchronize,
+        watch=nullcontext if compiled else device.watch_memory,
         on_progress=lambda progress: on_report(_report(progress, config.train.epochs)),
     )
     points = _curve(result.train_losses, curve)

@@ -147,4 +147,5 @@ class AddedPosition(nn.Module):
         """tokens [B, N, D] on their way into block number `block` → the same with their places added."""
         if block > 0 and not self.every_layer:
             return tokens
-        return tokens + self.tables[block if len(self.tables) > 1 else 0]().to(tokens.dtype)
+        places: Tensor = self.tables[block if len(self.tables) > 1 else 0]()
+        return tokens + places.to(tokens.dtype)

@@ -59,7 +59,7 @@ class ConvStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → patch tokens [B, N, D]."""
-        return rearrange(self.proj(self.layers(images)), "b d h w -> b (h w) d")
+        return rearrange(self.proj(self.layers(images)), "b d h w -> b (h w) d")  # type: ignore[no-any-return]
 
 
 class ResNetStem(nn.Module):
@@ -99,7 +99,7 @@ class ResNetStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → patch tokens [B, N, D]."""
-        return rearrange(self.proj(self.feature_map(images)), "b d h w -> b (h w) d")
+        return rearrange(self.proj(self.feature_map(images)), "b d h w -> b (h w) d")  # type: ignore[no-any-return]
 
 
 STEMS: dict[str, type[PatchStem] | type[ConvStem] | type[ResNetStem]] = {

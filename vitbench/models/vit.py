@@ -51,7 +51,13 @@ class ViT(nn.Module):
         return blocks
 
     def tokens(self, images: Tensor) -> Tensor:
-        """images [B, C, H, W] → final tokens, after the last norm, [B, prefix + patches, D]."""
+        """images [B, C, H, W] → final tokens, after the last norm, [B, prefix + patches, D].
+
+        Raises ValueError for images of another size: as many patches on another grid would get the wrong positions.
+        """
+        given, expected = tuple(images.shape[-2:]), self.config.image_hw
+        if given != expected:
+            raise ValueError(f"images are {given} pixels, but image_size is {expected}; resize them, or the model")
         x = self.stem(images)
         prefix = [repeat(p, "n d -> b n d", b=len(x)) for p in (self.class_token, self.registers) if p is not None]
         x = torch.cat([*(p.to(x.dtype) for p in prefix), x], dim=1) if prefix else x

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
-import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,6 +13,7 @@ from torch import nn
 
 from vitbench.config import Compile, Precision
 from vitbench.machine import cache_directory, cpu_name
+from vitbench.profiling.memory import LiveBytes
 
 FAST_BF16 = 1.5
 """bf16 counts as fast where its matrix products run at least this many times as fast as fp32's."""
@@ -26,7 +24,7 @@ class Device:
 
     def __init__(self, torch_device: torch.device) -> None:
         self.torch_device = torch_device
-        self._resident_at_start = 0
+        self._live: LiveBytes | None = None
 
     @property
     def name(self) -> str:
@@ -38,16 +36,16 @@ class Device:
 
     def start_memory(self) -> None:
         """Begins a new measurement of peak memory."""
-        if sys.platform == "linux":
-            ctypes.CDLL(None).malloc_trim(0)
-            Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident size
-            self._resident_at_start = _resident_bytes("VmRSS")
+        self._live = None
+
+    def watch_memory(self) -> AbstractContextManager[object]:
+        """The context for one training step: on CPU its live tensors are counted; CUDA's allocator counts by itself."""
+        self._live = LiveBytes()
+        return self._live
 
     def peak_memory_bytes(self) -> int | None:
-        """Bytes since `start_memory`: on CPU the rise of the resident size; None where the platform does not tell."""
-        if sys.platform != "linux":
-            return None
-        return max(_resident_bytes("VmHWM") - self._resident_at_start, 0)
+        """Bytes since `start_memory`: CPU, of the watched step's tensors; None where no step was watched."""
+        return self._live.peak if self._live else None
 
     def autocast(self, precision: str) -> AbstractContextManager[object]:
         """The context in which forward passes run at `fp32` or `bf16`."""
@@ -112,6 +110,9 @@ class CudaDevice(Device):
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self.torch_device)
 
+    def watch_memory(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
     def peak_memory_bytes(self) -> int | None:
         return torch.cuda.max_memory_allocated(self.torch_device)
 
@@ -130,10 +131,3 @@ def open_device(name: str = "auto") -> Device:
     if index and int(index) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} is asked for, but there are {torch.cuda.device_count()}; count from cuda:0")
     return CudaDevice(torch.device("cuda", int(index or 0)))
-
-
-def _resident_bytes(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError(f"/proc/self/status has no {field}")

@@ -49,7 +49,7 @@ class Cost(BaseModel):
     train_images_per_second: float | None = None
     infer_images_per_second: float | None = None
     peak_memory_bytes: int | None = None
-    """CUDA: the allocator's peak. CPU: how far the process's resident size rose above its size before the run."""
+    """CUDA: the allocator's peak over the run. CPU: the most bytes of tensors alive at once in one training step."""
 
 
 class Design(BaseModel):

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock
-from pydantic import ValidationError
 
 from vitbench.config import one_line
 from vitbench.records.schema import SCHEMA, Record
@@ -89,7 +88,7 @@ def _mend_tail(path: Path) -> None:
     data = path.read_bytes()
     end = data.rfind(b"\n") + 1
     tail = data[end:]
-    if _is_record(tail):  # whole, it only lacks its line break
+    if _is_json(tail):  # whole, it only lacks its line break
         with path.open("ab") as file:
             file.write(b"\n")
         return
@@ -98,10 +97,11 @@ def _mend_tail(path: Path) -> None:
     os.truncate(path, end)
 
 
-def _is_record(line: bytes) -> bool:
+def _is_json(line: bytes) -> bool:
+    """Of an object's JSON, no part but the whole is JSON."""
     try:
-        Record.model_validate_json(line)
-    except ValidationError:
+        json.loads(line)
+    except ValueError:
         return False
     return True
 
@@ -111,7 +111,8 @@ def _parse(path: Path) -> Iterator[Record]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        last_and_torn = number == len(lines)
+        if number == len(lines) and not _is_json(line):
+            return  # torn
         try:
             fields = json.loads(line)
             schema = fields.get("schema") if isinstance(fields, dict) else None
@@ -119,7 +120,5 @@ def _parse(path: Path) -> Iterator[Record]:
                 raise ValueError(f"schema {schema!r} is not {SCHEMA}; read it with the vitbench that wrote it")
             yield Record.model_validate(fields)
         except ValueError as error:
-            if last_and_torn:
-                return
             what = "not JSON" if isinstance(error, json.JSONDecodeError) else one_line(error)
             raise ValueError(f"{path} line {number}: {what}; mend or remove that line") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from vitbench.config import TrainConfig, ViTConfig, divisors
 from vitbench.variants import SIZES, variant
@@ -19,8 +20,10 @@ class Scale:
     grid: tuple[float, ...]
     short: tuple[float, ...]
     train_images: int | None = None
-    images_seen: int | None = None
-    """Epochs follow from this, where it is given: about so many images, counted over all epochs."""
+    augment: bool = True
+    """Crop and flip as the data set recommends; short runs learn more without."""
+    epochs: Mapping[str, int] = field(default_factory=dict)
+    """Epochs of the built-in sets, which differ in size: family (`shapes` for `shapes/quadrant`) to epochs."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Budget:
 
 
 _TINY = TrainConfig(epochs=1, batch_size=64)
-_QUICK = TrainConfig(epochs=1, batch_size=64)  # epochs follow from images_seen
+_QUICK = TrainConfig(batch_size=64)
 _STANDARD = TrainConfig(epochs=20, batch_size=128, label_smoothing=0.1)
 _GRID = (5e-4, 1e-3, 2e-3, 4e-3)
 
@@ -56,15 +59,15 @@ BUDGETS: dict[str, Budget] = {
             summary="minutes on a laptop: a Micro model on digits and shapes, or on 10,000 images of your own",
             datasets=("digits", "shapes"),
             seeds=3,
-            built_in=Scale("Micro", 4, _QUICK, (1e-3, 2e-3, 4e-3), (2e-3,), images_seen=18_000),
-            images=Scale("Micro", 8, _QUICK, (1e-3, 2e-3, 4e-3), (2e-3,), train_images=10_000, images_seen=100_000),
+            built_in=Scale("Micro", 4, _QUICK, (1e-3, 2e-3, 4e-3), (2e-3,), epochs={"digits": 11, "shapes": 5}),
+            images=Scale("Micro", 8, _QUICK.replace(epochs=6), (1e-3, 2e-3, 4e-3), (2e-3,), 10_000, augment=False),
         ),
         Budget(
             name="standard",
             summary="hours on a CPU, minutes on a GPU: a 192 × 6 model, 20 epochs on all images",
             datasets=("digits", "shapes"),
             seeds=5,
-            built_in=Scale("Mini", 8, _QUICK, _GRID, (1e-3, 2e-3, 4e-3), images_seen=100_000),
+            built_in=Scale("Mini", 8, _QUICK, _GRID, (1e-3, 2e-3, 4e-3), epochs={"digits": 80, "shapes": 25}),
             images=Scale("Small32", 8, _STANDARD, _GRID, (5e-4, 1e-3, 2e-3)),
         ),
         Budget(

@@ -19,7 +19,8 @@ def load_study(name: str) -> Study:
     Raises ValueError for an unknown name and for a file that cannot be imported or defines no study.
     """
     if name in STUDIES:
-        return replace(importlib.import_module(f"vitbench.studies.{name}").STUDY, name=name)
+        study: Study = importlib.import_module(f"vitbench.studies.{name}").STUDY
+        return replace(study, name=name)
     if name.endswith(".py"):
         return _load_file(Path(name))
     close = get_close_matches(name, STUDIES, n=1)
@@ -35,8 +36,8 @@ def _load_file(path: Path) -> Study:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file raises, it is the file that must be mended
-        line = _line_in(error, path)
+    except (Exception, SystemExit) as error:  # whatever a user's file raises, it is the file that must be mended
+        line = _line_in(error, str(spec.origin))
         raise ValueError(f"study file {str(path)!r}{line} fails to import: {type(error).__name__}: {error}") from error
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
@@ -50,13 +51,13 @@ def _load_file(path: Path) -> Study:
     return replace(study, name=name)
 
 
-def _line_in(error: Exception, path: Path) -> str:
+def _line_in(error: BaseException, file: str) -> str:
     """` line N`, where the error arose in that file."""
-    if isinstance(error, SyntaxError):
+    if isinstance(error, SyntaxError) and error.filename == file:
         return f" line {error.lineno}"
     lines, trace = [], error.__traceback__
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
+        if trace.tb_frame.f_code.co_filename == file:
             lines.append(trace.tb_lineno)
         trace = trace.tb_next
     return f" line {lines[-1]}" if lines else ""

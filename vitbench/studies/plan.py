@@ -77,9 +77,15 @@ def plan(study: Study, budget: Budget, data: DataFacts, overrides: Overrides = O
 
     Raises ValueError where an arm has no meaning on the base variant.
     """
-    scale = budget.built_in if data.dataset.split("/")[0] in BUILT_IN_DATA else budget.images
+    family = data.dataset.split("/")[0]
+    scale = budget.built_in if family in BUILT_IN_DATA else budget.images
     name, base = _base(scale, data, overrides.variant)
     arms = study.all_arms(base)
+    models = {arm.name: arm.apply(base) for arm in arms}
+    for name_of_arm, model in models.items():
+        twin = next(other for other in models if models[other] == model)
+        if twin != name_of_arm:
+            raise ValueError(f"arms {twin!r} and {name_of_arm!r} are the same model on {name}; leave one out")
     rates = overrides.learning_rates or (scale.grid if study.tuning == "grid" else scale.short)
     rates = tuple(sorted(set(rates)))
     design = Design(
@@ -89,10 +95,14 @@ def plan(study: Study, budget: Budget, data: DataFacts, overrides: Overrides = O
         arms=tuple(arm.name for arm in arms),
         learning_rates=rates,
     )
-    data_config, train_images = data_settings(data, wanted=overrides.train_images or scale.train_images)
+    data_config, train_images = data_settings(
+        data, wanted=scale.train_images if overrides.train_images is None else overrides.train_images
+    )
+    if not scale.augment:
+        data_config = data_config.replace(crop_padding=0, flip=False)
     train = scale.train
-    if scale.images_seen is not None:
-        train = train.replace(epochs=max(1, round(scale.images_seen / train_images)))
+    if family in scale.epochs:
+        train = train.replace(epochs=scale.epochs[family])
     train = train.replace(**(overrides.train or {}))
     if train.batch_size > train_images:
         raise ValueError(
@@ -100,7 +110,7 @@ def plan(study: Study, budget: Budget, data: DataFacts, overrides: Overrides = O
         )
 
     def planned(arm: Arm, rate: float, seed: int) -> PlannedRun:
-        config = RunConfig(model=arm.apply(base), data=data_config, train=train.replace(learning_rate=rate), seed=seed)
+        config = RunConfig(model=models[arm.name], data=data_config, train=train.replace(learning_rate=rate), seed=seed)
         return PlannedRun(study.name, arm.name, budget.name, name, design, config, train_images)
 
     seeds = range(overrides.seeds or budget.seeds)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from vitbench.config import TrainConfig
 from vitbench.training.optimizer import build_optimizer, build_schedule
@@ -52,13 +54,15 @@ def train(
     after_epoch: Callable[[int], None],
     autocast: Callable[[], AbstractContextManager[object]],
     synchronize: Callable[[], None],
+    watch: Callable[[], AbstractContextManager[object]] = nullcontext,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> TrainResult:
     """Trains `model` in place.
 
     `batches(epoch)` yields `steps_per_epoch` pairs of images [B, C, H, W] on the model's device and targets, class
-    indices [B] or probabilities [B, K]. `after_epoch(epoch)` evaluates. Epochs count from 0. Stops early, with a
-    reason, where the loss is no longer finite.
+    indices [B] or probabilities [B, K]. `after_epoch(epoch)` evaluates. Epochs count from 0. `watch` is the context of
+    one step, the second: the first in which the optimizer has its state. Stops early, with a reason, where the loss
+    is no longer finite.
     """
     optimizer = build_optimizer(model, config)
     num_steps = config.epochs * steps_per_epoch
@@ -74,14 +78,8 @@ def train(
         for images, targets in batches(epoch):
             torch.manual_seed(step_seed(seed, step))  # what dropout and drop path draw from
             schedule.step_update(step + 1)
-            with autocast():
-                logits = model(images)
-            loss = cross_entropy(logits.float(), targets, label_smoothing=config.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if config.clip_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-            optimizer.step()
+            with watch() if step == min(1, num_steps - 1) else nullcontext():
+                loss = _update(model, optimizer, images, targets, parameters, config, autocast)
             total += loss.detach()
             step += 1
             images_seen += len(images)
@@ -103,11 +101,35 @@ def train(
     return TrainResult(losses, seconds, images_seen, "")
 
 
+def _update(
+    model: nn.Module,
+    optimizer: Optimizer,
+    images: Tensor,
+    targets: Tensor,
+    parameters: list[nn.Parameter],
+    config: TrainConfig,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> Tensor:
+    """Forward, backward and one step of the optimizer; returns the loss."""
+    with autocast():
+        logits = model(images)
+    loss = cross_entropy(logits.float(), targets, label_smoothing=config.label_smoothing)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if config.clip_norm is not None:
+        nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+    optimizer.step()
+    return loss
+
+
 def cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: float) -> Tensor:
     """Mean over the batch, in nats. Soft targets come smoothed from the augmentation already."""
     return F.cross_entropy(logits, targets, label_smoothing=0.0 if targets.is_floating_point() else label_smoothing)
 
 
 def step_seed(seed: int, step: int) -> int:
-    """Seed of all that is random within a step: a function of (seed, step) alone."""
-    return (seed << 32) + step
+    """Seed of all that is random within a step: a function of (seed, step) alone.
+
+    Hashed, because torch's generator for CPU keeps only the low 32 bits of what it is given.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed}:{step}".encode()).digest()[:4], "big")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
@@ -31,11 +33,14 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
         {"params": [p for name, p in named.items() if name not in no_decay], "weight_decay": config.weight_decay},
         {"params": [p for name, p in named.items() if name in no_decay], "weight_decay": 0.0},
     ]
-    fused = {"fused": True} if config.optimizer == "adamw" else {}
+    fused: dict[str, Any] = {"fused": True} if config.optimizer == "adamw" else {}
     try:
-        return create_optimizer_v2(groups, opt=config.optimizer, lr=config.learning_rate, weight_decay=0.0, **fused)
+        optimizer: Optimizer = create_optimizer_v2(
+            groups, opt=config.optimizer, lr=config.learning_rate, weight_decay=0.0, **fused
+        )
     except (ValueError, AssertionError) as error:
         raise ValueError(f"optimizer {config.optimizer!r}: {error}; see timm.optim.list_optimizers()") from error
+    return optimizer
 
 
 def build_schedule(optimizer: Optimizer, config: TrainConfig, *, num_steps: int) -> Scheduler:
@@ -47,8 +52,9 @@ def build_schedule(optimizer: Optimizer, config: TrainConfig, *, num_steps: int)
     schedule, _ = create_scheduler_v2(
         optimizer,
         sched="cosine",
-        num_epochs=num_steps + 1,
+        num_epochs=num_steps + 1 - warmup,
         warmup_epochs=warmup,
+        warmup_prefix=True,
         warmup_lr=0.0,
         min_lr=0.0,
         step_on_epochs=False,

@@ -1,0 +1,93 @@
+"""What does the harness cost on top of its own bare training step: data, augmentation, evaluation, logging?"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from statistics import median
+
+import pytest
+import torch
+
+from vitbench.data import describe
+from vitbench.execution.job import Job
+from vitbench.execution.run import execute
+from vitbench.models import build_model
+from vitbench.profiling.device import open_device
+from vitbench.records import Outcome
+from vitbench.studies import BUDGETS, Overrides, load_study, plan
+from vitbench.studies.plan import PlannedRun
+from vitbench.training.loop import _update
+from vitbench.training.optimizer import build_optimizer
+
+ROUNDS = 5
+REACH = 0.9
+"""Share of the bare step's images/s that the whole harness is to reach."""
+
+
+def planned(variant: str, dataset: str, epochs: int) -> PlannedRun:
+    overrides = Overrides(variant=variant, seeds=1, train={"epochs": epochs, "precision": "fp32"})
+    return plan(load_study("position"), BUDGETS["quick"], describe(dataset), overrides)[0]
+
+
+def bare_images_per_second(run: PlannedRun, *, seconds: float) -> float:
+    """Forward, backward, clipping and optimizer on one batch that lies ready."""
+    device, config = open_device("cpu"), run.config
+    model = build_model(config.model)
+    optimizer = build_optimizer(model, config.train)
+    batch = config.train.batch_size
+    images = torch.randn(batch, config.model.in_channels, *config.model.image_hw)
+    targets = torch.randint(config.model.num_classes, (batch,))
+    step = partial(
+        _update,
+        model,
+        optimizer,
+        images,
+        targets,
+        list(model.parameters()),
+        config.train,
+        partial(device.autocast, "fp32"),
+    )
+    for _ in range(5):
+        step()
+    start, steps = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        step()
+        steps += 1
+    return steps * batch / (time.perf_counter() - start)
+
+
+def harness_images_per_second(run: PlannedRun) -> float:
+    """Images trained on, over the time of the whole run: model, training, every evaluation, the record."""
+    job = Job(run, run.config.data.dataset, None, "cpu", "cpu", "fp32", 1, 1)
+    start = time.perf_counter()
+    record = execute(job)
+    seconds = time.perf_counter() - start
+    assert record.outcome is Outcome.COMPLETED, record.reason
+    steps = run.train_images // run.config.train.batch_size
+    return steps * run.config.train.batch_size * run.config.train.epochs / seconds
+
+
+@pytest.mark.parametrize(("variant", "dataset", "epochs"), [("Micro/2", "digits", 17), ("Micro/8", "shapes", 5)])
+def test_whole_harness_against_its_bare_step(benchmark, variant, dataset, epochs):
+    torch.set_num_threads(1)
+    run = planned(variant, dataset, epochs)
+    harness_images_per_second(planned(variant, dataset, 1))  # reads the data
+    ratios, rates = [], []
+
+    def round_of_both() -> None:
+        before = bare_images_per_second(run, seconds=2)
+        whole = harness_images_per_second(run)
+        after = bare_images_per_second(run, seconds=2)
+        rates.append((whole, (before + after) / 2))
+        ratios.append(whole / ((before + after) / 2))
+
+    benchmark.pedantic(round_of_both, rounds=ROUNDS, iterations=1)
+    benchmark.extra_info["ratios"] = ratios
+    whole, bare = (median(rate[i] for rate in rates) for i in (0, 1))
+    print(
+        f"\n{variant} on {dataset}, batch {run.config.train.batch_size}: harness "
+        f"{whole:,.0f} images/s, bare step {bare:,.0f}; ratio {median(ratios):.3f} "
+        f"({min(ratios):.3f} to {max(ratios):.3f}, n = {ROUNDS})"
+    )
+    assert median(ratios) >= REACH

@@ -1,0 +1,129 @@
+"""What tests of several packages share: a cache of their own, the command line in this process, runs made up or small."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from vitbench.config import DataConfig, RunConfig, TrainConfig, ViTConfig
+from vitbench.records import Cost, Design, Environment, EpochPoint, Record
+
+NANO = ViTConfig(
+    image_size=8, in_channels=1, patch_size=2, width=32, depth=3, num_heads=1, mlp_ratio=2.0, num_classes=10
+)
+"""The base variant of the smoke budget on digits."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VITBENCH_CACHE", str(tmp_path_factory.mktemp("vitbench-cache")))
+        yield
+
+
+class Said(NamedTuple):
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def vitbench(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Calls the command line as its entry point does, but in this process: importing torch anew takes seconds."""
+
+    def call(*arguments: object) -> Said:
+        from vitbench import cli
+
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["vitbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return Said(int(end.value.code or 0), *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def folder_of_images() -> Callable[..., Path]:
+    """Writes 8 × 8 grey images: 40 to train on and 10 to test on in each of two classes."""
+
+    def write(folder: Path, *, train: int = 40, test: int = 10) -> Path:
+        import numpy as np
+        from PIL import Image
+
+        pixels = np.random.default_rng(0)
+        for split, count in (("train", train), ("test", test)):
+            for name in ("cat", "dog"):
+                (folder / split / name).mkdir(parents=True)
+                for i in range(count):
+                    Image.fromarray(pixels.integers(256, size=(8, 8), dtype=np.uint8)).save(
+                        folder / split / name / f"{i}.png"
+                    )
+        return folder
+
+    return write
+
+
+ENVIRONMENT = {
+    "device": "cpu: Example CPU",
+    "machine": "0123abcd",
+    "precision": "fp32",
+    "compiled": False,
+    "threads": 1,
+    "torch": "2.14.0",
+    "timm": "1.0.31",
+    "numpy": "2.3.0",
+    "python": "3.11.7",
+    "vitbench": "0.1.0",
+    "os": "Linux 6",
+    "cpu": "Example CPU",
+    "cpu_cores": 2,
+    "memory_bytes": 8 * 2**30,
+}
+
+
+@pytest.fixture
+def made_up() -> Callable[..., Record]:
+    """Makes up a record of the study `study`; `environment`, `cost` and `config` replace parts of it."""
+
+    def record(
+        *,
+        study: str = "pooling",
+        arm: str = "cls",
+        seed: int = 0,
+        config: RunConfig | None = None,
+        environment: dict[str, Any] | None = None,
+        cost: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> Record:
+        config = config or RunConfig(
+            model=NANO, data=DataConfig(train_images=256), train=TrainConfig(epochs=1, batch_size=64), seed=seed
+        )
+        values = {
+            "run_id": config.run_id,
+            "study": study,
+            "arm": arm,
+            "budget": "smoke",
+            "variant": "Nano/2",
+            "design": Design(question="?", source="", baseline="cls", arms=("cls", "gap"), learning_rates=(1e-3,)),
+            "seed": config.seed,
+            "learning_rate": config.train.learning_rate,
+            "config": config,
+            "outcome": "completed",
+            "metrics": {"test_top1": 1 / 3, "val_top1": 0.1},
+            "curve": (EpochPoint(epoch=1, train_loss=2.3), EpochPoint(epoch=2, train_loss=None, val_top1=0.1)),
+            "correct": "gA==",
+            "cost": Cost(**{"params": 26_762, "macs": 475_648, **(cost or {})}),
+            "environment": Environment(**{**ENVIRONMENT, **(environment or {})}),
+            "started": "2026-11-01T00:00:00.000+00:00",
+            "finished": "2026-11-01T00:01:00.000+00:00",
+        }
+        return Record.model_validate({**values, **fields})
+
+    return record

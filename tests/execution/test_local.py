@@ -1,0 +1,213 @@
+"""Is every run recorded once, whatever ends it: a bad arm, a worker's death, the parent's, or Ctrl-C?"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from vitbench.execution import local
+from vitbench.execution.run import execute
+from vitbench.records import Outcome, RecordStore
+
+from .conftest import group, wait_until
+
+SMALL = ("--budget", "smoke", "--device", "cpu", "--precision", "fp32", "--threads", "1", "--train-images", "128")
+ONE_RATE = ("--learning-rate", "1e-3")
+needs_proc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the workers through /proc")
+
+STUDY = """
+from vitbench.studies import Arm, Study
+
+STUDY = Study(
+    question="Does a study go on?",
+    source="",
+    baseline=Arm("cls"),
+    arms=[Arm("beyond memory", mlp_ratio=1e12), Arm("gap", pool="gap")],
+)
+"""
+
+
+def numbers(records) -> dict[str, tuple]:
+    return {record.run_id: (record.arm, record.metrics, record.curve, record.correct) for record in records}
+
+
+def lines(path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.fixture
+def finished():
+    """(the callback that keeps records, the records that it kept)."""
+    records = []
+    return (lambda job, record: records.append(record)), records
+
+
+def test_the_number_of_jobs_does_not_change_what_is_recorded(vitbench, tmp_path):
+    for jobs in ("1", "2"):
+        said = vitbench(
+            "run", "pooling", *SMALL, *ONE_RATE, "--seeds", "1", "--jobs", jobs, "--results", tmp_path / jobs
+        )
+        assert said.status == 0 and "pooling: 3 completed" in said.err and "\x1b" not in said.err
+    one, two = (RecordStore(tmp_path / jobs).read("pooling") for jobs in ("1", "2"))
+    assert len(one) == len(two) == 3
+    assert numbers(one) == numbers(two)
+    assert {record.environment.workers for record in one} == {1}
+    assert {record.environment.workers for record in two} == {2}
+
+
+def test_a_study_goes_on_past_runs_that_fail_or_diverge(vitbench, tmp_path):
+    (tmp_path / "mine.py").write_text(STUDY)
+    planned = (
+        *(str(tmp_path / "mine.py"), "--budget", "smoke", "--seeds", "1", "--precision", "fp32", "--batch-size", "32"),
+        *("--learning-rate", "1e-3", "--learning-rate", "1e6", "--results", tmp_path),
+    )
+    said = vitbench("run", *planned, "--device", "cpu", "--threads", "1", "--jobs", "1")
+    assert said.status == 1
+    found = {(r.arm, r.learning_rate): r for r in RecordStore(tmp_path).read("mine")}
+    assert {key: record.outcome.value for key, record in found.items()} == {
+        ("cls", 1e-3): "completed",
+        ("beyond memory", 1e-3): "failed",
+        ("gap", 1e-3): "completed",
+        ("cls", 1e6): "diverged",
+        ("beyond memory", 1e6): "failed",
+        ("gap", 1e6): "diverged",
+    }
+    assert found["beyond memory", 1e-3].reason == "out of memory at batch 32"
+    assert "mine, beyond memory, seed 0: failed: out of memory at batch 32" in said.err
+    assert "2 failed" in said.out
+
+    runs = json.loads(vitbench("plan", *planned, "--json").out)["runs"]
+    assert {run["arm"] for run in runs if not run["done"]} == {"beyond memory"}
+
+
+@needs_proc
+def test_after_the_parent_is_killed_its_workers_end_and_the_next_call_trains_what_is_missing(
+    vitbench, process, tmp_path
+):
+    results = tmp_path / "results"
+    path = RecordStore(results).path("pooling")
+    request = ("run", "pooling", *SMALL, *ONE_RATE, "--seeds", "3", "--results", results, "--jobs")
+    parent = process(*request, 2)
+    wait_until(lambda: lines(path) >= 1)
+    assert len(group(parent.pid)) >= 2
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not group(parent.pid), seconds=30)
+
+    before = path.read_bytes()
+    done = before.count(b"\n")
+    assert 1 <= done < 9
+    said = vitbench(*request, 1)
+    assert said.status == 0 and f"{9 - done} of 9 runs to do" in said.out
+    whole = before[: before.rfind(b"\n") + 1]
+    assert path.read_bytes().startswith(whole)
+    records = RecordStore(results).read("pooling")
+    assert len(records) == len({record.run_id for record in records}) == 9
+    assert "all 9 runs are recorded" in vitbench(*request, 1).out
+    assert lines(path) == 9
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups to interrupt")
+def test_ctrl_c_keeps_what_is_finished_and_the_next_call_does_the_rest(vitbench, process, tmp_path):
+    results = tmp_path / "results"
+    path = RecordStore(results).path("pooling")
+    request = ("run", "pooling", *SMALL, *ONE_RATE, "--seeds", "3", "--jobs", "1", "--results", results)
+    parent = process(*request)
+    wait_until(lambda: lines(path) >= 1)
+    os.killpg(parent.pid, signal.SIGINT)
+    assert parent.wait(30) == 130
+    wait_until(lambda: not group(parent.pid), seconds=30)
+    said = (tmp_path / "stderr").read_text()
+    assert said == "vitbench: interrupted; what was finished is recorded, the same command goes on\n"
+
+    done = lines(path)
+    assert 1 <= done < 9 and path.read_bytes().endswith(b"\n")
+    assert f"{9 - done} of 9 runs to do" in vitbench(*request).out
+    records = RecordStore(results).read("pooling")
+    assert len(records) == len({record.run_id for record in records}) == 9
+
+
+def is_importing(pid: int) -> bool:
+    """Whether a worker has come to pydantic, of which the records are made, and so is yet to come to its first line."""
+    try:
+        return "pydantic_core" in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return False
+
+
+@needs_proc
+def test_ctrl_c_while_workers_start_leaves_no_traceback(process, tmp_path):
+    parent = process("run", "pooling", *SMALL, *ONE_RATE, "--jobs", "2", "--results", tmp_path / "results")
+    wait_until(lambda: any(is_importing(worker) for worker in group(parent.pid)))
+    os.killpg(parent.pid, signal.SIGINT)
+    assert parent.wait(30) == 130
+    wait_until(lambda: not group(parent.pid), seconds=30)
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_worker_that_is_killed_takes_only_its_own_run_with_it(make_job, finished):
+    on_record, records = finished
+    jobs = [make_job(arm="victim", train={"epochs": 10_000}), make_job(arm="next")]
+
+    def kill_its_worker(job, report) -> None:
+        if job.run.arm == "victim":
+            (worker,) = multiprocessing.active_children()
+            os.kill(worker.pid, signal.SIGKILL)
+
+    local.run_jobs(jobs, workers=1, devices=["cpu"], on_record=on_record, on_report=kill_its_worker)
+    victim, following = records
+    assert (victim.arm, victim.outcome) == ("victim", Outcome.FAILED)
+    assert victim.reason == "worker process ended by SIGKILL, perhaps out of memory"
+    assert (following.arm, following.outcome) == ("next", Outcome.COMPLETED)
+    assert numbers([following]) == numbers([execute(jobs[1])])
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x00\x00\x01\x00half a message"], ids=["between two runs", "half-way through"])
+def test_a_worker_that_dies_over_its_pipe_costs_one_record_and_not_the_study(make_job, finished, sent):
+    on_record, records = finished
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=os._exit, args=(3,))
+    process.start()
+    worker = local._Worker(0, process, ours)
+    if not sent:
+        theirs.close()
+    worker.give(make_job(), ["cpu"])
+    if sent:
+        theirs.recv()
+        os.write(theirs.fileno(), sent)  # the length of a message, 256 bytes, and some of it
+        theirs.close()
+    local._receive(worker, on_record, lambda *_: None)
+    ours.close()
+    assert worker.job is None
+    assert [(record.outcome, record.reason) for record in records] == [
+        (Outcome.FAILED, "worker process ended with exit status 3")
+    ]
+
+
+def test_an_error_of_the_parent_ends_its_busy_workers(make_job):
+    def on_report(job, report) -> None:
+        raise ValueError("the disk is full")
+
+    jobs = [make_job(train={"epochs": 10_000})]
+    with pytest.raises(ValueError, match="the disk is full"):
+        local.run_jobs(jobs, workers=1, devices=["cpu"], on_record=lambda *_: None, on_report=on_report)
+    assert multiprocessing.active_children() == []
+
+
+def test_devices_are_dealt_round_the_workers(make_job):
+    dealt = []
+    for index in range(4):
+        ours, theirs = multiprocessing.Pipe()
+        with ours, theirs:
+            worker = local._Worker(index, multiprocessing.get_context("spawn").Process(), ours)
+            worker.give(make_job(), ["cuda:0", "cuda:1"])
+            dealt.append(theirs.recv().device)
+    assert dealt == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]

@@ -1,0 +1,128 @@
+"""Is a run a function of its configuration alone, and does whatever goes wrong within it become a record?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from vitbench.execution import run as run_module
+from vitbench.execution.run import execute
+from vitbench.records import Outcome, unpack_correct
+
+
+def measured(record) -> tuple:
+    return record.metrics, record.curve, record.correct
+
+
+@pytest.mark.parametrize(
+    ("model", "train"),
+    [({}, {}), ({"dropout": 0.1, "drop_path": 0.1, "pool": "map"}, {"label_smoothing": 0.1, "epochs": 2})],
+    ids=["plain", "with everything random"],
+)
+def test_the_same_seed_gives_the_same_bits(make_job, model, train):
+    job = make_job(model=model, train=train)
+    first = execute(job)
+    torch.manual_seed(1234)  # the state that another run may have left
+    torch.rand(10)
+    assert first.outcome is Outcome.COMPLETED
+    assert measured(execute(job)) == measured(first)
+
+
+def test_another_seed_gives_another_run(make_job):
+    assert measured(execute(make_job(seed=1))) != measured(execute(make_job(seed=0)))
+
+
+def test_a_record_agrees_with_itself_and_with_its_job(make_job):
+    job = make_job(train={"epochs": 3})
+    reports = []
+    record = execute(job, reports.append)
+    correct = unpack_correct(record.correct, 599)  # scikit-learn's 1,797 digits: the last third is for testing
+    assert record.metrics["test_top1"] == correct.mean()
+    assert [point.epoch for point in record.curve] == [1, 2, 3]
+    assert record.curve[-1].val_top1 == record.metrics["val_top1"]
+    assert (record.run_id, record.config, record.arm) == (job.run.run_id, job.run.config, job.run.arm)
+    assert (record.environment.threads, record.environment.precision) == (1, "fp32")
+    assert [report.fraction for report in reports] == sorted(report.fraction for report in reports)
+    assert reports[-1].fraction == 1 and "epoch 3/3" in reports[-1].text
+    assert record.started <= record.finished
+    assert record.cost.params == sum(p.numel() for p in run_module.build_model(job.run.config.model).parameters())
+
+
+def test_reports_do_not_change_what_is_measured(make_job, monkeypatch):
+    quiet = execute(make_job())
+    monkeypatch.setattr("vitbench.training.loop.PROGRESS_SECONDS", 0.0)
+    reports = []
+    assert measured(execute(make_job(), reports.append)) == measured(quiet)
+    assert len(reports) >= 3
+
+
+@pytest.mark.parametrize("learning_rate", [1e6, 1e20])
+def test_a_loss_that_is_no_longer_finite_is_recorded_as_diverged(make_job, learning_rate):
+    record = execute(make_job(train_images=512, train={"learning_rate": learning_rate, "batch_size": 32}))
+    assert record.outcome is Outcome.DIVERGED
+    assert "epoch 1" in record.reason or "not finite" in record.reason
+    assert record.metrics == {} and record.correct == ""
+    assert "NaN" not in record.to_json() and "Infinity" not in record.to_json()
+    assert type(record).model_validate_json(record.to_json()) == record
+
+
+def test_what_a_run_raises_is_recorded_in_one_line(make_job):
+    record = execute(make_job(train={"optimizer": "no-such-optimizer"}))
+    assert record.outcome is Outcome.FAILED
+    assert "no-such-optimizer" in record.reason and "\n" not in record.reason
+    assert record.metrics == {} and record.curve == () and record.cost.params > 0
+
+
+def test_a_model_larger_than_memory_is_recorded_as_out_of_memory_at_its_batch(make_job):
+    record = execute(make_job(model={"mlp_ratio": 1e12}))  # 32 × 3.2e13 weights: 4 PB, beyond any address space
+    assert (record.outcome, record.reason) == (Outcome.FAILED, "out of memory at batch 64")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_out_of_memory_elsewhere_says_the_same(make_job, monkeypatch, error):
+    def raises(*_, **__):
+        raise error
+
+    monkeypatch.setattr(run_module, "build_model", raises)
+    assert execute(make_job()).reason == "out of memory at batch 64"
+
+
+def test_ctrl_c_is_not_an_outcome(make_job, monkeypatch):
+    def raises(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "build_model", raises)
+    with pytest.raises(KeyboardInterrupt):
+        execute(make_job())
+
+
+@pytest.mark.parametrize(("field", "value"), [("num_classes", 4), ("in_channels", 3)])
+def test_a_model_made_for_other_data_is_a_failed_run(make_job, field, value):
+    record = execute(make_job(model={field: value}))
+    assert record.outcome is Outcome.FAILED and f"{field} {value} does not fit digits" in record.reason
+
+
+def test_data_that_are_gone_are_a_failed_run(make_job, tmp_path):
+    record = execute(dataclasses.replace(make_job(), dataset=str(tmp_path / "gone")))
+    assert record.outcome is Outcome.FAILED and "neither known nor a folder" in record.reason
+
+
+def test_a_position_embedding_is_what_shapes_are_learned_by(make_job):
+    """Content does not tell the label, place does: a bag of patches stays at chance, whatever it is trained with."""
+    from scipy.stats import binom
+
+    top1 = {}
+    for position in ("none", "learned_1d"):
+        job = make_job(
+            "Nano/8",
+            dataset="shapes",
+            train_images=None,
+            model={"pool": "gap", "position": position},
+            train={"epochs": 4, "learning_rate": 3e-3},
+        )
+        top1[position] = execute(job).metrics["test_top1"]
+    low, high = binom.interval(0.999, 1000, 1 / 4)
+    assert low <= 1000 * top1["none"] <= high
+    assert top1["learned_1d"] > 0.95

@@ -1,0 +1,113 @@
+"""Do all kernels compute softmax(q·kᵀ/√d + bias)·v, and does the layer around them do what its switches say?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from small_models import images_for, small_model
+
+from vitbench.models.attention import attention
+
+KERNELS = ["fused", "matmul", "auto"]
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def formula(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None = None) -> np.ndarray:
+    """Vaswani et al. 2017, eq. 1, in NumPy."""
+    logits = np.einsum("bhid,bhjd->bhij", q.numpy(), k.numpy()) / math.sqrt(q.shape[-1])
+    weights = np.exp(logits if bias is None else logits + bias.numpy())
+    return np.einsum("bhij,bhjd->bhid", weights / weights.sum(axis=-1, keepdims=True), v.numpy())
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("bias_shape", [None, (2, 3, 7, 7), (3, 7, 7), (1, 1, 7, 7)])
+def test_every_kernel_is_the_formula(kernel, bias_shape):
+    q, k, v = (normal(2, 3, 7, 4, seed=i) for i in range(3))
+    bias = None if bias_shape is None else normal(*bias_shape, seed=3)
+    result = attention(q, k, v, bias=bias, kernel=kernel)
+    np.testing.assert_allclose(result.numpy(), formula(q, k, v, bias), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_one_query_may_attend_to_many_keys(kernel):
+    q, k, v = normal(2, 3, 1, 4), normal(2, 3, 9, 4, seed=1), normal(2, 3, 9, 4, seed=2)
+    np.testing.assert_allclose(attention(q, k, v, kernel=kernel).numpy(), formula(q, k, v), rtol=0, atol=1e-13)
+
+
+def test_kernels_have_equal_gradients():
+    gradients = []
+    for kernel in KERNELS:
+        inputs = [normal(2, 3, 7, 4, seed=i).requires_grad_() for i in range(3)] + [normal(2, 3, 7, 7).requires_grad_()]
+        attention(*inputs[:3], bias=inputs[3], kernel=kernel).square().sum().backward()
+        gradients.append([x.grad for x in inputs])
+    for other in gradients[1:]:
+        for a, b in zip(gradients[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_dropout_leaves_out_weights_and_scales_up_the_rest(kernel):
+    # With one key its weight is 1; at probability ½ it becomes 0 or 1 / (1 − ½).
+    torch.manual_seed(0)
+    one = torch.ones(64, 4, 1, 1)
+    result = attention(one, one, one, dropout=0.5, kernel=kernel)
+    assert set(result.unique().tolist()) == {0.0, 2.0}
+    assert 0.4 < result.mean() / 2 < 0.6
+
+
+@pytest.mark.parametrize("changes", [{}, {"position": "relative", "position_site": "every_layer"}, {"qk_norm": True}])
+def test_a_model_does_not_depend_on_the_kernel(changes):
+    model = small_model(**changes)
+    images, logits = images_for(model.config), []
+    for kernel in KERNELS:
+        for block in model.blocks:
+            block.attention.kernel = kernel
+        logits.append(model(images))
+    for other in logits[1:]:
+        torch.testing.assert_close(logits[0], other, rtol=0, atol=1e-12)
+
+
+def test_the_layer_is_multi_head_attention_of_torch():
+    model = small_model()
+    layer, x = model.blocks[0].attention, normal(2, 7, 16)
+    reference = torch.nn.MultiheadAttention(16, 2, batch_first=True, dtype=torch.float64)
+    reference.load_state_dict(
+        {
+            "in_proj_weight": layer.qkv.weight,
+            "in_proj_bias": layer.qkv.bias,
+            "out_proj.weight": layer.proj.weight,
+            "out_proj.bias": layer.proj.bias,
+        }
+    )
+    torch.testing.assert_close(layer(x), reference(x, x, x, need_weights=False)[0], rtol=0, atol=1e-12)
+
+
+def test_qkv_bias_can_be_left_out():
+    assert small_model().blocks[0].attention.qkv.bias.shape == (48,)
+    assert small_model(qkv_bias=False).blocks[0].attention.qkv.bias is None
+
+
+def test_qk_norm_makes_logits_independent_of_the_scale_of_q_and_k():
+    for qk_norm in (False, True):
+        model = small_model(qk_norm=qk_norm, qkv_bias=False)
+        layer, x = model.blocks[0].attention, normal(2, 7, 16)
+        before = layer(x)
+        with torch.no_grad():
+            layer.qkv.weight[:32] *= 100  # rows of q, then of k
+        # To within the norm's ε of 1e-6 beside a variance of about 1.
+        assert torch.allclose(layer(x), before, rtol=0, atol=1e-4) == qk_norm
+
+
+def test_attention_dropout_is_live_in_training_and_off_in_evaluation():
+    model, without = small_model(attention_dropout=0.5), small_model()
+    images = images_for(model.config)
+    assert torch.equal(model(images), without(images))
+    torch.manual_seed(0)
+    first = model.train()(images)
+    assert not torch.equal(first, model(images)) and not torch.equal(first, without.train()(images))

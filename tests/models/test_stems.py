@@ -1,0 +1,89 @@
+"""Does every stem give one token per patch, at its stride and with its definition's parameters?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_models import images_for, num_parameters, small_config, small_model, stirred
+
+from vitbench.models import build_model
+from vitbench.models.stems import ConvStem
+
+
+def test_the_patch_stem_is_a_convolution_of_its_own_stride():
+    model = small_model(patch_size=(2, 4))
+    images = images_for(model.config)
+    weight = model.stem.proj.weight.view(16, 3, 2, 4)
+    expected = torch.nn.functional.conv2d(images, weight, model.stem.proj.bias, stride=(2, 4))
+    torch.testing.assert_close(model.stem(images), expected.flatten(2).transpose(1, 2), rtol=0, atol=1e-12)
+
+
+RESNETS = [
+    # (stages, patch_size, stride of the first convolution, its kernel, pooled after it?)
+    ((1,), 1, 1, 3, False),
+    ((1, 1), 2, 1, 3, False),
+    ((1, 1), 4, 2, 3, False),
+    ((1, 1), 8, 2, 7, True),
+    ((1, 1, 1), 4, 1, 3, False),
+    ((1, 1, 1), 8, 2, 3, False),
+    ((1, 1, 1), 16, 2, 7, True),
+    ((1, 1, 1, 1), 32, 2, 7, True),
+]
+
+
+@pytest.mark.parametrize(("layers", "stride", "first", "kernel", "pooled"), RESNETS)
+def test_a_resnet_stem_has_the_stride_that_patch_size_asks_for(layers, stride, first, kernel, pooled):
+    config = small_config(
+        stem="resnet", stem_layers=layers, stem_width=8, patch_size=stride, image_size=(2 * stride, 3 * stride)
+    )
+    model = build_model(config).eval()
+    stem = model.stem.backbone.stem
+    assert (stem.conv.stride, stem.conv.kernel_size) == ((first, first), (kernel, kernel))
+    assert isinstance(stem.pool, torch.nn.Identity) != pooled
+    images = images_for(config).float()
+    assert model.stem.feature_map(images).shape == (2, 8 * 4 * 2 ** (len(layers) - 1), 2, 3)
+    assert model.stem(images).shape == (2, 6, 16)
+
+
+def test_resnet_tokens_are_in_raster_order():
+    model = small_model(stem="resnet", stem_layers=(1,), stem_width=8, patch_size=4)
+    images = images_for(model.config)
+    feature_map, tokens = model.stem.feature_map(images), model.stem(images)
+    for i, (row, column) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]):
+        expected = feature_map[:, :, row, column] @ model.stem.proj.weight[:, :, 0, 0].T + model.stem.proj.bias
+        torch.testing.assert_close(tokens[:, i], expected, rtol=0, atol=1e-10)
+
+
+def test_a_conv_stem_halves_and_doubles_until_the_patch_size():
+    # Xiao et al. 2021: 3×3 convolutions of stride 2, batch norm, ReLU; then 1×1.
+    config = small_config(stem="conv", stem_width=8, image_size=(16, 24), patch_size=8)
+    model = stirred(build_model(config)).double().train()
+    convolutions = [m for m in model.stem.layers if isinstance(m, torch.nn.Conv2d)]
+    assert [(c.in_channels, c.out_channels) for c in convolutions] == [(3, 8), (8, 16), (16, 32)]
+    x = images = images_for(config)
+    for i, convolution in enumerate(convolutions):
+        norm = model.stem.layers[3 * i + 1]
+        x = torch.nn.functional.conv2d(x, convolution.weight, stride=2, padding=1)
+        mean, var = x.mean(dim=(0, 2, 3), keepdim=True), x.var(dim=(0, 2, 3), keepdim=True, correction=0)
+        x = (x - mean) / (var + 1e-5).sqrt() * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+        x = x.clamp(min=0)
+    expected = x.flatten(2).transpose(1, 2) @ model.stem.proj.weight[:, :, 0, 0].T + model.stem.proj.bias
+    assert expected.shape == (2, 2 * 3, 16)
+    torch.testing.assert_close(model.stem(images), expected, rtol=0, atol=1e-11)
+
+
+def test_the_parameters_of_a_conv_stem_are_those_counted_by_hand():
+    stem = ConvStem(small_config(stem="conv", stem_width=8, patch_size=4))
+    assert num_parameters(stem) == (3 * 8 * 9 + 2 * 8) + (8 * 16 * 9 + 2 * 16) + (16 * 16 + 16)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"stem": "patch"}, {"stem": "patch_norm"}, {"stem": "conv"}, {"stem": "resnet", "stem_layers": (1,)}],
+    ids=lambda changes: changes["stem"],
+)
+def test_every_stem_sees_every_pixel_of_the_image(changes):
+    model = small_model(**changes)
+    images = images_for(model.config).requires_grad_()
+    model.stem(images).square().sum().backward()
+    assert (images.grad != 0).all()

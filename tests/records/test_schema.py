@@ -1,0 +1,55 @@
+"""Does a record hold what the contract says, and are packed bits NumPy's?"""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from vitbench.records import pack_correct, unpack_correct
+
+
+@pytest.mark.parametrize("num_images", [0, 1, 7, 8, 9, 599, 1000])
+def test_correct_bits_are_packed_as_numpy_packs_them(num_images):
+    correct = np.random.default_rng(num_images).random(num_images) < 0.5
+    packed = pack_correct(correct)
+    assert base64.b64decode(packed) == np.packbits(correct).tobytes()
+    unpacked = unpack_correct(packed, num_images)
+    assert unpacked.dtype == bool and unpacked.tolist() == correct.tolist()
+
+
+def test_the_first_image_is_the_highest_bit():
+    assert base64.b64decode(pack_correct([True, False, False, False, False, False, False, True, True])) == b"\x81\x80"
+
+
+def test_a_record_has_the_fields_of_the_contract(made_up):
+    fields = made_up().to_dict()
+    assert set(fields) >= {
+        *("schema", "run_id", "study", "arm", "seed", "learning_rate", "config", "outcome", "reason", "metrics"),
+        *("curve", "correct", "cost", "environment", "started", "finished"),
+    }
+    assert set(fields["cost"]) >= {
+        *("params", "macs", "train_seconds", "train_images_per_second", "infer_images_per_second"),
+        "peak_memory_bytes",
+    }
+    assert "\n" not in made_up(reason="two\nlines").to_json()
+
+
+def test_records_are_never_edited(made_up):
+    with pytest.raises(ValidationError):
+        made_up().arm = "another"
+
+
+def test_an_outcome_is_one_of_three(made_up):
+    with pytest.raises(ValidationError, match=r"completed.*failed.*diverged"):
+        made_up(outcome="skipped")
+
+
+def test_importing_records_loads_no_torch():
+    code = "import sys, vitbench.records; print([m for m in ('torch', 'numpy', 'pandas') if m in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"

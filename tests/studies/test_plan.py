@@ -1,0 +1,206 @@
+"""Does every study plan on every kind of data, with equal tuning, and does the plan know what is done and what it costs?"""
+
+from __future__ import annotations
+
+import pytest
+
+from vitbench.data import describe
+from vitbench.studies import BUDGETS, STUDIES, Arm, Overrides, Study, load_study, plan
+from vitbench.studies.budgets import base_patch, base_variant
+from vitbench.studies.plan import estimate, recorded
+
+DATASETS = ("digits", "shapes", "torch/fashion_mnist", "torch/cifar10")
+EVERYWHERE = [
+    pytest.param(study, dataset, budget, id=f"{study}, {dataset}, {budget}")
+    for study in STUDIES
+    for dataset in DATASETS
+    for budget in ("smoke", "quick", "standard")
+]
+TWO_POOLS = Study(question="?", source="", baseline=Arm("cls"), arms=[Arm("gap", pool="gap")], name="two_pools")
+
+
+def flat(config) -> dict[str, object]:
+    return {f"{part}.{k}": v for part in ("model", "data", "train") for k, v in getattr(config, part)}
+
+
+@pytest.mark.parametrize(("study", "dataset", "budget"), EVERYWHERE)
+def test_arms_differ_from_the_baseline_only_in_the_fields_that_they_name(study, dataset, budget):
+    info = describe(dataset)
+    runs = plan(load_study(study), BUDGETS[budget], info)
+    scale = BUDGETS[budget].built_in if dataset in ("digits", "shapes") else BUDGETS[budget].images
+    base = base_variant(scale, image_size=info.image_size, in_channels=info.in_channels, num_classes=info.num_classes)[
+        1
+    ]
+    arms = {arm.name: arm.changes for arm in load_study(study).all_arms(base)}
+    baseline = runs[0].design.baseline
+    configs = {run.arm: flat(run.config) for run in reversed(runs)}  # of each arm the first run: one rate, one seed
+    assert list(arms) == list(runs[0].design.arms) and set(configs) == set(arms)
+    for arm, config in configs.items():
+        differ = {field for field in config if config[field] != configs[baseline][field]}
+        named = {f"model.{field}" for field in arms[arm] | arms[baseline]}
+        assert differ <= named, arm
+        assert differ or arm == baseline
+
+
+@pytest.mark.parametrize(("study", "dataset", "budget"), EVERYWHERE)
+def test_every_arm_gets_the_same_rates_and_seeds_and_no_run_comes_twice(study, dataset, budget):
+    runs = plan(load_study(study), BUDGETS[budget], describe(dataset))
+    tuned = {
+        arm: sorted((run.config.train.learning_rate, run.config.seed) for run in runs if run.arm == arm)
+        for arm in runs[0].design.arms
+    }
+    expected = sorted((rate, seed) for rate in runs[0].design.learning_rates for seed in range(BUDGETS[budget].seeds))
+    assert all(pairs == expected for pairs in tuned.values())
+    assert len({run.run_id for run in runs}) == len(runs)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_says_what_it_asks_and_where_the_question_comes_from(study):
+    loaded = load_study(study)
+    assert loaded.question.endswith("?") and loaded.source and loaded.name == study
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("budget", ["smoke", "quick", "standard"])
+def test_arms_of_the_patch_study_divide_the_image(dataset, budget):
+    info = describe(dataset)
+    runs = plan(load_study("patch_size"), BUDGETS[budget], info)
+    sizes = {run.config.model.patch_size for run in runs}
+    assert all(side % size == 0 for side in info.image_size for size in sizes)
+    assert len(sizes) >= 2
+
+
+@pytest.mark.parametrize("dataset", BUDGETS["quick"].datasets)
+def test_the_hybrid_of_equal_macs_is_within_15_percent_as_torch_counts_them(dataset):
+    torch = pytest.importorskip("torch")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from vitbench.models import build_model
+
+    runs = {run.arm: run for run in plan(load_study("hybrid"), BUDGETS["quick"], describe(dataset))}
+    flops = {}
+    for arm in ("patch stem", "ResNet stem, equal MACs"):
+        config = runs[arm].config.model
+        model = build_model(config, seed=0).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.zeros(1, config.in_channels, *config.image_hw))
+        flops[arm] = counter.get_total_flops()
+    assert flops["ResNet stem, equal MACs"] == pytest.approx(flops["patch stem"], rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "max_grid", "patch"),
+    [
+        ((8, 8), 4, 2),  # 4 × 4
+        ((32, 32), 8, 4),
+        ((32, 32), 4, 8),
+        ((28, 28), 8, 4),  # 7 × 7; at 2 pixels it is 14 × 14
+        ((28, 28), 4, 4),  # 7 × 7 still, but 8 does not divide 28
+        ((224, 224), 14, 16),
+        ((32, 64), 8, 8),  # the longer side decides: 4 × 8
+        ((48, 16), 4, 16),  # 3 × 1; at 8 pixels it is 6 × 2
+        ((15, 15), 4, 5),  # no power of two but 1: 3 × 3 patches of 5
+        ((9, 6), 4, 3),
+        ((13, 13), 4, 13),  # a prime: one patch
+        ((1, 1), 4, 1),
+        ((4, 4), 8, 1),  # already small enough
+    ],
+)
+def test_the_base_patch_is_the_smallest_power_of_two_that_gives_few_enough_patches(image_size, max_grid, patch):
+    assert base_patch(image_size, max_grid=max_grid) == patch
+
+
+def test_seeds_are_outermost_so_that_a_stopped_study_has_whole_seeds():
+    runs = plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"), Overrides(seeds=3, learning_rates=(2e-3, 1e-3)))
+    order = [(run.config.seed, run.config.train.learning_rate, run.arm) for run in runs]
+    assert order == [(seed, rate, arm) for seed in range(3) for rate in (1e-3, 2e-3) for arm in ("cls", "gap")]
+
+
+def test_what_is_set_by_hand_goes_over_the_budget():
+    (run, _) = plan(
+        TWO_POOLS,
+        BUDGETS["smoke"],
+        describe("digits"),
+        Overrides(
+            variant="Micro/4",
+            seeds=1,
+            train={"epochs": 7, "batch_size": 16},
+            train_images=100,
+            learning_rates=(0.5, 0.5),
+        ),
+    )
+    config = run.config
+    assert (config.model.width, config.model.patch_size, config.model.image_size) == (64, 4, 8)
+    assert (config.train.epochs, config.train.batch_size, config.train.learning_rate) == (7, 16, 0.5)
+    assert config.data.train_images == run.train_images == 100
+    assert run.training_flops == pytest.approx(6 * 7 * 100 * macs_per_image(run))
+
+
+def macs_per_image(run) -> int:
+    from vitbench.profiling import count
+
+    return count(run.config.model).macs
+
+
+@pytest.mark.parametrize("train_images", [0, -3])
+def test_a_subset_of_no_images_is_refused_and_not_taken_for_none_given(train_images):
+    with pytest.raises(ValueError, match="train_images"):
+        plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"), Overrides(train_images=train_images))
+
+
+def test_a_subset_as_large_as_the_whole_is_the_whole():
+    everything = plan(TWO_POOLS, BUDGETS["quick"], describe("digits"))
+    capped = plan(TWO_POOLS, BUDGETS["quick"], describe("digits"), Overrides(train_images=10**6))
+    assert [run.run_id for run in capped] == [run.run_id for run in everything]
+    assert everything[0].train_images == 1198 - 120  # a tenth of digits is for validation
+
+
+def test_two_arms_that_are_the_same_model_are_refused():
+    twins = Study(question="?", source="", baseline=Arm("cls"), arms=[Arm("token", pool="cls")], name="twins")
+    with pytest.raises(ValueError, match="'cls' and 'token' are the same model"):
+        plan(twins, BUDGETS["smoke"], describe("digits"))
+
+
+def record_of(run, made_up, **fields):
+    return made_up(study=run.study, arm=run.arm, config=run.config, **fields)
+
+
+def test_completed_and_diverged_runs_are_done_and_failed_ones_are_tried_again(made_up):
+    runs = plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"), Overrides(seeds=3))
+    outcomes = ("completed", "diverged", "failed")
+    records = [record_of(run, made_up, outcome=outcome) for run, outcome in zip(runs, outcomes, strict=False)]
+    assert recorded(runs, records) == {runs[0].run_id, runs[1].run_id}
+    records.append(record_of(runs[2], made_up, outcome="completed"))
+    assert recorded(runs, records) == {run.run_id for run in runs[:3]}
+    records.append(record_of(runs[2], made_up, outcome="failed"))
+    assert runs[2].run_id in recorded(runs, records)
+
+
+def test_a_record_of_another_study_or_arm_settles_nothing(made_up):
+    run = plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"))[0]
+    assert recorded([run], [made_up(study="another", arm=run.arm, config=run.config)]) == set()
+    assert recorded([run], [made_up(study=run.study, arm="another", config=run.config)]) == set()
+
+
+def test_the_estimate_takes_the_rate_of_this_machine_alone(made_up):
+    runs = plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"), Overrides(seeds=1))
+    here = {"cpu": "Quick CPU", "cpu_cores": 4}
+    macs = macs_per_image(runs[0])
+    records = [
+        record_of(runs[0], made_up, environment=here, cost={"train_images_per_second": 1000.0}),
+        record_of(runs[0], made_up, environment=here, cost={"train_images_per_second": 3000.0}),
+        record_of(runs[0], made_up, environment=here, outcome="failed"),
+        record_of(runs[0], made_up, cost={"train_images_per_second": 10.0}),
+        record_of(runs[0], made_up, environment={**here, "cpu_cores": 8}, cost={"train_images_per_second": 10.0}),
+    ]
+    found = estimate(runs, records, cpu="Quick CPU", cpu_cores=4, workers=2)
+    assert found.measured
+    assert found.flops_per_second == pytest.approx(2000 * 6 * macs)  # the median of two; 3 × forward, 2 FLOPs a MAC
+    assert found.training_flops == sum(6 * macs_per_image(run) * 256 for run in runs)
+    assert found.hours == pytest.approx(found.training_flops / found.flops_per_second / 2 / 3600)
+
+
+def test_without_a_record_of_this_machine_the_estimate_says_that_it_assumes(made_up):
+    runs = plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"))
+    found = estimate(runs, [made_up(cost={"train_images_per_second": 10.0})], cpu="Quick CPU", cpu_cores=4, workers=1)
+    assert not found.measured and found.hours > 0

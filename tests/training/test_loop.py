@@ -1,0 +1,232 @@
+"""Does the one loop take AdamW's steps, stop where it must, and draw from (seed, step) alone?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vitbench.config import TrainConfig
+from vitbench.training import Progress, TrainResult, train
+from vitbench.training.loop import step_seed
+
+STEPS = 4
+
+
+def batch_of(epoch: int, step: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(100 * epoch + step)
+    # Batches of very different scale, so that clipping changes their weight in Adam's averages.
+    return (
+        torch.randn(6, 5, generator=generator) * 10.0 ** (step % 3),
+        torch.randint(3, (6,), generator=generator),
+    )
+
+
+def run(model: nn.Module, config: TrainConfig, **changes: Any) -> TrainResult:
+    arguments: dict[str, Any] = {
+        "seed": 0,
+        "steps_per_epoch": STEPS,
+        "batches": lambda epoch: (batch_of(epoch, step) for step in range(STEPS)),
+        "after_epoch": lambda epoch: None,
+        "autocast": nullcontext,
+        "synchronize": lambda: None,
+    }
+    return train(model, config, **{**arguments, **changes})
+
+
+def linear() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 3))
+
+
+def by_hand(config: TrainConfig, rate: Callable[[int], float]) -> tuple[list[Tensor], list[float], list[float]]:
+    """AdamW (Loshchilov & Hutter 2019, Algorithm 2) on softmax regression with gradients written out, in float64.
+
+    Returns weight and bias after each step, losses per epoch, gradient norms per step.
+    """
+    (layer,) = linear().double()
+    w, b = layer.weight.detach().clone(), layer.bias.detach().clone()
+    first, second = [torch.zeros_like(w), torch.zeros_like(b)], [torch.zeros_like(w), torch.zeros_like(b)]
+    states, losses, norms, t = [], [], [], 0
+    for epoch in range(config.epochs):
+        epoch_losses = []
+        for step in range(STEPS):
+            t += 1
+            x, y = batch_of(epoch, step)
+            x, target = x.double(), torch.eye(3, dtype=torch.float64)[y]
+            target = (1 - config.label_smoothing) * target + config.label_smoothing / 3
+            p = (x @ w.T + b).softmax(dim=1)
+            epoch_losses.append(-(target * p.log()).sum(dim=1).mean().item())
+            gradients = [(p - target).T @ x / len(x), (p - target).mean(dim=0)]
+            norm = math.sqrt(sum(g.square().sum().item() for g in gradients))
+            norms.append(norm)
+            if config.clip_norm is not None and norm > config.clip_norm:
+                gradients = [g * config.clip_norm / norm for g in gradients]
+            w = w * (1 - rate(t) * config.weight_decay)  # the bias does not decay
+            updates = []
+            for i, g in enumerate(gradients):
+                first[i] = 0.9 * first[i] + 0.1 * g
+                second[i] = 0.999 * second[i] + 0.001 * g * g
+                updates.append(first[i] / (1 - 0.9**t) / ((second[i] / (1 - 0.999**t)).sqrt() + 1e-8))
+            w, b = w - rate(t) * updates[0], b - rate(t) * updates[1]
+            states.append(torch.cat([w.flatten(), b]))
+        losses.append(sum(epoch_losses) / STEPS)
+    return states, losses, norms
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"clip_norm": None}, {"weight_decay": 0.5}, {"label_smoothing": 0.2}],
+    ids=lambda changes: str(changes),
+)
+def test_every_step_is_adamw_written_out_by_hand(changes):
+    config = TrainConfig(
+        **{"epochs": 2, "learning_rate": 0.01, "warmup_fraction": 0.0, "label_smoothing": 0.0, **changes}
+    )
+    states, losses, norms = by_hand(config, lambda t: 0.01 * (1 + math.cos(math.pi * t / 9)) / 2)
+    model, seen = linear(), []
+
+    def spy(epoch: int) -> Any:
+        for step in range(STEPS):
+            if (epoch, step) != (0, 0):
+                seen.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+            yield batch_of(epoch, step)
+
+    result = run(model, config, batches=spy)
+    seen.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert len(seen) == len(states) == 8
+    for step, (ours, expected) in enumerate(zip(seen, states, strict=True)):
+        torch.testing.assert_close(ours.double(), expected, rtol=0, atol=2e-6, msg=lambda m, s=step: f"step {s}: {m}")
+    assert result.train_losses == pytest.approx(losses, rel=1e-5)
+    assert result.diverged == "" and result.images == 8 * 6 and result.seconds > 0
+    assert max(norms) > 10 and min(norms) < 2
+
+
+def test_clipping_is_live():
+    weights = []
+    for clip_norm in (1.0, None):
+        model = linear()
+        run(model, TrainConfig(epochs=1, clip_norm=clip_norm))
+        weights.append(model[0].weight.detach())
+    assert (weights[0] - weights[1]).abs().max() > 1e-5
+
+
+def test_a_clipped_gradient_has_the_norm_that_was_asked_for():
+    model, norms = linear(), []
+    config = TrainConfig(epochs=1, clip_norm=0.25, optimizer="momentum", weight_decay=0.0, warmup_fraction=0.0)
+
+    def spy(epoch: int) -> Any:
+        for step in range(STEPS):
+            if step:
+                norms.append(torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item())
+            yield batch_of(epoch, step)
+
+    run(model, config, batches=spy)
+    assert norms == pytest.approx([0.25] * 3, rel=1e-4)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_reason(bad):
+    evaluated: list[int] = []
+
+    def batches(epoch: int) -> Any:
+        for step in range(STEPS):
+            images, targets = batch_of(epoch, step)
+            yield (images * bad if (epoch, step) == (1, 2) else images), targets
+
+    result = run(linear(), TrainConfig(epochs=5), batches=batches, after_epoch=evaluated.append)
+    assert "in epoch 2" in result.diverged and "loss is nan" in result.diverged
+    assert len(result.train_losses) == 2 and math.isfinite(result.train_losses[0])
+    assert evaluated == [0]
+
+
+class Noisy(nn.Module):
+    """A linear layer behind dropout, whose masks it keeps; `extra` numbers are drawn from torch's generator beside it."""
+
+    def __init__(self, extra: int) -> None:
+        super().__init__()
+        self.linear, self.extra, self.masks = linear(), extra, []
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = nn.functional.dropout(torch.ones_like(x), 0.5, training=self.training)
+        self.masks.append(mask)
+        torch.rand(self.extra)
+        return self.linear(x * mask)
+
+
+def trained(extra: int, *, seed: int = 0) -> Noisy:
+    model = Noisy(extra)
+    run(model, TrainConfig(epochs=2), seed=seed, after_epoch=lambda epoch: torch.rand(extra))
+    return model
+
+
+def test_what_a_model_draws_from_torch_does_not_change_a_later_step():
+    one, other = trained(extra=0), trained(extra=17)
+    assert len(one.masks) == len(other.masks) == 8
+    assert all(torch.equal(a, b) for a, b in zip(one.masks, other.masks, strict=True))
+    assert torch.equal(one.linear[0].weight, other.linear[0].weight)
+
+
+def test_dropout_differs_between_steps():
+    masks = trained(extra=0).masks
+    assert all(not torch.equal(a, b) for a, b in pairwise(masks))
+
+
+def test_dropout_differs_between_seeds():
+    # torch's CPU generator takes the low 32 bits of a seed and drops the rest.
+    one, other = trained(extra=0), trained(extra=0, seed=1)
+    assert all(not torch.equal(a, b) for a, b in zip(one.masks, other.masks, strict=True))
+
+
+def test_no_two_steps_of_any_seeds_share_their_draws():
+    seeds = [(seed, step) for seed in (0, 1, 2, 2**31 - 1) for step in (0, 1, 2, 10**6)]
+    draws = set()
+    for seed, step in seeds:
+        torch.manual_seed(step_seed(seed, step))
+        draws.add(tuple(torch.rand(8).tolist()))
+    assert len(draws) == len(seeds)
+
+
+def test_the_same_seed_gives_identical_losses():
+    first, second = (run(Noisy(0), TrainConfig(epochs=3)) for _ in range(2))
+    assert first.train_losses == second.train_losses and len(first.train_losses) == 3
+
+
+def test_soft_targets_are_taken_as_they_are():
+    def soft(epoch: int) -> Any:
+        for step in range(STEPS):
+            images, targets = batch_of(epoch, step)
+            yield images, 0.9 * torch.eye(3)[targets] + 0.1 / 3
+
+    def hard(epoch: int) -> Any:
+        return (batch_of(epoch, step) for step in range(STEPS))
+
+    losses = [
+        run(linear(), TrainConfig(epochs=1, label_smoothing=0.1), batches=b).train_losses[0] for b in (soft, hard)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_every_epoch_is_trained_in_training_mode_evaluated_once_and_reported():
+    model, events, modes = linear(), [], []
+
+    def after_epoch(epoch: int) -> None:
+        events.append(("evaluated", epoch))
+        model.eval()
+
+    def batches(epoch: int) -> Any:
+        for step in range(STEPS):
+            modes.append(model.training)
+            yield batch_of(epoch, step)
+
+    reports: list[Progress] = []
+    result = run(model, TrainConfig(epochs=3), batches=batches, after_epoch=after_epoch, on_progress=reports.append)
+    assert events == [("evaluated", 0), ("evaluated", 1), ("evaluated", 2)] and modes == [True] * 12
+    assert [r.step for r in reports if r.step % STEPS == 0][-3:] == [4, 8, 12] and reports[-1].num_steps == 12
+    assert reports[-1].loss == result.train_losses[-1]

@@ -1,0 +1,148 @@
+"""Does weight decay reach weights alone, and is the schedule the one that is written down?"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from vitbench.config import TrainConfig, ViTConfig
+from vitbench.models import build_model
+from vitbench.training import build_optimizer, build_schedule
+
+SMALL = {"image_size": 8, "patch_size": 4, "width": 16, "depth": 2, "num_heads": 2, "num_classes": 5}
+
+
+def decayed(config: TrainConfig, **model: object) -> dict[str, bool]:
+    """Name of each parameter → whether it decays, as the optimizer's groups have it."""
+    built = build_model(ViTConfig(**{**SMALL, **model}))
+    optimizer = build_optimizer(built, config)
+    rates = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    named = dict(built.named_parameters())
+    assert len(rates) == len(named) == sum(len(group["params"]) for group in optimizer.param_groups)
+    assert set(rates.values()) <= {0.0, config.weight_decay}
+    return {name: rates[id(p)] > 0 for name, p in named.items()}
+
+
+def test_the_weights_of_linear_layers_decay_and_nothing_else_of_a_small_vit():
+    block = ["attention.qkv.weight", "attention.proj.weight", "mlp.fc1.weight", "mlp.fc2.weight"]
+    expected = {"stem.proj.weight", "head.classifier.weight", *(f"blocks.{i}.{w}" for i in (0, 1) for w in block)}
+    groups = decayed(TrainConfig(), num_registers=1, qk_norm=True, layer_scale=0.1)
+    assert {name for name, decays in groups.items() if decays} == expected
+    for name in (
+        "class_token",
+        "registers",
+        "position.tables.0.class_token",
+        "position.tables.0.table",
+        "stem.proj.bias",
+        "norm.weight",
+        "norm.bias",
+        "blocks.0.norm1.weight",
+        "blocks.0.attention.qkv.bias",
+        "blocks.0.attention.q_norm.weight",
+        "blocks.0.scale1.gamma",
+        "head.classifier.bias",
+    ):
+        assert groups[name] is False, name
+
+
+@pytest.mark.parametrize(
+    ("model", "without", "with_decay"),
+    [
+        (
+            {"position": "relative", "position_site": "every_layer"},
+            ["blocks.0.attention.relative.table", "blocks.1.attention.relative.table"],
+            [],
+        ),
+        ({"position": "learned_2d"}, ["position.tables.0.rows", "position.tables.0.columns"], []),
+        (
+            {"pool": "map"},
+            ["pool.query", "pool.norm.weight"],
+            ["pool.q.weight", "pool.kv.weight", "pool.mlp.fc1.weight"],
+        ),
+        ({"head": "mlp"}, ["head.hidden.bias"], ["head.hidden.weight"]),
+        ({"stem": "patch_norm"}, ["stem.norm_patch.weight", "stem.norm_token.weight"], ["stem.proj.weight"]),
+        (
+            {"stem": "conv"},
+            ["stem.layers.1.weight", "stem.layers.1.bias"],
+            ["stem.layers.0.weight", "stem.proj.weight"],
+        ),
+        (
+            {"stem": "resnet", "stem_layers": (1,), "stem_width": 8},
+            ["stem.backbone.stem.norm.weight", "stem.backbone.stages.0.blocks.0.norm1.bias"],
+            ["stem.backbone.stem.conv.weight", "stem.backbone.stages.0.blocks.0.conv2.weight"],
+        ),
+    ],
+)
+def test_tables_and_norms_of_every_factor_do_not_decay_and_its_weights_do(model, without, with_decay):
+    groups = decayed(TrainConfig(), **model)
+    assert not any(groups[name] for name in without) and all(groups[name] for name in with_decay)
+    for name, parameter in build_model(ViTConfig(**{**SMALL, **model})).named_parameters():
+        assert not groups[name] or parameter.dim() >= 2, name
+
+
+def test_decay_shrinks_a_weight_without_gradient_by_rate_times_decay_and_leaves_its_bias():
+    # Loshchilov & Hutter 2019, Algorithm 2: θ ← θ − lr · λ · θ.
+    layer = nn.Linear(3, 2)
+    weight, bias = (p.detach().clone() for p in layer.parameters())
+    optimizer = build_optimizer(nn.Sequential(layer), TrainConfig(learning_rate=0.1, weight_decay=0.5))
+    for parameter in layer.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    torch.testing.assert_close(layer.weight.detach(), weight * (1 - 0.1 * 0.5))
+    assert torch.equal(layer.bias, bias)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
+def test_the_optimizer_is_the_one_that_was_named(name, kind):
+    optimizer = build_optimizer(nn.Linear(2, 2), TrainConfig(optimizer=name, learning_rate=0.03))
+    assert isinstance(optimizer, kind) and all(group["lr"] == 0.03 for group in optimizer.param_groups)
+
+
+def test_adamw_has_the_usual_constants():
+    (group, _) = build_optimizer(nn.Linear(2, 2), TrainConfig()).param_groups
+    assert group["betas"] == (0.9, 0.999) and group["eps"] == 1e-8 and not group["amsgrad"]
+
+
+def test_an_unknown_optimizer_is_refused_with_its_name_and_where_to_look():
+    with pytest.raises(ValueError, match=r"(?s)optimizer 'adamv'.*list_optimizers"):
+        build_optimizer(nn.Linear(2, 2), TrainConfig(optimizer="adamv"))
+
+
+def rates(num_steps: int, warmup_fraction: float) -> list[float]:
+    config = TrainConfig(learning_rate=2.0, warmup_fraction=warmup_fraction)
+    optimizer = build_optimizer(nn.Linear(2, 2), config)
+    schedule = build_schedule(optimizer, config, num_steps=num_steps)
+    seen = []
+    for step in range(num_steps):
+        schedule.step_update(step + 1)
+        (rate,) = {group["lr"] for group in optimizer.param_groups}
+        seen.append(rate)
+    return seen
+
+
+SHAPES = [(1, 0.0), (10, 0.0), (20, 0.2), (100, 0.1), (97, 0.33), (3, 0.5)]
+
+
+@pytest.mark.parametrize(("num_steps", "warmup_fraction"), SHAPES)
+def test_the_rate_rises_linearly_from_the_first_step_then_falls_and_is_never_0(num_steps, warmup_fraction):
+    seen, warmup = rates(num_steps, warmup_fraction), round(num_steps * warmup_fraction)
+    for step in range(warmup - 1):
+        assert seen[step] == pytest.approx(2.0 * (step + 1) / warmup)
+    falling = seen[max(warmup - 1, 0) :]
+    assert all(a > b for a, b in pairwise(falling)) and min(seen) > 0
+    assert max(seen) <= 2.0
+
+
+@pytest.mark.parametrize(("num_steps", "warmup_fraction"), SHAPES)
+def test_warm_up_reaches_the_rate_and_a_half_cosine_takes_it_to_0_after_the_last_step(num_steps, warmup_fraction):
+    # Loshchilov & Hutter 2017, eq. 5, over what warm-up leaves of the run, as in big_vision.
+    warmup = round(num_steps * warmup_fraction)
+    expected = [
+        2.0 * (t / warmup if t < warmup else (1 + math.cos(math.pi * (t - warmup) / (num_steps + 1 - warmup))) / 2)
+        for t in range(1, num_steps + 1)
+    ]
+    assert rates(num_steps, warmup_fraction) == pytest.approx(expected)
