@@ -253,6 +253,3 @@ def main() -> None:
     except KeyboardInterrupt:
         print(INTERRUPTED_SAYS, file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(DONE)

@@ -87,8 +87,9 @@ def test_a_study_goes_on_past_runs_that_fail_or_diverge(vitbench, tmp_path):
 
 
 @needs_proc
-def test_after_the_parent_is_killed_its_workers_end_and_the_next_call_trains_what_is_missing(
-    vitbench, process, tmp_path
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM], ids=lambda end: end.name)
+def test_after_the_parent_is_ended_its_workers_end_and_the_next_call_trains_what_is_missing(
+    vitbench, process, tmp_path, end
 ):
     results = tmp_path / "results"
     path = RecordStore(results).path("pooling")
@@ -96,8 +97,8 @@ def test_after_the_parent_is_killed_its_workers_end_and_the_next_call_trains_wha
     parent = process(*request, 2)
     wait_until(lambda: lines(path) >= 1)
     assert len(group(parent.pid)) >= 2
-    parent.kill()
-    parent.wait()
+    parent.send_signal(end)
+    assert parent.wait() == {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 128 + signal.SIGTERM}[end]
     wait_until(lambda: not group(parent.pid), seconds=30)
 
     before = path.read_bytes()

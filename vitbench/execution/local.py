@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from typing import NoReturn
 
 from vitbench.execution.job import Job, OnRecord, OnReport, Report, utc_now
 from vitbench.records import Record
@@ -47,6 +48,7 @@ def run_jobs(
     """
     waiting = deque(jobs)
     pool: list[_Worker] = []
+    before = signal.signal(signal.SIGTERM, _end)  # so that whoever ends us ends the workers too
     try:
         while waiting or any(worker.job for worker in pool):
             while waiting and len(pool) < workers:
@@ -61,10 +63,15 @@ def run_jobs(
                 if not worker.process.is_alive() and worker.job is None:
                     pool.remove(worker)
     finally:
+        signal.signal(signal.SIGTERM, before)
         for worker in pool:
             worker.process.terminate()
         for worker in pool:
             worker.process.join()
+
+
+def _end(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _start(index: int, first: Job) -> _Worker:
