@@ -5,17 +5,21 @@ Importing this file imports no torch; commands that compute import it when they 
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vitbench import __version__
 from vitbench.commands.options import given_fields, with_config_options
 from vitbench.config import DataConfig, TrainConfig, ViTConfig, one_line
+
+if TYPE_CHECKING:
+    from vitbench.commands.request import Request
 
 app = typer.Typer(
     help="Ablations and benchmarks of Vision Transformers.",
@@ -48,7 +52,7 @@ Download = Annotated[bool, typer.Option("--download", help="Let the data set's l
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads a worker computes with on CPU.")]
-Studies = Annotated[list[str], typer.Argument(help="Names of studies, paths of study files, or 'all'.")]
+Studies = Annotated[list[str] | None, typer.Argument(help="Names of studies, paths of study files; all by default.")]
 BudgetOption = Annotated[BudgetName, typer.Option(help="How much to spend.")]
 Data = Annotated[list[str] | None, typer.Option(help="Data set: a name, a folder; may be given again.")]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm; the budget's where not given.")]
@@ -81,7 +85,7 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command()
 def plan(
-    studies: Studies,
+    studies: Studies = None,
     budget: BudgetOption = BudgetName.quick,
     data: Data = None,
     data_root: DataRoot = None,
@@ -99,28 +103,15 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """The runs that studies need, their FLOPs and estimated hours on this machine, and which are done."""
-    from vitbench.commands.request import Request
+    request = _request(**locals())
     from vitbench.commands.show import show_plan
 
-    request = Request(
-        studies=studies,
-        budget=budget.value,
-        datasets=data or [],
-        data_root=data_root,
-        download=download,
-        seeds=seeds,
-        variant=variant,
-        train=_without_none(epochs=epochs, batch_size=batch_size, precision=precision, compile=compile),
-        train_images=train_images,
-        learning_rates=tuple(learning_rates or ()),
-        results=results,
-    )
     show_plan(request, jobs=jobs, as_json=as_json)
 
 
 @app.command()
 def run(
-    studies: Studies,
+    studies: Studies = None,
     budget: BudgetOption = BudgetName.quick,
     data: Data = None,
     data_root: DataRoot = None,
@@ -140,22 +131,9 @@ def run(
     download: Download = False,
 ) -> None:
     """Run what is not yet recorded in --results. Interrupt it whenever you like; the next call goes on."""
-    from vitbench.commands.request import Request
+    request = _request(**locals())
     from vitbench.commands.run import run_studies
 
-    request = Request(
-        studies=studies,
-        budget=budget.value,
-        datasets=data or [],
-        data_root=data_root,
-        download=download,
-        seeds=seeds,
-        variant=variant,
-        train=_without_none(epochs=epochs, batch_size=batch_size, precision=precision, compile=compile),
-        train_images=train_images,
-        learning_rates=tuple(learning_rates or ()),
-        results=results,
-    )
     failed = run_studies(request, device=device, executor=executor.value, jobs=jobs, threads=threads)
     raise typer.Exit(FAILED if failed else DONE)
 
@@ -230,8 +208,24 @@ def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
     examine(data_root=data_root, as_json=as_json)
 
 
-def _without_none(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+def _request(**options: Any) -> Request:
+    """What `plan` and `run` share: their options, as the request that both make of them."""
+    from vitbench.commands.request import Request
+
+    recipe = ("epochs", "batch_size", "precision", "compile")
+    return Request(
+        studies=options["studies"] or ["all"],
+        budget=options["budget"].value,
+        datasets=options["data"] or [],
+        data_root=options["data_root"],
+        download=options["download"],
+        seeds=options["seeds"],
+        variant=options["variant"],
+        train={name: options[name] for name in recipe if options[name] is not None},
+        train_images=options["train_images"],
+        learning_rates=tuple(options["learning_rates"] or ()),
+        results=options["results"],
+    )
 
 
 def _print_paths(paths: list[Path]) -> None:
@@ -241,6 +235,9 @@ def _print_paths(paths: list[Path]) -> None:
 
 def main() -> None:
     """Entry point: a ValueError is the user's to mend, in one line, with exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")  # a pipe on Windows has no × and no −
     try:
         app()
     except SystemExit as end:

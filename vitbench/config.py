@@ -278,6 +278,14 @@ class RunConfig(Config):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     harness_version: int = HARNESS_VERSION
 
+    @model_validator(mode="after")
+    def _pairs_up(self) -> Self:
+        if (self.data.mixup or self.data.cutmix) and self.train.batch_size % 2:
+            raise ValueError(
+                f"batch_size {self.train.batch_size} is odd, but mixup and cutmix pair images; use an even one"
+            )
+        return self
+
     @property
     def run_id(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON."""

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 
 def cpu_name() -> str:
     """The processor's own name for itself."""
+    if sys.platform == "darwin":
+        brand = subprocess.run(
+            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+        )
+        return brand.stdout.strip() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        lines = [line.partition(":") for line in info.read_text(encoding="utf-8").splitlines()]
+        facts = {name.strip(): value.strip() for name, _, value in lines}
+        # ARM gives itself no name, only numbers for who designed which core.
+        arm = " ".join(facts[name] for name in ("CPU implementer", "CPU part", "CPU variant") if name in facts)
+        return facts.get("model name") or f"{platform.machine()} {arm}".strip()
     return platform.processor() or platform.machine()
 
 
@@ -30,7 +39,10 @@ def memory_bytes() -> int:
 
 
 def cache_directory() -> Path:
-    """`$VITBENCH_CACHE`, else `vitbench` in the user's cache folder."""
+    """`$VITBENCH_CACHE`, or vitbench's folder in the platform's cache folder."""
     if chosen := os.environ.get("VITBENCH_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitbench"
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "vitbench"
+    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
+    return Path(os.environ.get(variable) or Path.home() / ".cache") / "vitbench"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vitbench.data import cache as decoded
+from vitbench.machine import cache_directory
 
 BUILDER = """
 import sys, time
@@ -78,17 +79,17 @@ def test_a_cache_that_cannot_be_written_is_refused_with_the_remedy(tmp_path, mon
     with pytest.raises(
         ValueError, match=r"^cache '.*file' cannot be written \(Not a directory\); .*set VITBENCH_CACHE"
     ):
-        decoded.build_entry(decoded.cache_root() / "data" / "set" / "8x8", build_whole)
+        decoded.build_entry(cache_directory() / "data" / "set" / "8x8", build_whole)
 
 
 def test_the_cache_lies_where_the_platform_keeps_caches(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("VITBENCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert decoded.cache_root() == tmp_path / "vitbench"
+    assert cache_directory() == tmp_path / "vitbench"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert decoded.cache_root() == tmp_path / ".cache" / "vitbench"
+    assert cache_directory() == tmp_path / ".cache" / "vitbench"
 
 
 @pytest.mark.parametrize("text", ["many", "-1", "nan"])

@@ -88,6 +88,19 @@ def test_spreads_are_those_of_the_definition():
     assert torch.equal(block.norm1.weight, torch.ones(256)) and not block.norm1.bias.any()
 
 
+@pytest.mark.parametrize(
+    ("position", "site"), [("learned_1d", "stem"), ("learned_2d", "stem"), ("relative", "every_layer_shared")]
+)
+def test_position_tables_of_all_kinds_start_at_one_scale(position, site):
+    model = build_model(
+        ViTConfig(image_size=128, patch_size=4, width=256, num_heads=4, depth=1, position=position, position_site=site)
+    )
+    tables = [p for name, p in model.named_parameters() if name.endswith((".table", ".rows", ".columns"))]
+    assert tables
+    for table in tables:
+        assert table.std().item() == pytest.approx(1 / 16, rel=0.05)
+
+
 def test_no_two_calls_share_storage():
     one, two = build_model(small_config()), build_model(small_config())
     before = two.class_token.clone()

@@ -104,7 +104,7 @@ def test_every_step_is_adamw_written_out_by_hand(changes):
     for step, (ours, expected) in enumerate(zip(seen, states, strict=True)):
         torch.testing.assert_close(ours.double(), expected, rtol=0, atol=2e-6, msg=lambda m, s=step: f"step {s}: {m}")
     assert result.train_losses == pytest.approx(losses, rel=1e-5)
-    assert result.diverged == "" and result.images == 8 * 6 and result.seconds > 0
+    assert result.diverged == "" and result.images_per_second > 0 and result.seconds > 0
     assert max(norms) > 10 and min(norms) < 2
 
 

@@ -9,6 +9,7 @@ import csv
 import io
 import math
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -84,7 +85,8 @@ def print_tables(
     from rich.table import Table
     from rich.text import Text
 
-    console = console or Console()
+    # A pipe has no width of its own; 80 columns would fold every cell.
+    console = console or Console(width=None if sys.stdout.isatty() else 140)
     wanted = None if studies is None else set(studies)
     for comparison in load_comparisons(store_root, study_infos):
         if wanted is not None and comparison.study not in wanted:

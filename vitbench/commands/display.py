@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from vitbench.execution.job import Job, Report
@@ -102,7 +103,7 @@ class RunDisplay:
         if key not in self._rows:
             rate = f"{run.config.train.learning_rate:g}"
             label = f"{run.study}  {run.arm}  {run.config.data.dataset}  lr {rate}  seed {run.config.seed}"
-            self._rows[key] = self.progress.add_task(label, total=1.0, detail="")
+            self._rows[key] = self.progress.add_task(escape(label), total=1.0, detail="")
         return self._rows[key]
 
     def _update_total(self) -> None:

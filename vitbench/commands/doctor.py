@@ -8,8 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from vitbench.data import describe
-from vitbench.data.info import KNOWN
+from vitbench.data.info import BUILT_IN, KNOWN
 
 
 def examine(*, data_root: Path | None, as_json: bool) -> None:
@@ -39,15 +38,21 @@ def examine(*, data_root: Path | None, as_json: bool) -> None:
     print(f"precision   bf16 matrix products run {speedup:g} × as fast as fp32: `auto` is {facts['auto_precision']}")
     print(f"compiler    {facts['compiler'] or 'none: torch.compile needs g++ on CPU (Debian: apt-get install g++)'}")
     print(f"ray         {'installed' if facts['ray'] else 'not installed: pip install vitbench[ray]'}")
-    print(f"data        built in, and under {data_root}: {', '.join(facts['datasets']) or 'nothing known'}")
+    where = f"under {data_root}: {', '.join(facts['datasets']) or 'none'}" if data_root else "give --data-root to look"
+    print(f"data        built in: {', '.join(BUILT_IN)}; well-known sets: {where}")
     print(f"cache       {facts['cache']} (decoded images, measured speeds; set VITBENCH_CACHE to move it)")
 
 
 def _found(data_root: Path | None) -> list[str]:
+    """Well-known data sets that timm opens under the data root."""
+    from vitbench.data.sources import find, open_splits
+
     found = []
     for name in KNOWN if data_root else ():
+        if name in BUILT_IN:
+            continue
         try:
-            describe(name, root=data_root)
+            open_splits(find(name, data_root), download=False)
         except ValueError:
             continue
         found.append(name)

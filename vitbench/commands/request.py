@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ class Request:
 
     def plan(self) -> list[tuple[str, PlannedRun]]:
         """(data set as the user named it, planned run), study by study. Raises ValueError for what is wrong with it."""
-        names = STUDIES if list(self.studies) == ["all"] else tuple(dict.fromkeys(self.studies))
+        asked = [name for study in self.studies for name in (STUDIES if study == "all" else [study])]
+        names = tuple(dict.fromkeys(asked))
         studies = [load_study(name) for name in names]
         for study in studies:
             if sum(other.name == study.name for other in studies) > 1:
@@ -79,6 +81,13 @@ class Standing:
             records += here
             done |= {(study, run_id) for run_id in recorded((run for _, run in planned if run.study == study), here)}
         return cls(planned, records, done)
+
+    def recorded_elsewhere(self, device_name: str) -> int:
+        """How many of the runs that are done were recorded on another device or with another torch."""
+        here = (device_name, metadata.version("torch"))
+        wanted = {run_id for _, run_id in self.done}
+        latest = {r.identity: r for r in self.records if r.identity in wanted}
+        return sum((r.environment.device, r.environment.torch) != here for r in latest.values())
 
     def pending(self) -> list[tuple[str, PlannedRun]]:
         return [(name, run) for name, run in self.planned if (run.study, run.run_id) not in self.done]

@@ -13,6 +13,10 @@ from vitbench.records import Outcome, Record, RecordStore
 from vitbench.studies import PlannedRun
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vitbench.config import RunConfig
     from vitbench.profiling.device import Device
 
 
@@ -30,6 +34,11 @@ def run_studies(request: Request, *, device: str, executor: str, jobs: str, thre
     load_data(pending, data_root=request.data_root, download=request.download)
     store.prepare()
     print(f"{len(pending)} of {len(standing.planned)} runs to do, {workers} at a time, on {opened.name}", flush=True)
+    if elsewhere := standing.recorded_elsewhere(opened.name):
+        print(
+            f"{elsewhere} of the recorded runs come from another device or torch; tables keep them apart "
+            "(to run all of them here, give another --results)"
+        )
     failed = 0
     with RunDisplay(prepared) as display:
 
@@ -69,10 +78,12 @@ def _devices(opened: Device, asked: str) -> list[str]:
 def prepare(data_root: Path | None, *, device: str, threads: int, workers: int) -> tuple[Device, Any]:
     """(the device, a function from data set name and planned run to job). Raises ValueError for a device not there."""
     from vitbench.profiling.device import open_device
+    from vitbench.training import check_optimizer
 
     opened = open_device(device)
 
     def job(dataset: str, run: PlannedRun) -> Job:
+        check_optimizer(run.config.train.optimizer)
         precision = opened.resolve_precision(run.config.train.precision)
         return Job(run, dataset, data_root, str(opened.torch_device), opened.name, precision, threads, workers)
 
@@ -95,3 +106,22 @@ def load_data(runs: Sequence[tuple[str, PlannedRun]], *, data_root: Path | None,
                 progress.update(row, description=f"reading {what}", completed=done, total=total)
 
             load(name, root=data_root, image_size=image_size, download=download, progress=show)
+    for name, run in {(name, run.config.data, run.config.model.image_hw): (name, run) for name, run in runs}.values():
+        check_split(load(name, root=data_root, image_size=run.config.model.image_hw).train.labels, run.config)
+
+
+def check_split(labels: NDArray[np.int64], config: RunConfig) -> None:
+    """Raises ValueError where the real labels leave fewer images to train on than the plan took for granted."""
+    from vitbench.data import split
+
+    train, _ = split(
+        labels,
+        validation_fraction=config.data.validation_fraction,
+        train_images=config.data.train_images,
+        seed=config.seed,
+    )
+    if len(train) < config.train.batch_size:
+        raise ValueError(
+            f"batch_size {config.train.batch_size} is more than the {len(train)} training images of "
+            f"{config.data.dataset}; make it smaller"
+        )

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from importlib import metadata
@@ -21,22 +20,12 @@ from typing import Any
 from filelock import FileLock
 
 from vitbench.data.info import DataInfo
+from vitbench.machine import cache_directory
 
 FORMAT = 1
 """Raised whenever decoding or the layout changes, so that older folders are left alone."""
 
 META = "meta.json"
-
-
-def cache_root() -> Path:
-    """`$VITBENCH_CACHE`, or vitbench's folder in the platform's cache folder."""
-    chosen = os.environ.get("VITBENCH_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "vitbench"
-    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
-    return Path(os.environ.get(variable) or Path.home() / ".cache") / "vitbench"
 
 
 def cache_limit_bytes() -> float:
@@ -54,7 +43,7 @@ def cache_limit_bytes() -> float:
 def folder_for(dataset: str, fingerprint: str) -> Path:
     """The data set's folder in the cache. Another Pillow may decode a JPEG to other pixels, so it counts."""
     key = hashlib.sha256(json.dumps([FORMAT, dataset, fingerprint, metadata.version("pillow")]).encode()).hexdigest()
-    return cache_root() / "data" / f"{re.sub(r'[^A-Za-z0-9_.@-]+', '-', dataset)}-{key[:16]}"
+    return cache_directory() / "data" / f"{re.sub(r'[^A-Za-z0-9_.@-]+', '-', dataset)}-{key[:16]}"
 
 
 def read_info(folder: Path) -> DataInfo | None:
@@ -70,7 +59,7 @@ def write_info(folder: Path, info: DataInfo) -> None:
     temporary = folder / f".info-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(info.model_dump_json())
+        temporary.write_text(info.model_dump_json(), encoding="utf-8")
         temporary.replace(folder / "info.json")
     except OSError:
         return
@@ -99,7 +88,7 @@ def build_entry(entry: Path, build: Callable[[Path], dict[str, Any]]) -> dict[st
     except OSError as error:
         remedy = "free space there" if error.errno == errno.ENOSPC else "make it writable"
         raise ValueError(
-            f"cache {str(cache_root())!r} cannot be written ({error.strerror or error}); "
+            f"cache {str(cache_directory())!r} cannot be written ({error.strerror or error}); "
             f"{remedy} or set VITBENCH_CACHE to another folder"
         ) from error
 
@@ -113,7 +102,7 @@ def _build(entry: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, An
     try:
         meta = build(temporary)
         meta["files"] = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
-        (temporary / META).write_text(json.dumps(meta))
+        (temporary / META).write_text(json.dumps(meta), encoding="utf-8")
         temporary.chmod(0o755)  # mkdtemp keeps others out, a shared cache must not
         temporary.rename(entry)
     except BaseException:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from torch.utils.data import Dataset, Subset
 from vitbench.data.decode import fit
 from vitbench.data.info import DataInfo
 from vitbench.data.sources import FileSplit
+from vitbench.machine import cpu_cores
 
 RESIDENT_BYTES = 2 * 2**30
 """An array up to this size is copied to a CUDA device once and stays there."""
@@ -87,8 +87,7 @@ class StreamedImages:
         self.files = files
         self.size = size
         self.in_channels = in_channels
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.num_workers = num_workers or max(1, min(8, cores - 1))
+        self.num_workers = num_workers or max(1, min(8, cpu_cores() - 1))
 
     @cached_property
     def labels(self) -> np.ndarray:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.data.info import BUILT_IN, KNOWN
+from vitbench.machine import cache_directory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,9 +102,7 @@ def _find_torch(name: str, root: Path | None) -> Source:
         hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(names)}"
         raise ValueError(f"dataset 'torch/{name}' is not one that timm opens; {hint}")
     if root is None:
-        from vitbench.data.cache import cache_root
-
-        root = cache_root() / "downloads"
+        root = cache_directory() / "downloads"
     folder = root / _TORCH_FOLDERS[name] if name in _TORCH_FOLDERS else root
     files = _walk(folder) if name in _TORCH_FOLDERS else _listing(folder)
     # timm takes every split but "train" for the test set of the small ones, and "validation" for "val" of the large.
@@ -127,7 +126,7 @@ def _find_folder(dataset: str, root: Path | None) -> Source:
     train = _entry(dataset, folder, "train", ("train",))
     test = _entry(dataset, folder, "test", TEST_NAMES)
     files = [file for entry in (train, test) for file in _walk(folder / entry, entry)]
-    content = [(name, size) if name in (train, test) else name for name, size, _ in files]
+    content = [(name, size) for name, size, _ in files]
     canonical = f"{folder.resolve().name}@{_hash(content)[:8]}"
     if wanted and not canonical.endswith(f"@{wanted}"):
         raise ValueError(f"dataset {dataset!r} is now {canonical!r}: its files have changed; give it as {plain!r}")

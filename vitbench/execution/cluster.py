@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from vitbench.execution.job import Job, OnRecord, utc_now
 from vitbench.records import Record
 
 
 def run_jobs(jobs: Sequence[Job], *, workers: int, on_record: OnRecord) -> None:
-    """Runs all jobs as Ray tasks; connects to the cluster in `RAY_ADDRESS`, else starts one with `workers` slots here.
+    """Runs all jobs as Ray tasks; connects to the cluster in `RAY_ADDRESS`, else starts one here; `workers` at a time.
 
     Raises ValueError where Ray is not installed.
     """
@@ -18,19 +22,26 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, on_record: OnRecord) -> None:
     except ImportError as error:
         raise ValueError("executor 'ray' needs Ray; install vitbench[ray] or use --executor local") from error
     if not ray.is_initialized():
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        # Ray refuses a number of slots for a cluster that is there already.
+        slots: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
+        ray.init(**slots, include_dashboard=False, log_to_driver=False)
     gpus = 1 if jobs and jobs[0].device.startswith("cuda") else 0
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_execute)
-    started = utc_now()
-    pending = {task.remote(job): job for job in jobs}
+    waiting = deque(jobs)
+    pending: dict[Any, tuple[Job, str]] = {}
     try:
-        while pending:
+        while waiting or pending:
+            while waiting and len(pending) < workers:
+                job = waiting.popleft()
+                if gpus:
+                    job = replace(job, device="cuda:0")  # Ray shows a task its own GPU alone
+                pending[task.remote(job)] = job, utc_now()
             (done,), _ = ray.wait(list(pending), num_returns=1)
-            job = pending.pop(done)
+            job, started = pending.pop(done)
             try:
                 record = Record.model_validate_json(ray.get(done))
             except ray.exceptions.RayError as error:
-                record = job.failed(f"Ray: {type(error).__name__}: {str(error).splitlines()[0]}", started=started)
+                record = job.failed(" ".join(f"Ray: {type(error).__name__}: {error}".split())[:300], started=started)
             on_record(job, record)
     finally:
         ray.shutdown()

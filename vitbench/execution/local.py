@@ -15,7 +15,7 @@ from multiprocessing.context import SpawnProcess
 from typing import NoReturn
 
 from vitbench.execution.job import Job, OnRecord, OnReport, Report, utc_now
-from vitbench.records import Record
+from vitbench.records import Outcome, Record
 
 _SPAWN = multiprocessing.get_context("spawn")
 _CAN_MASK = hasattr(signal, "pthread_sigmask")
@@ -78,8 +78,10 @@ def _start(index: int, first: Job) -> _Worker:
     ours, theirs = _SPAWN.Pipe()
     # Ctrl-C reaches the whole group, and the parent decides. A worker is born deaf to it: what it imports before its
     # first line takes a second. The tracker goes first, since starting it lifts the mask.
-    resource_tracker.ensure_running()
-    before_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if _CAN_MASK else set()
+    before_mask = set()
+    if _CAN_MASK:
+        resource_tracker.ensure_running()
+        before_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     # Read by OpenMP when torch is imported, so it must be set before the process starts.
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(first.threads)
@@ -111,7 +113,12 @@ def _receive(worker: _Worker, on_record: OnRecord, on_report: OnReport) -> None:
         on_report(job, message)
     else:
         worker.job = None
-        on_record(job, Record.model_validate_json(message))
+        record = Record.model_validate_json(message)
+        if record.outcome is Outcome.FAILED and job.device.startswith("cuda"):
+            # An error on a GPU can leave its context unusable, and every later run of this process would fail too.
+            worker.process.terminate()
+            worker.process.join()
+        on_record(job, record)
 
 
 def _how_it_died(exit_code: int | None) -> str:

@@ -55,9 +55,15 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
         train_images=config.data.train_images,
         seed=config.seed,
     )
+    # What a device keeps of the data is not the model's memory, and copying it there not the model's time.
+    example, _ = next(
+        iter(data.train.batches(train_indices[: config.train.batch_size], config.train.batch_size, device.torch_device))
+    )
     device.start_memory()
     model = build_model(config.model, seed=config.seed).to(device.torch_device)
-    model_to_call, compiled, compile_note = device.compile(model, config.train.compile)
+    model_to_call, compiled, compile_note = device.compile(
+        model, config.train.compile, example=normalise(example, data.mean, data.std)
+    )
     autocast = partial(device.autocast, job.precision)
     evaluate_on = partial(_evaluate, model_to_call, data, device=device, precision=job.precision)
     curve: list[Evaluation] = []
@@ -74,6 +80,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
         watch=nullcontext if compiled else device.watch_memory,
         on_progress=lambda progress: on_report(_report(progress, config.train.epochs)),
     )
+    peak_memory = device.peak_memory_bytes()
     points = _curve(result.train_losses, curve)
     metrics, correct, infer_seconds = {}, "", None
     outcome, reason = (Outcome.DIVERGED, result.diverged) if result.diverged else (Outcome.COMPLETED, "")
@@ -100,9 +107,9 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
             params=counts.params,
             macs=counts.macs,
             train_seconds=result.seconds,
-            train_images_per_second=result.images / result.seconds,
+            train_images_per_second=result.images_per_second,
             infer_images_per_second=len(data.test.labels) / infer_seconds if infer_seconds else None,
-            peak_memory_bytes=device.peak_memory_bytes(),
+            peak_memory_bytes=peak_memory,
         ),
         environment=describe_environment(
             device.name,
@@ -183,6 +190,8 @@ def _timed_test(
 ) -> tuple[Evaluation, float]:
     """(the evaluation on all test images, median seconds of as many passes as fit `INFERENCE_SECONDS`)."""
     everything = np.arange(len(data.test.labels))
+    # Warm-up with both shapes that batches have, the full and the ragged: each may be compiled, or copied, anew.
+    evaluate_on(data.test, everything[: EVALUATION_BATCH + len(everything) % EVALUATION_BATCH])
     first = evaluate_on(data.test, everything)
     seconds = [first.seconds]
     while sum(seconds) < INFERENCE_SECONDS:

@@ -12,7 +12,7 @@ def build_model(config: ViTConfig, seed: int = 0) -> ViT:
     the final tokens [B, N, D]. Parameters of the same name and shape start equal in every model of the same seed.
     """
     model = ViT(config)
-    initialize(model, seed=seed)
+    initialize(model, width=config.width, seed=seed)
     return model
 
 

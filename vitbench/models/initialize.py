@@ -15,7 +15,7 @@ CLASSIFIER_STD = 0.02
 
 
 @torch.no_grad()
-def initialize(model: nn.Module, *, seed: int) -> None:
+def initialize(model: nn.Module, *, width: int, seed: int) -> None:
     """Initialises all parameters in place, each from a generator keyed by (seed, parameter name).
 
     Linear layers: Xavier uniform, q, k and v each by their own fan (as in the paper's published code); convolutions:
@@ -30,7 +30,7 @@ def initialize(model: nn.Module, *, seed: int) -> None:
         owner = modules[owner_name]
         generator = torch.Generator().manual_seed(key(seed, name))
         values = torch.empty(parameter.shape, dtype=torch.float32)
-        _fill(values, owner, leaf, owner_name, generator)
+        _fill(values, owner, leaf, owner_name, width, generator)
         parameter.copy_(values)
 
 
@@ -39,7 +39,7 @@ def key(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") >> 1
 
 
-def _fill(values: Tensor, owner: nn.Module, leaf: str, owner_name: str, generator: torch.Generator) -> None:
+def _fill(values: Tensor, owner: nn.Module, leaf: str, owner_name: str, width: int, generator: torch.Generator) -> None:
     if isinstance(owner, LayerScale):
         values.fill_(owner.initial)
     elif leaf == "bias":
@@ -49,7 +49,8 @@ def _fill(values: Tensor, owner: nn.Module, leaf: str, owner_name: str, generato
     elif owner_name.endswith("classifier"):
         values.normal_(0.0, CLASSIFIER_STD, generator=generator)
     elif not isinstance(owner, nn.Linear | nn.Conv2d):
-        values.normal_(0.0, values.shape[-1] ** -0.5, generator=generator)
+        # The model's width, not the table's: 2-D tables are half as wide and must not start larger for it.
+        values.normal_(0.0, width**-0.5, generator=generator)
     elif isinstance(owner, nn.Linear):
         fused = {"qkv": 3, "kv": 2}.get(owner_name.rpartition(".")[2], 1)
         bound = math.sqrt(6 / (owner.in_features + owner.out_features / fused))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import os
 import time
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Literal
 
 import torch
 from filelock import FileLock
-from torch import nn
+from torch import Tensor, nn
 
 from vitbench.config import Compile, Precision
 from vitbench.machine import cache_directory, cpu_name
@@ -63,13 +66,18 @@ class Device:
         """Rate of bf16 matrix products over that of fp32 (1024³, best of 5 alternating), from memory where measured before."""
         key = f"{self.name} | torch {torch.__version__}"
         path = cache_directory() / "bf16_speedup.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
-            if key not in known:
-                known[key] = self._measure_bf16_speedup()
-                path.write_text(json.dumps(known, indent=1))
-            return known[key]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                known = _read_speedups(path)
+                if key not in known:
+                    known[key] = self._measure_bf16_speedup()
+                    new = path.with_suffix(f".{os.getpid()}")
+                    new.write_text(json.dumps(known, indent=1), encoding="utf-8")
+                    new.replace(path)
+                return known[key]
+        except OSError:  # nowhere to remember it
+            return self._measure_bf16_speedup()
 
     def _measure_bf16_speedup(self) -> float:
         best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
@@ -84,21 +92,34 @@ class Device:
                 best[dtype] = min(best[dtype], time.perf_counter() - start)
         return round(best[torch.float32] / best[torch.bfloat16], 2)
 
-    def compile(self, model: nn.Module, mode: Compile) -> tuple[nn.Module, bool, str]:
-        """(the model to call, whether it is compiled, why not). With `on`, what cannot be compiled raises."""
+    def compile(self, model: nn.Module, mode: Compile, *, example: Tensor) -> tuple[nn.Module, bool, str]:
+        """(the model to call, whether it is compiled, why not). `auto` tries a copy on `example` [B, C, H, W] first;
+        with `on`, what cannot be compiled raises in the first step.
+        """
         if mode == "off":
             return model, False, ""
-        try:
-            probe = torch.zeros(1, device=self.torch_device)
-            torch.compile(lambda x: x + 1)(probe)
-        except Exception as error:
-            if mode == "on":
-                raise
-            return model, False, f"runs eagerly: {type(error).__name__}: {str(error).splitlines()[0]}"
+        # A worker outlives its runs, and all models share one forward: without a reset the limit of recompilations is
+        # used up after a few, and torch then runs eagerly behind a warning.
+        torch._dynamo.reset()
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
+        if mode == "auto":
+            try:
+                torch.compile(copy.deepcopy(model))(example).sum().backward()
+            except Exception as error:  # whatever the compiler raises, the run goes on eagerly and says so
+                return model, False, " ".join(f"runs eagerly: {type(error).__name__}: {error}".split())[:300]
         return torch.compile(model), True, ""  # type: ignore[return-value]
 
 
 class CudaDevice(Device):
+    """A CUDA device. fp32 means fp32: TF32 is off, which torch by itself leaves on for convolutions alone."""
+
+    def __init__(self, torch_device: torch.device) -> None:
+        super().__init__(torch_device)
+        torch.cuda.set_device(torch_device)
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        self._allocated_before = 0
+
     @property
     def name(self) -> str:
         return f"cuda: {torch.cuda.get_device_name(self.torch_device)}"
@@ -109,12 +130,21 @@ class CudaDevice(Device):
     def start_memory(self) -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self.torch_device)
+        self._allocated_before = torch.cuda.memory_allocated(self.torch_device)
 
     def watch_memory(self) -> AbstractContextManager[object]:
         return nullcontext()
 
     def peak_memory_bytes(self) -> int | None:
-        return torch.cuda.max_memory_allocated(self.torch_device)
+        return torch.cuda.max_memory_allocated(self.torch_device) - self._allocated_before
+
+
+def _read_speedups(path: Path) -> dict[str, float]:
+    try:
+        known: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # a torn file is measured anew
+        return {}
+    return known
 
 
 def open_device(name: str = "auto") -> Device:

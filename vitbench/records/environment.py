@@ -46,7 +46,7 @@ class Environment(BaseModel):
     def comparison_key(self) -> tuple[str, ...]:
         """Records are averaged or subtracted only where this is equal."""
         compiled = "compiled" if self.compiled else "eager"
-        return (self.device, self.machine, self.precision, compiled, self.torch, self.data_sha256[:16])
+        return (self.device, self.machine, self.precision, compiled, self.torch, self.timm, self.data_sha256[:16])
 
 
 def describe_environment(

@@ -64,7 +64,7 @@ BUDGETS: dict[str, Budget] = {
         ),
         Budget(
             name="standard",
-            summary="hours on a CPU, minutes on a GPU: a 192 × 6 model, 20 epochs on all images",
+            summary="hours on a CPU, minutes on a GPU: a 192 × 6 model, 20 epochs on all of your images; every arm tuned",
             datasets=("digits", "shapes"),
             seeds=5,
             built_in=Scale("Mini", 8, _QUICK, _GRID, (1e-3, 2e-3, 4e-3), epochs={"digits": 80, "shapes": 25}),

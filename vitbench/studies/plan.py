@@ -138,8 +138,8 @@ def _base(scale: Scale, data: DataFacts, name: str | None) -> tuple[str, ViTConf
 
 def recorded(runs: Iterable[PlannedRun], records: Iterable[Record]) -> set[str]:
     """run_ids of the planned runs that are done: completed or diverged. Failed runs are tried again."""
-    done = {(r.study, r.arm, r.identity) for r in records if r.outcome is not Outcome.FAILED}
-    return {run.run_id for run in runs if (run.study, run.arm, run.run_id) in done}
+    done = {(r.study, r.arm, r.budget, r.variant, r.identity) for r in records if r.outcome is not Outcome.FAILED}
+    return {run.run_id for run in runs if (run.study, run.arm, run.budget, run.variant, run.run_id) in done}
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,11 @@ def estimate(
     runs: Sequence[PlannedRun], records: Iterable[Record], *, cpu: str, cpu_cores: int, workers: int
 ) -> Estimate:
     """What `runs` will take here: their training FLOPs over the median rate of this machine's records of such models."""
-    here = [r for r in records if r.environment.cpu == cpu and r.environment.cpu_cores == cpu_cores]
+    here = [
+        r
+        for r in records
+        if r.environment.device.startswith("cpu") and (r.environment.cpu, r.environment.cpu_cores) == (cpu, cpu_cores)
+    ]
     rates = [rate for r in here if (rate := _flops_per_second(r))]
     rate = median(rates) if rates else ASSUMED_FLOPS_PER_SECOND
     flops = sum(run.training_flops for run in runs)

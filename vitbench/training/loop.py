@@ -18,6 +18,7 @@ from vitbench.config import TrainConfig
 from vitbench.training.optimizer import build_optimizer, build_schedule
 
 PROGRESS_SECONDS = 0.5
+WARMUP_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """`train_losses`, per epoch. `seconds` and `images` count training steps and their data; evaluation stops the clock.
+    """`train_losses`, per epoch. `seconds` counts all training steps and their data; evaluation stops the clock.
 
-    `diverged` is the reason why training ended early, else empty.
+    `images_per_second` leaves the first two steps out, in which things are compiled, allocated and watched, where there
+    are more. `diverged` is the reason why training ended early, else empty.
     """
 
     train_losses: list[float]
     seconds: float
-    images: int
+    images_per_second: float
     diverged: str
 
 
@@ -69,12 +71,13 @@ def train(
     schedule = build_schedule(optimizer, config, num_steps=num_steps)
     parameters = [p for p in model.parameters() if p.requires_grad]
     losses: list[float] = []
-    seconds, images_seen, step = 0.0, 0, 0
+    clock = _Clock(synchronize)
+    step = 0
     for epoch in range(config.epochs):
         model.train()
         total = torch.zeros((), dtype=torch.float64, device=parameters[0].device)
-        synchronize()
-        start = last_report = time.perf_counter()
+        clock.start()
+        last_report = time.perf_counter()
         for images, targets in batches(epoch):
             torch.manual_seed(step_seed(seed, step))  # what dropout and drop path draw from
             schedule.step_update(step + 1)
@@ -82,23 +85,55 @@ def train(
                 loss = _update(model, optimizer, images, targets, parameters, config, autocast)
             total += loss.detach()
             step += 1
-            images_seen += len(images)
+            clock.images += len(images)
+            if step == WARMUP_STEPS < num_steps:
+                clock.forget()
             now = time.perf_counter()
             if now - last_report > PROGRESS_SECONDS:
                 last_report = now
                 done = step - epoch * steps_per_epoch
-                on_progress(
-                    Progress(step, num_steps, epoch, total.item() / done, images_seen / (seconds + now - start))
-                )
-        synchronize()
-        seconds += time.perf_counter() - start
+                on_progress(Progress(step, num_steps, epoch, total.item() / done, clock.images_per_second))
+        clock.stop()
         losses.append(total.item() / steps_per_epoch)
         if not math.isfinite(losses[-1]):
-            return TrainResult(losses, seconds, images_seen, f"training loss is {losses[-1]} in epoch {epoch + 1}")
+            reason = f"training loss is {losses[-1]} in epoch {epoch + 1}"
+            return TrainResult(losses, clock.total_seconds, clock.images_per_second, reason)
         after_epoch(epoch)
-        on_progress(Progress(step, num_steps, epoch, losses[-1], images_seen / seconds))
+        on_progress(Progress(step, num_steps, epoch, losses[-1], clock.images_per_second))
     assert step == num_steps, (step, num_steps)
-    return TrainResult(losses, seconds, images_seen, "")
+    return TrainResult(losses, clock.total_seconds, clock.images_per_second, "")
+
+
+class _Clock:
+    """Runs while training does. `forget` starts the rate anew, but not `total_seconds`."""
+
+    def __init__(self, synchronize: Callable[[], None]) -> None:
+        self.synchronize = synchronize
+        self.images = 0
+        self._seconds, self._forgotten, self._started = 0.0, 0.0, 0.0
+
+    def start(self) -> None:
+        self.synchronize()
+        self._started = time.perf_counter()
+
+    def stop(self) -> None:
+        self.synchronize()
+        self._seconds += time.perf_counter() - self._started
+        self._started = 0.0
+
+    def forget(self) -> None:
+        self.stop()
+        self._forgotten, self._seconds, self.images = self._forgotten + self._seconds, 0.0, 0
+        self.start()
+
+    @property
+    def total_seconds(self) -> float:
+        return self._forgotten + self._seconds
+
+    @property
+    def images_per_second(self) -> float:
+        running = time.perf_counter() - self._started if self._started else 0.0
+        return self.images / max(self._seconds + running, 1e-9)
 
 
 def _update(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
@@ -20,6 +21,16 @@ def undecayed(model: nn.Module) -> set[str]:
     """
     weights = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
     return {name for name, _ in model.named_parameters() if name not in weights}
+
+
+def check_optimizer(name: str) -> None:
+    """Raises ValueError for a name that timm does not know."""
+    known = list_optimizers()
+    if name.lower() not in known:
+        close = get_close_matches(name, known, n=3)
+        raise ValueError(
+            f"optimizer {name!r} is not one of timm's; try {' or '.join(close or ['adamw', 'sgd', 'lion'])}"
+        )
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:

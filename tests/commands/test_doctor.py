@@ -1,0 +1,33 @@
+"""Does `vitbench doctor` tell what is there, and only that?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+def test_doctor_tells_device_precision_and_compiler(vitbench, tmp_path):
+    said = vitbench("doctor", "--data-root", tmp_path, "--json")
+    facts = json.loads(said.out)
+    assert facts["torch"] == torch.__version__
+    assert facts["device"].startswith("cuda: " if torch.cuda.is_available() else "cpu: ")
+    assert facts["bf16_over_fp32"] > 0
+    assert facts["auto_precision"] in ("fp32", "bf16")
+    assert facts["datasets"] == []
+
+
+@pytest.mark.skipif(not (REAL_DATA / "FashionMNIST").is_dir(), reason="Fashion-MNIST is not on this machine")
+def test_doctor_finds_the_data_sets_under_a_root(vitbench):
+    facts = json.loads(vitbench("doctor", "--data-root", REAL_DATA, "--json").out)
+    assert facts["datasets"] == ["torch/fashion_mnist"]
+
+
+def test_doctor_speaks_to_people_too(vitbench):
+    said = vitbench("doctor")
+    assert said.status == 0
+    assert "precision" in said.out and "digits" in said.out
