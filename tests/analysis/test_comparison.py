@@ -59,15 +59,62 @@ def test_a_rate_at_which_every_seed_completed_goes_before_a_better_one_with_a_di
 
 
 def test_where_no_rate_completed_for_all_a_diverged_run_counts_as_nothing_right():
-    # Means with the diverged seed as 0: 0.9 / 2 = 0.45 against (0.7 + 0.6 + 0) / 3 = 0.43.
+    # Means with the diverged seed as 0: (0.7 + 0.6 + 0) / 3 = 0.43 against (0.9 + 0 + 0) / 3 = 0.30.
     records = [
-        *grid("cls", {1e-3: {0: 0.9}, 1e-2: {0: 0.7, 1: 0.6}}),
-        make_record("cls", seed=1, learning_rate=1e-3, outcome=Outcome.DIVERGED),
+        *grid("cls", {1e-3: {0: 0.7, 1: 0.6}, 1e-2: {0: 0.9}}),
+        make_record("cls", seed=2, learning_rate=1e-3, outcome=Outcome.DIVERGED),
+        make_record("cls", seed=1, learning_rate=1e-2, outcome=Outcome.DIVERGED),
         make_record("cls", seed=2, learning_rate=1e-2, outcome=Outcome.DIVERGED),
     ]
     (comparison,) = compare(records)
     assert comparison.arms[0].learning_rate == 1e-3
-    assert any("at no learning rate did all seeds complete" in note for note in comparison.notes)
+    note = "cls: no completed run at learning rate 0.001 for seed 2; numbers are over the other seeds."
+    assert note in comparison.notes
+
+
+RISING = {rate: {0: value, 1: value} for rate, value in ((1e-3, 0.80), (3e-3, 0.88), (1e-2, 0.95))}
+
+
+def test_the_first_run_of_a_new_seed_does_not_move_the_choice():
+    records = [*grid("cls", RISING), *grid("gap", RISING), *grid("cls", {1e-3: {2: 0.80}})]
+    (comparison,) = compare(records)
+    cls, gap = comparison.arms
+    assert (cls.learning_rate, gap.learning_rate) == (1e-2, 1e-2)
+    assert cls.choice_seeds == (0, 1)
+    assert comparison.difference(gap).mean == pytest.approx(0)
+    note = "cls: the learning rate was chosen on seeds 0, 1 alone, where every rate has a result."
+    assert note in comparison.notes
+
+
+@pytest.mark.parametrize("failed", [1e-3, 1e-2])
+def test_a_failed_run_takes_its_seed_from_every_rate_and_does_not_move_the_choice(failed):
+    # Seed 1 is easy: where it counted for some rates only, 1e-3 would win or lose by it.
+    accuracies = {1e-3: {0: 0.70, 1: 0.99}, 1e-2: {0: 0.75, 1: 1.0}}
+    accuracies[failed].pop(1)
+    (comparison,) = compare(
+        [*grid("cls", accuracies), make_record("cls", seed=1, learning_rate=failed, outcome=Outcome.FAILED)]
+    )
+    assert comparison.arms[0].learning_rate == 1e-2
+    assert comparison.arms[0].choice_seeds == (0,)
+
+
+def test_a_seed_counts_for_the_choice_only_once_every_planned_rate_was_run():
+    design = Design(question="", source="", baseline="cls", arms=("cls",), learning_rates=(1e-3, 3e-3, 1e-2))
+    (comparison,) = compare(grid("cls", {1e-3: {0: 0.5, 1: 0.9}, 3e-3: {0: 0.6}, 1e-2: {0: 0.4}}, design=design))
+    assert comparison.arms[0].learning_rate == 3e-3
+
+
+def test_without_a_seed_at_which_every_rate_has_a_result_the_means_are_over_what_there_is():
+    (comparison,) = compare(grid("cls", {1e-3: {0: 0.6, 1: 0.8}, 1e-2: {2: 0.75}}))
+    (arm,) = comparison.arms
+    assert (arm.choice_seeds, arm.learning_rate) == ((), 1e-2)
+    assert any("the choice is by the mean over what each has" in note for note in comparison.notes)
+
+
+def test_the_number_reported_is_over_all_completed_seeds_at_the_chosen_rate():
+    (comparison,) = compare(grid("cls", {1e-3: {0: 0.5}, 1e-2: {0: 0.6, 1: 0.8}}))
+    assert comparison.arms[0].test_top1.n == 2
+    assert comparison.arms[0].test_top1.mean == pytest.approx(0.69)
 
 
 @pytest.mark.parametrize(("best", "edge"), [(1e-4, "lowest"), (1e-3, ""), (1e-2, "highest")])
@@ -144,6 +191,7 @@ def test_equal_differences_give_an_interval_without_width():
         {"environment": {"device": "cuda:NVIDIA H100"}},
         {"environment": {"precision": "bf16"}},
         {"environment": {"torch": "2.13.0"}},
+        {"environment": {"timm": "1.0.30"}},
         {"environment": {"compiled": True}},
         {"environment": {"data_sha256": "e" * 64}},
         {"harness_version": 2},
@@ -172,6 +220,13 @@ def test_what_sets_two_comparisons_apart_is_in_their_titles():
     }
 
 
+def test_the_version_of_timm_alone_is_named_in_titles():
+    assert {one.title for one in compare([make_record(), make_record(environment={"timm": "1.0.30"})])} == {
+        "pool: quick budget, digits, Micro/2 (timm 1.0.31)",
+        "pool: quick budget, digits, Micro/2 (timm 1.0.30)",
+    }
+
+
 def test_a_slug_is_short_and_gets_a_hash_only_where_two_would_clash():
     alone = compare([make_record(data={"dataset": "torch/cifar10"}, budget="quick"), make_record(budget="smoke")])
     assert [one.slug for one in alone] == ["quick-torch-cifar10", "smoke-digits"]
@@ -183,7 +238,57 @@ def test_a_slug_is_short_and_gets_a_hash_only_where_two_would_clash():
 
 def test_threads_alone_do_not_set_records_apart_but_are_noted():
     (comparison,) = compare([make_record(seed=0), make_record(seed=1, environment={"threads": 1})])
-    assert any("different numbers of threads (1, 2)" in note for note in comparison.notes)
+    assert (
+        "Images/s were not all measured alike (of cls with 1 thread or 2 threads): do not compare them, "
+        "nor training seconds." in comparison.notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("environments", "note"),
+    [
+        (
+            {"gap": {"workers": 1}},
+            "gap were measured with 1 run at a time, those of the baseline with 2 runs at a time",
+        ),
+        (
+            {"gap": {"threads": 1}, "map": {"threads": 1}},
+            "gap, map were measured with 1 thread, those of the baseline with 2 threads",
+        ),
+        (
+            {"map": {"workers": 1, "threads": 4}},
+            "map were measured with 1 run at a time, 4 threads each, those of the baseline with 2 runs at a time, "
+            "2 threads each",
+        ),
+    ],
+)
+def test_arms_whose_speed_was_measured_unlike_the_baseline_s_are_named(environments, note):
+    records = [
+        make_record(arm, environment={"workers": 2, "threads": 2} | environments.get(arm, {}))
+        for arm in ("cls", "gap", "map")
+    ]
+    (comparison,) = compare(records)
+    about_speed = [one for one in comparison.notes if one.startswith("Images")]
+    assert about_speed == [f"Images/s of {note}: do not compare them, nor training seconds."]
+
+
+def test_speeds_over_a_mixture_of_loads_are_compared_with_nothing():
+    records = [
+        make_record(arm, seed=seed, environment={"workers": 1 + seed}) for arm in ("cls", "gap") for seed in (0, 1)
+    ]
+    (comparison,) = compare(records)
+    both = "1 run at a time or 2 runs at a time"
+    note = f"Images/s of gap were measured with {both}, those of the baseline with {both}: do not compare them"
+    assert any(one.startswith(note) for one in comparison.notes)
+
+
+def test_a_load_that_is_behind_no_speed_in_the_table_is_not_noted():
+    records = [
+        make_record(learning_rate=1e-3, test=0.9),
+        make_record(learning_rate=1e-2, test=0.8, environment={"workers": 2}),
+    ]
+    (comparison,) = compare(records)
+    assert not any(note.startswith("Images") for note in comparison.notes)
 
 
 def test_a_run_that_failed_and_was_tried_again_counts_once():

@@ -108,6 +108,20 @@ def test_every_seed_is_a_point_and_the_mean_stands_at_the_mean():
     assert axes.containers[0].lines[0].get_xdata() == pytest.approx([85])
 
 
+@pytest.mark.parametrize(("test", "where"), [(0.15, "dotted: "), (0.9, "")])
+def test_one_over_the_number_of_classes_is_not_called_chance_which_unequal_classes_shift(test, where):
+    (comparison,) = compare(
+        [make_record(learning_rate=rate, test=test, curve=[test], model={"num_classes": 4}) for rate in (1e-3, 1e-2)]
+    )
+    label = plots.accuracy_figure(comparison).axes[0].get_xlabel()
+    assert f"{where}1 / number of classes" in label and "25 %" in label
+    for kind in ("accuracy", "learning-rate", "curves"):
+        figure = KINDS[kind](comparison)
+        words = [text.get_text() for text in figure.texts] + [axes.get_xlabel() for axes in figure.axes]
+        assert "1 / number of classes" in " ".join(" ".join(words).split())
+        assert "chance" not in " ".join(words)
+
+
 def test_the_learning_rate_axis_is_logarithmic_and_a_diverged_seed_is_marked():
     records = [make_record(learning_rate=rate, seed=seed) for rate in (1e-4, 1e-3) for seed in (0, 1)]
     (whole,) = compare(records)
@@ -144,7 +158,7 @@ def test_plots_of_comparisons_that_are_gone_are_removed_and_what_is_not_ours_sta
     root = store_with(*many_records(num_arms=1, num_seeds=1))
     written = write_plots(root)
     foreign = written[0].with_name("mine.svg")
-    foreign.write_text("<svg/>")
+    foreign.write_text("<svg/>", encoding="utf-8")
     (root / "records" / "pool.jsonl").unlink()
     store_with(make_record(study="stem"))
     write_plots(root)

@@ -15,7 +15,7 @@ from vitbench.records import Outcome
 def test_the_report_is_one_file_that_fetches_nothing_and_runs_no_script(store_with):
     root = store_with(make_record("cls", curve=[0.1, 0.5]), make_record("gap"), make_record(study="stem"))
     path = write_report(root)
-    html = path.read_text()
+    html = path.read_text(encoding="utf-8")
     assert path == root / "report.html"
     assert html.count("<article") == 2
     assert html.count("<svg") == 3 + 1  # no grid, so no learning-rate plot; stem has one arm and no curve
@@ -25,7 +25,9 @@ def test_the_report_is_one_file_that_fetches_nothing_and_runs_no_script(store_wi
 
 
 def test_no_id_is_used_twice_and_every_reference_has_its_target(store_with):
-    html = write_report(store_with(make_record("cls"), make_record("gap"), make_record(budget="smoke"))).read_text()
+    html = write_report(store_with(make_record("cls"), make_record("gap"), make_record(budget="smoke"))).read_text(
+        encoding="utf-8"
+    )
     ids = Counter(re.findall(r'\bid="([^"]+)"', html))
     assert [name for name, count in ids.items() if count > 1] == []
     references = re.findall(r'href="#([^"]+)"', html) + re.findall(r"url\(#([^)]+)\)", html)
@@ -34,7 +36,7 @@ def test_no_id_is_used_twice_and_every_reference_has_its_target(store_with):
 
 def test_text_from_records_is_escaped(store_with):
     records = [make_record("<b>cls</b>"), make_record("gap", outcome=Outcome.FAILED, reason='<img src="x">')]
-    html = write_report(store_with(*records)).read_text()
+    html = write_report(store_with(*records)).read_text(encoding="utf-8")
     assert "<b>" not in html and "<img" not in html
     assert "&lt;b&gt;cls&lt;/b&gt;" in html
 

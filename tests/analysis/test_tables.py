@@ -65,7 +65,7 @@ def test_one_seed_has_no_deviation_and_no_interval():
 
 def test_one_arm_alone_has_a_table(store_with):
     paths = write_tables(store_with(make_record("cls", seed=0), make_record("cls", seed=1)))
-    assert "| cls (baseline) |" in paths[0].read_text()
+    assert "| cls (baseline) |" in paths[0].read_text(encoding="utf-8")
 
 
 def test_diverged_and_failed_runs_are_counted_in_the_row():
@@ -93,7 +93,7 @@ def test_the_header_says_what_the_numbers_share(store_with):
     design = Design(
         question="Does it?", source="A paper, Table 8", baseline="cls", arms=("cls",), learning_rates=(1e-3,)
     )
-    text = write_tables(store_with(make_record(design=design)))[0].read_text()
+    text = write_tables(store_with(make_record(design=design)))[0].read_text(encoding="utf-8")
     for expected in (
         "**Question:** Does it?",
         "**Source:** A paper, Table 8",
@@ -105,6 +105,25 @@ def test_the_header_says_what_the_numbers_share(store_with):
         "tensors alive at once",
     ):
         assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("rates", "present", "absent"),
+    [
+        (
+            {"cls": [1e-3], "gap": [1e-3]},
+            "at one fixed learning rate, 0.001, for every arm, without tuning.",
+            "validation",
+        ),
+        ({"cls": [1e-3], "gap": [1e-2]}, "one fixed learning rate per arm, not the same for all", "validation"),
+        ({"cls": [1e-3, 1e-2], "gap": [1e-3, 1e-2]}, "best mean validation accuracy", "fixed"),
+        ({"cls": [1e-3, 1e-2], "gap": [1e-3]}, "; that of gap was fixed, without tuning.", "of cls was"),
+    ],
+)
+def test_only_what_was_chosen_is_said_to_be_chosen(rates, present, absent):
+    (comparison,) = compare([make_record(arm, learning_rate=rate) for arm, tried in rates.items() for rate in tried])
+    sentence = tables.conventions(comparison)[0]
+    assert present in sentence and absent not in sentence
 
 
 def test_latex_special_characters_are_escaped():
@@ -135,7 +154,7 @@ def test_the_index_holds_every_table(store_with):
     paths = write_tables(root)
     index = root / "tables" / "README.md"
     assert paths[-1] == index
-    text = index.read_text()
+    text = index.read_text(encoding="utf-8")
     for study, slug in (("pool", "quick-digits"), ("pool", "smoke-digits"), ("stem", "quick-digits")):
         assert f"({study}/{slug}.md)" in text
         assert all((root / "tables" / study / f"{slug}.{suffix}").exists() for suffix in ("md", "csv", "tex"))
@@ -153,7 +172,7 @@ def test_tables_of_comparisons_that_are_gone_are_removed_and_what_is_not_ours_st
     root = store_with(make_record(study="pool"), make_record(study="stem"))
     write_tables(root)
     ours = root / "tables" / "pool" / "notes.md"
-    ours.write_text("mine\n")
+    ours.write_text("mine\n", encoding="utf-8")
     (root / "records" / "pool.jsonl").unlink()
     (root / "records" / "stem.jsonl").unlink()
     write_tables(store_with(make_record(study="stem", budget="smoke")))

@@ -38,6 +38,8 @@ WRONG = {
     "no training images": ((*RUN, "--train-images", "0"), "train_images 0"),
     "more training images than there are": ((*TRAIN, "--train-images", "5000"), "train_images 5000 is more than"),
     "unknown precision": ((*RUN, "--precision", "fp8"), "precision 'fp8'"),
+    "unknown optimizer": ((*TRAIN, "--optimizer", "adamx"), "optimizer 'adamx' is not one of timm's"),
+    "odd batch that is to be mixed": ((*TRAIN, "--mixup", "0.2", "--batch-size", "63"), "batch_size 63 is odd"),
     "other number of classes": ((*TRAIN, "--num-classes", "7"), "num_classes 7 does not fit digits"),
     "other number of channels": ((*TRAIN, "--in-channels", "3"), "in_channels 3 does not fit digits"),
     "data root that is missing": ((*RUN, "--data", "torch/cifar10", "--data-root", "nowhere"), "'nowhere'"),
@@ -55,7 +57,6 @@ LEFT_TO_TYPER = {
     "seeds of 0": (*RUN, "--seeds", "0"),
     "seed below 0": (*TRAIN, "--seed", "-1"),
     "threads of 0": (*RUN, "--threads", "0"),
-    "no study": ("run",),
     "unknown command": ("runn",),
 }
 

@@ -115,25 +115,37 @@ class ArmResult:
         return {seed: record.metrics[name] for seed, record in self.completed(learning_rate).items()}
 
     @cached_property
-    def learning_rate(self) -> float | None:
-        """The rate with the highest mean val_top1 over seeds; ties go to the smaller. None where nothing completed.
+    def _scores(self) -> dict[float, dict[int, float]]:
+        """val_top1 of a completed run and 0 for a diverged one; a failed one says nothing about its rate."""
+        scores: dict[float, dict[int, float]] = defaultdict(dict)
+        for (rate, seed), record in self.runs.items():
+            if outcome_of(record) is not Outcome.FAILED:
+                scores[rate][seed] = record.metrics["val_top1"] if seed in self.completed(rate) else 0.0
+        return dict(scores)
 
-        Rates at which every seed completed go before all others. Where there is none, a diverged run counts as 0 and a
-        failed one, which says nothing about its rate, is left out.
+    @cached_property
+    def choice_seeds(self) -> tuple[int, ...]:
+        """Seeds at which every rate of the grid completed or diverged: what rates are compared on, ascending."""
+        return tuple(seed for seed in self.seeds if all(seed in self._scores.get(rate, {}) for rate in self.grid))
+
+    @cached_property
+    def learning_rate(self) -> float | None:
+        """The rate with the highest mean val_top1 over `choice_seeds`; ties go to the smaller. None where nothing completed.
+
+        A run that is missing or failed at one rate thus takes its seed from all rates. A diverged run counts as 0, and
+        rates at which all of these seeds completed go before all others. Where there is no such seed, means are over
+        what there is.
         """
         rates = [rate for rate in self.learning_rates if self.completed(rate)]
-        rates = [rate for rate in rates if len(self.completed(rate)) == len(self.seeds)] or rates
         if not rates:
             return None
-        diverged: dict[float, int] = defaultdict(int)
-        for (rate, _), record in self.runs.items():
-            diverged[rate] += outcome_of(record) is Outcome.DIVERGED
 
-        def score(rate: float) -> float:
-            values = self.metric("val_top1", rate).values()
-            return math.fsum(values) / (len(values) + diverged[rate])
+        def preference(rate: float) -> tuple[bool, float, float]:
+            seeds = self.choice_seeds or self._scores[rate]
+            all_completed = all(seed in self.completed(rate) for seed in self.choice_seeds)
+            return all_completed, fmean(self._scores[rate][seed] for seed in seeds), -rate
 
-        return max(rates, key=lambda rate: (score(rate), -rate))
+        return max(rates, key=preference)
 
     @property
     def is_fixed(self) -> bool:
@@ -143,9 +155,7 @@ class ArmResult:
     @cached_property
     def known_rates(self) -> tuple[float, ...]:
         """Rates of which a run says something: completed or diverged, ascending."""
-        return tuple(
-            sorted({rate for (rate, _), record in self.runs.items() if outcome_of(record) is not Outcome.FAILED})
-        )
+        return tuple(sorted(self._scores))
 
     @property
     def edge(self) -> str:
@@ -158,7 +168,7 @@ class ArmResult:
 
     @property
     def test_top1(self) -> Summary | None:
-        """The number reported: test_top1 at the chosen rate."""
+        """The number reported: test_top1 at the chosen rate, over every seed that completed there."""
         return Summary.of(self.metric("test_top1", self.learning_rate).values())
 
     @cached_property
@@ -221,7 +231,7 @@ class Comparison:
 
     @property
     def chance(self) -> float | None:
-        """Accuracy of guessing, classes being equally frequent; None where arms differ in their number of classes."""
+        """1 / number of classes: chance only where classes are equally frequent. None where arms differ in that number."""
         classes = {arm.model.num_classes for arm in self.arms}
         return 1 / classes.pop() if len(classes) == 1 else None
 
@@ -432,6 +442,7 @@ def _circumstances(comparison: Comparison) -> dict[str, Any]:
         "precision": environment.precision,
         "compiled": environment.compiled,
         "torch": environment.torch,
+        "timm": environment.timm,
         "data hash": environment.data_sha256[:16],
         "harness version": comparison.harness_version,
         **comparison.data.model_dump(mode="json"),

@@ -91,11 +91,22 @@ def _about_the_choice(arm: ArmResult, baseline: ArmResult | None) -> Iterator[st
             f"{arm.label}: the chosen learning rate, {rate_text(arm.learning_rate)}, is the {arm.edge} with a result "
             f"({listed(map(rate_text, arm.known_rates))}); a better one may lie beyond."
         )
-    if len(arm.completed(arm.learning_rate)) < len(arm.seeds):
-        yield f"{arm.label}: at no learning rate did all seeds complete; numbers are over those that did."
+    if not arm.choice_seeds:
+        yield f"{arm.label}: no seed has a result at every learning rate; the choice is by the mean over what each has."
+    elif arm.choice_seeds != arm.seeds and not arm.is_fixed:
+        yield (
+            f"{arm.label}: the learning rate was chosen on {_seeds_text(arm.choice_seeds)} alone, "
+            "where every rate has a result."
+        )
+    incomplete = [seed for seed in arm.seeds if seed not in arm.completed(arm.learning_rate)]
+    if incomplete:
+        yield (
+            f"{arm.label}: no completed run at learning rate {rate_text(arm.learning_rate)} for "
+            f"{_seeds_text(incomplete)}; numbers are over the other seeds."
+        )
     if baseline is not None and arm.learning_rates != baseline.learning_rates:
         yield (
-            f"{arm.label}: tuned over other learning rates ({listed(map(rate_text, arm.learning_rates))}) "
+            f"{arm.label}: run at other learning rates ({listed(map(rate_text, arm.learning_rates))}) "
             f"than the baseline ({listed(map(rate_text, baseline.learning_rates))})."
         )
     absent: dict[tuple[int, ...], list[float]] = defaultdict(list)
@@ -119,14 +130,61 @@ def _about_pairs(arm: ArmResult, baseline: ArmResult) -> Iterator[str]:
 
 
 def _about_measuring(comparison: Comparison) -> Iterator[str]:
-    for workers in comparison.environment_values("workers")[-1:]:
-        if isinstance(workers, int) and workers > 1:
-            yield f"Images per second were measured while up to {workers} workers shared the machine."
-    threads = comparison.environment_values("threads")
-    if len(threads) > 1:
-        yield f"Runs computed with different numbers of threads ({listed(threads)}): their images per second differ for it."
+    yield from _about_speeds(comparison)
     for note in comparison.environment_values("compile_note"):
         yield f"torch.compile: {' '.join(str(note).split()).rstrip('.')}."
+
+
+def _about_speeds(comparison: Comparison) -> Iterator[str]:
+    """Whether images/s were measured alike: as many runs at a time, and as many threads in each."""
+    arms = [(arm, loads) for arm in comparison.arms if (loads := _loads(arm))]
+    different = {load for _, loads in arms for load in loads}
+    if len(different) <= 1:
+        for workers, _ in different:
+            if workers > 1:
+                yield f"Images per second were measured while up to {workers} workers shared the machine."
+        return
+    workers_differ, threads_differ = (len(set(values)) > 1 for values in zip(*different, strict=True))
+
+    def text(loads: tuple[tuple[int, int], ...]) -> str:
+        return " or ".join(
+            listed(
+                [_counted(workers, "run") + " at a time"] * workers_differ
+                + [_counted(threads, "thread") + (" each" if workers_differ else "")] * threads_differ
+            )
+            for workers, threads in loads
+        )
+
+    baseline = comparison.baseline
+    reference = next((loads for arm, loads in arms if arm is baseline), ())
+    labels: dict[tuple[tuple[int, int], ...], list[str]] = defaultdict(list)
+    for arm, loads in arms:
+        # Medians over a mixture of loads compare with nothing, not even with the same mixture.
+        if arm is not baseline and (loads != reference or len(loads) > 1):
+            labels[loads].append(arm.label)
+    if reference and labels:
+        for loads, names in labels.items():
+            yield (
+                f"Images/s of {listed(names)} were measured with {text(loads)}, those of the baseline with "
+                f"{text(reference)}: do not compare them, nor training seconds."
+            )
+    else:
+        each = "; ".join(f"of {arm.label} with {text(loads)}" for arm, loads in arms)
+        yield f"Images/s were not all measured alike ({each}): do not compare them, nor training seconds."
+
+
+def _loads(arm: ArmResult) -> tuple[tuple[int, int], ...]:
+    """The different (workers, threads) of the runs behind an arm's images/s, ascending."""
+    environments = [
+        record.environment
+        for record in arm.completed(arm.learning_rate).values()
+        if (record.cost.train_images_per_second, record.cost.infer_images_per_second) != (None, None)
+    ]
+    return tuple(sorted({(environment.workers, environment.threads) for environment in environments}))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _seeds_text(seeds: Sequence[int]) -> str:

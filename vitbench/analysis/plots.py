@@ -169,9 +169,9 @@ def accuracy_figure(comparison: Comparison) -> Figure | None:
     if chance is not None:
         if _is_near(100 * chance, everything):
             axes.axvline(100 * chance, color=GREY, linewidth=1, linestyle=":", zorder=1)
-            label += f"; dotted: chance, {_percent(chance)}"
+            label += f"; dotted: 1 / number of classes, {_percent(chance)}"
         else:
-            label += f"; chance is {_percent(chance)}, off the scale"
+            label += f"; 1 / number of classes is {_percent(chance)}, off the scale"
     axes.set(yticks=range(len(arms)), ylim=(len(arms) - 0.4, -0.6), xlabel=label)
     axes.set_yticklabels([_wrapped(arm.label, 34) for arm in arms])
     axes.grid(axis="y", visible=False)
@@ -421,7 +421,7 @@ def _looks(comparison: Comparison) -> dict[str, Look]:
 
 
 def _draw_chance(panels: Sequence[Axes], comparison: Comparison, values: Sequence[float]) -> None:
-    """A dotted line at chance where it is not far below the values (%)."""
+    """A dotted line at 1 / number of classes where it is not far below the values (%)."""
     if comparison.chance is not None and _is_near(100 * comparison.chance, values):
         for axes in panels:
             axes.axhline(100 * comparison.chance, color=GREY, linewidth=1, linestyle=":", zorder=1)
@@ -432,7 +432,7 @@ def _chance_remark(comparison: Comparison, values: Sequence[float]) -> str:
     if comparison.chance is None:
         return ""
     where = "Dotted" if _is_near(100 * comparison.chance, values) else "Off the scale"
-    return f" {where}: chance, {_percent(comparison.chance)}."
+    return f" {where}: 1 / number of classes, {_percent(comparison.chance)}."
 
 
 def _is_near(chance: float, values: Sequence[float]) -> bool:

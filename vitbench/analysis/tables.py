@@ -140,8 +140,7 @@ def facts(comparison: Comparison) -> dict[str, str]:
 def conventions(comparison: Comparison) -> list[str]:
     """How to read the numbers."""
     sentences = [
-        "Top-1 is test accuracy after the final epoch: mean ± standard deviation over n seeds, at the learning rate with "
-        "the best mean validation accuracy of that arm.",
+        f"Top-1 is test accuracy after the final epoch: mean ± standard deviation over n seeds, {_rates_text(comparison)}."
     ]
     if comparison.baseline is not None:
         sentences.append(
@@ -155,9 +154,26 @@ def conventions(comparison: Comparison) -> list[str]:
     )
     sentences += [
         "1 MAC = 2 FLOPs; MACs are per image, forward; softmax and norms are not counted.",
-        f"{memory}, the largest over the runs at the chosen rate; images per second are medians over the same runs.",
+        f"{memory}, the largest over the runs behind top-1; images per second are medians over the same runs.",
     ]
     return sentences
+
+
+def _rates_text(comparison: Comparison) -> str:
+    """At which learning rate an arm's number is, and whether that was a choice."""
+    fixed = [arm for arm in comparison.arms if arm.is_fixed]
+    if len(fixed) == len(comparison.arms):
+        rates = {rate for arm in fixed for rate in arm.grid}
+        if len(rates) > 1:
+            return "at one fixed learning rate per arm, not the same for all, without tuning"
+        return f"at one fixed learning rate, {rate_text(*rates)}, for every arm, without tuning"
+    chosen = (
+        "at the learning rate with the best mean validation accuracy of that arm over the seeds at which every rate has "
+        "a result"
+    )
+    if fixed:
+        chosen += f"; that of {listed(arm.label for arm in fixed)} was fixed, without tuning"
+    return chosen
 
 
 def markdown(comparison: Comparison, *, level: int = 1) -> str:
