@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vitbench.execution import run as run_module
-from vitbench.execution.run import execute
+from vitbench.execution.run import epochs_between_evaluations, execute
 from vitbench.records import Outcome, unpack_correct
 
 
@@ -28,6 +28,22 @@ def test_the_same_seed_gives_the_same_bits(make_job, model, train):
     torch.rand(10)
     assert first.outcome is Outcome.COMPLETED
     assert measured(execute(job)) == measured(first)
+
+
+@pytest.mark.parametrize(
+    ("num_validation", "num_train", "epochs"),
+    # digits, CIFAR-10 and the quick budget's 10,000 of Fashion-MNIST: 6,000 / 3 evaluated for 10,000 trained is 20 %.
+    [(120, 1078, 1), (5000, 45_000, 1), (6000, 10_000, 4), (1, 10_000, 1)],
+)
+def test_validation_costs_at_most_a_twentieth_of_training(num_validation, num_train, epochs):
+    assert epochs_between_evaluations(num_validation, num_train) == epochs
+
+
+def test_the_last_epoch_is_always_evaluated(make_job, monkeypatch):
+    monkeypatch.setattr("vitbench.execution.run.epochs_between_evaluations", lambda *_: 2)
+    record = execute(make_job(train={"epochs": 3}))
+    assert [point.val_top1 is not None for point in record.curve] == [False, True, True]
+    assert record.metrics["val_top1"] == record.curve[-1].val_top1
 
 
 def test_another_seed_gives_another_run(make_job):

@@ -25,6 +25,7 @@ from vitbench.records import Cost, EpochPoint, Outcome, Record, describe_environ
 from vitbench.training import Progress, train
 
 EVALUATION_BATCH = 256
+EVALUATION_SHARE = 0.05
 CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 """What torch's plain RuntimeError says where its allocator for CPU gives up."""
 INFERENCE_SECONDS = 0.2
@@ -66,7 +67,12 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
     )
     autocast = partial(device.autocast, job.precision)
     evaluate_on = partial(_evaluate, model_to_call, data, device=device, precision=job.precision)
-    curve: list[Evaluation] = []
+    evaluations: dict[int, Evaluation] = {}
+    every = epochs_between_evaluations(len(validation_indices), len(train_indices))
+
+    def after_epoch(epoch: int) -> None:
+        if (epoch + 1) % every == 0 or epoch + 1 == config.train.epochs:
+            evaluations[epoch] = evaluate_on(data.train, validation_indices)
 
     result = train(
         model_to_call,
@@ -74,23 +80,24 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
         seed=config.seed,
         steps_per_epoch=len(train_indices) // config.train.batch_size,
         batches=partial(_augmented_batches, config, data, train_indices, device),
-        after_epoch=lambda _: curve.append(evaluate_on(data.train, validation_indices)),
+        after_epoch=after_epoch,
         autocast=autocast,
         synchronize=device.synchronize,
         watch=nullcontext if compiled else device.watch_memory,
         on_progress=lambda progress: on_report(_report(progress, config.train.epochs)),
     )
     peak_memory = device.peak_memory_bytes()
-    points = _curve(result.train_losses, curve)
+    points = _curve(result.train_losses, evaluations)
     metrics, correct, infer_seconds = {}, "", None
     outcome, reason = (Outcome.DIVERGED, result.diverged) if result.diverged else (Outcome.COMPLETED, "")
     if outcome is Outcome.COMPLETED:
         test, infer_seconds = _timed_test(evaluate_on, data)
+        validation = evaluations[config.train.epochs - 1]
         metrics = {
             "test_top1": test.top1,
             "test_loss": test.loss,
-            "val_top1": curve[-1].top1,
-            "val_loss": curve[-1].loss,
+            "val_top1": validation.top1,
+            "val_loss": validation.loss,
         }
         correct = pack_correct(test.correct)
         if not all(math.isfinite(value) for value in metrics.values()):
@@ -199,10 +206,18 @@ def _timed_test(
     return first, median(seconds)
 
 
-def _curve(train_losses: list[float], validation: list[Evaluation]) -> list[EpochPoint]:
+def epochs_between_evaluations(num_validation: int, num_train: int) -> int:
+    """1, or as many as keep validation below about a twentieth of training; evaluating costs a third of a step.
+
+    A large validation split beside a small subset of the training images would otherwise cost more than training.
+    """
+    return max(1, math.ceil(num_validation / (3 * EVALUATION_SHARE * num_train)))
+
+
+def _curve(train_losses: list[float], evaluations: dict[int, Evaluation]) -> list[EpochPoint]:
     points = []
     for epoch, loss in enumerate(train_losses, start=1):
-        evaluation = validation[epoch - 1] if epoch <= len(validation) else None
+        evaluation = evaluations.get(epoch - 1)
         points.append(
             EpochPoint(
                 epoch=epoch,
