@@ -41,9 +41,10 @@ def train_one(
         record = before[-1]
     else:
         _, make_job = prepare(data_root, device=device, threads=threads or cpu_cores(), workers=1)
+        job = make_job(dataset, run)
         load_data([(dataset, run)], data_root=data_root, download=download)
         store.prepare()
-        record = _execute_here(make_job(dataset, run))
+        record = _execute_here(job)
         store.append(record)
     if as_json:
         print(record.to_json())
