@@ -6,6 +6,7 @@ Every draw comes from (seed, step) on the CPU, so that arms are paired and CPU a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -24,12 +25,18 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
         raise ValueError(
             f"mean {tuple(mean)} and std {tuple(std)} must have one value per channel; images have {images.shape[1]}"
         )
-    # One multiplication and one addition per pixel; a channel that never varies (std 0) becomes 0, not infinite.
+    scale, shift = _scale_and_shift(tuple(mean), tuple(std), images.device)
+    return (images * scale).add_(shift)
+
+
+@lru_cache(maxsize=16)
+def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """One multiplication and one addition per pixel; a channel that never varies (std 0) becomes 0, not infinite."""
     deviation = torch.tensor([s or 1.0 for s in std], dtype=torch.float64)
     scale = 1 / (255 * deviation)
     shift = -torch.tensor(mean, dtype=torch.float64) / deviation
-    scale, shift = (rearrange(v, "c -> c 1 1").float().to(images.device) for v in (scale, shift))
-    return (images * scale).add_(shift)
+    scale, shift = (rearrange(v, "c -> c 1 1").float().to(device) for v in (scale, shift))
+    return scale, shift
 
 
 class Augment:
