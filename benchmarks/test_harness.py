@@ -17,7 +17,7 @@ from vitbench.profiling.device import open_device
 from vitbench.records import Outcome
 from vitbench.studies import BUDGETS, Overrides, load_study, plan
 from vitbench.studies.plan import PlannedRun
-from vitbench.training.loop import _update
+from vitbench.training.loop import training_step
 from vitbench.training.optimizer import build_optimizer
 
 ROUNDS = 5
@@ -39,7 +39,7 @@ def bare_images_per_second(run: PlannedRun, *, seconds: float) -> float:
     images = torch.randn(batch, config.model.in_channels, *config.model.image_hw)
     targets = torch.randint(config.model.num_classes, (batch,))
     step = partial(
-        _update,
+        training_step,
         model,
         optimizer,
         images,

@@ -20,7 +20,10 @@ RATES = st.sampled_from([0.0, 0.3])
 @st.composite
 def configs(draw: st.DrawFn) -> ViTConfig:
     """Small ones, valid by construction."""
-    pick = lambda *values: draw(st.sampled_from(values))  # noqa: E731
+
+    def pick(*values):
+        return draw(st.sampled_from(values))
+
     position, site = pick(("none", "stem"), *PLACES)
     stem = pick("patch", "patch_norm", "conv", "resnet")
     fields: dict[str, Any] = {"position": position, "position_site": site, "stem": stem}

@@ -64,4 +64,4 @@ class Attention(nn.Module):
         if self.relative is not None:
             bias = self.relative(q) * q.shape[-1] ** -0.5
         out = attention(q, k, v, bias=bias, dropout=self.dropout if self.training else 0.0, kernel=self.kernel)
-        return self.proj_dropout(self.proj(rearrange(out, "b h n d -> b n (h d)")))  # type: ignore[no-any-return]
+        return self.proj_dropout(self.proj(rearrange(out, "b h n d -> b n (h d)")))

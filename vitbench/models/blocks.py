@@ -42,7 +42,7 @@ class MLP(nn.Module):
             x = F.silu(gate) * value
         else:
             x = ACTIVATIONS[self.activation](x)
-        return self.dropout(self.fc2(self.dropout(x)))  # type: ignore[no-any-return]
+        return self.dropout(self.fc2(self.dropout(x)))
 
 
 class LayerScale(nn.Module):
@@ -80,4 +80,4 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.scale1(self.attention(self.norm1(x))))
-        return x + self.drop_path(self.scale2(self.mlp(self.norm2(x))))  # type: ignore[no-any-return]
+        return x + self.drop_path(self.scale2(self.mlp(self.norm2(x))))

@@ -54,7 +54,7 @@ class AttentionPool(nn.Module):
         q = repeat(self.q(self.query), "n (h d) -> b h n d", b=len(tokens), h=self.num_heads)
         k, v = rearrange(self.kv(patches), "b n (two h d) -> two b h n d", two=2, h=self.num_heads)
         x = self.proj(rearrange(attention(q, k, v), "b h 1 d -> b (h d)"))
-        return x + self.mlp(self.norm(x))  # type: ignore[no-any-return]
+        return x + self.mlp(self.norm(x))
 
 
 class Head(nn.Module):
@@ -71,4 +71,4 @@ class Head(nn.Module):
 
     def forward(self, pre_logits: Tensor) -> Tensor:
         """[B, D] → [B, num_classes]."""
-        return self.classifier(pre_logits)  # type: ignore[no-any-return]
+        return self.classifier(pre_logits)

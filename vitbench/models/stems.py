@@ -28,7 +28,7 @@ class PatchStem(nn.Module):
         return self.project(patches)
 
     def project(self, patches: Tensor) -> Tensor:
-        return self.proj(patches)  # type: ignore[no-any-return]
+        return self.proj(patches)
 
 
 class PatchNormStem(PatchStem):
@@ -40,7 +40,7 @@ class PatchNormStem(PatchStem):
         self.norm_token = nn.LayerNorm(config.width, eps=1e-6)
 
     def project(self, patches: Tensor) -> Tensor:
-        return self.norm_token(self.proj(self.norm_patch(patches)))  # type: ignore[no-any-return]
+        return self.norm_token(self.proj(self.norm_patch(patches)))
 
 
 class ConvStem(nn.Module):
@@ -59,7 +59,7 @@ class ConvStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → patch tokens [B, N, D]."""
-        return rearrange(self.proj(self.layers(images)), "b d h w -> b (h w) d")  # type: ignore[no-any-return]
+        return rearrange(self.proj(self.layers(images)), "b d h w -> b (h w) d")
 
 
 class ResNetStem(nn.Module):
@@ -95,11 +95,11 @@ class ResNetStem(nn.Module):
 
     def feature_map(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → [B, channels, H / patch_size, W / patch_size]."""
-        return self.backbone(images)  # type: ignore[no-any-return]
+        return self.backbone(images)
 
     def forward(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → patch tokens [B, N, D]."""
-        return rearrange(self.proj(self.feature_map(images)), "b d h w -> b (h w) d")  # type: ignore[no-any-return]
+        return rearrange(self.proj(self.feature_map(images)), "b d h w -> b (h w) d")
 
 
 STEMS: dict[str, type[PatchStem] | type[ConvStem] | type[ResNetStem]] = {

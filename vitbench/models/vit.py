@@ -65,11 +65,11 @@ class ViT(nn.Module):
             if self.position is not None:
                 x = self.position(x, i)
             x = block(self.dropout(x) if i == 0 else x)
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)
 
     def features(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → pooled pre-logits [B, D]."""
         return self.head.pre_logits(self.pool(self.tokens(images)))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))  # type: ignore[no-any-return]
+        return self.head(self.features(images))

@@ -82,7 +82,7 @@ def train(
             seed_dropout(step_seed(seed, step), parameters[0].device)
             schedule.step_update(step + 1)
             with watch() if step == min(1, num_steps - 1) else nullcontext():
-                loss = _update(model, optimizer, images, targets, parameters, config, autocast)
+                loss = training_step(model, optimizer, images, targets, parameters, config, autocast)
             total += loss.detach()
             step += 1
             clock.images += len(images)
@@ -136,7 +136,7 @@ class _Clock:
         return self.images / max(self._seconds + running, 1e-9)
 
 
-def _update(
+def training_step(
     model: nn.Module,
     optimizer: Optimizer,
     images: Tensor,
