@@ -32,6 +32,11 @@ DEFAULT_RUN: dict[str, Any] = {
         "num_registers": 0,
         "qk_norm": False,
         "qkv_bias": True,
+        "embed_class_token": True,
+        "proj_bias": True,
+        "pre_norm": False,
+        "final_norm": "tokens",
+        "norm_eps": 1e-6,
         "layer_scale": None,
         "activation": "gelu",
         "dropout": 0.0,
@@ -60,6 +65,7 @@ DEFAULT_RUN: dict[str, Any] = {
         "compile": "off",
     },
     "seed": 0,
+    "init": None,
     "harness_version": 1,
 }
 """Written by hand: who changes a default or adds a field changes every run_id, and learns of it here."""
@@ -83,7 +89,12 @@ OTHER_VALUES: dict[type[Config], dict[str, tuple[dict[str, Any], Any]]] = {
         "head": ({}, "mlp"),
         "num_registers": ({}, 4),
         "qk_norm": ({}, True),
+        "embed_class_token": ({}, False),
         "qkv_bias": ({}, False),
+        "proj_bias": ({}, False),
+        "pre_norm": ({}, True),
+        "final_norm": ({}, "pooled"),
+        "norm_eps": ({}, 1e-5),
         "layer_scale": ({}, 0.1),
         "activation": ({}, "swiglu"),
         "dropout": ({}, 0.1),
@@ -167,9 +178,10 @@ def test_a_change_of_any_single_field_changes_the_id(kind):
     assert len(ids) == 1 + len(OTHER_VALUES[kind])
 
 
-def test_seed_and_harness_version_are_part_of_the_id():
-    assert len({RunConfig().run_id, RunConfig(seed=1).run_id, RunConfig(harness_version=2).run_id}) == 3
-    assert set(RunConfig.model_fields) == {"model", "data", "train", "seed", "harness_version"}
+def test_seed_init_and_harness_version_are_part_of_the_id():
+    others = (RunConfig(seed=1), RunConfig(init="timm:a@1a2b3c4d"), RunConfig(harness_version=2))
+    assert len({RunConfig().run_id, *(other.run_id for other in others)}) == 4
+    assert set(RunConfig.model_fields) == {"model", "data", "train", "seed", "init", "harness_version"}
 
 
 @pytest.mark.parametrize("config", [ViTConfig(), DataConfig(), TrainConfig(), RunConfig()])

@@ -21,7 +21,8 @@ Position = Literal["none", "learned_1d", "learned_2d", "relative", "sincos_2d", 
 PositionSite = Literal["stem", "every_layer", "every_layer_shared"]
 Stem = Literal["patch", "patch_norm", "conv", "resnet"]
 Head = Literal["linear", "mlp"]
-Activation = Literal["gelu", "gelu_tanh", "relu", "swiglu"]
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"]
+FinalNorm = Literal["tokens", "pooled"]
 Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["off", "auto", "on"]
 
@@ -101,7 +102,8 @@ class ViTConfig(Config):
     depth: PositiveInt = 12
     num_heads: PositiveInt = 3
     mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
-    num_classes: PositiveInt = 1000
+    num_classes: Annotated[int, Field(ge=0)] = 1000
+    """0 is a model without classifier: its logits are its features."""
     pool: Pool = "cls"
     position: Position = "learned_1d"
     position_site: PositionSite = "stem"
@@ -109,9 +111,19 @@ class ViTConfig(Config):
     stem_layers: tuple[PositiveInt, ...] = (3, 4, 9)
     stem_width: PositiveInt = 64
     head: Head = "linear"
+    embed_class_token: bool = True
+    """Whether the class token has a place of its own in a `learned_1d` table (not so in DeiT III: Touvron et al. 2022)."""
     num_registers: Annotated[int, Field(ge=0)] = 0
     qk_norm: bool = False
     qkv_bias: bool = True
+    proj_bias: bool = True
+    """Bias of the projection after attention."""
+    pre_norm: bool = False
+    """LayerNorm before the first block, as in CLIP, where the stem's projection has no bias (Radford et al. 2021)."""
+    final_norm: FinalNorm = "tokens"
+    """The last LayerNorm before pooling, on all tokens (the paper), or after it, on the pooled one."""
+    norm_eps: Annotated[float, Field(gt=0)] = 1e-6
+    """ε of every LayerNorm: 1e-6 in JAX, timm and torchvision, 1e-5 in vit-pytorch, 1e-12 in transformers."""
     layer_scale: Annotated[float, Field(gt=0)] | None = None
     activation: Activation = "gelu"
     dropout: Rate = 0.0
@@ -148,6 +160,11 @@ class ViTConfig(Config):
             raise ValueError(f"mlp_ratio {self.mlp_ratio} leaves no hidden unit at width {self.width}; make it larger")
         if self.qk_norm and self.head_dim == 1:
             raise ValueError(f"num_heads {self.num_heads} gives heads of 1 channel, of which qk_norm leaves nothing")
+        if not self.embed_class_token and not (self.has_class_token and self.position == "learned_1d"):
+            raise ValueError(
+                f"embed_class_token False has no meaning for pool {self.pool!r} and position {self.position!r}: "
+                "no table has a place for a class token; leave it out"
+            )
         if self.drop_path and self.depth == 1:
             raise ValueError(
                 f"drop_path {self.drop_path} has no meaning at depth 1: it rises from 0 in the first block; "
@@ -276,6 +293,8 @@ class RunConfig(Config):
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    init: str | None = None
+    """Weights to start from, by name and content (`timm:NAME@1a2b3c4d`); None starts from the seed."""
     harness_version: int = HARNESS_VERSION
 
     @model_validator(mode="after")

@@ -48,9 +48,9 @@ class Attention(nn.Module):
         self.dropout = config.attention_dropout
         self.kernel: Kernel = "auto"
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.qkv_bias)
-        self.q_norm = nn.LayerNorm(config.head_dim, eps=1e-6) if config.qk_norm else nn.Identity()
-        self.k_norm = nn.LayerNorm(config.head_dim, eps=1e-6) if config.qk_norm else nn.Identity()
-        self.proj = nn.Linear(config.width, config.width)
+        self.q_norm = nn.LayerNorm(config.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(config.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
+        self.proj = nn.Linear(config.width, config.width, bias=config.proj_bias)
         self.proj_dropout = nn.Dropout(config.dropout)
         self.relative = relative
         self.rotary = rotary

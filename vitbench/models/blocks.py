@@ -16,6 +16,7 @@ from vitbench.models.positions import RelativePosition, RotaryPosition
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),  # CLIP's
     "relu": F.relu,
 }
 
@@ -69,9 +70,9 @@ class Block(nn.Module):
         rotary: RotaryPosition | None,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
+        self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.attention = Attention(config, relative=relative, rotary=rotary)
-        self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
+        self.norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.mlp = MLP(config)
         scale = config.layer_scale
         self.scale1 = nn.Identity() if scale is None else LayerScale(config.width, scale)

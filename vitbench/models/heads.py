@@ -45,7 +45,7 @@ class AttentionPool(nn.Module):
         self.q = nn.Linear(width, width)
         self.kv = nn.Linear(width, 2 * width)
         self.proj = nn.Linear(width, width)
-        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.norm = nn.LayerNorm(width, eps=config.norm_eps)
         self.mlp = MLP(config)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -63,12 +63,12 @@ class Head(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.hidden = nn.Linear(config.width, config.width) if config.head == "mlp" else None
-        self.classifier = nn.Linear(config.width, config.num_classes)
+        self.classifier = nn.Linear(config.width, config.num_classes) if config.num_classes else nn.Identity()
 
     def pre_logits(self, pooled: Tensor) -> Tensor:
         """[B, D] → [B, D]."""
         return pooled if self.hidden is None else torch.tanh(self.hidden(pooled))
 
     def forward(self, pre_logits: Tensor) -> Tensor:
-        """[B, D] → [B, num_classes]."""
+        """[B, D] → [B, num_classes]; [B, D] where there are no classes."""
         return self.classifier(pre_logits)

@@ -11,19 +11,23 @@ from vitbench.config import ViTConfig
 
 
 class Learned1D(nn.Module):
-    """One learned vector per token in raster order, the class token's among them (Dosovitskiy et al. 2021, eq. 1)."""
+    """One learned vector per patch in raster order, and one for the class token (Dosovitskiy et al. 2021, eq. 1).
+
+    Registers have no place and get zeros, as does a class token that is not to be embedded.
+    """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.num_registers = config.num_registers
-        self.class_token = nn.Parameter(torch.empty(1, config.width)) if config.has_class_token else None
+        self.num_prefix_tokens = config.num_prefix_tokens
+        embedded = config.has_class_token and config.embed_class_token
+        self.class_token = nn.Parameter(torch.empty(1, config.width)) if embedded else None
         self.table = nn.Parameter(torch.empty(config.num_patches, config.width))
 
     def forward(self) -> Tensor:
-        """What is added to the tokens: [prefix + patches, D]; registers have no place and get zeros."""
-        registers = self.table.new_zeros(self.num_registers, self.table.shape[1])
-        parts = [registers, self.table] if self.class_token is None else [self.class_token, registers, self.table]
-        return torch.cat(parts)
+        """What is added to the tokens: [prefix + patches, D]."""
+        if self.class_token is None:
+            return F.pad(self.table, (0, 0, self.num_prefix_tokens, 0))
+        return torch.cat([F.pad(self.class_token, (0, 0, 0, self.num_prefix_tokens - 1)), self.table])
 
 
 class Learned2D(nn.Module):

@@ -19,7 +19,8 @@ class PatchStem(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.patch_hw = config.patch_hw
-        self.proj = nn.Linear(config.in_channels * self.patch_hw[0] * self.patch_hw[1], config.width)
+        pixels = self.patch_hw[0] * self.patch_hw[1]
+        self.proj = nn.Linear(config.in_channels * pixels, config.width, bias=not config.pre_norm)
 
     def forward(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → patch tokens [B, N, D]."""
@@ -36,8 +37,8 @@ class PatchNormStem(PatchStem):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__(config)
-        self.norm_patch = nn.LayerNorm(self.proj.in_features, eps=1e-6)
-        self.norm_token = nn.LayerNorm(config.width, eps=1e-6)
+        self.norm_patch = nn.LayerNorm(self.proj.in_features, eps=config.norm_eps)
+        self.norm_token = nn.LayerNorm(config.width, eps=config.norm_eps)
 
     def project(self, patches: Tensor) -> Tensor:
         return self.norm_token(self.proj(self.norm_patch(patches)))
@@ -55,7 +56,7 @@ class ConvStem(nn.Module):
             layers += [nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
             channels = out
         self.layers = nn.Sequential(*layers)
-        self.proj = nn.Conv2d(channels, config.width, 1)
+        self.proj = nn.Conv2d(channels, config.width, 1, bias=not config.pre_norm)
 
     def forward(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → patch tokens [B, N, D]."""
@@ -91,7 +92,7 @@ class ResNetStem(nn.Module):
                 config.in_channels, config.stem_width, 3, stride=first_stride, eps=1e-8
             )
             self.backbone.stem.pool = nn.Identity()
-        self.proj = nn.Conv2d(self.backbone.num_features, config.width, 1)
+        self.proj = nn.Conv2d(self.backbone.num_features, config.width, 1, bias=not config.pre_norm)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → [B, channels, H / patch_size, W / patch_size]."""

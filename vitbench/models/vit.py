@@ -24,10 +24,15 @@ class ViT(nn.Module):
         self.registers = nn.Parameter(torch.empty(config.num_registers, config.width)) if config.num_registers else None
         self.position = AddedPosition(config) if config.position in ADDITIVE else None
         self.dropout = nn.Dropout(config.dropout)
+        self.pre_norm = self._norm(config) if config.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(self._blocks(config))
-        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.norm = self._norm(config)
         self.pool = AttentionPool(config) if config.pool == "map" else TokenPool(config)
         self.head = Head(config)
+
+    @staticmethod
+    def _norm(config: ViTConfig) -> nn.LayerNorm:
+        return nn.LayerNorm(config.width, eps=config.norm_eps)
 
     @staticmethod
     def _blocks(config: ViTConfig) -> list[Block]:
@@ -51,7 +56,7 @@ class ViT(nn.Module):
         return blocks
 
     def tokens(self, images: Tensor) -> Tensor:
-        """images [B, C, H, W] → final tokens, after the last norm, [B, prefix + patches, D].
+        """images [B, C, H, W] → final tokens, after the last norm where that is before pooling, [B, prefix + patches, D].
 
         Raises ValueError for images of another size: as many patches on another grid would get the wrong positions.
         """
@@ -64,12 +69,13 @@ class ViT(nn.Module):
         for i, block in enumerate(self.blocks):
             if self.position is not None:
                 x = self.position(x, i)
-            x = block(self.dropout(x) if i == 0 else x)
-        return self.norm(x)
+            x = block(self.pre_norm(self.dropout(x)) if i == 0 else x)
+        return self.norm(x) if self.config.final_norm == "tokens" else x
 
     def features(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → pooled pre-logits [B, D]."""
-        return self.head.pre_logits(self.pool(self.tokens(images)))
+        pooled = self.pool(self.tokens(images))
+        return self.head.pre_logits(self.norm(pooled) if self.config.final_norm == "pooled" else pooled)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))

@@ -26,8 +26,8 @@ class Counts:
 def count(config: ViTConfig) -> Counts:
     """Parameters and forward MACs of the whole model for one image."""
     tokens = Counts(config.num_prefix_tokens * config.width, 0)
-    norm = Counts(2 * config.width, 0)
-    parts = [stem(config), tokens, position(config), norm, pool(config), head(config)]
+    norms = Counts(2 * config.width * (1 + config.pre_norm), 0)
+    parts = [stem(config), tokens, position(config), norms, pool(config), head(config)]
     return sum([*parts, *[block(config)] * config.depth], Counts(0, 0))
 
 
@@ -61,7 +61,14 @@ def block(config: ViTConfig) -> Counts:
     products = Counts(0, 2 * n * n * width)
     norms = Counts(4 * width + 4 * config.head_dim * config.qk_norm, 0)
     scales = Counts(2 * width if config.layer_scale is not None else 0, 0)
-    return qkv + products + linear(width, width, positions=n) + mlp(config, positions=n) + norms + scales
+    return (
+        qkv
+        + products
+        + linear(width, width, positions=n, bias=config.proj_bias)
+        + mlp(config, positions=n)
+        + norms
+        + scales
+    )
 
 
 def position(config: ViTConfig) -> Counts:
@@ -70,7 +77,7 @@ def position(config: ViTConfig) -> Counts:
     tables = config.depth if config.position_site == "every_layer" else 1
     match config.position:
         case "learned_1d":
-            return Counts(tables * (n + config.has_class_token) * width, 0)
+            return Counts(tables * (n + (config.has_class_token and config.embed_class_token)) * width, 0)
         case "learned_2d":
             return Counts(tables * sum(config.grid) * (width // 2), 0)
         case "relative":
@@ -104,7 +111,7 @@ def stem(config: ViTConfig) -> Counts:
         case _:
             inputs = config.in_channels * prod(config.patch_hw)
             norms = 2 * (inputs + width) if config.stem == "patch_norm" else 0
-            return linear(inputs, width, positions=n) + Counts(norms, 0)
+            return linear(inputs, width, positions=n, bias=not config.pre_norm) + Counts(norms, 0)
 
 
 def _conv_stem(config: ViTConfig) -> Counts:
@@ -113,7 +120,7 @@ def _conv_stem(config: ViTConfig) -> Counts:
         out, pixels = config.stem_width * 2**i, pixels // 4
         total += convolution(channels, out, kernel=3, positions=pixels, affine_norm=True)
         channels = out
-    return total + linear(channels, config.width, positions=config.num_patches)
+    return total + linear(channels, config.width, positions=config.num_patches, bias=not config.pre_norm)
 
 
 def _resnet_stem(config: ViTConfig) -> Counts:
@@ -135,4 +142,4 @@ def _resnet_stem(config: ViTConfig) -> Counts:
             total += convolution(middle, middle, kernel=3, positions=pixels, affine_norm=True)
             total += convolution(middle, out, kernel=1, positions=pixels, affine_norm=True)
             channels = out
-    return total + linear(channels, config.width, positions=config.num_patches)
+    return total + linear(channels, config.width, positions=config.num_patches, bias=not config.pre_norm)
