@@ -1,0 +1,240 @@
+"""Are the authors' checkpoints read as timm reads them, in all their layouts, and everything else refused in one line?
+
+The files are made up: random arrays under the names and in the shapes that vision_transformer and big_vision write.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_hybrid import HybridEmbed, _resnetv2
+
+from vitbench.models import convert
+
+Arrays = dict[str, np.ndarray]
+WIDTH, DEPTH, HEADS, HIDDEN, CLASSES = 16, 3, 2, 40, 5
+
+
+def attention(name: str, draw: Any) -> Arrays:
+    d = WIDTH // HEADS
+    arrays = {}
+    for part in ("query", "key", "value"):
+        arrays |= {f"{name}/{part}/kernel": draw(WIDTH, HEADS, d), f"{name}/{part}/bias": draw(HEADS, d)}
+    return arrays | {f"{name}/out/kernel": draw(HEADS, d, WIDTH), f"{name}/out/bias": draw(WIDTH)}
+
+
+def dense(name: str, inputs: int, outputs: int, draw: Any) -> Arrays:
+    return {f"{name}/kernel": draw(inputs, outputs), f"{name}/bias": draw(outputs)}
+
+
+def norm(name: str, draw: Any, *shape: int) -> Arrays:
+    return {f"{name}/scale": 1 + draw(*shape), f"{name}/bias": draw(*shape)}
+
+
+def checkpoint(
+    layout: str, *, grid: int = 3, patch: int = 4, pool: str = "cls", resnet: tuple[int, ...] = ()
+) -> Arrays:
+    """`layout`: `vit` (vision_transformer), `bv` (big_vision), `stacked` (big_vision, layers scanned)."""
+    generator = np.random.default_rng(0)
+
+    def draw(*shape: int) -> np.ndarray:
+        return generator.normal(scale=0.3, size=shape).astype(np.float32)
+
+    names = ("MultiHeadDotProductAttention_1", "MlpBlock_3", "LayerNorm_2")
+    if layout != "vit":
+        names = ("MultiHeadDotProductAttention_0", "MlpBlock_0", "LayerNorm_1")
+    inputs = 64 * 4 * 2 ** (len(resnet) - 1) if resnet else 3
+    embedding = (1, 1) if resnet else (patch, patch)
+    arrays = {"embedding/kernel": draw(*embedding, inputs, WIDTH), "embedding/bias": draw(WIDTH)}
+    arrays |= norm("Transformer/encoder_norm", draw, WIDTH) | dense("head", WIDTH, CLASSES, draw)
+    if pool == "cls":
+        arrays["cls"] = draw(1, 1, WIDTH)
+    if layout == "vit":
+        arrays["Transformer/posembed_input/pos_embedding"] = draw(1, grid**2 + (pool == "cls"), WIDTH)
+    else:
+        arrays["pos_embedding"] = draw(1, grid**2, WIDTH)
+    blocks = []
+    for _ in range(DEPTH):
+        block = norm("LayerNorm_0", draw, WIDTH) | norm(names[2], draw, WIDTH) | attention(names[0], draw)
+        block |= dense(f"{names[1]}/Dense_0", WIDTH, HIDDEN, draw) | dense(f"{names[1]}/Dense_1", HIDDEN, WIDTH, draw)
+        blocks.append(block)
+    if layout == "stacked":
+        arrays |= {f"Transformer/encoderblock/{leaf}": np.stack([b[leaf] for b in blocks]) for leaf in blocks[0]}
+    else:
+        arrays |= {f"Transformer/encoderblock_{i}/{leaf}": a for i, b in enumerate(blocks) for leaf, a in b.items()}
+    if pool == "map":
+        arrays |= {"MAPHead_0/probe": draw(1, 1, WIDTH)} | norm("MAPHead_0/LayerNorm_0", draw, WIDTH)
+        arrays |= attention("MAPHead_0/MultiHeadDotProductAttention_0", draw)
+        arrays |= dense("MAPHead_0/MlpBlock_0/Dense_0", WIDTH, HIDDEN, draw)
+        arrays |= dense("MAPHead_0/MlpBlock_0/Dense_1", HIDDEN, WIDTH, draw)
+    return arrays | (backbone(resnet, draw) if resnet else {})
+
+
+def backbone(layers: tuple[int, ...], draw: Any) -> Arrays:
+    arrays = {"conv_root/kernel": draw(7, 7, 3, 64)} | norm("gn_root", draw, 64)
+    channels = 64
+    for stage, num_units in enumerate(layers):
+        middle = 64 * 2**stage
+        for i in range(num_units):
+            name = f"block{stage + 1}/unit{i + 1}"
+            shapes = [(1, 1, channels, middle), (3, 3, middle, middle), (1, 1, middle, 4 * middle)]
+            for n, shape in enumerate(shapes, start=1):
+                arrays |= {f"{name}/conv{n}/kernel": draw(*shape)}
+                # Stored with or without leading ones: [1, 1, 1, C] in the oldest files.
+                arrays |= norm(f"{name}/gn{n}", draw, *((1, 1, 1) if stage else ()), shape[-1])
+            if i == 0:
+                arrays |= {f"{name}/conv_proj/kernel": draw(1, 1, channels, 4 * middle)}
+                arrays |= norm(f"{name}/gn_proj", draw, 4 * middle)
+            channels = 4 * middle
+    return arrays
+
+
+def twin(**arguments: Any) -> VisionTransformer:
+    defaults = {"img_size": 12, "patch_size": 4, "num_classes": CLASSES, "embed_dim": WIDTH, "depth": DEPTH}
+    defaults |= {"num_heads": HEADS, "mlp_ratio": HIDDEN / WIDTH, "act_layer": "gelu_tanh"}
+    return VisionTransformer(**defaults | arguments).eval()
+
+
+def save(folder: Path, arrays: Arrays, prefix: str = "") -> Path:
+    path = folder / "weights.npz"
+    np.savez(path, **{f"{prefix}{name}": array for name, array in arrays.items()})
+    return path
+
+
+BIG_VISION_AVERAGE = {"global_pool": "avg", "class_token": False, "fc_norm": False}
+FILES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+    # What the checkpoint is, under which prefix it lies, and timm's arguments for the same.
+    "vision_transformer": ({"layout": "vit"}, "", {}),
+    "vision_transformer, training state": ({"layout": "vit"}, "opt/target/", {}),
+    "vision_transformer, gap": ({"layout": "vit", "pool": "gap"}, "", BIG_VISION_AVERAGE),
+    "big_vision, cls": ({"layout": "bv"}, "params/", {"no_embed_class": True}),
+    "big_vision, gap": ({"layout": "bv", "pool": "gap"}, "params/", BIG_VISION_AVERAGE),
+    "big_vision, map": ({"layout": "bv", "pool": "map"}, "params/", {"global_pool": "map", "class_token": False}),
+    "big_vision, image tower": ({"layout": "bv"}, "params/img/", {"no_embed_class": True}),
+    "big_vision, layers stacked": ({"layout": "stacked"}, "params/", {"no_embed_class": True}),
+}
+
+
+def assert_same(model: torch.nn.Module, peer: torch.nn.Module, size: int) -> None:
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(model.double()(images), peer.double()(images), rtol=0, atol=1e-9)
+    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in peer.parameters())
+
+
+@pytest.mark.against("timm", "the paper's .npz checkpoints", "1e-9")
+@pytest.mark.parametrize("name", FILES)
+def test_a_checkpoint_is_the_model_that_timm_reads(tmp_path, name):
+    settings, prefix, arguments = FILES[name]
+    path = save(tmp_path, checkpoint(**settings), prefix)
+    peer = twin(**arguments)
+    peer.load_pretrained(str(path))
+    assert_same(convert.from_npz(path), peer, 12)
+
+
+@pytest.mark.against("timm", "the paper's .npz checkpoints, hybrids", "1e-9")
+@pytest.mark.parametrize(("layers", "grid"), [((1, 2, 1), 4), ((1, 1, 1, 1), 2)])
+def test_a_hybrid_s_checkpoint_is_the_model_that_timm_reads(tmp_path, layers, grid):
+    path = save(tmp_path, checkpoint("vit", grid=grid, resnet=layers))
+    peer = twin(img_size=64, patch_size=1, embed_layer=lambda **k: HybridEmbed(backbone=_resnetv2(layers), **k))
+    peer.load_pretrained(str(path))
+    model = convert.from_npz(path)
+    assert model.config.stem_layers == layers and model.config.image_size == 64
+    assert_same(model, peer, 64)
+
+
+def test_the_nonlinearity_is_jax_s_unless_another_is_asked_for(tmp_path):
+    path = save(tmp_path, checkpoint("vit"))
+    assert convert.from_npz(path).config.activation == "gelu_tanh"
+    peer = twin(act_layer="gelu")
+    peer.load_pretrained(str(path))
+    assert_same(convert.from_npz(path, activation="gelu"), peer, 12)
+
+
+def test_a_tanh_layer_before_the_classifier_is_kept(tmp_path):
+    # timm leaves it out, so by hand: Dosovitskiy et al. 2021, section 3.1.
+    hidden = {"pre_logits/kernel": np.eye(WIDTH, dtype=np.float32), "pre_logits/bias": np.zeros(WIDTH, np.float32)}
+    path = save(tmp_path, checkpoint("vit") | hidden)
+    peer = twin()
+    peer.load_pretrained(str(path))
+    model = convert.from_npz(path).double()
+    images = torch.randn(2, 3, 12, 12, dtype=torch.float64)
+    with torch.no_grad():
+        features = peer.double().forward_head(peer.forward_features(images), pre_logits=True)
+        torch.testing.assert_close(model(images), peer.head(torch.tanh(features)), rtol=0, atol=1e-9)
+    assert model.config.head == "mlp"
+
+
+def test_bfloat16_is_read_without_numpy_knowing_it(tmp_path):
+    arrays = checkpoint("bv")
+    as_bfloat16 = {n: torch.from_numpy(a).bfloat16().view(torch.int16).numpy().view("V2") for n, a in arrays.items()}
+    model = convert.from_npz(save(tmp_path, as_bfloat16, "params/"))
+    expected = torch.from_numpy(arrays["head/bias"]).bfloat16().float()
+    assert torch.equal(model.head.classifier.bias, expected)
+
+
+def test_a_checkpoint_without_a_classifier_gives_features(tmp_path):
+    arrays = {name: array for name, array in checkpoint("vit").items() if not name.startswith("head/")}
+    model = convert.from_npz(save(tmp_path, arrays))
+    assert model.config.num_classes == 0 and model(torch.zeros(1, 3, 12, 12)).shape == (1, WIDTH)
+
+
+def test_sines_are_asked_for_where_there_is_no_table(tmp_path):
+    arrays = {name: array for name, array in checkpoint("bv", pool="gap").items() if name != "pos_embedding"}
+    path = save(tmp_path, arrays, "params/")
+    with pytest.raises(ValueError, match=r"^position None: .* has no position table; give sincos_2d or none"):
+        convert.from_npz(path)
+    with pytest.raises(ValueError, match=r"^image_size is missing: "):
+        convert.from_npz(path, position="sincos_2d")
+    config = convert.from_npz(path, position="sincos_2d", image_size=(8, 12)).config
+    assert (config.position, config.grid) == ("sincos_2d", (2, 3))
+
+
+def test_an_oblong_image_is_told_by_the_caller(tmp_path):
+    arrays = checkpoint("vit", pool="gap")
+    arrays["Transformer/posembed_input/pos_embedding"] = arrays["Transformer/posembed_input/pos_embedding"][:, :6]
+    path = save(tmp_path, arrays)
+    with pytest.raises(ValueError, match=r"^image_size is missing: .*6 places"):
+        convert.from_npz(path)
+    assert convert.from_npz(path, image_size=(8, 12)).config.grid == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"gate/kernel": (WIDTH,)}, "gate/kernel cannot be expressed"),
+        (
+            {"pre_logits/kernel": (WIDTH, 8), "pre_logits/bias": (8,)},
+            r"head.hidden.weight \[8, 16\] cannot be expressed",
+        ),
+        (
+            {"Transformer/encoderblock_1/LayerNorm_0/scale": None},
+            "Transformer/encoderblock_1/LayerNorm_0/scale is missing",
+        ),
+        ({"conv_root/kernel": (7, 7, 3, 64)}, "embedding/kernel .* cannot be expressed"),
+        ({"embedding/kernel": None}, "no embedding/kernel"),
+    ],
+)
+def test_what_is_no_such_checkpoint_is_refused_in_one_line(tmp_path, change, says):
+    arrays = checkpoint("vit")
+    for name, shape in change.items():
+        if shape is None:
+            del arrays[name]
+        else:
+            arrays[name] = np.ones(shape, np.float32)
+    path = save(tmp_path, arrays)
+    with pytest.raises(ValueError, match=says) as refusal:
+        convert.from_npz(path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_file_that_is_not_npz_is_refused_in_one_line(tmp_path):
+    (tmp_path / "weights.npz").write_text("not a zip")
+    for name in ("weights.npz", "missing.npz"):
+        with pytest.raises(ValueError, match=rf"{name} cannot be read as npz"):
+            convert.from_npz(tmp_path / name)

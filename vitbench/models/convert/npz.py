@@ -1,0 +1,259 @@
+"""The checkpoints of the paper's authors (.npz: vision_transformer, How to train your ViT, big_vision) as vitbench models."""
+
+from __future__ import annotations
+
+import re
+from math import isqrt
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitbench.config import Activation, Position, ViTConfig
+from vitbench.models.convert.source import Source, Weights, assemble
+from vitbench.models.vit import ViT
+
+_PREFIXES = ("opt/target/", "params/img/", "params/", "")
+_BLOCK = "Transformer/encoderblock_{}"
+_TABLES = ("Transformer/posembed_input/pos_embedding", "pos_embedding")
+"""With a place for the class token (vision_transformer), and without (big_vision)."""
+
+
+def from_npz(
+    path: str | PathLike[str],
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    activation: Activation = "gelu_tanh",
+    position: Position | None = None,
+) -> ViT:
+    """A vitbench model with the weights of one of the authors' checkpoints, hybrids included, in evaluation mode.
+
+    The file says everything but three things. `image_size`, int or (height, width) in pixels: from the position table
+    where its grid is square. `activation`: their GELU is JAX's default, the tanh approximation; timm loads the same
+    files into its exact GELU. `position`: needed where there is no table, `sincos_2d` or `none`.
+
+    One known difference: their ResNets divide weights by σ + 1e-5 and norm groups with ε = 1e-6, where the stem here,
+    timm's, has 1e-8 inside the root and 1e-5.
+
+    Raises ValueError for a file that is not such a checkpoint, or holds what a `ViTConfig` cannot express.
+    """
+    source = Source(_read(path))
+    config = _config(path, source, image_size, activation, position)
+    weights = {**_stem(config, source), **_tokens(config, source), **_blocks(config, source), **_head(config, source)}
+    return assemble(config, weights, source)
+
+
+def _read(path: str | PathLike[str]) -> dict[str, Tensor]:
+    try:
+        with np.load(path) as file:
+            arrays: dict[str, NDArray[Any]] = dict(file)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as npz: {' '.join(str(error).split())}") from error
+    prefix = next((p for p in _PREFIXES if f"{p}embedding/kernel" in arrays), None)
+    if prefix is None:
+        raise ValueError(f"{path} is not a checkpoint of a ViT: it has no embedding/kernel")
+    return _unstacked({n.removeprefix(prefix): _tensor(array) for n, array in arrays.items() if n.startswith(prefix)})
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # bfloat16, which NumPy does not know
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).float()
+    return (
+        torch.from_numpy(np.ascontiguousarray(array)).float() if array.dtype != np.float64 else torch.from_numpy(array)
+    )
+
+
+def _unstacked(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Arrays that big_vision stores for all layers at once, [L, ...], under the names they have when stored one by one."""
+    stack = "Transformer/encoderblock/"
+    names = [name for name in arrays if name.startswith(stack)]
+    for name in names:
+        leaf = name.removeprefix(stack)
+        arrays |= {f"Transformer/encoderblock_{i}/{leaf}": layer for i, layer in enumerate(arrays.pop(name))}
+    return arrays
+
+
+def _names(source: Source) -> tuple[str, str, str]:
+    """(attention, MLP, second norm) in a block: vision_transformer numbers its modules together, big_vision by kind."""
+    if f"{_BLOCK.format(0)}/LayerNorm_1/scale" in source:
+        return "MultiHeadDotProductAttention_0", "MlpBlock_0", "LayerNorm_1"
+    return "MultiHeadDotProductAttention_1", "MlpBlock_3", "LayerNorm_2"
+
+
+def _config(
+    path: str | PathLike[str],
+    source: Source,
+    image_size: int | tuple[int, int] | None,
+    activation: Activation,
+    position: Position | None,
+) -> ViTConfig:
+    shapes = source.shapes()
+    attention, mlp, _ = _names(source)
+    query = source.shape(f"{_BLOCK.format(0)}/{attention}/query/kernel")
+    hidden = source.shape(f"{_BLOCK.format(0)}/{mlp}/Dense_0/kernel")[-1]
+    depth = len({m[1] for name in shapes if (m := re.match(r"Transformer/encoderblock_(\d+)/", name))})
+    height, width, channels, dim = shapes["embedding/kernel"]
+    table = next((shapes[name] for name in _TABLES if name in shapes), None)
+    pool = "map" if "MAPHead_0/probe" in shapes else "cls" if "cls" in shapes else "gap"
+    fields: dict[str, Any] = {"patch_size": (height, width), "in_channels": channels}
+    if "conv_root/kernel" in shapes:
+        fields = _resnet(shapes)
+    if table is None and position not in ("sincos_2d", "none"):
+        raise ValueError(f"position {position!r}: {path} has no position table; give sincos_2d or none")
+    if table is not None:
+        position = "learned_1d"
+        fields["embed_class_token"] = pool != "cls" or _TABLES[0] in shapes
+    if image_size is None:
+        image_size = _square(path, table, int(pool == "cls" and fields.get("embed_class_token", False)), fields)
+    if "pre_logits/kernel" in shapes:
+        fields["head"] = "mlp"
+    return ViTConfig.model_validate(
+        {
+            "image_size": image_size,
+            "width": dim,
+            "depth": depth,
+            "num_heads": query[1],
+            "mlp_ratio": hidden / dim,
+            "num_classes": shapes.get("head/kernel", (0,))[-1],
+            "pool": pool,
+            "position": position,
+            "activation": activation,
+            **fields,
+        }
+    )
+
+
+def _resnet(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    units = [tuple(map(int, m.groups())) for name in shapes if (m := re.match(r"block(\d+)/unit(\d+)/conv1", name))]
+    layers = tuple(max(unit for block, unit in units if block == b) for b in sorted({block for block, _ in units}))
+    if not layers or shapes["embedding/kernel"][:2] != (1, 1):
+        raise ValueError(
+            f"embedding/kernel {shapes['embedding/kernel']} cannot be expressed: hybrids have 1 × 1 patches"
+        )
+    _, _, channels, stem_width = shapes["conv_root/kernel"]
+    return {
+        "stem": "resnet",
+        "stem_layers": layers,
+        "stem_width": stem_width,
+        "patch_size": 2 ** (len(layers) + 1),
+        "in_channels": channels,
+    }
+
+
+def _square(
+    path: str | PathLike[str], table: tuple[int, ...] | None, class_places: int, fields: dict[str, Any]
+) -> tuple[int, int]:
+    places = 0 if table is None else table[-2] - class_places
+    side = isqrt(places)
+    if not places or side**2 != places:
+        raise ValueError(
+            f"image_size is missing: {path} does not tell it ({places} places are no square grid); give it"
+        )
+    patch = fields["patch_size"]
+    height, width = (patch, patch) if isinstance(patch, int) else patch
+    return side * height, side * width
+
+
+def _convolution(source: Source, theirs: str, ours: str) -> Weights:
+    return {f"{ours}.weight": rearrange(source.take(f"{theirs}/kernel"), "h w i o -> o i h w")}
+
+
+def _norm(source: Source, theirs: str, ours: str) -> Weights:
+    return {
+        f"{ours}.weight": _flat(source.take(f"{theirs}/scale")),
+        f"{ours}.bias": _flat(source.take(f"{theirs}/bias")),
+    }
+
+
+def _flat(values: Tensor) -> Tensor:
+    return values.flatten()  # group norms have been stored as [1, 1, 1, C]
+
+
+def _stem(config: ViTConfig, source: Source) -> Weights:
+    kernel = source.take("embedding/kernel")
+    if config.stem == "patch":
+        weights = {"stem.proj.weight": rearrange(kernel, "h w i o -> o (i h w)")}
+    else:
+        weights = {"stem.proj.weight": rearrange(kernel, "h w i o -> o i h w"), **_resnet_weights(config, source)}
+    return {**weights, "stem.proj.bias": source.take("embedding/bias")}
+
+
+def _resnet_weights(config: ViTConfig, source: Source) -> Weights:
+    root = "stem.backbone.stem"
+    weights = _convolution(source, "conv_root", f"{root}.conv") | _norm(source, "gn_root", f"{root}.norm")
+    for stage, num_blocks in enumerate(config.stem_layers):
+        for block in range(num_blocks):
+            theirs, ours = f"block{stage + 1}/unit{block + 1}", f"stem.backbone.stages.{stage}.blocks.{block}"
+            for i in (1, 2, 3):
+                weights |= _convolution(source, f"{theirs}/conv{i}", f"{ours}.conv{i}")
+                weights |= _norm(source, f"{theirs}/gn{i}", f"{ours}.norm{i}")
+            if f"{theirs}/conv_proj/kernel" in source:
+                weights |= _convolution(source, f"{theirs}/conv_proj", f"{ours}.downsample.conv")
+                weights |= _norm(source, f"{theirs}/gn_proj", f"{ours}.downsample.norm")
+    return weights
+
+
+def _tokens(config: ViTConfig, source: Source) -> Weights:
+    weights: Weights = {}
+    if config.has_class_token:
+        weights["class_token"] = source.take("cls")[0]
+    for name in _TABLES:
+        if name in source:
+            table = rearrange(source.take(name), "... n d -> (... n) d")
+            own = int(config.has_class_token and config.embed_class_token)
+            weights["position.tables.0.table"] = table[own:]
+            weights |= {"position.tables.0.class_token": table[:1]} if own else {}
+    return weights
+
+
+def _dense(source: Source, theirs: str) -> tuple[Tensor, Tensor]:
+    """(weight [out, in], bias [out])."""
+    return source.take(f"{theirs}/kernel").T, source.take(f"{theirs}/bias")
+
+
+def _by_head(source: Source, theirs: str, *, out: bool = False) -> tuple[Tensor, Tensor]:
+    """(weight [out, in], bias [out]) of a projection of attention, whose kernel is split by heads."""
+    pattern = "h d width -> width (h d)" if out else "width h d -> (h d) width"
+    return rearrange(source.take(f"{theirs}/kernel"), pattern), source.take(f"{theirs}/bias").flatten()
+
+
+def _layer(ours: str, *layers: tuple[Tensor, Tensor]) -> Weights:
+    weights, biases = zip(*layers, strict=True)
+    return {f"{ours}.weight": torch.cat(weights), f"{ours}.bias": torch.cat(biases)}
+
+
+def _blocks(config: ViTConfig, source: Source) -> Weights:
+    attention, mlp, norm2 = _names(source)
+    weights: Weights = {}
+    for i in range(config.depth):
+        theirs, ours = _BLOCK.format(i), f"blocks.{i}"
+        qkv = [_by_head(source, f"{theirs}/{attention}/{name}") for name in ("query", "key", "value")]
+        weights |= _layer(f"{ours}.attention.qkv", *qkv)
+        weights |= _layer(f"{ours}.attention.proj", _by_head(source, f"{theirs}/{attention}/out", out=True))
+        weights |= _norm(source, f"{theirs}/LayerNorm_0", f"{ours}.norm1")
+        weights |= _norm(source, f"{theirs}/{norm2}", f"{ours}.norm2")
+        for n in (0, 1):
+            weights |= _layer(f"{ours}.mlp.fc{n + 1}", _dense(source, f"{theirs}/{mlp}/Dense_{n}"))
+    return weights
+
+
+def _head(config: ViTConfig, source: Source) -> Weights:
+    weights = _norm(source, "Transformer/encoder_norm", "norm")
+    if config.pool == "map":
+        pool, attention = "MAPHead_0", "MAPHead_0/MultiHeadDotProductAttention_0"
+        weights["pool.query"] = rearrange(source.take(f"{pool}/probe"), "... n d -> (... n) d")
+        weights |= _layer("pool.q", _by_head(source, f"{attention}/query"))
+        weights |= _layer("pool.kv", *(_by_head(source, f"{attention}/{name}") for name in ("key", "value")))
+        weights |= _layer("pool.proj", _by_head(source, f"{attention}/out", out=True))
+        weights |= _norm(source, f"{pool}/LayerNorm_0", "pool.norm")
+        for n in (0, 1):
+            weights |= _layer(f"pool.mlp.fc{n + 1}", _dense(source, f"{pool}/MlpBlock_0/Dense_{n}"))
+    if config.head == "mlp":
+        weights |= _layer("head.hidden", _dense(source, "pre_logits"))
+    if config.num_classes:
+        weights |= _layer("head.classifier", _dense(source, "head"))
+    return weights

@@ -1,0 +1,264 @@
+"""timm's VisionTransformer, plain or on a ResNet (BiT), as a vitbench model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.layers import Attention, AttentionPoolLatent, GluMlp, HybridEmbed, Mlp, PatchEmbed, SwiGLU
+from timm.models.resnetv2 import ResNetV2
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from vitbench.config import ViTConfig
+from vitbench.models.convert.activation import name_of_activation
+from vitbench.models.convert.source import Source, Weights, assemble, check_outputs, refuse, same
+from vitbench.models.vit import ViT
+
+
+def from_timm(module: nn.Module) -> ViT:
+    """A vitbench model with the weights and outputs of a timm `VisionTransformer` (timm 1.0), in evaluation mode.
+
+    Class token or not; `global_pool` token, avg or map; learned position tables, with or without places for prefix
+    tokens, or none; registers, qk-norm, LayerScale, pre-norm, SwiGLU; stems of patches, or R26 and R50 hybrids. A class
+    token that is not pooled becomes a register, and the places of registers are added to the registers.
+
+    Raises ValueError, with timm's name of the field, for a module that a `ViTConfig` cannot express.
+    """
+    if not isinstance(module, VisionTransformer):
+        raise refuse("module", type(module).__name__, "it is not timm's VisionTransformer")
+    config = ViTConfig.model_validate(
+        {**_stem(module), **_blocks(module), **_pool(module), **_norms(module), **_dropout(module)}
+    )
+    source = Source(module.state_dict())
+    weights = {**_stem_weights(config, source), **_token_weights(module, config, source)}
+    weights |= {**_block_weights(config, source), **_head_weights(config, source)}
+    model = assemble(config, weights, source)
+    check_outputs(model, module, module)
+    return model
+
+
+def _stem(module: VisionTransformer) -> dict[str, Any]:
+    embed = module.patch_embed
+    if embed.img_size is None:
+        raise refuse("img_size", None, "a model has one image size")
+    if isinstance(embed, HybridEmbed):
+        fields = _resnet(embed)
+    elif isinstance(embed, PatchEmbed):
+        if not isinstance(embed.norm, nn.Identity):
+            raise refuse("embed_norm_layer", type(embed.norm).__name__, "patches have no norm after their projection")
+        fields = {"patch_size": tuple(embed.patch_size), "in_channels": embed.proj.in_channels}
+    else:
+        raise refuse("embed_layer", type(embed).__name__, "stems are PatchEmbed, or HybridEmbed on a ResNetV2")
+    pre_norm = not isinstance(module.norm_pre, nn.Identity)
+    if (embed.proj.bias is None) != pre_norm:
+        raise refuse("pre_norm", pre_norm, "the patch embedding has a bias exactly where there is no pre-norm")
+    return {"image_size": tuple(embed.img_size), "pre_norm": pre_norm, **fields}
+
+
+def _resnet(embed: HybridEmbed) -> dict[str, Any]:
+    backbone = embed.backbone
+    if not isinstance(backbone, ResNetV2) or tuple(embed.proj.kernel_size) != (1, 1):
+        raise refuse("embed_layer", type(backbone).__name__, "hybrids are patches of 1 × 1 on a ResNetV2")
+    layers = tuple(len(stage.blocks) for stage in backbone.stages)
+    convolution = backbone.stem.conv
+    return {
+        "stem": "resnet",
+        "stem_layers": layers,
+        "stem_width": convolution.out_channels,
+        "patch_size": 2 ** (len(layers) + 1),
+        "in_channels": convolution.in_channels,
+    }
+
+
+def _blocks(module: VisionTransformer) -> dict[str, Any]:
+    fields = dict(same("block_fn", [tuple(_block(block).items()) for block in module.blocks]))
+    if fields["width"] != module.embed_dim:
+        raise refuse("embed_dim", module.embed_dim, f"the blocks are {fields['width']} wide")
+    return {"depth": len(module.blocks), **fields}
+
+
+def _block(block: Any) -> dict[str, Any]:
+    if type(block) is not Block:
+        raise refuse(
+            "block_fn", type(block).__name__, "blocks are timm's Block: attention, then MLP, each after a norm"
+        )
+    attention, scale = block.attn, block.ls1
+    if type(attention) is not Attention or getattr(attention, "gate", None) is not None:
+        raise refuse("attn_layer", type(attention).__name__, "attention is plain multi-head attention")
+    if not isinstance(getattr(attention, "norm", nn.Identity()), nn.Identity):
+        raise refuse("scale_attn_norm", True, "attention has no norm before its projection")
+    width = attention.qkv.in_features
+    if attention.num_heads * attention.head_dim != width:
+        raise refuse("attn_head_dim", attention.head_dim, f"heads have width / heads = {width // attention.num_heads}")
+    return {
+        "width": width,
+        "num_heads": attention.num_heads,
+        "qkv_bias": attention.qkv.bias is not None,
+        "proj_bias": attention.proj.bias is not None,
+        "qk_norm": not isinstance(attention.q_norm, nn.Identity),
+        "layer_scale": None if isinstance(scale, nn.Identity) else getattr(scale, "init_values", 1e-5),
+        **_mlp(block.mlp, width),
+    }
+
+
+def _mlp(mlp: Any, width: int) -> dict[str, Any]:
+    if type(mlp) not in (Mlp, GluMlp, SwiGLU):
+        raise refuse("mlp_layer", type(mlp).__name__, "MLPs are Mlp, SwiGLUPacked or SwiGLU")
+    if not isinstance(getattr(mlp, "norm", nn.Identity()), nn.Identity):
+        raise refuse("scale_mlp_norm", True, "MLPs have no norm inside")
+    if mlp.fc2.bias is None:
+        raise refuse("proj_bias", False, "the layers of an MLP have biases")
+    if getattr(mlp, "gate_last", False):
+        raise refuse("gate_last", True, "the gate is the first half of a gated MLP's hidden layer")
+    if type(mlp) is Mlp:
+        activation = name_of_activation("act_layer", mlp.act)
+    else:
+        activation = "swiglu"
+        x = torch.linspace(-4, 4, 9, dtype=torch.float64)
+        if not torch.allclose(mlp.act(x.clone()), nn.functional.silu(x)):
+            raise refuse("act_layer", type(mlp.act).__name__, "gated MLPs have SiLU")
+    return {"activation": activation, "mlp_ratio": mlp.fc2.in_features / width}
+
+
+def _pool(module: VisionTransformer) -> dict[str, Any]:
+    kind, registers = module.global_pool, module.num_reg_tokens
+    pools_prefix = module.pool_include_prefix and module.num_prefix_tokens > 0
+    match kind:
+        case "token":
+            pool, pools_prefix = "cls", False
+        case "avg" if pools_prefix and not registers:
+            pool, pools_prefix = "mean_all", False
+        case "avg":
+            pool = "gap"
+        case "map":
+            pool = "map"
+            _check_attention_pool(module)
+        case _:
+            raise refuse("global_pool", kind, "pooling is token, avg or map")
+    if pools_prefix:
+        raise refuse("pool_include_prefix", True, f"{kind} pooling leaves registers and an unused class token out")
+    demoted = module.has_class_token and pool not in ("cls", "mean_all")
+    fields: dict[str, Any] = {"pool": pool, "num_registers": registers + demoted}
+    fields["position"] = "none" if module.pos_embed is None else "learned_1d"
+    if fields["position"] == "learned_1d" and pool in ("cls", "mean_all"):
+        fields["embed_class_token"] = not module.no_embed_class
+    if not isinstance(module.head, nn.Linear | nn.Identity):
+        raise refuse("head", type(module.head).__name__, "the classifier is one linear layer")
+    return {**fields, "num_classes": module.head.out_features if isinstance(module.head, nn.Linear) else 0}
+
+
+def _check_attention_pool(module: VisionTransformer) -> None:
+    pool, block = module.attn_pool, module.blocks[0]
+    plain = type(pool) is AttentionPoolLatent and pool.pos_embed is None and isinstance(pool.q_norm, nn.Identity)
+    if not plain or pool.latent_len != 1 or not isinstance(pool.q, nn.Linear) or pool.mlp is None:
+        raise refuse("attn_pool", type(pool).__name__, "it is one query, a projection and an MLP")
+    if pool.num_heads != block.attn.num_heads:
+        raise refuse("attn_pool.num_heads", pool.num_heads, f"it has as many as the blocks, {block.attn.num_heads}")
+    width = module.embed_dim
+    if type(pool.mlp) is not type(block.mlp) or _mlp(pool.mlp, width) != _mlp(block.mlp, width):
+        raise refuse("attn_pool.mlp", type(pool.mlp).__name__, "it is like the blocks'")
+
+
+def _norms(module: VisionTransformer) -> dict[str, Any]:
+    norms = {"tokens": module.norm, "pooled": module.fc_norm}
+    places = [place for place, norm in norms.items() if not isinstance(norm, nn.Identity)]
+    if len(places) > 1:
+        raise refuse("fc_norm", True, "there is one last norm, before or after pooling")
+    inner = [m for name, m in module.named_modules() if _is_norm_of_tokens(name) and not isinstance(m, nn.Identity)]
+    for norm in inner:
+        if not isinstance(norm, nn.LayerNorm) or norm.bias is None:
+            raise refuse("norm_layer", type(norm).__name__, "norms are LayerNorm, with scale and shift")
+    return {
+        "final_norm": places[0] if places else "none",
+        "norm_eps": same("norm_layer.eps", [norm.eps for norm in inner]),
+    }
+
+
+def _is_norm_of_tokens(name: str) -> bool:
+    return "norm" in name.rpartition(".")[2] and not name.startswith("patch_embed.")
+
+
+def _dropout(module: VisionTransformer) -> dict[str, Any]:
+    """Rates, which must be those of one field each: `dropout` acts at every place but before the classifier."""
+    if module.head_drop.p:
+        raise refuse("drop_rate", module.head_drop.p, "there is no dropout before the classifier")
+    if not isinstance(getattr(module, "patch_drop", nn.Identity()), nn.Identity):
+        raise refuse("patch_drop_rate", module.patch_drop.prob, "no patches are left out")
+    blocks = list(module.blocks)
+    inner = [rate for b in blocks for rate in (b.attn.proj_drop.p, b.mlp.drop1.p, b.mlp.drop2.p)]
+    paths = [getattr(path, "drop_prob", 0.0) for b in blocks for path in (b.drop_path1, b.drop_path2)]
+    linear = torch.linspace(0, paths[-1], len(blocks)).repeat_interleave(2)
+    if not torch.allclose(torch.tensor(paths), linear, atol=1e-6):
+        raise refuse("drop_path_rate", [round(p, 4) for p in paths], "it rises linearly from 0 in the first block")
+    return {
+        "dropout": same("proj_drop_rate", [module.pos_drop.p, *inner]),
+        "attention_dropout": same("attn_drop_rate", [b.attn.attn_drop.p for b in blocks]),
+        "drop_path": paths[-1],
+    }
+
+
+def _stem_weights(config: ViTConfig, source: Source) -> Weights:
+    weights = source.layer("patch_embed.proj", "stem.proj")
+    if config.stem == "resnet":
+        return weights | source.tree("patch_embed.backbone", "stem.backbone")
+    return weights | {"stem.proj.weight": weights["stem.proj.weight"].flatten(1)}
+
+
+def _token_weights(module: VisionTransformer, config: ViTConfig, source: Source) -> Weights:
+    tokens = [source.take(name)[0] for name in ("cls_token", "reg_token") if name in source]
+    prefix = torch.cat(tokens) if tokens else None
+    weights: Weights = {}
+    if config.position == "learned_1d":
+        places = source.take("pos_embed")[0]
+        rows = 0 if module.no_embed_class else module.num_prefix_tokens
+        weights["position.tables.0.table"] = places[rows:]
+        own = int(config.has_class_token and config.embed_class_token)
+        if own:
+            weights["position.tables.0.class_token"] = places[:1]
+        if prefix is not None and rows:
+            prefix = torch.cat([prefix[:own], prefix[own:] + places[own:rows]])
+    return weights | _split_prefix(config, prefix)
+
+
+def _split_prefix(config: ViTConfig, prefix: Tensor | None) -> Weights:
+    if prefix is None:
+        return {}
+    first = int(config.has_class_token)
+    parts = {"class_token": prefix[:first], "registers": prefix[first:]}
+    return {name: part for name, part in parts.items() if len(part)}
+
+
+def _block_weights(config: ViTConfig, source: Source) -> Weights:
+    weights: Weights = {}
+    for i in range(config.depth):
+        theirs, ours = f"blocks.{i}", f"blocks.{i}"
+        for norm in ("norm1", "norm2"):
+            weights |= source.layer(f"{theirs}.{norm}", f"{ours}.{norm}")
+        weights |= source.tree(f"{theirs}.attn", f"{ours}.attention")
+        for scale in ("1", "2") if config.layer_scale is not None else ():
+            weights[f"{ours}.scale{scale}.gamma"] = source.take(f"{theirs}.ls{scale}.gamma")
+        weights |= _mlp_weights(source, f"{theirs}.mlp", f"{ours}.mlp")
+    return weights
+
+
+def _mlp_weights(source: Source, theirs: str, ours: str) -> Weights:
+    if f"{theirs}.fc1_g.weight" in source:
+        first = source.stacked([f"{theirs}.fc1_g", f"{theirs}.fc1_x"], f"{ours}.fc1")
+    else:
+        first = source.layer(f"{theirs}.fc1", f"{ours}.fc1")
+    return first | source.layer(f"{theirs}.fc2", f"{ours}.fc2")
+
+
+def _head_weights(config: ViTConfig, source: Source) -> Weights:
+    weights: Weights = {}
+    if config.final_norm != "none":
+        weights |= source.layer("norm" if config.final_norm == "tokens" else "fc_norm", "norm")
+    if config.pre_norm:
+        weights |= source.layer("norm_pre", "pre_norm")
+    if config.pool == "map":
+        weights["pool.query"] = source.take("attn_pool.latent")[0]
+        weights |= source.tree("attn_pool", "pool")
+    if config.num_classes:
+        weights |= source.layer("head", "head.classifier")
+    return weights

@@ -1,0 +1,124 @@
+"""torchvision's VisionTransformer as a vitbench model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torchvision.models.vision_transformer import VisionTransformer
+
+from vitbench.config import ViTConfig
+from vitbench.models.convert.activation import name_of_activation
+from vitbench.models.convert.source import Source, Weights, assemble, check_outputs, refuse, same
+from vitbench.models.vit import ViT
+
+
+def from_torchvision(module: nn.Module) -> ViT:
+    """A vitbench model with the weights and outputs of a torchvision `VisionTransformer`, in evaluation mode.
+
+    Patches, or the convolutional stem of Xiao et al. 2021 where each layer halves the image and doubles the channels; a
+    linear head, or one with a tanh layer (`representation_size`).
+
+    Raises ValueError, with torchvision's name of the field, for a module that a `ViTConfig` cannot express.
+    """
+    if not isinstance(module, VisionTransformer):
+        raise refuse("module", type(module).__name__, "it is not torchvision's VisionTransformer")
+    peer: Any = module
+    config = ViTConfig.model_validate({**_stem(peer), **_encoder(peer), **_head(peer), "pool": "cls"})
+    source = Source(peer.state_dict())
+    model = assemble(config, {**_stem_weights(config, source), **_encoder_weights(config, source)}, source)
+    check_outputs(model, module, module)
+    return model
+
+
+def _stem(peer: Any) -> dict[str, Any]:
+    shape = {"image_size": peer.image_size, "patch_size": peer.patch_size, "width": peer.hidden_dim}
+    if isinstance(peer.conv_proj, nn.Conv2d):
+        return {**shape, "in_channels": peer.conv_proj.in_channels}
+    *layers, last = peer.conv_proj
+    channels = [layer[0].in_channels for layer in layers] + [last.in_channels]
+    settings = [_conv_layer(layer) for layer in layers]
+    doubling = [channels[1] * 2**i for i in range(len(layers))]
+    if any(s != (3, 2, 1, False, True, True) for s in settings) or channels[1:] != doubling:
+        raise refuse(
+            "conv_stem_configs",
+            channels[1:],
+            "it is 3 × 3 convolutions of stride 2, BatchNorm and ReLU, channels doubling",
+        )
+    if 2 ** len(layers) != peer.patch_size:
+        raise refuse(
+            "conv_stem_configs", len(layers), f"as many layers halve the image as patch_size {peer.patch_size} asks"
+        )
+    return {**shape, "stem": "conv", "stem_width": channels[1], "in_channels": channels[0]}
+
+
+def _conv_layer(layer: Any) -> tuple[Any, ...]:
+    convolution = layer[0]
+    kinds = [type(part) for part in layer]
+    size = (convolution.kernel_size[0], convolution.stride[0], convolution.padding[0])
+    batch_norm = kinds[1:] == [nn.BatchNorm2d, nn.ReLU]
+    return (*size, convolution.bias is not None, batch_norm, batch_norm and layer[1].eps == 1e-5)
+
+
+def _encoder(peer: Any) -> dict[str, Any]:
+    blocks = list(peer.encoder.layers)
+    dropouts = [peer.encoder.dropout.p, *(m.p for b in blocks for m in b.modules() if isinstance(m, nn.Dropout))]
+    norms = [m for m in peer.encoder.modules() if isinstance(m, nn.LayerNorm)]
+    if len(norms) != 2 * len(blocks) + 1:
+        raise refuse("norm_layer", peer.norm_layer, "norms are LayerNorm")
+    width = peer.hidden_dim
+    return {
+        "depth": len(blocks),
+        "num_heads": same("num_heads", [b.self_attention.num_heads for b in blocks]),
+        "mlp_ratio": same("mlp_dim", [b.mlp[0].out_features for b in blocks]) / width,
+        "activation": same("activation_layer", [name_of_activation("activation_layer", b.mlp[1]) for b in blocks]),
+        "norm_eps": same("norm_layer.eps", [norm.eps for norm in norms]),
+        "dropout": same("dropout", dropouts),
+        "attention_dropout": same("attention_dropout", [b.self_attention.dropout for b in blocks]),
+    }
+
+
+def _head(peer: Any) -> dict[str, Any]:
+    hidden = getattr(peer.heads, "pre_logits", None)
+    if hidden is not None and (hidden.out_features != peer.hidden_dim or not isinstance(peer.heads.act, nn.Tanh)):
+        raise refuse(
+            "representation_size", hidden.out_features, f"the hidden layer is as wide as the model, {peer.hidden_dim}"
+        )
+    if not isinstance(getattr(peer.heads, "head", None), nn.Linear):
+        raise refuse("heads", str(list(peer.heads)), "the classifier is one linear layer")
+    return {"head": "linear" if hidden is None else "mlp", "num_classes": peer.heads.head.out_features}
+
+
+def _stem_weights(config: ViTConfig, source: Source) -> Weights:
+    if config.stem == "patch":
+        weights = source.layer("conv_proj", "stem.proj")
+        return weights | {"stem.proj.weight": weights["stem.proj.weight"].flatten(1)}
+    weights = source.layer("conv_proj.conv_last", "stem.proj")
+    for i in range(config.patch_hw[0].bit_length() - 1):
+        weights |= source.tree(f"conv_proj.conv_bn_relu_{i}.0", f"stem.layers.{3 * i}")
+        weights |= source.tree(f"conv_proj.conv_bn_relu_{i}.1", f"stem.layers.{3 * i + 1}")
+    return weights
+
+
+def _encoder_weights(config: ViTConfig, source: Source) -> Weights:
+    places = source.take("encoder.pos_embedding")[0]
+    weights: Weights = {
+        "class_token": source.take("class_token")[0],
+        "position.tables.0.class_token": places[:1],
+        "position.tables.0.table": places[1:],
+    }
+    for i in range(config.depth):
+        theirs, ours = f"encoder.layers.encoder_layer_{i}", f"blocks.{i}"
+        for leaf in ("weight", "bias"):
+            weights[f"{ours}.attention.qkv.{leaf}"] = source.take(f"{theirs}.self_attention.in_proj_{leaf}")
+        layers = {
+            "ln_1": "norm1",
+            "self_attention.out_proj": "attention.proj",
+            "ln_2": "norm2",
+            "mlp.0": "mlp.fc1",
+            "mlp.3": "mlp.fc2",
+        }
+        for their_layer, our_layer in layers.items():
+            weights |= source.layer(f"{theirs}.{their_layer}", f"{ours}.{our_layer}")
+    weights |= source.layer("encoder.ln", "norm") | source.layer("heads.head", "head.classifier")
+    return weights | (source.layer("heads.pre_logits", "head.hidden") if config.head == "mlp" else {})

@@ -1,0 +1,231 @@
+"""vit-pytorch's ViT and SimpleViT, and the einops-style models before them, as vitbench models."""
+
+from __future__ import annotations
+
+from math import isqrt, prod
+from typing import Any
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from vitbench.config import ViTConfig, as_pair
+from vitbench.models.convert.activation import name_of_activation
+from vitbench.models.convert.source import Source, Weights, assemble, check_outputs, refuse, same
+from vitbench.models.vit import ViT
+
+
+def from_vit_pytorch(module: nn.Module, *, image_size: int | tuple[int, int] | None = None) -> ViT:
+    """A vitbench model with the weights and outputs of vit-pytorch's `ViT` or `SimpleViT`, in evaluation mode.
+
+    `ViT` pooled by class token, by the mean of the patches (`mean` since 1.7), or by the mean with the class token in
+    it (`mean` before: `mean_all` here). Older forms too: norms in PreNorm wrappers, patches without norms, the last norm
+    in the head. Patches lie as (p1 p2 c) there and as (c p1 p2) here. vit-pytorch itself is not needed. The modules do not
+    keep their `image_size`, int or (height, width) in pixels: give it where it is not square.
+
+    Raises ValueError, with vit-pytorch's name of the field, for a module that a `ViTConfig` cannot express.
+    """
+    peer: Any = module
+    if not hasattr(peer, "to_patch_embedding") or not hasattr(peer, "transformer"):
+        raise refuse("module", type(module).__name__, "it is not vit-pytorch's ViT or SimpleViT")
+    heads = [m for m in (getattr(peer, "mlp_head", None), getattr(peer, "linear_head", None)) if m is not None]
+    head = _last_norm_and_classifier(heads[0]) if heads else (None, None)
+    config = ViTConfig.model_validate(
+        {**_stem(peer, image_size), **_encoder(peer), **_pool(peer, head), **_norms(peer, head)}
+    )
+    source = Source(peer.state_dict())
+    weights = {**_stem_weights(config, source), **_token_weights(config, source)}
+    weights |= {**_block_weights(peer, source), **_head_weights(peer, config, source)}
+    model = assemble(config, weights, source)
+    if config.position == "sincos_2d":
+        _copy_sines(model, peer)
+    check_outputs(model, module, module)
+    return model
+
+
+def _stem(peer: Any, image_size: int | tuple[int, int] | None) -> dict[str, Any]:
+    embedding = peer.to_patch_embedding
+    rearranged, *layers = embedding if isinstance(embedding, nn.Sequential) else [embedding]
+    kinds = tuple(type(layer) for layer in layers)
+    stems = {(nn.Linear,): "patch", (nn.LayerNorm, nn.Linear, nn.LayerNorm): "patch_norm"}
+    if kinds not in stems:
+        names = [kind.__name__ for kind in kinds]
+        raise refuse("to_patch_embedding", names, "it is Linear, or LayerNorm, Linear, LayerNorm")
+    lengths = getattr(rearranged, "axes_lengths", {})
+    patch = (lengths.get("p1", 0), lengths.get("p2", 0))
+    if not all(patch) or "(p1 p2 c)" not in getattr(rearranged, "pattern", ""):
+        raise refuse("to_patch_embedding.0", str(rearranged), "it is einops' Rearrange to '(p1 p2 c)'")
+    places: int = peer.pos_embedding.shape[-2] - _num_class_tokens(peer)
+    if image_size is None:
+        image_size = _square(places, patch)
+    if prod(side // length for side, length in zip(as_pair(image_size), patch, strict=True)) != places:
+        raise ValueError(f"image_size {image_size} does not give the {places} patches of {patch} that the module has")
+    return {
+        "stem": stems[kinds],
+        "patch_size": patch,
+        "in_channels": _linear(layers).in_features // (patch[0] * patch[1]),
+        "image_size": image_size,
+        "width": _linear(layers).out_features,
+    }
+
+
+def _linear(layers: list[Any]) -> nn.Linear:
+    return next(layer for layer in layers if isinstance(layer, nn.Linear))
+
+
+def _square(places: int, patch: tuple[int, int]) -> int:
+    side = isqrt(places * patch[0] * patch[1])
+    if side**2 != places * patch[0] * patch[1] or side % patch[0] or side % patch[1]:
+        raise ValueError(
+            f"image_size is missing: {places} patches of {patch} make no square image; give (height, width)"
+        )
+    return side
+
+
+def _num_class_tokens(peer: Any) -> int:
+    token = getattr(peer, "cls_token", None)
+    return 0 if token is None else token.numel() // token.shape[-1]
+
+
+def _parts(layer: Any) -> tuple[Any, Any]:
+    """(norm, what it precedes) of an attention or MLP layer: with the norm inside, or in a PreNorm wrapper around it."""
+    if hasattr(layer, "fn"):
+        return layer.norm, layer.fn
+    return (layer.norm, layer) if hasattr(layer, "norm") else (layer.net[0], layer)
+
+
+def _encoder(peer: Any) -> dict[str, Any]:
+    layers = list(peer.transformer.layers)
+    fields = dict(same("transformer.layers", [tuple(_block(*layer).items()) for layer in layers]))
+    rates = {"emb_dropout": getattr(getattr(peer, "dropout", None), "p", 0.0), "dropout": fields["dropout"]}
+    return {"depth": len(layers), **fields, "dropout": same("emb_dropout", rates.values())}
+
+
+def _block(attention_layer: Any, mlp_layer: Any) -> dict[str, Any]:
+    attention, mlp = _parts(attention_layer)[1], _parts(mlp_layer)[1]
+    width, inner = attention.to_qkv.in_features, attention.to_qkv.out_features // 3
+    if inner != width:
+        raise refuse("dim_head", inner // attention.heads, f"heads × dim_head is the width, {width}")
+    out = attention.to_out[0] if isinstance(attention.to_out, nn.Sequential) else attention.to_out
+    if not isinstance(out, nn.Linear):
+        raise refuse("to_out", type(out).__name__, "attention ends in a projection; use more than one head")
+    linears = [layer for layer in mlp.net if isinstance(layer, nn.Linear)]
+    nonlinear = [m for m in mlp.net if not isinstance(m, nn.Linear | nn.LayerNorm | nn.Dropout)]
+    if len(linears) != 2 or len(nonlinear) != 1:
+        raise refuse(
+            "FeedForward.net", [type(m).__name__ for m in mlp.net], "it is two linear layers and a nonlinearity"
+        )
+    return {
+        "num_heads": attention.heads,
+        "mlp_ratio": linears[0].out_features / width,
+        "activation": name_of_activation("FeedForward.net", nonlinear[0]),
+        "qkv_bias": attention.to_qkv.bias is not None,
+        "proj_bias": out.bias is not None,
+        "attention_dropout": getattr(getattr(attention, "dropout", None), "p", 0.0),
+        "dropout": same("dropout", [m.p for b in (attention.to_out, mlp) for m in b.modules() if _drops(m)] or [0.0]),
+    }
+
+
+def _drops(module: nn.Module) -> bool:
+    return isinstance(module, nn.Dropout)
+
+
+def _last_norm_and_classifier(head: Any) -> tuple[nn.LayerNorm | None, nn.Linear]:
+    layers = list(head) if isinstance(head, nn.Sequential) else [head]
+    match layers:
+        case [nn.Linear() as classifier]:
+            return None, classifier
+        case [nn.LayerNorm() as norm, nn.Linear() as classifier]:
+            return norm, classifier
+    raise refuse("mlp_head", [type(layer).__name__ for layer in layers], "it is Linear, or LayerNorm and Linear")
+
+
+def _pool(peer: Any, head: tuple[nn.LayerNorm | None, nn.Linear | None]) -> dict[str, Any]:
+    classes = _num_class_tokens(peer)
+    if peer.pool not in ("cls", "mean") or (peer.pool == "cls" and not classes):
+        raise refuse("pool", peer.pool, "it is cls or mean")
+    learned = isinstance(peer.pos_embedding, nn.Parameter)
+    return {
+        "pool": "cls" if peer.pool == "cls" else "mean_all" if classes else "gap",
+        "position": "learned_1d" if learned else "sincos_2d",
+        "num_classes": head[1].out_features if head[1] is not None else 0,
+    }
+
+
+def _norms(peer: Any, head: tuple[nn.LayerNorm | None, nn.Linear | None]) -> dict[str, Any]:
+    before, after = getattr(peer.transformer, "norm", None), head[0]
+    if before is not None and after is not None:
+        raise refuse("mlp_head", "LayerNorm", "there is one last norm, before or after pooling")
+    return {
+        "final_norm": "tokens" if before is not None else "pooled" if after is not None else "none",
+        "norm_eps": same("LayerNorm.eps", [m.eps for m in peer.modules() if isinstance(m, nn.LayerNorm)]),
+    }
+
+
+def _stem_weights(config: ViTConfig, source: Source) -> Weights:
+    height, width = config.patch_hw
+
+    def channels_first(values: Tensor) -> Tensor:
+        return rearrange(values, "... (p1 p2 c) -> ... (c p1 p2)", p1=height, p2=width)
+
+    names = {"patch": ["proj"], "patch_norm": ["norm_patch", "proj", "norm_token"]}[config.stem]
+    weights: Weights = {}
+    for i, name in enumerate(names, start=1):
+        weights |= source.layer(f"to_patch_embedding.{i}", f"stem.{name}")
+    for name in ("proj.weight", "norm_patch.weight", "norm_patch.bias"):
+        if f"stem.{name}" in weights:
+            weights[f"stem.{name}"] = channels_first(weights[f"stem.{name}"])
+    return weights
+
+
+def _token_weights(config: ViTConfig, source: Source) -> Weights:
+    weights: Weights = {}
+    classes = int(config.has_class_token)
+    if "cls_token" in source:
+        token = source.take("cls_token")
+        weights |= {"class_token": token.reshape(1, -1)} if classes else {}
+    if config.position == "learned_1d":
+        places = rearrange(source.take("pos_embedding"), "... n d -> (... n) d")
+        weights["position.tables.0.table"] = places[classes:]
+        weights |= {"position.tables.0.class_token": places[:1]} if classes else {}
+    return weights
+
+
+def _block_weights(peer: Any, source: Source) -> Weights:
+    names = {module: name for name, module in peer.named_modules()}
+    weights: Weights = {}
+    for i, (attention_layer, mlp_layer) in enumerate(peer.transformer.layers):
+        (norm1, attention), (norm2, mlp) = _parts(attention_layer), _parts(mlp_layer)
+        out = attention.to_out[0] if isinstance(attention.to_out, nn.Sequential) else attention.to_out
+        first, second = (layer for layer in mlp.net if isinstance(layer, nn.Linear))
+        ours = {
+            "norm1": norm1,
+            "attention.qkv": attention.to_qkv,
+            "attention.proj": out,
+            "norm2": norm2,
+            "mlp.fc1": first,
+            "mlp.fc2": second,
+        }
+        for name, layer in ours.items():
+            weights |= source.layer(names[layer], f"blocks.{i}.{name}")
+    return weights
+
+
+def _head_weights(peer: Any, config: ViTConfig, source: Source) -> Weights:
+    weights = source.layer("transformer.norm", "norm") if config.final_norm == "tokens" else {}
+    head = "linear_head" if hasattr(peer, "linear_head") else "mlp_head"
+    inside = isinstance(getattr(peer, head), nn.Sequential)
+    if config.final_norm == "pooled":
+        weights |= source.layer(f"{head}.0", "norm")
+    if config.num_classes:
+        last = f"{head}.{len(getattr(peer, head)) - 1}" if inside else head
+        weights |= source.layer(last, "head.classifier")
+    return weights
+
+
+def _copy_sines(model: ViT, peer: Any) -> None:
+    """theirs are computed in float32, ours in float64 and then rounded: they differ in the last bit, and here must not."""
+    ours = model.get_buffer("position.tables.0.table")
+    theirs = peer.pos_embedding.to(ours)
+    if not theirs.shape == ours.shape or (theirs - ours).abs().max() > 1e-4:
+        raise refuse("pos_embedding", list(theirs.shape), "it is the sines and cosines of sincos_2d")
+    ours.copy_(theirs)
