@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vitbench.commands.display import is_live
 from vitbench.commands.run import load_data, prepare
-from vitbench.config import RunConfig, TrainConfig
+from vitbench.config import RunConfig, TrainConfig, ViTConfig
 from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
 from vitbench.machine import cpu_cores
@@ -18,8 +19,9 @@ from vitbench.variants import variant as named_variant
 
 
 def train_one(
-    variant: str,
+    variant: str | None,
     *,
+    init: str | None,
     model: dict[str, Any],
     train: dict[str, Any],
     data: dict[str, Any],
@@ -34,14 +36,15 @@ def train_one(
 ) -> Record:
     """One run outside any study, recorded under the study `train`; what is recorded already is not run again."""
     info = describe(dataset, root=data_root, download=download)
-    run = _single_run(variant, info, model=model, train=train, data=data, seed=seed)
+    label, model_config, init_identity = _model(variant, init, info, model)
+    run = _single_run(label, model_config, init_identity, info, train=train, data=data, seed=seed)
     store = RecordStore(results)
     before = [r for r in store.read("train") if r.identity == run.run_id and r.outcome is not Outcome.FAILED]
     if before:
         record = before[-1]
     else:
         _, make_job = prepare(data_root, device=device, threads=threads or cpu_cores(), workers=1)
-        job = make_job(dataset, run)
+        job = replace(make_job(dataset, run), init=init)
         load_data([(dataset, run)], data_root=data_root, download=download)
         store.prepare()
         record = _execute_here(job)
@@ -53,16 +56,41 @@ def train_one(
     return record
 
 
+def _model(
+    variant: str | None, init: str | None, info: DataInfo, fields: dict[str, Any]
+) -> tuple[str, ViTConfig, str | None]:
+    """(what to call it, its configuration, the identity of its initial weights)."""
+    shape = {"in_channels": info.in_channels, "num_classes": info.num_classes}
+    for name, value in shape.items():
+        if str(fields.get(name, value)) != str(value):
+            raise ValueError(f"{name} {fields[name]} does not fit {info.dataset}, which has {value}; leave it out")
+    if init is None:
+        if variant is None:
+            raise ValueError("VARIANT is missing: give one (see `vitbench list`), or weights to start from with --init")
+        return variant, named_variant(variant, **{"image_size": info.image_size, **shape, **fields}), None
+    from vitbench.models import convert
+    from vitbench.models.inherit import inherited_config
+
+    source = convert.load_named(init, in_channels=info.in_channels)
+    # The image size is the weights' own, unless one is asked for: that is what their patches were made for.
+    wanted = {**shape, **fields}
+    if variant is not None:
+        named = named_variant(variant, **{"image_size": source.config.image_size, **wanted})
+        wanted = {name: getattr(named, name) for name in named.model_fields_set}
+    identity = convert.identity(init, source)
+    return variant or identity.partition("@")[0], inherited_config(source.config, wanted), identity
+
+
 def _single_run(
-    variant: str, info: DataInfo, *, model: dict[str, Any], train: dict[str, Any], data: dict[str, Any], seed: int
+    variant: str,
+    model_config: ViTConfig,
+    init: str | None,
+    info: DataInfo,
+    *,
+    train: dict[str, Any],
+    data: dict[str, Any],
+    seed: int,
 ) -> PlannedRun:
-    shape = {"image_size": info.image_size, "in_channels": info.in_channels, "num_classes": info.num_classes}
-    model_config = named_variant(variant, **{**shape, **model})
-    for name in ("in_channels", "num_classes"):
-        if getattr(model_config, name) != shape[name]:
-            raise ValueError(
-                f"{name} {getattr(model_config, name)} does not fit {info.dataset}, which has {shape[name]}; leave it out"
-            )
     data_config, _ = data_settings(info, wanted=None)
     data_config = data_config.replace(**data)
     left = info.train_images - round(info.train_images * data_config.validation_fraction)
@@ -75,7 +103,7 @@ def _single_run(
     images = data_config.train_images or left
     if recipe.batch_size > images:
         raise ValueError(f"batch_size {recipe.batch_size} is more than the {images} training images; make it smaller")
-    config = RunConfig(model=model_config, data=data_config, train=recipe, seed=seed)
+    config = RunConfig(model=model_config, data=data_config, train=recipe, seed=seed, init=init)
     design = Design(
         question="", source="", baseline=variant, arms=(variant,), learning_rates=(config.train.learning_rate,)
     )

@@ -27,6 +27,8 @@ class Job:
     threads: int
     workers: int
     """Runs that share the machine with this one, itself among them."""
+    init: str | None = None
+    """Where the weights to start from are, as the user named them; their identity is in the run's configuration."""
 
     def failed(self, reason: str, *, started: str) -> Record:
         """The record of this run as one that could not be done."""

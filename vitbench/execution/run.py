@@ -18,7 +18,8 @@ from vitbench.config import RunConfig
 from vitbench.data import Augment, ImageData, Images, StreamedImages, load, normalise, split, train_batches
 from vitbench.evaluation import Evaluation, evaluate
 from vitbench.execution.job import Job, Report, utc_now
-from vitbench.models import build_model
+from vitbench.models import ViT, build_model, convert
+from vitbench.models.inherit import inherit
 from vitbench.profiling.device import Device, open_device
 from vitbench.profiling.macs import count
 from vitbench.records import Cost, EpochPoint, Outcome, Record, describe_environment, pack_correct
@@ -61,7 +62,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
         iter(data.train.batches(train_indices[: config.train.batch_size], config.train.batch_size, device.torch_device))
     )
     device.start_memory()
-    model = build_model(config.model, seed=config.seed).to(device.torch_device)
+    model = initial_model(job).to(device.torch_device)
     model_to_call, compiled, compile_note = device.compile(
         model, config.train.compile, example=normalise(example, data.mean, data.std)
     )
@@ -128,6 +129,22 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
             data_sha256=data.sha256,
         ),
     )
+
+
+def initial_model(job: Job) -> ViT:
+    """The model before its first step: from the seed, or from other weights.
+
+    Raises ValueError where these are not the weights that the run's configuration names.
+    """
+    config = job.run.config
+    if config.init is None:
+        return build_model(config.model, seed=config.seed)
+    assert job.init is not None, config.init
+    source = convert.load_named(job.init, in_channels=config.model.in_channels)
+    found = convert.identity(job.init, source)
+    if found != config.init:
+        raise ValueError(f"init {config.init} was planned, but {job.init} is {found}")
+    return inherit(source, config.model, seed=config.seed)
 
 
 @lru_cache(maxsize=4)

@@ -46,7 +46,7 @@ def _stem(peer: Any, image_size: int | tuple[int, int] | None) -> dict[str, Any]
     embedding = peer.to_patch_embedding
     rearranged, *layers = embedding if isinstance(embedding, nn.Sequential) else [embedding]
     kinds = tuple(type(layer) for layer in layers)
-    stems = {(nn.Linear,): "patch", (nn.LayerNorm, nn.Linear, nn.LayerNorm): "patch_norm"}
+    stems: dict[tuple[type, ...], str] = {(nn.Linear,): "patch", (nn.LayerNorm, nn.Linear, nn.LayerNorm): "patch_norm"}
     if kinds not in stems:
         names = [kind.__name__ for kind in kinds]
         raise refuse("to_patch_embedding", names, "it is Linear, or LayerNorm, Linear, LayerNorm")
