@@ -29,9 +29,14 @@ EXTRAS = "ray,test,benchmarks,lint"
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests but the slow ones. Arguments go to pytest: `nox -s tests -- -k position`."""
+    """All tests but the slow ones, then whether README's table of what they checked is this run's.
+
+    Arguments go to pytest, in place of the check: `nox -s tests -- -k position`. `nox -s tests -- --evidence=write`
+    writes that table.
+    """
     prepare(session)
-    session.run(tool("python"), "-m", "pytest", *(session.posargs or ["-m", "not slow"]), external=True)
+    arguments = session.posargs or ["--evidence=check"]
+    session.run(tool("python"), "-m", "pytest", "-m", "not slow", *arguments, external=True)
 
 
 @nox.session

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.evidence import pytest_addoption as pytest_addoption
+from tests.evidence import pytest_configure as pytest_configure
 from vitbench.config import DataConfig, RunConfig, TrainConfig, ViTConfig
 from vitbench.records import Cost, Design, Environment, EpochPoint, Record
 

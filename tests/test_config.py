@@ -191,6 +191,13 @@ def test_a_configuration_cannot_be_changed_in_place(config):
         setattr(config, field, getattr(config, field))
 
 
+def test_one_value_is_not_left_to_batch_norm():
+    model = ViTConfig(stem="conv", image_size=16)
+    with pytest.raises(ValueError, match="batch_size 1 leaves BatchNorm one value"):
+        RunConfig(model=model, train=TrainConfig(batch_size=1))
+    assert RunConfig(model=model, train=TrainConfig(batch_size=2))
+
+
 def test_replace_validates_like_a_new_configuration():
     with pytest.raises(ValueError, match="num_heads 5 does not divide width 192"):
         ViTConfig().replace(num_heads=5)
@@ -219,6 +226,10 @@ REFUSALS: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"mlp_ratio": 0.001}, ["mlp_ratio 0.001", "width 192", "make it larger"]),
     ({"qk_norm": True, "num_heads": 192}, ["num_heads 192", "1 channel", "qk_norm"]),
+    ({"width": 1, "num_heads": 1}, ["width 1", "LayerNorm leaves nothing", "use 2 or more"]),
+    ({"embed_class_token": False, "pool": "gap"}, ["embed_class_token False", "'gap'", "leave it out"]),
+    ({"embed_class_token": False, "position": "none"}, ["embed_class_token False", "'none'", "leave it out"]),
+    ({"embed_class_token": False, "position": "learned_2d"}, ["embed_class_token False", "'learned_2d'"]),
     ({"drop_path": 0.1, "depth": 1}, ["drop_path 0.1", "depth 1", "use depth 2 or more"]),
     ({"stem": "patch_norm", "patch_size": 1, "in_channels": 1}, ["patch_size 1", "one value", "larger patch_size"]),
     ({"stem_layers": (2, 2)}, ["stem_layers (2, 2)", "'patch'", "use stem='resnet'"]),
@@ -231,6 +242,10 @@ REFUSALS: list[tuple[dict[str, Any], list[str]]] = [
     ({"stem": "resnet", "stem_layers": (1,) * 5}, ["stem_layers (1, 1, 1, 1, 1)", "1 to 4 stages"]),
     ({"stem": "resnet", "patch_size": 32}, ["patch_size 32", "3 ResNet stages", "try one of [4, 8, 16]"]),
     ({"stem": "resnet", "stem_width": 12}, ["stem_width 12", "multiple of 8"]),
+    (
+        {"stem": "resnet", "stem_layers": (1,), "stem_width": 16, "image_size": 4, "patch_size": 4},
+        ["image_size 4", "one place at stride 4", "GroupNorm", "use a larger image_size"],
+    ),
     ({"stem": "conv", "patch_size": 14}, ["patch_size 14", "power of two", "'conv'"]),
     ({"stem": "conv", "patch_size": 1}, ["patch_size 1", "power of two, 2 or more"]),
     ({"image_size": 0}, ["image_size 0", "greater than 0"]),
@@ -244,6 +259,15 @@ REFUSALS: list[tuple[dict[str, Any], list[str]]] = [
     ({"attention_dropout": -0.1}, ["attention_dropout -0.1", "greater than or equal to 0"]),
     ({"layer_scale": 0.0}, ["layer_scale 0.0", "greater than 0"]),
     ({"mlp_ratio": float("nan")}, ["mlp_ratio nan", "finite"]),
+    ({"layer_scale": 1e300}, ["layer_scale 1e+300", "less than or equal to 1000000"]),
+    ({"mlp_ratio": 1e308}, ["mlp_ratio 1e+308", "no whole number of hidden units; make it smaller"]),
+    ({"norm_eps": 0.0}, ["norm_eps 0.0", "greater than or equal to"]),
+    ({"norm_eps": 1.0}, ["norm_eps 1.0", "less than 1"]),
+    ({"final_norm": "both"}, ["final_norm 'both'", "'tokens', 'pooled' or 'none'"]),
+    ({"image_size": 10**12}, [f"image_size {10**12}", "less than or equal to 1000000"]),
+    ({"image_size": (32, 2**31)}, [f"image_size {2**31}", "less than or equal to 1000000"]),
+    ({"depth": 2**31}, [f"depth {2**31}", "less than or equal to 1000000"]),
+    ({"stem": "resnet", "stem_layers": (1, 2**31, 1)}, [f"stem_layers {2**31}", "less than or equal to 1000000"]),
     ({"num_registers": -1}, ["num_registers -1", "greater than or equal to 0"]),
     ({"depth": 2.5}, ["depth 2.5", "valid integer"]),
 ]
@@ -291,7 +315,12 @@ ANYTHING = {
     "num_registers": [-1, 0, 2],
     "qk_norm": [False, True, "perhaps"],
     "layer_scale": [None, 0.0, 0.1],
-    "activation": ["gelu", "swiglu", "tanh"],
+    "activation": ["gelu", "quick_gelu", "swiglu", "tanh"],
+    "embed_class_token": [False, True],
+    "proj_bias": [False, True],
+    "pre_norm": [False, True],
+    "final_norm": ["tokens", "pooled", "none", "both"],
+    "norm_eps": [0.0, 1e-12, 1e-5, 1.0],
     "dropout": [-0.1, 0.0, 0.5, 1.0],
     "drop_path": [0.0, 0.5, 1.0],
 }
@@ -310,3 +339,24 @@ def test_whatever_is_asked_is_either_valid_or_refused_in_one_line_that_names_a_f
         assert config.num_tokens == config.num_patches + config.num_registers + (config.pool in ("cls", "mean_all"))
         assert config.head_dim * config.num_heads == config.width
         assert ViTConfig.model_validate_json(config.canonical_json()) == config
+
+
+TEXTS = st.one_of(
+    st.sampled_from(
+        ["none", "nan", "inf", "true", "8", "08", "+8", "8.0", "1e3", "4x8", "4x", "x", "1,1", "3,4,9", ","]
+    ),
+    st.sampled_from([str(value) for values in ANYTHING.values() for value in values]),
+    st.text(st.characters(max_codepoint=126), max_size=5),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(texts=st.dictionaries(st.sampled_from(sorted(ViTConfig.model_fields)), TEXTS, min_size=1, max_size=4))
+def test_whatever_is_typed_is_either_valid_or_refused_in_one_line_that_names_a_field(texts):
+    from vitbench.commands.options import parse
+
+    try:
+        ViTConfig(**{name: parse(name, text, ViTConfig.model_fields[name]) for name, text in texts.items()})
+    except ValueError as error:
+        line = one_line(error)
+        assert line.split()[0] in ViTConfig.model_fields and "\n" not in line

@@ -43,6 +43,18 @@ def test_its_study_is_a_study(tmp_path):
     assert [arm.apply(variant("Micro/2")).num_registers for arm in arms] == [0, 1, 4]
 
 
+def test_its_weights_from_elsewhere_are_converted_and_resized_as_it_says(monkeypatch):
+    import timm
+    import torch
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name: create(name, depth=1))
+    (code,) = re.findall(r"```python\n(import timm.*?)```", TEXT, re.DOTALL)
+    names = {}
+    exec(code, names)
+    assert names["larger"](torch.zeros(1, 3, 384, 384)).shape == (1, 1000)
+
+
 def test_its_model_is_built_as_it_says():
     import torch
 

@@ -22,7 +22,7 @@ PositionSite = Literal["stem", "every_layer", "every_layer_shared"]
 Stem = Literal["patch", "patch_norm", "conv", "resnet"]
 Head = Literal["linear", "mlp"]
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"]
-FinalNorm = Literal["tokens", "pooled"]
+FinalNorm = Literal["tokens", "pooled", "none"]
 Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["off", "auto", "on"]
 
@@ -57,8 +57,12 @@ def _square_as_int(size: Any) -> Any:
     return size
 
 
+MOST = 1_000_000
+"""No size or count of a model is larger: it would be a slip of the keyboard, found only when memory runs out."""
+
 PositiveInt = Annotated[int, Field(gt=0)]
-Size = Annotated[PositiveInt | tuple[PositiveInt, PositiveInt], BeforeValidator(_square_as_int)]
+Extent = Annotated[int, Field(gt=0, le=MOST)]
+Size = Annotated[Extent | tuple[Extent, Extent], BeforeValidator(_square_as_int)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -96,24 +100,24 @@ class ViTConfig(Config):
     """
 
     image_size: Size = 224
-    in_channels: PositiveInt = 3
+    in_channels: Extent = 3
     patch_size: Size = 16
-    width: PositiveInt = 192
-    depth: PositiveInt = 12
-    num_heads: PositiveInt = 3
+    width: Extent = 192
+    depth: Extent = 12
+    num_heads: Extent = 3
     mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
-    num_classes: Annotated[int, Field(ge=0)] = 1000
+    num_classes: Annotated[int, Field(ge=0, le=MOST)] = 1000
     """0 is a model without classifier: its logits are its features."""
     pool: Pool = "cls"
     position: Position = "learned_1d"
     position_site: PositionSite = "stem"
     stem: Stem = "patch"
-    stem_layers: tuple[PositiveInt, ...] = (3, 4, 9)
-    stem_width: PositiveInt = 64
+    stem_layers: tuple[Extent, ...] = (3, 4, 9)
+    stem_width: Extent = 64
     head: Head = "linear"
     embed_class_token: bool = True
     """Whether the class token has a place of its own in a `learned_1d` table (not so in DeiT III: Touvron et al. 2022)."""
-    num_registers: Annotated[int, Field(ge=0)] = 0
+    num_registers: Annotated[int, Field(ge=0, le=MOST)] = 0
     qk_norm: bool = False
     qkv_bias: bool = True
     proj_bias: bool = True
@@ -121,10 +125,10 @@ class ViTConfig(Config):
     pre_norm: bool = False
     """LayerNorm before the first block, as in CLIP, where the stem's projection has no bias (Radford et al. 2021)."""
     final_norm: FinalNorm = "tokens"
-    """The last LayerNorm before pooling, on all tokens (the paper), or after it, on the pooled one."""
-    norm_eps: Annotated[float, Field(gt=0)] = 1e-6
+    """The last LayerNorm before pooling, on all tokens (the paper); after it, on the pooled one; or left out."""
+    norm_eps: Annotated[float, Field(ge=1e-12, lt=1)] = 1e-6
     """ε of every LayerNorm: 1e-6 in JAX, timm and torchvision, 1e-5 in vit-pytorch, 1e-12 in transformers."""
-    layer_scale: Annotated[float, Field(gt=0)] | None = None
+    layer_scale: Annotated[float, Field(gt=0, le=MOST)] | None = None
     activation: Activation = "gelu"
     dropout: Rate = 0.0
     attention_dropout: Rate = 0.0
@@ -139,6 +143,8 @@ class ViTConfig(Config):
             raise ValueError(
                 f"num_heads {self.num_heads} does not divide width {self.width}; try one of {divisors(self.width)}"
             )
+        if self.width == 1:
+            raise ValueError("width 1 gives tokens of one value, of which LayerNorm leaves nothing; use 2 or more")
         if self.position_site not in POSITION_SITES[self.position]:
             sites = " or ".join(POSITION_SITES[self.position])
             raise ValueError(
@@ -156,6 +162,8 @@ class ViTConfig(Config):
             raise ValueError(
                 f"num_heads {self.num_heads} gives heads of {self.head_dim} channels; rope_2d needs a multiple of 4"
             )
+        if self.width * self.mlp_ratio > 2**53:
+            raise ValueError(f"mlp_ratio {self.mlp_ratio} has no whole number of hidden units; make it smaller")
         if round(self.width * self.mlp_ratio) < 1:
             raise ValueError(f"mlp_ratio {self.mlp_ratio} leaves no hidden unit at width {self.width}; make it larger")
         if self.qk_norm and self.head_dim == 1:
@@ -201,6 +209,11 @@ class ViTConfig(Config):
             if self.stem_width % 8:
                 raise ValueError(
                     f"stem_width {self.stem_width} must be a multiple of 8 (its channels are normalised in groups)"
+                )
+            if len(self.stem_layers) == 1 and self.num_patches == 1 and 32 % self.stem_width == 0:
+                raise ValueError(
+                    f"image_size {self.image_size} is one place at stride {stride}, of which GroupNorm leaves nothing "
+                    f"(stem_width {self.stem_width} gives groups of one channel); use a larger image_size"
                 )
         elif stride < 2 or stride & (stride - 1):
             raise ValueError(
@@ -303,6 +316,8 @@ class RunConfig(Config):
             raise ValueError(
                 f"batch_size {self.train.batch_size} is odd, but mixup and cutmix pair images; use an even one"
             )
+        if self.train.batch_size == 1 and self.model.stem == "conv" and self.model.num_patches == 1:
+            raise ValueError("batch_size 1 leaves BatchNorm one value, where the stem ends in one patch; use 2 or more")
         return self
 
     @property

@@ -37,7 +37,7 @@ def test_texts_become_values(config, name, text, value):
     assert parse(name, text, config.model_fields[name]) == value
 
 
-@pytest.mark.parametrize("text", ["8x", "x", "a", "4.5", "-8", ""])
+@pytest.mark.parametrize("text", ["²", "8x", "x", "a", "4.5", "-8", ""])
 def test_a_text_that_is_no_size_is_refused(text):
     with pytest.raises(ValueError, match="patch_size"):
         parse("patch_size", text, ViTConfig.model_fields["patch_size"])

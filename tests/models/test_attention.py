@@ -73,6 +73,7 @@ def test_a_model_does_not_depend_on_the_kernel(changes):
         torch.testing.assert_close(logits[0], other, rtol=0, atol=1e-12)
 
 
+@pytest.mark.against("torch", "the attention layer, with MultiheadAttention", "1e-12")
 def test_the_layer_is_multi_head_attention_of_torch():
     model = small_model()
     layer, x = model.blocks[0].attention, normal(2, 7, 16)

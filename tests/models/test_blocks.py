@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
-from scipy.special import erf
+from scipy.special import erf, expit
 from small_models import images_for, num_parameters, small_config, small_model
 
+from vitbench.config import Activation
 from vitbench.models import build_model
 from vitbench.models.blocks import LayerScale
 
@@ -19,11 +22,17 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 NONLINEARITIES = {
     "gelu": lambda x: x * (1 + erf(x / np.sqrt(2))) / 2,
     "gelu_tanh": lambda x: x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2,
+    "quick_gelu": lambda x: x * expit(1.702 * x),
     "relu": lambda x: np.maximum(x, 0),
     "swiglu": lambda x: x[..., :32] / (1 + np.exp(-x[..., :32])) * x[..., 32:],
 }
 
 
+def test_every_nonlinearity_has_a_formula_here():
+    assert set(NONLINEARITIES) == set(get_args(Activation))
+
+
+@pytest.mark.against("scipy", "the MLP with every nonlinearity, from erf and expit", "1e-12")
 @pytest.mark.parametrize("activation", NONLINEARITIES)
 def test_the_mlp_is_its_formula(activation):
     mlp, x = small_model(activation=activation).blocks[0].mlp, normal(2, 7, 16)
@@ -56,6 +65,67 @@ def test_a_block_with_layer_scale_adds_scaled_branches():
 
 def test_qk_norm_is_a_norm_for_q_and_one_for_k_over_the_channels_of_a_head():
     assert num_parameters(small_model(qk_norm=True)) - num_parameters(small_model()) == 3 * 2 * 2 * 8
+
+
+def test_no_proj_bias_is_one_vector_a_block_fewer_and_is_a_bias_of_zero():
+    plain, model = small_model(), small_model(proj_bias=False)
+    assert num_parameters(plain) - num_parameters(model) == 3 * 16
+    assert model.blocks[0].attention.proj.bias is None and plain.blocks[0].attention.proj.bias.shape == (16,)
+    state, images = plain.state_dict(), images_for(model.config)
+    for name, value in model.state_dict().items():
+        state[name] = value
+    for i in range(3):
+        state[f"blocks.{i}.attention.proj.bias"] = torch.zeros(16)
+    before = plain(images)
+    plain.load_state_dict(state)
+    torch.testing.assert_close(plain(images), model(images), rtol=0, atol=1e-12)
+    assert (before - plain(images)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("changes", [{}, {"num_registers": 2}, {"position_site": "every_layer"}, {"position": "none"}])
+def test_pre_norm_is_a_layer_norm_of_all_tokens_with_their_places_before_the_first_block(changes):
+    plain, model = small_model(**changes), small_model(**changes, pre_norm=True)
+    # A scale and a shift more, the bias of the stem's projection fewer (Radford et al. 2021, CLIP).
+    assert num_parameters(model) - num_parameters(plain) == 2 * 16 - 16
+    assert model.stem.proj.bias is None
+    inputs = []
+    for block in model.blocks[:2]:
+        block.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    images = images_for(model.config)
+    logits = model(images)
+    prefix = [p.expand(2, *p.shape) for p in (model.class_token, model.registers) if p is not None]
+    tokens = torch.cat([*prefix, model.stem(images)], dim=1)
+    tokens = tokens if model.position is None else tokens + model.position.tables[0]()
+    centred = tokens - tokens.mean(dim=-1, keepdim=True)
+    normed = centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-6).sqrt()
+    expected = normed * model.pre_norm.weight + model.pre_norm.bias
+    torch.testing.assert_close(inputs[0], expected, rtol=0, atol=1e-12)
+    second = model.blocks[0](expected)
+    second = second + model.position.tables[1]() if "position_site" in changes else second
+    torch.testing.assert_close(inputs[1], second, rtol=0, atol=1e-11)
+    model.pre_norm = torch.nn.Identity()
+    assert (model(images) - logits).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("stem", [{"stem": "patch_norm"}, {"stem": "conv"}, {"stem": "resnet", "stem_layers": (1,)}])
+def test_pre_norm_takes_the_bias_of_every_stem_s_projection(stem):
+    plain, model = small_model(**stem), small_model(**stem, pre_norm=True)
+    assert num_parameters(model) - num_parameters(plain) == 2 * 16 - 16
+    assert model.stem.proj.bias is None and plain.stem.proj.bias is not None
+
+
+def test_norm_eps_is_the_epsilon_of_every_layer_norm_and_changes_the_logits():
+    everywhere = {"stem": "patch_norm", "pre_norm": True, "qk_norm": True, "pool": "map"}
+    model, other = small_model(**everywhere, norm_eps=0.1), small_model(**everywhere)
+    for of, eps in ((model, 0.1), (other, 1e-6)):
+        norms = [m.eps for m in of.modules() if isinstance(m, torch.nn.LayerNorm)]
+        assert norms == [eps] * (2 + 1 + 3 * 4 + 1 + 1)  # the stem's, the first, four a block, the last, the pooling's
+    images = images_for(model.config)
+    assert (model(images) - other(images)).abs().max() > 1e-3
+    norm, x = model.blocks[0].norm1, normal(2, 7, 16)
+    x = x - x.mean(dim=-1, keepdim=True)
+    expected = x / (x.square().mean(dim=-1, keepdim=True) + 0.1).sqrt() * norm.weight + norm.bias
+    torch.testing.assert_close(norm(x), expected, rtol=0, atol=1e-13)
 
 
 def test_no_qkv_bias_is_three_vectors_a_block_fewer():

@@ -111,6 +111,57 @@ def test_the_head_of_the_features_is_the_forward_pass(pool, head):
     assert torch.equal(model.head(features), model(images)) and model(images).shape == (3, 5)
 
 
+def layer_norm(x: torch.Tensor, norm: torch.nn.LayerNorm, eps: float = 1e-6) -> torch.Tensor:
+    """Ba et al. 2016, eq. 3, by hand."""
+    centred = x - x.mean(dim=-1, keepdim=True)
+    return centred / (centred.square().mean(dim=-1, keepdim=True) + eps).sqrt() * norm.weight + norm.bias
+
+
+def last_block_s_output(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """What the last block puts out."""
+    outputs = []
+    hook = model.blocks[-1].register_forward_hook(lambda _, args, out: outputs.append(out))
+    model(images)
+    hook.remove()
+    return outputs[0]
+
+
+@pytest.mark.parametrize("pool", ["cls", "gap", "mean_all", "map"])
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_the_last_norm_is_on_all_tokens_or_on_what_they_were_pooled_to_or_nowhere(pool, head):
+    models = {where: small_model(pool=pool, head=head, final_norm=where) for where in ("tokens", "pooled", "none")}
+    images = images_for(models["tokens"].config)
+    for where, model in models.items():
+        out = last_block_s_output(model, images)
+        tokens = layer_norm(out, model.norm) if where == "tokens" else out
+        torch.testing.assert_close(model.tokens(images), tokens, rtol=0, atol=1e-12)
+        pooled = model.pool(tokens)
+        pooled = layer_norm(pooled, model.norm) if where == "pooled" else pooled
+        torch.testing.assert_close(model.features(images), model.head.pre_logits(pooled), rtol=0, atol=1e-12)
+    parameters = {where: num_parameters(model) for where, model in models.items()}
+    assert parameters["tokens"] == parameters["pooled"] == parameters["none"] + 2 * 16
+
+
+@pytest.mark.parametrize("pool", ["cls", "gap", "mean_all", "map"])
+def test_a_norm_after_pooling_is_another_function_but_for_the_class_token_alone(pool):
+    before, after = small_model(pool=pool), small_model(pool=pool, final_norm="pooled")
+    assert before.state_dict().keys() == after.state_dict().keys()
+    images = images_for(before.config)
+    difference = (before(images) - after(images)).abs().max()
+    assert difference < 1e-12 if pool == "cls" else difference > 1e-3
+    assert (small_model(pool=pool, final_norm="none")(images) - before(images)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.parametrize("pool", ["cls", "gap", "mean_all", "map"])
+def test_without_classes_logits_are_features(pool, head):
+    model, with_classes = small_model(pool=pool, head=head, num_classes=0), small_model(pool=pool, head=head)
+    images = images_for(model.config)
+    assert torch.equal(model(images), model.features(images)) and model(images).shape == (2, 16)
+    assert torch.equal(model(images), with_classes.features(images))
+    assert num_parameters(with_classes) - num_parameters(model) == 5 * 16 + 5
+
+
 @pytest.mark.parametrize("pool", ["gap", "mean_all", "map"])
 def test_a_kind_of_pooling_changes_the_logits(pool):
     images = images_for(small_config())

@@ -36,6 +36,7 @@ def reference_sincos_2d(h: int, w: int, width: int, temperature: float = 10_000.
     return np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)
 
 
+@pytest.mark.against("big_vision", "posemb_sincos_2d, its lines in NumPy", "1e-6")
 @pytest.mark.parametrize(("rows", "columns", "width"), [(2, 3, 8), (14, 14, 192), (7, 5, 64), (1, 9, 12)])
 def test_sincos_2d_is_that_of_big_vision(rows, columns, width):
     result = sincos_2d(rows, columns, width=width).numpy()
@@ -158,6 +159,46 @@ def test_a_position_embedding_adds_exactly_the_parameters_of_its_definition(posi
     assert num_parameters(with_it) - num_parameters(without) == ADDED_PARAMETERS[position, site]
 
 
+@pytest.mark.parametrize(("site", "tables"), [("stem", 1), ("every_layer", 3), ("every_layer_shared", 1)])
+@pytest.mark.parametrize("changes", [{}, {"num_registers": 2}, {"pool": "mean_all"}])
+def test_a_class_token_that_is_not_embedded_is_one_row_a_table_fewer_and_goes_without_a_place(changes, site, tables):
+    fields = {"position": "learned_1d", "position_site": site, **changes}
+    embedded, model = small_model(**fields), small_model(**fields, embed_class_token=False)
+    assert num_parameters(embedded) - num_parameters(model) == tables * 16
+    prefix = model.config.num_prefix_tokens
+    for table, other in zip(model.position.tables, embedded.position.tables, strict=True):
+        assert not table()[:prefix].any() and table()[prefix:].any(dim=1).all()
+        assert other()[0].any() and not other()[1:prefix].any()
+    inputs = []
+    model.blocks[0].register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    images = images_for(model.config)
+    logits = model(images)
+    assert torch.equal(inputs[0][:, :1], model.class_token.expand(2, 1, 16))
+    # It is the embedded one with a row of zeros.
+    zeros = {name: torch.zeros_like(value) for name, value in embedded.state_dict().items()}
+    embedded.load_state_dict(zeros | model.state_dict())
+    torch.testing.assert_close(embedded(images), logits, rtol=0, atol=1e-12)
+    assert (small_model(**fields)(images) - logits).abs().max() > 1e-3
+
+
+@pytest.mark.against("timm", "which tokens have a place with no_embed_class, with and without registers", "exact")
+@pytest.mark.parametrize("num_registers", [0, 2])
+def test_a_class_token_that_is_not_embedded_has_timm_s_places(num_registers):
+    from timm.models.vision_transformer import VisionTransformer
+
+    theirs = VisionTransformer(
+        (8, 12), 4, embed_dim=16, depth=1, num_heads=2, no_embed_class=True, reg_tokens=num_registers
+    )
+    ours = Learned1D(small_config(embed_class_token=False, num_registers=num_registers))
+    assert ours.table.shape == theirs.pos_embed.shape[1:] == (6, 16)
+    with torch.no_grad():
+        ours.table.copy_(theirs.pos_embed[0])
+        theirs.cls_token.zero_()
+        if num_registers:
+            theirs.reg_token.zero_()
+    assert torch.equal(theirs._pos_embed(torch.zeros(1, 6, 16))[0], ours())
+
+
 def test_without_a_class_token_there_is_no_row_for_it():
     none, learned = (build_model(small_config(pool="gap", position=p)) for p in ("none", "learned_1d"))
     assert num_parameters(learned) - num_parameters(none) == 6 * 16
@@ -179,6 +220,16 @@ def test_without_position_patches_are_a_set(pool):
     tokens, moved = model.tokens(images), model.tokens(shuffled(images, order))
     torch.testing.assert_close(moved[:, prefix:], tokens[:, prefix:][:, order], rtol=0, atol=1e-12)
     torch.testing.assert_close(moved[:, :prefix], tokens[:, :prefix], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", [[1, 0, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [3, 1, 5, 0, 2, 4], [2, 3, 4, 5, 0, 1]])
+def test_without_position_and_under_gap_shuffled_patches_give_the_same_logits_to_the_last_bit_of_float32(order):
+    # A sum in another order may round its 53rd bit otherwise, so no more can be asked of float64: its float32 is exact.
+    model = small_model(pool="gap", position="none")
+    images = images_for(model.config)
+    moved = shuffled(images, order)
+    assert torch.equal(model(moved).float(), model(images).float())
+    assert torch.equal(model.tokens(moved).float(), model.tokens(images).float()[:, order])
 
 
 @pytest.mark.parametrize("pool", ["gap", "map", "cls", "mean_all"])

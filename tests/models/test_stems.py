@@ -6,10 +6,13 @@ import pytest
 import torch
 from small_models import images_for, num_parameters, small_config, small_model, stirred
 
+from vitbench.config import ViTConfig
 from vitbench.models import build_model
 from vitbench.models.stems import ConvStem
+from vitbench.variants import variant
 
 
+@pytest.mark.against("torch", "the patch stem, with conv2d", "1e-12")
 def test_the_patch_stem_is_a_convolution_of_its_own_stride():
     model = small_model(patch_size=(2, 4))
     images = images_for(model.config)
@@ -75,6 +78,77 @@ def test_a_conv_stem_halves_and_doubles_until_the_patch_size():
 def test_the_parameters_of_a_conv_stem_are_those_counted_by_hand():
     stem = ConvStem(small_config(stem="conv", stem_width=8, patch_size=4))
     assert num_parameters(stem) == (3 * 8 * 9 + 2 * 8) + (8 * 16 * 9 + 2 * 16) + (16 * 16 + 16)
+
+
+@pytest.mark.against("torchvision", "the convolutional stem, outputs and gradients", "1e-9, 1e-8")
+@pytest.mark.parametrize("name", ["C+Ti/16", "C+S/16"])
+def test_a_conv_stem_is_torchvision_s(name):
+    from torchvision.models.vision_transformer import ConvStemConfig, VisionTransformer
+
+    config = variant(name, image_size=64)
+    channels = [config.stem_width * 2**i for i in range(4)]
+    theirs = VisionTransformer(
+        64,
+        16,
+        1,
+        config.num_heads,
+        config.width,
+        config.mlp_width,
+        conv_stem_configs=[ConvStemConfig(out, kernel_size=3, stride=2) for out in channels],
+    ).double()
+    stem = stirred(ConvStem(config)).double()
+    state = dict(zip(theirs.conv_proj.state_dict(), stem.state_dict().values(), strict=True))
+    theirs.conv_proj.load_state_dict(state)
+    images = images_for(config)
+    results = [stem(images), theirs._process_input(images)]  # in training mode: batch norm by the batch
+    torch.testing.assert_close(*results, rtol=0, atol=1e-9)
+    weights = torch.randn(results[0].shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for result in results:
+        (result * weights).mean().backward()
+    for ours, expected in zip(stem.parameters(), theirs.conv_proj.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, expected.grad, rtol=0, atol=1e-8)
+        assert expected.grad.any()
+    torch.testing.assert_close(stem.eval()(images), theirs.eval()._process_input(images), rtol=0, atol=1e-9)
+
+
+NARROW = {"stem": "resnet", "stem_width": 8}
+STRIDES: dict[str, tuple[ViTConfig, int, int]] = {
+    # A model, the stride that it says, and how many places lie between the border of the map and what is far from it.
+    "patch": (small_config(image_size=32), 4, 0),
+    "patch_norm": (small_config(image_size=32, stem="patch_norm"), 4, 0),
+    "conv, 2": (small_config(image_size=32, patch_size=2, stem="conv"), 2, 1),
+    "conv, 8": (small_config(image_size=128, patch_size=8, stem="conv"), 8, 2),
+    "C+Ti/16": (variant("C+Ti/16", image_size=256, depth=1), 16, 2),
+    "resnet, 1": (small_config(image_size=32, patch_size=1, stem_layers=(2,), **NARROW), 1, 4),
+    "resnet, 2": (small_config(image_size=64, patch_size=2, stem_layers=(1, 1), **NARROW), 2, 5),
+    "resnet, 4": (small_config(image_size=128, patch_size=4, stem_layers=(1, 1), **NARROW), 4, 5),
+    "resnet, 8": (small_config(image_size=256, patch_size=8, stem_layers=(1, 1, 1), **NARROW), 8, 5),
+    "R26+S/32": (variant("R26+S/32", image_size=1024, width=16, depth=1, num_heads=1, **NARROW), 32, 7),
+    "R50+B/16": (variant("R50+B/16", image_size=1024, width=16, depth=1, num_heads=1, **NARROW), 16, 12),
+    "R50+L/32": (variant("R50+L/32", image_size=1024, width=16, depth=1, num_heads=1, **NARROW), 32, 8),
+}
+
+
+@pytest.mark.parametrize("name", STRIDES)
+def test_what_moves_by_one_stride_in_the_image_moves_by_one_place_among_the_tokens(name):
+    config, stride, margin = STRIDES[name]
+    stem = stirred(build_model(config).stem).double().eval()
+    side = config.image_hw[0] // stride
+    generator = torch.Generator().manual_seed(0)
+    spot = torch.randn(config.in_channels, stride, stride, generator=generator, dtype=torch.float64)
+
+    def tokens(row: int, column: int) -> torch.Tensor:
+        images = torch.zeros(1, config.in_channels, *config.image_hw, dtype=torch.float64)
+        images[0, :, row : row + stride, column : column + stride] = spot
+        return stem(images).view(side, side, config.width)
+
+    middle = side // 2 * stride
+    with torch.no_grad():
+        before, after = tokens(middle, middle), tokens(middle + stride, middle - stride)
+    near, far = slice(margin, side - margin - 1), slice(margin + 1, side - margin)
+    moved, still = before[near, far], after[far, near]
+    torch.testing.assert_close(still, moved, rtol=0, atol=1e-9)
+    assert (before[near, far] - after[near, far]).abs().max() > 1e-3  # something was there to move
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def parse(name: str, text: str, field: FieldInfo) -> Any:
     if _is_sequence(field):
         separator = "x" if "x" in text else ","
         parts = text.split(separator)
-        if not all(part.strip().isdigit() for part in parts):
+        if not all(part.strip().isdecimal() for part in parts):
             raise ValueError(f"{name} {text!r} is not a whole number or several; give 32, 28x32 or 3,4,9")
         numbers = tuple(int(part) for part in parts)
         return numbers if len(numbers) > 1 or not _takes_int(field) else numbers[0]

@@ -26,7 +26,7 @@ class ViT(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.pre_norm = self._norm(config) if config.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(self._blocks(config))
-        self.norm = self._norm(config)
+        self.norm = nn.Identity() if config.final_norm == "none" else self._norm(config)
         self.pool = AttentionPool(config) if config.pool == "map" else TokenPool(config)
         self.head = Head(config)
 

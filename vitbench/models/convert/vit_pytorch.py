@@ -17,10 +17,11 @@ from vitbench.models.vit import ViT
 def from_vit_pytorch(module: nn.Module, *, image_size: int | tuple[int, int] | None = None) -> ViT:
     """A vitbench model with the weights and outputs of vit-pytorch's `ViT` or `SimpleViT`, in evaluation mode.
 
-    `ViT` pooled by class token, by the mean of the patches (`mean` since 1.7), or by the mean with the class token in
-    it (`mean` before: `mean_all` here). Older forms too: norms in PreNorm wrappers, patches without norms, the last norm
-    in the head. Patches lie as (p1 p2 c) there and as (c p1 p2) here. vit-pytorch itself is not needed. The modules do not
-    keep their `image_size`, int or (height, width) in pixels: give it where it is not square.
+    `ViT` pooled by class token, by the mean of the patches (`mean` in 1.26), or by the mean with the class token in it
+    (`mean` in 1.15 and before: `mean_all` here). Older forms too, back to 0.17: norms in PreNorm wrappers, patches
+    without norms, the last norm in the head. Patches lie as (p1 p2 c) there and as (c p1 p2) here. vit-pytorch itself
+    is not needed. The modules do not keep their `image_size`, int or (height, width) in pixels: give it where it is
+    not square.
 
     Raises ValueError, with vit-pytorch's name of the field, for a module that a `ViTConfig` cannot express.
     """
