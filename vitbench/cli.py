@@ -1,4 +1,4 @@
-"""The command line: `vitbench list`, `plan`, `run`, `train`, `tables`, `plots`, `report`, `doctor`.
+"""The command line: `vitbench list`, `plan`, `run`, `train`, `flops`, `tables`, `plots`, `report`, `doctor`.
 
 Importing this file imports no torch; commands that compute import it when they start.
 """
@@ -144,7 +144,8 @@ def run(
 @with_config_options(DataConfig, skip=("dataset",))
 def train(
     context: typer.Context,
-    variant: Annotated[str, typer.Argument(help="Micro/2, Ti/16, R50+B/16, …: see `vitbench list`.")],
+    variant: Annotated[str | None, typer.Argument(help="Micro/2, Ti/16, R50+B/16, …: see `vitbench list`.")] = None,
+    init: Annotated[str | None, typer.Option(help="Weights to start from: timm:NAME, or FILE.npz.")] = None,
     data: Annotated[str, typer.Option(help="Data set: a name or a folder.")] = "digits",
     data_root: DataRoot = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -159,6 +160,7 @@ def train(
 
     record = train_one(
         variant,
+        init=init,
         model=given_fields(context, ViTConfig),
         train=given_fields(context, TrainConfig),
         data=given_fields(context, DataConfig),
@@ -172,6 +174,28 @@ def train(
         as_json=as_json,
     )
     raise typer.Exit(FAILED if record.outcome == "failed" else DONE)
+
+
+@app.command()
+@with_config_options(ViTConfig, skip=())
+def flops(
+    context: typer.Context,
+    variant: Annotated[str, typer.Argument(help="Micro/2, Ti/16, R50+B/16, …: see `vitbench list`.")],
+    batch_size: Annotated[int, typer.Option(help="Images in the batch whose FLOPs are told.")] = 1,
+    mode: Annotated[str, typer.Option(help="infer (forward) or train (3 × forward).")] = "infer",
+    device: Annotated[str, typer.Option(help="meta (shapes, no arithmetic), or auto, cpu, cuda, cuda:N.")] = "meta",
+    as_json: AsJson = False,
+) -> None:
+    """Parameters, MACs and activations per block, counted three ways that must agree; any field of the model."""
+    from vitbench.commands.flops import show_flops
+    from vitbench.profiling.agreement import CountMismatchError
+
+    model = given_fields(context, ViTConfig)
+    try:
+        show_flops(variant, model=model, batch_size=batch_size, mode=mode, device=device, as_json=as_json)
+    except CountMismatchError as error:
+        typer.echo(f"vitbench: {error}", err=True)
+        raise typer.Exit(FAILED) from error
 
 
 @app.command()

@@ -1,5 +1,5 @@
 """What a model costs. Imports no torch: the closed forms here serve `vitbench plan`; measuring is in its own modules."""
 
-from vitbench.profiling.macs import Counts, count
+from vitbench.profiling.macs import Counts, count, count_parts
 
-__all__ = ["Counts", "count"]
+__all__ = ["Counts", "count", "count_parts"]

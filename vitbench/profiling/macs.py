@@ -1,7 +1,6 @@
-"""How many parameters and multiply–accumulates a configuration has, by closed form, without building the model.
+"""What a configuration costs by closed form, part by part, without building the model. Imports no torch.
 
-1 MAC = 2 FLOPs. Counted: linear layers, convolutions, the two products of attention and those of relative position.
-Not counted: norms, activations, softmax, pooling by mean, additions, weight standardisation. Imports no torch.
+Parameters, multiply–accumulates (MACs) and activations, as `CONVENTIONS` says; `counters` measures the same on a built model.
 """
 
 from __future__ import annotations
@@ -11,24 +10,52 @@ from math import prod
 
 from vitbench.config import ViTConfig
 
+CONVENTIONS = (
+    "1 MAC is 2 FLOPs",
+    "MACs: linear layers, convolutions, the two products of attention and those of relative position",
+    "not counted: norms, nonlinearities, softmax, pooling by mean, additions, weight standardisation",
+    "activations: elements that the counted operations put out, attention logits included",
+    "training: 3 × forward",
+)
+"""MACs are fvcore's, less norms; activations are those of its ActivationCountAnalysis and of timm's published tables."""
+
 
 @dataclass(frozen=True)
 class Counts:
-    """`params` are trainable parameters; `macs` are per image, forward."""
+    """`params` are trainable parameters; `macs` and `activations` (elements) are per image, forward."""
 
-    params: int
-    macs: int
+    params: int = 0
+    macs: int = 0
+    activations: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(self.params + other.params, self.macs + other.macs)
+        return Counts(
+            params=self.params + other.params,
+            macs=self.macs + other.macs,
+            activations=self.activations + other.activations,
+        )
 
 
 def count(config: ViTConfig) -> Counts:
-    """Parameters and forward MACs of the whole model for one image."""
-    tokens = Counts(config.num_prefix_tokens * config.width, 0)
-    norms = Counts(2 * config.width * (1 + config.pre_norm), 0)
-    parts = [stem(config), tokens, position(config), norms, pool(config), head(config)]
-    return sum([*parts, *[block(config)] * config.depth], Counts(0, 0))
+    """The whole model for one image: the sum of its parts."""
+    return sum(count_parts(config).values(), Counts())
+
+
+def count_parts(config: ViTConfig) -> dict[str, Counts]:
+    """Each part for one image. All parts are there, also the empty ones (`pool` is, unless it attends).
+
+    The tables of relative position are parameters of `position`, their products MACs of the blocks; `norm` is the last
+    norm and the one before the first block.
+    """
+    return {
+        "stem": stem(config),
+        "tokens": Counts(params=config.num_prefix_tokens * config.width),
+        "position": position(config),
+        **{f"blocks.{i}": block(config) for i in range(config.depth)},
+        "norm": Counts(params=2 * config.width * ((config.final_norm != "none") + config.pre_norm)),
+        "pool": pool(config),
+        "head": head(config),
+    }
 
 
 def training_flops_per_image(config: ViTConfig) -> int:
@@ -38,13 +65,32 @@ def training_flops_per_image(config: ViTConfig) -> int:
 
 def linear(inputs: int, outputs: int, *, positions: int, bias: bool = True) -> Counts:
     """A linear layer applied at `positions` places."""
-    return Counts(inputs * outputs + outputs * bias, positions * inputs * outputs)
+    return Counts(
+        params=inputs * outputs + outputs * bias,
+        macs=positions * inputs * outputs,
+        activations=positions * outputs,
+    )
 
 
-def convolution(inputs: int, outputs: int, *, kernel: int, positions: int, affine_norm: bool) -> Counts:
-    """A convolution without bias, evaluated at `positions` outputs, with or without a norm's scale and shift after it."""
+def convolution(inputs: int, outputs: int, *, kernel: int, positions: int) -> Counts:
+    """A convolution without bias, evaluated at `positions` outputs, and the scale and shift of the norm after it."""
     weights = inputs * outputs * kernel**2
-    return Counts(weights + 2 * outputs * affine_norm, positions * weights)
+    return Counts(params=weights + 2 * outputs, macs=positions * weights, activations=positions * outputs)
+
+
+def attention(config: ViTConfig, *, queries: int, keys: int) -> Counts:
+    """The products of queries with keys and of attention with values, over all heads."""
+    return Counts(
+        macs=2 * queries * keys * config.width,
+        activations=config.num_heads * queries * keys + queries * config.width,
+    )
+
+
+def relative_logits(config: ViTConfig) -> Counts:
+    """The product of every patch's query with the embeddings of all offsets, over all heads."""
+    n = config.num_patches
+    offsets = 2 * n - 1
+    return Counts(macs=n * offsets * config.width, activations=config.num_heads * n * offsets)
 
 
 def mlp(config: ViTConfig, *, positions: int) -> Counts:
@@ -57,46 +103,51 @@ def mlp(config: ViTConfig, *, positions: int) -> Counts:
 def block(config: ViTConfig) -> Counts:
     """One encoder block, without the tables of position."""
     n, width = config.num_tokens, config.width
-    qkv = linear(width, 3 * width, positions=n, bias=config.qkv_bias)
-    products = Counts(0, 2 * n * n * width)
-    norms = Counts(4 * width + 4 * config.head_dim * config.qk_norm, 0)
-    scales = Counts(2 * width if config.layer_scale is not None else 0, 0)
+    norms = 4 * width + 4 * config.head_dim * config.qk_norm
+    scales = 2 * width if config.layer_scale is not None else 0
     return (
-        qkv
-        + products
+        linear(width, 3 * width, positions=n, bias=config.qkv_bias)
+        + attention(config, queries=n, keys=n)
+        + (relative_logits(config) if config.position == "relative" else Counts())
         + linear(width, width, positions=n, bias=config.proj_bias)
         + mlp(config, positions=n)
-        + norms
-        + scales
+        + Counts(params=norms + scales)
     )
 
 
 def position(config: ViTConfig) -> Counts:
-    """Position tables of the whole model, and the products of queries with relative embeddings."""
+    """Position tables of the whole model."""
     n, width = config.num_patches, config.width
     tables = config.depth if config.position_site == "every_layer" else 1
     match config.position:
         case "learned_1d":
-            return Counts(tables * (n + (config.has_class_token and config.embed_class_token)) * width, 0)
+            return Counts(params=tables * (n + (config.has_class_token and config.embed_class_token)) * width)
         case "learned_2d":
-            return Counts(tables * sum(config.grid) * (width // 2), 0)
+            return Counts(params=tables * sum(config.grid) * (width // 2))
         case "relative":
-            return Counts(tables * (2 * n - 1) * width, config.depth * n * (2 * n - 1) * width)
+            return Counts(params=tables * (2 * n - 1) * width)
         case _:
-            return Counts(0, 0)
+            return Counts()
 
 
 def pool(config: ViTConfig) -> Counts:
+    """Attention pooling; the other ways of pooling only average or choose."""
     if config.pool != "map":
-        return Counts(0, 0)
+        return Counts()
     n, width = config.num_patches, config.width
-    query, kv = Counts(width, 0) + linear(width, width, positions=1), linear(width, 2 * width, positions=n)
-    products, norm = Counts(0, 2 * n * width), Counts(2 * width, 0)
-    return query + kv + products + linear(width, width, positions=1) + norm + mlp(config, positions=1)
+    return (
+        Counts(params=width)
+        + linear(width, width, positions=1)
+        + linear(width, 2 * width, positions=n)
+        + attention(config, queries=1, keys=n)
+        + linear(width, width, positions=1)
+        + Counts(params=2 * width)
+        + mlp(config, positions=1)
+    )
 
 
 def head(config: ViTConfig) -> Counts:
-    hidden = linear(config.width, config.width, positions=1) if config.head == "mlp" else Counts(0, 0)
+    hidden = linear(config.width, config.width, positions=1) if config.head == "mlp" else Counts()
     return hidden + linear(config.width, config.num_classes, positions=1)
 
 
@@ -111,14 +162,14 @@ def stem(config: ViTConfig) -> Counts:
         case _:
             inputs = config.in_channels * prod(config.patch_hw)
             norms = 2 * (inputs + width) if config.stem == "patch_norm" else 0
-            return linear(inputs, width, positions=n, bias=not config.pre_norm) + Counts(norms, 0)
+            return linear(inputs, width, positions=n, bias=not config.pre_norm) + Counts(params=norms)
 
 
 def _conv_stem(config: ViTConfig) -> Counts:
-    total, channels, pixels = Counts(0, 0), config.in_channels, prod(config.image_hw)
+    total, channels, pixels = Counts(), config.in_channels, prod(config.image_hw)
     for i in range(config.patch_hw[0].bit_length() - 1):
         out, pixels = config.stem_width * 2**i, pixels // 4
-        total += convolution(channels, out, kernel=3, positions=pixels, affine_norm=True)
+        total += convolution(channels, out, kernel=3, positions=pixels)
         channels = out
     return total + linear(channels, config.width, positions=config.num_patches, bias=not config.pre_norm)
 
@@ -128,7 +179,7 @@ def _resnet_stem(config: ViTConfig) -> Counts:
     kernel, convolution_stride = (7, 2) if first_stride == 4 else (3, first_stride)
     pixels = prod(config.image_hw) // convolution_stride**2
     channels = config.stem_width
-    total = convolution(config.in_channels, channels, kernel=kernel, positions=pixels, affine_norm=True)
+    total = convolution(config.in_channels, channels, kernel=kernel, positions=pixels)
     pixels = prod(config.image_hw) // first_stride**2
     for stage, num_blocks in enumerate(config.stem_layers):
         middle, out = config.stem_width * 2**stage, 4 * config.stem_width * 2**stage
@@ -136,10 +187,10 @@ def _resnet_stem(config: ViTConfig) -> Counts:
             before = pixels
             if i == 0:
                 pixels = pixels // 4 if stage else pixels
-                total += convolution(channels, out, kernel=1, positions=pixels, affine_norm=True)
+                total += convolution(channels, out, kernel=1, positions=pixels)
             # The 3×3 carries the stride, so the first 1×1 still sees the larger map.
-            total += convolution(channels, middle, kernel=1, positions=before, affine_norm=True)
-            total += convolution(middle, middle, kernel=3, positions=pixels, affine_norm=True)
-            total += convolution(middle, out, kernel=1, positions=pixels, affine_norm=True)
+            total += convolution(channels, middle, kernel=1, positions=before)
+            total += convolution(middle, middle, kernel=3, positions=pixels)
+            total += convolution(middle, out, kernel=1, positions=pixels)
             channels = out
     return total + linear(channels, config.width, positions=config.num_patches, bias=not config.pre_norm)

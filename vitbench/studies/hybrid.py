@@ -15,7 +15,9 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
     small, middling and large images; its width is that of the paper in proportion, 64 at width 768.
     """
     if base.stem != "patch":
-        raise ValueError(f"stem {base.stem!r} of the base variant is what this study varies; choose one of plain patches")
+        raise ValueError(
+            f"stem {base.stem!r} of the base variant is what this study varies; choose one of plain patches"
+        )
     stride = base.patch_hw[0]
     powers_of_two = stride & -stride
     if powers_of_two != stride:

@@ -1,0 +1,287 @@
+"""Do fvcore and FlopCounterMode, once they see fused attention, count what the closed form does, part by part?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from vitbench.config import ViTConfig
+from vitbench.models import ViT
+from vitbench.profiling import counters
+from vitbench.profiling.agreement import CountMismatchError, check_agreement
+from vitbench.profiling.counters import (
+    FUSED_ATTENTION,
+    NORMS,
+    count_with_flop_counter,
+    count_with_fvcore,
+    fvcore_operations,
+)
+from vitbench.profiling.macs import Counts, count, count_parts
+from vitbench.variants import variant
+
+SMALL: dict[str, Any] = {
+    "image_size": (32, 48),
+    "patch_size": 8,
+    "width": 24,
+    "depth": 2,
+    "num_heads": 3,
+    "mlp_ratio": 2.5,
+    "num_classes": 7,
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "gap": {"pool": "gap"},
+    "mean_all": {"pool": "mean_all"},
+    "map": {"pool": "map"},
+    "map, swiglu and registers": {"pool": "map", "activation": "swiglu", "num_registers": 3},
+    "norm after pooling": {"pool": "gap", "final_norm": "pooled"},
+    "no last norm": {"final_norm": "none"},
+    "no position": {"position": "none"},
+    "class token without position": {"embed_class_token": False},
+    "1-D, every layer": {"position_site": "every_layer"},
+    "1-D, shared": {"position_site": "every_layer_shared"},
+    "2-D": {"position": "learned_2d"},
+    "2-D, every layer": {"position": "learned_2d", "position_site": "every_layer"},
+    "sines": {"position": "sincos_2d", "position_site": "every_layer"},
+    "rope": {"position": "rope_2d", "position_site": "every_layer"},
+    "relative": {"position": "relative", "position_site": "every_layer"},
+    "relative, shared, gap": {"position": "relative", "position_site": "every_layer_shared", "pool": "gap"},
+    "relative and registers": {"position": "relative", "position_site": "every_layer", "num_registers": 2},
+    "patch_norm": {"stem": "patch_norm"},
+    "oblong patches": {"patch_size": (4, 8)},
+    "conv": {"stem": "conv", "stem_width": 8},
+    "conv and norm before": {"stem": "conv", "stem_width": 8, "pre_norm": True},
+    "resnet, 1 stage": {"stem": "resnet", "stem_layers": (2,), "stem_width": 8, "patch_size": 4},
+    "resnet, first stride 1": {"stem": "resnet", "stem_layers": (1, 2), "stem_width": 8, "patch_size": 2},
+    "resnet, first stride 2": {"stem": "resnet", "stem_layers": (1, 1, 2), "stem_width": 8},
+    "resnet, first stride 4": {"stem": "resnet", "stem_layers": (3, 2), "stem_width": 16, "pre_norm": True},
+    "swiglu": {"activation": "swiglu"},
+    "registers": {"num_registers": 4},
+    "mlp head": {"head": "mlp"},
+    "no classes": {"num_classes": 0},
+    "mlp head, no classes": {"head": "mlp", "num_classes": 0},
+    "norm before": {"pre_norm": True},
+    "norms, scales, no bias": {"qk_norm": True, "layer_scale": 0.1, "qkv_bias": False, "proj_bias": False},
+    "grey images": {"in_channels": 1},
+}
+HARD = ("plain", "map", "relative and registers", "relative, shared, gap", "conv", "resnet, first stride 4")
+"""Those whose operators depend on device, dtype and gradient mode."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """So small an operator takes longer to share between threads than to compute, most of all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def build(
+    config: ViTConfig, *, device: str, batch_size: int = 1, dtype: torch.dtype = torch.float32
+) -> tuple[ViT, torch.Tensor]:
+    """A model, its weights left as memory has them, and black images."""
+    with torch.device("meta"):
+        model = ViT(config).eval().to(dtype)
+    images = torch.zeros(batch_size, config.in_channels, *config.image_hw, dtype=dtype, device=device)
+    return model.to_empty(device=device), images
+
+
+def expected(config: ViTConfig, *, batch_size: int = 1) -> dict[str, Counts]:
+    """The closed form's parts that are not empty, for a batch."""
+    parts = {
+        part: Counts(counts.params, batch_size * counts.macs, batch_size * counts.activations)
+        for part, counts in count_parts(config).items()
+    }
+    if config.pool == "map":  # one query is projected for the whole batch
+        others = batch_size - 1
+        parts["pool"] += Counts(macs=-others * config.width**2, activations=-others * config.width)
+    return {part: counts for part, counts in parts.items() if counts != Counts()}
+
+
+@pytest.mark.against("fvcore", "parameters, MACs and activations of every part", "exact")
+@pytest.mark.against("torch", "FlopCounterMode's parameters, MACs and activations of every part", "exact")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_three_counters_agree_exactly_in_every_part(name):
+    config = ViTConfig(**{**SMALL, **CONFIGS[name]})
+    model, images = build(config, device="meta")
+    with torch.no_grad():
+        assert count_with_fvcore(model, images)[0] == expected(config)
+        assert count_with_flop_counter(model, images) == expected(config)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("gradients", [False, True], ids=["without gradients", "with gradients"])
+@pytest.mark.parametrize("name", HARD)
+def test_counts_depend_on_neither_device_nor_dtype_nor_gradients_and_rise_with_the_batch(name, gradients, dtype):
+    config = ViTConfig(**{**SMALL, **CONFIGS[name]})
+    model, images = build(config, device="cpu", batch_size=3, dtype=dtype)
+    with torch.set_grad_enabled(gradients):
+        assert count_with_fvcore(model, images)[0] == expected(config, batch_size=3)
+        assert count_with_flop_counter(model, images) == expected(config, batch_size=3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("gradients", [False, True], ids=["without gradients", "with gradients"])
+@pytest.mark.parametrize("name", HARD)
+def test_counts_on_cuda_are_the_same(name, gradients, dtype):
+    config = ViTConfig(**{**SMALL, **CONFIGS[name]})
+    model, images = build(config, device="cuda", batch_size=3, dtype=dtype)
+    with torch.set_grad_enabled(gradients):
+        assert count_with_fvcore(model, images)[0] == expected(config, batch_size=3)
+        assert count_with_flop_counter(model, images) == expected(config, batch_size=3)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("kernel", ["fused", "matmul"])
+def test_counts_do_not_depend_on_the_attention_kernel(kernel, device):
+    config = ViTConfig(**{**SMALL, **CONFIGS["relative"]})
+    model, images = build(config, device=device)
+    for block in model.blocks:
+        block.attention.kernel = kernel
+    with torch.no_grad():
+        assert count_with_fvcore(model, images)[0] == expected(config)
+        assert count_with_flop_counter(model, images) == expected(config)
+
+
+@pytest.mark.parametrize("name", ["conv", "resnet, first stride 4"])
+def test_where_torch_traces_no_convolutions_on_meta_a_copy_on_cpu_is_counted_alike(name, monkeypatch):
+    config = ViTConfig(**{**SMALL, **CONFIGS[name]})
+    model, images = build(config, device="meta")
+    monkeypatch.setattr(counters, "_traces_convolutions_on_meta", lambda: False)
+    monkeypatch.delattr(counters, "_convolve")
+    assert count_with_fvcore(model, images)[0] == expected(config)
+    assert all(parameter.is_meta for parameter in model.parameters())
+
+
+def test_counting_leaves_the_model_as_it_was():
+    model, images = build(ViTConfig(**{**SMALL, **CONFIGS["conv"]}), device="cpu")
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    count_with_fvcore(model, images)
+    count_with_flop_counter(model, images)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+class Kernel(nn.Module):
+    """One fused attention operator by itself. q [B, H, N, d] → what it returns."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.operator = getattr(torch.ops.aten, name)
+        takes_bias = any(argument.name == "attn_bias" for argument in self.operator.default._schema.arguments)
+        takes_logsumexp = any("compute_log" in argument.name for argument in self.operator.default._schema.arguments)
+        self.more = (None,) * takes_bias + (True,) * takes_logsumexp
+
+    def forward(self, q):
+        keys = q.new_zeros(*q.shape[:2], 2 * q.shape[2], q.shape[3])
+        return self.operator(q, keys, keys, *self.more)
+
+
+@pytest.mark.parametrize("name", FUSED_ATTENTION)
+def test_every_fused_attention_operator_is_counted_as_its_two_products(name):
+    if not hasattr(torch.ops.aten, name):
+        pytest.skip(f"torch {torch.__version__} has no {name}")
+    q = torch.zeros(2, 3, 16, 8, device="meta", dtype=torch.bfloat16)
+    try:
+        parts = count_with_flop_counter(Kernel(name), q)
+    except NotImplementedError:
+        pytest.skip(f"{name} cannot run on meta, nor on this machine's devices")
+    assert parts == {"elsewhere": Counts(macs=2 * 3 * 16 * 32 * (8 + 8), activations=2 * 3 * 16 * (32 + 8))}
+
+
+def test_without_the_handlers_either_counter_misses_the_products_of_attention():
+    from fvcore.nn import FlopCountAnalysis  # its import warns, unless `counters` has made it before
+
+    config = variant("B/16")
+    products = 12 * 2 * 197**2 * 768
+    linear_layers = count(config).macs - products
+    meta, on_meta = build(config, device="meta")
+    model, images = build(config, device="cpu")
+    with torch.no_grad():
+        bare = FlopCountAnalysis(meta, on_meta).unsupported_ops_warnings(False)
+        parts, norms = count_with_fvcore(meta, on_meta)
+        assert bare.total() - norms == linear_layers
+        assert f"{bare.total() / 1e9:.2f}" == "16.87"
+        assert sum(parts.values(), Counts()).macs == linear_layers + products
+        if torch.ops.aten._scaled_dot_product_flash_attention_for_cpu in flop_registry:
+            pytest.skip(f"torch {torch.__version__} counts fused attention on CPU by itself")
+        with FlopCounterMode(display=False) as counter:
+            model(images)
+        assert counter.get_total_flops() == 2 * linear_layers
+        assert f"{linear_layers / 1e9:.2f}" == "16.85"
+        whole = sum(count_with_flop_counter(model, images).values(), Counts())
+    assert whole.macs == linear_layers + products
+    assert f"{whole.macs / 1e9:.2f}" == "17.56"
+
+
+PUBLISHED_GMACS = {
+    # timm's results tables at 224 px, made with fvcore.
+    "Ti/16": 1.26,
+    "S/32": 1.15,
+    "S/16": 4.61,
+    "B/32": 4.41,
+    "B/16": 17.58,
+    "B/8": 78.22,
+    "L/16": 61.60,
+    "L/14": 81.08,
+    "H/14": 167.40,
+    "R26+S/32": 3.56,
+    "R50+B/16": 21.66,
+    "R50+L/32": 19.58,
+}
+
+
+@pytest.mark.against("timm", "its published GMACs, once norms are added", "0.5 %")
+@pytest.mark.against("fvcore", "MACs of Ti to H and the hybrids", "exact")
+@pytest.mark.parametrize("name", PUBLISHED_GMACS)
+def test_macs_and_norms_together_are_what_timm_publishes(name):
+    config = variant(name)
+    with torch.no_grad():
+        operations, _ = fvcore_operations(*build(config, device="meta"))
+    norms = sum(operations[""][norm] for norm in NORMS)
+    assert norms > 0
+    assert operations[""].total() == count(config).macs + norms
+    assert operations[""].total() / 1e9 == pytest.approx(PUBLISHED_GMACS[name], rel=0.005)
+
+
+@pytest.mark.against("torch", "FlopCounterMode's MACs and activations per block, Ti to H and the hybrids", "exact")
+@pytest.mark.parametrize("name", PUBLISHED_GMACS)
+def test_full_sizes_cost_in_every_block_exactly_what_torch_counts(name):
+    config = variant(name)
+    with torch.no_grad():
+        assert count_with_flop_counter(*build(config, device="meta")) == expected(config)
+
+
+def test_counts_that_differ_name_the_part_and_every_number():
+    right = {"stem": Counts(10, 1000, 100), "head": Counts(20, 2000, 200)}
+    wrong = {**right, "head": Counts(20, 2011, 200)}
+    with pytest.raises(CountMismatchError, match=r"head.* macs are 2,000 by ours, 2,011 by theirs, 2,000 by others"):
+        check_agreement({"ours": right, "theirs": wrong, "others": right})
+
+
+@pytest.mark.parametrize(
+    "wrong", [Counts(21, 2000, 200), Counts(20, 2000, 202), Counts(20, 0, 200), Counts(20, 2000, -200)]
+)
+def test_one_parameter_and_more_than_half_a_percent_of_the_others_is_too_much(wrong):
+    right = Counts(20, 2000, 200)
+    with pytest.raises(CountMismatchError):
+        check_agreement({"ours": {"head": right}, "theirs": {"head": wrong}})
+
+
+def test_half_a_percent_is_agreement_and_is_told():
+    ours, theirs = {"head": Counts(20, 2000, 200), "pool": Counts()}, {"head": Counts(20, 1990, 200)}
+    assert check_agreement({"ours": ours, "theirs": theirs}) == pytest.approx(0.005)
+
+
+def test_a_part_that_only_one_counter_has_is_no_agreement():
+    with pytest.raises(CountMismatchError, match="elsewhere"):
+        check_agreement({"ours": {"head": Counts()}, "theirs": {"elsewhere": Counts(macs=-5)}})
