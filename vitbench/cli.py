@@ -199,6 +199,43 @@ def flops(
 
 
 @app.command()
+@with_config_options(ViTConfig, skip=())
+def throughput(
+    context: typer.Context,
+    variants: Annotated[list[str], typer.Argument(help="Micro/2, Ti/16, R50+B/16, …: see `vitbench list`.")],
+    mode: Annotated[list[str] | None, typer.Option(help="infer or train; both by default.")] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="auto, fp32 or bf16; may be given again.")] = None,
+    compile: Annotated[list[str] | None, typer.Option(help="torch.compile: off or on; may be given again.")] = None,
+    batch_size: Annotated[list[int] | None, typer.Option(help="Images; may be given again; 64 by default.")] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(help="timm, vit-pytorch, torchvision or transformers beside it; may be given again."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Time to measure each row in, at most.")] = 5.0,
+    device: DeviceName = "auto",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Images/s, latency and MFU of models, and of peers beside them, timed in turn. Any field of the model is an option."""
+    from vitbench.commands.throughput import show_throughput
+
+    failed = show_throughput(
+        variants,
+        model=given_fields(context, ViTConfig),
+        modes=mode or ["infer", "train"],
+        precisions=precision or ["auto"],
+        compiles=compile or ["off"],
+        batch_sizes=batch_size or [64],
+        peers=peer or [],
+        device=device,
+        threads=threads,
+        seconds=seconds,
+        as_json=as_json,
+    )
+    raise typer.Exit(FAILED if failed else DONE)
+
+
+@app.command()
 def tables(results: Results = LOCAL_RESULTS) -> None:
     """Every table again, as Markdown, CSV and LaTeX, from the records in --results alone."""
     from vitbench.analysis.tables import print_tables, write_tables

@@ -49,6 +49,7 @@ def make_record(
     model: dict[str, Any] | None = None,
     data: dict[str, Any] | None = None,
     train: dict[str, Any] | None = None,
+    init: str | None = None,
     harness_version: int = 1,
     environment: dict[str, Any] | None = None,
     cost: dict[str, Any] | None = None,
@@ -62,6 +63,7 @@ def make_record(
         data=DataConfig(**(data or {})),
         train=TrainConfig(learning_rate=learning_rate, **(train or {})),
         seed=seed,
+        init=init,
         harness_version=harness_version,
     )
     metrics = {} if test is None else {"test_top1": test, "val_top1": test if val is None else val}

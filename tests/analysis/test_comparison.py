@@ -334,6 +334,14 @@ def test_one_arm_name_with_two_models_gives_two_rows():
     assert any("width 64" in note and "width 96" in note for note in comparison.notes)
 
 
+def test_equal_models_that_started_from_other_weights_give_two_rows():
+    starts = (None, "timm:a@1a2b3c4d", "timm:a@ffffffff")
+    (comparison,) = compare([make_record("cls", test=0.5 + 0.1 * i, init=init) for i, init in enumerate(starts)])
+    assert [arm.test_top1.mean for arm in comparison.arms] == [0.5, 0.6, 0.7]
+    assert len({arm.label for arm in comparison.arms}) == 3 and not any("again" in note for note in comparison.notes)
+    assert any("init None" in note and "init timm:a@1a2b3c4d" in note for note in comparison.notes)
+
+
 def test_the_design_in_the_records_names_baseline_question_and_order():
     design = Design(
         question="Pool?", source="Paper", baseline="cls", arms=("cls", "gap", "map"), learning_rates=(1e-3,)

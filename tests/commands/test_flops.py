@@ -12,7 +12,6 @@ from vitbench.profiling.macs import Counts, count, count_parts
 from vitbench.variants import variant
 
 
-@pytest.mark.against("timm", "ViT-B/16's published parameters, GMACs and activations", "rounding; 0.5 %; rounding")
 def test_the_json_has_the_keys_of_the_contract_and_b16s_published_numbers(vitbench):
     status, out, err = vitbench("flops", "B/16", "--json")
     facts = json.loads(out)
@@ -96,6 +95,10 @@ WRONG = {
     "no batch": (("Nano/2", "--batch-size", "0"), "batch_size 0"),
     "unknown mode": (("Nano/2", "--mode", "eval"), "mode 'eval' is not known; use infer or train"),
     "unknown device": (("Nano/2", "--device", "tpu"), "device 'tpu' is not known"),
+    "too many blocks": (("B/16", "--depth", "10000"), "depth 10000 is more than can be traced, 1,000 blocks"),
+    "too many blocks in a stem": (("R50+B/16", "--stem-layers", "3,4,5000"), "stem_layers (3, 4, 5000) is more than"),
+    "too many tokens": (("B/16", "--image-size", "999984"), "image_size 999984 gives 3,906,125,002 tokens"),
+    "too many hidden units": (("B/16", "--mlp-ratio", "1e13"), "mlp_ratio 10000000000000.0"),
 }
 
 

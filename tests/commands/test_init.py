@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from tests.models.convert.test_named import save_timm
-from vitbench.models import convert
+from tests.models.convert.test_npz import checkpoint, save
+from vitbench.execution import run
+from vitbench.models import build_model, convert
+from vitbench.models.inherit import inherit
 
 
 @pytest.fixture
@@ -25,9 +29,9 @@ def test_a_run_starts_from_the_weights_and_records_their_identity(vitbench, tmp_
     # A learning rate of almost nothing: what was learned is what was there.
     arguments = ("--learning-rate", 1e-12, "--epochs", 1, "--results", tmp_path / "results", "--json")
     record = record_of(vitbench("train", "--init", mine, *arguments))
-    identity = convert.identity(mine, convert.load_named(mine, in_channels=1))
+    identity = convert.weights_identity(mine, convert.load_named(mine, in_channels=1))
     assert record["config"]["init"] == identity and identity.startswith("timm:mine@")
-    assert record["arm"] == "timm:mine" and record["outcome"] == "completed"
+    assert record["arm"] == identity and record["outcome"] == "completed"
     model = record["config"]["model"]
     assert (model["image_size"], model["width"], model["num_classes"], model["in_channels"]) == (32, 32, 10, 1)
     again = vitbench("train", "--init", mine, *arguments)
@@ -42,7 +46,8 @@ def test_another_image_size_and_a_named_variant_may_be_asked_for(vitbench, tmp_p
     shape = ("--width", 32, "--depth", 2, "--num-heads", 2, "--mlp-ratio", 4, "--image-size", 16)
     rest = ("--epochs", 1, "--results", tmp_path / "results", "--json")
     record = record_of(vitbench("train", "Mini/4", "--init", mine, *shape, *rest))
-    assert record["config"]["model"]["image_size"] == 16 and record["arm"] == "Mini/4"
+    assert record["config"]["model"]["image_size"] == 16
+    assert record["arm"] == f"Mini/4 from {record['config']['init']}"
 
 
 @pytest.mark.parametrize(
@@ -65,14 +70,77 @@ def test_a_wrong_request_is_refused_in_one_line(vitbench, tmp_path, mine, argume
 def test_weights_that_changed_between_plan_and_run_are_a_failed_record(vitbench, tmp_path, mine, monkeypatch):
     load = convert.load_named
 
-    def changed(name, *, in_channels):
-        model = load(name, in_channels=in_channels)
+    def changed(name, **settings):
+        model = load(name, **settings)
         with torch.no_grad():
             model.class_token += 1
         return model
 
     calls = iter((load, changed))
-    monkeypatch.setattr(convert, "load_named", lambda name, *, in_channels: next(calls)(name, in_channels=in_channels))
+    monkeypatch.setattr(convert, "load_named", lambda name, **settings: next(calls)(name, **settings))
     said = vitbench("train", "--init", mine, "--epochs", 1, "--results", tmp_path / "results", "--json")
     record = json.loads(said.out)
     assert said.status == 1 and record["outcome"] == "failed" and "was planned, but" in record["reason"]
+
+
+def test_another_seed_gives_another_head_and_so_another_record(vitbench, tmp_path, mine, monkeypatch):
+    models = []
+
+    def watched(*arguments, **settings):
+        models.append(inherit(*arguments, **settings))
+        return models[-1]
+
+    monkeypatch.setattr(run, "inherit", watched)
+    # A learning rate of almost nothing: what differs in the end differed at first.
+    arguments = ("--learning-rate", 1e-12, "--epochs", 1, "--results", tmp_path / "results", "--json")
+    records = [record_of(vitbench("train", "--init", mine, "--seed", seed, *arguments)) for seed in (0, 1)]
+    heads = [model.head.classifier.weight for model in models]
+    expected = [build_model(model.config, seed=seed).head.classifier.weight for seed, model in enumerate(models)]
+    assert len(heads) == 2 and not torch.allclose(*heads)
+    for head, drawn in zip(heads, expected, strict=True):
+        torch.testing.assert_close(head, drawn, rtol=0, atol=1e-6)
+    assert records[0]["config"]["init"] == records[1]["config"]["init"]
+    assert records[0]["metrics"] != records[1]["metrics"] and records[0]["correct"] != records[1]["correct"]
+
+
+def save_grey(folder, *, places):
+    """A checkpoint of the paper's authors for grey images; 4 × 4 pixels a patch, so many places, none without a table."""
+    arrays = checkpoint("bv", pool="gap")
+    arrays["embedding/kernel"] = arrays["embedding/kernel"][:, :, :1]
+    table = arrays.pop("pos_embedding")
+    return save(folder, arrays | ({"pos_embedding": np.ascontiguousarray(table[:, :places])} if places else {}))
+
+
+@pytest.mark.parametrize(
+    ("places", "options", "holds"),
+    [
+        (0, ("--position", "sincos_2d", "--image-size", 8), {"position": "sincos_2d", "image_size": 8}),
+        (6, ("--image-size", "8x12"), {"position": "learned_1d", "image_size": [8, 12]}),
+        (9, ("--activation", "gelu"), {"activation": "gelu", "image_size": 12}),
+        (9, ("--image-size", 8), {"activation": "gelu_tanh", "image_size": 8}),
+    ],
+)
+def test_what_an_npz_file_does_not_tell_may_be_given(vitbench, tmp_path, places, options, holds):
+    path = save_grey(tmp_path, places=places)
+    record = record_of(
+        vitbench("train", "--init", path, *options, "--epochs", 1, "--results", tmp_path / "results", "--json")
+    )
+    assert record["outcome"] == "completed", record["reason"]
+    assert {name: record["config"]["model"][name] for name in holds} == holds
+
+
+@pytest.mark.parametrize(
+    ("places", "options", "says"),
+    [
+        (0, (), "has no position table; give sincos_2d or none"),
+        (0, ("--position", "sincos_2d"), "image_size is missing"),
+        (6, (), "image_size is missing"),
+        (6, ("--image-size", 8), "image_size 8 gives 4 patches, but"),
+        (9, ("--position", "sincos_2d"), "position 'sincos_2d' is not that of the initial weights, 'learned_1d'"),
+        (9, ("--activation", "gelo"), "activation 'gelo'"),
+    ],
+)
+def test_an_npz_file_that_does_not_fit_the_request_is_refused_in_one_line(vitbench, tmp_path, places, options, says):
+    path = save_grey(tmp_path, places=places)
+    said = vitbench("train", "--init", path, *options, "--results", tmp_path / "results")
+    assert said.status == 2 and says in said.err and said.err.count("\n") == 1, said.err

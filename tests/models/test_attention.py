@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from small_models import images_for, small_model
+from timm.layers.attention import AttentionRope
 
 from vitbench.models.attention import attention
 
@@ -73,7 +76,7 @@ def test_a_model_does_not_depend_on_the_kernel(changes):
         torch.testing.assert_close(logits[0], other, rtol=0, atol=1e-12)
 
 
-@pytest.mark.against("torch", "the attention layer, with MultiheadAttention", "1e-12")
+@pytest.mark.against("torch", "attention and patches, with MultiheadAttention and conv2d", "1e-12")
 def test_the_layer_is_multi_head_attention_of_torch():
     model = small_model()
     layer, x = model.blocks[0].attention, normal(2, 7, 16)
@@ -87,6 +90,42 @@ def test_the_layer_is_multi_head_attention_of_torch():
         }
     )
     torch.testing.assert_close(layer(x), reference(x, x, x, need_weights=False)[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.against("timm", "attention with rotary positions, with AttentionRope", "1e-9, 1e-8")
+@pytest.mark.parametrize("qk_norm", [False, True])
+@pytest.mark.parametrize(
+    "changes", [{"pool": "gap"}, {}, {"num_registers": 2}], ids=["no prefix", "class", "registers"]
+)
+def test_the_layer_with_rotary_positions_is_that_of_timm(changes: dict[str, Any], qk_norm):
+    model = small_model(position="rope_2d", position_site="every_layer", qk_norm=qk_norm, **changes)
+    config, layer = model.config, model.blocks[0].attention
+    theirs = AttentionRope(
+        16,
+        num_heads=2,
+        num_prefix_tokens=config.num_prefix_tokens,
+        qk_norm=qk_norm,
+        norm_layer=partial(torch.nn.LayerNorm, eps=config.norm_eps),
+        rotate_half=False,  # timm's name for pairs of neighbouring channels
+    ).double()
+    theirs.load_state_dict(layer.state_dict())
+    y, x = np.divmod(np.arange(6), 3)
+    frequencies = np.array([1.0, 0.1])  # 100^(−k/2): 2 pairs of channels an axis
+    angles = torch.from_numpy(np.concatenate([np.outer(x, frequencies), np.outer(y, frequencies)], axis=1))
+    # Ours are stored in float32, which would hide everything below 1e-7.
+    for name, exact in (("cos", angles.cos()), ("sin", angles.sin())):
+        torch.testing.assert_close(getattr(layer.rotary, name), exact, rtol=0, atol=1e-7)
+        setattr(layer.rotary, name, exact)
+    sin_and_cos = torch.cat([f.repeat_interleave(2, dim=1) for f in (angles.sin(), angles.cos())], dim=1)
+
+    tokens = [normal(2, config.num_prefix_tokens + 6, 16).requires_grad_() for _ in range(2)]
+    outputs = layer(tokens[0]), theirs(tokens[1], rope=sin_and_cos)
+    torch.testing.assert_close(*outputs, rtol=0, atol=1e-9)
+    for output in outputs:
+        (output * normal(*output.shape, seed=1)).sum().backward()
+    torch.testing.assert_close(tokens[0].grad, tokens[1].grad, rtol=0, atol=1e-8)
+    for name, parameter in layer.named_parameters():
+        torch.testing.assert_close(parameter.grad, theirs.get_parameter(name).grad, rtol=0, atol=1e-8)
 
 
 def test_qkv_bias_can_be_left_out():

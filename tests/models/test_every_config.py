@@ -99,7 +99,7 @@ def test_the_closed_form_counts_the_parameters_of_every_valid_configuration(conf
         assert count(config).params == num_parameters(ViT(config))
 
 
-@pytest.mark.against("torch", "MACs of random configurations, with FlopCounterMode", "exact")
+@pytest.mark.against("torch", "parameters, MACs and activations, part by part, with FlopCounterMode", "exact")
 @settings(deadline=None, max_examples=100)
 @given(config=configs())
 def test_the_closed_form_counts_the_macs_that_torch_counts_in_every_valid_configuration(config):

@@ -33,7 +33,7 @@ def test_the_head_depends_on_the_seed_and_is_linear_unless_another_is_asked_for(
     assert not torch.equal(with_hidden.head.hidden.weight, source.head.hidden.weight)
 
 
-@pytest.mark.against("timm", "places of a model started from another image size", "1e-6")
+@pytest.mark.against("timm", "resized position tables", "1e-6")
 def test_places_are_resampled_for_another_image_size():
     source = small_model().float()
     model = inherit(source, inherited_config(source.config, {"image_size": (16, 20)}), seed=0)

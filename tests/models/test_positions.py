@@ -66,6 +66,21 @@ def test_learned_2d_is_the_column_s_half_beside_the_row_s():
     assert torch.equal(position(), torch.stack(expected))
 
 
+@pytest.mark.against("transformers", "learned_2d, with DETR's", "exact")
+@pytest.mark.parametrize(("rows", "columns"), [(2, 3), (5, 2), (4, 4)])
+def test_learned_2d_is_that_of_detr(rows, columns):
+    pytest.importorskip("transformers", reason="transformers comes with the extra `test`")
+    from transformers.models.detr.modeling_detr import DetrLearnedPositionEmbedding
+
+    ours = with_values(Learned2D(small_config(image_size=(4 * rows, 4 * columns), pool="gap")))
+    theirs = DetrLearnedPositionEmbedding(8).double()
+    with torch.no_grad():
+        theirs.row_embeddings.weight[:rows] = ours.rows
+        theirs.column_embeddings.weight[:columns] = ours.columns
+    [expected] = theirs((1, 3, rows, columns), "cpu", torch.float64)
+    assert torch.equal(ours(), expected.flatten(1).T)
+
+
 def test_learned_1d_has_a_row_for_the_class_token_and_none_for_registers():
     position = with_values(Learned1D(small_config(pool="cls", num_registers=2)))
     assert torch.equal(position(), torch.cat([position.class_token, torch.zeros(2, 16), position.table]))
@@ -88,16 +103,56 @@ def test_relative_logits_are_those_of_a_double_loop(changes):
     torch.testing.assert_close(position(q), expected, rtol=0, atol=1e-13)
 
 
-def test_relative_logits_are_scaled_like_those_of_keys():
-    # Shaw et al. 2018, eq. 5: e_ij = q_i · (k_j + a_ij) / √d. Here with a for the double loop's pairs, written out.
-    model = small_model(position="relative", position_site="every_layer", pool="gap")
-    layer, x = model.blocks[0].attention, normal(2, 6, 16)
-    q, k, v = layer.qkv(x).view(2, 6, 3, 2, 8).permute(2, 0, 3, 1, 4)
-    offsets = torch.arange(6)[None, :] - torch.arange(6)[:, None] + 5
-    a = layer.relative.table[offsets].view(6, 6, 2, 8)
-    logits = torch.einsum("bhid,bhijd->bhij", q, k[:, :, None] + a.permute(2, 0, 1, 3)) / 8**0.5
-    expected = layer.proj((logits.softmax(dim=-1) @ v).transpose(1, 2).reshape(2, 6, 16))
-    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
+@pytest.mark.against("transformers", "attention with relative positions, with Wav2Vec2-BERT's", "1e-9, 1e-8")
+def test_the_layer_with_relative_positions_is_that_of_wav2vec2_bert():
+    # Shaw et al. 2018, eq. 5. Theirs has one table for all heads, so there is a layer of theirs for every head of ours:
+    # that head's table, and of the output's weights that head's columns. What they return is to be summed.
+    pytest.importorskip("transformers", reason="transformers comes with the extra `test`")
+    from transformers import Wav2Vec2BertConfig
+    from transformers.models.wav2vec2_bert.modeling_wav2vec2_bert import Wav2Vec2BertSelfAttention
+
+    layer = small_model(position="relative", position_site="every_layer", pool="gap").blocks[0].attention
+    config = Wav2Vec2BertConfig(
+        hidden_size=16,
+        num_attention_heads=2,
+        position_embeddings_type="relative_key",
+        left_max_position_embeddings=5,
+        right_max_position_embeddings=5,
+        attn_implementation="eager",
+    )
+    heads = [slice(0, 8), slice(8, 16)]
+    theirs = [Wav2Vec2BertSelfAttention(config).double().eval() for _ in heads]
+    with torch.no_grad():
+        for i, (their, head) in enumerate(zip(theirs, heads, strict=True)):
+            for j, linear in enumerate((their.linear_q, their.linear_k, their.linear_v)):
+                linear.weight.copy_(layer.qkv.weight[16 * j : 16 * (j + 1)])
+                linear.bias.copy_(layer.qkv.bias[16 * j : 16 * (j + 1)])
+            their.distance_embedding.weight.copy_(layer.relative.table[:, head])
+            their.linear_out.weight.zero_()
+            their.linear_out.weight[:, head] = layer.proj.weight[:, head]
+            their.linear_out.bias.copy_(layer.proj.bias if i == 0 else torch.zeros(16))
+
+    tokens = [normal(3, 6, 16).requires_grad_() for _ in range(2)]
+    outputs = layer(tokens[0]), sum(their(tokens[1])[0] for their in theirs)
+    torch.testing.assert_close(*outputs, rtol=0, atol=1e-9)
+    for output in outputs:
+        (output * normal(3, 6, 16, seed=1)).sum().backward()
+
+    def summed(kind: str) -> torch.Tensor:
+        linears = ("linear_q", "linear_k", "linear_v")
+        return torch.cat([sum(t.get_parameter(f"{linear}.{kind}").grad for t in theirs) for linear in linears])
+
+    expected = {
+        "qkv.weight": summed("weight"),
+        "qkv.bias": summed("bias"),
+        "proj.weight": torch.cat([t.linear_out.weight.grad[:, h] for t, h in zip(theirs, heads, strict=True)], dim=1),
+        "proj.bias": theirs[0].linear_out.bias.grad,
+        "relative.table": torch.cat([t.distance_embedding.weight.grad for t in theirs], dim=1),
+    }
+    assert expected.keys() == dict(layer.named_parameters()).keys()
+    for name, parameter in layer.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=0, atol=1e-8)
+    torch.testing.assert_close(tokens[0].grad, tokens[1].grad, rtol=0, atol=1e-8)
 
 
 def rope(**changes: object) -> RotaryPosition:
@@ -133,6 +188,25 @@ def test_rope_s_dot_products_depend_on_relative_places_alone():
     distinct = torch.stack(list(seen.values()))
     assert len(distinct) == 7 * 11
     assert (torch.cdist(distinct, distinct) + torch.eye(len(distinct))).min() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("position", "site", "name"),
+    [
+        ("relative", "every_layer", "relative"),
+        ("relative", "every_layer_shared", "relative"),
+        ("rope_2d", "every_layer", "rotary"),
+    ],
+)
+def test_a_position_within_attention_is_live_in_every_block(position, site, name):
+    model = small_model(position=position, position_site=site)
+    tokens = normal(2, 7, 16)
+    for block in model.blocks:
+        placed = block(tokens)
+        assert getattr(block.attention, name) is not None
+        setattr(block.attention, name, None)
+        changed = (block(tokens) - placed)[:, 1:]  # the class token's relative logits are none
+        assert changed.abs().amax(dim=-1).min() > 1e-3
 
 
 ADDED_PARAMETERS = {
@@ -181,7 +255,6 @@ def test_a_class_token_that_is_not_embedded_is_one_row_a_table_fewer_and_goes_wi
     assert (small_model(**fields)(images) - logits).abs().max() > 1e-3
 
 
-@pytest.mark.against("timm", "which tokens have a place with no_embed_class, with and without registers", "exact")
 @pytest.mark.parametrize("num_registers", [0, 2])
 def test_a_class_token_that_is_not_embedded_has_timm_s_places(num_registers):
     from timm.models.vision_transformer import VisionTransformer

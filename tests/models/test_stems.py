@@ -12,7 +12,7 @@ from vitbench.models.stems import ConvStem
 from vitbench.variants import variant
 
 
-@pytest.mark.against("torch", "the patch stem, with conv2d", "1e-12")
+@pytest.mark.against("torch", "attention and patches, with MultiheadAttention and conv2d", "1e-12")
 def test_the_patch_stem_is_a_convolution_of_its_own_stride():
     model = small_model(patch_size=(2, 4))
     images = images_for(model.config)
@@ -80,7 +80,7 @@ def test_the_parameters_of_a_conv_stem_are_those_counted_by_hand():
     assert num_parameters(stem) == (3 * 8 * 9 + 2 * 8) + (8 * 16 * 9 + 2 * 16) + (16 * 16 + 16)
 
 
-@pytest.mark.against("torchvision", "the convolutional stem, outputs and gradients", "1e-9, 1e-8")
+@pytest.mark.against("torchvision", "logits and all gradients, patches and conv stem", "1e-9, 1e-8")
 @pytest.mark.parametrize("name", ["C+Ti/16", "C+S/16"])
 def test_a_conv_stem_is_torchvision_s(name):
     from torchvision.models.vision_transformer import ConvStemConfig, VisionTransformer

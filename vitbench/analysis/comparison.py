@@ -72,6 +72,8 @@ class ArmResult:
     model: ViTConfig
     runs: Mapping[tuple[float, int], Record]
     """The run that counts, by (learning rate, seed)."""
+    init: str | None = None
+    """The weights that they started from; None for the seed's."""
     planned_rates: tuple[float, ...] = ()
     retried: int = 0
     """Records set aside because the same run was recorded again."""
@@ -376,30 +378,31 @@ _PRECEDENCE = (Outcome.FAILED, Outcome.DIVERGED, Outcome.COMPLETED)
 
 
 def _arms(records: Sequence[Record], planned_rates: tuple[float, ...]) -> list[ArmResult]:
-    """Arms in the order of their first record; an arm name with several models gives several arms."""
-    runs: dict[tuple[str, ViTConfig], dict[tuple[float, int], Record]] = {}
-    retried: dict[tuple[str, ViTConfig], int] = defaultdict(int)
+    """Arms in the order of their first record; a name with several models, or initial weights, gives several arms."""
+    runs: dict[tuple[str, ViTConfig, str | None], dict[tuple[float, int], Record]] = {}
+    retried: dict[tuple[str, ViTConfig, str | None], int] = defaultdict(int)
     for record in records:
-        arm = (record.arm, record.config.model)
+        arm = (record.arm, record.config.model, record.config.init)
         cells = runs.setdefault(arm, {})
         cell = (record.config.train.learning_rate, record.config.seed)
         before = cells.get(cell)
         retried[arm] += before is not None
         if before is None or _PRECEDENCE.index(outcome_of(record)) >= _PRECEDENCE.index(outcome_of(before)):
             cells[cell] = record
-    models: dict[str, int] = defaultdict(int)
-    for name, _ in runs:
-        models[name] += 1
+    starts: dict[str, int] = defaultdict(int)
+    for name, _, _ in runs:
+        starts[name] += 1
     return [
         ArmResult(
-            label=name if models[name] == 1 else f"{name} #{_digest(model.model_dump(mode='json'))[:4]}",
+            label=name if starts[name] == 1 else f"{name} #{_digest([model.model_dump(mode='json'), init])[:4]}",
             name=name,
             model=model,
+            init=init,
             runs=cells,
             planned_rates=planned_rates,
-            retried=retried[name, model],
+            retried=retried[name, model, init],
         )
-        for (name, model), cells in runs.items()
+        for (name, model, init), cells in runs.items()
     ]
 
 

@@ -61,10 +61,12 @@ def _about_the_study(comparison: Comparison, baseline_name: str, planned_arms: S
 
 
 def _what_differs(arms: Sequence[ArmResult]) -> Iterator[str]:
-    fields = type(arms[0].model).model_fields
-    differing = [name for name in fields if len({getattr(arm.model, name) for arm in arms}) > 1]
-    for arm in arms:
-        yield f"{arm.label} ({listed(f'{name} {getattr(arm.model, name)}' for name in differing)})"
+    started = [
+        {"init": arm.init, **{name: getattr(arm.model, name) for name in type(arm.model).model_fields}} for arm in arms
+    ]
+    differing = [name for name in started[0] if len({fields[name] for fields in started}) > 1]
+    for arm, fields in zip(arms, started, strict=True):
+        yield f"{arm.label} ({listed(f'{name} {fields[name]}' for name in differing)})"
 
 
 def _about_runs(arm: ArmResult) -> Iterator[str]:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 FORWARDS = {"infer": 1, "train": 3}
 """FLOPs of each mode, in those of a forward pass."""
+MOST_BLOCKS = 1_000
+"""Of the encoder and of a ResNet stem together: two tracers walk through each, which takes minutes for so many."""
+MOST_TOKENS = 1_000_000
+MOST_MACS_OF_A_PART = 2**60
+"""No tensor has more elements than its part has MACs, and PyTorch counts a tensor's bytes (4 × elements) in 63 bits."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ def show_flops(variant: str, *, model: dict[str, Any], batch_size: int, mode: st
         raise ValueError(f"batch_size {batch_size} is not a number of images; give 1 or more")
     if mode not in FORWARDS:
         raise ValueError(f"mode {mode!r} is not known; use {' or '.join(FORWARDS)}")
+    _check_size(config)
     torch_device = _torch_device(device)
     agreed = count_three_times(config, device=torch_device, training=mode == "train")
     flops = 2 * agreed.total().macs * batch_size * FORWARDS[mode]
@@ -65,6 +71,28 @@ def show_flops(variant: str, *, model: dict[str, Any], batch_size: int, mode: st
     print(f"three counts agree: {', '.join(agreed.counters)}; largest relative difference {agreed.difference:.2%}")
     print(f"norms, not counted, would add {_rounded(agreed.norms)}MACs, as fvcore counts them and timm publishes them")
     print(*CONVENTIONS, sep="\n")
+
+
+def _check_size(config: ViTConfig) -> None:
+    """Raises ValueError for a model that is too large to be traced."""
+    in_stem = sum(config.stem_layers) if config.stem == "resnet" else 0
+    if config.depth + in_stem > MOST_BLOCKS:
+        field, blocks = ("depth", config.depth) if config.depth > in_stem else ("stem_layers", config.stem_layers)
+        raise ValueError(
+            f"{field} {blocks} is more than can be traced, {MOST_BLOCKS:,} blocks in all; make it smaller "
+            "(equal blocks cost the same each)"
+        )
+    if config.num_tokens > MOST_TOKENS:
+        raise ValueError(
+            f"image_size {config.image_size} gives {config.num_tokens:,} tokens at patch_size {config.patch_size}, more "
+            f"than can be traced, {MOST_TOKENS:,}; make it smaller, or patch_size larger"
+        )
+    for name, counts in count_parts(config).items():
+        if counts.macs > MOST_MACS_OF_A_PART:
+            raise ValueError(
+                f"width {config.width}, mlp_ratio {config.mlp_ratio} and image_size {config.image_size} give {name} "
+                f"{counts.macs:.1e} MACs, more than can be traced, {MOST_MACS_OF_A_PART:.1e}; make them smaller"
+            )
 
 
 def count_three_times(config: ViTConfig, *, device: torch.device, training: bool) -> Agreed:

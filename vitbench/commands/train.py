@@ -71,14 +71,16 @@ def _model(
     from vitbench.models import convert
     from vitbench.models.inherit import inherited_config
 
-    source = convert.load_named(init, in_channels=info.in_channels)
+    hints = convert.Hints(**{name: fields.get(name) for name in ("image_size", "activation", "position")})
+    source = convert.load_named(init, in_channels=info.in_channels, hints=hints)
     # The image size is the weights' own, unless one is asked for: that is what their patches were made for.
     wanted = {**shape, **fields}
     if variant is not None:
         named = named_variant(variant, **{"image_size": source.config.image_size, **wanted})
         wanted = {name: getattr(named, name) for name in named.model_fields_set}
-    identity = convert.identity(init, source)
-    return variant or identity.partition("@")[0], inherited_config(source.config, wanted), identity
+    identity = convert.weights_identity(init, source)
+    label = identity if variant is None else f"{variant} from {identity}"
+    return label, inherited_config(source.config, wanted), identity
 
 
 def _single_run(

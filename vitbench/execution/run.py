@@ -20,15 +20,13 @@ from vitbench.evaluation import Evaluation, evaluate
 from vitbench.execution.job import Job, Report, utc_now
 from vitbench.models import ViT, build_model, convert
 from vitbench.models.inherit import inherit
-from vitbench.profiling.device import Device, open_device
+from vitbench.profiling.device import Device, is_out_of_memory, open_device
 from vitbench.profiling.macs import count
 from vitbench.records import Cost, EpochPoint, Outcome, Record, describe_environment, pack_correct
 from vitbench.training import Progress, train
 
 EVALUATION_BATCH = 256
 EVALUATION_SHARE = 0.05
-CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
-"""What torch's plain RuntimeError says where its allocator for CPU gives up."""
 INFERENCE_SECONDS = 0.05
 """The test split is evaluated again until this is spent, so that small sets give a throughput worth the name."""
 
@@ -40,7 +38,7 @@ def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> R
         return _execute(job, started, on_report)
     except Exception as error:  # the one place where a run's errors become a record
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or CPU_OUT_OF_MEMORY in reason:
+        if is_out_of_memory(error):
             reason = f"out of memory at batch {job.run.config.train.batch_size}"
     return job.failed(reason, started=started)
 
@@ -140,11 +138,13 @@ def initial_model(job: Job) -> ViT:
     if config.init is None:
         return build_model(config.model, seed=config.seed)
     assert job.init is not None, config.init
-    source = convert.load_named(job.init, in_channels=config.model.in_channels)
-    found = convert.identity(job.init, source)
+    model = config.model
+    hints = convert.Hints(image_size=model.image_size, activation=model.activation, position=model.position)
+    source = convert.load_named(job.init, in_channels=model.in_channels, hints=hints)
+    found = convert.weights_identity(job.init, source)
     if found != config.init:
         raise ValueError(f"init {config.init} was planned, but {job.init} is {found}")
-    return inherit(source, config.model, seed=config.seed)
+    return inherit(source, model, seed=config.seed)
 
 
 @lru_cache(maxsize=4)

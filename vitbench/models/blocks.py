@@ -27,13 +27,13 @@ class MLP(nn.Module):
     The hidden width is `mlp_ratio` × width whatever the activation, so SwiGLU's first layer is twice as large.
     """
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: ViTConfig, *, dropout: float) -> None:
         super().__init__()
         self.activation = config.activation
         gates = 2 if config.activation == "swiglu" else 1
         self.fc1 = nn.Linear(config.width, gates * config.mlp_width)
         self.fc2 = nn.Linear(config.mlp_width, config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] → [..., D]."""
@@ -73,7 +73,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.attention = Attention(config, relative=relative, rotary=rotary)
         self.norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.mlp = MLP(config)
+        self.mlp = MLP(config, dropout=config.dropout)
         scale = config.layer_scale
         self.scale1 = nn.Identity() if scale is None else LayerScale(config.width, scale)
         self.scale2 = nn.Identity() if scale is None else LayerScale(config.width, scale)

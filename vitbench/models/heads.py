@@ -34,7 +34,10 @@ class TokenPool(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """A learned query attends to the patches, then a residual MLP (Zhai et al. 2022; `map` in big_vision and SigLIP)."""
+    """A learned query attends to the patches, then a residual MLP (Zhai et al. 2022; `map` in big_vision and SigLIP).
+
+    Nothing drops out in it, as there and in timm.
+    """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -46,7 +49,7 @@ class AttentionPool(nn.Module):
         self.kv = nn.Linear(width, 2 * width)
         self.proj = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width, eps=config.norm_eps)
-        self.mlp = MLP(config)
+        self.mlp = MLP(config, dropout=0.0)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[B, N, D] → [B, D]."""

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ from vitbench.config import Compile, Precision
 from vitbench.machine import cache_directory, cpu_name
 from vitbench.profiling.memory import LiveBytes
 
+CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 FAST_BF16 = 1.5
 """bf16 counts as fast where its matrix products run at least this many times as fast as fp32's."""
 
@@ -36,6 +38,12 @@ class Device:
 
     def synchronize(self) -> None:
         """Waits until everything asked of the device is done."""
+
+    def time(self, call: Callable[[], object]) -> float:
+        """Seconds that `call` takes, all that it asked of the device included."""
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
 
     def start_memory(self) -> None:
         """Begins a new measurement of peak memory."""
@@ -127,6 +135,17 @@ class CudaDevice(Device):
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.torch_device)
 
+    def time(self, call: Callable[[], object]) -> float:
+        """By events in the stream, so that the time to launch `call` counts only where the device waits for it."""
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self.synchronize()
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        milliseconds: float = start.elapsed_time(end)
+        return milliseconds / 1e3
+
     def start_memory(self) -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self.torch_device)
@@ -137,6 +156,11 @@ class CudaDevice(Device):
 
     def peak_memory_bytes(self) -> int | None:
         return torch.cuda.max_memory_allocated(self.torch_device) - self._allocated_before
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the CPU's allocator, which raises a plain RuntimeError, gave up for want of memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or CPU_OUT_OF_MEMORY in str(error)
 
 
 def _read_speedups(path: Path) -> dict[str, float]:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from vitbench.models import ViT
 
 OUTPUTS, GRADIENTS = 1e-9, 1e-8
+AGREEMENT = f"{OUTPUTS:g}, {GRADIENTS:g}".replace("e-0", "e-")
+"""The bounds as README's table has them."""
 
 
 def random_weights(peer: nn.Module) -> nn.Module:
@@ -63,6 +65,23 @@ def assert_agree(
     folded = sum(peer.get_parameter(name)[index].numel() for name, index in (summed or {}).items())
     assert count(peer) - folded == count(model)
     return model
+
+
+def assert_drops_alike(convert: Callable[..., ViT], peer: Any, monkeypatch: Any) -> None:
+    """Compares logits in training, with a dropout that multiplies by 1 + p, so that places and rates must be the same."""
+    for module in peer.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False  # timm's fused attention drops weights beneath torch's functions
+    model = convert(random_weights(peer)).train()
+    for block in model.blocks:
+        block.attention.kernel = "matmul"
+    monkeypatch.setattr(
+        torch.nn.functional, "dropout", lambda x, p=0.5, training=True, inplace=False: x * (1 + p * training)
+    )
+    images = images_for(model, 2)
+    expected = peer.train()(images)
+    torch.testing.assert_close(model(images), expected, rtol=0, atol=OUTPUTS)
+    assert (peer.eval()(images) - expected).abs().max() > 1e-3
 
 
 def gradients_by_our_names(

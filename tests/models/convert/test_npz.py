@@ -137,7 +137,7 @@ def test_a_checkpoint_is_the_model_that_timm_reads(tmp_path, name):
     assert_same(convert.from_npz(path), peer, 12)
 
 
-@pytest.mark.against("timm", "the paper's .npz checkpoints, hybrids", "1e-9")
+@pytest.mark.against("timm", "the paper's .npz checkpoints", "1e-9")
 @pytest.mark.parametrize(("layers", "grid"), [((1, 2, 1), 4), ((1, 1, 1, 1), 2)])
 def test_a_hybrid_s_checkpoint_is_the_model_that_timm_reads(tmp_path, layers, grid):
     path = save(tmp_path, checkpoint("vit", grid=grid, resnet=layers))
@@ -202,6 +202,14 @@ def test_an_oblong_image_is_told_by_the_caller(tmp_path):
     with pytest.raises(ValueError, match=r"^image_size is missing: .*6 places"):
         convert.from_npz(path)
     assert convert.from_npz(path, image_size=(8, 12)).config.grid == (2, 3)
+    assert convert.from_npz(path, image_size_if_untold=(8, 12)).config.grid == (2, 3)
+    with pytest.raises(ValueError, match=r"^image_size 12 gives 9 patches, but .* holds 6 places; give"):
+        convert.from_npz(path, image_size=12)
+
+
+def test_a_square_table_tells_the_image_size_whatever_else_is_supposed(tmp_path):
+    path = save(tmp_path, checkpoint("vit"))
+    assert convert.from_npz(path, image_size_if_untold=24).config.image_size == 12
 
 
 @pytest.mark.parametrize(
@@ -233,8 +241,55 @@ def test_what_is_no_such_checkpoint_is_refused_in_one_line(tmp_path, change, say
     assert "\n" not in str(refusal.value)
 
 
-def test_a_file_that_is_not_npz_is_refused_in_one_line(tmp_path):
-    (tmp_path / "weights.npz").write_text("not a zip")
-    for name in ("weights.npz", "missing.npz"):
-        with pytest.raises(ValueError, match=rf"{name} cannot be read as npz"):
-            convert.from_npz(tmp_path / name)
+def not_npz(folder: Path, kind: str) -> Path:
+    path = save(folder, checkpoint("vit"))
+    match kind:
+        case "text":
+            path.write_text("not a zip")
+        case "empty":
+            path.write_bytes(b"")
+        case "cut off":
+            path.write_bytes(path.read_bytes()[:3000])
+        case "damaged":
+            content = bytearray(path.read_bytes())
+            middle = slice(len(content) // 3, len(content) // 3 + 64)
+            content[middle] = bytes(255 - byte for byte in content[middle])
+            path.write_bytes(content)
+        case "a single array":
+            with path.open("wb") as file:
+                np.save(file, np.ones(3))
+        case "Python objects":
+            np.savez(path, **{"embedding/kernel": np.array([{}, None], dtype=object)})
+        case "missing":
+            path.unlink()
+    return path
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "cut off", "damaged", "a single array", "Python objects", "missing"])
+def test_a_file_that_is_not_npz_is_refused_in_one_line(tmp_path, kind):
+    with pytest.raises(ValueError, match=r"weights\.npz cannot be read as npz: ") as refusal:
+        convert.from_npz(not_npz(tmp_path, kind))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("array", [np.array(["a", "b"]), np.array([1j]), np.zeros(2, "f2,f2"), np.array([b"xy"])])
+def test_what_is_no_number_is_refused_by_its_name(tmp_path, array):
+    path = save(tmp_path, checkpoint("vit") | {"head/kernel": array})
+    with pytest.raises(ValueError, match=r"weights\.npz is not a checkpoint of a ViT: head/kernel holds ") as refusal:
+        convert.from_npz(path)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("other", [np.array(["adam"]), np.array([{}], dtype=object)])
+def test_what_lies_beside_the_weights_is_not_read(tmp_path, other):
+    path = tmp_path / "weights.npz"
+    weights = {f"opt/target/{name}": array for name, array in checkpoint("vit").items()}
+    np.savez(path, **weights, **{"opt/state": other})
+    assert convert.from_npz(path).config.depth == DEPTH
+
+
+@pytest.mark.parametrize("dtype", [">f4", "f2", "f8", "longdouble"])
+def test_weights_are_read_in_any_floating_point_format(tmp_path, dtype):
+    arrays = {name: array.astype(dtype) for name, array in checkpoint("vit").items()}
+    model = convert.from_npz(save(tmp_path, arrays))
+    np.testing.assert_array_equal(model.head.classifier.bias.detach(), arrays["head/bias"].astype("f8"))

@@ -14,7 +14,7 @@ from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock, V
 from timm.models.vision_transformer_hybrid import HybridEmbed, _resnetv2
 from torch import nn
 
-from tests.models.convert.agreement import assert_agree, random_weights
+from tests.models.convert.agreement import AGREEMENT, assert_agree, assert_drops_alike, random_weights
 from vitbench.models import convert
 
 SMALL: dict[str, Any] = {
@@ -75,7 +75,7 @@ def folded_places(peer: VisionTransformer, registers: int) -> dict[str, Any]:
     return {"pos_embed": (slice(None), slice(peer.num_prefix_tokens - registers, peer.num_prefix_tokens))}
 
 
-@pytest.mark.against("timm", "logits and all gradients, plain ViTs", "1e-9, 1e-8")
+@pytest.mark.against("timm", "logits and all gradients, every setting that converts", AGREEMENT)
 @pytest.mark.parametrize("name", MODELS)
 def test_outputs_and_gradients_are_timm_s(name):
     arguments, fields = MODELS[name]
@@ -85,7 +85,7 @@ def test_outputs_and_gradients_are_timm_s(name):
     assert {field: getattr(model.config, field) for field in fields} == fields
 
 
-@pytest.mark.against("timm", "logits and all gradients, plain ViTs", "1e-9, 1e-8")
+@pytest.mark.against("timm", "logits and all gradients, every setting that converts", AGREEMENT)
 def test_gradients_of_folded_places_are_those_of_the_tokens_that_they_were_added_to():
     peer = random_weights(VisionTransformer(**SMALL, reg_tokens=2))
     model = convert.from_timm(peer)
@@ -102,7 +102,7 @@ def hybrid(layers: tuple[int, ...], **arguments: Any) -> VisionTransformer:
     return VisionTransformer(**settings | arguments, embed_layer=lambda **k: HybridEmbed(backbone=backbone, **k))
 
 
-@pytest.mark.against("timm", "logits and all gradients, hybrids", "1e-9, 1e-8")
+@pytest.mark.against("timm", "logits and all gradients, every setting that converts", AGREEMENT)
 @pytest.mark.parametrize(("layers", "stride"), [((1, 1, 2), 16), ((1, 1, 1, 1), 32)])
 def test_outputs_and_gradients_of_hybrids_are_timm_s(layers, stride):
     model = assert_agree(convert.from_timm, random_weights(hybrid(layers)))
@@ -164,6 +164,13 @@ def test_what_cannot_be_expressed_is_refused_by_timm_s_name_of_the_field(name):
         convert.from_timm(VisionTransformer(**SMALL | arguments))
 
 
+@pytest.mark.against("timm", "where training drops out, by a dropout that counts", "1e-9")
+@pytest.mark.parametrize("arguments", [{}, {"global_pool": "map"}, {"mlp_layer": SwiGLU, "act_layer": "silu"}])
+def test_training_drops_out_where_timm_does(arguments, monkeypatch):
+    peer = VisionTransformer(**SMALL | arguments, pos_drop_rate=0.1, proj_drop_rate=0.1, attn_drop_rate=0.2)
+    assert_drops_alike(convert.from_timm, peer, monkeypatch)
+
+
 def test_rates_of_what_drops_are_kept():
     peer = VisionTransformer(**SMALL, pos_drop_rate=0.1, proj_drop_rate=0.1, attn_drop_rate=0.2, drop_path_rate=0.3)
     config = convert.from_timm(peer).config
@@ -195,6 +202,40 @@ def change_the_stem(peer):
     peer.patch_embed.img_size = None
 
 
+def drop_in_the_pool(peer):
+    peer.attn_pool.proj_drop = nn.Dropout(0.1)
+
+
+def drop_one_branch(peer):
+    for i, block in enumerate(peer.blocks):
+        block.drop_path1 = timm.layers.DropPath(0.1 * i)
+
+
+def leave_out_the_bias(peer):
+    peer.head = nn.Linear(16, 5, bias=False)
+
+
+def lap_patches(peer):
+    peer.patch_embed.proj.stride = (2, 2)
+
+
+def share_a_layer(peer):
+    peer.blocks[1].mlp.fc1.weight = peer.blocks[0].mlp.fc1.weight
+
+
+def mix_dtypes(peer):
+    peer.head.half()
+
+
+def take_out_the_blocks(peer):
+    peer.blocks = nn.Sequential()
+
+
+def learn_the_nonlinearity(peer):
+    for block in peer.blocks:
+        block.mlp.act = nn.PReLU()
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -204,6 +245,14 @@ def change_the_stem(peer):
         (change_one_epsilon, "norm_layer.eps"),
         (add_a_parameter, "gate cannot be expressed"),
         (change_the_stem, "img_size"),
+        (drop_in_the_pool, "attn_pool.proj_drop 0.1"),
+        (drop_one_branch, "drop_path_rate"),
+        (leave_out_the_bias, "head.bias None"),
+        (lap_patches, "patch_embed.proj"),
+        (share_a_layer, "blocks.1.mlp.fc1.weight 'that of blocks.0.mlp.fc1.weight'"),
+        (mix_dtypes, "dtype"),
+        (take_out_the_blocks, "depth 0"),
+        (learn_the_nonlinearity, "act_layer 'PReLU'"),
     ],
 )
 def test_what_was_changed_after_building_is_refused_too(change, says):
@@ -213,14 +262,89 @@ def test_what_was_changed_after_building_is_refused_too(change, says):
         convert.from_timm(peer)
 
 
-def test_a_forward_pass_that_someone_changed_is_found_by_its_outputs():
-    class Doubled(VisionTransformer):
-        def forward(self, x):
-            return 2 * super().forward(x)
+class Doubled(VisionTransformer):
+    def forward(self, x):
+        return 2 * super().forward(x)
 
-    peer = random_weights(Doubled(**SMALL))
-    with pytest.raises(ValueError, match=r"^Doubled cannot be expressed: with equal weights, logits differ by \d"):
+
+class Squeezed(VisionTransformer):
+    def forward_features(self, x, **settings):
+        return torch.tanh(super().forward_features(x, **settings))
+
+
+class Named(VisionTransformer):
+    def forward(self, x):
+        return {"logits": super().forward(x)}
+
+
+class Narrow(VisionTransformer):
+    def forward(self, x):
+        return super().forward(x)[:, :1]
+
+
+class Broken(VisionTransformer):
+    def forward(self, x):
+        raise RuntimeError("not\nfor you")
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (Doubled, r"with equal weights, logits differ by \d"),
+        (Squeezed, r"with equal weights, logits differ by \d"),
+        (Named, r"it gives dict for logits of \[2, 5\]"),
+        (Narrow, r"it gives \[2, 1\] for logits of \[2, 5\]"),
+        (Broken, "its forward pass fails with RuntimeError: not for you"),
+    ],
+)
+def test_a_forward_pass_that_someone_changed_is_found_by_its_outputs(kind, says):
+    peer = kind(**SMALL)
+    nn.init.zeros_(peer.head.weight)  # so that the peer itself gives no sign of it
+    with pytest.raises(ValueError, match=rf"^{kind.__name__} cannot be expressed: {says}"):
         convert.from_timm(peer)
+
+
+def test_a_hook_behind_a_tiny_scale_is_found_too():
+    peer = VisionTransformer(**SMALL, init_values=1e-5)
+    peer.blocks[0].attn.register_forward_hook(lambda module, arguments, output: -output)
+    with pytest.raises(ValueError, match="logits differ"):
+        convert.from_timm(peer)
+
+
+def test_another_epsilon_in_the_resnet_is_found_too():
+    peer = hybrid((1, 1, 2))
+    peer.patch_embed.backbone.stem.norm.eps = 1e-2
+    with pytest.raises(ValueError, match="logits differ"):
+        convert.from_timm(peer)
+
+
+def test_drop_path_in_the_resnet_is_refused():
+    backbone = ResNetV2((1, 1, 2), num_classes=0, global_pool="", preact=False, stem_type="same", drop_path_rate=0.5)
+    peer = VisionTransformer(
+        **SMALL | {"img_size": 64, "patch_size": 1}, embed_layer=lambda **k: HybridEmbed(backbone=backbone, **k)
+    )
+    with pytest.raises(ValueError, match=r"^patch_embed.backbone.stages.1.blocks.0.drop_path"):
+        convert.from_timm(peer)
+
+
+@pytest.mark.against("timm", "logits and all gradients, every setting that converts", AGREEMENT)
+def test_an_image_that_patches_do_not_divide_is_cropped_as_timm_does():
+    peer = random_weights(VisionTransformer(**SMALL | {"img_size": (11, 14)}))
+    model = convert.from_timm(peer)
+    assert model.config.image_size == (8, 12)
+    images = torch.randn(2, 3, 11, 14, dtype=torch.float64)
+    torch.testing.assert_close(model(images[:, :, :8, :12]), peer(images), rtol=0, atol=1e-9)
+
+
+def test_all_parameters_of_a_conversion_are_trainable():
+    peer = VisionTransformer(**SMALL).requires_grad_(False)
+    assert all(parameter.requires_grad for parameter in convert.from_timm(peer).parameters())
+
+
+def test_what_is_no_configuration_is_refused_in_one_line():
+    with pytest.raises(ValueError, match=r"^the module cannot be expressed: .*num_classes") as refusal:
+        convert.from_timm(VisionTransformer(**SMALL | {"num_classes": 2_000_000}))
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(

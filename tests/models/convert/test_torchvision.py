@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 from torchvision.models import vit_b_16
 from torchvision.models.vision_transformer import ConvStemConfig, VisionTransformer
 
-from tests.models.convert.agreement import assert_agree, random_weights
+from tests.models.convert.agreement import AGREEMENT, assert_agree, assert_drops_alike, random_weights
 from vitbench.models import convert
 from vitbench.variants import variant
 
@@ -39,7 +40,7 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.against("torchvision", "logits and all gradients", "1e-9, 1e-8")
+@pytest.mark.against("torchvision", "logits and all gradients, patches and conv stem", AGREEMENT)
 @pytest.mark.parametrize("name", MODELS)
 def test_outputs_and_gradients_are_torchvision_s(name):
     arguments, fields = MODELS[name]
@@ -51,6 +52,35 @@ def test_its_base_model_is_ours():
     with torch.device("meta"):
         peer = vit_b_16()
     assert convert.from_torchvision(peer).config == variant("B/16")
+
+
+@pytest.mark.against("torchvision", "where training drops out, by a dropout that counts", "1e-9")
+def test_training_drops_out_where_torchvision_does(monkeypatch):
+    assert_drops_alike(convert.from_torchvision, VisionTransformer(**SMALL, dropout=0.1), monkeypatch)
+
+
+@pytest.mark.parametrize("head", [nn.Linear(16, 7), nn.Identity()])
+def test_a_head_that_was_replaced_for_fine_tuning_is_converted(head):
+    peer = VisionTransformer(**SMALL)
+    peer.heads = head
+    assert_agree(convert.from_torchvision, random_weights(peer))
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        (
+            nn.Sequential(OrderedDict(drop=nn.Dropout(0.5), head=nn.Linear(16, 5))),
+            "^heads.drop 0.5 cannot be expressed",
+        ),
+        (nn.Sequential(OrderedDict(head=nn.Linear(16, 5, bias=False))), "^heads.head.bias None cannot be expressed"),
+    ],
+)
+def test_another_head_is_refused(head, says):
+    peer = VisionTransformer(**SMALL)
+    peer.heads = head
+    with pytest.raises(ValueError, match=says):
+        convert.from_torchvision(peer)
 
 
 def test_rates_of_dropout_are_kept():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.models.convert.agreement import assert_agree, random_weights
+from tests.models.convert.agreement import AGREEMENT, assert_agree, random_weights
 from vitbench.models import convert
 
 transformers = pytest.importorskip("transformers", reason="transformers comes with the extra `test`")
@@ -38,13 +38,31 @@ def small(**arguments: Any) -> Any:
     return transformers.ViTForImageClassification(config)
 
 
-@pytest.mark.against("transformers", "logits and all gradients", "1e-9, 1e-8")
+@pytest.mark.against("transformers", "logits and all gradients", AGREEMENT)
 @pytest.mark.parametrize("name", MODELS)
 def test_outputs_and_gradients_are_those_of_transformers(name):
     arguments, fields = MODELS[name]
     peer = random_weights(small(**arguments))
     model = assert_agree(convert.from_transformers, peer, logits=lambda images: peer(images).logits)
     assert {field: getattr(model.config, field) for field in fields} == fields
+
+
+def test_rates_are_those_of_the_modules_and_not_of_the_configuration():
+    peer = small(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.2)
+    peer.config.hidden_dropout_prob = 0.0  # the modules still drop
+    with pytest.raises(ValueError, match=r"^hidden_dropout_prob 0.1 cannot be expressed"):
+        convert.from_transformers(peer)
+    assert convert.from_transformers(small(attention_probs_dropout_prob=0.2)).config.attention_dropout == 0.2
+
+
+def test_eager_attention_is_the_same_model():
+    assert convert.from_transformers(small(attn_implementation="eager")).config.width == 16
+
+
+def test_another_head_is_refused():
+    peer = transformers.ViTForMaskedImageModeling(transformers.ViTConfig(**SMALL | {"encoder_stride": 4}))
+    with pytest.raises(ValueError, match=r"^module 'ViTForMaskedImageModeling' cannot be expressed"):
+        convert.from_transformers(peer)
 
 
 @pytest.mark.parametrize(

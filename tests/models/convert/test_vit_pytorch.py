@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from tests.models.convert.agreement import assert_agree, random_weights
+from tests.models.convert.agreement import AGREEMENT, assert_agree, assert_drops_alike, random_weights
 from tests.models.convert.einops_reference import EinopsViT
 from vitbench.models import build_model, convert
 from vitbench.models.convert.source import refuse
@@ -24,7 +26,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 peers = pytest.importorskip("vit_pytorch", reason="vit-pytorch comes with the extra `test`")
 
 
-@pytest.mark.against("einops-style reference", "logits and all gradients, both poolings", "1e-9, 1e-8")
+@pytest.mark.against("einops-style reference", "logits and all gradients, both poolings", AGREEMENT)
 @pytest.mark.parametrize(("pool", "ours"), [("cls", "cls"), ("mean", "mean_all")])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_reference_model_is_the_same_here_in_both_of_its_forms(shape, pool, ours):
@@ -58,7 +60,7 @@ def test_the_reference_s_base_model_runs_as_197_tokens_of_768_channels():
     torch.testing.assert_close(tokens, expected, rtol=0, atol=1e-3)
 
 
-@pytest.mark.against("vit-pytorch", "logits and all gradients, ViT", "1e-9, 1e-8")
+@pytest.mark.against("vit-pytorch", "logits and all gradients, ViT and SimpleViT", AGREEMENT)
 @pytest.mark.parametrize(("pool", "ours"), [("cls", "cls"), ("mean", "gap")])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_vit_is_the_same_here_with_both_poolings(shape, pool, ours):
@@ -67,7 +69,7 @@ def test_vit_is_the_same_here_with_both_poolings(shape, pool, ours):
     assert (model.config.pool, model.config.final_norm, model.config.qkv_bias) == (ours, "tokens", False)
 
 
-@pytest.mark.against("vit-pytorch", "logits and all gradients, SimpleViT", "1e-9, 1e-8")
+@pytest.mark.against("vit-pytorch", "logits and all gradients, ViT and SimpleViT", AGREEMENT)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_simple_vit_is_the_same_here(shape):
     peer = random_weights(peers.SimpleViT(**SMALL | SHAPES[shape]))
@@ -89,6 +91,25 @@ def test_the_mean_of_today_leaves_the_class_token_out_and_the_one_before_did_not
     assert [convert.from_vit_pytorch(peer).class_token is None for peer in (old, new)] == [False, True]
 
 
+@pytest.mark.against("vit-pytorch", "where training drops out, by a dropout that counts", "1e-9")
+def test_training_drops_out_where_vit_pytorch_does(monkeypatch):
+    peer = peers.ViT(**SMALL | SHAPES["square"], dropout=0.1, emb_dropout=0.1)
+    assert_drops_alike(convert.from_vit_pytorch, peer, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "module", ["learnable_memory_vit", "parallel_vit", "local_vit", "simple_flash_attn_vit", "deepvit"]
+)
+def test_its_other_models_are_refused_in_one_line(module):
+    other = importlib.import_module(f"vit_pytorch.{module}")
+    kind = next(v for k, v in vars(other).items() if "vit" in k.lower() and isinstance(v, type))
+    settings = {"image_size": 12, "patch_size": 4, **SMALL}
+    peer = kind(**{name: settings[name] for name in inspect.signature(kind).parameters if name in settings})
+    with pytest.raises(ValueError, match="cannot be expressed") as refusal:
+        convert.from_vit_pytorch(peer)
+    assert "\n" not in str(refusal.value)
+
+
 def test_rates_of_dropout_are_kept():
     config = convert.from_vit_pytorch(peers.ViT(**SMALL | SHAPES["square"], dropout=0.1, emb_dropout=0.1)).config
     assert (config.dropout, config.attention_dropout) == (0.1, 0.1)
@@ -96,6 +117,10 @@ def test_rates_of_dropout_are_kept():
 
 def other_forward(peer: Any) -> None:
     peer.to_latent = nn.Tanh()
+
+
+def other_dropout(peer: Any) -> None:
+    peer.to_latent = nn.Dropout(0.5)
 
 
 def other_activation(peer: Any) -> None:
@@ -126,6 +151,7 @@ def two_last_norms(peer: Any) -> None:
     ("change", "says"),
     [
         (other_forward, "ViT cannot be expressed: with equal weights, logits differ"),
+        (other_dropout, "to_latent 0.5 cannot be expressed: nothing drops out"),
         (other_activation, "FeedForward.net 'SiLU'"),
         (other_block, "transformer.layers"),
         (other_head, "mlp_head"),

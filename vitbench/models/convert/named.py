@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
 import timm
+import torch
 from timm.models import is_model_pretrained
+from torch import nn
 
+from vitbench.config import Activation, Position
 from vitbench.models.convert.npz import from_npz
 from vitbench.models.convert.timm import from_timm
 from vitbench.models.vit import ViT
 
 
-@lru_cache(maxsize=1)
-def load_named(name: str, *, in_channels: int) -> ViT:
+@dataclass(frozen=True, kw_only=True)
+class Hints:
+    """What a `FILE.npz` may not tell, as `from_npz` says; `image_size` counts only where it does not. None: not asked for."""
+
+    image_size: int | tuple[int, int] | None = None
+    activation: Activation | None = None
+    position: Position | None = None
+
+
+def load_named(name: str, *, in_channels: int, hints: Hints = Hints()) -> ViT:
     """The model that `name` stands for, in float32, not to be changed by its callers.
 
     `timm:NAME`: any ViT that timm can create with its weights, from its hub or cache (`vit_tiny_patch16_224`,
     `hf-hub:org/model`, `local-dir:/folder`); its first layer is fitted to `in_channels` by timm. `FILE.npz`: a
-    checkpoint of the paper's authors. Raises ValueError where there is no such model, or it cannot be had.
+    checkpoint of the paper's authors, read with the `hints`. Raises ValueError where there is no such model, or it cannot
+    be had.
     """
-    model = _from_timm(name, in_channels) if name.startswith("timm:") else _from_file(name)
+    model = _from_timm(name, in_channels) if name.startswith("timm:") else _from_file(name, hints)
     if model.config.in_channels != in_channels:
         raise ValueError(
             f"init {name!r} is for images of {model.config.in_channels} channels, but the data's have {in_channels}"
@@ -31,7 +44,7 @@ def load_named(name: str, *, in_channels: int) -> ViT:
     return model.float()
 
 
-def identity(name: str, model: ViT) -> str:
+def weights_identity(name: str, model: nn.Module) -> str:
     """What was loaded, wherever it lies: the name without folders, `@`, and 8 hex digits of its weights' SHA-256."""
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
@@ -42,6 +55,7 @@ def identity(name: str, model: ViT) -> str:
     return f"{label if name.startswith('timm:') else Path(name).name}@{digest.hexdigest()[:8]}"
 
 
+@lru_cache(maxsize=1)
 def _from_timm(name: str, in_channels: int) -> ViT:
     model_name = name.removeprefix("timm:")
     if ":" not in model_name:
@@ -53,21 +67,38 @@ def _from_timm(name: str, in_channels: int) -> ViT:
             raise ValueError(
                 f"init {name!r}: timm has no weights for this model; see timm.list_models(pretrained=True)"
             )
+        # What cannot be expressed is refused before anything is downloaded.
+        with torch.device("meta"):
+            shapes = _create(name, model_name, in_channels, pretrained=False)
+        _converted(name, shapes)
+    return _converted(name, _create(name, model_name, in_channels, pretrained=True))
+
+
+def _create(name: str, model_name: str, in_channels: int, *, pretrained: bool) -> nn.Module:
     try:
-        peer = timm.create_model(model_name, pretrained=True, in_chans=in_channels)
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        return timm.create_model(model_name, pretrained=pretrained, in_chans=in_channels)
+    # Hub, safetensors, torch, JSON and the model's own constructor all speak here, each with errors of its own.
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
             f"init {name!r} cannot be loaded: {reason} (timm looks at the Hugging Face hub and in its cache, HF_HOME; "
             "a folder can be given as timm:local-dir:FOLDER)"
         ) from error
+
+
+def _converted(name: str, peer: nn.Module) -> ViT:
     try:
         return from_timm(peer)
     except ValueError as error:
         raise ValueError(f"init {name!r}: {error}") from error
 
 
-def _from_file(name: str) -> ViT:
+def _from_file(name: str, hints: Hints) -> ViT:
     if not name.endswith(".npz"):
         raise ValueError(f"init {name!r} is neither timm:NAME nor a checkpoint FILE.npz")
-    return from_npz(name)
+    return from_npz(
+        name,
+        image_size_if_untold=hints.image_size,
+        activation=hints.activation or "gelu_tanh",
+        position=hints.position,
+    )

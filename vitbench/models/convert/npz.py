@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import zipfile
+import zlib
+from collections.abc import Mapping
 from math import isqrt
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +17,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitbench.config import Activation, Position, ViTConfig
+from vitbench.config import Activation, Position, ViTConfig, as_pair
 from vitbench.models.convert.source import Source, Weights, assemble
 from vitbench.models.vit import ViT
 
@@ -21,20 +25,24 @@ _PREFIXES = ("opt/target/", "params/img/", "params/", "")
 _BLOCK = "Transformer/encoderblock_{}"
 _TABLES = ("Transformer/posembed_input/pos_embedding", "pos_embedding")
 """With a place for the class token (vision_transformer), and without (big_vision)."""
+_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What NumPy raises for a file that is missing, empty, cut off, damaged, or holds Python objects."""
 
 
 def from_npz(
     path: str | PathLike[str],
     *,
     image_size: int | tuple[int, int] | None = None,
+    image_size_if_untold: int | tuple[int, int] | None = None,
     activation: Activation = "gelu_tanh",
     position: Position | None = None,
 ) -> ViT:
     """A vitbench model with the weights of one of the authors' checkpoints, hybrids included, in evaluation mode.
 
     The file says everything but three things. `image_size`, int or (height, width) in pixels: from the position table
-    where its grid is square. `activation`: their GELU is JAX's default, the tanh approximation; timm loads the same
-    files into its exact GELU. `position`: needed where there is no table, `sincos_2d` or `none`.
+    where its grid is square, otherwise `image_size_if_untold`. `activation`: their GELU is JAX's default, the tanh
+    approximation; timm loads the same files into its exact GELU. `position`: needed where there is no table,
+    `sincos_2d` or `none`.
 
     One known difference: their ResNets divide weights by σ + 1e-5 and norm groups with ε = 1e-6, where the stem here,
     timm's, has 1e-8 inside the root and 1e-5.
@@ -42,29 +50,41 @@ def from_npz(
     Raises ValueError for a file that is not such a checkpoint, or holds what a `ViTConfig` cannot express.
     """
     source = Source(_read(path))
-    config = _config(path, source, image_size, activation, position)
+    config = _config(path, source, image_size, image_size_if_untold, activation, position)
     weights = {**_stem(config, source), **_tokens(config, source), **_blocks(config, source), **_head(config, source)}
     return assemble(config, weights, source)
 
 
 def _read(path: str | PathLike[str]) -> dict[str, Tensor]:
+    arrays: Mapping[str, NDArray[Any]]
     try:
-        with np.load(path) as file:
-            arrays: dict[str, NDArray[Any]] = dict(file)
-    except (OSError, ValueError) as error:
+        with Path(path).open("rb") as file:  # np.load leaves its own open where it refuses the file
+            arrays = np.load(file)
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array (.npy)")
+            prefix = next((p for p in _PREFIXES if f"{p}embedding/kernel" in arrays), None)
+            # The state of an optimizer, which may lie beside the weights, is not read.
+            found = {n: arrays[n] for n in arrays if prefix is not None and n.startswith(prefix)}
+    except _UNREADABLE as error:
         raise ValueError(f"{path} cannot be read as npz: {' '.join(str(error).split())}") from error
-    prefix = next((p for p in _PREFIXES if f"{p}embedding/kernel" in arrays), None)
     if prefix is None:
         raise ValueError(f"{path} is not a checkpoint of a ViT: it has no embedding/kernel")
-    return _unstacked({n.removeprefix(prefix): _tensor(array) for n, array in arrays.items() if n.startswith(prefix)})
+    for name, array in found.items():
+        if array.dtype.kind not in "fiu" and not _is_bfloat16(array):
+            raise ValueError(f"{path} is not a checkpoint of a ViT: {name} holds {array.dtype}, which are no weights")
+    return _unstacked({name.removeprefix(prefix): _tensor(array) for name, array in found.items()})
+
+
+def _is_bfloat16(array: NDArray[Any]) -> bool:
+    """NumPy does not know bfloat16 and reads it as two bytes without a meaning."""
+    return array.dtype.kind == "V" and array.dtype.itemsize == 2 and array.dtype.names is None
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
-    if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # bfloat16, which NumPy does not know
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).float()
-    return (
-        torch.from_numpy(np.ascontiguousarray(array)).float() if array.dtype != np.float64 else torch.from_numpy(array)
-    )
+    if _is_bfloat16(array):
+        return torch.from_numpy(np.asarray(array, order="C").view(np.int16)).view(torch.bfloat16).float()
+    is_double = array.dtype.kind == "f" and array.dtype.itemsize >= 8
+    return torch.from_numpy(np.asarray(array, dtype=np.float64 if is_double else np.float32, order="C"))
 
 
 def _unstacked(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -88,6 +108,7 @@ def _config(
     path: str | PathLike[str],
     source: Source,
     image_size: int | tuple[int, int] | None,
+    image_size_if_untold: int | tuple[int, int] | None,
     activation: Activation,
     position: Position | None,
 ) -> ViTConfig:
@@ -107,11 +128,15 @@ def _config(
     if table is not None:
         position = "learned_1d"
         fields["embed_class_token"] = pool != "cls" or _TABLES[0] in shapes
+    places = 0 if table is None else table[-2] - int(pool == "cls" and fields["embed_class_token"])
+    image_size = image_size or _square(places, fields["patch_size"]) or image_size_if_untold
     if image_size is None:
-        image_size = _square(path, table, int(pool == "cls" and fields.get("embed_class_token", False)), fields)
+        raise ValueError(
+            f"image_size is missing: {path} does not tell it ({places} places are no square grid); give it"
+        )
     if "pre_logits/kernel" in shapes:
         fields["head"] = "mlp"
-    return ViTConfig.model_validate(
+    config = ViTConfig.model_validate(
         {
             "image_size": image_size,
             "width": dim,
@@ -125,6 +150,12 @@ def _config(
             **fields,
         }
     )
+    if table is not None and config.num_patches != places:
+        raise ValueError(
+            f"image_size {config.image_size} gives {config.num_patches} patches, but {path} holds {places} places; "
+            "give the image size that it was trained at"
+        )
+    return config
 
 
 def _resnet(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -144,17 +175,12 @@ def _resnet(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     }
 
 
-def _square(
-    path: str | PathLike[str], table: tuple[int, ...] | None, class_places: int, fields: dict[str, Any]
-) -> tuple[int, int]:
-    places = 0 if table is None else table[-2] - class_places
-    side = isqrt(places)
-    if not places or side**2 != places:
-        raise ValueError(
-            f"image_size is missing: {path} does not tell it ({places} places are no square grid); give it"
-        )
-    patch = fields["patch_size"]
-    height, width = (patch, patch) if isinstance(patch, int) else patch
+def _square(places: int, patch_size: int | tuple[int, int]) -> tuple[int, int] | None:
+    """The (height, width) in pixels of a square grid of so many places; None where it is not square."""
+    side = isqrt(max(places, 0))
+    if not side or side**2 != places:
+        return None
+    height, width = as_pair(patch_size)
     return side * height, side * width
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from pydantic import ValidationError
+from timm.layers import DropPath
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd as _Dropout
 
-from vitbench.config import ViTConfig
+from vitbench.config import ViTConfig, one_line
 from vitbench.models.vit import ViT
 
 Weights = dict[str, Tensor]
+LARGE = 400_000_000
+"""Parameters from which on outputs are compared in float32: two copies in float64 would not fit into common memories."""
 
 
 def refuse(field: str, value: object, because: str) -> ValueError:
@@ -78,15 +85,50 @@ def _missing(name: str) -> ValueError:
     return ValueError(f"{name} is missing from the weights; they may be those of another kind of model")
 
 
-def assemble(config: ViTConfig, weights: Weights, source: Source) -> ViT:
+def configuration(fields: dict[str, Any]) -> ViTConfig:
+    """The ViTConfig of these fields. Raises ValueError, in one line, where they have no meaning together."""
+    try:
+        return ViTConfig.model_validate(fields)
+    except ValidationError as error:
+        raise ValueError(f"the module cannot be expressed: {one_line(error)}") from error
+
+
+@contextmanager
+def reading(peer: nn.Module) -> Iterator[None]:
+    """Within it, what a converter does not find where it looks is a ValueError about the module."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, StopIteration, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise refuse("module", type(peer).__name__, f"it is not built as was expected ({reason})") from error
+
+
+def rate(module: object) -> float:
+    """What a module drops in training: 0 for an identity, or for none."""
+    return float(getattr(module, "p", None) or getattr(module, "drop_prob", None) or 0.0)
+
+
+def check_nothing_else_drops(peer: nn.Module, known: Iterable[object]) -> None:
+    """Raises ValueError for a dropout or drop path that is not among the `known` ones, whose rates became fields."""
+    seen = {id(module) for module in known}
+    for name, module in peer.named_modules():
+        if id(module) not in seen and isinstance(module, _Dropout | DropPath) and rate(module):
+            raise refuse(name, rate(module), "nothing drops out at this place")
+
+
+def assemble(config: ViTConfig, weights: Weights, source: Source, *, peer: nn.Module | None = None) -> ViT:
     """The model with these weights, in their dtype and on their device, in evaluation mode.
 
-    Raises ValueError for a weight that is left over, or has another shape than the configuration gives it.
+    All of its parameters are trainable, as those of a new model. Raises ValueError for a weight that is left over, or
+    has another shape than the configuration gives it, and for a `peer` of which two layers share weights.
     """
     source.finish()
+    if peer is not None:
+        _check_not_shared(peer)
+    dtypes = same("dtype", [value.dtype for value in weights.values() if value.is_floating_point()])
     like = next(iter(weights.values()))
     with torch.random.fork_rng(devices=[]):  # layers draw values that are overwritten here
-        model = ViT(config).to(device=like.device, dtype=like.dtype)
+        model = ViT(config).to(device=like.device, dtype=dtypes)
     for name, value in model.state_dict().items():
         if name not in weights or weights[name].shape != value.shape:
             shape = list(weights[name].shape) if name in weights else None
@@ -95,27 +137,43 @@ def assemble(config: ViTConfig, weights: Weights, source: Source) -> ViT:
     return model.eval()
 
 
-@torch.no_grad()
-def check_outputs(model: ViT, peer: nn.Module, logits: Callable[[Tensor], Tensor]) -> None:
-    """Raises ValueError unless `model` and `peer`, whose logits are `logits(images)`, agree in evaluation mode.
+def _check_not_shared(peer: nn.Module) -> None:
+    names: dict[int, str] = {}
+    for name, parameter in peer.named_parameters(remove_duplicate=False):
+        first = names.setdefault(id(parameter), name)
+        if first != name:
+            raise refuse(name, f"that of {first}", "layers have weights of their own")
 
-    The last line of defence against what has neither weights nor a known field: an overridden `forward`, a hook.
+
+@torch.no_grad()
+def check_outputs(
+    convert: Callable[[nn.Module], ViT], peer: nn.Module, logits: Callable[[nn.Module, Tensor], Any]
+) -> None:
+    """Raises ValueError unless a copy of `peer` and its conversion have equal `logits(peer, images)`, [B, K].
+
+    The last line of defence against what has neither weights nor a known field: an overridden `forward`, a hook, an ε.
+    The copies are in float64, equal to 1e-8, and every weight is moved, so that no scale near 0 hides a part of the model.
     """
-    parameter = next(model.parameters())
-    if parameter.device.type == "meta":
+    if any(value.is_meta for value in (*peer.parameters(), *peer.buffers())):
         return
+    kind, size = type(peer).__name__, sum(parameter.numel() for parameter in peer.parameters())
+    dtype, allowed = (torch.float64, 1e-8) if size < LARGE else (torch.float32, 1e-3)
+    twin = copy.deepcopy(peer).to(device="cpu", dtype=dtype).eval()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in twin.parameters():
+        parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=dtype), alpha=0.1)
+    model = convert(twin)
     config = model.config
-    images = torch.randn(1, config.in_channels, *config.image_hw, generator=torch.Generator().manual_seed(0))
-    images = images.to(device=parameter.device, dtype=parameter.dtype)
-    training = {module: module.training for module in peer.modules()}
-    peer.eval()
+    images = torch.randn(2, config.in_channels, *config.image_hw, generator=generator, dtype=dtype)
     try:
-        expected = logits(images)
-    finally:
-        for module, was_training in training.items():
-            module.training = was_training
-    difference = (model(images) - expected).abs().max().item()
-    allowed = torch.finfo(parameter.dtype).eps ** 0.5 * max(1.0, expected.abs().max().item())
-    if not difference <= allowed:
-        kind = type(peer).__name__
+        expected = logits(twin, images)
+    except Exception as error:  # whatever a changed forward raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ValueError(f"{kind} cannot be expressed: its forward pass fails with {reason}") from error
+    found = model(images)
+    if not isinstance(expected, Tensor) or expected.shape != found.shape:
+        shape = list(expected.shape) if isinstance(expected, Tensor) else type(expected).__name__
+        raise ValueError(f"{kind} cannot be expressed: it gives {shape} for logits of {list(found.shape)}")
+    difference = ((found - expected).abs().max() / expected.abs().max().clamp(min=1.0)).item()
+    if not difference < allowed:
         raise ValueError(f"{kind} cannot be expressed: with equal weights, logits differ by {difference:.2g}")

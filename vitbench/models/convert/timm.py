@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from timm.layers import Attention, AttentionPoolLatent, GluMlp, HybridEmbed, Mlp, PatchEmbed, SwiGLU
 from timm.models.resnetv2 import ResNetV2
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from vitbench.config import ViTConfig
+from vitbench.config import ViTConfig, as_pair
 from vitbench.models.convert.activation import name_of_activation
-from vitbench.models.convert.source import Source, Weights, assemble, check_outputs, refuse, same
+from vitbench.models.convert.source import (
+    Source,
+    Weights,
+    assemble,
+    check_nothing_else_drops,
+    check_outputs,
+    configuration,
+    rate,
+    reading,
+    refuse,
+    same,
+)
 from vitbench.models.vit import ViT
 
 
@@ -23,19 +35,28 @@ def from_timm(module: nn.Module) -> ViT:
     tokens, or none; registers, qk-norm, LayerScale, pre-norm, SwiGLU; stems of patches, or R26 and R50 hybrids. A class
     token that is not pooled becomes a register, and the places of registers are added to the registers.
 
-    Raises ValueError, with timm's name of the field, for a module that a `ViTConfig` cannot express.
+    An image that patches do not divide is cropped at its right and bottom there, and is smaller here. Raises ValueError,
+    with timm's name of the field, for a module that a `ViTConfig` cannot express.
     """
+    with reading(module):
+        model = _convert(module)
+    check_outputs(_convert, module, _logits)
+    return model
+
+
+def _convert(module: nn.Module) -> ViT:
     if not isinstance(module, VisionTransformer):
         raise refuse("module", type(module).__name__, "it is not timm's VisionTransformer")
-    config = ViTConfig.model_validate(
-        {**_stem(module), **_blocks(module), **_pool(module), **_norms(module), **_dropout(module)}
-    )
+    config = configuration({**_stem(module), **_blocks(module), **_pool(module), **_norms(module), **_dropout(module)})
     source = Source(module.state_dict())
     weights = {**_stem_weights(config, source), **_token_weights(module, config, source)}
     weights |= {**_block_weights(config, source), **_head_weights(config, source)}
-    model = assemble(config, weights, source)
-    check_outputs(model, module, module)
-    return model
+    return assemble(config, weights, source, peer=module)
+
+
+def _logits(module: Any, images: Tensor) -> Any:
+    height, width = module.patch_embed.img_size
+    return module(nn.functional.pad(images, (0, width - images.shape[3], 0, height - images.shape[2])))
 
 
 def _stem(module: VisionTransformer) -> dict[str, Any]:
@@ -47,13 +68,17 @@ def _stem(module: VisionTransformer) -> dict[str, Any]:
     elif isinstance(embed, PatchEmbed):
         if not isinstance(embed.norm, nn.Identity):
             raise refuse("embed_norm_layer", type(embed.norm).__name__, "patches have no norm after their projection")
+        if not isinstance(embed.proj, nn.Conv2d) or embed.proj.stride != tuple(embed.patch_size):
+            raise refuse("patch_embed.proj", str(embed.proj), "patches lie side by side")
         fields = {"patch_size": tuple(embed.patch_size), "in_channels": embed.proj.in_channels}
     else:
         raise refuse("embed_layer", type(embed).__name__, "stems are PatchEmbed, or HybridEmbed on a ResNetV2")
     pre_norm = not isinstance(module.norm_pre, nn.Identity)
     if (embed.proj.bias is None) != pre_norm:
         raise refuse("pre_norm", pre_norm, "the patch embedding has a bias exactly where there is no pre-norm")
-    return {"image_size": tuple(embed.img_size), "pre_norm": pre_norm, **fields}
+    patch = as_pair(fields["patch_size"])
+    image_size = tuple(side - side % length for side, length in zip(embed.img_size, patch, strict=True))
+    return {"image_size": image_size, "pre_norm": pre_norm, **fields}
 
 
 def _resnet(embed: HybridEmbed) -> dict[str, Any]:
@@ -61,7 +86,9 @@ def _resnet(embed: HybridEmbed) -> dict[str, Any]:
     if not isinstance(backbone, ResNetV2) or tuple(embed.proj.kernel_size) != (1, 1):
         raise refuse("embed_layer", type(backbone).__name__, "hybrids are patches of 1 × 1 on a ResNetV2")
     layers = tuple(len(stage.blocks) for stage in backbone.stages)
-    convolution = backbone.stem.conv
+    convolution = getattr(backbone.stem, "conv", None)
+    if convolution is None:
+        raise refuse("stem_type", "deep", "the ResNet starts with one convolution")
     return {
         "stem": "resnet",
         "stem_layers": layers,
@@ -72,6 +99,8 @@ def _resnet(embed: HybridEmbed) -> dict[str, Any]:
 
 
 def _blocks(module: VisionTransformer) -> dict[str, Any]:
+    if not len(module.blocks):
+        raise refuse("depth", 0, "there is at least one block")
     fields = dict(same("block_fn", [tuple(_block(block).items()) for block in module.blocks]))
     if fields["width"] != module.embed_dim:
         raise refuse("embed_dim", module.embed_dim, f"the blocks are {fields['width']} wide")
@@ -107,6 +136,8 @@ def _mlp(mlp: Any, width: int) -> dict[str, Any]:
         raise refuse("mlp_layer", type(mlp).__name__, "MLPs are Mlp, SwiGLUPacked or SwiGLU")
     if not isinstance(getattr(mlp, "norm", nn.Identity()), nn.Identity):
         raise refuse("scale_mlp_norm", True, "MLPs have no norm inside")
+    if not isinstance(mlp.fc2, nn.Linear):
+        raise refuse("mlp_layer.fc2", type(mlp.fc2).__name__, "MLPs have linear layers")
     if mlp.fc2.bias is None:
         raise refuse("proj_bias", False, "the layers of an MLP have biases")
     if getattr(mlp, "gate_last", False):
@@ -115,7 +146,7 @@ def _mlp(mlp: Any, width: int) -> dict[str, Any]:
         activation = name_of_activation("act_layer", mlp.act)
     else:
         activation = "swiglu"
-        x = torch.linspace(-4, 4, 9, dtype=torch.float64)
+        x = torch.linspace(-4, 4, 9, dtype=torch.float64, device="cpu")
         if not torch.allclose(mlp.act(x.clone()), nn.functional.silu(x)):
             raise refuse("act_layer", type(mlp.act).__name__, "gated MLPs have SiLU")
     return {"activation": activation, "mlp_ratio": mlp.fc2.in_features / width}
@@ -145,7 +176,11 @@ def _pool(module: VisionTransformer) -> dict[str, Any]:
         fields["embed_class_token"] = not module.no_embed_class
     if not isinstance(module.head, nn.Linear | nn.Identity):
         raise refuse("head", type(module.head).__name__, "the classifier is one linear layer")
-    return {**fields, "num_classes": module.head.out_features if isinstance(module.head, nn.Linear) else 0}
+    if isinstance(module.head, nn.Identity):
+        return {**fields, "num_classes": 0}
+    if module.head.bias is None:
+        raise refuse("head.bias", None, "the classifier has a bias")
+    return {**fields, "num_classes": module.head.out_features}
 
 
 def _check_attention_pool(module: VisionTransformer) -> None:
@@ -181,20 +216,23 @@ def _is_norm_of_tokens(name: str) -> bool:
 
 def _dropout(module: VisionTransformer) -> dict[str, Any]:
     """Rates, which must be those of one field each: `dropout` acts at every place but before the classifier."""
-    if module.head_drop.p:
-        raise refuse("drop_rate", module.head_drop.p, "there is no dropout before the classifier")
+    if rate(module.head_drop):
+        raise refuse("drop_rate", rate(module.head_drop), "there is no dropout before the classifier")
     if not isinstance(getattr(module, "patch_drop", nn.Identity()), nn.Identity):
         raise refuse("patch_drop_rate", module.patch_drop.prob, "no patches are left out")
-    blocks = list(module.blocks)
-    inner = [rate for b in blocks for rate in (b.attn.proj_drop.p, b.mlp.drop1.p, b.mlp.drop2.p)]
-    paths = [getattr(path, "drop_prob", 0.0) for b in blocks for path in (b.drop_path1, b.drop_path2)]
-    linear = torch.linspace(0, paths[-1], len(blocks)).repeat_interleave(2)
-    if not torch.allclose(torch.tensor(paths), linear, atol=1e-6):
-        raise refuse("drop_path_rate", [round(p, 4) for p in paths], "it rises linearly from 0 in the first block")
+    blocks: list[Any] = list(module.blocks)
+    inner = [module.pos_drop, *(drop for b in blocks for drop in (b.attn.proj_drop, b.mlp.drop1, b.mlp.drop2))]
+    weights = [block.attn.attn_drop for block in blocks]
+    paths = [path for block in blocks for path in (block.drop_path1, block.drop_path2)]
+    rates = [rate(path) for path in paths]
+    linear = np.repeat(np.linspace(0, rates[-1], len(blocks)), 2)
+    if not np.allclose(rates, linear, atol=1e-6):
+        raise refuse("drop_path_rate", [round(r, 4) for r in rates], "it rises linearly from 0 in the first block")
+    check_nothing_else_drops(module, [*inner, *weights, *paths])
     return {
-        "dropout": same("proj_drop_rate", [module.pos_drop.p, *inner]),
-        "attention_dropout": same("attn_drop_rate", [b.attn.attn_drop.p for b in blocks]),
-        "drop_path": paths[-1],
+        "dropout": same("proj_drop_rate", map(rate, inner)),
+        "attention_dropout": same("attn_drop_rate", map(rate, weights)),
+        "drop_path": rates[-1],
     }
 
 

@@ -9,7 +9,18 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from vitbench.config import ViTConfig
 from vitbench.models.convert.activation import name_of_activation
-from vitbench.models.convert.source import Source, Weights, assemble, check_outputs, refuse, same
+from vitbench.models.convert.source import (
+    Source,
+    Weights,
+    assemble,
+    check_nothing_else_drops,
+    check_outputs,
+    configuration,
+    rate,
+    reading,
+    refuse,
+    same,
+)
 from vitbench.models.vit import ViT
 
 
@@ -21,14 +32,23 @@ def from_torchvision(module: nn.Module) -> ViT:
 
     Raises ValueError, with torchvision's name of the field, for a module that a `ViTConfig` cannot express.
     """
-    if not isinstance(module, VisionTransformer):
-        raise refuse("module", type(module).__name__, "it is not torchvision's VisionTransformer")
-    peer: Any = module
-    config = ViTConfig.model_validate({**_stem(peer), **_encoder(peer), **_head(peer), "pool": "cls"})
-    source = Source(peer.state_dict())
-    model = assemble(config, {**_stem_weights(config, source), **_encoder_weights(config, source)}, source)
-    check_outputs(model, module, module)
+    with reading(module):
+        model = _convert(module)
+    check_outputs(_convert, module, lambda peer, images: peer(images))
     return model
+
+
+def _convert(peer: Any) -> ViT:
+    if not isinstance(peer, VisionTransformer):
+        raise refuse("module", type(peer).__name__, "it is not torchvision's VisionTransformer")
+    config = configuration({**_stem(peer), **_encoder(peer), **_head(peer), "pool": "cls"})
+    source = Source(peer.state_dict())
+    weights = {
+        **_stem_weights(config, source),
+        **_encoder_weights(config, source),
+        **_head_weights(peer, config, source),
+    }
+    return assemble(config, weights, source, peer=peer)
 
 
 def _stem(peer: Any) -> dict[str, Any]:
@@ -62,7 +82,8 @@ def _conv_layer(layer: Any) -> tuple[Any, ...]:
 
 def _encoder(peer: Any) -> dict[str, Any]:
     blocks = list(peer.encoder.layers)
-    dropouts = [peer.encoder.dropout.p, *(m.p for b in blocks for m in b.modules() if isinstance(m, nn.Dropout))]
+    dropouts = [peer.encoder.dropout, *(drop for b in blocks for drop in (b.dropout, b.mlp[2], b.mlp[4]))]
+    check_nothing_else_drops(peer, dropouts)
     norms = [m for m in peer.encoder.modules() if isinstance(m, nn.LayerNorm)]
     if len(norms) != 2 * len(blocks) + 1:
         raise refuse("norm_layer", peer.norm_layer, "norms are LayerNorm")
@@ -73,19 +94,26 @@ def _encoder(peer: Any) -> dict[str, Any]:
         "mlp_ratio": same("mlp_dim", [b.mlp[0].out_features for b in blocks]) / width,
         "activation": same("activation_layer", [name_of_activation("activation_layer", b.mlp[1]) for b in blocks]),
         "norm_eps": same("norm_layer.eps", [norm.eps for norm in norms]),
-        "dropout": same("dropout", dropouts),
+        "dropout": same("dropout", map(rate, dropouts)),
         "attention_dropout": same("attention_dropout", [b.self_attention.dropout for b in blocks]),
     }
 
 
 def _head(peer: Any) -> dict[str, Any]:
+    if isinstance(peer.heads, nn.Identity):
+        return {"num_classes": 0}
+    if isinstance(peer.heads, nn.Linear):  # what fine-tuning often puts there
+        return {"num_classes": peer.heads.out_features}
+    layers = {name: type(layer).__name__ for name, layer in peer.heads.named_children()}
+    if layers not in ({"head": "Linear"}, {"pre_logits": "Linear", "act": "Tanh", "head": "Linear"}):
+        raise refuse("heads", layers, "the classifier is linear, or linear after a tanh layer")
+    if peer.heads.head.bias is None:
+        raise refuse("heads.head.bias", None, "the classifier has a bias")
     hidden = getattr(peer.heads, "pre_logits", None)
-    if hidden is not None and (hidden.out_features != peer.hidden_dim or not isinstance(peer.heads.act, nn.Tanh)):
+    if hidden is not None and hidden.out_features != peer.hidden_dim:
         raise refuse(
             "representation_size", hidden.out_features, f"the hidden layer is as wide as the model, {peer.hidden_dim}"
         )
-    if not isinstance(getattr(peer.heads, "head", None), nn.Linear):
-        raise refuse("heads", str(list(peer.heads)), "the classifier is one linear layer")
     return {"head": "linear" if hidden is None else "mlp", "num_classes": peer.heads.head.out_features}
 
 
@@ -120,5 +148,11 @@ def _encoder_weights(config: ViTConfig, source: Source) -> Weights:
         }
         for their_layer, our_layer in layers.items():
             weights |= source.layer(f"{theirs}.{their_layer}", f"{ours}.{our_layer}")
-    weights |= source.layer("encoder.ln", "norm") | source.layer("heads.head", "head.classifier")
+    return weights | source.layer("encoder.ln", "norm")
+
+
+def _head_weights(peer: Any, config: ViTConfig, source: Source) -> Weights:
+    if not config.num_classes:
+        return {}
+    weights = source.layer("heads" if isinstance(peer.heads, nn.Linear) else "heads.head", "head.classifier")
     return weights | (source.layer("heads.pre_logits", "head.hidden") if config.head == "mlp" else {})

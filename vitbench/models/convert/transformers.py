@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from vitbench.config import ViTConfig
 from vitbench.models.convert.activation import name_of_activation
-from vitbench.models.convert.source import Source, Weights, assemble, check_outputs, refuse, same
+from vitbench.models.convert.source import (
+    Source,
+    Weights,
+    assemble,
+    check_outputs,
+    configuration,
+    reading,
+    refuse,
+    same,
+)
 from vitbench.models.vit import ViT
 
 
@@ -20,20 +29,31 @@ def from_transformers(module: nn.Module) -> ViT:
 
     Raises ValueError, with transformers' name of the field, for a module that a `ViTConfig` cannot express.
     """
-    peer: Any = module
-    if not hasattr(peer, "vit") or getattr(getattr(peer, "config", None), "model_type", "") != "vit":
-        raise refuse("module", type(module).__name__, "it is not transformers' ViTForImageClassification")
+    with reading(module):
+        model = _convert(module)
+    check_outputs(_convert, module, _logits)
+    return model
+
+
+def _logits(peer: Any, images: Tensor) -> Any:
+    peer.set_attn_implementation("sdpa")  # its eager attention takes the softmax in float32, whatever the model's dtype
+    return peer(images).logits
+
+
+def _convert(peer: Any) -> ViT:
+    is_vit = getattr(getattr(peer, "config", None), "model_type", "") == "vit"
+    if not is_vit or not hasattr(peer, "vit") or not hasattr(peer, "classifier"):
+        raise refuse("module", type(peer).__name__, "it is not transformers' ViTForImageClassification")
     theirs = peer.config
-    if theirs.hidden_dropout_prob:
-        raise refuse(
-            "hidden_dropout_prob", theirs.hidden_dropout_prob, "dropout acts inside MLPs too; set it to 0 first"
-        )
     if getattr(peer.vit, "pooler", None) is not None:
         raise refuse("pooler", type(peer.vit.pooler).__name__, "the classifier reads the class token")
-    version_4 = hasattr(peer.vit, "encoder")
-    layers = list(peer.vit.encoder.layer if version_4 else peer.vit.layers)
-    mlp = layers[0].intermediate.intermediate_act_fn if version_4 else layers[0].mlp.activation_fn
-    config = ViTConfig.model_validate(
+    names = _VERSION_4 if hasattr(peer.vit, "encoder") else _VERSION_5
+    layers = [peer.get_submodule(f"{names['blocks']}.{i}") for i in range(theirs.num_hidden_layers)]
+    for name, module in peer.named_modules():
+        # Not the configuration's rate: modules keep the one that they were built with.
+        if isinstance(module, nn.Dropout) and module.p and not name.endswith(".attention.attention.dropout"):
+            raise refuse("hidden_dropout_prob", module.p, "it does not act between an MLP's layers; load with 0")
+    config = configuration(
         {
             "image_size": theirs.image_size,
             "patch_size": theirs.patch_size,
@@ -44,20 +64,18 @@ def from_transformers(module: nn.Module) -> ViT:
             "mlp_ratio": theirs.intermediate_size / theirs.hidden_size,
             "num_classes": peer.classifier.out_features if isinstance(peer.classifier, nn.Linear) else 0,
             "qkv_bias": theirs.qkv_bias,
-            "activation": name_of_activation("hidden_act", mlp),
-            "attention_dropout": theirs.attention_probs_dropout_prob,
+            "activation": name_of_activation("hidden_act", layers[0].get_submodule(names["activation"])),
+            "attention_dropout": same("attention_probs_dropout_prob", map(_attention_dropout, layers)),
             "norm_eps": same("layer_norm_eps", [m.eps for m in peer.modules() if isinstance(m, nn.LayerNorm)]),
         }
     )
     source = Source(peer.state_dict())
-    names = _VERSION_4 if version_4 else _VERSION_5
-    model = assemble(config, {**_ends(config, source), **_blocks(config, source, names)}, source)
-    check_outputs(model, module, lambda images: peer(images).logits)
-    return model
+    return assemble(config, {**_ends(config, source), **_blocks(config, source, names)}, source, peer=peer)
 
 
 _VERSION_5 = {
-    "": "vit.layers",
+    "blocks": "vit.layers",
+    "activation": "mlp.activation_fn",
     "qkv": ("attention.q_proj", "attention.k_proj", "attention.v_proj"),
     "norm1": "layernorm_before",
     "attention.proj": "attention.o_proj",
@@ -66,7 +84,8 @@ _VERSION_5 = {
     "mlp.fc2": "mlp.fc2",
 }
 _VERSION_4 = {
-    "": "vit.encoder.layer",
+    "blocks": "vit.encoder.layer",
+    "activation": "intermediate.intermediate_act_fn",
     "qkv": ("attention.attention.query", "attention.attention.key", "attention.attention.value"),
     "norm1": "layernorm_before",
     "attention.proj": "attention.output.dense",
@@ -74,6 +93,12 @@ _VERSION_4 = {
     "mlp.fc1": "intermediate.dense",
     "mlp.fc2": "output.dense",
 }
+
+
+def _attention_dropout(layer: Any) -> float:
+    """Version 5 and version 4 keep it in places of their own."""
+    inner = getattr(layer.attention, "attention", layer.attention)
+    return float(getattr(inner, "attention_dropout", getattr(inner, "dropout_prob", 0.0)))
 
 
 def _ends(config: ViTConfig, source: Source) -> Weights:
@@ -92,7 +117,7 @@ def _ends(config: ViTConfig, source: Source) -> Weights:
 def _blocks(config: ViTConfig, source: Source, names: dict[str, Any]) -> Weights:
     weights: Weights = {}
     for i in range(config.depth):
-        theirs = f"{names['']}.{i}"
+        theirs = f"{names['blocks']}.{i}"
         weights |= source.stacked([f"{theirs}.{name}" for name in names["qkv"]], f"blocks.{i}.attention.qkv")
         for ours in ("norm1", "attention.proj", "norm2", "mlp.fc1", "mlp.fc2"):
             weights |= source.layer(f"{theirs}.{names[ours]}", f"blocks.{i}.{ours}")

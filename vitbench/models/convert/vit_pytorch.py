@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import isqrt, prod
 from typing import Any
 
@@ -10,7 +11,18 @@ from torch import Tensor, nn
 
 from vitbench.config import ViTConfig, as_pair
 from vitbench.models.convert.activation import name_of_activation
-from vitbench.models.convert.source import Source, Weights, assemble, check_outputs, refuse, same
+from vitbench.models.convert.source import (
+    Source,
+    Weights,
+    assemble,
+    check_nothing_else_drops,
+    check_outputs,
+    configuration,
+    rate,
+    reading,
+    refuse,
+    same,
+)
 from vitbench.models.vit import ViT
 
 
@@ -25,21 +37,24 @@ def from_vit_pytorch(module: nn.Module, *, image_size: int | tuple[int, int] | N
 
     Raises ValueError, with vit-pytorch's name of the field, for a module that a `ViTConfig` cannot express.
     """
-    peer: Any = module
+    with reading(module):
+        model = _convert(module, image_size)
+    check_outputs(partial(_convert, image_size=image_size), module, lambda peer, images: peer(images))
+    return model
+
+
+def _convert(peer: Any, image_size: int | tuple[int, int] | None) -> ViT:
     if not hasattr(peer, "to_patch_embedding") or not hasattr(peer, "transformer"):
-        raise refuse("module", type(module).__name__, "it is not vit-pytorch's ViT or SimpleViT")
+        raise refuse("module", type(peer).__name__, "it is not vit-pytorch's ViT or SimpleViT")
     heads = [m for m in (getattr(peer, "mlp_head", None), getattr(peer, "linear_head", None)) if m is not None]
     head = _last_norm_and_classifier(heads[0]) if heads else (None, None)
-    config = ViTConfig.model_validate(
-        {**_stem(peer, image_size), **_encoder(peer), **_pool(peer, head), **_norms(peer, head)}
-    )
+    config = configuration({**_stem(peer, image_size), **_encoder(peer), **_pool(peer, head), **_norms(peer, head)})
     source = Source(peer.state_dict())
     weights = {**_stem_weights(config, source), **_token_weights(config, source)}
     weights |= {**_block_weights(peer, source), **_head_weights(peer, config, source)}
-    model = assemble(config, weights, source)
+    model = assemble(config, weights, source, peer=peer)
     if config.position == "sincos_2d":
         _copy_sines(model, peer)
-    check_outputs(model, module, module)
     return model
 
 
@@ -97,8 +112,10 @@ def _parts(layer: Any) -> tuple[Any, Any]:
 def _encoder(peer: Any) -> dict[str, Any]:
     layers = list(peer.transformer.layers)
     fields = dict(same("transformer.layers", [tuple(_block(*layer).items()) for layer in layers]))
-    rates = {"emb_dropout": getattr(getattr(peer, "dropout", None), "p", 0.0), "dropout": fields["dropout"]}
-    return {"depth": len(layers), **fields, "dropout": same("emb_dropout", rates.values())}
+    embedding = getattr(peer, "dropout", None)
+    inner = [m for layer in layers for m in layer.modules() if isinstance(m, nn.Dropout)]
+    check_nothing_else_drops(peer, [embedding, *inner])
+    return {"depth": len(layers), **fields, "dropout": same("emb_dropout", [rate(embedding), fields["dropout"]])}
 
 
 def _block(attention_layer: Any, mlp_layer: Any) -> dict[str, Any]:
@@ -121,13 +138,17 @@ def _block(attention_layer: Any, mlp_layer: Any) -> dict[str, Any]:
         "activation": name_of_activation("FeedForward.net", nonlinear[0]),
         "qkv_bias": attention.to_qkv.bias is not None,
         "proj_bias": out.bias is not None,
-        "attention_dropout": getattr(getattr(attention, "dropout", None), "p", 0.0),
-        "dropout": same("dropout", [m.p for b in (attention.to_out, mlp) for m in b.modules() if _drops(m)] or [0.0]),
+        "attention_dropout": rate(getattr(attention, "dropout", None)),
+        "dropout": _dropout(attention, mlp),
     }
 
 
-def _drops(module: nn.Module) -> bool:
-    return isinstance(module, nn.Dropout)
+def _dropout(attention: Any, mlp: Any) -> Any:
+    """After the projection and after each layer of the MLP; SimpleViT has none."""
+    drops = [m for part in (attention.to_out, mlp) for m in part.modules() if isinstance(m, nn.Dropout)]
+    if drops and len(drops) != 3:
+        raise refuse("dropout", len(drops), "it acts after the projection and after both layers of the MLP, or nowhere")
+    return same("dropout", [rate(drop) for drop in drops] or [0.0])
 
 
 def _last_norm_and_classifier(head: Any) -> tuple[nn.LayerNorm | None, nn.Linear]:
@@ -226,6 +247,8 @@ def _head_weights(peer: Any, config: ViTConfig, source: Source) -> Weights:
 def _copy_sines(model: ViT, peer: Any) -> None:
     """theirs are computed in float32, ours in float64 and then rounded: they differ in the last bit, and here must not."""
     ours = model.get_buffer("position.tables.0.table")
+    if ours.is_meta or peer.pos_embedding.is_meta:
+        return
     theirs = peer.pos_embedding.to(ours)
     if not theirs.shape == ours.shape or (theirs - ours).abs().max() > 1e-4:
         raise refuse("pos_embedding", list(theirs.shape), "it is the sines and cosines of sincos_2d")

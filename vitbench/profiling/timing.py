@@ -1,0 +1,113 @@
+"""How long does a call take, how sure is that, and which of several is faster: the one clock of everything measured.
+
+Calls that are compared are timed in turn, A B A B, so that a machine that drifts favours none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+RELATIVE_WIDTH = 0.02
+"""A median is settled once its 95 % interval is narrower than this share of it."""
+MIN_SAMPLES = 8
+RESAMPLES = 1000
+STEADY = 0.1
+"""Warm-up ends where the last `STEADY_CALLS` calls lie within this share of each other."""
+STEADY_CALLS = 3
+MAX_WARMUP_CALLS = 20
+
+Interval = tuple[float, float]
+
+
+class Stopwatch(Protocol):
+    """What a device offers the clock: see `profiling.device.Device.time`."""
+
+    def time(self, call: Callable[[], object]) -> float: ...
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call after another, every sample kept; statistics are derived.
+
+    `settled` tells whether the median's interval got narrower than 2 % before the time allowed was spent.
+    """
+
+    samples: tuple[float, ...]
+    warmup: tuple[float, ...]
+    settled: bool
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.samples))
+
+    @property
+    def interval(self) -> Interval:
+        """95 % bootstrap interval of the median."""
+        return bootstrap_median(np.asarray(self.samples))
+
+    def percentile(self, percent: float) -> float:
+        """For instance the 99th: with fewer than 100 samples, near the slowest of them."""
+        return float(np.percentile(self.samples, percent))
+
+
+def time_in_turn(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    device: Stopwatch,
+    max_seconds: float = 30.0,
+    relative_width: float = RELATIVE_WIDTH,
+) -> dict[str, Timing]:
+    """Seconds of each call, all warmed up first, then one sample of each in every round.
+
+    Stops once all medians are settled, or once `max_seconds` of samples have been taken: then the timings say so. A call
+    that is timed must do the same work each time. Errors of calls travel.
+    """
+    warmup = {name: _warm_up(call, device, max_seconds / len(calls)) for name, call in calls.items()}
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    spent, rounds, settled = 0.0, 0, dict.fromkeys(calls, False)
+    while rounds < MIN_SAMPLES or (not all(settled.values()) and spent < max_seconds):
+        for name, call in calls.items():
+            samples[name].append(device.time(call))
+            spent += samples[name][-1]
+        rounds += 1
+        # The bootstrap costs about a millisecond: not after every round of what takes less.
+        if rounds >= MIN_SAMPLES and (rounds & (rounds - 1) == 0 or rounds % 16 == 0):
+            settled = {name: _is_settled(values, relative_width) for name, values in samples.items()}
+    return {
+        name: Timing(tuple(values), tuple(warmup[name]), _is_settled(values, relative_width))
+        for name, values in samples.items()
+    }
+
+
+def ratio(first: Timing, second: Timing) -> tuple[float, Interval]:
+    """(median of first over second, round by round; its 95 % bootstrap interval), of two timings taken in turn."""
+    ratios = np.asarray(first.samples) / np.asarray(second.samples)
+    return float(np.median(ratios)), bootstrap_median(ratios)
+
+
+def bootstrap_median(values: NDArray[np.float64]) -> Interval:
+    """95 % percentile interval of the median, from 1,000 resamples drawn with a fixed seed (Efron 1979)."""
+    draws = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.percentile(np.median(values[draws], axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _is_settled(samples: list[float], relative_width: float) -> bool:
+    low, high = bootstrap_median(np.asarray(samples))
+    return high - low < relative_width * float(np.median(samples))
+
+
+def _warm_up(call: Callable[[], object], device: Stopwatch, max_seconds: float) -> list[float]:
+    """Calls until times are steady: compilation, allocation and caches belong to no sample."""
+    seconds: list[float] = []
+    while len(seconds) < MAX_WARMUP_CALLS:
+        seconds.append(device.time(call))
+        last = seconds[-STEADY_CALLS:]
+        if len(last) == STEADY_CALLS and (max(last) < (1 + STEADY) * min(last) or sum(seconds) > max_seconds):
+            break
+    return seconds
