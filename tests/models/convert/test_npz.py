@@ -127,7 +127,7 @@ def assert_same(model: torch.nn.Module, peer: torch.nn.Module, size: int) -> Non
     assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in peer.parameters())
 
 
-@pytest.mark.against("timm", "the paper's .npz checkpoints", "1e-9")
+@pytest.mark.against("timm", "files in the layouts of the paper's .npz checkpoints", "1e-9")
 @pytest.mark.parametrize("name", FILES)
 def test_a_checkpoint_is_the_model_that_timm_reads(tmp_path, name):
     settings, prefix, arguments = FILES[name]
@@ -137,7 +137,7 @@ def test_a_checkpoint_is_the_model_that_timm_reads(tmp_path, name):
     assert_same(convert.from_npz(path), peer, 12)
 
 
-@pytest.mark.against("timm", "the paper's .npz checkpoints", "1e-9")
+@pytest.mark.against("timm", "files in the layouts of the paper's .npz checkpoints", "1e-9")
 @pytest.mark.parametrize(("layers", "grid"), [((1, 2, 1), 4), ((1, 1, 1, 1), 2)])
 def test_a_hybrid_s_checkpoint_is_the_model_that_timm_reads(tmp_path, layers, grid):
     path = save(tmp_path, checkpoint("vit", grid=grid, resnet=layers))
@@ -226,6 +226,10 @@ def test_a_square_table_tells_the_image_size_whatever_else_is_supposed(tmp_path)
         ),
         ({"conv_root/kernel": (7, 7, 3, 64)}, "embedding/kernel .* cannot be expressed"),
         ({"embedding/kernel": None}, "no embedding/kernel"),
+        ({"embedding/kernel": (WIDTH,)}, "is not a checkpoint of a ViT"),
+        ({"cls": ()}, "is not a checkpoint of a ViT"),
+        ({"Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel": (WIDTH,)}, "is not a checkpoint"),
+        ({"Transformer/encoderblock_1/MultiHeadDotProductAttention_1/out/kernel": (WIDTH,)}, "is not a checkpoint"),
     ],
 )
 def test_what_is_no_such_checkpoint_is_refused_in_one_line(tmp_path, change, says):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
+from einops import EinopsError, rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -50,8 +50,13 @@ def from_npz(
     Raises ValueError for a file that is not such a checkpoint, or holds what a `ViTConfig` cannot express.
     """
     source = Source(_read(path))
-    config = _config(path, source, image_size, image_size_if_untold, activation, position)
-    weights = {**_stem(config, source), **_tokens(config, source), **_blocks(config, source), **_head(config, source)}
+    try:
+        config = _config(path, source, image_size, image_size_if_untold, activation, position)
+        weights = {**_stem(config, source), **_tokens(config, source)}
+        weights |= {**_blocks(config, source), **_head(config, source)}
+    except (EinopsError, IndexError, TypeError) as error:  # of arrays of another rank
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} is not a checkpoint of a ViT: {reason}") from error
     return assemble(config, weights, source)
 
 
