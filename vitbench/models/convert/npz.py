@@ -122,6 +122,9 @@ def _config(
     query = source.shape(f"{_BLOCK.format(0)}/{attention}/query/kernel")
     hidden = source.shape(f"{_BLOCK.format(0)}/{mlp}/Dense_0/kernel")[-1]
     depth = len({m[1] for name in shapes if (m := re.match(r"Transformer/encoderblock_(\d+)/", name))})
+    if len(shapes["embedding/kernel"]) != 4:
+        found = list(shapes["embedding/kernel"])
+        raise ValueError(f"{path} is not a checkpoint of a ViT: embedding/kernel is {found}, not [height, width, C, D]")
     height, width, channels, dim = shapes["embedding/kernel"]
     table = next((shapes[name] for name in _TABLES if name in shapes), None)
     pool = "map" if "MAPHead_0/probe" in shapes else "cls" if "cls" in shapes else "gap"
