@@ -212,6 +212,7 @@ def throughput(
         typer.Option(help="timm, vit-pytorch, torchvision or transformers beside it; may be given again."),
     ] = None,
     seconds: Annotated[float, typer.Option(help="Time to measure each row in, at most.")] = 5.0,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory too; on CPU in a new process for each row.")] = True,
     device: DeviceName = "auto",
     threads: Threads = None,
     as_json: AsJson = False,
@@ -230,6 +231,7 @@ def throughput(
         device=device,
         threads=threads,
         seconds=seconds,
+        memory=memory,
         as_json=as_json,
     )
     raise typer.Exit(FAILED if failed else DONE)

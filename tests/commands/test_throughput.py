@@ -14,11 +14,14 @@ CONTRACT = {
 
 
 @pytest.fixture(autouse=True)
-def quick_ceilings(monkeypatch):
-    from vitbench.profiling import roofline
+def quick(monkeypatch):
+    from vitbench.profiling import device, roofline
 
     monkeypatch.setattr(roofline, "CPU_SIDES", (64,))
     monkeypatch.setattr(roofline, "COPIED_BYTES", 2**16)
+    monkeypatch.setattr(
+        device, "peak_rise", lambda make_work, *, threads: make_work() and 12345
+    )  # a process takes seconds
     measure = roofline.measure_ceilings
     monkeypatch.setattr(roofline, "measure_ceilings", lambda device: measure(device, max_seconds=0.01))
 
@@ -31,9 +34,15 @@ def test_json_is_a_list_of_rows_in_the_contract_s_words(vitbench):
     assert [(row["variant"], row["implementation"], row["mode"]) for row in rows] == asked
     for row in rows:
         assert set(row) >= CONTRACT
+        assert row["peak_memory_bytes"] == 12345
         assert row["images_per_second"] > 0 and row["latency_p50_ms"] <= row["latency_p99_ms"]
         assert row["images_per_second"] == pytest.approx(2e3 / row["latency_p50_ms"])
         assert len(row["samples"]) >= 8 and row["device"].startswith("cpu: ")
+
+
+def test_memory_may_be_left_out(vitbench):
+    said = vitbench("throughput", "Nano/8", "--mode", "infer", "--no-memory", *QUICK, "--json")
+    assert json.loads(said.out)[0]["peak_memory_bytes"] is None
 
 
 def test_fields_of_the_model_are_options(vitbench):

@@ -35,6 +35,7 @@ def show_throughput(
     device: str,
     threads: int | None,
     seconds: float,
+    memory: bool,
     as_json: bool,
 ) -> int:
     """Prints a row for every variant × implementation × mode × precision × compile × batch size, all timed in turn.
@@ -71,7 +72,7 @@ def show_throughput(
         )
     ]
     ceilings = measure_ceilings(opened)
-    results = measure(candidates, device=opened, max_seconds=seconds)
+    results = measure(candidates, device=opened, max_seconds=seconds, memory=memory)
     if as_json:
         print(json.dumps([_facts(result, ceilings, opened.name) for result in results]))
     else:
@@ -144,7 +145,7 @@ def _print_table(results: Sequence[Result], ceilings: Ceilings) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("variant", "implementation", "mode", "precision", ""):
         table.add_column(heading)
-    for heading in ("batch", "images/s", "95 %", "p50 ms", "p99 ms", "MFU", "n"):
+    for heading in ("batch", "images/s", "95 %", "p50 ms", "p99 ms", "MFU", "memory", "n"):
         table.add_column(heading, justify="right")
     for result in results:
         candidate, timing, interval = result.candidate, result.timing, result.interval
@@ -153,7 +154,9 @@ def _print_table(results: Sequence[Result], ceilings: Ceilings) -> None:
         if timing is not None and interval is not None:
             row += [f"{result.images_per_second:,.0f}", f"{interval[0]:,.0f}–{interval[1]:,.0f}"]
             row += [f"{1e3 * timing.median:,.2f}", f"{1e3 * timing.percentile(99):,.2f}"]
-            row += [f"{result.mfu(ceilings):.0%}", str(len(timing.samples)) + ("" if timing.settled else " *")]
+            memory = result.peak_memory_bytes
+            row += [f"{result.mfu(ceilings):.0%}", "–" if memory is None else f"{memory / 2**20:,.0f} MiB"]
+            row += [str(len(timing.samples)) + ("" if timing.settled else " *")]
         table.add_row(*row)
     Console(width=None if os.isatty(1) else 160).print(table)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vitbench.config import Compile, Precision
 from vitbench.machine import cache_directory, cpu_name
+from vitbench.profiling.fresh_process import CALLS, peak_rise
 from vitbench.profiling.memory import LiveBytes
 
 CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
@@ -44,6 +45,13 @@ class Device:
         start = time.perf_counter()
         call()
         return time.perf_counter() - start
+
+    def peak_memory_of(self, make_work: Callable[[], Callable[[], object]]) -> int | None:
+        """Bytes that the work made by `make_work`, which must be picklable, needs at its peak.
+
+        CPU: the rise of the resident size in a fresh process. CUDA: the allocator's peak. None where neither can tell.
+        """
+        return peak_rise(make_work, threads=torch.get_num_threads())
 
     def start_memory(self) -> None:
         """Begins a new measurement of peak memory."""
@@ -145,6 +153,14 @@ class CudaDevice(Device):
         end.synchronize()
         milliseconds: float = start.elapsed_time(end)
         return milliseconds / 1e3
+
+    def peak_memory_of(self, make_work: Callable[[], Callable[[], object]]) -> int | None:
+        self.start_memory()
+        work = make_work()
+        for _ in range(CALLS):
+            work()
+        self.synchronize()
+        return self.peak_memory_bytes()
 
     def start_memory(self) -> None:
         torch.cuda.empty_cache()

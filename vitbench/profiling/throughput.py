@@ -78,8 +78,13 @@ class Result:
         return None if done is None else done / ceilings.flops_per_second[self.candidate.precision]
 
 
-def measure(candidates: Sequence[Candidate], *, device: Device, max_seconds: float) -> list[Result]:
-    """Times all candidates in turn for `max_seconds` each at most. What fails to run is a result that says why."""
+def measure(
+    candidates: Sequence[Candidate], *, device: Device, max_seconds: float, memory: bool = False
+) -> list[Result]:
+    """Times all candidates in turn for `max_seconds` each at most. What fails to run is a result that says why.
+
+    With `memory`, the peak memory of each is measured too, afterwards and each alone; `build` must then be picklable.
+    """
     works: dict[str, InferencePass | TrainingStep] = {}
     reasons: dict[str, str] = {}
     for candidate in candidates:
@@ -90,11 +95,16 @@ def measure(candidates: Sequence[Candidate], *, device: Device, max_seconds: flo
             works.pop(candidate.name, None)
             reasons[candidate.name] = reason_of(error, candidate.batch_size)
     timings = time_in_turn(works, device=device, max_seconds=max_seconds * len(works)) if works else {}
+    phases = {name: _phases(work, device) for name, work in works.items()}
+    timed = [candidate for candidate in candidates if candidate.name in works]
+    works.clear()  # what is kept here would be the next one's memory
+    memory_of = {c.name: device.peak_memory_of(partial(prepare, c, device)) for c in timed} if memory else {}
     return [
         Result(
             candidate,
             timings.get(candidate.name),
-            phases=_phases(works.get(candidate.name), device),
+            phases=phases.get(candidate.name, {}),
+            peak_memory_bytes=memory_of.get(candidate.name),
             reason=reasons.get(candidate.name, ""),
         )
         for candidate in candidates
@@ -122,7 +132,7 @@ def reason_of(error: Exception, batch_size: int) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
-def _phases(work: InferencePass | TrainingStep | None, device: Device) -> dict[str, Timing]:
+def _phases(work: InferencePass | TrainingStep, device: Device) -> dict[str, Timing]:
     if not isinstance(work, TrainingStep):
         return {}
     phases = {"forward": work.forward, "backward": work.backward, "optimizer": work.update}

@@ -1,0 +1,53 @@
+"""How much memory does a piece of work take, in a process that has done nothing else?"""
+
+from __future__ import annotations
+
+import multiprocessing
+import platform
+import re
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+CALLS = 3
+"""The first allocates; an optimizer has its state from the second on."""
+
+
+def peak_rise(make_work: Callable[[], Callable[[], object]], *, threads: int) -> int | None:
+    """Bytes by which the resident size of a fresh process rises over what it was, torch loaded, before `make_work`.
+
+    `make_work` must be picklable; what it gives is called three times. Errors of either travel. None on Windows, which
+    keeps no such count within the standard library's reach.
+    """
+    if platform.system() == "Windows":
+        return None
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_peak_rise_here, make_work, threads).result()
+
+
+def _peak_rise_here(make_work: Callable[[], Callable[[], object]], threads: int) -> int:
+    import torch
+
+    torch.set_num_threads(threads)
+    _forget_peak()
+    before = _peak_bytes()
+    work = make_work()
+    for _ in range(CALLS):
+        work()
+    return _peak_bytes() - before
+
+
+def _forget_peak() -> None:
+    """Linux can start the count anew (man 5 proc, clear_refs); elsewhere the peak of importing torch is the start."""
+    if platform.system() == "Linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_bytes() -> int:
+    if platform.system() == "Linux":
+        kilobytes = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        assert kilobytes is not None
+        return 1024 * int(kilobytes[1])
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
