@@ -118,6 +118,7 @@ def prepare(candidate: Candidate, device: Device) -> InferencePass | TrainingSte
     model: Any = candidate.build().to(device.torch_device)
     model.train(candidate.mode == "train")
     if candidate.compiled:
+        torch._dynamo.config.fail_on_recompile_limit_hit = True  # rather than run eagerly under the name of compiled
         model = torch.compile(model)
     autocast = partial(device.autocast, candidate.precision)
     if candidate.mode == "infer":
