@@ -64,6 +64,13 @@ def test_what_cannot_run_is_a_result_that_says_why_and_the_others_go_on():
     assert results[0].images_per_second is None and results[0].mfu(CEILINGS) is None and results[0].interval is None
 
 
+def test_a_process_that_dies_while_memory_is_measured_loses_no_timing(monkeypatch):
+    device = open_device("cpu")
+    monkeypatch.setattr(device, "peak_memory_of", lambda make_work: 1 / 0)
+    (result,) = measure([candidate()], device=device, max_seconds=0.05, memory=True)
+    assert result.timing is not None and result.reason == "memory: ZeroDivisionError: division by zero"
+
+
 def test_a_training_step_is_timed_phase_by_phase_too():
     (result,) = measure([candidate(mode="train")], device=open_device("cpu"), max_seconds=0.05)
     assert list(result.phases) == ["forward", "backward", "optimizer"]

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from vitbench.config import ViTConfig
 from vitbench.profiling.agreement import check_agreement
-from vitbench.profiling.macs import CONVENTIONS, Counts, count_parts
+from vitbench.profiling.macs import CONVENTIONS, FORWARDS, Counts, count_parts
 from vitbench.variants import variant as named_variant
 
 if TYPE_CHECKING:
     import torch
 
-FORWARDS = {"infer": 1, "train": 3}
-"""FLOPs of each mode, in those of a forward pass."""
 MOST_BLOCKS = 1_000
 """Of the encoder and of a ResNet stem together: two tracers walk through each, which takes minutes for so many."""
 MOST_TOKENS = 1_000_000

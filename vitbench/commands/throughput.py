@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from vitbench.config import ViTConfig
+from vitbench.config import Precision, ViTConfig
 from vitbench.profiling.macs import count
 from vitbench.variants import variant as named_variant
 
@@ -64,7 +64,7 @@ def show_throughput(
     if threads is not None:
         torch.set_num_threads(threads)
     opened = open_device(device)
-    resolved = list(dict.fromkeys(opened.resolve_precision(precision) for precision in precisions))  # type: ignore[arg-type]
+    resolved = list(dict.fromkeys(opened.resolve_precision(cast(Precision, precision)) for precision in precisions))
     candidates = [
         _candidate(variant, implementation, model, mode, precision, compiled == "on", batch_size)
         for variant, implementation, mode, precision, compiled, batch_size in product(
@@ -106,8 +106,8 @@ def _candidate(
         image_shape=(config.in_channels, *config.image_hw),
         num_classes=config.num_classes,
         macs=count(config).macs,
-        mode=mode,  # type: ignore[arg-type]
-        precision=precision,  # type: ignore[arg-type]
+        mode=mode,
+        precision=precision,
         compiled=compiled,
         batch_size=batch_size,
     )

@@ -20,6 +20,10 @@ CONVENTIONS = (
 """MACs are fvcore's, less norms; activations are those of its ActivationCountAnalysis and of timm's published tables."""
 
 
+FORWARDS = {"infer": 1, "train": 3}
+"""FLOPs of each mode, in those of a forward pass."""
+
+
 @dataclass(frozen=True)
 class Counts:
     """`params` are trainable parameters; `macs` and `activations` (elements) are per image, forward."""

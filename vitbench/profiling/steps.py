@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-
-class Work(Protocol):
-    """One batch's worth of work, the same each time it is called."""
-
-    batch_size: int
-
-    def __call__(self) -> object: ...
 
 
 class InferencePass:
@@ -28,7 +19,6 @@ class InferencePass:
         self.model = model.eval()
         self.images = images
         self.autocast = autocast
-        self.batch_size = len(images)
 
     def __call__(self) -> Tensor:
         with torch.inference_mode(), self.autocast():
@@ -54,11 +44,9 @@ class TrainingStep:
         self.images = images
         self.labels = torch.arange(len(images), device=images.device) % num_classes
         self.autocast = autocast
-        self.batch_size = len(images)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        fused = images.device.type in ("cpu", "cuda")
         # A rate at which weights stay what they are: a step must cost the same however often it is repeated.
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-9, fused=fused)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-9, fused=True)
         self.loss: Tensor | None = None
 
     def forward(self) -> None:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from vitbench.profiling.device import Device, is_out_of_memory
+from vitbench.profiling.macs import FORWARDS
 from vitbench.profiling.roofline import Ceilings
 from vitbench.profiling.steps import InferencePass, TrainingStep
 from vitbench.profiling.timing import MIN_SAMPLES, Interval, Timing, time_in_turn
-
-Mode = Literal["infer", "train"]
-FORWARDS: dict[Mode, int] = {"infer": 1, "train": 3}
-"""FLOPs of each mode, in those of a forward pass."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +28,10 @@ class Candidate:
     """(channels, height, width)."""
     num_classes: int
     macs: int
-    mode: Mode
-    precision: Literal["fp32", "bf16"]
+    mode: str
+    """`infer` or `train`."""
+    precision: str
+    """`fp32` or `bf16`."""
     compiled: bool
     batch_size: int
 
@@ -98,7 +97,12 @@ def measure(
     phases = {name: _phases(work, device) for name, work in works.items()}
     timed = [candidate for candidate in candidates if candidate.name in works]
     works.clear()  # what is kept here would be the next one's memory
-    memory_of = {c.name: device.peak_memory_of(partial(prepare, c, device)) for c in timed} if memory else {}
+    memory_of: dict[str, int | None] = {}
+    for candidate in timed if memory else ():
+        try:
+            memory_of[candidate.name] = device.peak_memory_of(partial(prepare, candidate, device))
+        except Exception as error:  # what was timed stays
+            reasons[candidate.name] = f"memory: {reason_of(error, candidate.batch_size)}"
     return [
         Result(
             candidate,

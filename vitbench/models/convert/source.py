@@ -125,10 +125,10 @@ def assemble(config: ViTConfig, weights: Weights, source: Source, *, peer: nn.Mo
     source.finish()
     if peer is not None:
         _check_not_shared(peer)
-    dtypes = same("dtype", [value.dtype for value in weights.values() if value.is_floating_point()])
+    dtype = same("dtype", [value.dtype for value in weights.values() if value.is_floating_point()])
     like = next(iter(weights.values()))
     with torch.random.fork_rng(devices=[]):  # layers draw values that are overwritten here
-        model = ViT(config).to(device=like.device, dtype=dtypes)
+        model = ViT(config).to(device=like.device, dtype=dtype)
     for name, value in model.state_dict().items():
         if name not in weights or weights[name].shape != value.shape:
             shape = list(weights[name].shape) if name in weights else None

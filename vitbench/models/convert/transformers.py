@@ -49,9 +49,9 @@ def _convert(peer: Any) -> ViT:
         raise refuse("pooler", type(peer.vit.pooler).__name__, "the classifier reads the class token")
     names = _VERSION_4 if hasattr(peer.vit, "encoder") else _VERSION_5
     layers = [peer.get_submodule(f"{names['blocks']}.{i}") for i in range(theirs.num_hidden_layers)]
-    for name, module in peer.named_modules():
+    for module in peer.modules():
         # Not the configuration's rate: modules keep the one that they were built with.
-        if isinstance(module, nn.Dropout) and module.p and not name.endswith(".attention.attention.dropout"):
+        if isinstance(module, nn.Dropout) and module.p:
             raise refuse("hidden_dropout_prob", module.p, "it does not act between an MLP's layers; load with 0")
     config = configuration(
         {
