@@ -6,6 +6,7 @@ per session. It is brought up to date when pyproject.toml changes.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import shutil
@@ -24,7 +25,7 @@ HERE = Path(__file__).parent
 ENVIRONMENT = HERE / ".nox" / "env"
 BIN = ENVIRONMENT / ("Scripts" if sys.platform == "win32" else "bin")
 STAMP = ENVIRONMENT / "installed.sha256"
-EXTRAS = "ray,test,benchmarks,lint"
+EXTRAS = "ray,test,benchmarks,lint,tensorboard"
 
 
 @nox.session
@@ -74,8 +75,34 @@ def tables(session: nox.Session) -> None:
 
 
 @nox.session
+def profile(session: nox.Session) -> None:
+    """What this device makes of the models, on the GPU where there is one: throughput, peers, FLOPs, traces, roofline.
+
+    Arguments go to `vitbench profile`: `nox -s profile -- --results results/reference`, after which README's table of
+    it is written anew. Half an hour; interrupted, the same command goes on.
+    """
+    prepare(session)
+    failed = subprocess.run([tool("vitbench"), "profile", *session.posargs], cwd=HERE, check=False).returncode
+    if failed not in (0, 1):
+        session.error(f"vitbench profile ended with exit status {failed}")
+    session.run(tool("python"), "tests/readme.py", external=True)
+    if failed:
+        session.error("some could not be run; the tables' notes say why")
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
-    """pytest-benchmark suites, raw samples saved as JSON under results/local/benchmarks/. Arguments go to pytest."""
+    """pytest-benchmark suites, raw samples saved as JSON under results/local/benchmarks/. Arguments go to pytest.
+
+    `nox -s benchmarks -- --against FILE` then fails on what got slower than in that saved run, by ratio (`--bound 1.3`):
+    benchmarks/README.md.
+    """
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--against")
+    options.add_argument("--bound", default="1.3")
+    comparison, arguments = options.parse_known_args(session.posargs)
+    if comparison.against and not (HERE / comparison.against).is_file():
+        session.error(f"{comparison.against!r} is not a file; give one of results/local/benchmarks")
     prepare(session)
     folder = HERE / "results" / "local" / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,10 +114,15 @@ def benchmarks(session: nox.Session) -> None:
         "benchmarks",
         "-s",
         f"--benchmark-json={output}",
-        *session.posargs,
+        "--benchmark-group-by=group",
+        "--benchmark-columns=min,median,iqr,rounds",
+        *arguments,
         external=True,
     )
     session.log(f"samples: {output.relative_to(HERE)}")
+    if comparison.against:
+        command = [tool("python"), "benchmarks/compare.py", comparison.against, str(output)]
+        session.run(*command, "--bound", comparison.bound, external=True)
 
 
 @nox.session

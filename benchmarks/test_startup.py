@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["plan", "all"]], ids=" ".join)
-def test_planning_command(benchmark, arguments, tmp_path):
+def test_planning_command(timed, arguments, tmp_path):
     command = [sys.executable, "-m", "vitbench", *arguments]
     if arguments[0] == "plan":
         command += ["--results", str(tmp_path)]
-    benchmark.pedantic(subprocess.run, (command,), {"check": True, "capture_output": True}, rounds=7, warmup_rounds=1)
-    print(f"\nvitbench {' '.join(arguments)}: median {benchmark.stats['median']:.2f} s")
+    start = partial(subprocess.run, command, check=True, capture_output=True)
+    timed(start, group="start-up of commands", label=f"vitbench {' '.join(arguments)}", min_rounds=7)

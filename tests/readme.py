@@ -1,4 +1,4 @@
-"""The tables that README.md quotes: taken from the files that `vitbench tables` writes, never typed.
+"""The tables that README.md quotes: taken from the files that `vitbench tables` and `profile` write, never typed.
 
 `python tests/readme.py` writes them anew; the test beside it fails where they differ.
 """
@@ -8,14 +8,41 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from vitbench.analysis.markup import escape_markdown
+from vitbench.analysis.profile_tables import left_out, summary
+from vitbench.analysis.profiles import load_profile
+from vitbench.analysis.rendering import markdown_rows
+from vitbench.profiling.profile_store import list_profiles
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+REFERENCE = "results/reference"
 _BLOCK = re.compile(r"<!-- table: (?P<path>\S+)\ncolumns: (?P<columns>.*?) -->\n.*?<!-- end of table -->", re.DOTALL)
+_PROFILES = re.compile(r"<!-- profiles -->\n.*?<!-- end of profiles -->", re.DOTALL)
+NO_PROFILE = "No device has been measured for this version yet: `nox -s profile -- --results results/reference` does."
 
 
-def renewed(text: str) -> str:
-    """`text` with each marked block filled from the file that its marker names."""
-    return _BLOCK.sub(_fill, text)
+def renewed(text: str, *, root: Path = ROOT) -> str:
+    """`text` with each marked block filled from the file that its marker names, or from all profiles."""
+    text = _BLOCK.sub(_fill, text)
+    return _PROFILES.sub(lambda _: f"<!-- profiles -->\n\n{_profiles(root)}\n\n<!-- end of profiles -->", text)
+
+
+def _profiles(root: Path) -> str:
+    """For each device: what and when it is, ours against peers, and what to know of it."""
+    sections = []
+    for directory in list_profiles(root / REFERENCE):
+        profile = load_profile(directory)
+        table = summary(profile)
+        if not table.rows:
+            continue
+        page = (directory / "README.md").relative_to(root).as_posix()
+        lines = [f"[{escape_markdown(profile.where)}]({page}):", "", *markdown_rows(table)]
+        notes = [*table.notes, *left_out(profile)]
+        sections.append(
+            "\n".join([*lines, *(["", *(f"- {escape_markdown(note)}" for note in notes)] if notes else [])])
+        )
+    return "\n\n".join(sections) or NO_PROFILE
 
 
 def _fill(match: re.Match[str]) -> str:

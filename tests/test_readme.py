@@ -7,14 +7,34 @@ import re
 
 import pytest
 
-from tests.readme import README, ROOT, renewed
+from tests.made_up_profiles import make_contest
+from tests.readme import NO_PROFILE, README, REFERENCE, ROOT, renewed
+from vitbench.profiling.profile_store import list_profiles
 
 TEXT = README.read_text()
 
 
 def test_its_tables_are_those_of_the_reference_results():
-    assert "<!-- table:" in TEXT
+    assert "<!-- table:" in TEXT and "<!-- profiles -->" in TEXT
     assert renewed(TEXT) == TEXT, "run `nox -s tables`"
+
+
+def test_its_table_of_speeds_has_every_device_with_ratios_date_and_torch(tmp_path):
+    marked = "before\n<!-- profiles -->\nold\n<!-- end of profiles -->\nafter"
+    assert NO_PROFILE in renewed(marked, root=tmp_path)
+    for device in ("cpu: Example", "cuda: Example"):
+        make_contest(tmp_path / REFERENCE, {"vitbench": [1.0] * 3, "timm": [1.5] * 3}, device=device)
+    text = renewed(marked, root=tmp_path)
+    assert "old" not in text and text.startswith("before") and text.endswith("after")
+    pages = "results/reference/profiles"
+    assert f"[cpu: Example, 2 threads, torch 2.14.1, measured 2026-11-22]({pages}/cpu-example/README.md)" in text
+    assert f"[cuda: Example, torch 2.14.1, measured 2026-11-22]({pages}/cuda-example/README.md)" in text
+    assert text.count(r"| 1.50 \[1.50, 1.50\] | 1.50 \[1.50, 1.50\] |") == 2
+
+
+@pytest.mark.parametrize("folder", list_profiles(ROOT / REFERENCE), ids=lambda folder: folder.name)
+def test_a_device_s_committed_profile_is_small(folder):
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 2**20
 
 
 @pytest.mark.parametrize(

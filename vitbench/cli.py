@@ -206,7 +206,10 @@ def throughput(
     mode: Annotated[list[str] | None, typer.Option(help="infer or train; both by default.")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="auto, fp32 or bf16; may be given again.")] = None,
     compile: Annotated[list[str] | None, typer.Option(help="torch.compile: off or on; may be given again.")] = None,
-    batch_size: Annotated[list[int] | None, typer.Option(help="Images; may be given again; 64 by default.")] = None,
+    batch_size: Annotated[
+        list[str] | None,
+        typer.Option(help="Images, or best or max, searched for each row; may be given again; 64 by default."),
+    ] = None,
     peer: Annotated[
         list[str] | None,
         typer.Option(help="timm, vit-pytorch, torchvision or transformers beside it; may be given again."),
@@ -226,13 +229,91 @@ def throughput(
         modes=mode or ["infer", "train"],
         precisions=precision or ["auto"],
         compiles=compile or ["off"],
-        batch_sizes=batch_size or [64],
+        batch_sizes=batch_size or ["64"],
         peers=peer or [],
         device=device,
         threads=threads,
         seconds=seconds,
         memory=memory,
         as_json=as_json,
+    )
+    raise typer.Exit(FAILED if failed else DONE)
+
+
+@app.command()
+@with_config_options(ViTConfig, skip=())
+def trace(
+    context: typer.Context,
+    variant: Annotated[str, typer.Argument(help="Micro/2, Ti/16, R50+B/16, …: see `vitbench list`.")],
+    mode: Annotated[list[str] | None, typer.Option(help="infer or train; both by default.")] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    compile: Annotated[str, typer.Option(help="torch.compile: off or on.")] = "off",
+    batch_size: Annotated[int, typer.Option(help="Images.")] = 64,
+    peer: Annotated[
+        str | None, typer.Option(help="timm, vit-pytorch, torchvision or transformers in place of ours.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps that are recorded, after warm-up.")] = 5,
+    device: DeviceName = "auto",
+    threads: Threads = None,
+    out: Annotated[Path, typer.Option(help="Folder; each trace gets one of its own within.")] = Path(
+        "results/local/traces"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Where the time of a step goes, by block, kind of operation and operator; traces for Perfetto and TensorBoard."""
+    from vitbench.commands.trace import show_trace
+
+    failed = show_trace(
+        variant,
+        model=given_fields(context, ViTConfig),
+        modes=mode or ["infer", "train"],
+        precision=precision,
+        compile=compile,
+        batch_size=batch_size,
+        peer=peer,
+        steps=steps,
+        device=device,
+        threads=threads,
+        out=out,
+        as_json=as_json,
+    )
+    raise typer.Exit(FAILED if failed else DONE)
+
+
+@app.command()
+@with_config_options(ViTConfig, skip=())
+def profile(
+    context: typer.Context,
+    variants: Annotated[
+        list[str] | None, typer.Argument(help="Micro/2, B/16, …; by default a set that suits the device.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images, of the variants named.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="ceilings, flops, throughput, traces or peers, or one part of these; may be given again."),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is there already.")] = False,
+    seconds: Annotated[float, typer.Option(help="Time to measure each row in, at most.")] = 5.0,
+    device: DeviceName = "auto",
+    threads: Threads = None,
+    results: Results = LOCAL_RESULTS,
+) -> None:
+    """Throughput, peers at their best, FLOPs, traces and roofline of this device, into --results' profiles/<device>/.
+
+    Interrupt it whenever you like; the next call goes on. Any field of the model is an option, with VARIANTs.
+    """
+    from vitbench.commands.profile import show_profile
+
+    failed = show_profile(
+        variants or [],
+        model=given_fields(context, ViTConfig),
+        batch_size=batch_size,
+        results=results,
+        only=only or [],
+        fresh=fresh,
+        device=device,
+        threads=threads,
+        seconds=seconds,
     )
     raise typer.Exit(FAILED if failed else DONE)
 

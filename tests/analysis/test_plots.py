@@ -8,7 +8,7 @@ import pytest
 from made_up_records import make_record
 from PIL import Image
 
-from vitbench.analysis import plots
+from vitbench.analysis import drawing, plots
 from vitbench.analysis.comparison import compare
 from vitbench.analysis.plots import KINDS, pareto_front, render, write_plots
 from vitbench.records import Outcome
@@ -54,7 +54,7 @@ def test_every_kind_is_written_as_svg_and_png_small_enough_for_a_readme(store_wi
             assert ElementTree.parse(path).getroot().tag.endswith("svg")
         else:
             with Image.open(path) as image:
-                assert image.width == plots.WIDTH * plots.PNG_DOTS_PER_INCH
+                assert image.width == drawing.WIDTH * drawing.PNG_DOTS_PER_INCH
 
 
 def test_equal_records_give_equal_bytes():

@@ -13,6 +13,7 @@ from small_models import PLACES, num_parameters
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitbench.config import MOST, ViTConfig, one_line
+from vitbench.kernels.native import plain
 from vitbench.models import ViT, build_model
 from vitbench.profiling.macs import count
 
@@ -106,7 +107,7 @@ def test_the_closed_form_counts_the_macs_that_torch_counts_in_every_valid_config
     model = ViT(config).eval()
     for block in model.blocks:
         block.attention.kernel = "matmul"  # the counter misses the CPU's fused kernel; with gradients, `map` takes none
-    with FlopCounterMode(display=False) as counter:
+    with plain(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, config.in_channels, *config.image_hw))
     assert counter.get_total_flops() == 2 * count(config).macs
 

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from vitbench.config import ViTConfig
+from vitbench.kernels.native import plain
 from vitbench.models import ViT
 from vitbench.profiling import counters
 from vitbench.profiling.agreement import CountMismatchError, check_agreement
@@ -206,7 +207,7 @@ def test_without_the_handlers_either_counter_misses_the_products_of_attention():
     linear_layers = count(config).macs - products
     meta, on_meta = build(config, device="meta")
     model, images = build(config, device="cpu")
-    with torch.no_grad():
+    with torch.no_grad(), plain():
         bare = FlopCountAnalysis(meta, on_meta).unsupported_ops_warnings(False)
         parts, norms = count_with_fvcore(meta, on_meta)
         assert bare.total() - norms == linear_layers

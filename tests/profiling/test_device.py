@@ -10,7 +10,8 @@ from torch import nn
 
 from vitbench.machine import cache_directory
 from vitbench.profiling import device as device_module
-from vitbench.profiling.device import Device, open_device
+from vitbench.profiling.device import CudaDevice, Device, is_out_of_memory, open_device
+from vitbench.profiling.energy import NotAvailableError
 from vitbench.profiling.memory import LiveBytes
 
 CPU = torch.device("cpu")
@@ -127,7 +128,185 @@ def test_devices_that_are_not_there_are_refused():
         open_device("tpu")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_running_out_of_memory_is_told_from_other_errors(error, is_memory):
+    assert is_out_of_memory(error) is is_memory
+
+
+def test_the_cpu_s_own_allocator_is_seen_to_run_out():
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert is_out_of_memory(raised.value)
+
+
+def test_room_is_what_is_free_over_what_the_work_takes(monkeypatch):
+    monkeypatch.setattr(device_module, "available_bytes", lambda: 400 * 2**20)
+    room = Device(CPU).room_for(lambda: torch.ones(100 * 2**20 // 4))
+    assert room == pytest.approx(4, rel=0.2)
+
+
+def test_room_that_nobody_tells_is_none_and_the_work_is_done(monkeypatch):
+    monkeypatch.setattr(device_module, "available_bytes", lambda: None)
+    done = []
+    assert Device(CPU).room_for(lambda: done.append(1)) is None and done == [1]
+
+
+def state(**changes: float) -> dict[str, float]:
+    return {"seconds": 100.0, "busy_core_seconds": 50.0, "own_core_seconds": 10.0, "cores": 4.0, **changes}
+
+
+@pytest.mark.parametrize(
+    ("others", "warning"), [(3.9, ""), (15.0, "other processes kept 1.5 of 4 cores busy meanwhile")]
+)
+def test_other_processes_on_the_cores_are_a_warning_from_a_tenth_of_them_on(others, warning):
+    after = state(seconds=110.0, busy_core_seconds=50 + 20 + others, own_core_seconds=10.0 + 20)
+    told = Device(CPU).state_between(state(), after)
+    assert told.other_cores == pytest.approx(others / 10) and told.warning == warning and not told.missing
+
+
+def test_the_state_of_a_cpu_has_its_threads_and_load():
+    told = Device(CPU).state()
+    assert told["threads"] == torch.get_num_threads() and told["cores"] >= 1 and "load_average" in told
+
+
+def cuda_without_a_gpu(nvml) -> CudaDevice:
+    """Its CUDA side, as far as it asks NVML; a constructed one needs a GPU."""
+    device = CudaDevice.__new__(CudaDevice)
+    device._nvml = nvml
+    device.torch_device = torch.device("cuda", 0)
+    return device
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "warning"),
+    [
+        (0, 0, ""),
+        (None, None, ""),
+        (0, 1, "1 other process computed on this GPU meanwhile"),
+        (2, 1, "2 other processes computed on this GPU meanwhile"),
+    ],
+)
+def test_other_processes_on_the_gpu_are_a_warning(before, after, warning):
+    device = cuda_without_a_gpu(nvml=object())
+    told = device.state_between(state(gpu_other_processes=before), state(gpu_other_processes=after))
+    assert told.warning == warning and not told.missing
+
+
+def test_both_processors_busy_with_others_are_both_told():
+    device = cuda_without_a_gpu(nvml=object())
+    after = state(seconds=110.0, busy_core_seconds=70.0, gpu_other_processes=1)
+    told = device.state_between(state(), after).warning
+    assert "1 other process computed on this GPU" in told and "2.0 of 4 cores busy" in told
+
+
+def test_without_nvml_the_state_is_the_cpu_s_and_says_why(monkeypatch):
+    def missing(uuid):
+        raise NotAvailableError("nvidia-ml-py is not installed: pip install vitbench[nvml]")
+
+    class Properties:
+        uuid = "1111"
+
+    monkeypatch.setattr(device_module, "Nvml", missing)
+    monkeypatch.setattr(device_module.torch.cuda, "get_device_properties", lambda _: Properties)
+    device = cuda_without_a_gpu(nvml=None)
+    told = device.state()
+    assert told["threads"] == torch.get_num_threads() and "gpu_sm_mhz" not in told
+    assert device.state_between(told, told).missing.endswith("pip install vitbench[nvml]")
+    with pytest.raises(NotAvailableError, match="nvidia-ml-py"):
+        device.energy_counter()
+
+
+def test_the_gpu_is_looked_up_by_the_uuid_that_torch_tells(monkeypatch):
+    class Properties:
+        uuid = "2222"
+
+    class MadeUpNvml:
+        def __init__(self, uuid):
+            self.uuid = uuid
+
+        def joules(self):
+            return 5.0
+
+        def state(self):
+            return {"gpu_sm_mhz": 1980.0}
+
+    monkeypatch.setattr(device_module, "Nvml", MadeUpNvml)
+    monkeypatch.setattr(device_module.torch.cuda, "get_device_properties", lambda _: Properties)
+    device = cuda_without_a_gpu(nvml=None)
+    assert device.energy_counter().uuid == "2222" and device.energy_counter() is device.energy_counter()
+    assert device.state()["gpu_sm_mhz"] == 1980.0
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+
+
+@needs_cuda
+def test_cuda_times_what_the_device_does_not_what_is_launched():
+    device = open_device("cuda")
+    a = torch.ones(4096, 4096, device="cuda")
+
+    def work() -> None:
+        for _ in range(20):
+            a @ a
+
+    work()
+    launching = device.time(lambda: None)
+    assert device.time(work) > 20 * 2 * 4096**3 / 1e15 > launching  # no GPU does 10^15 FLOP/s in fp32
+
+
+@needs_cuda
+def test_cuda_tells_its_state_and_energy_or_why_not():
+    device = open_device("cuda")
+    before = device.state()
+    told = device.state_between(before, device.state())
+    assert told.missing or told.after["gpu_power_limit_watts"] > 10
+    try:
+        counter = device.energy_counter()
+    except NotAvailableError as error:
+        pytest.skip(str(error))
+    assert counter.joules() > 0
+
+
+@needs_cuda
+def test_cuda_s_memory_is_given_back_after_running_out_of_it():
+    device = open_device("cuda")
+    device.release()
+    before = torch.cuda.memory_reserved()
+
+    def fill() -> None:
+        kept = []
+        kept.append(kept)  # only the collector of cycles frees it
+        while True:
+            kept.append(torch.empty(1 << 33, dtype=torch.uint8, device="cuda"))
+
+    with pytest.raises(torch.OutOfMemoryError):
+        fill()
+    device.release()
+    assert torch.cuda.memory_reserved() == before
+
+
+@needs_cuda
+def test_cuda_s_autocast_is_bf16_and_fp32_is_not_tf32():
+    device = open_device("cuda")
+    x = torch.full((64, 64), 1 + 2**-12, device="cuda")  # TF32 keeps 10 bits of the fraction
+    with device.autocast("bf16"):
+        assert (x @ x).dtype == torch.bfloat16
+    with device.autocast("fp32"):
+        assert torch.allclose((x @ torch.eye(64, device="cuda")), x, rtol=1e-7, atol=0)
+
+
+@needs_cuda
 def test_cuda_counts_memory_above_what_lay_there_before():
     device = open_device("cuda")
     before = torch.ones(1 << 20, device="cuda")

@@ -289,15 +289,17 @@ def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]
     return Difference(summary.mean, summary.mean - half, summary.mean + half, summary.n)
 
 
-def load_comparisons(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None) -> list[Comparison]:
+def load_comparisons(
+    store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None, *, needed: bool = True
+) -> list[Comparison]:
     """All comparisons under a results folder, by study and slug.
 
-    Raises ValueError where there are no records.
+    Raises ValueError where there are no records, unless they are not `needed`.
     """
     store = RecordStore(store_root)
     infos = study_infos or {}
     found = [one for study in store.studies() for one in compare(store.read(study), infos.get(study))]
-    if not found:
+    if needed and not found:
         raise ValueError(f"no records under {str(store.root)!r}; run `vitbench run` first")
     return found
 
@@ -331,7 +333,7 @@ def _groups(records: Iterable[Record]) -> list[list[Record]]:
 
 
 def _vague_key(record: Record) -> tuple[Any, ...]:
-    environment = record.environment.model_copy(update={"compiled": False, "data_sha256": ""})
+    environment = record.environment.model_copy(update={"compiled": False, "data_sha256": "", "kernels": "torch"})
     return _group_key(record.model_copy(update={"environment": environment}))
 
 
@@ -447,6 +449,7 @@ def _circumstances(comparison: Comparison) -> dict[str, Any]:
         "torch": environment.torch,
         "timm": environment.timm,
         "data hash": environment.data_sha256[:16],
+        "kernels": environment.kernels.partition(":")[0],
         "harness version": comparison.harness_version,
         **comparison.data.model_dump(mode="json"),
         # What was asked for, against what it became above.

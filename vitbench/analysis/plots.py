@@ -5,14 +5,11 @@ Each kind of figure answers one question; the same arm has the same colour and m
 
 from __future__ import annotations
 
-import io
 import math
-import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -21,50 +18,18 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from vitbench.analysis.comparison import ArmResult, Comparison, StudyInfo, Summary, load_comparisons, outcome_of
+from vitbench.analysis.drawing import GREY, INK, MARKERS, PALE, PALETTE, STYLE, headed_figure, saved
 from vitbench.analysis.notes import rate_text
-from vitbench.analysis.output import MARK, remove_stale, write
+from vitbench.analysis.output import remove_stale, write
+from vitbench.analysis.roofline import write_rooflines
 from vitbench.records import Outcome
 
-WIDTH = 8.0
-"""Inches; at 100 px per inch the width of a README's column."""
-PNG_DOTS_PER_INCH = 150
-SVG_IMAGE_DOTS_PER_INCH = 72
 MAX_VECTOR_POINTS = 400
 """Beyond so many points a scatter is drawn as an image inside the SVG, which keeps files small."""
 MAX_CURVE_POINTS = 600
 """Over all arms of a figure; longer curves are drawn through evenly spaced epochs, the first and last among them."""
-
-INK, GREY, PALE = "#222222", "#6b6b6b", "#b8b8b8"
-# seaborn's colour-blind-safe palette without its yellow and its pink, which vanish on white.
-PALETTE = [color for color in sns.color_palette("colorblind").as_hex() if color not in ("#ece133", "#fbafe4")]
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
-
-STYLE: dict[Any, Any] = {
-    **sns.axes_style("whitegrid"),
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "axes.labelsize": 10,
-    "axes.titlelocation": "left",
-    "axes.labelcolor": INK,
-    "axes.edgecolor": PALE,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": "#e6e6e6",
-    "axes.formatter.useoffset": False,
-    "legend.frameon": False,
-    # Arm names may hold dollar signs, which are not mathematics here.
-    "text.parse_math": False,
-    "svg.hashsalt": "vitbench",
-    "svg.fonttype": "path",
-    "path.simplify": True,
-}
 
 
 @dataclass(frozen=True)
@@ -76,19 +41,21 @@ class Look:
 
 
 def write_plots(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None) -> list[Path]:
-    """Writes `plots/<study>/<slug>-<kind>.{svg,png}` for every comparison and kind in KINDS; returns the paths.
+    """Writes `plots/<study>/<slug>-<kind>.{svg,png}` for every comparison and kind in KINDS, and every device's roofline.
 
-    A kind that has nothing to show for a comparison is left out. Raises ValueError where there are no records.
+    Returns the paths. A kind that has nothing to show for a comparison is left out. Raises ValueError where there are
+    neither records nor profiles.
     """
     directory = Path(store_root) / "plots"
+    rooflines = write_rooflines(store_root)
     written = []
-    for comparison in load_comparisons(store_root, study_infos):
+    for comparison in load_comparisons(store_root, study_infos, needed=not rooflines):
         for kind in KINDS:
             stem = directory / comparison.study / f"{comparison.slug}-{kind}"
             for suffix, content in render(comparison, kind, formats=("svg", "png")).items():
                 written.append(write(stem.parent / f"{stem.name}.{suffix}", content))
     remove_stale(directory, written=written, suffixes=(".svg", ".png"))
-    return written
+    return [*written, *rooflines]
 
 
 def render(comparison: Comparison, kind: str, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
@@ -97,36 +64,7 @@ def render(comparison: Comparison, kind: str, *, formats: Sequence[str] = ("svg"
         figure = KINDS[kind](comparison)
         if figure is None:
             return {}
-        return {suffix: _saved(figure, suffix) for suffix in formats}
-
-
-def _saved(figure: Figure, suffix: str) -> bytes:
-    buffer = io.BytesIO()
-    if suffix == "svg":
-        figure.savefig(buffer, format="svg", dpi=SVG_IMAGE_DOTS_PER_INCH, metadata={"Date": None, "Creator": MARK})
-        return _compact(buffer.getvalue().decode()).encode()
-    figure.savefig(buffer, format="png", dpi=PNG_DOTS_PER_INCH)
-    # A palette makes a file a third of the size; a chart has few colours.
-    remark = PngInfo()
-    remark.add_text("Software", MARK)
-    reduced = io.BytesIO()
-    Image.open(buffer).convert("RGB").quantize(255, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-        reduced, format="png", optimize=True, pnginfo=remark, dpi=(PNG_DOTS_PER_INCH, PNG_DOTS_PER_INCH)
-    )
-    return reduced.getvalue()
-
-
-def _compact(svg: str) -> str:
-    """The same drawing without remarks and indentation, in hundredths of a point: half the size."""
-    lines = (line.strip() for line in re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL).splitlines())
-    svg = "\n".join(line for line in lines if line) + "\n"
-    return re.sub(
-        r'(?: d| x| y| points)="[^"]*"|translate\([^)]*\)',
-        lambda found: re.sub(
-            r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), found[0]
-        ),
-        svg,
-    )
+        return {suffix: saved(figure, suffix) for suffix in formats}
 
 
 def accuracy_figure(comparison: Comparison) -> Figure | None:
@@ -355,27 +293,12 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return front
 
 
-LINE = 0.19
-"""Inches from one line of a heading to the next."""
-
-
 def _figure(comparison: Comparison, height: float, caption: str) -> Figure:
     """An empty figure with its title and caption, and `height` inches beneath them."""
     seeds = len(comparison.seeds)
     environment = f"{comparison.environment.device}, {comparison.environment.precision}"
     about = f"{comparison.train.epochs} epochs, {seeds} {'seed' if seeds == 1 else 'seeds'}, {environment}. {caption}"
-    title = textwrap.wrap(comparison.title, 86)
-    lines = textwrap.wrap(about, 112)
-    heading = LINE * (len(title) + len(lines)) + 0.2
-    total = height + heading
-    figure = Figure(figsize=(WIDTH, total))
-    figure.set_layout_engine("constrained", rect=(0, 0, 1, height / total), w_pad=0.08, h_pad=0.06)
-    left, top = 0.1 / WIDTH, 1 - 0.1 / total
-    figure.text(left, top, "\n".join(title), weight="bold", va="top", linespacing=1.3)
-    figure.text(
-        left, top - LINE * len(title) / total, "\n".join(lines), fontsize=9, color=GREY, va="top", linespacing=1.45
-    )
-    return figure
+    return headed_figure(comparison.title, about, height)
 
 
 def _panels(figure: Figure, count: int) -> list[Axes]:

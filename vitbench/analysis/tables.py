@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 import sys
 from collections import defaultdict
@@ -23,14 +22,16 @@ from vitbench.analysis.comparison import (
     Summary,
     load_comparisons,
 )
+from vitbench.analysis.markup import ABSENT, count_text, escape_latex, escape_markdown, significant
 from vitbench.analysis.notes import listed, rate_text
 from vitbench.analysis.output import MARK, remove_stale, write
+from vitbench.analysis.profile_tables import write_profiles
+from vitbench.profiling.profile_store import list_profiles
 from vitbench.records import Outcome
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-ABSENT = "–"
 COLUMNS = (
     "arm",
     "params",
@@ -57,11 +58,14 @@ TERMINAL_COLUMNS = {
 
 
 def write_tables(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None) -> list[Path]:
-    """Writes `tables/<study>/<slug>.{md,csv,tex}` and the index `tables/README.md`; returns the paths.
+    """Writes `tables/<study>/<slug>.{md,csv,tex}`, the index `tables/README.md`, and the tables of every device's profile.
 
-    Raises ValueError where there are no records or the folder cannot be written.
+    Returns the paths. Raises ValueError where there are neither records nor profiles, or the folder cannot be written.
     """
-    comparisons = load_comparisons(store_root, study_infos)
+    profiles = write_profiles(store_root)
+    comparisons = load_comparisons(store_root, study_infos, needed=not profiles)
+    if not comparisons:
+        return profiles
     directory = Path(store_root) / "tables"
     written = []
     for comparison in comparisons:
@@ -69,7 +73,7 @@ def write_tables(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | 
         for suffix, text in (("md", markdown(comparison)), ("csv", csv_text(comparison)), ("tex", latex(comparison))):
             written.append(write(stem.parent / f"{stem.name}.{suffix}", text))
     remove_stale(directory, written=written, suffixes=(".csv", ".tex", ".md"))
-    return [*written, write(directory / "README.md", _index(comparisons))]
+    return [*written, write(directory / "README.md", _index(comparisons)), *profiles]
 
 
 def print_tables(
@@ -88,7 +92,7 @@ def print_tables(
     # A pipe has no width of its own; 80 columns would fold every cell.
     console = console or Console(width=None if sys.stdout.isatty() else 140)
     wanted = None if studies is None else set(studies)
-    for comparison in load_comparisons(store_root, study_infos):
+    for comparison in load_comparisons(store_root, study_infos, needed=not list_profiles(store_root)):
         if wanted is not None and comparison.study not in wanted:
             continue
         shown = [COLUMNS.index(name) for name in TERMINAL_COLUMNS]
@@ -225,36 +229,6 @@ def latex(comparison: Comparison) -> str:
     )
 
 
-def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in a table cell too."""
-    return re.sub(r"([\\`*_|<>\[\]~#])", r"\\\1", " ".join(text.split()))
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "−": "$-$",
-    "–": "--",
-    "→": r"$\to$",
-    # A bracket after a line break would be read as that command's argument.
-    "[": "{[}",
-    "]": "{]}",
-}
-
-
-def escape_latex(text: str) -> str:
-    """Text that LaTeX sets as it is."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
-
-
 def _index(comparisons: list[Comparison]) -> str:
     """All Markdown tables on one page, with links to their files."""
     by_study: dict[str, list[Comparison]] = defaultdict(list)
@@ -348,22 +322,6 @@ def points(difference: Difference | None) -> str:
 def _signed(fraction: float) -> str:
     text = f"{100 * fraction:+.2f}".replace("-", "−")
     return "0.00" if text[1:] == "0.00" else text
-
-
-def significant(value: float | None) -> str:
-    """Three significant digits, none lost before the decimal point: 17.6, 0.00312, 1,234."""
-    if value is None:
-        return ABSENT
-    decimals = 2 - math.floor(math.log10(abs(value))) if value else 0
-    return f"{value:,.{max(0, decimals)}f}"
-
-
-def count_text(count: int) -> str:
-    """86.6M, 201k, 950."""
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if count >= size:
-            return f"{significant(count / size)}{unit}"
-    return str(count) if count else ABSENT
 
 
 def _rate_cell(arm: ArmResult) -> str:

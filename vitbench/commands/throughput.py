@@ -1,10 +1,11 @@
-"""How fast models run, and their peers beside them, on one device: images/s, latency, MFU and memory."""
+"""How fast models run, and their peers beside them, on one device: images/s, latency, MFU, memory and energy."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any, cast
@@ -16,11 +17,15 @@ from vitbench.variants import variant as named_variant
 if TYPE_CHECKING:
     from torch import nn
 
+    from vitbench.profiling.batch_size import Trial
+    from vitbench.profiling.device import Device, DeviceState
     from vitbench.profiling.roofline import Ceilings
     from vitbench.profiling.throughput import Candidate, Result
 
 MODES, PRECISIONS, COMPILES = ("infer", "train"), ("auto", "fp32", "bf16"), ("off", "on")
 OURS = "vitbench"
+SCHEMA = 1
+"""Of the rows of `--json`."""
 
 
 def show_throughput(
@@ -30,7 +35,7 @@ def show_throughput(
     modes: Sequence[str],
     precisions: Sequence[str],
     compiles: Sequence[str],
-    batch_sizes: Sequence[int],
+    batch_sizes: Sequence[str],
     peers: Sequence[str],
     device: str,
     threads: int | None,
@@ -40,6 +45,8 @@ def show_throughput(
 ) -> int:
     """Prints a row for every variant × implementation × mode × precision × compile × batch size, all timed in turn.
 
+    A batch size is a number of images, `best` (the fastest, searched by doubling) or `max` (the largest power of two that
+    fits); both are searched for every row by itself. Energy is that of the whole device; idle power is not subtracted.
     Returns how many of them could not be run. Raises ValueError for a wrong request.
     """
     import torch
@@ -56,25 +63,26 @@ def show_throughput(
         for value in values:
             if value not in known:
                 raise ValueError(f"{name} {value!r} is not known; use {', '.join(known)}")
-    for size in batch_sizes:
-        if size < 1:
-            raise ValueError(f"batch_size {size} is not a number of images; give 1 or more")
     if seconds <= 0:
         raise ValueError(f"seconds {seconds:g} is no time to measure in; give more than 0")
     if threads is not None:
         torch.set_num_threads(threads)
     opened = open_device(device)
+    sizes = list(dict.fromkeys(_batch_size(text, opened) for text in batch_sizes))
     resolved = list(dict.fromkeys(opened.resolve_precision(cast(Precision, precision)) for precision in precisions))
     candidates = [
-        _candidate(variant, implementation, model, mode, precision, compiled == "on", batch_size)
-        for variant, implementation, mode, precision, compiled, batch_size in product(
-            variants, [OURS, *peers], modes, resolved, compiles, batch_sizes
+        _candidate(variant, implementation, model, mode, precision, compiled == "on", size)
+        for variant, implementation, mode, precision, compiled, size in product(
+            variants, [OURS, *peers], modes, resolved, compiles, sizes
         )
     ]
     ceilings = measure_ceilings(opened)
     results = measure(candidates, device=opened, max_seconds=seconds, memory=memory)
     if as_json:
-        print(json.dumps([_facts(result, ceilings, opened.name) for result in results]))
+        rows = [_facts(result, ceilings, opened.name) for result in results]
+        for row in rows:
+            row["config"] = named_variant(row["variant"], **model).model_dump(mode="json")
+        print(json.dumps(rows))
     else:
         print(f"{opened.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
         _print_table(results, ceilings)
@@ -91,7 +99,13 @@ def build(implementation: str, config: ViTConfig) -> nn.Module:
 
 
 def _candidate(
-    variant: str, implementation: str, model: dict[str, Any], mode: str, precision: str, compiled: bool, batch_size: int
+    variant: str,
+    implementation: str,
+    model: dict[str, Any],
+    mode: str,
+    precision: str,
+    compiled: bool,
+    size: int | str,
 ) -> Candidate:
     from vitbench.profiling.peers import check_peer
     from vitbench.profiling.throughput import Candidate
@@ -109,31 +123,67 @@ def _candidate(
         mode=mode,
         precision=precision,
         compiled=compiled,
-        batch_size=batch_size,
+        batch_size=1 if isinstance(size, str) else size,
+        search=size if isinstance(size, str) else "",
     )
 
 
+def _batch_size(text: str, device: Device) -> int | str:
+    """A number of images, or the name of a search that this device can do."""
+    from vitbench.profiling.batch_size import SEARCHES
+
+    if text == "max" and not device.raises_out_of_memory:
+        raise ValueError(
+            f"batch_size 'max' cannot be searched on {device.torch_device.type}, where the system ends a process that runs "
+            "out of memory; give best, or a number of images"
+        )
+    if text in SEARCHES:
+        return text
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise ValueError(f"batch_size {text} is not a number of images; give 1 or more, or {', '.join(SEARCHES)}")
+    return int(text)
+
+
 def _facts(result: Result, ceilings: Ceilings, device: str) -> dict[str, Any]:
+    """A row of `--json`: all that was measured and under which conditions, every sample included."""
+    import torch
+
     candidate, timing = result.candidate, result.timing
     return {
+        "schema": SCHEMA,
+        "started": result.started,
+        "device": device,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "ceilings": asdict(ceilings),
         "variant": candidate.variant,
         "implementation": candidate.implementation,
         "mode": candidate.mode,
-        "device": device,
         "precision": candidate.precision,
         "compiled": candidate.compiled,
         "batch_size": candidate.batch_size,
+        "batch_size_search": candidate.search,
+        "batch_sizes_tried": [asdict(trial) for trial in result.batch_sizes_tried],
         "images_per_second": result.images_per_second,
         "images_per_second_interval": result.interval,
+        "latency_p5_ms": timing and 1e3 * timing.percentile(5),
         "latency_p50_ms": timing and 1e3 * timing.median,
+        "latency_p95_ms": timing and 1e3 * timing.percentile(95),
         "latency_p99_ms": timing and 1e3 * timing.percentile(99),
         "macs": candidate.macs,
         "mfu": result.mfu(ceilings),
         "peak_memory_bytes": result.peak_memory_bytes,
+        "energy_joules_per_image": result.joules_per_image,
+        "energy": result.energy and asdict(result.energy),
+        "energy_note": result.energy_note,
         "phases_ms": {name: 1e3 * phase.median for name, phase in result.phases.items()},
+        "phase_samples": {name: phase.samples for name, phase in result.phases.items()},
         "settled": timing is not None and timing.settled,
+        "in_turn": result.in_turn,
+        "device_state": result.state and asdict(result.state),
         "reason": result.reason,
         "ceiling_flops_per_second": ceilings.flops_per_second[candidate.precision],
+        "warmup": timing.warmup if timing else (),
         "samples": timing.samples if timing else (),
     }
 
@@ -145,17 +195,22 @@ def _print_table(results: Sequence[Result], ceilings: Ceilings) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("variant", "implementation", "mode", "precision", ""):
         table.add_column(heading)
-    for heading in ("batch", "images/s", "95 %", "p50 ms", "p99 ms", "MFU", "memory", "n"):
+    with_energy = any(result.energy for result in results)
+    energy_heading = ["mJ/image"] if with_energy else []
+    for heading in ("batch", "images/s", "95 %", "p50 ms", "p99 ms", "MFU", "memory", *energy_heading, "n"):
         table.add_column(heading, justify="right")
     for result in results:
         candidate, timing, interval = result.candidate, result.timing, result.interval
         what = (candidate.variant, candidate.implementation, candidate.mode, candidate.precision)
-        row = [*what, "compiled" if candidate.compiled else "eager", str(candidate.batch_size)]
+        row = [*what, "compiled" if candidate.compiled else "eager"]
+        row += [f"{candidate.search} {candidate.batch_size}".strip()]
         if timing is not None and interval is not None:
             row += [f"{result.images_per_second:,.0f}", f"{interval[0]:,.0f}–{interval[1]:,.0f}"]
             row += [f"{1e3 * timing.median:,.2f}", f"{1e3 * timing.percentile(99):,.2f}"]
             memory = result.peak_memory_bytes
             row += [f"{result.mfu(ceilings):.0%}", "–" if memory is None else f"{memory / 2**20:,.0f} MiB"]
+            joules = result.joules_per_image
+            row += ["–" if joules is None else f"{1e3 * joules:,.3g}"] if with_energy else []
             row += [str(len(timing.samples)) + ("" if timing.settled else " *")]
         table.add_row(*row)
     Console(width=None if os.isatty(1) else 160).print(table)
@@ -168,6 +223,10 @@ def _print_notes(results: Sequence[Result], ceilings: Ceilings, seconds: float) 
         if result.phases:
             phases = ", ".join(f"{name} {1e3 * phase.median:,.2f} ms" for name, phase in result.phases.items())
             print(f"{result.candidate.name}: {phases}, each synchronised")
+        if not result.in_turn:
+            print(f"{result.candidate.name}: timed alone, for want of memory beside the others")
+        if result.batch_sizes_tried:
+            print(f"{result.candidate.name}: {_curve(result.batch_sizes_tried)}")
     if any(result.timing is not None and not result.timing.settled for result in results):
         print(f"* the median's 95 % interval is wider than 2 % after {seconds:g} s; --seconds gives it more time")
     rates = ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in ceilings.flops_per_second.items())
@@ -175,3 +234,48 @@ def _print_notes(results: Sequence[Result], ceilings: Ceilings, seconds: float) 
         f"MFU: 2 × MACs an image, 3 times that for training, over the rate of matrix products measured in the same run "
         f"({rates}); copying {ceilings.bytes_per_second / 1e9:,.1f} GB/s"
     )
+    for note in dict.fromkeys(result.energy_note for result in results if result.energy_note):
+        print(f"energy: {note}")
+    state = next((result.state for result in results if result.state), None)
+    if state:
+        print(f"before → after: {_describe(state)}")
+        for line in (state.missing and f"not told: {state.missing}", state.warning and f"warning: {state.warning}"):
+            if line:
+                print(line)
+
+
+def _curve(trials: Sequence[Trial]) -> str:
+    """What a search saw: images/s by batch size, or why a size did not run."""
+    sizes = (
+        f"{trial.batch_size}: {trial.reason}"
+        if trial.reason
+        else f"{trial.batch_size}: {trial.images_per_second:,.0f} images/s"
+        if trial.images_per_second
+        else f"{trial.batch_size}: fits"
+        for trial in trials
+    )
+    return "tried " + ", ".join(sizes)
+
+
+STATE = {
+    "cpu_mhz": "CPU {} MHz",
+    "load_average": "load average {}",
+    "gpu_sm_mhz": "GPU {} MHz",
+    "gpu_memory_mhz": "its memory {} MHz",
+    "gpu_power_watts": "{} W",
+    "gpu_power_limit_watts": "limit {} W",
+    "gpu_celsius": "{} °C",
+    "gpu_other_processes": "{} other processes on the GPU",
+}
+
+
+def _describe(state: DeviceState) -> str:
+    """One line of what is told: a value before → the value after, or one value where they are the same."""
+    parts = []
+    for key, words in STATE.items():
+        values = [f"{value:,.4g}" for moment in (state.before, state.after) if (value := moment.get(key)) is not None]
+        if values:
+            parts.append(words.format(" → ".join(dict.fromkeys(values))))
+    if state.other_cores is not None:
+        parts.append(f"other processes on {state.other_cores:.2f} of {state.after['cores']:g} cores")
+    return ", ".join(parts)

@@ -18,6 +18,7 @@ from vitbench.config import RunConfig
 from vitbench.data import Augment, ImageData, Images, StreamedImages, load, normalise, split, train_batches
 from vitbench.evaluation import Evaluation, evaluate
 from vitbench.execution.job import Job, Report, utc_now
+from vitbench.kernels import native
 from vitbench.models import ViT, build_model, convert
 from vitbench.models.inherit import inherit
 from vitbench.profiling.device import Device, is_out_of_memory, open_device
@@ -125,8 +126,14 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
             compiled=compiled,
             compile_note=compile_note,
             data_sha256=data.sha256,
+            kernels=_kernels(device, job.precision, compiled),
         ),
     )
+
+
+def _kernels(device: Device, precision: str, compiled: bool) -> str:
+    eager_bf16 = precision == "bf16" and not compiled
+    return native.describe() if device.torch_device.type == "cpu" and eager_bf16 else "torch"
 
 
 def initial_model(job: Job) -> ViT:

@@ -10,9 +10,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vitbench.config import ViTConfig
+from vitbench.kernels import native, operators
 from vitbench.models.positions import RelativePosition, RotaryPosition
 
 Kernel = Literal["auto", "fused", "matmul"]
+FEW_TOKENS = 256
+"""Up to here, on CPU, kernels that hold all logits of a head beat those that go through them in blocks (LOG.md)."""
 
 
 def attention(
@@ -35,7 +38,7 @@ def attention(
 
 def _choose_kernel(q: Tensor) -> Kernel:
     # The backward of torch's fused CPU kernel is what costs at few tokens (measured: benchmarks/LOG.md).
-    few_tokens = q.shape[-2] <= 256
+    few_tokens = q.shape[-2] <= FEW_TOKENS
     return "matmul" if q.device.type == "cpu" and torch.is_grad_enabled() and few_tokens else "fused"
 
 
@@ -55,7 +58,37 @@ class Attention(nn.Module):
         self.relative = relative
         self.rotary = rotary
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, read: slice | None = None, add_bias: bool = True) -> Tensor:
+        """x: [B, N, D] → [B, M, D]: of the tokens in `read` alone, where not all are read afterwards.
+
+        Without `add_bias`, the projection's bias is left to whoever adds the result to the residual stream.
+        """
+        if self._is_native(x):
+            out = operators.self_attention(
+                x, self.qkv.weight, self.qkv.bias, self.proj.weight, num_heads=self.num_heads, read=read
+            )
+            if add_bias and self.proj.bias is not None:
+                out = out + self.proj.bias.to(out.dtype)
+        else:
+            attended = self._plain(x, read)
+            out = self.proj(attended) if add_bias else F.linear(attended, self.proj.weight)
+        return self.proj_dropout(out)
+
+    def _is_native(self, x: Tensor) -> bool:
+        """Whether the native operator computes this: few tokens, and nothing between projection and product."""
+        drops_out = self.training and self.dropout > 0
+        between = self.relative or self.rotary or drops_out or isinstance(self.q_norm, nn.LayerNorm)
+        head_dim = self.qkv.in_features // self.num_heads
+        return (
+            self.kernel == "auto"
+            and x.dtype == torch.bfloat16
+            and x.shape[1] <= FEW_TOKENS
+            and head_dim % native.LANES == 0
+            and not between
+            and native.usable(x)
+        )
+
+    def _plain(self, x: Tensor, read: slice | None) -> Tensor:
         q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
         q, k = self.q_norm(q), self.k_norm(k)
         if self.rotary is not None:
@@ -63,5 +96,7 @@ class Attention(nn.Module):
         bias = None
         if self.relative is not None:
             bias = self.relative(q) * q.shape[-1] ** -0.5
+        if read is not None:
+            q, bias = q[:, :, read], None if bias is None else bias[:, :, read]
         out = attention(q, k, v, bias=bias, dropout=self.dropout if self.training else 0.0, kernel=self.kernel)
-        return self.proj_dropout(self.proj(rearrange(out, "b h n d -> b n (h d)")))
+        return rearrange(out, "b h n d -> b n (h d)")

@@ -7,7 +7,8 @@ from einops import repeat
 from torch import Tensor, nn
 
 from vitbench.config import ViTConfig
-from vitbench.models.blocks import Block
+from vitbench.kernels import native
+from vitbench.models.blocks import Block, LayerNorm
 from vitbench.models.heads import AttentionPool, Head, TokenPool
 from vitbench.models.positions import ADDITIVE, AddedPosition, RelativePosition, RotaryPosition
 from vitbench.models.stems import STEMS
@@ -29,10 +30,11 @@ class ViT(nn.Module):
         self.norm = nn.Identity() if config.final_norm == "none" else self._norm(config)
         self.pool = AttentionPool(config) if config.pool == "map" else TokenPool(config)
         self.head = Head(config)
+        self._read = slice(0, 1) if config.pool == "cls" else None
 
     @staticmethod
     def _norm(config: ViTConfig) -> nn.LayerNorm:
-        return nn.LayerNorm(config.width, eps=config.norm_eps)
+        return LayerNorm(config.width, eps=config.norm_eps)
 
     @staticmethod
     def _blocks(config: ViTConfig) -> list[Block]:
@@ -60,21 +62,28 @@ class ViT(nn.Module):
 
         Raises ValueError for images of another size: as many patches on another grid would get the wrong positions.
         """
+        return self._tokens(images, read=None)
+
+    def _tokens(self, images: Tensor, *, read: slice | None) -> Tensor:
+        """With `read`, only those of the final tokens: the last block computes no others."""
         given, expected = tuple(images.shape[-2:]), self.config.image_hw
         if given != expected:
             raise ValueError(f"images are {given} pixels, but image_size is {expected}; resize them, or the model")
         x = self.stem(images)
         prefix = [repeat(p, "n d -> b n d", b=len(x)) for p in (self.class_token, self.registers) if p is not None]
         x = torch.cat([*(p.to(x.dtype) for p in prefix), x], dim=1) if prefix else x
+        # The residual stream has the parameters' precision, whatever that of the branches that are added to it.
+        x = x.to(self.blocks[0].norm1.weight.dtype)
         for i, block in enumerate(self.blocks):
             if self.position is not None:
                 x = self.position(x, i)
-            x = block(self.pre_norm(self.dropout(x)) if i == 0 else x)
+            x = self.pre_norm(self.dropout(x)) if i == 0 else x
+            x = block(x, read=read) if i == len(self.blocks) - 1 else block(x)
         return self.norm(x) if self.config.final_norm == "tokens" else x
 
     def features(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → pooled pre-logits [B, D]."""
-        pooled = self.pool(self.tokens(images))
+        pooled = self.pool(self._tokens(images, read=None if native.is_plain() else self._read))
         return self.head.pre_logits(self.norm(pooled) if self.config.final_norm == "pooled" else pooled)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from vitbench.kernels.native import plain
 from vitbench.profiling.macs import Counts
 from vitbench.profiling.parts import as_counts, outermost_calls, sum_calls, sum_names
 
@@ -94,7 +95,7 @@ def count_with_flop_counter(model: nn.Module, images: Tensor) -> dict[str, Count
     elements = dict.fromkeys(flop_registry, _elements_put_out) | dict.fromkeys(fused, _elements_of_attention)
     counting_flops = FlopCounterMode(display=False, custom_mapping=flops)
     counting_elements = FlopCounterMode(display=False, custom_mapping=elements)
-    with outermost_calls(model) as called, counting_flops, counting_elements:
+    with plain(), outermost_calls(model) as called, counting_flops, counting_elements:
         model(images)
     doubled = sum_calls(_by_module(counting_flops, model), called)
     return as_counts(
@@ -125,7 +126,7 @@ def _trace(
     # By caller: of a module that blocks share, by owner would give all to the first block.
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).ancestor_mode("caller")
     convolutions = _TraceableConvolutions() if images.is_meta else nullcontext()
-    with outermost_calls(model) as called, convolutions:
+    with plain(), outermost_calls(model) as called, convolutions:
         return analysis.by_module_and_operator(), called
 
 

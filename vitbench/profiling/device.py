@@ -1,13 +1,17 @@
-"""All that depends on the device: synchronising, peak memory, precision, compilation. One interface, CPU and CUDA."""
+"""All that depends on the device: time, memory, energy, state, precision, compilation. One interface, CPU and CUDA."""
 
 from __future__ import annotations
 
 import copy
+import ctypes
+import gc
 import json
 import os
+import platform
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,20 +21,51 @@ from torch import Tensor, nn
 
 from vitbench.config import Compile, Precision
 from vitbench.machine import cache_directory, cpu_name
-from vitbench.profiling.fresh_process import CALLS, peak_rise
+from vitbench.profiling.cpu_state import State, available_bytes, cpu_state, others_cores
+from vitbench.profiling.energy import EnergyCounter, NotAvailableError
+from vitbench.profiling.fresh_process import CALLS, peak_bytes, peak_rise, start_peak
 from vitbench.profiling.memory import LiveBytes
+from vitbench.profiling.nvml import Nvml
+from vitbench.profiling.rapl import RaplCounter
 
-CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",  # asked of the driver past torch's allocator
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What errors say that are of no type of their own."""
 FAST_BF16 = 1.5
 """bf16 counts as fast where its matrix products run at least this many times as fast as fp32's."""
+BUSY = 0.1
+"""Others are worth a warning from this share of the cores on."""
+
+
+@dataclass(frozen=True)
+class DeviceState:
+    """What a device was doing before and after something was measured on it; None is what it does not tell.
+
+    `other_cores` is how many CPU cores worked for other processes meanwhile, `warning` says what else was busy, `missing`
+    why some of it is not told.
+    """
+
+    before: State
+    after: State
+    other_cores: float | None
+    warning: str
+    missing: str
 
 
 class Device:
     """A CPU as torch sees it. Subclasses differ only in what the hardware needs."""
 
+    raises_out_of_memory = False
+    """Whether work that finds no memory raises; on CPU the system may end the process instead."""
+
     def __init__(self, torch_device: torch.device) -> None:
         self.torch_device = torch_device
         self._live: LiveBytes | None = None
+        _keep_freed_memory()
 
     @property
     def name(self) -> str:
@@ -65,6 +100,34 @@ class Device:
     def peak_memory_bytes(self) -> int | None:
         """Bytes since `start_memory`: CPU, of the watched step's tensors; None where no step was watched."""
         return self._live.peak if self._live else None
+
+    def release(self) -> None:
+        """Gives back the memory of what is no longer referenced, cycles of references included."""
+        gc.collect()
+
+    def room_for(self, work: Callable[[], object]) -> float | None:
+        """Calls `work`: how many times what it took there was free. None where running out raises, or none of it is told."""
+        if platform.system() == "Windows" or (free := available_bytes()) is None:
+            work()
+            return None
+        before = start_peak()
+        work()
+        return free / max(peak_bytes() - before, 1)
+
+    def energy_counter(self) -> EnergyCounter:
+        """The device's own count of joules. Raises NotAvailableError, with the reason, where the platform does not tell."""
+        return RaplCounter()
+
+    def state(self) -> State:
+        """Clocks, load, threads at this moment: see `cpu_state` and `Nvml.state`."""
+        return {"threads": torch.get_num_threads(), **cpu_state()}
+
+    def state_between(self, before: State, after: State) -> DeviceState:
+        """What two states, taken before and after a measurement, say of it."""
+        others, cores = others_cores(before, after), after["cores"]
+        busy = others is not None and cores is not None and others > BUSY * cores
+        warning = f"other processes kept {others:.1f} of {cores:g} cores busy meanwhile" if busy else ""
+        return DeviceState(before, after, others, warning, missing="")
 
     def autocast(self, precision: str) -> AbstractContextManager[object]:
         """The context in which forward passes run at `fp32` or `bf16`."""
@@ -129,12 +192,15 @@ class Device:
 class CudaDevice(Device):
     """A CUDA device. fp32 means fp32: TF32 is off, which torch by itself leaves on for convolutions alone."""
 
+    raises_out_of_memory = True
+
     def __init__(self, torch_device: torch.device) -> None:
         super().__init__(torch_device)
         torch.cuda.set_device(torch_device)
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         self._allocated_before = 0
+        self._nvml: Nvml | None = None
 
     @property
     def name(self) -> str:
@@ -155,6 +221,7 @@ class CudaDevice(Device):
         return milliseconds / 1e3
 
     def peak_memory_of(self, make_work: Callable[[], Callable[[], object]]) -> int | None:
+        self.release()
         self.start_memory()
         work = make_work()
         for _ in range(CALLS):
@@ -173,10 +240,60 @@ class CudaDevice(Device):
     def peak_memory_bytes(self) -> int | None:
         return torch.cuda.max_memory_allocated(self.torch_device) - self._allocated_before
 
+    def release(self) -> None:
+        super().release()
+        torch.cuda.empty_cache()
+
+    def room_for(self, work: Callable[[], object]) -> float | None:
+        work()
+        return None
+
+    def energy_counter(self) -> EnergyCounter:
+        nvml = self._open_nvml()
+        nvml.joules()  # raises where this GPU keeps no count
+        return nvml
+
+    def state(self) -> State:
+        try:
+            return {**super().state(), **self._open_nvml().state()}
+        except NotAvailableError:
+            return super().state()
+
+    def state_between(self, before: State, after: State) -> DeviceState:
+        state = super().state_between(before, after)
+        try:
+            self._open_nvml()
+        except NotAvailableError as error:
+            return replace(state, missing=f"clocks, power and processes of the GPU: {error}")
+        others = max(before.get("gpu_other_processes") or 0, after.get("gpu_other_processes") or 0)
+        if not others:
+            return state
+        gpu = f"{others:g} other process{'es' if others > 1 else ''} computed on this GPU meanwhile"
+        return replace(state, warning=f"{gpu}; {state.warning}" if state.warning else gpu)
+
+    def _open_nvml(self) -> Nvml:
+        if self._nvml is None:
+            self._nvml = Nvml(str(torch.cuda.get_device_properties(self.torch_device).uuid))
+        return self._nvml
+
+
+def _keep_freed_memory() -> None:
+    """Has glibc keep what is freed, as CUDA's allocator does, instead of giving it back to the system after every step.
+
+    Getting it again costs a page fault for every 4 KiB: up to a tenth of a training step (benchmarks/LOG.md).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    set_option = ctypes.CDLL(None).mallopt
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h
+    set_option(trim_threshold, 2**31 - 1)
+    set_option(mmap_threshold, 2**25)  # the most that glibc takes
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device, or the CPU's allocator, which raises a plain RuntimeError, gave up for want of memory."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or CPU_OUT_OF_MEMORY in str(error)
+    told_by_type = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return told_by_type or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def _read_speedups(path: Path) -> dict[str, float]:

@@ -29,21 +29,25 @@ def _peak_rise_here(make_work: Callable[[], Callable[[], object]], threads: int)
     import torch
 
     torch.set_num_threads(threads)
-    _forget_peak()
-    before = _peak_bytes()
+    before = start_peak()
     work = make_work()
     for _ in range(CALLS):
         work()
-    return _peak_bytes() - before
+    return peak_bytes() - before
 
 
-def _forget_peak() -> None:
-    """Linux can start the count anew (man 5 proc, clear_refs); elsewhere the peak of importing torch is the start."""
+def start_peak() -> int:
+    """The resident size from which a rise of `peak_bytes` counts.
+
+    Linux can start the count anew (man 5 proc, clear_refs); elsewhere the peak until now is the start.
+    """
     if platform.system() == "Linux":
         Path("/proc/self/clear_refs").write_text("5")
+    return peak_bytes()
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """The largest resident size of this process since `start_peak`. Not on Windows."""
     if platform.system() == "Linux":
         kilobytes = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
         assert kilobytes is not None

@@ -1,20 +1,27 @@
-"""How many images a second, at which latency, in how much memory: models and peers, timed in turn on one device."""
+"""How many images a second, at which latency, in how much memory, for how much energy: models and peers, timed in turn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from vitbench.profiling.device import Device, is_out_of_memory
+from vitbench.profiling.batch_size import Trial, found, search_batch_size
+from vitbench.profiling.batch_size import reason_of as reason_of
+from vitbench.profiling.device import Device, DeviceState, is_out_of_memory
+from vitbench.profiling.energy import Energy, NotAvailableError, measure_energy
 from vitbench.profiling.macs import FORWARDS
 from vitbench.profiling.roofline import Ceilings
 from vitbench.profiling.steps import InferencePass, TrainingStep
 from vitbench.profiling.timing import MIN_SAMPLES, Interval, Timing, time_in_turn
+
+MOST_COMPILED = 256
+"""Compiled candidates in one process; torch's own limit of 8 is of one function, which all models of one kind share."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,15 @@ class Candidate:
     """`fp32` or `bf16`."""
     compiled: bool
     batch_size: int
+    """Where it is searched, what was found, once it is."""
+    search: str = ""
+    """How `batch_size` is found: `best`, `max`, or empty where it is given."""
 
     @property
     def name(self) -> str:
         compiled = "compiled" if self.compiled else "eager"
         what = f"{self.variant} {self.implementation} {self.mode} {self.precision} {compiled}"
-        return f"{what} batch {self.batch_size}"
+        return f"{what} batch {self.batch_size}" + (f" ({self.search})" if self.search else "")
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,16 @@ class Result:
     phases: dict[str, Timing] = field(default_factory=dict)
     """Of a training step: `forward`, `backward`, `optimizer`, each synchronised, so that their sum is more than the step."""
     peak_memory_bytes: int | None = None
+    energy: Energy | None = None
+    energy_note: str = ""
+    """Where `energy` comes from, or why there is none."""
+    in_turn: bool = True
+    """Whether it took turns with the others; False where it did not fit into memory beside them."""
+    batch_sizes_tried: tuple[Trial, ...] = ()
+    started: str = ""
+    """When all of the measurement began: ISO 8601, UTC."""
+    state: DeviceState | None = None
+    """Of the device before the first and after the last timed call of all that took turns."""
     reason: str = ""
 
     @property
@@ -71,6 +91,11 @@ class Result:
         rate = self.images_per_second
         return None if rate is None else 2 * self.candidate.macs * FORWARDS[self.candidate.mode] * rate
 
+    @property
+    def joules_per_image(self) -> float | None:
+        energy = self.energy
+        return None if energy is None else energy.joules / (energy.calls * self.candidate.batch_size)
+
     def mfu(self, ceilings: Ceilings) -> float | None:
         """Share of the rate of matrix products measured on this device at this precision."""
         done = self.flops_per_second
@@ -80,39 +105,27 @@ class Result:
 def measure(
     candidates: Sequence[Candidate], *, device: Device, max_seconds: float, memory: bool = False
 ) -> list[Result]:
-    """Times all candidates in turn for `max_seconds` each at most. What fails to run is a result that says why.
+    """Searches batch sizes, then times all candidates in turn, for `max_seconds` each at most. A failure is a result, too.
 
-    With `memory`, the peak memory of each is measured too, afterwards and each alone; `build` must then be picklable.
+    Each search has the device to itself. What does not fit into memory beside the others is timed alone, and says so. Energy
+    is measured after the timing, and with `memory` the peak memory last, each candidate by itself in a loop of its own;
+    `build` must then be picklable.
     """
-    works: dict[str, InferencePass | TrainingStep] = {}
-    reasons: dict[str, str] = {}
-    for candidate in candidates:
-        try:
-            works[candidate.name] = work = prepare(candidate, device)
-            device.time(work)
-        except Exception as error:  # one candidate's failure is its result, and the others' go on
-            works.pop(candidate.name, None)
-            reasons[candidate.name] = reason_of(error, candidate.batch_size)
-    timings = time_in_turn(works, device=device, max_seconds=max_seconds * len(works)) if works else {}
-    phases = {name: _phases(work, device) for name, work in works.items()}
-    timed = [candidate for candidate in candidates if candidate.name in works]
-    works.clear()  # what is kept here would be the next one's memory
-    memory_of: dict[str, int | None] = {}
-    for candidate in timed if memory else ():
-        try:
-            memory_of[candidate.name] = device.peak_memory_of(partial(prepare, candidate, device))
-        except Exception as error:  # what was timed stays
-            reasons[candidate.name] = f"memory: {reason_of(error, candidate.batch_size)}"
-    return [
-        Result(
-            candidate,
-            timings.get(candidate.name),
-            phases=phases.get(candidate.name, {}),
-            peak_memory_bytes=memory_of.get(candidate.name),
-            reason=reasons.get(candidate.name, ""),
-        )
-        for candidate in candidates
-    ]
+    started = datetime.now(UTC).isoformat(timespec="milliseconds")
+    results = [_sized(candidate, device) for candidate in candidates]
+    groups = [[index for index, result in enumerate(results) if not result.reason]]
+    while groups:
+        group = groups.pop(0)
+        for index, result in zip(group, _time([results[index] for index in group], device, max_seconds), strict=True):
+            results[index] = result
+            if result.timing is None and not result.reason:
+                groups.append([index])
+        device.release()  # what is kept here would be the next one's memory
+    if memory:
+        results = [_with_memory(result, device) for result in results]
+    now = device.state()
+    state = next((result.state for result in results if result.state), device.state_between(now, now))
+    return [replace(result, started=started, state=result.state or state) for result in results]
 
 
 def prepare(candidate: Candidate, device: Device) -> InferencePass | TrainingStep:
@@ -123,18 +136,102 @@ def prepare(candidate: Candidate, device: Device) -> InferencePass | TrainingSte
     model.train(candidate.mode == "train")
     if candidate.compiled:
         torch._dynamo.config.fail_on_recompile_limit_hit = True  # rather than run eagerly under the name of compiled
-        model = torch.compile(model)
+        # Sizes as they are, in every row: by itself torch compiles the second batch size that it meets for any size.
+        torch._dynamo.config.recompile_limit = MOST_COMPILED
+        model = torch.compile(model, dynamic=False)
     autocast = partial(device.autocast, candidate.precision)
     if candidate.mode == "infer":
         return InferencePass(model, images, autocast=autocast)
     return TrainingStep(model, images, num_classes=candidate.num_classes, autocast=autocast)
 
 
-def reason_of(error: Exception, batch_size: int) -> str:
-    """One line: out of memory at a batch size, or what was raised."""
-    if is_out_of_memory(error):
-        return f"out of memory at batch {batch_size}"
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+def _sized(candidate: Candidate, device: Device) -> Result:
+    """A result with its batch size, found where it is searched, or with the reason why not even one image runs."""
+    if not candidate.search:
+        return Result(candidate)
+
+    def release() -> None:
+        if candidate.compiled:
+            torch._dynamo.reset()  # or each size would use up the limit of recompilations of all
+        device.release()
+
+    trials = search_batch_size(
+        candidate.search,
+        lambda size: prepare(replace(candidate, batch_size=size), device),
+        device=device,
+        release=release,
+    )
+    size = found(trials)
+    reason = trials[0].reason if size is None else ""
+    return Result(replace(candidate, batch_size=size or 1), batch_sizes_tried=trials, reason=reason)
+
+
+def _time(results: Sequence[Result], device: Device, max_seconds: float) -> list[Result]:
+    """The results with their timings, taken in turn. What ran out of memory beside others has neither timing nor reason."""
+    results = list(results)
+    works: dict[int, InferencePass | TrainingStep] = {}
+    for index, result in enumerate(results):
+        try:
+            works[index] = _started(result.candidate, device)
+        except Exception as error:  # one candidate's failure is its result, and the others' go on
+            results[index] = _not_timed(result, error, alone=not works)
+    before = device.state()
+    try:
+        calls = {str(index): work for index, work in works.items()}
+        timings = time_in_turn(calls, device=device, max_seconds=max_seconds * len(works)) if works else {}
+        for index, work in works.items():
+            energy, note = _energy(work, device)
+            results[index] = replace(
+                results[index],
+                timing=timings[str(index)],
+                phases=_phases(work, device),
+                energy=energy,
+                energy_note=note,
+            )
+    except Exception as error:
+        if len(works) > 1 and not is_out_of_memory(error):
+            raise  # whose it is cannot be told
+        for index in works:
+            results[index] = _not_timed(replace(results[index], timing=None), error, alone=len(works) == 1)
+    state = device.state_between(before, device.state())
+    return [replace(result, state=state) if result.timing else result for result in results]
+
+
+def _started(candidate: Candidate, device: Device) -> InferencePass | TrainingStep:
+    """Ready, and called once: it compiles, and allocates what stays."""
+    work = prepare(candidate, device)
+    device.time(work)
+    return work
+
+
+def _not_timed(result: Result, error: Exception, *, alone: bool) -> Result:
+    if is_out_of_memory(error) and not alone:
+        return replace(result, in_turn=False)
+    return replace(result, reason=reason_of(error, result.candidate.batch_size))
+
+
+def _energy(work: InferencePass | TrainingStep, device: Device) -> tuple[Energy | None, str]:
+    """(energy, where it comes from), or (None, why not)."""
+
+    def finish() -> None:
+        work()
+        device.synchronize()
+
+    try:
+        counter = device.energy_counter()
+        energy = measure_energy(finish, counter)
+    except (NotAvailableError, OSError) as error:
+        return None, f"not available: {error}"
+    return energy, f"{counter.source}, in a loop of {energy.seconds:.1f} s; idle power is not subtracted"
+
+
+def _with_memory(result: Result, device: Device) -> Result:
+    if result.timing is None:
+        return result
+    try:
+        return replace(result, peak_memory_bytes=device.peak_memory_of(partial(prepare, result.candidate, device)))
+    except Exception as error:  # what was timed stays
+        return replace(result, reason=f"memory: {reason_of(error, result.candidate.batch_size)}")
 
 
 def _phases(work: InferencePass | TrainingStep, device: Device) -> dict[str, Timing]:

@@ -26,6 +26,8 @@ class Environment(BaseModel):
     """What `auto` became: `fp32` or `bf16`."""
     compiled: bool
     compile_note: str = ""
+    kernels: str = "torch"
+    """Whose operators computed: `native`, or `torch` and, where that is not by choice, a colon and the reason."""
     threads: int
     """Threads that a CPU run computes with."""
     workers: int = 1
@@ -46,7 +48,16 @@ class Environment(BaseModel):
     def comparison_key(self) -> tuple[str, ...]:
         """Records are averaged or subtracted only where this is equal."""
         compiled = "compiled" if self.compiled else "eager"
-        return (self.device, self.machine, self.precision, compiled, self.torch, self.timm, self.data_sha256[:16])
+        return (
+            self.device,
+            self.machine,
+            self.precision,
+            compiled,
+            self.torch,
+            self.timm,
+            self.data_sha256[:16],
+            self.kernels.partition(":")[0],
+        )
 
 
 def describe_environment(
@@ -58,6 +69,7 @@ def describe_environment(
     compiled: bool = False,
     compile_note: str = "",
     data_sha256: str = "",
+    kernels: str = "torch",
 ) -> Environment:
     """The environment of a run on `device` (as in `Environment.device`)."""
     cpu, cores, memory = cpu_name(), cpu_cores(), memory_bytes()
@@ -80,4 +92,5 @@ def describe_environment(
         cpu_cores=cores,
         memory_bytes=memory,
         data_sha256=data_sha256,
+        kernels=kernels,
     )

@@ -1,0 +1,225 @@
+"""Has anything got slower since a saved run? By ratios, because machines drift: `compare.py OLD NEW [--bound 1.3]`.
+
+Every time is taken in units of the yardstick that was measured around it, so that a slow day fails nothing. Exit status:
+0 nothing is slower than the bound, 1 something is, 2 the two runs cannot be compared, or nothing in them judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BOUND = 1.3
+RESAMPLES = 1000
+MIN_SAMPLES = 5
+"""Of fewer, no interval is worth the name: such a benchmark is not judged."""
+MAX_CORES_MISSING = 0.25
+"""Where other processes kept more from us than that, in either run, a benchmark is not judged."""
+CONDITIONS = ("device", "cpu_cores", "threads", "torch", "precision")
+"""What must be equal in both runs."""
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One benchmark: its samples in seconds, and those of the yardstick's parts just before and after them."""
+
+    samples: Sequence[float]
+    yardstick: Mapping[str, Sequence[float]]
+    cores_missing: float = 0.0
+    """Cores that other processes kept from it; 0 also where the platform does not tell."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one `nox -s benchmarks` measured, and under which conditions. `yardstick` says what its parts are."""
+
+    conditions: Mapping[str, object]
+    yardstick: str
+    benchmarks: Mapping[str, Measured]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Time in yardsticks, new over old, of one benchmark: 2 is twice as slow. The interval is a 95 % bootstrap."""
+
+    name: str
+    ratio: float
+    interval: Interval
+    samples: int
+    """In the run that has fewer."""
+    cores_missing: float
+    """In the run that lacked more."""
+
+    @property
+    def not_judged(self) -> str:
+        """Why nothing can be concluded; empty where something can."""
+        if self.samples < MIN_SAMPLES:
+            return f"fewer than {MIN_SAMPLES} samples"
+        if self.cores_missing > MAX_CORES_MISSING:
+            return f"others kept {self.cores_missing:.1f} cores from it"
+        return ""
+
+    def slower_than(self, bound: float) -> bool:
+        """Whether the whole interval lies above `bound`."""
+        return not self.not_judged and self.interval[0] > bound
+
+    def faster_than(self, bound: float) -> bool:
+        """Whether the whole interval lies below 1 / `bound`."""
+        return not self.not_judged and self.interval[1] < 1 / bound
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.name}: {self.ratio:.2f} × the time ({low:.2f} to {high:.2f}, n = {self.samples})"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All benchmarks that both runs have, and the names of those that only one has."""
+
+    changes: tuple[Change, ...]
+    only_old: tuple[str, ...]
+    only_new: tuple[str, ...]
+    machine: float
+    """Median of the yardstick's time, new over old: 1.3 is a machine that was slower by 30 %."""
+
+
+def read_run(path: Path) -> Run:
+    """Raises ValueError where the file is not what `nox -s benchmarks` saves."""
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        benchmarks = saved["benchmarks"]
+        machine: dict[str, Any] = saved["machine_info"]
+    except OSError as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read ({error.strerror}); give a file of nox -s benchmarks"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} is not what nox -s benchmarks saves; give a file of it") from error
+    if "yardstick" not in machine:
+        raise ValueError(f"{str(path)!r} has no yardstick, so its times depend on the day; make it anew")
+    measured: dict[str, Measured] = {}
+    for benchmark in benchmarks:
+        name, info = benchmark["fullname"].removeprefix("benchmarks/"), benchmark["extra_info"]
+        # What times several things in turn keeps their samples by name; its own time is then how long it went on.
+        parts = info.get("samples") or {"": benchmark["stats"]["data"]}
+        for part, samples in parts.items():
+            measured[f"{name} {part}".rstrip()] = Measured(samples, info["yardstick"], info.get("cores_missing", 0.0))
+    return Run({key: machine.get(key) for key in CONDITIONS}, machine["yardstick"], measured)
+
+
+def compare(old: Run, new: Run, *, allow_different: bool = False) -> Comparison:
+    """The ratio of every benchmark that both have.
+
+    Raises ValueError for runs on another device, with another torch or precision, unless `allow_different`; and always
+    for runs that have another yardstick, or nothing, in common.
+    """
+    different = [key for key in CONDITIONS if old.conditions[key] != new.conditions[key]]
+    if different and not allow_different:
+        key = different[0]
+        raise ValueError(
+            f"{key} was {old.conditions[key]!r} and is {new.conditions[key]!r}: such times are not compared; "
+            "measure both alike, or give --allow-different"
+        )
+    if old.yardstick != new.yardstick:
+        raise ValueError(f"yardstick was {old.yardstick!r} and is {new.yardstick!r}; measure both with the same one")
+    shared = [name for name in old.benchmarks if name in new.benchmarks]
+    if not shared:
+        raise ValueError("the two runs have no benchmark in common; measure the same ones")
+    pairs = [(old.benchmarks[name], new.benchmarks[name]) for name in shared]
+    return Comparison(
+        changes=tuple(change(name, *pair) for name, pair in zip(shared, pairs, strict=True)),
+        only_old=tuple(name for name in old.benchmarks if name not in new.benchmarks),
+        only_new=tuple(name for name in new.benchmarks if name not in old.benchmarks),
+        machine=float(np.median([_yardstick(then_now[1]) / _yardstick(then_now[0]) for then_now in pairs])),
+    )
+
+
+def change(name: str, old: Measured, new: Measured) -> Change:
+    """(time / yardstick) now over (time / yardstick) then, each by medians; all samples are resampled for the interval."""
+    generator = np.random.default_rng(0)
+    draws = _drawn(new, generator) / _drawn(old, generator)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    ratio = (np.median(new.samples) / _yardstick(new)) / (np.median(old.samples) / _yardstick(old))
+    return Change(
+        name,
+        float(ratio),
+        (float(low), float(high)),
+        samples=min(len(old.samples), len(new.samples)),
+        cores_missing=max(old.cores_missing, new.cores_missing),
+    )
+
+
+def _yardstick(measured: Measured) -> float:
+    """Seconds: the geometric mean over parts, of each the median. A part of another size would change no ratio."""
+    medians = [float(np.median(samples)) for samples in measured.yardstick.values()]
+    return float(prod(medians) ** (1 / len(medians)))
+
+
+def _drawn(measured: Measured, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Time in yardsticks of each of `RESAMPLES` samples drawn with replacement (Efron 1979)."""
+    parts = [_medians(samples, generator) for samples in measured.yardstick.values()]
+    yardstick: NDArray[np.float64] = np.prod(parts, axis=0) ** (1 / len(parts))
+    return _medians(measured.samples, generator) / yardstick
+
+
+def _medians(samples: Sequence[float], generator: np.random.Generator) -> NDArray[np.float64]:
+    draws = generator.integers(len(samples), size=(RESAMPLES, len(samples)))
+    medians: NDArray[np.float64] = np.median(np.asarray(samples)[draws], axis=1)
+    return medians
+
+
+def report(comparison: Comparison, *, bound: float) -> list[str]:
+    """What is said, line by line: what got slower, what got faster, what could not be judged, and the sum of it."""
+    changes = sorted(comparison.changes, key=lambda one: -one.ratio)
+    slower = [one for one in changes if one.slower_than(bound)]
+    faster = [one for one in changes if one.faster_than(bound)]
+    unjudged = [one for one in changes if one.not_judged]
+    return [
+        *(f"SLOWER {one}" for one in slower),
+        *(f"faster {one}" for one in reversed(faster)),
+        *(f"not judged, {one.not_judged}: {one.name}" for one in unjudged),
+        *(f"missing, only in the old run: {name}" for name in comparison.only_old),
+        *(f"only in the new run: {name}" for name in comparison.only_new),
+        f"{len(changes)} compared: {len(slower)} slower than {bound:g} ×, {len(faster)} faster than 1 / {bound:g}, "
+        f"{len(unjudged)} not judged; {len(comparison.only_old)} missing; the yardstick itself took "
+        f"{comparison.machine:.2f} × its old time",
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status; see above."""
+    parser = argparse.ArgumentParser(description="Has anything got slower since a saved run?", allow_abbrev=False)
+    parser.add_argument("old", type=Path, help="a file that nox -s benchmarks saved")
+    parser.add_argument("new", type=Path)
+    parser.add_argument("--bound", type=float, default=BOUND, help="times slower that fail (default %(default)s)")
+    parser.add_argument("--allow-different", action="store_true", help="devices, torch or precision may differ")
+    chosen = parser.parse_args(arguments)
+    if not chosen.bound >= 1:
+        print(f"bound {chosen.bound:g} would fail what got faster; give 1 or more", file=sys.stderr)
+        return 2
+    try:
+        old, new = read_run(chosen.old), read_run(chosen.new)
+        comparison = compare(old, new, allow_different=chosen.allow_different)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print("\n".join(report(comparison, bound=chosen.bound)))
+    if all(one.not_judged for one in comparison.changes):
+        print("nothing could be judged; measure again on a machine that does nothing else", file=sys.stderr)
+        return 2
+    return int(any(one.slower_than(chosen.bound) for one in comparison.changes))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,85 @@
+"""How a table becomes Markdown, CSV and LaTeX, whatever it holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vitbench.analysis.markup import escape_latex, escape_markdown
+from vitbench.analysis.output import MARK
+
+
+@dataclass(frozen=True)
+class Table:
+    """`rows` are cells for people; `raw` the same at full precision, units in their names."""
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+    raw: list[dict[str, Any]]
+    texts: int
+    """So many columns at the left hold text; the others are aligned at the right."""
+    conventions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def markdown(table: Table, *, where: str, remarks: Sequence[str] = (), level: int = 1) -> str:
+    """Title, where it was measured, table, notes with `remarks` and conventions; `level` is that of its heading."""
+    escape = escape_markdown
+    lines = [f"{'#' * level} {escape(table.title)}", "", f"<!-- {MARK}; do not edit -->", ""]
+    lines += [f"{escape(where)}.", "", *markdown_rows(table)]
+    notes = [*table.notes, *remarks]
+    if notes:
+        lines += ["", "Notes:", "", *(f"- {escape(note)}" for note in notes)]
+    if table.conventions:
+        lines += ["", "Conventions:", "", *(f"- {escape(sentence)}" for sentence in table.conventions)]
+    return "\n".join(lines) + "\n"
+
+
+def markdown_rows(table: Table) -> list[str]:
+    """The bare table."""
+    escape = escape_markdown
+    rule = "|".join("---" if index < table.texts else "---:" for index in range(len(table.columns)))
+    return [
+        f"| {' | '.join(map(escape, table.columns))} |",
+        f"|{rule}|",
+        *(f"| {' | '.join(map(escape, row))} |" for row in table.rows),
+    ]
+
+
+def csv_text(table: Table) -> str:
+    """One line a row; full precision; empty where there is no number."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(table.raw[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table.raw)
+    return buffer.getvalue()
+
+
+def latex(table: Table, *, where: str, label: str) -> str:
+    """A `table` environment in booktabs style."""
+    escape = escape_latex
+    caption = " ".join([f"{table.title}: {where}.", *table.conventions])
+    return "\n".join(
+        [
+            f"% {MARK}; do not edit. Needs \\usepackage{{booktabs}} and \\usepackage{{graphicx}}.",
+            r"\begin{table}",
+            r"  \centering",
+            f"  \\caption{{{escape(caption)}}}",
+            f"  \\label{{tab:{label}}}",
+            r"  \resizebox{\linewidth}{!}{%",
+            f"  \\begin{{tabular}}{{{'l' * table.texts}{'r' * (len(table.columns) - table.texts)}}}",
+            r"    \toprule",
+            f"    {' & '.join(map(escape, table.columns))} \\\\",
+            r"    \midrule",
+            *(f"    {' & '.join(map(escape, row))} \\\\" for row in table.rows),
+            r"    \bottomrule",
+            r"  \end{tabular}}",
+            r"\end{table}",
+            "",
+        ]
+    )

@@ -1,0 +1,186 @@
+"""What happens in a step of a model or a peer: traces for Perfetto and TensorBoard, a page of our own, short tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from vitbench.commands.throughput import COMPILES, MODES, OURS, PRECISIONS, build
+from vitbench.config import Precision
+from vitbench.profiling.macs import count
+from vitbench.variants import variant as named_variant
+
+if TYPE_CHECKING:
+    from vitbench.analysis.trace_page import Table
+    from vitbench.profiling.throughput import Candidate
+    from vitbench.profiling.trace import Trace
+
+SUMMARY_NAME = "summary.json"
+MAX_OPERATORS = 12
+"""That the terminal shows."""
+
+
+def show_trace(
+    variant: str,
+    *,
+    model: dict[str, Any],
+    modes: Sequence[str],
+    precision: str,
+    compile: str,
+    batch_size: int,
+    peer: str | None,
+    steps: int,
+    device: str,
+    threads: int | None,
+    out: Path,
+    as_json: bool,
+) -> int:
+    """Records each mode into a folder of its own within `out`, and prints what it comes to.
+
+    A folder holds the events (Chrome trace format, which is also a run of TensorBoard), `summary.json` and `trace.html`.
+    Returns how many modes could not be run. Raises ValueError for a wrong request.
+    """
+    import torch
+
+    from vitbench.profiling.device import open_device
+    from vitbench.profiling.throughput import reason_of
+    from vitbench.profiling.trace import record
+
+    for name, values, known in (
+        ("mode", modes, MODES),
+        ("precision", [precision], PRECISIONS),
+        ("compile", [compile], COMPILES),
+    ):
+        for value in values:
+            if value not in known:
+                raise ValueError(f"{name} {value!r} is not known; use {', '.join(known)}")
+    for name, number in (("batch_size", batch_size), ("steps", steps)):
+        if number < 1:
+            raise ValueError(f"{name} {number} is too few; give 1 or more")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    opened = open_device(device)
+    resolved = opened.resolve_precision(cast(Precision, precision))
+    candidates = [
+        _candidate(variant, peer or OURS, model, mode, resolved, compile == "on", batch_size)
+        for mode in dict.fromkeys(modes)
+    ]
+    documents, num_failed = [], 0
+    for candidate in candidates:
+        try:
+            trace = record(candidate, opened, steps=steps)
+        except Exception as error:  # one mode's failure is its result, and the other goes on
+            num_failed += 1
+            documents.append({**_what(candidate), "reason": reason_of(error, batch_size)})
+            if not as_json:
+                print(f"{candidate.name}: {documents[-1]['reason']}")
+            continue
+        files = _write(trace, out / slug(candidate, model))
+        documents.append({**trace.as_json(), "threads": torch.get_num_threads(), "reason": "", "files": files})
+        if not as_json:
+            _print(trace, files)
+    if as_json:
+        print(json.dumps(documents))
+    return num_failed
+
+
+def slug(candidate: Candidate, model: dict[str, Any]) -> str:
+    """A folder's name that tells candidates apart, fields of the model that were given included."""
+    compiled = "compiled" if candidate.compiled else "eager"
+    what = [candidate.variant, candidate.implementation, candidate.mode, candidate.precision, compiled]
+    given = [f"{name}-{value}" for name, value in model.items()]
+    return re.sub(r"[^\w.+-]+", "-", "-".join([*what, f"batch-{candidate.batch_size}", *given])).strip("-")
+
+
+def _candidate(
+    variant: str, implementation: str, model: dict[str, Any], mode: str, precision: str, compiled: bool, batch_size: int
+) -> Candidate:
+    from vitbench.profiling.peers import check_peer
+    from vitbench.profiling.throughput import Candidate
+
+    config = named_variant(variant, **model)
+    if implementation != OURS:
+        check_peer(implementation, config)
+    return Candidate(
+        variant=variant,
+        implementation=implementation,
+        build=partial(build, implementation, config),
+        image_shape=(config.in_channels, *config.image_hw),
+        num_classes=config.num_classes,
+        macs=count(config).macs,
+        mode=mode,
+        precision=precision,
+        compiled=compiled,
+        batch_size=batch_size,
+    )
+
+
+def _what(candidate: Candidate) -> dict[str, Any]:
+    names = ("variant", "implementation", "mode", "precision", "compiled", "batch_size")
+    return {name: getattr(candidate, name) for name in names}
+
+
+def _write(trace: Trace, folder: Path) -> dict[str, str]:
+    """Path by what it is: `events`, `summary`, `page`."""
+    from vitbench.analysis.output import write
+    from vitbench.analysis.trace_page import write_page
+    from vitbench.profiling.trace import write_trace
+
+    try:
+        events = write_trace(trace, folder)
+    except OSError as error:
+        raise ValueError(
+            f"out {str(folder)!r} cannot be written ({error.strerror}); free space there or give another --out"
+        ) from error
+    summary = write(folder / SUMMARY_NAME, json.dumps(trace.as_json(), indent=1) + "\n")
+    return {"events": str(events), "summary": str(summary), "page": str(write_page(trace, folder))}
+
+
+def _print(trace: Trace, files: dict[str, str]) -> None:
+    from vitbench.analysis import trace_page
+
+    analysis = trace.analysis
+    print(trace_page.title(trace))
+    for label, text in trace_page.facts(trace).items():
+        print(f"  {label}: {text}")
+    is_cuda = bool(analysis.kernels)
+    for table in (
+        trace_page.by_role(analysis.breakdown),
+        trace_page.by_kind(analysis.breakdown),
+        trace_page.operators("Operators", analysis.operators, is_cuda=is_cuda, limit=MAX_OPERATORS),
+    ):
+        _print_table(table)
+    for path in files.values():
+        print(os.path.relpath(path))
+    print(
+        f"TensorBoard (extra tensorboard): tensorboard --logdir {os.path.relpath(Path(files['events']).parent.parent)}"
+    )
+    print()
+
+
+def _print_table(table: Table) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    shown = RichTable(
+        title=escape(table.title),
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
+    num_texts = 2 if table.columns[1] == "kind" else 1
+    for i, heading in enumerate(table.columns):
+        shown.add_column(heading, justify="left" if i < num_texts else "right")
+    for row in table.rows:
+        shown.add_row(*map(escape, row))
+    console = Console(width=None if os.isatty(1) else 160)
+    console.print()
+    console.print(shown)

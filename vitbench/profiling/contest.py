@@ -1,0 +1,94 @@
+"""Which implementation is fastest, each at its best setting: settings qualify one after another, the best meet in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from vitbench.profiling.device import Device
+from vitbench.profiling.steps import InferencePass, TrainingStep
+from vitbench.profiling.throughput import Candidate, Result, measure, prepare, reason_of
+
+WARMUP_CALLS = 3
+"""Compilation and allocation belong to the first; an optimizer has its state from the second on."""
+MIN_ROUNDS, MAX_ROUNDS = 3, 25
+QUALIFYING_SECONDS = 1.0
+"""Of each setting on average: what takes milliseconds gets more rounds than `MIN_ROUNDS`."""
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Seconds of the first calls of one setting, every one kept; or in `reason` why there are none."""
+
+    candidate: Candidate
+    samples: tuple[float, ...] = ()
+    warmup: tuple[float, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """`heats` are of all settings of all implementations; `finals` of each one's best, timed in turn."""
+
+    heats: tuple[Heat, ...]
+    finals: tuple[Result, ...]
+
+    @property
+    def absent(self) -> list[str]:
+        """Implementations of which no setting ran."""
+        everyone = dict.fromkeys(heat.candidate.implementation for heat in self.heats)
+        return [name for name in everyone if name not in {final.candidate.implementation for final in self.finals}]
+
+
+def hold_contest(settings: Mapping[str, Sequence[Candidate]], *, device: Device, max_seconds: float) -> Contest:
+    """Each implementation's `settings` are timed in turn for a few rounds; then the best of each, for `max_seconds` each."""
+    heats: list[Heat] = []
+    finalists: list[Candidate] = []
+    for candidates in settings.values():
+        tried = qualify(candidates, device=device)
+        heats += tried
+        finalists += [best.candidate] if (best := fastest(tried)) else []
+        device.release()
+    torch._dynamo.reset()  # what was compiled to qualify is compiled anew, and looked through at no call
+    finals = measure(finalists, device=device, max_seconds=max_seconds)
+    return Contest(tuple(heats), tuple(finals))
+
+
+def qualify(candidates: Sequence[Candidate], *, device: Device) -> list[Heat]:
+    """A few calls of each setting, warmed up first, then in turn. What fails to run is a heat that says why."""
+    torch._dynamo.reset()
+    works: dict[str, InferencePass | TrainingStep] = {}
+    warmup: dict[str, list[float]] = {}
+    reasons: dict[str, str] = {}
+    for candidate in candidates:
+        try:
+            work = prepare(candidate, device)
+            warmup[candidate.name] = [device.time(work) for _ in range(WARMUP_CALLS)]
+            works[candidate.name] = work
+        except Exception as error:  # one setting's failure is its result, and the others' go on
+            reasons[candidate.name] = reason_of(error, candidate.batch_size)
+    samples: dict[str, list[float]] = {name: [] for name in works}
+    spent, rounds = 0.0, 0
+    while works and (rounds < MIN_ROUNDS or (spent < QUALIFYING_SECONDS * len(works) and rounds < MAX_ROUNDS)):
+        for name, work in works.items():
+            samples[name].append(device.time(work))
+            spent += samples[name][-1]
+        rounds += 1
+    return [
+        Heat(
+            candidate,
+            samples=tuple(samples.get(candidate.name, ())),
+            warmup=tuple(warmup.get(candidate.name, ())),
+            reason=reasons.get(candidate.name, ""),
+        )
+        for candidate in candidates
+    ]
+
+
+def fastest(heats: Sequence[Heat]) -> Heat | None:
+    """The heat with the smallest median; None where none ran."""
+    ran = [heat for heat in heats if heat.samples]
+    return min(ran, key=lambda heat: float(np.median(heat.samples)), default=None)

@@ -1,0 +1,101 @@
+"""What is the processor doing, and how much of it is not ours: read before and after something is measured."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import time
+from pathlib import Path
+
+from vitbench.machine import cpu_cores
+
+State = dict[str, float | None]
+SHORTEST = 1.0
+"""Seconds between two readings below which the kernel's ticks of 10 ms are too coarse to tell others' share."""
+
+
+def cpu_state(root: Path = Path("/")) -> State:
+    """At this moment; None is what the platform does not tell.
+
+    `cpu_mhz` is the median of the cores that this process may use, `busy_core_seconds` what they have worked, for whomever,
+    since the machine started (time that a hypervisor gave to others is in it), `own_core_seconds` what this process has.
+    """
+    own = os.times()
+    return {
+        "cpu_mhz": _megahertz(root),
+        "cores": cpu_cores(),
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "busy_core_seconds": _busy_core_seconds(root / "proc" / "stat"),
+        "own_core_seconds": own.user + own.system + own.children_user + own.children_system,
+        "seconds": time.monotonic(),
+    }
+
+
+def others_cores(before: State, after: State) -> float | None:
+    """How many cores worked for other processes between two states, on average; None where that cannot be told."""
+    seconds, busy, own = (_rise(before, after, name) for name in ("seconds", "busy_core_seconds", "own_core_seconds"))
+    if seconds is None or busy is None or own is None or seconds < SHORTEST:
+        return None
+    return max(0.0, (busy - own) / seconds)
+
+
+def available_bytes(root: Path = Path("/")) -> int | None:
+    """Memory that may still be taken before the system ends a process; None where it does not tell.
+
+    Linux's MemAvailable, or what is left of the container's limit (control group, version 2) where that is less.
+    """
+    try:
+        kilobytes = re.search(r"MemAvailable:\s+(\d+) kB", (root / "proc" / "meminfo").read_text())
+    except OSError:
+        return None
+    if kilobytes is None:
+        return None
+    available, group = 1024 * int(kilobytes[1]), root / "sys" / "fs" / "cgroup"
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no such group, or its limit is "max"
+        return available
+    return min(available, limit - used)
+
+
+def _rise(before: State, after: State, name: str) -> float | None:
+    first, last = before[name], after[name]
+    return None if first is None or last is None else last - first
+
+
+def _megahertz(root: Path) -> float | None:
+    usable = _usable_cores()
+    try:
+        files = root / "sys" / "devices" / "system" / "cpu"
+        frequencies = [int((files / f"cpu{i}" / "cpufreq" / "scaling_cur_freq").read_text()) / 1e3 for i in usable]
+    except (OSError, ValueError):
+        try:
+            lines = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", (root / "proc" / "cpuinfo").read_text(), re.MULTILINE)
+        except OSError:
+            return None
+        frequencies = [float(line) for line in lines]
+        if usable and usable[-1] < len(frequencies):
+            frequencies = [frequencies[i] for i in usable]
+    return statistics.median(frequencies) if frequencies else None
+
+
+def _busy_core_seconds(file: Path) -> float | None:
+    """man 5 proc_stat: user, nice, system, idle, iowait, irq, softirq, steal; guests are within user and nice."""
+    usable = set(_usable_cores())
+    ticks, seen = 0, False
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        name, *values = line.split()
+        if re.fullmatch(r"cpu\d+", name) and int(name[3:]) in usable:
+            user, nice, system, _, _, irq, softirq, steal = map(int, values[:8])
+            ticks += user + nice + system + irq + softirq + steal
+            seen = True
+    return ticks / os.sysconf("SC_CLK_TCK") if seen else None
+
+
+def _usable_cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

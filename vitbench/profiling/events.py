@@ -1,0 +1,120 @@
+"""What does a Chrome trace of torch.profiler say: which ranges, operators, launches and kernels, when, of which shapes?
+
+The trace format is documented at https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+OPERATOR, RANGE, LAUNCH, KERNEL = "operator", "range", "launch", "kernel"
+CATEGORIES = {
+    "cpu_op": OPERATOR,
+    "user_annotation": RANGE,
+    "cuda_runtime": LAUNCH,
+    "cuda_driver": LAUNCH,
+    "kernel": KERNEL,
+    "gpu_memcpy": KERNEL,
+    "gpu_memset": KERNEL,
+}
+"""torch's categories that are read, and what they are called here."""
+
+NODE = "autograd::engine::evaluate_function: "
+"""The operator that torch records around every node of the backward pass begins so."""
+
+OWN = "vitbench::"
+"""Operators of our own begin so. Their inputs are all that they are called with: what they write is among it."""
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that took time. `start` and `end` are in nanoseconds.
+
+    `shapes`, `strides` and `types` are those of the inputs, in order; an input that is a list of tensors has one entry
+    for each of them in its own, and what is no tensor has none.
+    """
+
+    name: str
+    category: str
+    start: int
+    end: int
+    thread: str = ""
+    sequence: int | None = None
+    """Of an operator: the number of the node of the backward pass that it makes, or that it is."""
+    correlation: int | None = None
+    """Equal for a kernel and its launch."""
+    shapes: tuple[tuple[Shape, ...], ...] = ()
+    strides: tuple[tuple[Shape, ...], ...] = ()
+    types: tuple[str, ...] = ()
+    flops: int | None = None
+    """Where the operator tells them itself, as ours do."""
+    values: tuple[str, ...] = ()
+    """What is no tensor, as text: `[4, 4]`."""
+
+
+@dataclass(frozen=True)
+class MemoryPoint:
+    """`allocated` bytes at `time`, in nanoseconds, on `device` (`cpu` or `cuda`)."""
+
+    time: int
+    allocated: int
+    device: str
+
+
+def read_events(trace: dict[str, Any]) -> list[Event]:
+    """The ranges, operators, launches and kernels of a trace, as torch wrote it."""
+    return [
+        _event(event)
+        for event in trace["traceEvents"]
+        if event.get("ph") == "X" and event.get("cat") in CATEGORIES and "dur" in event
+    ]
+
+
+def read_memory(trace: dict[str, Any]) -> list[MemoryPoint]:
+    """Every allocation and release, in order of time: what is allocated after it."""
+    points = (
+        MemoryPoint(
+            time=nanoseconds(event["ts"]),
+            allocated=event["args"]["Total Allocated"],
+            device="cpu" if event["args"]["Device Type"] == 0 else "cuda",
+        )
+        for event in trace["traceEvents"]
+        if event.get("name") == "[memory]" and event.get("ph") == "i"
+    )
+    return sorted(points, key=lambda point: point.time)
+
+
+def nanoseconds(microseconds: float) -> int:
+    return round(1e3 * microseconds)
+
+
+def _event(event: dict[str, Any]) -> Event:
+    arguments = event.get("args", {})
+    start = nanoseconds(event["ts"])
+    sequence = arguments.get("Sequence number")
+    return Event(
+        name=event["name"],
+        category=OPERATOR if event["name"].startswith(OWN) else CATEGORIES[event["cat"]],
+        start=start,
+        end=start + nanoseconds(event["dur"]),
+        thread=str(event["tid"]),
+        sequence=sequence if sequence is None or sequence >= 0 else None,
+        correlation=arguments.get("correlation"),
+        flops=arguments.get("flops"),
+        shapes=tuple(map(_tensors, arguments.get("Input Dims", ()))),
+        strides=tuple(map(_tensors, arguments.get("Input Strides", ()))),
+        types=tuple(arguments.get("Input type", ())),
+        values=tuple(map(str, arguments.get("Concrete Inputs", ()))),
+    )
+
+
+def _tensors(sizes: Iterable[Any]) -> tuple[Shape, ...]:
+    """[2, 3] is one tensor, [[2, 3], [4]] two. [] is none: a number, or a tensor that holds one number."""
+    sizes = tuple(sizes)
+    if not sizes:
+        return ()
+    return tuple(map(tuple, sizes)) if isinstance(sizes[0], list) else (sizes,)

@@ -1,0 +1,265 @@
+"""What kind of work does an operator do, how many FLOPs, and how many bytes does it read and write, by its inputs alone?"""
+
+from __future__ import annotations
+
+from ast import literal_eval
+from collections.abc import Callable
+from math import prod
+
+from vitbench.profiling.events import OPERATOR, OWN, Event, Shape
+
+KINDS = {
+    "linear": "matrix products of linear layers",
+    "attention": "batched matrix products and fused attention",
+    "convolution": "convolutions",
+    "softmax": "softmax and log-softmax",
+    "activation": "GELU and other nonlinearities",
+    "norm": "layer, group and batch norms",
+    "elementwise": "additions, products, masks",
+    "copy": "copies, casts, concatenations, fills",
+    "reduction": "sums, means, norms of gradients, the loss's choice of a class",
+    "optimizer": "all operators of clipping and the optimizer",
+    "compiled": "kernels that the compiler fused, and running its graphs",
+    "other": "operators of no kind above: views, allocation, the engine of the backward pass",
+    "untracked": "no operator ran: Python, and the profiler itself",
+    "idle": "CUDA: no kernel ran",
+}
+"""Every kind of a breakdown's rows."""
+
+COMPILED = "## Call CompiledFxGraph"
+"""What torch.compile calls the ranges around its graphs begins so."""
+
+NAMES = {
+    "linear": "mm addmm mv addmv _addmm_activation _scaled_mm mkldnn_linear _linear_pointwise",
+    "attention": "bmm baddbmm",
+    "convolution": "convolution convolution_backward",
+    "softmax": "_softmax _softmax_backward_data _log_softmax _log_softmax_backward_data",
+    "activation": "gelu gelu_ gelu_backward silu silu_ silu_backward relu relu_ threshold_backward tanh tanh_ "
+    "tanh_backward sigmoid sigmoid_ sigmoid_backward",
+    "norm": "native_layer_norm native_layer_norm_backward native_group_norm native_group_norm_backward "
+    "native_batch_norm native_batch_norm_backward _native_batch_norm_legit cudnn_batch_norm cudnn_batch_norm_backward "
+    "_batch_norm_with_update batch_norm_backward _fused_rms_norm _fused_rms_norm_backward",
+    "elementwise": "add add_ sub sub_ mul mul_ div div_ neg pow pow_ sqrt sqrt_ rsqrt reciprocal exp log sin cos where "
+    "clamp clamp_ clamp_min native_dropout native_dropout_backward bernoulli_ uniform_ normal_ random_ masked_fill "
+    "masked_fill_ addcmul addcmul_ addcdiv addcdiv_ lerp lerp_ maximum minimum eq ne lt le gt ge logical_not floor "
+    "floor_ abs sign",
+    "copy": "copy_ cat fill_ zero_ index index_select index_put_ gather scatter_ constant_pad_nd roll embedding",
+    "reduction": "sum mean amax amin max min argmax prod var var_mean std linalg_vector_norm norm nll_loss_forward "
+    "nll_loss_backward count_nonzero all any",
+}
+"""Operators that do the work themselves. Whatever else they call belongs to them."""
+
+KIND_OF = {name: kind for kind, names in NAMES.items() for name in names.split()}
+
+OWN_KINDS = {"attention": "attention", "activate": "activation", "add_norm": "norm", "column_sums": "reduction"}
+"""Kinds of our own operators, by how their names begin."""
+
+OPERANDS = {"mm": 2, "bmm": 2, "addmm": 3, "baddbmm": 3}
+"""Tensors that these products read; where there is one more, it is where the result goes."""
+
+ITEM_BYTES = {
+    "float": 4,
+    "int": 4,
+    "double": 8,
+    "long": 8,
+    "long int": 8,
+    "long long": 8,
+    "c10::BFloat16": 2,
+    "c10::Half": 2,
+    "short": 2,
+    "bool": 1,
+    "unsigned char": 1,
+    "signed char": 1,
+}
+"""torch names types as C++ does."""
+
+LIST_ITEM_BYTES = 4
+"""Of lists of tensors, as `cat` has them, the trace tells no type."""
+
+
+def kind_of(event: Event) -> str | None:
+    """The kind of an operator that does the work itself; None for one that only calls others, and for views."""
+    name = _name(event)
+    if event.name.startswith(OWN):
+        return next((kind for beginning, kind in OWN_KINDS.items() if name.startswith(beginning)), "other")
+    if name.startswith(("_scaled_dot_product_", "_flash_attention", "_efficient_attention")):
+        return None if name.startswith("_scaled_dot_product_attention_math") else "attention"
+    if name.startswith(("_fused_adam", "_fused_sgd", "_foreach_")):
+        return "optimizer"
+    return KIND_OF.get(name)
+
+
+def flops_of(event: Event) -> int:
+    """2 × MACs of matrix products, convolutions and attention; of anything else 0.
+
+    The backward of fused attention counts as twice its forward, although the kernel computes logits anew.
+    """
+    name = _name(event)
+    if event.flops is not None:
+        return event.flops
+    if name.startswith("_scaled_dot_product_") and kind_of(event) == "attention":
+        return _attention(event, first=1, products=4) if name.endswith("_backward") else _attention(event)
+    formula = FORMULAS.get(name)
+    return formula(event) if formula else 0
+
+
+def bytes_of(event: Event) -> int:
+    """Inputs and outputs, each once. Outputs of reductions, which are small, are left out.
+
+    0 for an optimizer's operators: of lists of many tensors the trace tells no shapes.
+    """
+    inputs = [_bytes(event, i) for i in range(len(event.shapes))]
+    name, kind = _name(event), kind_of(event)
+    if kind == "optimizer":
+        return 0
+    if event.name.startswith(OWN):
+        return sum(inputs)
+    if name.endswith("_"):
+        is_read = name not in ("copy_", "fill_", "zero_")
+        return sum(inputs) + (inputs[0] if is_read and inputs else 0)
+    return sum(inputs) + _output_bytes(event, kind, inputs)
+
+
+def _output_bytes(event: Event, kind: str | None, inputs: list[int]) -> int:
+    name = _name(event)
+    if sum(map(bool, event.shapes)) > OPERANDS.get(name, len(event.shapes)):  # its output was given to it
+        return 0
+    if kind in ("linear", "attention", "convolution"):
+        return OUTPUTS[name](event) * _item_bytes(event, 0) if name in OUTPUTS else inputs[0] if inputs else 0
+    if kind in ("softmax", "activation", "norm", "elementwise"):
+        return _broadcast(event) * max((_item_bytes(event, i) for i, n in enumerate(inputs) if n), default=0)
+    if kind == "copy":
+        return inputs[0] if inputs else 0
+    return 0
+
+
+def _name(event: Event) -> str:
+    """Without its name space; of what is no operator, none."""
+    return event.name.rpartition("::")[2] if event.category == OPERATOR else ""
+
+
+def _shape(event: Event, i: int) -> Shape:
+    return event.shapes[i][0] if i < len(event.shapes) and event.shapes[i] else ()
+
+
+def _item_bytes(event: Event, i: int) -> int:
+    kind = event.types[i] if i < len(event.types) else ""
+    return LIST_ITEM_BYTES if kind == "TensorList" else ITEM_BYTES.get(kind, 0)
+
+
+def _bytes(event: Event, i: int) -> int:
+    """What an expanded tensor repeats is there once."""
+    total = 0
+    for j, shape in enumerate(event.shapes[i]):
+        strides = event.strides[i][j] if i < len(event.strides) and j < len(event.strides[i]) else shape
+        total += prod(size for size, stride in zip(shape, strides, strict=False) if stride != 0)
+    return total * _item_bytes(event, i)
+
+
+def _broadcast(event: Event) -> int:
+    """Elements of what the inputs' shapes broadcast to."""
+    shapes = [shapes[0] for shapes in event.shapes if len(shapes) == 1]
+    length = max(map(len, shapes), default=0)
+    padded = [(1,) * (length - len(shape)) + shape for shape in shapes]
+    return prod(max(sizes) for sizes in zip(*padded, strict=True)) if padded else 0
+
+
+def _product(first: int) -> Callable[[Event], int]:
+    """Of a [..., m, k] by [..., k, n], inputs `first` and the next."""
+
+    def flops(event: Event) -> int:
+        a, b = _shape(event, first), _shape(event, first + 1)
+        return 2 * prod(a) * (b[-1] if len(b) > 1 else 1) if a and b else 0
+
+    return flops
+
+
+def _product_elements(first: int) -> Callable[[Event], int]:
+    def elements(event: Event) -> int:
+        a, b = _shape(event, first), _shape(event, first + 1)
+        return prod(a[:-1]) * (b[-1] if len(b) > 1 else 1) if a and b else 0
+
+    return elements
+
+
+def _linear_elements(event: Event) -> int:
+    """x [..., k] by a weight [n, k]."""
+    x, weight = _shape(event, 0), _shape(event, 1)
+    return prod(x[:-1]) * weight[0] if x and weight else 0
+
+
+def _linear(event: Event) -> int:
+    x = _shape(event, 0)
+    return 2 * _linear_elements(event) * x[-1] if x else 0
+
+
+def _attention(event: Event, *, first: int = 0, products: int = 2) -> int:
+    """q [..., N, d], k [..., M, d], v [..., M, e]: q·kᵀ and attention·v, or the four products of their gradients."""
+    q, k, v = (_shape(event, first + i) for i in range(3))
+    if not (q and k and v):
+        return 0
+    return products * prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
+
+
+def _convolution_elements(event: Event) -> int:
+    """images [B, C, *], weight [O, C / groups, *], bias, strides, paddings, dilations, transposed → [B, O, *]."""
+    images, weight = _shape(event, 0), _shape(event, 1)
+    if len(event.values) < 6 or not weight:
+        return 0
+    strides, paddings, dilations = (_numbers(event.values[i]) for i in (3, 4, 5))
+    sizes = [
+        (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        for size, kernel, stride, padding, dilation in zip(
+            images[2:], weight[2:], strides, paddings, dilations, strict=True
+        )
+    ]
+    return images[0] * weight[0] * prod(sizes)
+
+
+def _convolution(event: Event) -> int:
+    return 2 * _convolution_elements(event) * prod(_shape(event, 1)[1:])
+
+
+def _convolution_backward(event: Event) -> int:
+    """gradient [B, O, *], images, weight, …, which of the gradients of images, weight and bias are wanted."""
+    gradient, weight = _shape(event, 0), _shape(event, 2)
+    wanted = _numbers(event.values[-1]) if event.values else ()
+    products = sum(wanted[:2]) if len(wanted) == 3 else 2
+    return 2 * products * prod(gradient) * prod(weight[1:])
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, literal_eval(text)))
+    except (ValueError, SyntaxError, TypeError):
+        return ()
+
+
+FORMULAS: dict[str, Callable[[Event], int]] = {
+    "mm": _product(0),
+    "addmm": _product(1),
+    "_addmm_activation": _product(1),
+    "_scaled_mm": _product(0),
+    "bmm": _product(0),
+    "baddbmm": _product(1),
+    "mv": _product(0),
+    "addmv": _product(1),
+    "mkldnn_linear": _linear,
+    "_linear_pointwise": _linear,
+    "convolution": _convolution,
+    "convolution_backward": _convolution_backward,
+}
+OUTPUTS: dict[str, Callable[[Event], int]] = {
+    "mm": _product_elements(0),
+    "addmm": _product_elements(1),
+    "_addmm_activation": _product_elements(1),
+    "bmm": _product_elements(0),
+    "baddbmm": _product_elements(1),
+    "_scaled_mm": _product_elements(0),
+    "mv": _product_elements(0),
+    "addmv": _product_elements(1),
+    "mkldnn_linear": _linear_elements,
+    "_linear_pointwise": _linear_elements,
+    "convolution": _convolution_elements,
+}
+"""Elements put out. What isn't here, as fused attention, puts out as much as its first input holds."""

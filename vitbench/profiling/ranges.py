@@ -1,0 +1,111 @@
+"""Where in a model is a step at any moment: ranges in the trace, named like modules and phases, forward and backward.
+
+torch numbers the nodes of the backward pass as the forward pass makes them. So the place at which a number was given out
+is the place that a node belongs to.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from torch import nn
+from torch._C._autograd import _get_sequence_nr
+from torch.profiler import record_function
+from torch.utils.hooks import RemovableHandle
+
+from vitbench.profiling.parts import ELSEWHERE
+
+STEP = "step"
+DATA, FORWARD, LOSS, BACKWARD, CLIP, OPTIMIZER = "data", "forward", "loss", "backward", "clip", "optimizer"
+PHASES = (DATA, FORWARD, LOSS, BACKWARD, CLIP, OPTIMIZER)
+WHOLE = "model"
+"""The place of all that a compiled model computes."""
+WHOLLY = (nn.Identity, nn.MultiheadAttention, nn.TransformerEncoderLayer)
+"""Modules into which no range is put: the first does nothing, the others leave their fused path once they have hooks."""
+
+
+class Ranges:
+    """While it is entered, every module that `model` calls is a range of its name in the trace: `blocks.3.attention.qkv`.
+
+    A compiled model is one range, `model`: what the compiler made of it has no modules. Neither has what a module that
+    is called computes without calling those within it; that is its own.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.is_compiled = hasattr(model, "_orig_mod")
+        self.modules = {WHOLE: model} if self.is_compiled else dict(_separable(model))
+        self._places = [ELSEWHERE]
+        self._sequences: list[int] = []
+        self._place_from: list[str] = []
+        self._open: list[record_function] = []
+        self._hooks: list[RemovableHandle] = []
+
+    def __enter__(self) -> Self:
+        for name, module in self.modules.items():
+            self.keep(module.register_forward_pre_hook(partial(self._before, name)))
+            self.keep(module.register_forward_hook(self._after, always_call=True))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def keep(self, hook: RemovableHandle) -> None:
+        """A hook that is to be removed together with these."""
+        self._hooks.append(hook)
+
+    @contextmanager
+    def range(self, name: str, *, place: str = ELSEWHERE) -> Iterator[None]:
+        """A range, within which what no module computes belongs to `place`."""
+        self.open(name, place=place)
+        try:
+            yield
+        finally:
+            self.close()
+
+    def open(self, name: str, *, place: str) -> None:
+        self._places.append(place)
+        self._note()
+        self._open.append(record_function(name))
+        self._open[-1].__enter__()
+
+    def close(self) -> None:
+        self._open.pop().__exit__(None, None, None)
+        self._places.pop()
+        self._note()
+
+    def place_of(self, sequence: int) -> str:
+        """The module or phase whose forward made the node of this number."""
+        i = bisect_right(self._sequences, sequence) - 1
+        return self._place_from[i] if i >= 0 else ELSEWHERE
+
+    def _note(self) -> None:
+        self._sequences.append(_get_sequence_nr())
+        self._place_from.append(self._places[-1])
+
+    def _before(self, name: str, *_: Any) -> None:
+        self.open(name, place=name)
+
+    def _after(self, *_: Any) -> None:
+        self.close()
+
+
+def _separable(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Modules within `model` by name; a module that has several names is there once, by the first."""
+    seen: set[nn.Module] = set()
+
+    def within(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+        for name, child in module.named_children():
+            if child not in seen and not isinstance(child, WHOLLY):
+                seen.add(child)
+                yield prefix + name, child
+                yield from within(child, f"{prefix}{name}.")
+
+    return within(model, "")

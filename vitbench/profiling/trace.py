@@ -1,0 +1,210 @@
+"""What happens in a step, when and where: torch.profiler's record of inference and training steps, with module names."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile, schedule
+
+from vitbench.profiling.breakdown import Analysis, Breakdown, Span, analyse
+from vitbench.profiling.device import Device
+from vitbench.profiling.events import MemoryPoint, read_events, read_memory
+from vitbench.profiling.parts import ELSEWHERE
+from vitbench.profiling.ranges import BACKWARD, CLIP, DATA, FORWARD, LOSS, OPTIMIZER, STEP, Ranges
+from vitbench.profiling.steps import InferencePass, TrainingStep
+from vitbench.profiling.throughput import Candidate, prepare
+
+STEPS = 5
+"""What is recorded, where nobody asks for another number."""
+WARMUP_CALLS = 2
+MIN_PLAIN_STEPS = 5
+"""Before and after what is recorded, each."""
+
+CHROME_NAME = "vitbench.pt.trace.json.gz"
+"""Chrome and Perfetto open it, and TensorBoard's plugin finds it by this ending."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Steps of one candidate as the profiler saw them, and `plain_samples`: seconds of the same steps without it."""
+
+    candidate: Candidate
+    device: str
+    analysis: Analysis
+    plain_samples: tuple[float, ...]
+    memory: tuple[MemoryPoint, ...]
+    chrome: dict[str, Any]
+    """In the Chrome trace format; the backward pass has ranges of modules too."""
+
+    @property
+    def overhead(self) -> float:
+        """Median step under the profiler over the median step without."""
+        return median(self.analysis.step_samples) / median(self.plain_samples)
+
+    def as_json(self) -> dict[str, Any]:
+        """What was recorded and what it comes to, without the events themselves; seconds are those of a mean step."""
+        candidate = self.candidate
+        return {
+            "variant": candidate.variant,
+            "implementation": candidate.implementation,
+            "mode": candidate.mode,
+            "device": self.device,
+            "precision": candidate.precision,
+            "compiled": candidate.compiled,
+            "batch_size": candidate.batch_size,
+            "macs": candidate.macs,
+            "step_samples": self.analysis.step_samples,
+            "plain_samples": self.plain_samples,
+            "overhead": self.overhead,
+            "breakdown": self.analysis.breakdown.as_json(),
+            "operators": [asdict(operator) for operator in self.analysis.operators],
+            "kernels": [asdict(kernel) for kernel in self.analysis.kernels],
+        }
+
+
+def measure_breakdown(candidate: Candidate, device: Device, *, steps: int = STEPS) -> Breakdown:
+    """Where the time of the candidate's step goes, as the mean of `steps` recorded ones. Errors of the model travel."""
+    return record(candidate, device, steps=steps).analysis.breakdown
+
+
+def record(candidate: Candidate, device: Device, *, steps: int = STEPS) -> Trace:
+    """Records `steps` under the profiler; before and after, times as many without it. Errors of the model travel."""
+    work = prepare(candidate, device)
+    copy_batch = _batch_copy(work, device)
+
+    def plain_step() -> None:
+        copy_batch()
+        work()
+
+    for _ in range(WARMUP_CALLS):
+        device.time(plain_step)
+    num_plain = max(steps, MIN_PLAIN_STEPS)
+    plain_samples = [device.time(plain_step) for _ in range(num_plain)]
+    with Ranges(work.model) as ranges:
+        chrome = _profile(_RangedStep(work, ranges, copy_batch, device), device, steps)
+    plain_samples += [device.time(plain_step) for _ in range(num_plain)]
+    analysis = analyse(read_events(chrome), modules=ranges.modules, place_of=ranges.place_of)
+    chrome["traceEvents"] += _backward_ranges(analysis.backward, chrome)
+    return Trace(candidate, device.name, analysis, tuple(plain_samples), tuple(read_memory(chrome)), chrome)
+
+
+def write_trace(trace: Trace, folder: Path) -> Path:
+    """Writes the events into `folder`, which then is a run of TensorBoard too; returns the path."""
+    path = folder / CHROME_NAME
+    folder.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8", compresslevel=6) as file:
+        json.dump(trace.chrome, file)
+    return path
+
+
+class _RangedStep:
+    """A step with a range around each phase. The loss begins where the model ends, the optimizer where clipping does."""
+
+    def __init__(
+        self,
+        work: InferencePass | TrainingStep,
+        ranges: Ranges,
+        copy_batch: Callable[[], None],
+        device: Device,
+    ) -> None:
+        self.work = work
+        self.ranges = ranges
+        self.copy_batch = copy_batch
+        self.device = device
+        if isinstance(work, TrainingStep):
+            ranges.keep(work.model.register_forward_hook(lambda *_: self._go_on(LOSS)))
+            ranges.keep(work.optimizer.register_step_pre_hook(lambda *_: self._go_on(OPTIMIZER)))
+
+    def __call__(self) -> None:
+        ranges, work = self.ranges, self.work
+        with ranges.range(STEP):
+            with ranges.range(DATA, place=DATA):
+                self.copy_batch()
+            if isinstance(work, TrainingStep):
+                with ranges.range(FORWARD):
+                    work.forward()
+                with ranges.range(BACKWARD):
+                    work.backward()
+                with ranges.range(CLIP, place=CLIP):
+                    work.update()
+            else:
+                with ranges.range(FORWARD):
+                    work()
+            # Within the step, so that every kernel is in the step that launched it.
+            self.device.synchronize()
+
+    def _go_on(self, phase: str) -> None:
+        self.ranges.close()
+        self.ranges.open(phase, place=phase)
+
+
+def _batch_copy(work: InferencePass | TrainingStep, device: Device) -> Callable[[], None]:
+    """Copies the batch to the device as training does, from pinned memory. On CPU it is there already."""
+    if device.torch_device.type == "cpu":
+        return lambda: None
+    images: Tensor = work.images
+    host = images.cpu().pin_memory()
+
+    def copy_batch() -> None:
+        images.copy_(host, non_blocking=True)
+
+    return copy_batch
+
+
+def _profile(step: Callable[[], None], device: Device, steps: int) -> dict[str, Any]:
+    """The Chrome trace of `steps` steps, after one that the profiler needs to get going."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # it reports on stderr that it starts and stops, and lacks a GPU
+    activities = [ProfilerActivity.CPU]
+    if device.torch_device.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        with profile(
+            activities=activities,
+            schedule=schedule(wait=0, warmup=1, active=steps, repeat=1),
+            on_trace_ready=lambda profiler: profiler.export_chrome_trace(str(path)),
+            record_shapes=True,
+            profile_memory=True,
+            with_flops=True,
+        ) as profiler:
+            for _ in range(1 + steps):
+                step()
+                profiler.step()
+        trace: dict[str, Any] = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    return trace
+
+
+def _backward_ranges(spans: tuple[Span, ...], chrome: dict[str, Any]) -> list[dict[str, Any]]:
+    """Spans of the backward pass as ranges: a module's around those of the modules within it, as they are forward."""
+    threads = {str(e["tid"]): (e["pid"], e["tid"]) for e in chrome["traceEvents"] if e.get("cat") == "cpu_op"}
+    ranges = []
+    named = [(span, span.place.split(".")) for span in spans if span.place != ELSEWHERE]
+    for depth in range(1, 1 + max((len(names) for _, names in named), default=0)):
+        for (thread, names), group in groupby(named, key=lambda pair: (pair[0].thread, pair[1][:depth])):
+            if len(names) < depth:
+                continue
+            members = [span for span, _ in group]
+            pid, tid = threads[thread]
+            ranges.append(
+                {
+                    "ph": "X",
+                    "cat": "user_annotation",
+                    "name": f"backward {'.'.join(names)}",
+                    "pid": pid,
+                    "tid": tid,
+                    "ts": members[0].start / 1e3,
+                    "dur": (members[-1].end - members[0].start) / 1e3,
+                    "args": {},
+                }
+            )
+    return ranges
