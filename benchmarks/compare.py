@@ -24,7 +24,7 @@ MIN_SAMPLES = 5
 """Of fewer, no interval is worth the name: such a benchmark is not judged."""
 MAX_CORES_MISSING = 0.25
 """Where other processes kept more from us than that, in either run, a benchmark is not judged."""
-CONDITIONS = ("device", "cpu_cores", "threads", "torch", "precision")
+CONDITIONS = ("device", "cpu_cores", "threads", "torch", "precision", "kernels")
 """What must be equal in both runs."""
 
 Interval = tuple[float, float]
@@ -115,7 +115,11 @@ def read_run(path: Path) -> Run:
         parts = info.get("samples") or {"": benchmark["stats"]["data"]}
         for part, samples in parts.items():
             measured[f"{name} {part}".rstrip()] = Measured(samples, info["yardstick"], info.get("cores_missing", 0.0))
-    return Run({key: machine.get(key) for key in CONDITIONS}, machine["yardstick"], measured)
+    return Run(
+        {key: str(machine.get(key)).partition(": ")[0] if key == "kernels" else machine.get(key) for key in CONDITIONS},
+        machine["yardstick"],
+        measured,
+    )
 
 
 def compare(old: Run, new: Run, *, allow_different: bool = False) -> Comparison:

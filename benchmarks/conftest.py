@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from benchmarks.yardstick import CpuTimes, Yardstick, cores_missing
+from vitbench.kernels import native
 from vitbench.profiling.device import Device, open_device
 from vitbench.records import describe_environment
 
@@ -74,6 +75,7 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, A
         open_device(config.getoption("--device")).name,
         precision=config.getoption("--precision"),
         threads=config.getoption("--threads"),
+        kernels=native.describe(),
     )
     return environment.model_dump() | {"yardstick": config.stash[YARDSTICK].description}
 

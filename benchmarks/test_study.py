@@ -14,6 +14,7 @@ from vitbench.execution.job import Job
 from vitbench.execution.local import run_jobs
 from vitbench.execution.run import execute
 from vitbench.machine import cpu_cores
+from vitbench.profiling.device import open_device
 from vitbench.records import Outcome
 from vitbench.studies import BUDGETS, Overrides, load_study, plan
 from vitbench.studies.plan import PlannedRun
@@ -33,12 +34,13 @@ def planned(number: int, *, epochs: int) -> list[PlannedRun]:
     """The first of the position study's runs on digits, in the order in which `vitbench run` takes them."""
     study, data = load_study("position"), describe("digits")
     seeds = -(-number // len(plan(study, BUDGETS["quick"], data, Overrides(seeds=1))))
-    train = {"epochs": epochs, "precision": "fp32"}
+    train = {"epochs": epochs}
     return plan(study, BUDGETS["quick"], data, Overrides(seeds=seeds, train=train))[:number]
 
 
 def job(run: PlannedRun, *, workers: int, threads: int) -> Job:
-    return Job(run, run.config.data.dataset, None, "cpu", "cpu", "fp32", threads, workers)
+    precision = open_device("cpu").resolve_precision(run.config.train.precision)
+    return Job(run, run.config.data.dataset, None, "cpu", "cpu", precision, threads, workers)
 
 
 def seconds_of_study(runs: list[PlannedRun], *, workers: int, threads: int) -> tuple[float, float]:

@@ -18,7 +18,14 @@ from benchmarks.compare import Measured, change, compare, main, read_run
 from benchmarks.yardstick import CpuTimes, cores_missing
 from vitbench.config import POSITION_SITES, Activation, FinalNorm, Head, Pool, Stem, ViTConfig
 
-MACHINE = {"device": "cpu: Example", "cpu_cores": 2, "threads": 2, "torch": "2.14.1", "precision": "fp32"}
+MACHINE = {
+    "device": "cpu: Example",
+    "cpu_cores": 2,
+    "threads": 2,
+    "torch": "2.14.1",
+    "precision": "fp32",
+    "kernels": "torch",
+}
 NOISE = (0.99, 1.0, 1.01, 0.98, 1.02, 1.0, 0.995, 1.005)
 """Its median is 1."""
 

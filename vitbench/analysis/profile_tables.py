@@ -29,7 +29,7 @@ from vitbench.analysis.profiles import (
     took_turns,
 )
 from vitbench.analysis.rendering import Table, csv_text, latex, markdown
-from vitbench.profiling.macs import FORWARDS
+from vitbench.profiling.macs import FORWARDS, MFU_MEANS
 from vitbench.profiling.profile_store import Part, list_profiles
 from vitbench.profiling.timing import Interval
 
@@ -124,7 +124,7 @@ _CONTEST_CONVENTIONS = (
     "AdamW.",
     "With cls only the class token is read, and an implementation may leave out what it does not need; with gap every token "
     "counts.",
-    "MFU: 2 × MACs an image, 3 times that for training, over the rate of matrix products measured in the same run.",
+    MFU_MEANS,
 )
 
 

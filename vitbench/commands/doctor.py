@@ -15,6 +15,7 @@ def examine(*, data_root: Path | None, as_json: bool) -> None:
     """Prints device, speed of matrix products per precision, compiler, data sets found and optional parts."""
     import torch
 
+    from vitbench.kernels import native
     from vitbench.machine import cache_directory
     from vitbench.profiling.device import FAST_BF16, open_device
 
@@ -27,6 +28,9 @@ def examine(*, data_root: Path | None, as_json: bool) -> None:
         "bf16_over_fp32": speedup,
         "auto_precision": "bf16" if speedup >= FAST_BF16 else "fp32",
         "compiler": shutil.which("g++") or shutil.which("clang++") or "",
+        "kernels": native.describe(),
+        "tensorboard": importlib.util.find_spec("torch_tb_profiler") is not None,
+        "nvml": importlib.util.find_spec("pynvml") is not None,
         "cache": str(cache_directory()),
         "ray": importlib.util.find_spec("ray") is not None,
         "datasets": _found(data_root),
@@ -37,6 +41,9 @@ def examine(*, data_root: Path | None, as_json: bool) -> None:
     print(f"device      {facts['device']}, torch {facts['torch']}, {facts['threads']} threads")
     print(f"precision   bf16 matrix products run {speedup:g} × as fast as fp32: `auto` is {facts['auto_precision']}")
     print(f"compiler    {facts['compiler'] or 'none: torch.compile needs g++ on CPU (Debian: apt-get install g++)'}")
+    print(f"kernels     on CPU in bf16: {facts['kernels']}")
+    for name, module in (("tensorboard", "traces in TensorBoard"), ("nvml", "energy, clocks and temperature of a GPU")):
+        print(f"{name:11} {'installed' if facts[name] else f'not installed ({module}): pip install vitbench[{name}]'}")
     print(f"ray         {'installed' if facts['ray'] else 'not installed: pip install vitbench[ray]'}")
     where = f"under {data_root}: {', '.join(facts['datasets']) or 'none'}" if data_root else "give --data-root to look"
     print(f"data        built in: {', '.join(BUILT_IN)}; well-known sets: {where}")

@@ -322,7 +322,7 @@ def _row(result: Result, ceilings: Ceilings, device: Device) -> dict[str, Any]:
     """As `vitbench throughput --json` gives it."""
     from vitbench.commands import throughput
 
-    return throughput._facts(result, ceilings, device.name)
+    return throughput.row(result, ceilings, device.name)
 
 
 def _candidate(
@@ -331,7 +331,7 @@ def _candidate(
     from vitbench.commands import throughput
 
     fields = {**model.fields, **changes}
-    return throughput._candidate(model.variant, implementation, fields, mode, precision, compiled, model.batch_size)
+    return throughput.make_candidate(model.variant, implementation, fields, mode, precision, compiled, model.batch_size)
 
 
 def _rivals(model: Model) -> dict[str, list[str]]:

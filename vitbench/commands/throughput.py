@@ -11,7 +11,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
 from vitbench.config import Precision, ViTConfig
-from vitbench.profiling.macs import count
+from vitbench.profiling.macs import MFU_MEANS, count
 from vitbench.variants import variant as named_variant
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def show_throughput(
     sizes = list(dict.fromkeys(_batch_size(text, opened) for text in batch_sizes))
     resolved = list(dict.fromkeys(opened.resolve_precision(cast(Precision, precision)) for precision in precisions))
     candidates = [
-        _candidate(variant, implementation, model, mode, precision, compiled == "on", size)
+        make_candidate(variant, implementation, model, mode, precision, compiled == "on", size)
         for variant, implementation, mode, precision, compiled, size in product(
             variants, [OURS, *peers], modes, resolved, compiles, sizes
         )
@@ -79,7 +79,7 @@ def show_throughput(
     ceilings = measure_ceilings(opened)
     results = measure(candidates, device=opened, max_seconds=seconds, memory=memory)
     if as_json:
-        rows = [_facts(result, ceilings, opened.name) for result in results]
+        rows = [row(result, ceilings, opened.name) for result in results]
         for row in rows:
             row["config"] = named_variant(row["variant"], **model).model_dump(mode="json")
         print(json.dumps(rows))
@@ -98,7 +98,7 @@ def build(implementation: str, config: ViTConfig) -> nn.Module:
     return build_model(config) if implementation == OURS else build_peer(implementation, config)
 
 
-def _candidate(
+def make_candidate(
     variant: str,
     implementation: str,
     model: dict[str, Any],
@@ -107,6 +107,10 @@ def _candidate(
     compiled: bool,
     size: int | str,
 ) -> Candidate:
+    """What to measure of a named variant with the fields of `model` set. `size`: images in a batch, or how to search for it.
+
+    Raises ValueError for a model without meaning, or one that the peer named in `implementation` does not have.
+    """
     from vitbench.profiling.peers import check_peer
     from vitbench.profiling.throughput import Candidate
 
@@ -125,6 +129,7 @@ def _candidate(
         compiled=compiled,
         batch_size=1 if isinstance(size, str) else size,
         search=size if isinstance(size, str) else "",
+        width=config.width,
     )
 
 
@@ -144,7 +149,7 @@ def _batch_size(text: str, device: Device) -> int | str:
     return int(text)
 
 
-def _facts(result: Result, ceilings: Ceilings, device: str) -> dict[str, Any]:
+def row(result: Result, ceilings: Ceilings, device: str) -> dict[str, Any]:
     """A row of `--json`: all that was measured and under which conditions, every sample included."""
     import torch
 
@@ -161,6 +166,7 @@ def _facts(result: Result, ceilings: Ceilings, device: str) -> dict[str, Any]:
         "mode": candidate.mode,
         "precision": candidate.precision,
         "compiled": candidate.compiled,
+        "kernels": _kernels(candidate, device),
         "batch_size": candidate.batch_size,
         "batch_size_search": candidate.search,
         "batch_sizes_tried": [asdict(trial) for trial in result.batch_sizes_tried],
@@ -186,6 +192,16 @@ def _facts(result: Result, ceilings: Ceilings, device: str) -> dict[str, Any]:
         "warmup": timing.warmup if timing else (),
         "samples": timing.samples if timing else (),
     }
+
+
+def _kernels(candidate: Candidate, device: str) -> str:
+    from vitbench.kernels.native import describe_use
+
+    if candidate.implementation != OURS:
+        return "torch"
+    return describe_use(
+        device.partition(":")[0], precision=candidate.precision, compiled=candidate.compiled, width=candidate.width
+    )
 
 
 def _print_table(results: Sequence[Result], ceilings: Ceilings) -> None:
@@ -230,10 +246,7 @@ def _print_notes(results: Sequence[Result], ceilings: Ceilings, seconds: float) 
     if any(result.timing is not None and not result.timing.settled for result in results):
         print(f"* the median's 95 % interval is wider than 2 % after {seconds:g} s; --seconds gives it more time")
     rates = ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in ceilings.flops_per_second.items())
-    print(
-        f"MFU: 2 × MACs an image, 3 times that for training, over the rate of matrix products measured in the same run "
-        f"({rates}); copying {ceilings.bytes_per_second / 1e9:,.1f} GB/s"
-    )
+    print(f"{MFU_MEANS} Here: {rates}; copying {ceilings.bytes_per_second / 1e9:,.1f} GB/s")
     for note in dict.fromkeys(result.energy_note for result in results if result.energy_note):
         print(f"energy: {note}")
     state = next((result.state for result in results if result.state), None)

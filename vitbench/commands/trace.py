@@ -6,14 +6,11 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from vitbench.commands.throughput import COMPILES, MODES, OURS, PRECISIONS, build
+from vitbench.commands.throughput import COMPILES, MODES, OURS, PRECISIONS, make_candidate
 from vitbench.config import Precision
-from vitbench.profiling.macs import count
-from vitbench.variants import variant as named_variant
 
 if TYPE_CHECKING:
     from vitbench.analysis.trace_page import Table
@@ -67,7 +64,7 @@ def show_trace(
     opened = open_device(device)
     resolved = opened.resolve_precision(cast(Precision, precision))
     candidates = [
-        _candidate(variant, peer or OURS, model, mode, resolved, compile == "on", batch_size)
+        make_candidate(variant, peer or OURS, model, mode, resolved, compile == "on", batch_size)
         for mode in dict.fromkeys(modes)
     ]
     documents, num_failed = [], 0
@@ -95,29 +92,6 @@ def slug(candidate: Candidate, model: dict[str, Any]) -> str:
     what = [candidate.variant, candidate.implementation, candidate.mode, candidate.precision, compiled]
     given = [f"{name}-{value}" for name, value in model.items()]
     return re.sub(r"[^\w.+-]+", "-", "-".join([*what, f"batch-{candidate.batch_size}", *given])).strip("-")
-
-
-def _candidate(
-    variant: str, implementation: str, model: dict[str, Any], mode: str, precision: str, compiled: bool, batch_size: int
-) -> Candidate:
-    from vitbench.profiling.peers import check_peer
-    from vitbench.profiling.throughput import Candidate
-
-    config = named_variant(variant, **model)
-    if implementation != OURS:
-        check_peer(implementation, config)
-    return Candidate(
-        variant=variant,
-        implementation=implementation,
-        build=partial(build, implementation, config),
-        image_shape=(config.in_channels, *config.image_hw),
-        num_classes=config.num_classes,
-        macs=count(config).macs,
-        mode=mode,
-        precision=precision,
-        compiled=compiled,
-        batch_size=batch_size,
-    )
 
 
 def _what(candidate: Candidate) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Is `native.cpp` there to be called: compiled once per machine, loaded once per process; and if not, why not?"""
+"""Are the operators of `native.cpp` there to be called, and if not, why not? Compiled once, loaded once a process."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,11 +22,13 @@ from torch import Tensor
 
 from vitbench.machine import cache_directory, cpu_name
 
-SOURCE = Path(__file__).with_name("native.cpp")
+SOURCES = sorted(path for pattern in ("*.cpp", "*.h") for path in Path(__file__).parent.glob(pattern))
 FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-fno-math-errno", "-fno-trapping-math"),
-    *("-fopenmp", "-shared", "-fPIC"),
+    *("-fno-strict-aliasing", "-fopenmp", "-shared", "-fPIC"),
 )
+NEEDED = "avx512_bf16"
+"""What the processor must have, by Linux's name."""
 SWITCH = "VITBENCH_KERNELS"
 """Set to `torch` in the environment, nothing is compiled and torch's own operators do everything."""
 
@@ -61,25 +63,36 @@ def is_plain() -> bool:
     return _plain.get()
 
 
-def usable(x: Tensor) -> bool:
+def usable(x: Tensor, *parameters: Tensor) -> bool:
     """Whether the branches of a block on activations like `x` [..., D] go through native operators, here and now.
 
-    They do for float32 parameters under bf16 autocast on CPU, outside of `plain`, torch.compile and whatever subclasses
-    or wraps tensors.
+    They do under bf16 autocast on CPU, for dense float32 parameters, outside of `plain`, torch.compile and whatever
+    subclasses, wraps or traces tensors.
     """
     return (
         x.device.type == "cpu"
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
         and x.dtype in (torch.float32, torch.bfloat16)
-        and x.shape[-1] % LANES == 0
+        and x.numel() > 0
+        and all(p.dtype == torch.float32 and p.is_contiguous() for p in parameters)
         and not is_plain()
         and not torch.compiler.is_compiling()
         and torch._C._get_tracing_state() is None
+        and torch._C._functorch.peek_interpreter_stack() is None
         and type(x) is Tensor
-        and torch.get_num_threads() <= MOST_THREADS
+        and not _why_not(x.shape[-1])
         and state()[0] is not None
     )
+
+
+def _why_not(width: int) -> str:
+    """What of a model's width and of the number of threads stands against native operators; else empty."""
+    if width % LANES:
+        return f"width {width} is not a multiple of {LANES}"
+    if torch.get_num_threads() > MOST_THREADS:
+        return f"{torch.get_num_threads()} threads are more than {MOST_THREADS}"
+    return ""
 
 
 def describe() -> str:
@@ -88,40 +101,75 @@ def describe() -> str:
     return "native" if library is not None else f"torch: {reason}"
 
 
+def describe_use(device_type: str, *, precision: str, compiled: bool, width: int) -> str:
+    """The same of a model of ours that runs on such a device, at `fp32` or `bf16`, eagerly or compiled."""
+    if device_type != "cpu" or precision != "bf16" or compiled:
+        return "torch"
+    reason = _why_not(width)
+    return f"torch: {reason}" if reason else describe()
+
+
 @lru_cache(maxsize=1)
 def state() -> tuple[ctypes.CDLL | None, str]:
     """(the library, why there is none)."""
     if os.environ.get(SWITCH) == "torch":
         return None, f"{SWITCH}=torch"
-    if platform.system() != "Linux":
-        return None, f"native operators are built on Linux alone, not on {platform.system()}"
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return None, f"native operators are for x86-64 Linux, not for {platform.machine()} {platform.system()}"
+    if NEEDED not in _processor_flags().split():
+        return None, f"this processor has no {NEEDED}, which native operators are written for"
     try:
         library = ctypes.CDLL(str(_build()))
-    except (OSError, subprocess.SubprocessError) as error:
-        detail = getattr(error, "stderr", "") or str(error)
-        return None, " ".join(detail.split())[:300]
+    except (OSError, subprocess.SubprocessError, RuntimeError, ValueError) as error:
+        return None, _first_error(error)
     if not library.is_supported():
-        return None, "this processor has no AVX-512 with bf16, which native operators are written for"
-    if library.num_threads() != torch.get_num_threads():
-        # Another OpenMP than torch's would wait on the same cores with threads of its own.
+        return None, f"the compiler does not know {NEEDED}; g++ 11 or newer does"
+    if not _shares_threads(library):
         return None, "the compiler's OpenMP is not the one that torch has loaded"
     return library, ""
 
 
+def _first_error(error: Exception) -> str:
+    """The compiler's first line that is an error, or what was raised."""
+    said = getattr(error, "stderr", None) or str(error)
+    lines = (said if isinstance(said, str) else said.decode(errors="replace")).splitlines()
+    line = next((line for line in lines if "error" in line), lines[0] if lines else type(error).__name__)
+    return " ".join(line.split())[:300]
+
+
+def _shares_threads(library: ctypes.CDLL) -> bool:
+    """Whether torch's number of threads is the library's too: another OpenMP would bring threads of its own."""
+    number = torch.get_num_threads()
+    try:
+        torch.set_num_threads(number + 1)
+        return bool(library.num_threads() == number + 1)
+    finally:
+        torch.set_num_threads(number)
+
+
+def _processor_flags() -> str:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+
+
 def _build() -> Path:
-    """The compiled library, from the cache where this source was compiled by this compiler on this processor before."""
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
-    if compiler is None:
+    """The compiled library, from the cache where these sources were compiled by this compiler for such a processor before."""
+    compiler = shlex.split(os.environ.get("CXX", "")) or [shutil.which("g++") or shutil.which("c++") or ""]
+    if not compiler[0]:
         raise OSError("no C++ compiler found (install g++)")
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    identity = "\n".join([SOURCE.read_text(encoding="utf-8"), version, *FLAGS, cpu_name(), sys.platform])
-    directory = cache_directory() / "kernels"
-    directory.mkdir(parents=True, exist_ok=True)
-    library = directory / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    sources = [path.read_text(encoding="utf-8") for path in SOURCES]
+    # -march=native follows the processor's features, and one name stands for several processors.
+    identity = "\n".join([*sources, version, *FLAGS, cpu_name(), _processor_flags()])
+    library = cache_directory() / "kernels" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
+    if library.exists():
+        return library
+    library.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(library.with_suffix(".lock")):
         if not library.exists():
             new = library.with_suffix(f".{os.getpid()}")
-            command = [compiler, *FLAGS, str(SOURCE), "-o", str(new)]
+            (main,) = (path for path in SOURCES if path.suffix == ".cpp")
+            command = [*compiler, *FLAGS, str(main), "-o", str(new)]
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
             new.replace(library)
     return library

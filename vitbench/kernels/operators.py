@@ -19,7 +19,7 @@ from vitbench.kernels.native import LANES, Shape, call
 ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "quick_gelu": 2, "relu": 3}
 """Those that `mlp` knows, by native.cpp's number."""
 
-Optional = Tensor | None
+MaybeTensor = Tensor | None
 
 
 def norm(stream: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -29,14 +29,14 @@ def norm(stream: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 
 
 def add_norm(
-    stream: Tensor, branch: Tensor, branch_bias: Optional, weight: Tensor, bias: Tensor, eps: float
+    stream: Tensor, branch: Tensor, branch_bias: MaybeTensor, weight: Tensor, bias: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
     """(stream + branch + its bias, LayerNorm of that), in one pass forward and one backward."""
     result: tuple[Tensor, Tensor] = _AddNorm.apply(stream, branch, branch_bias, weight, bias, eps)
     return result
 
 
-def add(stream: Tensor, branch: Tensor, branch_bias: Optional) -> Tensor:
+def add(stream: Tensor, branch: Tensor, branch_bias: MaybeTensor) -> Tensor:
     """stream + branch + its bias."""
     result: Tensor = _Add.apply(stream, branch, branch_bias)
     return result
@@ -47,19 +47,28 @@ def mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, activation: 
 
     What goes into f is kept for the backward pass, in bf16; what comes out of it is computed again.
     """
-    result: Tensor = _MLP.apply(x, weight1, bias1, weight2, ACTIVATIONS[activation])
+    keep = torch.is_grad_enabled()
+    result: Tensor = _MLP.apply(x, weight1, bias1, weight2, ACTIVATIONS[activation], keep)
     return result
 
 
 def self_attention(
-    x: Tensor, qkv_weight: Tensor, qkv_bias: Optional, proj_weight: Tensor, *, num_heads: int, read: slice | None = None
+    x: Tensor,
+    qkv_weight: Tensor,
+    qkv_bias: MaybeTensor,
+    proj_weight: Tensor,
+    *,
+    num_heads: int,
+    read: slice | None = None,
 ) -> Tensor:
     """Multi-head self-attention with its projection (Vaswani et al. 2017). x: bf16 [B, N, D] → bf16 [B, M, D].
 
     Only the tokens of `read` are queries; without it, all are. Attention weights are kept for the backward pass.
     """
-    first, end, _ = (read or slice(None)).indices(x.shape[1])
-    result: Tensor = _SelfAttention.apply(x, qkv_weight, qkv_bias, proj_weight, num_heads, first, end - first)
+    first, end, step = (read or slice(None)).indices(x.shape[1])
+    assert step == 1 and first < end, read
+    keep = torch.is_grad_enabled()
+    result: Tensor = _SelfAttention.apply(x, qkv_weight, qkv_bias, proj_weight, num_heads, first, end - first, keep)
     return result
 
 
@@ -80,7 +89,7 @@ class _Norm(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[MaybeTensor, ...]:
         grad_stream, _, weight_grad, bias_grad, _ = _norm_backward(ctx.saved_tensors, None, grad)
         return grad_stream, weight_grad, bias_grad, None
 
@@ -88,7 +97,7 @@ class _Norm(Function):
 class _AddNorm(Function):
     @staticmethod
     def forward(
-        ctx: Any, stream: Tensor, branch: Tensor, branch_bias: Optional, weight: Tensor, bias: Tensor, eps: float
+        ctx: Any, stream: Tensor, branch: Tensor, branch_bias: MaybeTensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor]:
         stream, branch = stream.float().contiguous(), branch.contiguous()
         rows, width = _rows(stream), stream.shape[-1]
@@ -100,7 +109,7 @@ class _AddNorm(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_total: Tensor, grad: Tensor) -> tuple[Optional, ...]:
+    def backward(ctx: Any, grad_total: Tensor, grad: Tensor) -> tuple[MaybeTensor, ...]:
         grad_stream, grad_branch, weight_grad, bias_grad, branch_bias_grad = _norm_backward(
             ctx.saved_tensors, grad_total.contiguous(), grad
         )
@@ -114,7 +123,7 @@ class _AddNorm(Function):
         )
 
 
-def _norm_backward(saved: tuple[Tensor, ...], grad_total: Optional, grad: Tensor) -> tuple[Optional, ...]:
+def _norm_backward(saved: tuple[Tensor, ...], grad_total: MaybeTensor, grad: Tensor) -> tuple[MaybeTensor, ...]:
     """Gradients of stream, branch, weight, bias and branch bias; without `grad_total` there is no branch."""
     total, weight, mean, rstd = saved
     grad = grad.contiguous()
@@ -128,7 +137,7 @@ def _norm_backward(saved: tuple[Tensor, ...], grad_total: Optional, grad: Tensor
 
 class _Add(Function):
     @staticmethod
-    def forward(_: Any, stream: Tensor, branch: Tensor, branch_bias: Optional) -> Tensor:
+    def forward(_: Any, stream: Tensor, branch: Tensor, branch_bias: MaybeTensor) -> Tensor:
         stream, branch = stream.float().contiguous(), branch.contiguous()
         total = torch.empty_like(stream)
         rows, width = _rows(stream), stream.shape[-1]
@@ -137,7 +146,7 @@ class _Add(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[MaybeTensor, ...]:
         grad = grad.contiguous()
         grad_branch, bias_grad = torch.empty_like(grad, dtype=torch.bfloat16), grad.new_empty(grad.shape[-1])
         call("add_backward", grad, grad_branch, bias_grad, _rows(grad), grad.shape[-1])
@@ -146,9 +155,9 @@ class _Add(Function):
 
 class _MLP(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, kind: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, kind: int, keep: bool) -> Tensor:
         x, sizes = x.contiguous(), (_rows(x), x.shape[-1], len(weight1), len(weight2))
-        before = x.new_empty(sizes[0], sizes[2]) if any(ctx.needs_input_grad) else None
+        before = x.new_empty(sizes[0], sizes[2]) if keep else None
         out = x.new_empty(*x.shape[:-1], len(weight2))
         ctx.flops = 2 * sizes[0] * (weight1.numel() + weight2.numel())
         call("mlp", x, weight1, bias1, weight2, before, out, *sizes, kind, flops=ctx.flops)
@@ -158,13 +167,13 @@ class _MLP(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[MaybeTensor, ...]:
         x, before, weight1, weight2 = ctx.saved_tensors
         grad, grad_x = grad.contiguous(), torch.empty_like(x)
         grads = torch.empty_like(weight1), weight1.new_empty(len(weight1)), torch.empty_like(weight2)
         arguments = (x, before, weight1, weight2, grad, grad_x, *grads)
         call("mlp_backward", *arguments, *ctx.sizes, ctx.kind, flops=2 * ctx.flops)
-        return grad_x, *grads, None
+        return grad_x, *grads, None, None
 
 
 class _SelfAttention(Function):
@@ -173,19 +182,20 @@ class _SelfAttention(Function):
         ctx: Any,
         x: Tensor,
         qkv_weight: Tensor,
-        qkv_bias: Optional,
+        qkv_bias: MaybeTensor,
         proj_weight: Tensor,
         num_heads: int,
         first: int,
         queries: int,
+        keep: bool,
     ) -> Tensor:
         x = x.contiguous()
         batch, tokens, width = x.shape
         head_dim = width // num_heads
         shape = Shape(batch, tokens, first, queries, num_heads, head_dim, head_dim**-0.5)
         out = x.new_empty(batch, queries, width)
-        kept: tuple[Optional, ...] = (None, None, None, None)
-        if any(ctx.needs_input_grad):
+        kept: tuple[MaybeTensor, ...] = (None, None, None, None)
+        if keep:
             together = queries == tokens  # q, k and v in one tensor; else k and v of all tokens, and q of few
             kept = (
                 x.new_empty(batch, tokens, 3 * width if together else 2 * width),
@@ -202,7 +212,7 @@ class _SelfAttention(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[MaybeTensor, ...]:
         x, qkv_weight, qkv_bias, proj_weight, *kept = ctx.saved_tensors
         grads = (
             torch.empty_like(x),
@@ -212,4 +222,4 @@ class _SelfAttention(Function):
         )
         arguments = (x, qkv_weight, proj_weight, *kept, grad.contiguous(), *grads)
         call("self_attention_backward", *arguments, ctx.shape, flops=2 * ctx.flops)
-        return *grads, None, None, None
+        return *grads, None, None, None, None

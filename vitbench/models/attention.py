@@ -85,7 +85,8 @@ class Attention(nn.Module):
             and x.shape[1] <= FEW_TOKENS
             and head_dim % native.LANES == 0
             and not between
-            and native.usable(x)
+            and type(self.qkv) is type(self.proj) is nn.Linear
+            and native.usable(x, *self.qkv.parameters(), *self.proj.parameters())
         )
 
     def _plain(self, x: Tensor, read: slice | None) -> Tensor:

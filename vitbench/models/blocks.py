@@ -57,7 +57,8 @@ class MLP(nn.Module):
             and self.activation in operators.ACTIVATIONS
             and len(self.fc1.weight) % native.LANES == 0
             and not drops_out
-            and native.usable(x)
+            and type(self.fc1) is type(self.fc2) is nn.Linear
+            and native.usable(x, *self.fc1.parameters(), *self.fc2.parameters())
         )
 
 
@@ -65,7 +66,7 @@ class LayerNorm(nn.LayerNorm):
     """torch's, in one pass from a float32 residual stream to what matrix products take, where there is one."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if native.usable(x):
+        if native.usable(x, self.weight, self.bias):
             return operators.norm(x, self.weight, self.bias, self.eps)
         return super().forward(x)
 
@@ -105,7 +106,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, *, read: slice | None = None) -> Tensor:
         """With `read`, only those tokens come out, [B, M, D]: what nobody reads afterwards is not computed."""
-        if native.usable(x) and not self._between_branch_and_sum():
+        if self._is_native(x):
             return self._native(x, read)
         attended = self.drop_path(self.scale1(self.attention(self.norm1(x), read=read)))
         x = (x if read is None else x[:, read]) + attended
@@ -119,7 +120,8 @@ class Block(nn.Module):
         )
         return operators.add(x, self.mlp(normed, add_bias=False), self.mlp.fc2.bias)
 
-    def _between_branch_and_sum(self) -> bool:
-        """Whether something other than biases comes between a branch and its sum with the stream."""
-        dropout = self.training and self.mlp.dropout.p > 0
-        return dropout or not all(isinstance(m, nn.Identity) for m in (self.scale1, self.scale2, self.drop_path))
+    def _is_native(self, x: Tensor) -> bool:
+        """Whether norms and residual sums are: nothing but a bias comes between a branch and its sum with the stream."""
+        drops = self.training and (self.mlp.dropout.p > 0 or isinstance(self.drop_path, DropPath))
+        scales = isinstance(self.scale1, LayerScale) or isinstance(self.scale2, LayerScale)
+        return not drops and not scales and type(self.norm2) is LayerNorm and native.usable(x, *self.norm2.parameters())

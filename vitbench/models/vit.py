@@ -73,11 +73,11 @@ class ViT(nn.Module):
         prefix = [repeat(p, "n d -> b n d", b=len(x)) for p in (self.class_token, self.registers) if p is not None]
         x = torch.cat([*(p.to(x.dtype) for p in prefix), x], dim=1) if prefix else x
         # The residual stream has the parameters' precision, whatever that of the branches that are added to it.
-        x = x.to(self.blocks[0].norm1.weight.dtype)
+        x = x.to(next(self.blocks.parameters()).dtype)
         for i, block in enumerate(self.blocks):
             if self.position is not None:
                 x = self.position(x, i)
-            x = self.pre_norm(self.dropout(x)) if i == 0 else x
+            x = self.pre_norm(self.dropout(x)).to(x.dtype) if i == 0 else x
             x = block(x, read=read) if i == len(self.blocks) - 1 else block(x)
         return self.norm(x) if self.config.final_norm == "tokens" else x
 

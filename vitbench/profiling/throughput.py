@@ -44,6 +44,8 @@ class Candidate:
     """Where it is searched, what was found, once it is."""
     search: str = ""
     """How `batch_size` is found: `best`, `max`, or empty where it is given."""
+    width: int = 0
+    """Channels of a token, on which it depends which operators compute."""
 
     @property
     def name(self) -> str:

@@ -1,0 +1,148 @@
+"""How fast is the whole harness beside timm's own train.py, on the same model, data, batch and augmentation?
+
+    python benchmarks/train_py.py --train-py ~/pytorch-image-models/train.py --folder ~/data/cifar10
+
+`--folder` has train/ and test/ with a folder of images per class, or train.tar and test.tar, which are unpacked for
+train.py. The 192 × 6 model at 32 pixels and patches of 4, batch 128. Rounds of both in turn. Of train.py counts what it
+prints, training alone; of the harness, training images over the time of whole runs: reading, training, evaluation and
+record, `--jobs auto`. train.py has two loader workers and tries fp32 and bf16.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import typer
+
+from vitbench.commands.run import load_data, prepare
+from vitbench.data import describe
+from vitbench.execution import Job
+from vitbench.execution.local import run_jobs
+from vitbench.kernels import native
+from vitbench.machine import cpu_cores
+from vitbench.records import Outcome, Record
+from vitbench.studies import BUDGETS, Overrides, load_study, plan
+
+SETTINGS = {"fp32": [], "bf16": ["--amp", "--amp-dtype", "bfloat16"]}
+MODEL = (
+    *("--model", "vit_tiny_patch16_224", "--model-kwargs", "img_size=32", "patch_size=4", "embed_dim=192", "depth=6"),
+    *("num_heads=3", "--num-classes", "10", "--input-size", "3", "32", "32", "--batch-size", "128", "--opt", "adamw"),
+    *(
+        "--clip-grad",
+        "1.0",
+        "--workers",
+        "2",
+        "--device",
+        "cpu",
+        "--epochs",
+        "1",
+        "--warmup-epochs",
+        "0",
+        "--lr",
+        "1e-3",
+    ),
+    # Crops and flips, as ours; nothing that only train.py would pay for.
+    *("--train-crop-mode", "rkrc", "--color-jitter", "0", "--interpolation", "bilinear", "--log-interval", "5"),
+)
+
+
+@contextmanager
+def as_folders(folder: Path) -> Iterator[Path]:
+    """The data with train/ and test/ as folders."""
+    if (folder / "train").is_dir():
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as unpacked:
+        for split in ("train", "test"):
+            with tarfile.open(folder / f"{split}.tar") as tar:
+                tar.extractall(Path(unpacked) / split, filter="data")
+        yield Path(unpacked)
+
+
+def rate_of_train_py(train_py: Path, folder: Path, *, precision: str, seconds: float) -> float:
+    """Images/s that train.py prints as its mean, once `seconds` are over; it is ended then."""
+    with tempfile.TemporaryDirectory() as output:
+        command = [sys.executable, str(train_py), "--data-dir", str(folder), "--val-split", "test", "--output", output]
+        process = subprocess.Popen(
+            [*command, *MODEL, *SETTINGS[precision]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        rates, start, said = [], None, []
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if found := re.search(r"Train: .*\(\s*([\d.]+)/s\)", line):
+                start = start or datetime.now()
+                rates.append(float(found[1]))
+                if (datetime.now() - start).total_seconds() > seconds:
+                    break
+        process.terminate()
+        process.wait()
+    if not rates:
+        raise RuntimeError("train.py printed no rate:\n" + "".join(said[-20:]))
+    return rates[-1]
+
+
+def rate_of_harness(folder: Path, *, images: int) -> float:
+    """Training images/s of as many runs at once as there are cores."""
+    workers = cpu_cores()
+    overrides = Overrides(
+        variant="Small32/4", seeds=workers, train_images=images, train={"epochs": 1, "batch_size": 128}
+    )
+    study = load_study("position")
+    runs = [
+        run
+        for run in plan(study, BUDGETS["standard"], describe(str(folder)), overrides)
+        if run.arm == study.baseline.name
+    ]
+    runs = [run for run in runs if run.config.train.learning_rate == runs[0].config.train.learning_rate][:workers]
+    _, make_job = prepare(None, device="cpu", threads=1, workers=workers)
+    load_data([(str(folder), run) for run in runs], data_root=None, download=False)
+    rates: list[float] = []
+
+    def on_record(_: Job, record: Record) -> None:
+        assert record.outcome is Outcome.COMPLETED, record.reason
+        started, finished = map(datetime.fromisoformat, (record.started, record.finished))
+        rates.append(images // 128 * 128 / (finished - started).total_seconds())
+
+    jobs = [make_job(str(folder), run) for run in runs]
+    run_jobs(jobs, workers=workers, devices=["cpu"], on_record=on_record, on_report=lambda *_: None)
+    return sum(rates)
+
+
+def main(
+    train_py: Annotated[Path, typer.Option(exists=True, dir_okay=False)],
+    folder: Annotated[Path, typer.Option(exists=True, file_okay=False)],
+    rounds: int = 2,
+    seconds: float = 40.0,
+    images: int = 40_000,
+) -> None:
+    """Prints one JSON document."""
+    rates: dict[str, list[float]] = {name: [] for name in (*(f"train.py {p}" for p in SETTINGS), "vitbench")}
+    with as_folders(folder) as folders:
+        for _ in range(rounds):
+            for precision in SETTINGS:
+                rate = rate_of_train_py(train_py, folders, precision=precision, seconds=seconds)
+                rates[f"train.py {precision}"].append(rate)
+            rates["vitbench"].append(rate_of_harness(folder, images=images))
+    best = max((name for name in rates if name != "vitbench"), key=lambda name: median(rates[name]))
+    ratios = [ours / theirs for ours, theirs in zip(rates["vitbench"], rates[best], strict=True)]
+    print(
+        json.dumps(
+            {"kernels": native.describe(), "images_per_second": rates, f"vitbench over {best}": ratios}, indent=1
+        )
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
