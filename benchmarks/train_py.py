@@ -81,7 +81,7 @@ def rate_of_train_py(train_py: Path, folder: Path, *, precision: str, seconds: f
         assert process.stdout is not None
         for line in process.stdout:
             said.append(line)
-            if found := re.search(r"Train: .*\(\s*([\d.]+)/s\)", line):
+            if found := re.search(r"Train: .*\([\d.]+s,\s*([\d.]+)/s\)", line):
                 start = start or datetime.now()
                 rates.append(float(found[1]))
                 if (datetime.now() - start).total_seconds() > seconds:

@@ -99,6 +99,29 @@ def test_what_cannot_be_compiled_runs_eagerly_and_says_why(monkeypatch):
         Device(CPU).compile(model, "on", example=example)
 
 
+@pytest.mark.filterwarnings("default")
+def test_runs_of_equal_shape_share_what_is_compiled(monkeypatch):
+    graphs = []
+
+    def counting(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    real = torch.compile
+    monkeypatch.setattr(device_module.torch, "compile", lambda model: real(model, backend=counting))
+    example = torch.zeros(2, 4)
+
+    def compile_and_call(width: int) -> int:
+        model = torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.GELU())
+        compiled, _, _ = Device(CPU).compile(model, "on", example=example)
+        compiled(example)
+        return len(graphs)
+
+    first = compile_and_call(3)
+    assert compile_and_call(3) == first
+    assert compile_and_call(5) > first
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_every_model_of_a_long_lived_worker_is_really_compiled(monkeypatch):

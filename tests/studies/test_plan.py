@@ -204,3 +204,18 @@ def test_without_a_record_of_this_machine_the_estimate_says_that_it_assumes(made
     runs = plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"))
     found = estimate(runs, [made_up(cost={"train_images_per_second": 10.0})], cpu="Quick CPU", cpu_cores=4, workers=1)
     assert not found.measured and found.hours > 0
+
+
+def test_compiling_is_planned_where_training_takes_long_enough():
+    short = plan(
+        load_study("pooling"), BUDGETS["quick"], describe("digits"), Overrides(seeds=1, train={"compile": "auto"})
+    )[0]
+    assert 0 < short.training_flops < 2e13 and "pays from 20 TFLOP" in short.eager_on_cpu_because()
+    epochs = round(2e13 / short.training_flops * short.config.train.epochs) + 1
+    long = plan(
+        load_study("pooling"),
+        BUDGETS["quick"],
+        describe("digits"),
+        Overrides(seeds=1, train={"compile": "auto", "epochs": epochs}),
+    )[0]
+    assert long.training_flops >= 2e13 and not long.eager_on_cpu_because()

@@ -34,6 +34,8 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
                 "learning_rate": run.config.train.learning_rate,
                 "macs": count(run.config.model).macs,
                 "training_flops": run.training_flops,
+                "compile": run.config.train.compile,
+                "eager_on_cpu_because": _eager_on_cpu(run),
                 "done": (run.study, run.run_id) in standing.done,
             }
             for _, run in standing.planned
@@ -55,6 +57,17 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
         f"(6 × MACs an image): about {duration(cost.hours * 3600)} with {workers} workers at "
         f"{cost.flops_per_second / 1e9:.3g} GFLOP/s each ({rate})"
     )
+    asked = [run for run in pending if run.config.train.compile == "auto"]
+    if asked:
+        too_short = sum(bool(_eager_on_cpu(run)) for run in asked)
+        print(
+            f"compile auto: on CPU, eagerly where native operators compute (bf16: see `vitbench doctor`); elsewhere "
+            f"{len(asked) - too_short} of {len(asked)} runs compiled, the others too short for it; on CUDA, all compiled"
+        )
+
+
+def _eager_on_cpu(run: PlannedRun) -> str:
+    return run.eager_on_cpu_because() if run.config.train.compile == "auto" else ""
 
 
 def _print_plan(standing: Standing) -> None:

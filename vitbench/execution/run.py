@@ -63,9 +63,11 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
     )
     device.start_memory()
     model = initial_model(job).to(device.torch_device)
+    eager_because = _eager_because(job, device)
     model_to_call, compiled, compile_note = device.compile(
-        model, config.train.compile, example=normalise(example, data.mean, data.std)
+        model, "off" if eager_because else config.train.compile, example=normalise(example, data.mean, data.std)
     )
+    compile_note = eager_because or compile_note
     autocast = partial(device.autocast, job.precision)
     evaluate_on = partial(_evaluate, model_to_call, data, device=device, precision=job.precision)
     evaluations: dict[int, Evaluation] = {}
@@ -132,6 +134,15 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
             ),
         ),
     )
+
+
+def _eager_because(job: Job, device: Device) -> str:
+    """Why `compile="auto"` is not even tried; else empty."""
+    if job.run.config.train.compile != "auto" or device.torch_device.type != "cpu":
+        return ""
+    uses = native.describe_use("cpu", precision=job.precision, compiled=False, width=job.run.config.model.width)
+    reason = "native operators are faster" if uses == "native" else job.run.eager_on_cpu_because()
+    return reason and f"runs eagerly: {reason}"
 
 
 def initial_model(job: Job) -> ViT:

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
@@ -37,7 +36,7 @@ LANES = 16
 MOST_THREADS = 32
 """Each thread sums a weight's gradient in memory of its own: with more of them, torch's operators need less."""
 
-_plain: ContextVar[bool] = ContextVar("plain", default=False)
+_plain = False
 
 
 class Shape(ctypes.Structure):
@@ -52,15 +51,16 @@ class Shape(ctypes.Structure):
 @contextmanager
 def plain() -> Iterator[None]:
     """While entered, models compute every token of every block by torch's own operators, which can be counted."""
-    token = _plain.set(True)
+    global _plain
+    before, _plain = _plain, True
     try:
         yield
     finally:
-        _plain.reset(token)
+        _plain = before
 
 
 def is_plain() -> bool:
-    return _plain.get()
+    return _plain
 
 
 def usable(x: Tensor, *parameters: Tensor) -> bool:
@@ -70,14 +70,14 @@ def usable(x: Tensor, *parameters: Tensor) -> bool:
     subclasses, wraps or traces tensors.
     """
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
         and x.dtype in (torch.float32, torch.bfloat16)
         and x.numel() > 0
         and all(p.dtype == torch.float32 and p.is_contiguous() for p in parameters)
         and not is_plain()
-        and not torch.compiler.is_compiling()
         and torch._C._get_tracing_state() is None
         and torch._C._functorch.peek_interpreter_stack() is None
         and type(x) is Tensor

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from filelock import FileLock
@@ -61,6 +61,9 @@ class Device:
 
     raises_out_of_memory = False
     """Whether work that finds no memory raises; on CPU the system may end the process instead."""
+
+    compiled_shape: ClassVar[str] = ""
+    """What this process compiled last."""
 
     def __init__(self, torch_device: torch.device) -> None:
         self.torch_device = torch_device
@@ -181,8 +184,11 @@ class Device:
         if mode == "off":
             return model, False, ""
         # A worker outlives its runs, and all models share one forward: without a reset the limit of recompilations is
-        # used up after a few, and torch then runs eagerly behind a warning.
-        torch._dynamo.reset()
+        # used up after a few, and torch then runs eagerly behind a warning. Runs of equal shape share what is compiled.
+        shape = f"{model!r} {tuple(example.shape)}"
+        if shape != self.compiled_shape:
+            torch._dynamo.reset()
+        Device.compiled_shape = shape
         torch._dynamo.config.fail_on_recompile_limit_hit = True
         if mode == "auto":
             try:

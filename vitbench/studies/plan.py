@@ -18,6 +18,9 @@ BUILT_IN_DATA = ("digits", "shapes")
 ASSUMED_FLOPS_PER_SECOND = 20e9
 """Training rate of one worker, assumed until this machine has a record."""
 
+COMPILING_PAYS_FROM = 2e13
+"""Training FLOPs of a run. On CPU, compiling a shape takes 15 s and gains 4 % (benchmarks/LOG.md): 375 s at 50 GFLOP/s."""
+
 
 class DataFacts(Protocol):
     """What planning needs to know of a data set (`vitbench.data.DataInfo`)."""
@@ -59,6 +62,12 @@ class PlannedRun:
     def training_flops(self) -> int:
         """6 × MACs an image: forward and backward."""
         return training_flops_per_image(self.config.model) * self.train_images * self.config.train.epochs
+
+    def eager_on_cpu_because(self) -> str:
+        """Why `compile="auto"` does not compile this run on CPU, where no native operators do better; empty where it does."""
+        if self.training_flops >= COMPILING_PAYS_FROM:
+            return ""
+        return f"compiling pays from {COMPILING_PAYS_FROM / 1e12:.0f} TFLOP of training, and this run has fewer"
 
 
 @dataclass(frozen=True)
