@@ -261,8 +261,9 @@ BACKWARD = tensors((2, 3, 5, 8), (2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 8))
         ),
         ("aten::gelu", tensors((2, 3)), "activation", 0),
         ("aten::linear", tensors((2, 3), (4, 3)), None, 0),
-        ("vitbench::attention_bf16", {"flops": 12}, "attention", 12),
-        ("vitbench::add_norm_backward_f32", {}, "norm", 0),
+        ("vitbench::self_attention_backward", {"flops": 12}, "attention branch", 12),
+        ("vitbench::mlp", {"flops": 7}, "MLP branch", 7),
+        ("vitbench::add_norm_backward", {}, "norm", 0),
     ],
 )
 def test_kinds_and_flops_of_operators(name, inputs, kind, flops):
@@ -291,7 +292,7 @@ def test_flops_of_a_convolution_are_those_of_its_outputs():
         ("aten::bmm", tensors((6, 2, 3), (6, 3, 4), kind="c10::BFloat16"), 2 * (36 + 72 + 48)),
         ("aten::cat", {"shapes": (((2, 3), (4, 3)),), "types": ("TensorList",)}, 4 * (18 + 18)),
         ("aten::sum", tensors((2, 3)), 4 * 6),
-        ("vitbench::activate_f32", tensors((2, 3), (3,), (2, 3)), 4 * (6 + 3 + 6)),
+        ("vitbench::add_norm", tensors((2, 3), (3,), (2, 3)), 4 * (6 + 3 + 6)),
     ],
 )
 def test_bytes_are_those_of_inputs_and_outputs(name, inputs, expected):
@@ -302,7 +303,7 @@ def test_events_and_memory_are_read_from_what_torch_writes():
     operator = {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "tid": 5, "ts": 4507531830772.995, "dur": 1.25}
     arguments = {"Sequence number": 7, "Input Dims": [[2, 3], [], [[1], [2]]], "Input Strides": [[3, 1], [], []]}
     memory = {"ph": "i", "name": "[memory]", "ts": 3.0, "args": {"Total Allocated": 64, "Device Type": 0}}
-    own = {**operator, "cat": "user_annotation", "name": "vitbench::activate_f32"}
+    own = {**operator, "cat": "user_annotation", "name": "vitbench::add_norm"}
     python = {**operator, "cat": "python_function"}
     trace = {
         "traceEvents": [

@@ -11,6 +11,8 @@ from vitbench.profiling.events import OPERATOR, OWN, Event, Shape
 KINDS = {
     "linear": "matrix products of linear layers",
     "attention": "batched matrix products and fused attention",
+    "attention branch": "self-attention with its projections, in one native operator",
+    "MLP branch": "the MLP's products and nonlinearity, in one native operator",
     "convolution": "convolutions",
     "softmax": "softmax and log-softmax",
     "activation": "GELU and other nonlinearities",
@@ -51,7 +53,12 @@ NAMES = {
 
 KIND_OF = {name: kind for kind, names in NAMES.items() for name in names.split()}
 
-OWN_KINDS = {"attention": "attention", "activate": "activation", "add_norm": "norm", "column_sums": "reduction"}
+OWN_KINDS = {
+    "self_attention": "attention branch",
+    "mlp": "MLP branch",
+    "add_norm": "norm",
+    "add_backward": "elementwise",
+}
 """Kinds of our own operators, by how their names begin."""
 
 OPERANDS = {"mm": 2, "bmm": 2, "addmm": 3, "baddbmm": 3}
