@@ -53,7 +53,8 @@ def test_our_own_work_is_counted_as_ours():
     before = cpu_state()
     while cpu_state()["own_core_seconds"] < before["own_core_seconds"] + 0.05:
         sum(range(10_000))
-    assert cpu_state()["seconds"] - before["seconds"] >= 0.04
+    # Other threads of this process may work meanwhile, at most one a core.
+    assert (os.cpu_count() or 1) * (cpu_state()["seconds"] - before["seconds"]) >= 0.04
 
 
 def test_the_frequency_is_the_median_of_the_usable_cores(root):

@@ -322,7 +322,7 @@ def _row(result: Result, ceilings: Ceilings, device: Device) -> dict[str, Any]:
     """As `vitbench throughput --json` gives it."""
     from vitbench.commands import throughput
 
-    return throughput.row(result, ceilings, device.name)
+    return throughput.facts_of(result, ceilings, device.name)
 
 
 def _candidate(

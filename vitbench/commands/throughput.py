@@ -79,7 +79,7 @@ def show_throughput(
     ceilings = measure_ceilings(opened)
     results = measure(candidates, device=opened, max_seconds=seconds, memory=memory)
     if as_json:
-        rows = [row(result, ceilings, opened.name) for result in results]
+        rows = [facts_of(result, ceilings, opened.name) for result in results]
         for row in rows:
             row["config"] = named_variant(row["variant"], **model).model_dump(mode="json")
         print(json.dumps(rows))
@@ -149,7 +149,7 @@ def _batch_size(text: str, device: Device) -> int | str:
     return int(text)
 
 
-def row(result: Result, ceilings: Ceilings, device: str) -> dict[str, Any]:
+def facts_of(result: Result, ceilings: Ceilings, device: str) -> dict[str, Any]:
     """A row of `--json`: all that was measured and under which conditions, every sample included."""
     import torch
 

@@ -27,7 +27,7 @@ from vitbench.records import Cost, EpochPoint, Outcome, Record, describe_environ
 from vitbench.training import Progress, train
 
 EVALUATION_BATCH = 256
-EVALUATION_SHARE = 0.02
+EVALUATION_SHARE = 0.05
 INFERENCE_SECONDS = 0.05
 """The test split is evaluated again until this is spent, so that small sets give a throughput worth the name."""
 
@@ -240,7 +240,7 @@ def _timed_test(
 
 
 def epochs_between_evaluations(num_validation: int, num_train: int) -> int:
-    """1, or as many as keep validation below about a fiftieth of training; evaluating costs a third of a step.
+    """1, or as many as keep validation below about a twentieth of training; evaluating costs a third of a step.
 
     A large validation split beside a small subset of the training images would otherwise cost more than training.
     """
