@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from vitbench.commands.throughput import OURS, build
+from vitbench.commands.throughput import OURS, candidate_of
 from vitbench.config import ViTConfig
 from vitbench.machine import memory_bytes
 from vitbench.profiling.macs import count
@@ -24,18 +22,7 @@ def candidate(
     implementation: str = OURS,
     compiled: bool = False,
 ) -> Candidate:
-    return Candidate(
-        variant=name,
-        implementation=implementation,
-        build=partial(build, implementation, config),
-        image_shape=(config.in_channels, *config.image_hw),
-        num_classes=config.num_classes,
-        macs=count(config).macs,
-        mode=mode,
-        precision=precision,
-        compiled=compiled,
-        batch_size=batch_size,
-    )
+    return candidate_of(config, name, implementation, mode, precision, compiled, batch_size)
 
 
 def batch_for(config: ViTConfig, *, macs: float) -> int:

@@ -349,6 +349,26 @@ def test_compiling_is_done_once(tmp_path, monkeypatch):
 
 
 @needs_native
+def test_running_out_of_memory_is_an_error_that_a_row_can_tell():
+    # Packing a weight of 4096 × 4096 takes 32 MiB, and 16 are left.
+    program = (
+        "import resource, torch; from vitbench.kernels import operators, native\n"
+        "from vitbench.profiling.device import is_out_of_memory\n"
+        "x, w = torch.zeros(16, 4096, dtype=torch.bfloat16), torch.zeros(4096, 4096); bias = torch.zeros(4096)\n"
+        "operators.mlp(x[:, :64], w[:64, :64].contiguous(), bias[:64], w[:64, :64].contiguous(), 'gelu')\n"
+        "size = 4096 * int(open('/proc/self/statm').read().split()[0])\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size + 2**24, size + 2**24))\n"
+        "try: operators.mlp(x, w, bias, w, 'gelu')\n"
+        "except MemoryError as error: print(is_out_of_memory(error), error)"
+    )
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "True out of memory in the native operator mlp"
+
+
+@needs_native
 def test_the_profiler_sees_them_with_their_flops():
     from torch.profiler import profile
 

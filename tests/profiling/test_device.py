@@ -99,16 +99,23 @@ def test_what_cannot_be_compiled_runs_eagerly_and_says_why(monkeypatch):
         Device(CPU).compile(model, "on", example=example)
 
 
-@pytest.mark.filterwarnings("default")
-def test_runs_of_equal_shape_share_what_is_compiled(monkeypatch):
-    graphs = []
+@pytest.fixture
+def graphs(monkeypatch):
+    """The graphs that torch.compile has made, which run as they are."""
+    made = []
 
     def counting(graph, _):
-        graphs.append(graph)
+        made.append(graph)
         return graph.forward
 
     real = torch.compile
     monkeypatch.setattr(device_module.torch, "compile", lambda model: real(model, backend=counting))
+    monkeypatch.setattr(Device, "compiled_shape", "")
+    return made
+
+
+@pytest.mark.filterwarnings("default")
+def test_runs_of_equal_shape_share_what_is_compiled(graphs):
     example = torch.zeros(2, 4)
 
     def compile_and_call(width: int) -> int:
@@ -124,15 +131,7 @@ def test_runs_of_equal_shape_share_what_is_compiled(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_every_model_of_a_long_lived_worker_is_really_compiled(monkeypatch):
-    graphs = []
-
-    def counting(graph, _):
-        graphs.append(graph)
-        return graph.forward
-
-    real = torch.compile
-    monkeypatch.setattr(device_module.torch, "compile", lambda model: real(model, backend=counting))
+def test_every_model_of_a_long_lived_worker_is_really_compiled(graphs):
     from vitbench.config import ViTConfig
     from vitbench.models import build_model
 

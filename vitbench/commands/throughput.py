@@ -111,10 +111,23 @@ def make_candidate(
 
     Raises ValueError for a model without meaning, or one that the peer named in `implementation` does not have.
     """
+    config = named_variant(variant, **model)
+    return candidate_of(config, variant, implementation, mode, precision, compiled, size)
+
+
+def candidate_of(
+    config: ViTConfig,
+    variant: str,
+    implementation: str,
+    mode: str,
+    precision: str,
+    compiled: bool,
+    size: int | str,
+) -> Candidate:
+    """The same of any configuration; `variant` is what it is called."""
     from vitbench.profiling.peers import check_peer
     from vitbench.profiling.throughput import Candidate
 
-    config = named_variant(variant, **model)
     if implementation != OURS:
         check_peer(implementation, config)
     return Candidate(

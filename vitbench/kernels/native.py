@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
@@ -178,17 +178,18 @@ def _build() -> Path:
 def call(name: str, *arguments: Tensor | int | float | Shape | None, flops: int = 0) -> None:
     """Calls the operator `name`: tensors, which must be dense, by address; None as null; integers 64 bits wide.
 
-    While torch's profiler runs, it sees an operator `vitbench::name` with these tensors and `flops`.
+    Raises MemoryError. While torch's profiler runs, it sees an operator `vitbench::name` with these tensors and `flops`.
     """
     library, reason = state()
     assert library is not None, reason
     function = library[f"vitbench_{name}"]
-    if not torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
-        function(*map(_argument, arguments))
-        return
-    tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
-    with torch._C._profiler._RecordFunctionFast(f"vitbench::{name}", tensors, {"flops": flops}):
-        function(*map(_argument, arguments))
+    seen: AbstractContextManager[object] = nullcontext()
+    if torch._C._autograd._profiler_enabled():
+        tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
+        seen = torch._C._profiler._RecordFunctionFast(f"vitbench::{name}", tensors, {"flops": flops})
+    with seen:
+        if function(*map(_argument, arguments)):
+            raise MemoryError(f"out of memory in the native operator {name}")
 
 
 def _argument(value: Tensor | int | float | Shape | None) -> object:

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdlib>
+#include <deque>
+#include <new>
 #include <vector>
 
 #include "vectors.h"
@@ -11,12 +13,13 @@ namespace {
 
 inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-// Scratch that begins on a cache line: a vector that straddles two costs twice as much to read.
+// Scratch that begins on a cache line: a vector that straddles two costs twice as much to read. What is large is taken
+// before threads begin, where std::bad_alloc can travel; within them it ends the process.
 template <typename T>
 struct Scratch {
     T* const values;
     explicit Scratch(int64_t n) : values(static_cast<T*>(std::aligned_alloc(64, round_up(n * sizeof(T), 64) + 64))) {
-        if (!values) std::abort();
+        if (!values) throw std::bad_alloc();
     }
     ~Scratch() { std::free(values); }
     Scratch(const Scratch&) = delete;
@@ -209,18 +212,14 @@ struct Gradient {
     float* const total;
     float* const bias_total;
     std::vector<float*> sums, bias_sums;
+    std::deque<Scratch<float>> own;
     Gradient(int64_t out, int64_t in, float* total, float* bias_total, int threads)
         : out(out), in(in), total(total), bias_total(bias_total), sums(threads), bias_sums(threads) {
         for (int t = 0; t < threads; ++t) {
-            sums[t] = t ? static_cast<float*>(std::aligned_alloc(64, round_up(out * in * 4, 64) + 64)) : total;
-            bias_sums[t] = static_cast<float*>(std::aligned_alloc(64, round_up(out * 4, 64) + 64));
-            if (!sums[t] || !bias_sums[t]) std::abort();
-        }
-    }
-    ~Gradient() {
-        for (size_t t = 0; t < sums.size(); ++t) {
-            if (t) std::free(sums[t]);
-            std::free(bias_sums[t]);
+            if (t) own.emplace_back(out * in);
+            sums[t] = t ? own.back().values : total;
+            own.emplace_back(out);
+            bias_sums[t] = own.back().values;
         }
     }
     void start(int thread) {

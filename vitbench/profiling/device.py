@@ -185,7 +185,7 @@ class Device:
             return model, False, ""
         # A worker outlives its runs, and all models share one forward: without a reset the limit of recompilations is
         # used up after a few, and torch then runs eagerly behind a warning. Runs of equal shape share what is compiled.
-        shape = f"{model!r} {tuple(example.shape)}"
+        shape = f"{model!r} {getattr(model, 'config', '')!r} {tuple(example.shape)}"
         if shape != self.compiled_shape:
             torch._dynamo.reset()
         Device.compiled_shape = shape
