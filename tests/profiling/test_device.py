@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from vitbench.config import ViTConfig
 from vitbench.machine import cache_directory
+from vitbench.models import build_model
 from vitbench.profiling import device as device_module
 from vitbench.profiling.device import CudaDevice, Device, is_out_of_memory, open_device
 from vitbench.profiling.energy import NotAvailableError
@@ -132,9 +134,6 @@ def test_runs_of_equal_shape_share_what_is_compiled(graphs):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_every_model_of_a_long_lived_worker_is_really_compiled(graphs):
-    from vitbench.config import ViTConfig
-    from vitbench.models import build_model
-
     for width in range(16, 16 + 12 * 8, 8):
         config = ViTConfig(image_size=8, patch_size=4, width=width, depth=1, num_heads=1, num_classes=3)
         example = torch.zeros(2, 3, 8, 8)
@@ -337,3 +336,16 @@ def test_cuda_counts_memory_above_what_lay_there_before():
         during = torch.ones(1 << 18, device="cuda")
     assert device.peak_memory_bytes() == during.numel() * 4
     assert len(before)
+
+
+@pytest.mark.parametrize("stem", ["patch", "conv"])
+def test_channels_last_is_another_layout_of_convolutions_and_the_same_function(stem, monkeypatch):
+    device = cuda_without_a_gpu(nvml=None)
+    device.torch_device = CPU  # the layout does not depend on it
+    config = ViTConfig(image_size=8, patch_size=4, width=16, depth=1, num_heads=1, num_classes=3, stem=stem)
+    model, images = build_model(config).double().eval(), torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    expected = model(images)
+    placed = device.place(model)
+    torch.testing.assert_close(placed(images), expected, rtol=0, atol=1e-12)
+    for weight in placed.parameters():
+        assert weight.ndim != 4 or weight.is_contiguous(memory_format=torch.channels_last)

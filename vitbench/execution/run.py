@@ -62,7 +62,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
         iter(data.train.batches(train_indices[: config.train.batch_size], config.train.batch_size, device.torch_device))
     )
     device.start_memory()
-    model = initial_model(job).to(device.torch_device)
+    model = device.place(initial_model(job))
     eager_because = _eager_because(job, device)
     model_to_call, compiled, compile_note = device.compile(
         model, "off" if eager_because else config.train.compile, example=normalise(example, data.mean, data.std)

@@ -75,6 +75,10 @@ class Device:
         """`cpu` or `cuda`, a colon, and the hardware's own name."""
         return f"cpu: {cpu_name()}"
 
+    def place(self, model: nn.Module) -> nn.Module:
+        """`model` on this device, its weights laid out as the device's operators want them."""
+        return model.to(self.torch_device)
+
     def synchronize(self) -> None:
         """Waits until everything asked of the device is done."""
 
@@ -214,6 +218,11 @@ class CudaDevice(Device):
     @property
     def name(self) -> str:
         return f"cuda: {torch.cuda.get_device_name(self.torch_device)}"
+
+    def place(self, model: nn.Module) -> nn.Module:
+        # Only weights of convolutions have four dimensions; their results follow them. Tensor cores want channels last,
+        # of which torch's type hints know nothing.
+        return model.to(self.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.torch_device)

@@ -134,7 +134,7 @@ def prepare(candidate: Candidate, device: Device) -> InferencePass | TrainingSte
     """The candidate's model on the device, with a batch of random images there, ready to be called."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(candidate.batch_size, *candidate.image_shape, generator=generator).to(device.torch_device)
-    model: Any = candidate.build().to(device.torch_device)
+    model: Any = device.place(candidate.build())
     model.train(candidate.mode == "train")
     if candidate.compiled:
         torch._dynamo.config.fail_on_recompile_limit_hit = True  # rather than run eagerly under the name of compiled
