@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from vitbench.analysis.contest_tables import summary
 from vitbench.analysis.markup import escape_markdown
-from vitbench.analysis.profile_tables import left_out, summary
+from vitbench.analysis.profile_rows import left_out
 from vitbench.analysis.profiles import load_profile
 from vitbench.analysis.rendering import markdown_rows
 from vitbench.profiling.profile_store import list_profiles

@@ -19,8 +19,10 @@ from tests.made_up_profiles import (
     make_trace,
     model_request,
 )
+from vitbench.analysis.contest_tables import peers, settings, summary
 from vitbench.analysis.plots import write_plots
-from vitbench.analysis.profile_tables import left_out, peers, settings, summary, tables_of, throughput, write_profiles
+from vitbench.analysis.profile_rows import left_out
+from vitbench.analysis.profile_tables import tables_of, throughput, write_profiles
 from vitbench.analysis.profiles import comparisons, load_profile, shares
 from vitbench.analysis.rendering import csv_text
 from vitbench.analysis.roofline import points_of, render_roofline, roofline_figure, roofs_of

@@ -380,7 +380,9 @@ def _is_within(unit: Unit, name: str) -> bool:
 
 
 def _print_and_draw(directory: Path, results: Path) -> None:
-    from vitbench.analysis.profile_tables import left_out, summary, write_profiles
+    from vitbench.analysis.contest_tables import summary
+    from vitbench.analysis.profile_rows import left_out
+    from vitbench.analysis.profile_tables import write_profiles
     from vitbench.analysis.profiles import load_profile
     from vitbench.analysis.rendering import markdown
     from vitbench.analysis.roofline import write_rooflines
