@@ -20,7 +20,19 @@ from vitbench.studies.plan import PlannedRun
 from vitbench.training.loop import training_step
 from vitbench.training.optimizer import build_optimizer
 
-ROUNDS = 5
+BARE_SECONDS = 5
+EXTENT = {
+    ("Micro/2", False): (17, 3, 0.9),
+    ("Micro/2", True): (17, 5, 0.9),
+    ("Micro/8", False): (5, 3, 0.9),
+    ("Micro/8", True): (5, 5, 0.9),
+    ("Small32/4", False): (5, 1, 0.93),
+    ("Small32/4", True): (20, 3, 0.97),
+}
+"""By variant and `full`: epochs, rounds, and the share of the bare step's images/s that the whole harness is to reach.
+
+Evaluation weighs the more the fewer epochs there are: 20 is what the `standard` budget has.
+"""
 
 
 def planned(variant: str, dataset: str, epochs: int, precision: str) -> PlannedRun:
@@ -68,33 +80,29 @@ def harness_images_per_second(run: PlannedRun) -> float:
 
 
 @pytest.mark.parametrize(
-    ("variant", "dataset", "epochs", "precision", "reach"),
-    # The last: the share of the bare step's images/s that the whole harness is to reach.
-    [
-        ("Micro/2", "digits", 17, "fp32", 0.9),
-        ("Micro/8", "shapes", 5, "fp32", 0.9),
-        ("Small32/4", "shapes", 3, "auto", 0.97),
-    ],
+    ("variant", "dataset", "precision"),
+    [("Micro/2", "digits", "fp32"), ("Micro/8", "shapes", "fp32"), ("Small32/4", "shapes", "auto")],
 )
-def test_whole_harness_against_its_bare_step(benchmark, variant, dataset, epochs, precision, reach):
+def test_whole_harness_against_its_bare_step(benchmark, full, variant, dataset, precision):
+    epochs, rounds, reach = EXTENT[variant, full]
     torch.set_num_threads(1)
     run = planned(variant, dataset, epochs, precision)
     harness_images_per_second(planned(variant, dataset, 1, precision))  # reads the data
     ratios, rates = [], []
 
     def round_of_both() -> None:
-        before = bare_images_per_second(run, seconds=2)
+        before = bare_images_per_second(run, seconds=BARE_SECONDS)
         whole = harness_images_per_second(run)
-        after = bare_images_per_second(run, seconds=2)
+        after = bare_images_per_second(run, seconds=BARE_SECONDS)
         rates.append((whole, (before + after) / 2))
         ratios.append(whole / ((before + after) / 2))
 
-    benchmark.pedantic(round_of_both, rounds=ROUNDS, iterations=1)
+    benchmark.pedantic(round_of_both, rounds=rounds, iterations=1)
     benchmark.extra_info["ratios"] = ratios
     whole, bare = (median(rate[i] for rate in rates) for i in (0, 1))
     print(
-        f"\n{variant} on {dataset}, batch {run.config.train.batch_size}: harness "
+        f"\n{variant} on {dataset}, batch {run.config.train.batch_size}, {epochs} epochs: harness "
         f"{whole:,.0f} images/s, bare step {bare:,.0f}; ratio {median(ratios):.3f} "
-        f"({min(ratios):.3f} to {max(ratios):.3f}, n = {ROUNDS})"
+        f"({min(ratios):.3f} to {max(ratios):.3f}, n = {rounds})"
     )
     assert median(ratios) >= reach

@@ -13,6 +13,7 @@ from vitbench.data import describe
 from vitbench.execution.job import Job
 from vitbench.execution.local import run_jobs
 from vitbench.execution.run import execute
+from vitbench.kernels import native
 from vitbench.machine import cpu_cores
 from vitbench.profiling.device import open_device
 from vitbench.records import Outcome
@@ -26,7 +27,13 @@ RUNS = {False: 20, True: 200}
 MIN_RUNS = 6
 """Three a half: as many as show what a run costs once both workers are warm."""
 EPOCHS = 4
-SETTINGS = {"2 workers × 1 thread": (2, 1), "1 worker × 2 threads": (1, 2)}
+SETTINGS = {
+    "2 workers × 1 thread": (2, 1, {}),
+    "1 worker × 2 threads": (1, 2, {}),
+    "1 worker × 2 threads, torch's operators": (1, 2, {native.SWITCH: "torch"}),
+    "2 workers × 1 thread, torch's operators": (2, 1, {native.SWITCH: "torch"}),
+}
+"""Workers, threads of each, and the environment that they start with."""
 STARTS = 12
 
 
@@ -70,20 +77,24 @@ def test_two_workers_of_one_thread_against_one_of_two(in_turn, pytestconfig, ful
         seconds: dict[str, list[float]] = {name: [] for name in SETTINGS}
         for names, half in ((list(SETTINGS), runs[::2]), (list(reversed(SETTINGS)), runs[1::2])):
             for name in names:
-                workers, threads = SETTINGS[name]
-                whole, each = seconds_of_study(half, workers=workers, threads=threads)
+                workers, threads, environment = SETTINGS[name]
+                with pytest.MonkeyPatch.context() as patch:
+                    for variable, value in environment.items():
+                        patch.setenv(variable, value)
+                    whole, each = seconds_of_study(half, workers=workers, threads=threads)
                 seconds[name].append(whole)
                 warm[name].append(each)
         return seconds
 
     samples = in_turn(both_ways, group="study")
     totals = {name: sum(values) for name, values in samples.items()}
-    first, second = SETTINGS
-    print(
-        f"\nstudy of {number} runs of {EPOCHS} epochs on digits: {first} {totals[first]:.1f} s, {second} "
-        f"{totals[second]:.1f} s, ratio {totals[second] / totals[first]:.2f} with the start of the workers, "
-        f"{sum(warm[second]) / sum(warm[first]):.2f} once they are warm"
-    )
+    first, *others = SETTINGS
+    print(f"\nstudy of {number} runs of {EPOCHS} epochs on digits: {first} {totals[first]:.1f} s, 1 ×")
+    for other in others:
+        print(
+            f"  {other} {totals[other]:.1f} s, {totals[other] / totals[first]:.2f} × as long with the start of the workers, "
+            f"{sum(warm[other]) / sum(warm[first]):.2f} × once they are warm"
+        )
 
 
 def test_a_warm_worker_starts_a_run(in_turn):

@@ -3,9 +3,11 @@
     python benchmarks/train_py.py --train-py ~/pytorch-image-models/train.py --folder ~/data/cifar10
 
 `--folder` has train/ and test/ with a folder of images per class, or train.tar and test.tar, which are unpacked for
-train.py. The 192 × 6 model at 32 pixels and patches of 4, batch 128. Rounds of both in turn. Of train.py counts what it
-prints, training alone; of the harness, training images over the time of whole runs: reading, training, evaluation and
-record, `--jobs auto`. train.py has two loader workers and tries fp32 and bf16.
+train.py. The 192 × 6 model at 32 pixels and patches of 4, batch 128. Rounds of all in turn. Of train.py counts what it
+prints, training with its data alone; it has two loader workers. The harness runs `--jobs auto`; it counts twice: in
+training with its data alone, and as training images over the time of whole runs, evaluation and record included,
+which weigh the less the more epochs there are. The rate of matrix products is measured in every round: no
+implementation trains faster than that rate over the FLOPs of an image.
 """
 
 from __future__ import annotations
@@ -31,10 +33,16 @@ from vitbench.execution import Job
 from vitbench.execution.local import run_jobs
 from vitbench.kernels import native
 from vitbench.machine import cpu_cores
+from vitbench.profiling.device import open_device
+from vitbench.profiling.macs import training_flops_per_image
+from vitbench.profiling.roofline import measure_ceilings
 from vitbench.records import Outcome, Record
 from vitbench.studies import BUDGETS, Overrides, load_study, plan
+from vitbench.variants import variant
 
-SETTINGS = {"fp32": [], "bf16": ["--amp", "--amp-dtype", "bfloat16"]}
+BF16 = ("--amp", "--amp-dtype", "bfloat16")
+SETTINGS = {"fp32": (), "bf16": BF16, "bf16, compiled": (*BF16, "--torchcompile", "inductor")}
+TRAINING, WHOLE = "vitbench, training", "vitbench, whole runs"
 MODEL = (
     *("--model", "vit_tiny_patch16_224", "--model-kwargs", "img_size=32", "patch_size=4", "embed_dim=192", "depth=6"),
     *("num_heads=3", "--num-classes", "10", "--input-size", "3", "32", "32", "--batch-size", "128", "--opt", "adamw"),
@@ -70,18 +78,18 @@ def as_folders(folder: Path) -> Iterator[Path]:
         yield Path(unpacked)
 
 
-def rate_of_train_py(train_py: Path, folder: Path, *, precision: str, seconds: float) -> float:
-    """Images/s that train.py prints as its mean, once `seconds` are over; it is ended then."""
+def rate_of_train_py(train_py: Path, folder: Path, *, setting: str, seconds: float) -> float:
+    """Images/s in the median line that train.py prints within `seconds` after its first; it is ended then."""
     with tempfile.TemporaryDirectory() as output:
         command = [sys.executable, str(train_py), "--data-dir", str(folder), "--val-split", "test", "--output", output]
         process = subprocess.Popen(
-            [*command, *MODEL, *SETTINGS[precision]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, *MODEL, *SETTINGS[setting]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         rates, start, said = [], None, []
         assert process.stdout is not None
         for line in process.stdout:
             said.append(line)
-            if found := re.search(r"Train: .*\([\d.]+s,\s*([\d.]+)/s\)", line):
+            if found := re.search(r"Train: .*Time: [\d.]+s,\s*([\d.]+)/s", line):
                 start = start or datetime.now()
                 rates.append(float(found[1]))
                 if (datetime.now() - start).total_seconds() > seconds:
@@ -90,11 +98,11 @@ def rate_of_train_py(train_py: Path, folder: Path, *, precision: str, seconds: f
         process.wait()
     if not rates:
         raise RuntimeError("train.py printed no rate:\n" + "".join(said[-20:]))
-    return rates[-1]
+    return median(rates[1:] or rates)
 
 
-def rate_of_harness(folder: Path, *, images: int) -> float:
-    """Training images/s of as many runs at once as there are cores."""
+def rates_of_harness(folder: Path, *, images: int) -> tuple[float, float]:
+    """Images/s of as many runs at once as there are cores: (in training alone, over whole runs)."""
     workers = cpu_cores()
     overrides = Overrides(
         variant="Small32/4", seeds=workers, train_images=images, train={"epochs": 1, "batch_size": 128}
@@ -108,16 +116,19 @@ def rate_of_harness(folder: Path, *, images: int) -> float:
     runs = [run for run in runs if run.config.train.learning_rate == runs[0].config.train.learning_rate][:workers]
     _, make_job = prepare(None, device="cpu", threads=1, workers=workers)
     load_data([(str(folder), run) for run in runs], data_root=None, download=False)
-    rates: list[float] = []
+    training: list[float] = []
+    whole: list[float] = []
 
     def on_record(_: Job, record: Record) -> None:
         assert record.outcome is Outcome.COMPLETED, record.reason
         started, finished = map(datetime.fromisoformat, (record.started, record.finished))
-        rates.append(images // 128 * 128 / (finished - started).total_seconds())
+        assert record.cost.train_images_per_second is not None
+        training.append(record.cost.train_images_per_second)
+        whole.append(images // 128 * 128 / (finished - started).total_seconds())
 
     jobs = [make_job(str(folder), run) for run in runs]
     run_jobs(jobs, workers=workers, devices=["cpu"], on_record=on_record, on_report=lambda *_: None)
-    return sum(rates)
+    return sum(training), sum(whole)
 
 
 def main(
@@ -128,20 +139,30 @@ def main(
     images: int = 40_000,
 ) -> None:
     """Prints one JSON document."""
-    rates: dict[str, list[float]] = {name: [] for name in (*(f"train.py {p}" for p in SETTINGS), "vitbench")}
+    names = [*(f"train.py {setting}" for setting in SETTINGS), TRAINING, WHOLE]
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    device, products = open_device("cpu"), []
     with as_folders(folder) as folders:
         for _ in range(rounds):
-            for precision in SETTINGS:
-                rate = rate_of_train_py(train_py, folders, precision=precision, seconds=seconds)
-                rates[f"train.py {precision}"].append(rate)
-            rates["vitbench"].append(rate_of_harness(folder, images=images))
-    best = max((name for name in rates if name != "vitbench"), key=lambda name: median(rates[name]))
-    ratios = [ours / theirs for ours, theirs in zip(rates["vitbench"], rates[best], strict=True)]
-    print(
-        json.dumps(
-            {"kernels": native.describe(), "images_per_second": rates, f"vitbench over {best}": ratios}, indent=1
-        )
-    )
+            for setting in SETTINGS:
+                rate = rate_of_train_py(train_py, folders, setting=setting, seconds=seconds)
+                rates[f"train.py {setting}"].append(rate)
+            for name, rate in zip((TRAINING, WHOLE), rates_of_harness(folder, images=images), strict=True):
+                rates[name].append(rate)
+            products.append(measure_ceilings(device).flops_per_second["bf16"])
+    best = max(names[:-2], key=lambda name: median(rates[name]))
+    model = variant("Small32/4", image_size=32, num_classes=10)
+    facts = {
+        "kernels": native.describe(),
+        "images_per_second": rates,
+        "bf16_product_flops_per_second": products,
+        "images_per_second_at_that_rate": [rate / training_flops_per_image(model) for rate in products],
+        **{
+            f"{ours} over {best}": [a / b for a, b in zip(rates[ours], rates[best], strict=True)]
+            for ours in (TRAINING, WHOLE)
+        },
+    }
+    print(json.dumps(facts, indent=1))
 
 
 if __name__ == "__main__":

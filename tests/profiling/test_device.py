@@ -86,7 +86,7 @@ def test_auto_takes_bf16_where_it_is_fast(monkeypatch, speedup, precision):
 
 
 def test_what_cannot_be_compiled_runs_eagerly_and_says_why(monkeypatch):
-    def broken(_: nn.Module) -> nn.Module:
+    def broken(_: nn.Module, mode: str) -> nn.Module:
         raise RuntimeError("no compiler\nin sight")
 
     monkeypatch.setattr(device_module.torch, "compile", broken)
@@ -101,6 +101,15 @@ def test_what_cannot_be_compiled_runs_eagerly_and_says_why(monkeypatch):
         Device(CPU).compile(model, "on", example=example)
 
 
+def test_cuda_graphs_are_asked_for_where_there_is_cuda(monkeypatch):
+    asked = []
+    monkeypatch.setattr(device_module.torch, "compile", lambda model, mode: asked.append(mode) or model)
+    for kind in (Device, CudaDevice):
+        device = kind.__new__(kind)  # without a GPU to open
+        device.compile(nn.Linear(2, 2), "on", example=torch.ones(1, 2))
+    assert asked == ["default", "reduce-overhead"]
+
+
 @pytest.fixture
 def graphs(monkeypatch):
     """The graphs that torch.compile has made, which run as they are."""
@@ -111,7 +120,7 @@ def graphs(monkeypatch):
         return graph.forward
 
     real = torch.compile
-    monkeypatch.setattr(device_module.torch, "compile", lambda model: real(model, backend=counting))
+    monkeypatch.setattr(device_module.torch, "compile", lambda model, mode: real(model, backend=counting))
     monkeypatch.setattr(Device, "compiled_shape", "")
     return made
 

@@ -1,0 +1,79 @@
+"""Are the intervals, verdicts and predictions right as often as they say, over 2,000 studies with a known truth?
+
+Prints what docs/statistics.md quotes. Then: how long do the intervals of a large study take?
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.analysis import simulated_studies as simulated
+from vitbench.analysis.bootstrap import crossed_bootstrap
+from vitbench.analysis.power import power_of_difference, power_of_equivalence
+from vitbench.analysis.verdicts import MARGIN, Verdict
+
+STUDIES = 2000
+
+
+@pytest.fixture
+def once(benchmark):
+    """Runs a simulation a single time, as its group's one sample."""
+
+    def run(simulation, *arguments, **options):
+        benchmark.group = "statistics, simulated"
+        return benchmark.pedantic(simulation, args=arguments, kwargs=options, rounds=1, iterations=1)
+
+    return run
+
+
+@pytest.mark.parametrize("simulation", [simulated.false_alarms, simulated.false_alarms_on_images])
+def test_false_alarms(once, simulation):
+    share = once(simulation, STUDIES)
+    print(f"\n{simulation.__name__}: {share:.1%} of {STUDIES} studies of 4 equal arms, 5 seeds")
+    assert share <= 0.05
+
+
+@pytest.mark.parametrize("num_seeds", [3, 5, 10])
+@pytest.mark.parametrize("world", simulated.WORLDS)
+def test_coverage(once, world, num_seeds):
+    found = once(simulated.coverage, STUDIES, simulated.WORLDS[world], num_seeds=num_seeds)
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in found.items())
+    print(f"\ncoverage, {world}, {num_seeds} seeds: {shares}")
+    for name, share in found.items():
+        if name != "bootstrap, percentiles":
+            assert 0.93 <= share <= 0.97, name
+
+
+@pytest.mark.parametrize(("effect", "num_seeds"), [(0.010, 3), (0.008, 5), (0.004, 10), (0.003, 20)])
+def test_power_of_difference(once, effect, num_seeds):
+    shares = once(simulated.verdict_shares, STUDIES, effect=effect, num_seeds=num_seeds)
+    predicted = float(power_of_difference(effect, simulated.SD, np.array([num_seeds]))[0])
+    say_power("a difference", effect, num_seeds, shares[Verdict.BETTER], predicted)
+
+
+@pytest.mark.parametrize(("effect", "num_seeds"), [(0.0, 8), (0.001, 12), (0.002, 20)])
+def test_power_of_equivalence(once, effect, num_seeds):
+    shares = once(simulated.verdict_shares, STUDIES, effect=effect, num_seeds=num_seeds)
+    predicted = float(power_of_equivalence(effect, simulated.SD, np.array([num_seeds]))[0])
+    say_power(f"equivalence within {100 * MARGIN:g}", effect, num_seeds, shares["within"], predicted)
+
+
+def say_power(what, effect, num_seeds, share, predicted):
+    seen = f"{what} of {100 * effect:g} points, SD {100 * simulated.SD:g}, {num_seeds} seeds"
+    print(f"\npower, {seen}: {share:.1%} of {STUDIES}, predicted {predicted:.1%}")
+    low, high = simulated.within(STUDIES, predicted)
+    assert low <= share <= high
+
+
+def test_false_equivalence(once):
+    share = once(simulated.verdict_shares, STUDIES, effect=MARGIN, sd=0.002)["within"]
+    print(f"\nfalse equivalence: {share:.1%} of {STUDIES} arms that lie at the margin")
+    assert share <= simulated.within(STUDIES, 0.05)[1]
+
+
+def test_bootstrap_of_a_large_study(timed):
+    """Ten arms, five seeds, 10,000 test images."""
+    random = np.random.RandomState(0)
+    differences = [random.randint(-1, 2, size=(5, 10_000)).astype(np.int8) for _ in range(10)]
+    timed(lambda: crossed_bootstrap(differences), group="analysis", label="crossed bootstrap", items=10, unit="arms")
