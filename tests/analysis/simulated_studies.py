@@ -1,0 +1,157 @@
+"""Studies with a known truth, and how often the analysis finds it.
+
+The same checks run here at a reduced count and in benchmarks/test_statistics.py in full. They go through the functions
+that tables are made from: `decide`, `PairedDifference`, `CrossedDifference`, `crossed_bootstrap`, power.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr
+from scipy.stats import binom
+
+from vitbench.analysis.bootstrap import crossed_bootstrap
+from vitbench.analysis.pairing import PairedDifference, image_differences
+from vitbench.analysis.seeds_and_images import CrossedDifference
+from vitbench.analysis.verdicts import MARGIN, Verdict, decide
+
+SD = 0.004
+"""Of an arm's accuracy between seeds, of which half the variance is the seed's own, alike for all arms."""
+
+
+def within(count: int, low: float, high: float | None = None, *, confidence: float = 0.99) -> tuple[float, float]:
+    """Shares that so many studies give with this confidence, where the truth lies from `low` to `high`."""
+    tail, high = (1 - confidence) / 2, low if high is None else high
+    return binom.ppf(tail, count, low) / count, binom.ppf(1 - tail, count, high) / count
+
+
+def simulate_study(random, *, effects, num_seeds, sd=SD, shared=0.5):
+    """{arm: {seed: accuracy}} of a baseline at 80 % and arms that differ from it by `effects`.
+
+    `shared`: the part of the variance between seeds that pairing takes away.
+    """
+    seed_effects = random.normal(0, sd * shared**0.5, num_seeds)
+    own = random.normal(0, sd * (1 - shared) ** 0.5, (1 + len(effects), num_seeds))
+    means = 0.8 + np.array([0.0, *effects])
+    accuracies = means[:, np.newaxis] + seed_effects + own
+    names = ["baseline", *(f"arm {i}" for i in range(len(effects)))]
+    return {name: dict(enumerate(values.tolist())) for name, values in zip(names, accuracies, strict=True)}
+
+
+def verdicts_on(study, *, margin=MARGIN):
+    return decide(
+        {arm: PairedDifference.of(values, study["baseline"]) for arm, values in study.items() if arm != "baseline"},
+        margin=margin,
+    )
+
+
+def false_alarms(num_studies: int, *, num_arms=4, num_seeds=5) -> float:
+    """Share of studies of equal arms in which any arm is called better or worse."""
+    random = np.random.RandomState(1)
+    alarms = 0
+    for _ in range(num_studies):
+        study = simulate_study(random, effects=[0.0] * num_arms, num_seeds=num_seeds)
+        alarms += any(one.verdict in (Verdict.BETTER, Verdict.WORSE) for one in verdicts_on(study).values())
+    return alarms / num_studies
+
+
+def verdict_shares(num_studies: int, *, effect: float, num_seeds=5, sd=SD, margin=MARGIN) -> Counter[str]:
+    """How often one arm that truly differs by `effect` gets each verdict; `within`: was shown to lie in the margin.
+
+    sd: of the paired difference between seeds.
+    """
+    random = np.random.RandomState(2)
+    found: Counter[str] = Counter()
+    for _ in range(num_studies):
+        study = simulate_study(random, effects=[effect], num_seeds=num_seeds, sd=sd, shared=0.5)
+        (decision,) = verdicts_on(study, margin=margin).values()
+        found[decision.verdict] += 1
+        found["within"] += decision.within_margin
+    return Counter({verdict: count / num_studies for verdict, count in found.items()})
+
+
+@dataclass(frozen=True)
+class World:
+    """Networks that get an image right where a sum of normal effects is above 0; standard deviations of these effects.
+
+    The last of them, the network's own luck on the image, has 1. Normal sums make all truths closed forms.
+    """
+
+    difficulty: float
+    """Of an image, for every arm."""
+    taste: float
+    """Of an arm for an image: what a new test set would change."""
+    seeds: float
+    """Of an arm for a seed: what new seeds would change."""
+    skill: float = 1.5
+
+    def difference(self, gap: float) -> float:
+        """True difference of accuracy, over all seeds and images, of an arm better by `gap`."""
+        spread = (1 + self.difficulty**2 + self.taste**2 + self.seeds**2) ** 0.5
+        return float(ndtr((self.skill + gap) / spread) - ndtr(self.skill / spread))
+
+    def sample(self, random, *, gaps, num_seeds, num_images):
+        """The baseline and an arm for each of `gaps`: what they get right, bool [1 + arms, seeds, images].
+
+        And each one's true accuracy on just these images: [1 + arms].
+        """
+        latent = self.skill + np.array([0.0, *gaps])[:, np.newaxis] + random.normal(0, self.difficulty, num_images)
+        latent = latent + random.normal(0, self.taste, (1 + len(gaps), num_images))
+        of_seeds = random.normal(0, self.seeds, (1 + len(gaps), num_seeds, 1))
+        luck = random.standard_normal((1 + len(gaps), num_seeds, num_images))
+        correct = latent[:, np.newaxis] + of_seeds + luck > 0
+        return correct, ndtr(latent / (1 + self.seeds**2) ** 0.5).mean(axis=1)
+
+
+GAP = 0.1
+WORLDS = {
+    "seeds matter": World(difficulty=2.0, taste=0.2, seeds=0.3),
+    "both matter": World(difficulty=2.0, taste=1.0, seeds=0.1),
+    "images matter": World(difficulty=2.0, taste=1.5, seeds=0.0),
+    "luck alone": World(difficulty=2.0, taste=0.0, seeds=0.0),
+}
+INTERVALS = ("seeds", "seeds and images", "bootstrap, rescaled", "bootstrap, percentiles")
+
+
+def coverage(num_studies: int, world: World, *, num_seeds: int, num_images=1000, resamples=1000) -> dict[str, float]:
+    """Share of 95 % intervals that hold their truth: that on these images for `seeds`, else that over all images."""
+    random = np.random.RandomState(3)
+    held = dict.fromkeys(INTERVALS, 0)
+    truth = world.difference(GAP)
+    differences = []
+    for _ in range(num_studies):
+        (baseline, arm), accuracies = world.sample(random, gaps=[GAP], num_seeds=num_seeds, num_images=num_images)
+        one = image_differences(arm, baseline)
+        by_seed = PairedDifference.of(accuracies_of(arm), accuracies_of(baseline))
+        held["seeds"] += holds(by_seed.interval(), accuracies[1] - accuracies[0])
+        held["seeds and images"] += holds(CrossedDifference.of(one).interval(), truth)
+        differences.append(one)
+    for name, rescaled in (("bootstrap, rescaled", True), ("bootstrap, percentiles", False)):
+        for interval in crossed_bootstrap(differences, rescaled=rescaled, resamples=resamples):
+            held[name] += holds(interval, truth)
+    return {name: count / num_studies for name, count in held.items()}
+
+
+def accuracies_of(correct) -> dict[int, float]:
+    """{seed: accuracy} from bool [seeds, images]."""
+    return dict(enumerate(correct.mean(axis=1).tolist()))
+
+
+def holds(interval, truth) -> bool:
+    return interval is not None and interval.low <= truth <= interval.high
+
+
+def false_alarms_on_images(num_studies: int, *, num_arms=4, num_seeds=5, num_images=1000) -> float:
+    """As `false_alarms`, from test images that are right or wrong: accuracies are whole numbers of images."""
+    random = np.random.RandomState(4)
+    world = World(difficulty=2.0, taste=0.0, seeds=0.1)
+    alarms = 0
+    for _ in range(num_studies):
+        correct, _ = world.sample(random, gaps=[0.0] * num_arms, num_seeds=num_seeds, num_images=num_images)
+        baseline, *arms = map(accuracies_of, correct)
+        decisions = decide({i: PairedDifference.of(arm, baseline) for i, arm in enumerate(arms)})
+        alarms += any(one.verdict in (Verdict.BETTER, Verdict.WORSE) for one in decisions.values())
+    return alarms / num_studies

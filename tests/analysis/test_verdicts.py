@@ -1,0 +1,118 @@
+"""Does the rule give the verdict that it says, and as seldom a false one?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import simulated_studies as simulated
+from statsmodels.stats.multitest import multipletests
+
+from vitbench.analysis.pairing import PairedDifference
+from vitbench.analysis.verdicts import MARGIN, Verdict, decide, holm, rule
+
+
+def difference(*points):
+    """From percentage points by seed."""
+    return PairedDifference({seed: value / 100 for seed, value in enumerate(points)})
+
+
+def decision(*points, **options):
+    return decide({"arm": difference(*points)}, **options)["arm"]
+
+
+@pytest.mark.parametrize(
+    ("by_seed", "verdict", "words"),
+    [
+        ((3.0, 3.1), Verdict.NONE, "no verdict"),  # two seeds, however clear
+        ((0.4, 0.4, 0.4), Verdict.INCONCLUSIVE, "inconclusive"),  # no spread
+        ((3.0, 3.2, 2.9), Verdict.BETTER, "better"),
+        ((-3.0, -3.2, -2.9), Verdict.WORSE, "worse"),
+        ((0.20, 0.22, 0.19), Verdict.BETTER, "better, within 0.5 points"),
+        ((0.1, -0.1, 0.05), Verdict.EQUIVALENT, "equivalent"),
+        ((3.0, -1.0, 2.0), Verdict.INCONCLUSIVE, "inconclusive"),
+    ],
+)
+def test_each_case_of_the_rule(by_seed, verdict, words):
+    found = decision(*by_seed)
+    assert found.verdict is verdict
+    assert found.words == words
+
+
+def test_an_arm_without_a_common_seed_has_no_verdict():
+    assert decide({"arm": None})["arm"].verdict is Verdict.NONE
+
+
+def test_a_wider_margin_makes_equivalent_what_was_inconclusive():
+    assert decision(0.9, 0.3, 0.0).verdict is Verdict.INCONCLUSIVE
+    assert decision(0.9, 0.3, 0.0, margin=0.02).verdict is Verdict.EQUIVALENT
+
+
+def test_a_difference_that_is_clear_by_itself_may_not_be_among_others():
+    # p = 0.0244 of a t of 6.3 on two degrees of freedom.
+    clear = difference(1.0, 1.5, 1.75)
+    others = {f"other {i}": difference(1.0, -1.0, 0.1 * i) for i in range(3)}
+    assert decide({"clear": clear})["clear"].verdict is Verdict.BETTER
+    among = decide({"clear": clear, **others})
+    assert among["clear"].verdict is Verdict.INCONCLUSIVE
+    assert among["clear"].adjusted_p == pytest.approx(4 * clear.p_value)
+
+
+def test_arms_that_cannot_be_tested_make_the_correction_no_harder():
+    clear = difference(1.0, 1.5, 1.75)
+    untested = {"two seeds": difference(1.0, 2.0), "no spread": difference(1.0, 1.0, 1.0), "none": None}
+    assert decide({"clear": clear, **untested})["clear"].adjusted_p == clear.p_value
+
+
+@pytest.mark.against("statsmodels", "Holm's correction", "1e-12")
+def test_holm_is_that_of_statsmodels_ties_and_ones_included():
+    random = np.random.RandomState(0)
+    for size in range(1, 12):
+        p_values = (random.rand(size) ** 3).round(2).tolist()
+        assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist(), rel=1e-12)
+    assert holm([]) == []
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_the_rule_as_text_has_its_numbers_and_every_verdict():
+    text = " ".join(rule(4, margin=0.01)).lower()
+    assert all(verdict.value in text for verdict in Verdict)
+    assert "holm's correction over 4 arms" in text
+    assert "±1 points" in text
+
+
+def test_a_margin_of_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"margin 0 must be above 0, as a fraction: 0\.005 is half a point"):
+        decide({}, margin=0)
+
+
+STUDIES = 1000
+
+
+def test_at_most_5_percent_of_studies_of_equal_arms_call_any_better_or_worse():
+    assert simulated.false_alarms(STUDIES) <= simulated.within(STUDIES, 0.05)[1]
+
+
+def test_so_it_is_for_whole_numbers_of_test_images():
+    assert simulated.false_alarms_on_images(300, num_images=300) <= simulated.within(300, 0.05)[1]
+
+
+def test_without_the_correction_there_would_be_more():
+    """The simulation can tell: the smallest of four p-values is below 5 % far too often."""
+    random = np.random.RandomState(1)
+    alarms = 0
+    for _ in range(STUDIES):
+        study = simulated.simulate_study(random, effects=[0.0] * 4, num_seeds=5)
+        alarms += (
+            min(PairedDifference.of(study[arm], study["baseline"]).p_value for arm in study if arm != "baseline")
+            <= 0.05
+        )
+    assert alarms / STUDIES > simulated.within(STUDIES, 0.05)[1]
+
+
+@pytest.mark.parametrize("effect", [MARGIN, -MARGIN])
+def test_an_arm_at_the_margin_is_called_equivalent_in_at_most_5_percent(effect):
+    shares = simulated.verdict_shares(STUDIES, effect=effect, sd=0.002)
+    assert shares["within"] <= simulated.within(STUDIES, 0.05)[1]

@@ -1,0 +1,123 @@
+"""Is an arm better than the baseline, worse, equivalent within a margin, or can nobody tell yet? By a written rule."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from vitbench.analysis.pairing import PairedDifference
+
+ALPHA = 0.05
+FEWEST_SEEDS = 3
+MARGIN = 0.005
+"""Half a point of accuracy. It lies above what the literature calls no difference (the kinds of position embedding of
+Dosovitskiy et al. 2021, Table 8, within 0.33 points; ±0.2 between runs of Beyer et al. 2022) and below what it acts on
+(from 1.5 points for pooling to 4.6 for a convolutional stem)."""
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Verdict(StrEnum):
+    BETTER = "better"
+    WORSE = "worse"
+    EQUIVALENT = "equivalent"
+    INCONCLUSIVE = "inconclusive"
+    NONE = "no verdict"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one arm of a study comes to."""
+
+    verdict: Verdict
+    difference: PairedDifference | None
+    margin: float
+    adjusted_p: float | None = None
+    """After Holm's correction over the arms tested together; None where nothing was tested."""
+    within_margin: bool = False
+    """Whether equivalence was shown, be the difference significant or not."""
+
+    @property
+    def words(self) -> str:
+        """`better`, `worse, within 0.5 points`, `equivalent`: the verdict as a table's cell."""
+        if self.within_margin and self.verdict is not Verdict.EQUIVALENT:
+            return f"{self.verdict}, within {points_of(self.margin)} points"
+        return self.verdict
+
+
+def decide(
+    differences: Mapping[Key, PairedDifference | None], *, margin: float = MARGIN, alpha: float = ALPHA
+) -> dict[Key, Decision]:
+    """The verdict on every arm of a study, tested together. The first case that applies, of:
+
+    1. no verdict: fewer than 3 seeds have both the arm and the baseline (None: no seed has).
+    2. inconclusive: the difference is the same at every seed, so that there is no spread to test by.
+    3. better, worse: the paired t-test over seeds has p ≤ alpha after Holm's correction over the arms that come this
+       far; the sign of the mean says which. `within_margin` where 4 holds too.
+    4. equivalent: both one-sided t-tests against ±margin have p ≤ alpha, that is, the (1 − 2 alpha) t-interval lies
+       within ±margin. Not corrected for the number of arms.
+    5. inconclusive: neither was shown.
+
+    `margin` is a fraction. Raises ValueError unless it is above 0.
+    """
+    if not margin > 0:
+        raise ValueError(f"margin {margin:g} must be above 0, as a fraction: 0.005 is half a point")
+    p_values = {
+        key: one.p_value
+        for key, one in differences.items()
+        if one is not None and one.n >= FEWEST_SEEDS and one.p_value is not None
+    }
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    return {key: _decision(one, adjusted.get(key), margin, alpha) for key, one in differences.items()}
+
+
+def _decision(difference: PairedDifference | None, adjusted_p: float | None, margin: float, alpha: float) -> Decision:
+    if difference is None or difference.n < FEWEST_SEEDS:
+        return Decision(Verdict.NONE, difference, margin)
+    equivalence_p = difference.equivalence_p_value(margin)
+    if adjusted_p is None or equivalence_p is None:
+        return Decision(Verdict.INCONCLUSIVE, difference, margin)
+    within = equivalence_p <= alpha
+    if adjusted_p <= alpha:
+        verdict = Verdict.BETTER if difference.mean > 0 else Verdict.WORSE
+    else:
+        verdict = Verdict.EQUIVALENT if within else Verdict.INCONCLUSIVE
+    return Decision(verdict, difference, margin, adjusted_p, within)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted by Holm's step-down method (1979), in the order given.
+
+    The smallest of m is multiplied by m, the next by m − 1, …; none is below one that was smaller, none above 1. The
+    chance of any false 'better' or 'worse' in a study is then at most alpha, however arms depend on each other.
+
+    Equal to statsmodels' `multipletests(method="holm")`, which takes a second to import and collects garbage at each
+    call.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def rule(num_arms: int, *, margin: float = MARGIN, alpha: float = ALPHA) -> list[str]:
+    """The rule of `decide` as sentences to be printed under a table; `num_arms` were corrected for."""
+    arms = "1 arm" if num_arms == 1 else f"{num_arms} arms"
+    within = f"±{points_of(margin)} points"
+    return [
+        f"No verdict: fewer than {FEWEST_SEEDS} seeds have both the arm and the baseline.",
+        f"Better, worse: the paired t-test over seeds has p ≤ {alpha:g} after Holm's correction over {arms}.",
+        f"Equivalent: not so, and two one-sided t-tests at {alpha:g} each show the difference to lie within {within}, "
+        "whatever the number of arms. 'Within' after better or worse: shown as well.",
+        "Inconclusive: all else, a difference that is the same at every seed included.",
+        "Intervals are 95 % for each arm by itself, not corrected: one may leave out 0 where the verdict is "
+        "inconclusive.",
+    ]
+
+
+def points_of(margin: float) -> str:
+    """0.5 from 0.005."""
+    return f"{100 * margin:g}"
