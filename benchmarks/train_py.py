@@ -105,7 +105,11 @@ def rates_of_harness(folder: Path, *, images: int) -> tuple[float, float]:
     """Images/s of as many runs at once as there are cores: (in training alone, over whole runs)."""
     workers = cpu_cores()
     overrides = Overrides(
-        variant="Small32/4", seeds=workers, train_images=images, train={"epochs": 1, "batch_size": 128}
+        variant="Small32/4",
+        seeds=workers,
+        tuning_seeds=workers,
+        train_images=images,
+        train={"epochs": 1, "batch_size": 128},
     )
     study = load_study("position")
     runs = [

@@ -59,10 +59,22 @@ Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm; the budge
 Variant = Annotated[str | None, typer.Option(help="Base variant, in place of the budget's: Mini/4.")]
 PrecisionOption = Annotated[str | None, typer.Option(help="auto, fp32 or bf16; the budget's where not given.")]
 CompileOption = Annotated[str | None, typer.Option(help="torch.compile: off, auto or on.")]
-Epochs = Annotated[int | None, typer.Option(help="In place of the budget's.")]
+Epochs = Annotated[float | None, typer.Option(help="In place of the budget's; 2.5 is two and a half.")]
 BatchSize = Annotated[int | None, typer.Option(help="In place of the budget's.")]
 TrainImages = Annotated[int | None, typer.Option(help="Train on a subset of this size, in place of the budget's.")]
 Rates = Annotated[list[float] | None, typer.Option("--learning-rate", help="Grid for every arm; may be given again.")]
+TuneSeeds = Annotated[
+    int | None, typer.Option(min=1, help="Choose settings on so many seeds; run the others at chosen settings alone.")
+]
+Extend = Annotated[
+    int | None,
+    typer.Option(min=0, help="Steps by which the grid may grow where an arm is best at its edge; 0 only flags it."),
+]
+Tune = Annotated[
+    list[str] | None,
+    typer.Option(help="FIELD=VALUE,VALUE: tune it with the learning rate, in every combination; may be given again."),
+]
+Match = Annotated[str, typer.Option(help="Equal for all arms: epochs, flops (of training) or time (of training).")]
 Jobs = Annotated[str, typer.Option(help="Worker processes: a number, or auto (one per CPU core or GPU).")]
 
 LOCAL_RESULTS = Path("results/local")
@@ -95,6 +107,10 @@ def plan(
     batch_size: BatchSize = None,
     train_images: TrainImages = None,
     learning_rates: Rates = None,
+    tune: Tune = None,
+    tune_seeds: TuneSeeds = None,
+    extend: Extend = None,
+    match: Match = "epochs",
     precision: PrecisionOption = None,
     compile: CompileOption = None,
     jobs: Jobs = "auto",
@@ -121,6 +137,10 @@ def run(
     batch_size: BatchSize = None,
     train_images: TrainImages = None,
     learning_rates: Rates = None,
+    tune: Tune = None,
+    tune_seeds: TuneSeeds = None,
+    extend: Extend = None,
+    match: Match = "epochs",
     precision: PrecisionOption = None,
     compile: CompileOption = None,
     device: DeviceName = "auto",
@@ -355,6 +375,7 @@ def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
 def _request(**options: Any) -> Request:
     """What `plan` and `run` share: their options, as the request that both make of them."""
     from vitbench.commands.request import Request
+    from vitbench.studies.tunable import parse_tune
 
     recipe = ("epochs", "batch_size", "precision", "compile")
     return Request(
@@ -368,6 +389,10 @@ def _request(**options: Any) -> Request:
         train={name: options[name] for name in recipe if options[name] is not None},
         train_images=options["train_images"],
         learning_rates=tuple(options["learning_rates"] or ()),
+        tuning_seeds=options["tune_seeds"],
+        extend=options["extend"],
+        tune=parse_tune(options["tune"] or ()),
+        match=options["match"],
         results=options["results"],
     )
 

@@ -11,7 +11,7 @@ import re
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 HARNESS_VERSION = 1
 """Raised whenever the harness changes what a run measures; records of different versions are never compared."""
@@ -281,22 +281,36 @@ class DataConfig(Config):
 class TrainConfig(Config):
     """The recipe that every arm of a study shares. AdamW, cosine schedule with linear warm-up."""
 
-    epochs: PositiveInt = 20
+    epochs: Annotated[int | float, Field(gt=0)] = 20
+    """Passes over the training images; 2.5 ends half-way through the third, at the nearest whole step."""
     batch_size: PositiveInt = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     """Not applied to biases, norms, tokens and position tables."""
     optimizer: str = "adamw"
-    """Any name that timm's optimizer factory knows."""
+    """Any name that timm's optimizer factory knows. `muon` takes the weights of the blocks' linear layers, AdamW the rest."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of all steps in which the learning rate rises linearly from 0."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """How the learning rate falls to 0 after that."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Global gradient norm is clipped to this; None is off."""
     label_smoothing: Rate = 0.0
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Per step, of an exponential moving average of the weights that is evaluated in their place; None is off.
+
+    After step t, counted from 0, the decay is min(ema_decay, (1 + t) / (10 + t)).
+    """
     precision: Precision = "auto"
     """`auto` takes bf16 where it is measured to be fast; what was taken is in the record's environment."""
     compile: Compile = "off"
     """torch.compile: `on` fails where it cannot, `auto` runs eagerly there and the environment says so."""
+
+    @field_validator("epochs")
+    @classmethod
+    def _whole_as_int(cls, epochs: int | float) -> int | float:
+        """One canonical form: 2.0 is 2, so that equal configurations have equal ids."""
+        return int(epochs) if epochs == int(epochs) else epochs
 
 
 class RunConfig(Config):

@@ -160,7 +160,7 @@ def test_the_difference_is_paired_by_seed_each_arm_at_its_own_rate():
     assert difference.n == 4
     assert difference.mean == pytest.approx(0.02)
     assert (difference.low, difference.high) == pytest.approx((expected.low, expected.high))
-    assert comparison.at_baseline_rate(arm).mean == pytest.approx(0.29)
+    assert comparison.at_baseline_setting(arm).mean == pytest.approx(0.29)
     assert comparison.difference(baseline) is None
 
 
@@ -386,3 +386,44 @@ def test_workers_that_shared_the_machine_are_noted():
 def test_an_empty_store_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match=r"^no records under '.*'; run `vitbench run` first$"):
         load_comparisons(tmp_path)
+
+
+def test_paired_accuracies_are_those_of_the_seeds_that_both_have_each_at_its_own_rate():
+    records = [
+        *grid("cls", {1e-3: {0: 0.9, 1: 0.8}, 1e-2: {0: 0.1, 1: 0.1}}),
+        *grid("gap", {1e-3: {0: 0.2, 1: 0.3}, 1e-2: {0: 0.95, 1: 0.85, 2: 0.5}}),
+    ]
+    (comparison,) = compare(records)
+    baseline, arm = comparison.arms
+    mine, theirs = comparison.paired(arm)
+    assert (mine, theirs) == (pytest.approx({0: 0.94, 1: 0.84}), pytest.approx({0: 0.89, 1: 0.79}))
+    at_baselines, _ = comparison.paired(arm, at_baseline_setting=True)
+    assert at_baselines == pytest.approx({0: 0.19, 1: 0.29})
+    assert comparison.difference(arm, at_baseline_setting=True).mean == pytest.approx(-0.6)
+    assert comparison.paired(baseline) == ({}, {})
+
+
+def test_the_bits_of_each_seed_are_those_that_were_packed_at_the_chosen_rate():
+    def bits(seed):
+        return [image % (2 + seed) == 0 for image in range(12)]
+
+    records = [
+        make_record(
+            "cls", seed=seed, learning_rate=rate, test=sum(bits(seed)) / 12 - penalty, correct=pack_correct(packed)
+        )
+        for seed in (0, 1)
+        for rate, penalty, packed in ((1e-3, 0, bits(seed)), (1e-2, 0.1, [True] * 12))
+    ]
+    (comparison,) = compare(records)
+    found = comparison.correct_bits(comparison.arms[0])
+    assert {seed: images.tolist() for seed, images in found.items()} == {0: bits(0), 1: bits(1)}
+    assert comparison.correct_bits(comparison.arms[0], (1e-2,))[0].all()
+    (without,) = compare([make_record("cls")])
+    assert without.correct_bits(without.arms[0]) == {}
+
+
+def test_the_factors_of_a_factorial_study_come_with_its_records():
+    levels = {"cls": {"pool": "cls"}, "gap": {"pool": "gap"}}
+    design = Design(question="", source="", baseline="cls", arms=("cls", "gap"), learning_rates=(1e-3,), factors=levels)
+    assert compare([make_record("gap", design=design)])[0].factors == levels
+    assert compare([make_record("gap")])[0].factors == {}

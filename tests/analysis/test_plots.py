@@ -9,9 +9,11 @@ from made_up_records import make_record
 from PIL import Image
 
 from vitbench.analysis import drawing, plots
+from vitbench.analysis.charts.cost import pareto_front
+from vitbench.analysis.charts.parts import looks_of
 from vitbench.analysis.comparison import compare
-from vitbench.analysis.plots import KINDS, pareto_front, render, write_plots
-from vitbench.records import Outcome
+from vitbench.analysis.plots import KINDS, render, write_plots
+from vitbench.records import Design, Outcome
 
 ARMS = [
     "1-D at the stem",
@@ -143,7 +145,7 @@ def test_a_curve_is_the_mean_over_seeds_within_a_band():
 
 def test_an_arm_looks_the_same_in_every_plot_and_unlike_the_others():
     (comparison,) = compare(many_records(num_seeds=1, rates=(1e-3,)))
-    looks = plots._looks(comparison)
+    looks = looks_of(comparison)
     assert len(set(looks.values())) == len(ARMS)
 
 
@@ -169,3 +171,25 @@ def test_plots_of_comparisons_that_are_gone_are_removed_and_what_is_not_ours_sta
 def test_an_empty_store_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no records under"):
         write_plots(tmp_path)
+
+
+def test_the_learning_rate_figure_shows_the_slice_through_the_chosen_setting_on_the_seeds_of_the_choice():
+    design = Design(
+        question="",
+        source="",
+        baseline="cls",
+        arms=("cls",),
+        learning_rates=(1e-4, 1e-3),
+        tuned={"weight_decay": (0.05, 0.2)},
+        tuning_seeds=1,
+    )
+    accuracies = {(1e-4, 0.05): 0.5, (1e-3, 0.05): 0.6, (1e-4, 0.2): 0.7, (1e-3, 0.2): 0.8}
+    records = [
+        make_record(learning_rate=rate, test=value, train={"weight_decay": wd}, design=design)
+        for (rate, wd), value in accuracies.items()
+    ]
+    final = make_record(seed=1, learning_rate=1e-3, test=0.1, train={"weight_decay": 0.2}, design=design)
+    (comparison,) = compare([*records, final])
+    (axes,) = plots.learning_rate_figure(comparison).axes
+    assert sorted(top1 for _, top1 in axes.collections[0].get_offsets()) == pytest.approx([70, 80])
+    assert all(render(comparison, kind) != {} for kind in ("accuracy", "learning-rate"))

@@ -10,16 +10,10 @@ import pytest
 from made_up_records import make_record
 from rich.console import Console
 
-from vitbench.analysis import tables
+from vitbench.analysis import table_cells, table_formats, table_text
 from vitbench.analysis.comparison import compare
-from vitbench.analysis.tables import (
-    count_text,
-    escape_latex,
-    escape_markdown,
-    print_tables,
-    significant,
-    write_tables,
-)
+from vitbench.analysis.markup import count_text, escape_latex, escape_markdown, significant
+from vitbench.analysis.tables import print_tables, write_tables
 from vitbench.records import Design, Outcome, Record
 
 NASTY = r"50% & $x_1$ #2 {a} ~^ \cmd | [b] <c> *d*"
@@ -37,7 +31,7 @@ def two_arms() -> list[Record]:
 
 
 def cells(comparison, arm_index):
-    return dict(zip(tables.COLUMNS, tables.rows(comparison)[arm_index], strict=True))
+    return dict(zip(table_cells.columns(comparison), table_cells.rows(comparison)[arm_index], strict=True))
 
 
 def test_the_cells_are_those_computed_by_hand():
@@ -81,7 +75,7 @@ def test_diverged_and_failed_runs_are_counted_in_the_row():
 
 def test_the_csv_has_full_precision_and_units_in_its_names():
     (comparison,) = compare([make_record("cls", test=1 / 3), make_record("gap", test=2 / 3)])
-    first, second = csv.DictReader(io.StringIO(tables.csv_text(comparison)))
+    first, second = csv.DictReader(io.StringIO(table_formats.csv_text(comparison)))
     assert float(first["test_top1_mean_percent"]) == 100 * (1 / 3)
     assert float(second["difference_mean_points"]) == 100 * (2 / 3 - 1 / 3)
     assert second["difference_ci95_low_points"] == ""
@@ -122,7 +116,7 @@ def test_the_header_says_what_the_numbers_share(store_with):
 )
 def test_only_what_was_chosen_is_said_to_be_chosen(rates, present, absent):
     (comparison,) = compare([make_record(arm, learning_rate=rate) for arm, tried in rates.items() for rate in tried])
-    sentence = tables.conventions(comparison)[0]
+    sentence = table_text.conventions(comparison)[0]
     assert present in sentence and absent not in sentence
 
 
@@ -135,18 +129,18 @@ def test_latex_special_characters_are_escaped():
 
 def test_the_latex_table_has_booktabs_rules_and_one_cell_per_column():
     (comparison,) = compare([make_record(NASTY), make_record("gap")])
-    text = tables.latex(comparison)
+    text = table_formats.latex(comparison)
     rules = [text.index(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")]
     assert rules == sorted(rules)
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert [line.replace(r"\&", "").count("&") for line in rows] == [len(tables.COLUMNS) - 1] * 3
+    assert [line.replace(r"\&", "").count("&") for line in rows] == [len(table_cells.columns(comparison)) - 1] * 3
 
 
 def test_markdown_cells_stay_in_their_row():
     assert escape_markdown("a|b\nc") == r"a\|b c"
     (comparison,) = compare([make_record(NASTY)])
-    (row,) = [line for line in tables.markdown(comparison).splitlines() if line.startswith("| 50%")]
-    assert row.replace(r"\|", "").count("|") == len(tables.COLUMNS) + 1
+    (row,) = [line for line in table_formats.markdown(comparison).splitlines() if line.startswith("| 50%")]
+    assert row.replace(r"\|", "").count("|") == len(table_cells.columns(comparison)) + 1
 
 
 def test_the_index_holds_every_table(store_with):
@@ -217,3 +211,73 @@ def test_three_digits_are_shown_and_none_lost_before_the_point(value, text):
 @pytest.mark.parametrize(("count", "text"), [(86_567_656, "86.6M"), (201_000, "201k"), (950, "950")])
 def test_counts_are_shown_with_their_unit(count, text):
     assert count_text(count) == text
+
+
+def test_where_rates_were_chosen_the_difference_at_the_baseline_s_rate_stands_beside(store_with):
+    # cls is best at 1e-3 (0.90), gap at 1e-2 (0.95); at 1e-3 gap has 0.80: 10 points below, by each of two seeds.
+    accuracies = {("cls", 1e-3): 0.90, ("cls", 1e-2): 0.70, ("gap", 1e-3): 0.80, ("gap", 1e-2): 0.95}
+    records = [
+        make_record(arm, seed=seed, learning_rate=rate, test=value)
+        for (arm, rate), value in accuracies.items()
+        for seed in (0, 1)
+    ]
+    (comparison,) = compare(records)
+    row = cells(comparison, 1)
+    assert row["difference (points, 95 % interval)"].startswith("+5.00")
+    assert row["difference at baseline's rate (points, 95 % interval)"].startswith("−10.00")
+    (fixed,) = compare(two_arms())
+    assert "difference at baseline's rate (points, 95 % interval)" not in table_cells.columns(fixed)
+    raw = table_cells.raw_rows(fixed)[0]
+    assert {"difference_at_baseline_rate_mean_points", "epochs", "training_tflop"} <= set(raw)
+
+
+def tuned_comparison():
+    design = Design(
+        question="",
+        source="",
+        baseline="cls",
+        arms=("cls",),
+        learning_rates=(2e-3,),
+        tuned={"weight_decay": (0.05, 0.2), "mixup": (0.0,)},
+        tuning_seeds=1,
+    )
+    records = [
+        make_record(learning_rate=2e-3, seed=seed, test=test, train={"weight_decay": wd}, design=design)
+        for seed, wd, test in ((0, 0.05, 0.9), (0, 0.2, 0.8), (1, 0.05, 0.9))
+    ]
+    (comparison,) = compare(records)
+    return comparison
+
+
+def test_a_setting_of_several_fields_is_written_out_and_each_field_is_a_column_of_the_csv(store_with):
+    comparison = tuned_comparison()
+    row = cells(comparison, 0)
+    assert row["setting"] == "lr 0.002, weight_decay 0.05, mixup 0 (edge)"
+    assert "top-1 at baseline's setting (%)" in row and "learning rate" not in row
+    (raw,) = csv.DictReader(io.StringIO(table_formats.csv_text(comparison)))
+    assert (raw["learning_rate"], raw["weight_decay"], raw["weight_decay_edge"]) == ("0.002", "0.05", "lowest")
+    sentence = table_text.conventions(comparison)[0]
+    assert "at the setting with the best mean validation accuracy" in sentence
+    assert "over those of seed 0 at which every setting has a result, in which the other seeds had no say" in sentence
+    assert "mixup as tuned" in table_text.facts(comparison)["Data"]
+
+
+def test_what_was_made_equal_is_said_and_each_arm_has_its_epochs_and_training_flops():
+    design = Design(
+        question="",
+        source="",
+        baseline="cls",
+        arms=("cls", "gap"),
+        learning_rates=(1e-3,),
+        match="flops",
+        epochs={"cls": 20, "gap": 24.5},
+        train_images=1280,
+    )
+    records = [make_record("cls", design=design), make_record("gap", train={"epochs": 24.5}, design=design)]
+    (comparison,) = compare(records)
+    assert [cells(comparison, index)["epochs"] for index in (0, 1)] == ["20", "24.5"]
+    # Ten steps of 128 an epoch: 24.5 epochs are 245 steps.
+    flops = [row["training_tflop"] * 1e12 for row in table_cells.raw_rows(comparison)]
+    assert flops[1] / flops[0] == pytest.approx(24.5 / 20)
+    assert any("Training FLOPs were made equal, not epochs" in text for text in table_text.conventions(comparison))
+    assert table_text.facts(comparison)["Budget"] == "quick, 20 epochs of the baseline and equal training FLOPs"

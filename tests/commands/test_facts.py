@@ -94,7 +94,7 @@ def test_a_data_set_or_study_given_twice_is_planned_once(vitbench, tmp_path):
 
 def test_jobs_beyond_the_runs_do_not_shorten_the_estimate(vitbench, tmp_path):
     options = ("pooling", "--budget", "smoke", "--seeds", "1", "--learning-rate", "1e-3", "--results", tmp_path)
-    assert json.loads(vitbench("plan", *options, "--jobs", "50", "--json").out)["workers"] == 3
+    assert json.loads(vitbench("plan", *options, "--jobs", "50", "--json").out)["workers"] == 4  # arms
 
 
 def test_train_as_json_prints_the_record_that_it_wrote_and_a_second_call_prints_it_again(vitbench, tmp_path):
@@ -129,3 +129,37 @@ def test_version_is_printed_alone(vitbench):
     from vitbench import __version__
 
     assert vitbench("--version").out.strip() == __version__
+
+
+STAGED = ("plan", "pooling", "--budget", "smoke", "--seeds", "4", "--tune-seeds", "1", "--extend", "1", "--results")
+
+
+def test_a_plan_in_stages_says_what_is_known_and_how_much_may_follow(vitbench, tmp_path):
+    # Four arms × two rates on one seed; then two more rates, and three seeds at 1 + 3 × 2 settings.
+    facts = json.loads(vitbench(*STAGED, tmp_path, "--json").out)
+    assert len(facts["runs"]) == 8
+    assert facts["later"]["runs_at_most"] == 4 * 2 + 3 * 7 and facts["later"]["hours_at_most"] > 0
+    assert "then at most 29 more" in vitbench(*STAGED, tmp_path).out
+    whole = vitbench("plan", "pooling", "--budget", "smoke", "--results", tmp_path)
+    assert "then at most" not in whole.out
+    assert (
+        json.loads(vitbench("plan", "pooling", "--budget", "smoke", "--results", tmp_path, "--json").out)["later"]
+        is None
+    )
+
+
+def test_a_plan_tells_settings_and_epochs(vitbench, tmp_path):
+    command = ("plan", "patch_size", "--budget", "smoke", "--seeds", "1", "--results", tmp_path)
+    command = (*command, "--tune", "weight_decay=0.05,0.2", "--match", "flops", "--epochs", "2")
+    facts = json.loads(vitbench(*command, "--json").out)
+    assert {run["tuned"]["weight_decay"] for run in facts["runs"]} == {0.05, 0.2}
+    epochs = {run["arm"]: run["epochs"] for run in facts["runs"]}
+    assert epochs["2 px"] == 2 and epochs["1 px"] < 2 < epochs["4 px"]
+    assert "settings × seeds" in vitbench(*command).out and "epochs" in vitbench(*command).out
+
+
+def test_a_plan_of_equal_time_says_that_it_estimates_until_it_is_measured(vitbench, tmp_path):
+    command = ("plan", "pooling", "--budget", "smoke", "--seeds", "1", "--match", "time", "--results", tmp_path)
+    assert json.loads(vitbench(*command, "--json").out)["epochs_are_estimates"] is True
+    assert "`vitbench run` measures how fast each arm trains" in vitbench(*command).out
+    assert not (tmp_path / "rates").exists()

@@ -21,7 +21,7 @@ STUDY = Study(
 
 @pytest.fixture
 def study_file(tmp_path):
-    def write(text: str, name: str = "registers.py") -> str:
+    def write(text: str, name: str = "tokens.py") -> str:
         path = tmp_path / name
         path.write_text(text)
         return str(path)
@@ -38,11 +38,11 @@ def refusal(name: str) -> str:
 
 def test_a_file_that_defines_a_study_is_one_named_like_the_file(study_file):
     study = load_study(study_file(GOOD))
-    assert (study.name, study.question) == ("registers", "Do registers help?")
+    assert (study.name, study.question) == ("tokens", "Do registers help?")
     runs = plan(study, BUDGETS["smoke"], describe("digits"))
     assert {(run.study, run.arm, run.config.model.num_registers) for run in runs} == {
-        ("registers", "none", 0),
-        ("registers", "4 registers", 4),
+        ("tokens", "none", 0),
+        ("tokens", "4 registers", 4),
     }
 
 

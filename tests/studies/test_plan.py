@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from vitbench.data import describe
+from vitbench.records import RecordStore
 from vitbench.studies import BUDGETS, STUDIES, Arm, Overrides, Study, load_study, plan
 from vitbench.studies.budgets import base_patch, base_variant
-from vitbench.studies.plan import estimate, recorded
+from vitbench.studies.estimate import estimate
+from vitbench.studies.plan import recorded
 
 DATASETS = ("digits", "shapes", "torch/fashion_mnist", "torch/cifar10")
 EVERYWHERE = [
@@ -49,7 +53,8 @@ def test_every_arm_gets_the_same_rates_and_seeds_and_no_run_comes_twice(study, d
         arm: sorted((run.config.train.learning_rate, run.config.seed) for run in runs if run.arm == arm)
         for arm in runs[0].design.arms
     }
-    expected = sorted((rate, seed) for rate in runs[0].design.learning_rates for seed in range(BUDGETS[budget].seeds))
+    seeds = range(BUDGETS[budget].tuning_seeds or BUDGETS[budget].seeds)  # the others follow once there are results
+    expected = sorted((rate, seed) for rate in runs[0].design.learning_rates for seed in seeds)
     assert all(pairs == expected for pairs in tuned.values())
     assert len({run.run_id for run in runs}) == len(runs)
 
@@ -71,7 +76,8 @@ def test_arms_of_the_patch_study_divide_the_image(dataset, budget):
 
 
 @pytest.mark.parametrize("dataset", BUDGETS["quick"].datasets)
-def test_the_hybrid_of_equal_macs_is_within_15_percent_as_torch_counts_them(dataset):
+@pytest.mark.parametrize(("stem", "within"), [("ResNet", 0.15), ("conv", 0.15)])
+def test_a_stem_of_equal_macs_is_nearly_that_as_torch_counts_them(dataset, stem, within):
     torch = pytest.importorskip("torch")
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -79,13 +85,14 @@ def test_the_hybrid_of_equal_macs_is_within_15_percent_as_torch_counts_them(data
 
     runs = {run.arm: run for run in plan(load_study("hybrid"), BUDGETS["quick"], describe(dataset))}
     flops = {}
-    for arm in ("patch stem", "ResNet stem, equal MACs"):
+    of_equal_macs = f"{stem} stem, equal MACs"
+    for arm in ("patch stem", of_equal_macs):
         config = runs[arm].config.model
         model = build_model(config, seed=0).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(torch.zeros(1, config.in_channels, *config.image_hw))
         flops[arm] = counter.get_total_flops()
-    assert flops["ResNet stem, equal MACs"] == pytest.approx(flops["patch stem"], rel=0.15)
+    assert flops[of_equal_macs] == pytest.approx(flops["patch stem"], rel=within)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +140,7 @@ def test_what_is_set_by_hand_goes_over_the_budget():
     assert (config.model.width, config.model.patch_size, config.model.image_size) == (64, 4, 8)
     assert (config.train.epochs, config.train.batch_size, config.train.learning_rate) == (7, 16, 0.5)
     assert config.data.train_images == run.train_images == 100
-    assert run.training_flops == pytest.approx(6 * 7 * 100 * macs_per_image(run))
+    assert run.training_flops == 6 * 7 * 96 * macs_per_image(run)  # six whole batches of 16
 
 
 def macs_per_image(run) -> int:
@@ -219,3 +226,54 @@ def test_compiling_is_planned_where_training_takes_long_enough():
         Overrides(seeds=1, train={"compile": "auto", "epochs": epochs}),
     )[0]
     assert long.training_flops >= 2e13 and not long.eager_on_cpu_because()
+
+
+def test_the_factorial_study_has_every_combination_once_and_says_which_arm_is_which():
+    runs = plan(load_study("position_pooling"), BUDGETS["smoke"], describe("digits"))
+    design = runs[0].design
+    assert set(design.factors) == set(design.arms) == {run.arm for run in runs}
+    cells = {(levels["position"], levels["pool"]) for levels in design.factors.values()}
+    assert cells == {
+        (position, pool) for position in ("1-D", "none", "1-D, every layer", "RoPE") for pool in ("cls", "gap")
+    }
+    assert design.factors[design.baseline] == {"position": "1-D", "pool": "cls"}
+    named = {"1-D": "learned_1d", "none": "none", "1-D, every layer": "learned_1d", "RoPE": "rope_2d"}
+    for run in runs:
+        levels = design.factors[run.arm]
+        assert (run.config.model.position, run.config.model.pool) == (named[levels["position"]], levels["pool"])
+
+
+@pytest.mark.parametrize(
+    ("factors", "says"),
+    [
+        ({"cls": {"pool": "cls"}}, "'gap', but not both"),
+        ({"cls": {"pool": "cls"}, "gap": {"pool": "gap"}, "map": {"pool": "map"}}, "'map', but not both"),
+        ({"cls": {"pool": "cls"}, "gap": {"stem": "patch"}}, "arm 'gap' has levels of \\['stem'\\]"),
+    ],
+)
+def test_factors_that_do_not_fit_the_arms_are_refused(factors, says):
+    study = Study(
+        question="?", source="", baseline=Arm("cls"), arms=[Arm("gap", pool="gap")], name="s", factors=factors
+    )
+    with pytest.raises(ValueError, match=says):
+        plan(study, BUDGETS["smoke"], describe("digits"))
+
+
+@pytest.mark.parametrize("budget", ["smoke", "quick"])
+def test_a_patch_of_one_pixel_has_stems_that_it_can_have(budget):
+    one_pixel = Overrides(variant="Nano/1", seeds=1)
+    arms = set(plan(load_study("hybrid"), BUDGETS[budget], describe("digits"), one_pixel)[0].design.arms)
+    assert not any(arm.startswith(("patch_norm", "conv")) for arm in arms) and "patch stem" in arms
+
+
+REFERENCE = RecordStore(Path(__file__).parents[2] / "results" / "reference")
+
+
+@pytest.mark.parametrize("study", REFERENCE.studies())
+def test_what_is_committed_still_counts_as_done(study):
+    records = [record for record in REFERENCE.read(study) if record.budget == "quick"]
+    assert records
+    for dataset in {record.config.data.dataset for record in records}:
+        here = {record.identity for record in records if record.config.data.dataset == dataset}
+        runs = plan(load_study(study), BUDGETS["quick"], describe(dataset), records=records)
+        assert recorded(runs, records) == here

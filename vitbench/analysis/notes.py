@@ -9,24 +9,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vitbench.records import Outcome, Record
+from vitbench.records import Outcome
+from vitbench.studies.choice import has_accuracies
+from vitbench.studies.settings import RATE, Setting, value_text
 
 if TYPE_CHECKING:
-    from vitbench.analysis.comparison import ArmResult, Comparison
-
-
-def rate_text(learning_rate: float) -> str:
-    """0.001, 3e-5."""
-    return f"{learning_rate:g}".replace("e-0", "e-")
+    from vitbench.analysis.arms import ArmResult
+    from vitbench.analysis.comparison import Comparison
 
 
 def listed(values: Iterable[Any]) -> str:
     return ", ".join(str(value) for value in values)
-
-
-def has_accuracies(record: Record) -> bool:
-    """Whether there is a number to choose by and one to report."""
-    return {"test_top1", "val_top1"} <= record.metrics.keys()
 
 
 def notes_about(comparison: Comparison, baseline_name: str, planned_arms: Sequence[str]) -> Iterator[str]:
@@ -55,79 +48,96 @@ def _about_the_study(comparison: Comparison, baseline_name: str, planned_arms: S
         models[arm.name].append(arm)
     for name, arms in models.items():
         if len(arms) > 1:
-            yield f"{name} was run with {len(arms)} models, kept apart: {'; '.join(_what_differs(arms))}."
+            yield f"{name} was run with {len(arms)} models, kept apart: {'; '.join(_what_differs(arms, comparison))}."
             if comparison.baseline is not None and name == comparison.baseline.name:
                 yield f"Differences are from the one recorded first, {comparison.baseline.label}."
 
 
-def _what_differs(arms: Sequence[ArmResult]) -> Iterator[str]:
+def _what_differs(arms: Sequence[ArmResult], comparison: Comparison) -> Iterator[str]:
+    fields = [name for name in type(arms[0].model).model_fields if name not in comparison.tuned]
     started = [
-        {"init": arm.init, **{name: getattr(arm.model, name) for name in type(arm.model).model_fields}} for arm in arms
+        {"init": arm.init, "epochs": arm.epochs, **{name: getattr(arm.model, name) for name in fields}} for arm in arms
     ]
-    differing = [name for name in started[0] if len({fields[name] for fields in started}) > 1]
-    for arm, fields in zip(arms, started, strict=True):
-        yield f"{arm.label} ({listed(f'{name} {fields[name]}' for name in differing)})"
+    differing = [name for name in started[0] if len({values[name] for values in started}) > 1]
+    for arm, values in zip(arms, started, strict=True):
+        yield f"{arm.label} ({listed(f'{name} {values[name]}' for name in differing)})"
 
 
 def _about_runs(arm: ArmResult) -> Iterator[str]:
-    broken: dict[tuple[str, float, str], list[int]] = defaultdict(list)
-    for (rate, seed), record in sorted(arm.runs.items()):
+    broken: dict[tuple[str, Setting, str], list[int]] = defaultdict(list)
+    for (setting, seed), record in sorted(arm.runs.items()):
         if record.outcome is not Outcome.COMPLETED:
-            broken[record.outcome.value, rate, record.reason].append(seed)
+            broken[record.outcome.value, setting, record.reason].append(seed)
         elif not has_accuracies(record):
-            broken["counted as failed", rate, "recorded as completed, but without its accuracies"].append(seed)
-    for (outcome, rate, reason), seeds in broken.items():
+            broken["counted as failed", setting, "recorded as completed, but without its accuracies"].append(seed)
+    for (outcome, setting, reason), seeds in broken.items():
         why = " ".join(reason.split()) or "no reason recorded"
-        yield f"{arm.label}: {outcome} at learning rate {rate_text(rate)}, {_seeds_text(seeds)}: {why.rstrip('.')}."
+        where = f"{arm.noun} {arm.text(setting)}, {seeds_text(seeds)}"
+        yield f"{arm.label}: {outcome} at {where}: {why.rstrip('.')}."
     if arm.retried:
         runs = "1 run was" if arm.retried == 1 else f"{arm.retried} runs were"
         yield f"{arm.label}: {runs} recorded again; the last that completed counts."
 
 
 def _about_the_choice(arm: ArmResult, baseline: ArmResult | None) -> Iterator[str]:
-    if arm.learning_rate is None:
+    if arm.setting is None:
         yield f"{arm.label}: no run completed, so there is nothing to report."
         return
-    if arm.edge:
+    for field, side in arm.edges.items():
+        name, value = "learning rate" if field == RATE else field, arm.setting[arm.fields.index(field)]
         yield (
-            f"{arm.label}: the chosen learning rate, {rate_text(arm.learning_rate)}, is the {arm.edge} with a result "
-            f"({listed(map(rate_text, arm.known_rates))}); a better one may lie beyond."
+            f"{arm.label}: the chosen {name}, {value_text(value)}, is the {side} with a result "
+            f"({listed(map(value_text, arm.values(field)))}); a better one may lie beyond."
         )
+    every = "every rate" if arm.noun == "learning rate" else "every setting"
+    to_choose_on = tuple(seed for seed in arm.seeds if arm.tuning_seeds is None or seed < arm.tuning_seeds)
     if not arm.choice_seeds:
-        yield f"{arm.label}: no seed has a result at every learning rate; the choice is by the mean over what each has."
-    elif arm.choice_seeds != arm.seeds and not arm.is_fixed:
+        yield f"{arm.label}: no seed has a result at every {arm.noun}; the choice is by the mean over what each has."
+    elif arm.choice_seeds != to_choose_on and not arm.is_fixed:
         yield (
-            f"{arm.label}: the learning rate was chosen on {_seeds_text(arm.choice_seeds)} alone, "
-            "where every rate has a result."
+            f"{arm.label}: the {arm.noun} was chosen on {seeds_text(arm.choice_seeds)} alone, where {every} has a result."
         )
-    incomplete = [seed for seed in arm.seeds if seed not in arm.completed(arm.learning_rate)]
+    incomplete = [seed for seed in arm.seeds if seed not in arm.completed(arm.setting)]
     if incomplete:
         yield (
-            f"{arm.label}: no completed run at learning rate {rate_text(arm.learning_rate)} for "
-            f"{_seeds_text(incomplete)}; numbers are over the other seeds."
+            f"{arm.label}: no completed run at {arm.noun} {arm.text(arm.setting)} for "
+            f"{seeds_text(incomplete)}; numbers are over the other seeds."
         )
-    if baseline is not None and arm.learning_rates != baseline.learning_rates:
-        yield (
-            f"{arm.label}: run at other learning rates ({listed(map(rate_text, arm.learning_rates))}) "
-            f"than the baseline ({listed(map(rate_text, baseline.learning_rates))})."
-        )
-    absent: dict[tuple[int, ...], list[float]] = defaultdict(list)
-    for rate in arm.grid:
-        seeds = tuple(seed for seed in arm.seeds if (rate, seed) not in arm.runs)
+    if baseline is not None and arm.settings != baseline.settings:
+        yield _other_settings(arm, baseline)
+    absent: dict[tuple[int, ...], list[Setting]] = defaultdict(list)
+    for setting in arm.grid:
+        seeds = tuple(seed for seed in to_choose_on if (setting, seed) not in arm.runs)
         if seeds:
-            absent[seeds].append(rate)
-    for seeds, rates in absent.items():
-        yield f"{arm.label}: not yet run at learning rate {listed(map(rate_text, rates))}: {_seeds_text(seeds)}."
+            absent[seeds].append(setting)
+    for seeds, settings in absent.items():
+        separator = ", " if arm.noun == "learning rate" else "; "
+        yield f"{arm.label}: not yet run at {arm.noun} {separator.join(map(arm.text, settings))}: {seeds_text(seeds)}."
+
+
+def _other_settings(arm: ArmResult, baseline: ArmResult) -> str:
+    """All of few learning rates, but only what differs of many settings."""
+    if arm.noun == "learning rate":
+        mine, theirs = (listed(map(one.text, one.settings)) for one in (arm, baseline))
+        return f"{arm.label}: run at other learning rates ({mine}) than the baseline ({theirs})."
+    gaps = []
+    for label, missing in (
+        (arm.label, sorted({*baseline.settings} - {*arm.settings})),
+        (baseline.label, sorted({*arm.settings} - {*baseline.settings})),
+    ):
+        if missing:
+            gaps.append(f"{label} lacks {'; '.join(map(arm.text, missing))}")
+    return f"{arm.label}: run at other settings than the baseline: {', and '.join(gaps)}."
 
 
 def _about_pairs(arm: ArmResult, baseline: ArmResult) -> Iterator[str]:
-    mine, theirs = arm.completed(arm.learning_rate).keys(), baseline.completed(baseline.learning_rate).keys()
+    mine, theirs = arm.completed(arm.setting).keys(), baseline.completed(baseline.setting).keys()
     if not mine or mine == theirs:
         return
     gaps = []
     for label, missing in ((arm.label, theirs - mine), (baseline.label, mine - theirs)):
         if missing:
-            gaps.append(f"{label} lacks {_seeds_text(sorted(missing))}")
+            gaps.append(f"{label} lacks {seeds_text(sorted(missing))}")
     yield f"{arm.label}: {len(mine & theirs)} of {len(mine | theirs)} pairs are complete; {listed(gaps)}."
 
 
@@ -179,7 +189,7 @@ def _loads(arm: ArmResult) -> tuple[tuple[int, int], ...]:
     """The different (workers, threads) of the runs behind an arm's images/s, ascending."""
     environments = [
         record.environment
-        for record in arm.completed(arm.learning_rate).values()
+        for record in arm.completed(arm.setting).values()
         if (record.cost.train_images_per_second, record.cost.infer_images_per_second) != (None, None)
     ]
     return tuple(sorted({(environment.workers, environment.threads) for environment in environments}))
@@ -189,5 +199,6 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _seeds_text(seeds: Sequence[int]) -> str:
+def seeds_text(seeds: Sequence[int]) -> str:
+    """`seed 0`, `seeds 0, 1`."""
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {listed(seeds)}"

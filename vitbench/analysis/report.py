@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vitbench.analysis import tables
+from vitbench.analysis import table_cells, table_formats, table_text
 from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
 from vitbench.analysis.output import MARK, write
 from vitbench.analysis.plots import KINDS, render
@@ -43,7 +43,13 @@ def write_report(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | 
         keep_trailing_newline=True,
     )
     html = environment.get_template("report.html.j2").render(
-        mark=MARK, studies=studies, tables=tables, figures=inlined_figures, anchor=anchor
+        mark=MARK,
+        studies=studies,
+        cells=table_cells,
+        words=table_text,
+        formats=table_formats,
+        figures=inlined_figures,
+        anchor=anchor,
     )
     return write(Path(store_root) / "report.html", html)
 

@@ -101,8 +101,8 @@ class RunDisplay:
     def _row(self, job: Job) -> TaskID:
         key, run = self._key(job), job.run
         if key not in self._rows:
-            rate = f"{run.config.train.learning_rate:g}"
-            label = f"{run.study}  {run.arm}  {run.config.data.dataset}  lr {rate}  seed {run.config.seed}"
+            setting = run.setting_text if run.design.tuned else f"lr {run.setting_text}"
+            label = f"{run.study}  {run.arm}  {run.config.data.dataset}  {setting}  seed {run.config.seed}"
             self._rows[key] = self.progress.add_task(escape(label), total=1.0, detail="")
         return self._rows[key]
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vitbench.data import describe
+from vitbench.commands import rates
+from vitbench.data import DataInfo, describe
 from vitbench.machine import cpu_cores
 from vitbench.records import Record, RecordStore
-from vitbench.studies import BUDGETS, STUDIES, Overrides, PlannedRun, load_study
-from vitbench.studies import plan as plan_study
-from vitbench.studies.plan import recorded
+from vitbench.studies import BUDGETS, STUDIES, Overrides, Plan, PlannedRun, Study, load_study, plan_in_stages
+from vitbench.studies.outline import Outline, outline
+from vitbench.studies.plan import Later, recorded
+
+Failed = Collection[tuple[str, str]]
+"""(study, run_id) of runs that failed in this very call and are not tried again in it."""
 
 
 @dataclass(frozen=True)
@@ -31,35 +36,62 @@ class Request:
     train_images: int | None
     learning_rates: tuple[float, ...]
     results: Path
+    tuning_seeds: int | None = None
+    extend: int | None = None
+    tune: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    match: str = "epochs"
 
-    def plan(self) -> list[tuple[str, PlannedRun]]:
-        """(data set as the user named it, planned run), study by study. Raises ValueError for what is wrong with it."""
+    @cached_property
+    def asked(self) -> list[tuple[Study, str, DataInfo]]:
+        """(study, data set as the user named it, what is in it). Raises ValueError for what is wrong with the request."""
         asked = [name for study in self.studies for name in (STUDIES if study == "all" else [study])]
         names = tuple(dict.fromkeys(asked))
         studies = [load_study(name) for name in names]
         for study in studies:
             if sum(other.name == study.name for other in studies) > 1:
                 raise ValueError(f"two studies are named {study.name!r}, and would share one record file; rename one")
-        budget = BUDGETS[self.budget]
-        datasets = self.datasets or budget.datasets
+        datasets = self.datasets or BUDGETS[self.budget].datasets
         if not datasets:
             raise ValueError(f"budget {self.budget!r} names no data set of its own; give one with --data")
         described = [(name, describe(name, root=self.data_root, download=self.download)) for name in datasets]
         # By what they are: one set may have been given twice, under two spellings.
         infos = list({info.dataset: (name, info) for name, info in described}.values())
-        overrides = Overrides(
+        return [(study, name, info) for study in studies for name, info in infos]
+
+    @property
+    def overrides(self) -> Overrides:
+        return Overrides(
             variant=self.variant,
             seeds=self.seeds,
             train=self.train,
             train_images=self.train_images,
             learning_rates=self.learning_rates,
+            tuning_seeds=self.tuning_seeds,
+            extend=self.extend,
+            tune=self.tune,
+            match=self.match,
         )
-        return [
-            (name, run)
-            for study in studies
-            for name, info in infos
-            for run in plan_study(study, budget, info, overrides)
-        ]
+
+    def outlines(self) -> list[Outline]:
+        """Each study on each data set, before any result."""
+        budget = BUDGETS[self.budget]
+        return [outline(study, budget, info, self.overrides) for study, _, info in self.asked]
+
+    def plans(self, records: Mapping[str, Sequence[Record]], failed: Failed = ()) -> list[tuple[str, Plan]]:
+        """(data set as the user named it, plan), study by study, from the records of each. Raises ValueError likewise."""
+        budget = BUDGETS[self.budget]
+        plans = []
+        for study, name, info in self.asked:
+            speeds = None
+            if self.match == "time":
+                speeds = rates.known(self.results, outline(study, budget, info, self.overrides))
+            given_up = {run_id for failed_in, run_id in failed if failed_in == study.name}
+            here = records.get(study.name, ())
+            made = plan_in_stages(
+                study, budget, info, self.overrides, here, images_per_second=speeds, given_up=given_up
+            )
+            plans.append((name, made))
+        return plans
 
 
 @dataclass(frozen=True)
@@ -69,18 +101,30 @@ class Standing:
     planned: list[tuple[str, PlannedRun]]
     records: list[Record]
     done: set[tuple[str, str]]
+    later: Later | None = None
+    """At most so many runs follow, which the results of pending ones decide; None where no run does."""
+    epochs_are_estimates: bool = False
+    """Whether `run` will measure images/s first, and arms will have other epochs than these."""
 
     @classmethod
-    def of(cls, request: Request) -> Standing:
-        planned = request.plan()
+    def of(cls, request: Request, failed: Failed = ()) -> Standing:
         store = RecordStore(request.results)
-        records: list[Record] = []
-        done: set[tuple[str, str]] = set()
-        for study in dict.fromkeys(run.study for _, run in planned):
-            here = store.read(study)
-            records += here
-            done |= {(study, run_id) for run_id in recorded((run for _, run in planned if run.study == study), here)}
-        return cls(planned, records, done)
+        records = {name: store.read(name) for name in dict.fromkeys(study.name for study, _, _ in request.asked)}
+        plans = request.plans(records, failed)
+        planned = [(name, run) for name, made in plans for run in made.runs]
+        done = {
+            (study, run_id)
+            for study, here in records.items()
+            for run_id in recorded((run for _, run in planned if run.study == study), here)
+        }
+        later = [made.later for _, made in plans if made.later is not None]
+        return cls(
+            planned,
+            [record for here in records.values() for record in here],
+            done,
+            Later(sum(one.runs for one in later), sum(one.training_flops for one in later)) if later else None,
+            any(made.epochs_are_estimates for _, made in plans),
+        )
 
     def recorded_elsewhere(self, device_name: str) -> int:
         """How many of the runs that are done were recorded on another device or with another torch."""
@@ -89,8 +133,10 @@ class Standing:
         latest = {r.identity: r for r in self.records if r.identity in wanted}
         return sum((r.environment.device, r.environment.torch) != here for r in latest.values())
 
-    def pending(self) -> list[tuple[str, PlannedRun]]:
-        return [(name, run) for name, run in self.planned if (run.study, run.run_id) not in self.done]
+    def pending(self, failed: Failed = ()) -> list[tuple[str, PlannedRun]]:
+        """What is left to run, but for what failed in this call."""
+        over = {*self.done, *failed}
+        return [(name, run) for name, run in self.planned if (run.study, run.run_id) not in over]
 
 
 def resolve_jobs(jobs: str, *, device: str, pending: int) -> int:

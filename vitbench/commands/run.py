@@ -21,48 +21,85 @@ if TYPE_CHECKING:
 
 
 def run_studies(request: Request, *, device: str, executor: str, jobs: str, threads: int | None) -> int:
-    """Runs what is pending and appends each record as it comes; returns how many runs failed."""
-    standing = Standing.of(request)
-    pending = standing.pending()
-    store = RecordStore(request.results)
-    if not pending:
+    """Runs what is pending and appends each record as it comes, then what follows from these, until nothing is pending.
+
+    Returns how many runs failed; they are tried again by the next call.
+    """
+    if request.match == "time":
+        _settle_rates(request, device=device, threads=threads or 1)
+    failed: set[tuple[str, str]] = set()
+    ran = 0
+    while pending := (standing := Standing.of(request, failed)).pending(failed):
+        workers = resolve_jobs(jobs, device=device, pending=len(pending))
+        opened, make_job = prepare(
+            request.data_root, device=device, threads=threads or 1, workers=workers, results=request.results
+        )
+        prepared = [make_job(name, run) for name, run in pending]
+        load_data(pending, data_root=request.data_root, download=request.download)
+        RecordStore(request.results).prepare()
+        print(
+            f"{len(pending)} of {len(standing.planned)} runs to do, {workers} at a time, on {opened.name}", flush=True
+        )
+        if standing.later is not None:
+            print(f"then at most {standing.later.runs} more, which the results of these decide", flush=True)
+        if not ran and (elsewhere := standing.recorded_elsewhere(opened.name)):
+            print(
+                f"{elsewhere} of the recorded runs come from another device or torch; tables keep them apart "
+                "(to run all of them here, give another --results)"
+            )
+        failed |= _execute(prepared, request, opened=opened, device=device, executor=executor, workers=workers)
+        ran += len(pending)
+    if not ran:
         print(f"all {len(standing.planned)} runs are recorded in {request.results}")
         return 0
-    workers = resolve_jobs(jobs, device=device, pending=len(pending))
-    opened, make_job = prepare(request.data_root, device=device, threads=threads or 1, workers=workers)
-    prepared = [make_job(name, run) for name, run in pending]
-    load_data(pending, data_root=request.data_root, download=request.download)
+    where = RecordStore(request.results).directory
+    print(f"{ran - len(failed)} runs recorded in {where}" + (f", {len(failed)} failed" if failed else ""))
+    return len(failed)
+
+
+def _settle_rates(request: Request, *, device: str, threads: int) -> None:
+    """Sees to it that the images/s of all arms are kept, by which plans match epochs; what cannot run is refused first."""
+    from vitbench.commands import rates
+
+    estimated = Standing.of(request).planned
+    _, make_job = prepare(request.data_root, device=device, threads=threads, workers=1)
+    for name, run in estimated:
+        make_job(name, run)
+    load_data(estimated, data_root=request.data_root, download=request.download)
+    store = RecordStore(request.results)
     store.prepare()
-    print(f"{len(pending)} of {len(standing.planned)} runs to do, {workers} at a time, on {opened.name}", flush=True)
-    if elsewhere := standing.recorded_elsewhere(opened.name):
-        print(
-            f"{elsewhere} of the recorded runs come from another device or torch; tables keep them apart "
-            "(to run all of them here, give another --results)"
-        )
-    failed = 0
-    with RunDisplay(prepared) as display:
+    for whole in request.outlines():
+        rates.settle(request.results, whole, store.read(whole.study.name), device=device, threads=threads)
+
+
+def _execute(
+    jobs: list[Job], request: Request, *, opened: Device, device: str, executor: str, workers: int
+) -> set[tuple[str, str]]:
+    """Runs the jobs; returns (study, run_id) of those that failed."""
+    store = RecordStore(request.results)
+    failed: set[tuple[str, str]] = set()
+    with RunDisplay(jobs) as display:
 
         def on_record(job: Job, record: Record) -> None:
-            nonlocal failed
             store.append(record)
-            failed += record.outcome is Outcome.FAILED
+            if record.outcome is Outcome.FAILED:
+                failed.add((job.run.study, job.run.run_id))
             display.record(job, record)
 
         if executor == "ray":
             from vitbench.execution import cluster
 
-            cluster.run_jobs(prepared, workers=workers, on_record=on_record)
+            cluster.run_jobs(jobs, workers=workers, on_record=on_record)
         else:
             from vitbench.execution import local
 
             local.run_jobs(
-                prepared,
+                jobs,
                 workers=workers,
                 devices=_devices(opened, device),
                 on_record=on_record,
                 on_report=display.report,
             )
-    print(f"{len(pending) - failed} runs recorded in {store.directory}" + (f", {failed} failed" if failed else ""))
     return failed
 
 
@@ -75,17 +112,26 @@ def _devices(opened: Device, asked: str) -> list[str]:
     return [f"cuda:{i}" for i in range(num_gpus("cuda"))]
 
 
-def prepare(data_root: Path | None, *, device: str, threads: int, workers: int) -> tuple[Device, Any]:
-    """(the device, a function from data set name and planned run to job). Raises ValueError for a device not there."""
+def prepare(
+    data_root: Path | None, *, device: str, threads: int, workers: int, results: Path | None = None
+) -> tuple[Device, Any]:
+    """(the device, a function from data set name and planned run to job). Raises ValueError for a device not there.
+
+    Beside `results`, where they are given, unfinished runs keep their state.
+    """
     from vitbench.profiling.device import open_device
     from vitbench.training import check_optimizer
 
     opened = open_device(device)
+    checkpoints = None if results is None else results.absolute() / "checkpoints"
 
     def job(dataset: str, run: PlannedRun) -> Job:
         check_optimizer(run.config.train.optimizer)
         precision = opened.resolve_precision(run.config.train.precision)
-        return Job(run, dataset, data_root, str(opened.torch_device), opened.name, precision, threads, workers)
+        return Job(
+            *(run, dataset, data_root, str(opened.torch_device), opened.name, precision, threads, workers),
+            checkpoints=checkpoints,
+        )
 
     return opened, job
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from vitbench.commands.display import duration
@@ -12,7 +13,7 @@ from vitbench.data import BUILT_IN
 from vitbench.machine import cpu_cores, cpu_name
 from vitbench.profiling import count
 from vitbench.studies import BUDGETS, STUDIES, PlannedRun, load_study
-from vitbench.studies.plan import estimate
+from vitbench.studies.estimate import Estimate, estimate
 from vitbench.variants import variant as named_variant
 from vitbench.variants import variant_names
 
@@ -32,6 +33,8 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
                 "dataset": run.config.data.dataset,
                 "seed": run.config.seed,
                 "learning_rate": run.config.train.learning_rate,
+                "tuned": dict(zip(run.tuned_fields[1:], run.setting[1:], strict=True)),
+                "epochs": run.config.train.epochs,
                 "macs": count(run.config.model).macs,
                 "training_flops": run.training_flops,
                 "compile": run.config.train.compile,
@@ -46,6 +49,8 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
             "flops_per_second_per_worker": cost.flops_per_second,
             "rate_is_measured": cost.measured,
             "workers": workers,
+            "epochs_are_estimates": standing.epochs_are_estimates,
+            "later": _later_facts(standing, cost),
             "runs": runs,
         }
         print(json.dumps(facts))
@@ -57,6 +62,15 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
         f"(6 × MACs an image): about {duration(cost.hours * 3600)} with {workers} workers at "
         f"{cost.flops_per_second / 1e9:.3g} GFLOP/s each ({rate})"
     )
+    if standing.later is not None:
+        later = standing.later
+        print(
+            f"then at most {later.runs} more, {later.training_flops / 1e12:.3g} TFLOP: about "
+            f"{duration(cost.hours_of(later.training_flops) * 3600)} at most; which, the results of these decide "
+            "(docs/tuning.md)"
+        )
+    if standing.epochs_are_estimates:
+        print("epochs are estimates by FLOPs: `vitbench run` measures how fast each arm trains, and plans by that")
     asked = [run for run in pending if run.config.train.compile == "auto"]
     if asked:
         too_short = sum(bool(_eager_on_cpu(run)) for run in asked)
@@ -64,6 +78,18 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
             f"compile auto: on CPU, eagerly where native operators compute (bf16: see `vitbench doctor`); elsewhere "
             f"{len(asked) - too_short} of {len(asked)} runs compiled, the others too short for it; on CUDA, all compiled"
         )
+
+
+def _later_facts(standing: Standing, cost: Estimate) -> dict[str, Any] | None:
+    """What the results of pending runs decide: an upper bound. None where everything is known."""
+    if standing.later is None:
+        return None
+    flops = standing.later.training_flops
+    return {
+        "runs_at_most": standing.later.runs,
+        "training_flops_at_most": flops,
+        "hours_at_most": cost.hours_of(flops),
+    }
 
 
 def _eager_on_cpu(run: PlannedRun) -> str:
@@ -77,14 +103,15 @@ def _print_plan(standing: Standing) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("study", "data", "arm", "variant"):
         table.add_column(heading)
-    for heading in ("params", "MMACs", "rates × seeds", "done", "TFLOP"):
+    settings = "settings" if any(run.design.tuned for _, run in standing.planned) else "rates"
+    epochs = ["epochs"] if any(run.design.match != "epochs" for _, run in standing.planned) else []
+    for heading in ("params", "MMACs", *epochs, f"{settings} × seeds", "done", "TFLOP"):
         table.add_column(heading, justify="right")
     groups: dict[tuple[str, str, str], list[PlannedRun]] = {}
     for _, run in standing.planned:
         groups.setdefault((run.study, run.config.data.dataset, run.arm), []).append(run)
     for (study, dataset, arm), runs in groups.items():
         counts = count(runs[0].config.model)
-        rates, seeds = {r.config.train.learning_rate for r in runs}, {r.config.seed for r in runs}
         done = sum((study, run.run_id) in standing.done for run in runs)
         table.add_row(
             study,
@@ -93,11 +120,21 @@ def _print_plan(standing: Standing) -> None:
             runs[0].variant,
             f"{counts.params:,}",
             f"{counts.macs / 1e6:.3g}",
-            f"{len(rates)} × {len(seeds)}",
+            *([f"{runs[0].config.train.epochs:g}"] if epochs else []),
+            _trials(runs),
             f"{done}/{len(runs)}",
             f"{sum(run.training_flops for run in runs) / 1e12:.3g}",
         )
     Console(width=None if os.isatty(1) else 160).print(table)
+
+
+def _trials(runs: Sequence[PlannedRun]) -> str:
+    """`4 × 2`: so many settings on so many seeds; `4 × 2 + 6`: and so many runs at chosen settings on other seeds."""
+    tuning_seeds = runs[0].design.tuning_seeds
+    final = [run for run in runs if tuning_seeds is not None and run.config.seed >= tuning_seeds]
+    settings = {run.setting for run in runs}
+    seeds = {run.config.seed for run in runs} - {run.config.seed for run in final}
+    return f"{len(settings)} × {len(seeds)}" + (f" + {len(final)}" if final else "")
 
 
 def list_everything(*, as_json: bool) -> None:
@@ -117,7 +154,7 @@ def list_everything(*, as_json: bool) -> None:
         return
     print("Studies")
     for study in studies:
-        print(f"  {study['name']:<12} {study['question']}\n  {'':<12} {study['source']}")
+        print(f"  {study['name']:<16} {study['question']}\n  {'':<16} {study['source']}")
     print("\nData sets (any other name goes to timm.data.create_dataset, with --data-root; or a folder)")
     for data in datasets:
         print(f"  {data['name']:<18} {data['summary']}")

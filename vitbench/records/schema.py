@@ -35,6 +35,8 @@ class EpochPoint(BaseModel):
     """Mean over the epoch; None where it was not finite."""
     val_loss: float | None = None
     val_top1: float | None = None
+    fraction: float = 1.0
+    """Share of the epoch that was trained: below 1 where a run of a broken number of epochs ends."""
 
 
 class Cost(BaseModel):
@@ -50,6 +52,8 @@ class Cost(BaseModel):
     infer_images_per_second: float | None = None
     peak_memory_bytes: int | None = None
     """CUDA: the allocator's peak over the run. CPU: the most bytes of tensors alive at once in one training step."""
+    resumed: int = 0
+    """How often the run was interrupted and went on from a checkpoint; seconds and rates are then of all parts together."""
 
 
 class Design(BaseModel):
@@ -64,7 +68,19 @@ class Design(BaseModel):
     arms: tuple[str, ...]
     """Names of all arms, in the study's order, the baseline first."""
     learning_rates: tuple[float, ...]
-    """The grid that every arm gets, ascending."""
+    """The grid that every arm gets, ascending; steps beyond its edges, once they are planned, among them."""
+    tuned: dict[str, tuple[float, ...]] = {}
+    """Values of the other fields that are tuned, ascending; every arm gets every combination with `learning_rates`."""
+    tuning_seeds: int | None = None
+    """Settings are chosen on the seeds below this; the others run at chosen settings alone. None: on every seed."""
+    match: str = "epochs"
+    """What is equal for all arms: `epochs`, `flops` (training FLOPs) or `time` (training time)."""
+    epochs: dict[str, float] = {}
+    """Epochs of each arm, by name, where `match` is not `epochs`."""
+    factors: dict[str, dict[str, str]] = {}
+    """Of a factorial study: the level that each arm, by name, has of each factor."""
+    train_images: int | None = None
+    """Images that an epoch trains on, the validation split left out; None in records older than this field."""
 
 
 class Record(BaseModel):
@@ -91,6 +107,8 @@ class Record(BaseModel):
     curve: tuple[EpochPoint, ...] = ()
     correct: str = ""
     """Which test images were classified right, in data set order: bits packed big-endian, base64 (`unpack_correct`)."""
+    weights_sha256: str = ""
+    """Of the weights that were evaluated on test: each parameter's and buffer's name and values, in the model's order."""
     cost: Cost
     environment: Environment
     started: str

@@ -3,6 +3,19 @@
 from vitbench.studies.base import Arm, Study
 from vitbench.studies.budgets import BUDGETS, Budget
 from vitbench.studies.library import STUDIES, load_study
-from vitbench.studies.plan import Overrides, PlannedRun, plan
+from vitbench.studies.outline import Overrides
+from vitbench.studies.plan import Plan, PlannedRun, plan, plan_in_stages
 
-__all__ = ["BUDGETS", "STUDIES", "Arm", "Budget", "Overrides", "PlannedRun", "Study", "load_study", "plan"]
+__all__ = [
+    "BUDGETS",
+    "STUDIES",
+    "Arm",
+    "Budget",
+    "Overrides",
+    "Plan",
+    "PlannedRun",
+    "Study",
+    "load_study",
+    "plan",
+    "plan_in_stages",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -46,16 +46,37 @@ class Study:
     arms: Arms
     tuning: Literal["grid", "short"] = "short"
     name: str = field(default="")
+    tune: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Numeric fields that are tuned with the learning rate, in every combination: `{"weight_decay": (0.01, 0.1)}`."""
+    factors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of a factorial study: arm name to the level that it has of each factor, `{"none, gap": {"position": "none", …}}`."""
 
     def all_arms(self, base: ViTConfig) -> list[Arm]:
-        """The baseline, then the others. Raises ValueError for two arms of one name."""
+        """The baseline, then the others. Raises ValueError for two arms of one name, and factors that do not fit the arms."""
         baseline = self.baseline(base) if callable(self.baseline) else self.baseline
         arms = [baseline, *(self.arms(base) if callable(self.arms) else self.arms)]
         names = [arm.name for arm in arms]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"study {self.name!r} has two arms named {name!r}; rename one")
+        self._check_factors(names)
         return arms
+
+    def _check_factors(self, names: Sequence[str]) -> None:
+        if not self.factors:
+            return
+        if set(self.factors) != set(names):
+            odd = sorted(set(self.factors) ^ set(names))[0]
+            raise ValueError(
+                f"study {self.name!r} has factors or an arm {odd!r}, but not both; give each arm its levels"
+            )
+        expected = set(self.factors[names[0]])
+        for name in names:
+            if set(self.factors[name]) != expected:
+                raise ValueError(
+                    f"study {self.name!r}: arm {name!r} has levels of {sorted(self.factors[name])}, the baseline of "
+                    f"{sorted(expected)}; give every arm a level of each factor"
+                )
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

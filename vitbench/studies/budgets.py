@@ -36,6 +36,10 @@ class Budget:
     seeds: int
     built_in: Scale
     images: Scale
+    tuning_seeds: int | None = None
+    """Settings are chosen on so many seeds; the others run at chosen settings alone. None: on all."""
+    extend: int = 0
+    """Steps by which the grid grows, at most, on a side at whose edge some arm is best."""
 
 
 _TINY = TrainConfig(epochs=1, batch_size=64)
@@ -67,6 +71,8 @@ BUDGETS: dict[str, Budget] = {
             summary="hours on a CPU, minutes on a GPU: a 192 × 6 model, 20 epochs on all of your images; every arm tuned",
             datasets=("digits", "shapes"),
             seeds=5,
+            tuning_seeds=2,
+            extend=1,
             built_in=Scale("Mini", 8, _QUICK, _GRID, (1e-3, 2e-3, 4e-3), epochs={"digits": 80, "shapes": 25}),
             images=Scale("Small32", 8, _STANDARD, _GRID, (5e-4, 1e-3, 2e-3)),
         ),
@@ -75,6 +81,8 @@ BUDGETS: dict[str, Budget] = {
             summary="the paper's own scale: ViT-B/16 at 224 pixels, 300 epochs (give --data)",
             datasets=(),
             seeds=3,
+            tuning_seeds=1,
+            extend=1,
             built_in=Scale("B", 14, _STANDARD, (8e-4,), (8e-4,)),
             # Dosovitskiy et al. 2021, Table 3 (ImageNet) and Figure 9's rates.
             images=Scale(

@@ -1,7 +1,8 @@
-"""Patches of pixels or of a ResNet's feature map?"""
+"""Patches of pixels, normalised patches, a stack of convolutions, or a ResNet's feature map?"""
 
 from collections.abc import Sequence
 from math import log
+from typing import Any
 
 from vitbench.config import ViTConfig
 from vitbench.profiling import count
@@ -9,10 +10,12 @@ from vitbench.studies.base import Arm, Study
 
 
 def arms(base: ViTConfig) -> Sequence[Arm]:
-    """The ResNet stem on the encoder as it is, and one with the stem's MACs taken from the encoder's depth.
+    """LayerNorms around the patches' projection, and convolutional stems with their MACs taken from the encoder's depth.
 
-    The stem has as many stages as its stride allows, the first convolution a stride of 1, 2 or 4 (the paper's) for
-    small, middling and large images; its width is that of the paper in proportion, 64 at width 768.
+    The ResNet stem is there on the encoder as it is, too. It has as many stages as its stride allows, the first
+    convolution a stride of 1, 2 or 4 (the paper's) for small, middling and large images; its width is that of the
+    paper in proportion, 64 at width 768. The stack of convolutions doubles its channels up to the encoder's width (Xiao et
+    al. 2021); a patch of one pixel leaves it nothing to halve, and one value nothing to normalise.
     """
     if base.stem != "patch":
         raise ValueError(
@@ -25,22 +28,35 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
             f"patch_size {stride}: a ResNet stem halves its map and so needs a power of two; choose a --variant "
             "with such a patch size"
         )
+    found = []
+    if base.in_channels * base.patch_hw[0] * base.patch_hw[1] > 1:
+        found.append(Arm("patch_norm stem", stem="patch_norm"))
+    if stride > 1:
+        conv = {"stem": "conv", "stem_width": max(8, base.width // (stride // 2))}
+        found.append(Arm("conv stem, equal MACs", depth=_depth_of_equal_macs(base, conv), **conv))
     first = 4 if stride >= 16 else min(stride, 2)
     num_stages = (stride // first).bit_length()
-    stem = {
+    resnet = {
         "stem": "resnet",
         "stem_layers": (1,) * num_stages,
         "stem_width": max(8, round(64 * base.width / 768 / 8) * 8),
     }
+    depth = _depth_of_equal_macs(base, resnet)
+    found.append(Arm("ResNet stem, equal MACs", depth=depth, **resnet))
+    if depth != base.depth:
+        found.append(Arm("ResNet stem, equal depth", **resnet))
+    return found
+
+
+def _depth_of_equal_macs(base: ViTConfig, stem: dict[str, Any]) -> int:
+    """The depth at which the model with that stem has MACs as near to the base's as whole blocks allow."""
     target = count(base).macs
-    depth = min(range(1, base.depth + 1), key=lambda d: abs(log(count(base.replace(depth=d, **stem)).macs / target)))
-    equal = Arm("ResNet stem, equal MACs", depth=depth, **stem)
-    return [equal] if depth == base.depth else [equal, Arm("ResNet stem, equal depth", **stem)]
+    return min(range(1, base.depth + 1), key=lambda d: abs(log(count(base.replace(depth=d, **stem)).macs / target)))
 
 
 STUDY = Study(
     question="Does a convolutional stem help, at about equal MACs?",
-    source="Dosovitskiy et al. 2021, section 4.4 and Figure 5",
+    source="Dosovitskiy et al. 2021, section 4.4 and Figure 5; Xiao et al. 2021",
     baseline=Arm("patch stem", stem="patch"),
     arms=arms,
 )

@@ -1,44 +1,29 @@
-"""Which runs a study needs under a budget, which of them are recorded, and what the rest will cost."""
+"""Which runs a study needs under a budget, and which of them are recorded.
+
+What is known at once, and what follows from results: settings are tried on the tuning seeds, the grid grows where some arm
+is best at its edge, and the other seeds run at each arm's best setting and at the baseline's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from statistics import median
-from typing import Any, Protocol
+from math import prod
 
-from vitbench.config import DataConfig, RunConfig, ViTConfig
-from vitbench.profiling.macs import count, training_flops_per_image
+from vitbench.config import RunConfig
+from vitbench.profiling.macs import training_flops_per_image
 from vitbench.records import Design, Outcome, Record
-from vitbench.studies.base import Arm, Study
-from vitbench.studies.budgets import Budget, Scale, base_variant
-from vitbench.variants import variant as named_variant
-
-BUILT_IN_DATA = ("digits", "shapes")
-ASSUMED_FLOPS_PER_SECOND = 20e9
-"""Training rate of one worker, assumed until this machine has a record."""
+from vitbench.studies.base import Study
+from vitbench.studies.budgets import Budget
+from vitbench.studies.known import Known
+from vitbench.studies.match import training_images
+from vitbench.studies.outline import DataFacts, Outline, Overrides, outline
+from vitbench.studies.outline import data_settings as data_settings
+from vitbench.studies.settings import RATE, Grid, Setting, setting_of, setting_text
 
 COMPILING_PAYS_FROM = 2e13
 """Training FLOPs of a run. On CPU, compiling a shape takes 15 s and gains 4 % (benchmarks/LOG.md): 375 s at 50 GFLOP/s."""
-
-
-class DataFacts(Protocol):
-    """What planning needs to know of a data set (`vitbench.data.DataInfo`)."""
-
-    @property
-    def dataset(self) -> str: ...
-    @property
-    def image_size(self) -> tuple[int, int]: ...
-    @property
-    def in_channels(self) -> int: ...
-    @property
-    def num_classes(self) -> int: ...
-    @property
-    def train_images(self) -> int: ...
-    @property
-    def crop_padding(self) -> int: ...
-    @property
-    def flip(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -59,9 +44,23 @@ class PlannedRun:
         return self.config.run_id
 
     @property
+    def tuned_fields(self) -> tuple[str, ...]:
+        """The learning rate and what else is tuned."""
+        return (RATE, *self.design.tuned)
+
+    @property
+    def setting(self) -> Setting:
+        return setting_of(self.config, self.tuned_fields)
+
+    @property
+    def setting_text(self) -> str:
+        return setting_text(self.tuned_fields, self.setting)
+
+    @property
     def training_flops(self) -> int:
-        """6 × MACs an image: forward and backward."""
-        return training_flops_per_image(self.config.model) * self.train_images * self.config.train.epochs
+        """6 × MACs an image, forward and backward, of the images in whole batches."""
+        images = training_images(self.config.train, train_images=self.train_images)
+        return training_flops_per_image(self.config.model) * images
 
     def eager_on_cpu_because(self) -> str:
         """Why `compile="auto"` does not compile this run on CPU, where no native operators do better; empty where it does."""
@@ -71,117 +70,114 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
-class Overrides:
-    """What the command line may set over a budget's own. None and empty leave the budget as it is."""
+class Later:
+    """Runs that the results of others decide: at most so many, of at most so many FLOPs of training."""
 
-    variant: str | None = None
-    seeds: int | None = None
-    train: dict[str, Any] | None = None
-    train_images: int | None = None
-    learning_rates: tuple[float, ...] = ()
+    runs: int
+    training_flops: int
 
 
-def plan(study: Study, budget: Budget, data: DataFacts, overrides: Overrides = Overrides()) -> list[PlannedRun]:
-    """All runs of `study` on `data`: seeds outermost, so that a stopped study has whole seeds.
+@dataclass(frozen=True)
+class Plan:
+    """`later` is None where everything is known."""
 
-    Raises ValueError where an arm has no meaning on the base variant.
+    runs: list[PlannedRun]
+    later: Later | None = None
+    epochs_are_estimates: bool = False
+    """Whether images/s must be measured before epochs are known: runs will have others."""
+
+
+def plan(
+    study: Study, budget: Budget, data: DataFacts, overrides: Overrides = Overrides(), records: Iterable[Record] = ()
+) -> list[PlannedRun]:
+    """The runs of `study` on `data` that are known now; see `plan_in_stages`."""
+    return plan_in_stages(study, budget, data, overrides, records).runs
+
+
+def plan_in_stages(
+    study: Study,
+    budget: Budget,
+    data: DataFacts,
+    overrides: Overrides = Overrides(),
+    records: Iterable[Record] = (),
+    *,
+    images_per_second: Mapping[str, float] | None = None,
+    given_up: Collection[str] = (),
+) -> Plan:
+    """All runs of `study` on `data` that `records` leave no doubt about, done or not, and how many may follow.
+
+    Seeds are outermost, so that a stopped study has whole seeds. Runs that failed are waited for, but for those whose
+    run_id is in `given_up`: choices are made without these. Raises ValueError where an arm has no meaning on the base
+    variant, or something cannot be tuned or matched.
     """
-    family = data.dataset.split("/")[0]
-    scale = budget.built_in if family in BUILT_IN_DATA else budget.images
-    name, base = _base(scale, data, overrides.variant)
-    arms = study.all_arms(base)
-    models = {arm.name: arm.apply(base) for arm in arms}
-    for name_of_arm, model in models.items():
-        twin = next(other for other in models if models[other] == model)
-        if twin != name_of_arm:
-            raise ValueError(f"arms {twin!r} and {name_of_arm!r} are the same model on {name}; leave one out")
-    rates = overrides.learning_rates or (scale.grid if study.tuning == "grid" else scale.short)
-    rates = tuple(sorted(set(rates)))
-    design = Design(
-        question=study.question,
-        source=study.source,
-        baseline=arms[0].name,
-        arms=tuple(arm.name for arm in arms),
-        learning_rates=rates,
-    )
-    data_config, train_images = data_settings(
-        data, wanted=scale.train_images if overrides.train_images is None else overrides.train_images
-    )
-    if not scale.augment:
-        data_config = data_config.replace(crop_padding=0, flip=False)
-    train = scale.train
-    if family in scale.epochs:
-        train = train.replace(epochs=scale.epochs[family])
-    train = train.replace(**(overrides.train or {}))
-    if train.batch_size > train_images:
-        raise ValueError(
-            f"batch_size {train.batch_size} is more than the {train_images} training images; make it smaller"
-        )
-
-    def planned(arm: Arm, rate: float, seed: int) -> PlannedRun:
-        config = RunConfig(model=models[arm.name], data=data_config, train=train.replace(learning_rate=rate), seed=seed)
-        return PlannedRun(study.name, arm.name, budget.name, name, design, config, train_images)
-
-    seeds = range(overrides.seeds or budget.seeds)
-    return [planned(arm, rate, seed) for seed in seeds for rate in rates for arm in arms]
+    whole = outline(study, budget, data, overrides, images_per_second=images_per_second)
+    if whole.is_settled_at_once:
+        return Plan(_tuning_runs(whole, whole.grid), None, whole.epochs_are_estimates)
+    known = Known(whole, records)
+    grid, steps = whole.grid, Counter[tuple[str, str]]()
+    settled = known.settles(grid, given_up)
+    while settled and (wider := _extended(whole, grid, known, steps)) != grid:
+        grid, settled = wider, known.settles(wider, given_up)
+    runs = _tuning_runs(whole, grid)
+    if not settled:
+        return Plan(runs, _later(whole, grid), whole.epochs_are_estimates)
+    return Plan([*runs, *_final_runs(whole, grid, known)], None, whole.epochs_are_estimates)
 
 
-def data_settings(data: DataFacts, *, wanted: int | None) -> tuple[DataConfig, int]:
-    """(the data configuration with the set's own augmentation, the images that an epoch trains on).
-
-    A subset as large as what the validation split leaves is the whole, and named so.
-    """
-    config = DataConfig(dataset=data.dataset, crop_padding=data.crop_padding, flip=data.flip)
-    left = data.train_images - round(data.train_images * config.validation_fraction)
-    if wanted is None or wanted >= left:
-        return config, left
-    return config.replace(train_images=wanted), wanted
+def _tuning_runs(whole: Outline, grid: Grid) -> list[PlannedRun]:
+    design = whole.design(grid)
+    return [
+        _planned(whole, design, arm, setting, seed)
+        for seed in range(whole.tuning_seeds)
+        for setting in grid.settings
+        for arm in whole.arms
+    ]
 
 
-def _base(scale: Scale, data: DataFacts, name: str | None) -> tuple[str, ViTConfig]:
-    shape = {"image_size": data.image_size, "in_channels": data.in_channels, "num_classes": data.num_classes}
-    if name is not None:
-        return name, named_variant(name, **shape)
-    return base_variant(scale, image_size=data.image_size, in_channels=data.in_channels, num_classes=data.num_classes)
+def _extended(whole: Outline, grid: Grid, known: Known, steps: Counter[tuple[str, str]]) -> Grid:
+    """The grid with one step more wherever some arm is best at its edge, if steps are left there; counts them."""
+    choices = [known.best(arm, grid.settings) for arm in whole.arms]
+    edges = {edge for setting in choices if setting is not None for edge in grid.edges(setting)}
+    for field, side in sorted(edges):
+        if steps[field, side] < whole.extend:
+            steps[field, side] += 1
+            grid = grid.extended(field, side, has_meaning=whole.has_meaning) or grid
+    return grid
+
+
+def _final_runs(whole: Outline, grid: Grid, known: Known) -> list[PlannedRun]:
+    """The seeds that nothing was chosen on, at each arm's setting and at the baseline's; none of an arm that has none."""
+    design = whole.design(grid)
+    chosen = {arm: known.best_of_all(arm, grid) for arm in whole.arms}
+    return [
+        _planned(whole, design, arm, setting, seed)
+        for seed in range(whole.tuning_seeds, whole.seeds)
+        for arm, own in chosen.items()
+        if own is not None
+        for setting in dict.fromkeys((own, chosen[whole.baseline] or own))
+    ]
+
+
+def _later(whole: Outline, grid: Grid) -> Later:
+    """What extensions and final seeds come to at most, while `grid` is being run."""
+    sizes = (len(values) + 2 * whole.extend * (len(values) > 1) for values in whole.grid.values.values())
+    more_settings = prod(sizes) - len(grid.settings)
+    runs, flops = 0, 0
+    design = whole.design(grid)
+    for arm in whole.arms:
+        own_or_baselines = 1 if arm == whole.baseline else 2
+        number = whole.tuning_seeds * more_settings + (whole.seeds - whole.tuning_seeds) * own_or_baselines
+        costs = (_planned(whole, design, arm, setting, 0).training_flops for setting in grid.settings)
+        runs, flops = runs + number, flops + number * max(costs)
+    return Later(runs, flops)
+
+
+def _planned(whole: Outline, design: Design, arm: str, setting: Setting, seed: int) -> PlannedRun:
+    config = whole.config(arm, setting, seed)
+    return PlannedRun(whole.study.name, arm, whole.budget, whole.variant, design, config, whole.train_images)
 
 
 def recorded(runs: Iterable[PlannedRun], records: Iterable[Record]) -> set[str]:
     """run_ids of the planned runs that are done: completed or diverged. Failed runs are tried again."""
     done = {(r.study, r.arm, r.budget, r.variant, r.identity) for r in records if r.outcome is not Outcome.FAILED}
     return {run.run_id for run in runs if (run.study, run.arm, run.budget, run.variant, run.run_id) in done}
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """`hours` of wall time; `measured` tells whether the rate comes from records of this machine or is assumed."""
-
-    hours: float
-    training_flops: int
-    flops_per_second: float
-    measured: bool
-
-
-def estimate(
-    runs: Sequence[PlannedRun], records: Iterable[Record], *, cpu: str, cpu_cores: int, workers: int
-) -> Estimate:
-    """What `runs` will take here: their training FLOPs over the median rate of this machine's records of such models."""
-    here = [
-        r
-        for r in records
-        if r.environment.device.startswith("cpu") and (r.environment.cpu, r.environment.cpu_cores) == (cpu, cpu_cores)
-    ]
-    rates = [rate for r in here if (rate := _flops_per_second(r))]
-    rate = median(rates) if rates else ASSUMED_FLOPS_PER_SECOND
-    flops = sum(run.training_flops for run in runs)
-    return Estimate(flops / rate / workers / 3600, flops, rate, measured=bool(rates))
-
-
-def _flops_per_second(record: Record) -> float | None:
-    if not record.cost.train_images_per_second:
-        return None
-    return record.cost.train_images_per_second * training_flops_per_image(record.config.model)
-
-
-def macs(run: PlannedRun) -> int:
-    """Forward MACs of the run's model, per image."""
-    return count(run.config.model).macs

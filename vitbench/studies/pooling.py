@@ -9,6 +9,7 @@ STUDY = Study(
     arms=[
         Arm("gap", pool="gap"),
         Arm("mean_all", pool="mean_all"),
+        Arm("map", pool="map"),
     ],
     tuning="grid",
 )

@@ -15,5 +15,8 @@ STUDY = Study(
         Arm("2-D, every layer, shared", position="learned_2d", position_site="every_layer_shared"),
         Arm("relative, every layer", position="relative", position_site="every_layer"),
         Arm("relative, every layer, shared", position="relative", position_site="every_layer_shared"),
+        # Not in Table 8: what later models took in place of a learned table.
+        Arm("sincos, stem", position="sincos_2d"),
+        Arm("RoPE, every layer", position="rope_2d", position_site="every_layer"),
     ],
 )

@@ -1,0 +1,146 @@
+"""Whether tables say of records what the statistics say, and only where there is something to say."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from made_up_records import DESIGN, make_record
+from scipy import stats
+
+from vitbench.analysis.claims import CLAIMS, LARGER_PATCH, SMALLER_PATCH
+from vitbench.analysis.comparison import compare
+from vitbench.analysis.table_cells import raw_rows
+from vitbench.analysis.table_formats import further_tables, latex, markdown
+from vitbench.analysis.tables import write_tables
+from vitbench.analysis.verdict_cells import reading
+from vitbench.analysis.verdicts import MARGIN, Verdict
+from vitbench.data import describe
+from vitbench.records import pack_correct
+from vitbench.studies import BUDGETS, STUDIES, load_study, plan
+
+CLS = (0.70, 0.72, 0.71, 0.73, 0.69)
+GAP = (0.74, 0.75, 0.76, 0.77, 0.72)
+NOISY = (0.74, 0.66, 0.75, 0.70, 0.71)
+
+
+def records_of(arms, **fields):
+    return [
+        make_record(arm, seed=seed, test=value, **fields)
+        for arm, values in arms.items()
+        for seed, value in enumerate(values)
+    ]
+
+
+def comparison_of(arms, **fields):
+    (one,) = compare(records_of(arms, **fields))
+    return one
+
+
+def test_the_verdict_is_that_of_scipys_paired_t_test_after_holm():
+    one = comparison_of({"cls": CLS, "gap": GAP, "map": NOISY})
+    p_gap, p_map = (stats.ttest_rel(values, CLS).pvalue for values in (GAP, NOISY))
+    assert p_gap < p_map
+    found = one.findings.arms
+    assert found["gap"].decision.adjusted_p == pytest.approx(2 * p_gap)
+    assert found["map"].decision.adjusted_p == pytest.approx(max(p_map, 2 * p_gap))
+    assert (found["gap"].decision.verdict, found["map"].decision.verdict) == (Verdict.BETTER, Verdict.INCONCLUSIVE)
+    assert found["gap"].to_settle is None
+    assert found["map"].to_settle is not None
+
+
+def test_two_seeds_give_no_verdict_and_no_table_of_verdicts():
+    one = comparison_of({"cls": CLS[:2], "gap": GAP[:2]})
+    assert one.findings.arms["gap"].decision.verdict is Verdict.NONE
+    assert "Verdicts" not in further_tables(one)
+    assert "no verdict" in markdown(one)
+
+
+def test_images_count_for_the_interval_over_both_and_for_what_only_one_gets():
+    random = np.random.RandomState(0)
+    right = {"cls": random.rand(5, 400) < 0.7, "gap": random.rand(5, 400) < 0.8}
+    records = [
+        make_record(arm, seed=seed, test=float(bits.mean()), correct=pack_correct(bits))
+        for arm, rows in right.items()
+        for seed, bits in enumerate(rows)
+    ]
+    (one,) = compare(records)
+    finding = one.findings.arms["gap"]
+    by_hand = (right["gap"] & ~right["cls"]).sum(axis=1).mean(), (right["cls"] & ~right["gap"]).sum(axis=1).mean()
+    assert finding.images_only_one_gets == pytest.approx(by_hand)
+    over_seeds = finding.decision.difference.interval()
+    assert finding.seeds_and_images.half_width >= 0.95 * over_seeds.half_width
+
+
+def test_an_arm_at_the_baselines_rate_has_a_verdict_of_its_own():
+    """Figure 9's story: at the class token's rate averaging fails, at its own it does as well."""
+    rates = {"cls": {1e-3: (0.70, 0.72, 0.71, 0.73, 0.69), 3e-4: (0.60, 0.62, 0.61, 0.63, 0.59)}}
+    rates["gap"] = {1e-3: (0.61, 0.62, 0.60, 0.63, 0.60), 3e-4: (0.701, 0.719, 0.711, 0.729, 0.690)}
+    records = [
+        make_record(arm, seed=seed, learning_rate=rate, test=value)
+        for arm, by_rate in rates.items()
+        for rate, values in by_rate.items()
+        for seed, value in enumerate(values)
+    ]
+    (one,) = compare(records)
+    finding = one.findings.arms["gap"]
+    assert finding.decision.verdict is Verdict.EQUIVALENT
+    assert finding.at_baseline_setting.verdict is Verdict.WORSE
+    (row,) = further_tables(one)["Verdicts"]
+    assert row["verdict"] == "equivalent"
+    assert row["at baseline's rate"].endswith("worse")
+    claims = {
+        row.claim: row.verdict
+        for row in compare([r.model_copy(update={"study": "pooling"}) for r in records])[0].findings.claims
+    }
+    assert claims["At the class token's learning rate, averaging the patch tokens does worse"] == "agrees"
+    assert claims["Averaging the patch tokens does better than a class token"] == "disagrees"
+
+
+def test_a_factorial_study_has_a_table_of_interactions():
+    factors = {f"{a}, {b}": {"position": a, "pool": b} for a in ("1-D", "none") for b in ("cls", "gap")}
+    arms = {"1-D, cls": CLS, "1-D, gap": GAP, "none, cls": tuple(v - 0.05 for v in CLS), "none, gap": NOISY}
+    one = comparison_of(arms, design=DESIGN.model_copy(update={"factors": factors, "baseline": "1-D, cls"}))
+    ((place, decision),) = one.findings.interactions.items()
+    by_hand = np.array(NOISY) - np.array(arms["none, cls"]) - (np.array(GAP) - np.array(CLS))
+    assert place == ("none", "gap")
+    assert decision.difference.mean == pytest.approx(by_hand.mean())
+    (row,) = further_tables(one)["Interactions"]
+    assert (row["position"], row["pool"]) == ("none", "gap")
+    assert any(line.startswith("Interaction of both factors over all levels: F(1, 4)") for line in reading(one))
+
+
+def test_csv_has_verdicts_at_full_precision():
+    rows = {row["arm"]: row for row in raw_rows(comparison_of({"cls": CLS, "gap": GAP}))}
+    assert (rows["cls"]["verdict"], rows["gap"]["verdict"]) == ("", "better")
+    assert rows["gap"]["p_holm"] == pytest.approx(stats.ttest_rel(GAP, CLS).pvalue)
+    assert rows["gap"]["margin_points"] == 100 * MARGIN
+    assert rows["gap"]["probability_of_outperforming"] == 1.0
+
+
+def test_latex_has_an_environment_for_every_table():
+    one = comparison_of({"cls": CLS, "gap": GAP}, study="pooling")
+    assert latex(one).count(r"\begin{table}") == latex(one).count(r"\end{table}") == 1 + len(further_tables(one)) == 3
+
+
+def test_claims_of_all_studies_are_on_one_page(store_with):
+    root = store_with(*records_of({"cls": CLS, "gap": GAP}, study="pooling"), *records_of({"cls": CLS, "gap": GAP}))
+    write_tables(root)
+    rows = list(csv.DictReader(io.StringIO((root / "tables" / "claims.csv").read_text())))
+    assert {row["study"] for row in rows} == {"pooling"}
+    assert "agrees" in {row["verdict"] for row in rows}
+    assert "(claims.md)" in (root / "tables" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_what_a_claim_is_about_is_in_its_study(study):
+    runs = plan(load_study(study), BUDGETS["standard"], describe("shapes"))
+    design = runs[0].design
+    cells = {tuple(levels.values()) for levels in design.factors.values()}
+    relative = {SMALLER_PATCH, LARGER_PATCH}
+    for claim in CLAIMS:
+        if claim.study == study:
+            assert claim.subject in {*design.arms, *cells, *relative}, claim.text
+    assert {claim.study for claim in CLAIMS} <= set(STUDIES)

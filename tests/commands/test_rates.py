@@ -1,0 +1,121 @@
+"""Is how fast arms train found once, kept, and the same for every later plan? Nothing is timed here."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vitbench.commands import rates
+from vitbench.data import describe
+from vitbench.studies import BUDGETS, Arm, Overrides, Study
+from vitbench.studies.outline import outline
+
+TWO_POOLS = Study(question="?", source="", baseline=Arm("cls"), arms=[Arm("gap", pool="gap")], name="two_pools")
+THREE_POOLS = Study(
+    question="?",
+    source="",
+    baseline=Arm("cls"),
+    arms=[Arm("gap", pool="gap"), Arm("map", pool="map")],
+    name="two_pools",
+)
+
+
+def whole(study=TWO_POOLS, **train):
+    asked = Overrides(seeds=1, learning_rates=(1e-3,), match="time", train={"precision": "fp32", **train})
+    return outline(study, BUDGETS["smoke"], describe("digits"), asked)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Stands for the clock: images/s by arm, to be set; keeps which arms were measured together."""
+    speeds, measured = {"cls": 100.0, "gap": 150.0, "map": 50.0}, []
+
+    def measure(whole, arms, *, device, threads):
+        measured.append(list(arms))
+        return {arm: speeds[arm] for arm in arms}
+
+    monkeypatch.setattr(rates, "_measure", measure)
+    return speeds, measured
+
+
+def settle(results, of, records=()):
+    rates.settle(results, of, records, device="cpu", threads=1)
+
+
+def test_what_was_measured_is_kept_and_not_measured_again(tmp_path, clock):
+    speeds, measured = clock
+    assert rates.known(tmp_path, whole()) is None
+    settle(tmp_path, whole())
+    speeds["gap"] = 1.0
+    settle(tmp_path, whole())
+    assert measured == [["cls", "gap"]] and rates.known(tmp_path, whole()) == {"cls": 100.0, "gap": 150.0}
+    # Speeds do not depend on how long a run is.
+    assert rates.known(tmp_path, whole(epochs=3)) == {"cls": 100.0, "gap": 150.0}
+    assert rates.known(tmp_path, whole(batch_size=32)) is None
+
+
+def test_an_arm_that_came_later_is_scaled_by_the_baseline_beside_it(tmp_path, clock):
+    speeds, measured = clock
+    settle(tmp_path, whole())
+    speeds |= {"cls": 200.0, "gap": 1.0, "map": 100.0}  # the machine is twice as fast that day
+    assert rates.known(tmp_path, whole(THREE_POOLS)) is None
+    settle(tmp_path, whole(THREE_POOLS))
+    assert measured[1] == ["cls", "map"]
+    assert rates.known(tmp_path, whole(THREE_POOLS)) == {"cls": 100.0, "gap": 150.0, "map": 50.0}
+    assert len(list((tmp_path / "rates").iterdir())) == 1
+
+
+def test_records_of_this_device_that_have_every_arm_save_the_measurement(tmp_path, clock, made_up):
+    from vitbench.profiling.device import open_device
+
+    of, here = whole(), {"device": open_device("cpu").name}
+
+    def record(arm, speed, seed=0, **environment):
+        config = of.arms[arm].replace(seed=seed)
+        cost = {"train_images_per_second": speed}
+        return made_up(study="two_pools", arm=arm, config=config, cost=cost, environment={**here, **environment})
+
+    partly = [record("cls", 10.0), record("gap", 1.0, workers=2), record("gap", 1.0, device="cpu: Another")]
+    settle(tmp_path / "partly", of, partly)
+    assert clock[1] == [["cls", "gap"]]  # one load has the one arm, another the other
+    settle(tmp_path / "all", of, [*partly, record("gap", 20.0), record("gap", 40.0, seed=1)])
+    assert len(clock[1]) == 1 and rates.known(tmp_path / "all", of) == {"cls": 10.0, "gap": 30.0}
+    (path,) = (tmp_path / "all" / "rates").iterdir()
+    assert json.loads(path.read_text())["source"] == "records"
+
+
+def test_rates_of_another_device_are_refused_and_not_used(tmp_path, clock):
+    settle(tmp_path, whole())
+    (path,) = (tmp_path / "rates").iterdir()
+    path.write_text(json.dumps({**json.loads(path.read_text()), "device": "cuda: Elsewhere"}))
+    with pytest.raises(ValueError, match=r"are of cuda: Elsewhere, and this is cpu: .*; give another --results"):
+        settle(tmp_path, whole())
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"config": {"model": 3}}'])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, clock, content):
+    (tmp_path / "rates").mkdir()
+    (tmp_path / "rates" / "two_pools-smoke-0.json").write_text(content)
+    with pytest.raises(ValueError, match=r"two_pools-smoke-0.json' cannot be read .*; remove the file"):
+        rates.known(tmp_path, whole())
+
+
+def test_each_arm_is_measured_on_its_own_model():
+    pytest.importorskip("torch")
+    from vitbench.profiling.device import open_device
+
+    found = rates._measure(whole(), ["cls", "gap"], device=open_device("cpu"), threads=1)
+    assert set(found) == {"cls", "gap"} and all(speed > 0 for speed in found.values())
+
+
+def test_an_arm_that_cannot_be_timed_ends_the_command_with_its_name(monkeypatch):
+    from vitbench.profiling import throughput
+    from vitbench.profiling.device import open_device
+
+    def fail(candidate, device):
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(throughput, "prepare", fail)
+    with pytest.raises(ValueError, match=r"arm 'cls' cannot be timed .no memory.; use --match flops"):
+        rates._measure(whole(), ["cls", "gap"], device=open_device("cpu"), threads=1)

@@ -1,0 +1,64 @@
+"""Does `vitbench run` go on from trials to extensions to final seeds by itself, past runs that fail, and then stop?"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from vitbench.analysis.comparison import load_comparisons
+from vitbench.records import RecordStore
+
+STUDY = """
+from vitbench.studies import Arm, Study
+
+STUDY = Study(
+    question="Does a study go on?",
+    source="",
+    baseline=Arm("cls"),
+    arms=[Arm("beyond memory", mlp_ratio=1e12), Arm("gap", pool="gap")],
+)
+"""
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Runs train here, one after the other: three rounds of worker processes would import torch three times."""
+    from vitbench.execution import local
+    from vitbench.execution.run import execute
+
+    def run_jobs(jobs, *, on_record, **_):
+        for job in jobs:
+            on_record(job, execute(job))
+
+    monkeypatch.setattr(local, "run_jobs", run_jobs)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_stages_follow_each_other_past_an_arm_that_fails(vitbench, tmp_path, in_this_process):
+    (tmp_path / "mine.py").write_text(STUDY)
+    request = (
+        *(str(tmp_path / "mine.py"), "--budget", "smoke", "--batch-size", "32", "--precision", "fp32"),
+        *("--seeds", "2", "--tune-seeds", "1", "--extend", "1", "--results", tmp_path),
+        # The larger rate diverges: the smaller is best, and is the edge.
+        *("--learning-rate", "1e-3", "--learning-rate", "1e6"),
+    )
+    said = vitbench("run", *request, "--device", "cpu", "--threads", "1", "--jobs", "1")
+    assert said.status == 1 and "then at most" in said.out
+    records = RecordStore(tmp_path).read("mine")
+    trials = {(record.arm, record.learning_rate) for record in records if record.seed == 0}
+    assert trials == {(arm, rate) for arm in ("cls", "beyond memory", "gap") for rate in (1e-12, 1e-3, 1e6)}
+    failed = [record for record in records if record.arm == "beyond memory"]
+    assert len(failed) == 3 and all(record.outcome == "failed" for record in failed)  # once each, and on no other seed
+    (comparison,) = load_comparisons(tmp_path)
+    cls, _, gap = comparison.arms
+    final = {(record.arm, record.learning_rate) for record in records if record.seed == 1}
+    assert final == {("cls", cls.learning_rate), ("gap", cls.learning_rate), ("gap", gap.learning_rate)}
+    assert len(records) == 9 + len(final) and comparison.difference(gap).n == 2
+
+    # The next call tries those that failed again, and only then knows what follows.
+    facts = json.loads(vitbench("plan", *request, "--json").out)
+    assert {run["arm"] for run in facts["runs"] if not run["done"]} == {"beyond memory"} and facts["later"]

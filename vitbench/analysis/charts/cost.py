@@ -1,0 +1,97 @@
+"""What does accuracy cost, in arithmetic and in time?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from vitbench.analysis.arms import ArmResult
+from vitbench.analysis.charts.parts import figure_of, looks_of, role, wrapped
+from vitbench.analysis.comparison import Comparison
+
+
+def cost_figure(comparison: Comparison) -> Figure | None:
+    """Test top-1 against MACs per image and against training time, each with its Pareto front; None for one arm."""
+    arms = [arm for arm in comparison.arms if arm.test_top1 and arm.macs]
+    if len(arms) < 2:
+        return None
+    looks = looks_of(comparison)
+    names = [wrapped(role(arm, comparison), 34) for arm in arms]
+    columns = 3 if max(len(line) for name in names for line in name.split("\n")) <= 24 else 2
+    legend_height = math.ceil(len(arms) / columns) * (0.42 if any("\n" in name for name in names) else 0.24)
+    figure = figure_of(
+        comparison,
+        4.2 + legend_height,
+        "Mean ± 1 SD over seeds. Grey line: Pareto front; no other arm is cheaper and better.",
+    )
+    scale, unit = (1e9, "GMACs") if max(arm.macs for arm in arms) >= 1e9 else (1e6, "million MACs")
+    costs: list[tuple[str, dict[str, float]]] = [
+        (f"{unit} per image, forward", {arm.label: arm.macs / scale for arm in arms})
+    ]
+    seconds = {arm.label: value for arm in arms if (value := arm.median_cost("train_seconds")) is not None}
+    if seconds:
+        costs.append(("training seconds per run, median", seconds))
+    panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+    for axes, (label, cost) in zip(panels, costs, strict=True):
+        shown = [arm for arm in arms if arm.label in cost]
+        front = pareto_front([(cost[arm.label], 100 * _mean(arm)) for arm in shown])
+        axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color="#d5d5d5", linewidth=4, zorder=1)
+        for arm in shown:
+            look, summary = looks[arm.label], arm.test_top1
+            assert summary is not None
+            axes.errorbar(
+                cost[arm.label],
+                100 * summary.mean,
+                yerr=None if summary.sd is None else 100 * summary.sd,
+                fmt=look.marker,
+                color=look.color,
+                markersize=7.5,
+                markeredgecolor="white",
+                markeredgewidth=0.6,
+                elinewidth=1,
+                capsize=2.5,
+                label=wrapped(role(arm, comparison), 34) if axes is panels[0] else None,
+                zorder=3,
+            )
+        low, high = min(cost.values()), max(cost.values())
+        if high > 4 * low:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(FixedLocator(_round_ticks(low, high)))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.set_xlim(low / 1.3, high * 1.3)
+            label += " (log scale)"
+        else:
+            # Costs that are nearly equal should look so.
+            margin = max(0.1 * (high - low), 0.1 * high)
+            axes.set_xlim(max(0.0, low - margin), high + margin)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+        axes.set_xlabel(label)
+    panels[0].set_ylabel("test top-1 (%)")
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=9, columnspacing=1.2, handletextpad=0.3)
+    return figure
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The (cost, accuracy) points that no other beats at equal or lower cost, by ascending cost."""
+    front: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(set(points), key=lambda point: (point[0], -point[1])):
+        if not front or accuracy > front[-1][1]:
+            front.append((cost, accuracy))
+    return front
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5 times powers of ten within the range, or powers of ten alone where those would be many."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    fine = [digit * 10.0**exponent for exponent in exponents for digit in (1, 2, 5)]
+    within = [tick for tick in fine if low / 1.3 <= tick <= high * 1.3]
+    return within if len(within) <= 6 else [tick for tick in within if math.log10(tick).is_integer()]
+
+
+def _mean(arm: ArmResult) -> float:
+    assert arm.test_top1 is not None
+    return arm.test_top1.mean

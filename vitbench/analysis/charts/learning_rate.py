@@ -1,0 +1,122 @@
+"""How does validation accuracy depend on the learning rate, and which one was chosen?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from vitbench.analysis.arms import ArmResult
+from vitbench.analysis.charts.parts import (
+    MAX_VECTOR_POINTS,
+    chance_remark,
+    draw_chance,
+    figure_of,
+    looks_of,
+    panel_title,
+    panels_height,
+    panels_of,
+)
+from vitbench.analysis.comparison import Comparison
+from vitbench.analysis.drawing import INK, PALE
+from vitbench.records import Outcome
+from vitbench.studies.choice import outcome_of
+from vitbench.studies.settings import Setting, value_text
+
+
+def learning_rate_figure(comparison: Comparison) -> Figure | None:
+    """Validation top-1, by which rates are chosen, against the learning rate; None for a grid of one rate.
+
+    Other tuned fields are as they were chosen; seeds that had no say in the choice are left out.
+    """
+    arms = [arm for arm in comparison.arms if arm.test_top1]
+    if not comparison.has_grid or not arms:
+        return None
+    looks = looks_of(comparison)
+    reference = _rate_frame(comparison.baseline)
+    frames = {arm.label: _rate_frame(arm) for arm in arms}
+    everything = [value for frame in frames.values() for value in frame["top1"]]
+    points = "seeds" if comparison.tuning_seeds is None else "seeds that it is chosen on"
+    figure = figure_of(
+        comparison,
+        panels_height(len(arms)),
+        f"Points: {points}. Line: mean. Ring: chosen. × at the bottom: a seed diverged."
+        + (f" With {' and '.join(comparison.tuned)} as chosen." if comparison.tuned else "")
+        + (" Dashed grey: baseline." if len(arms) > 1 and len(reference) else "")
+        + chance_remark(comparison, everything),
+    )
+    rates = sorted({setting[0] for arm in arms for setting in arm.settings})
+    panels = panels_of(figure, len(arms))
+    rasterized = sum(len(arm.runs) for arm in arms) > MAX_VECTOR_POINTS
+    for axes, arm in zip(panels, arms, strict=True):
+        look, frame = looks[arm.label], frames[arm.label]
+        if arm is not comparison.baseline and len(reference):
+            means = reference.groupby("rate")["top1"].mean()
+            axes.plot(means.index, means, color=PALE, linewidth=1.6, linestyle=(0, (4, 2)), zorder=1)
+        sns.lineplot(frame, x="rate", y="top1", ax=axes, color=look.color, errorbar=None, linewidth=1.8, zorder=2)
+        axes.scatter(
+            frame["rate"], frame["top1"], s=14, color=look.color, alpha=0.75, linewidths=0, rasterized=rasterized
+        )
+        chosen = frame[frame["rate"] == arm.learning_rate].mean()
+        axes.scatter(chosen["rate"], chosen["top1"], s=90, facecolors="none", edgecolors=INK, linewidths=1.4, zorder=4)
+        shown = _slice(arm)
+        diverged = sorted(
+            {
+                setting[0]
+                for (setting, _), record in arm.runs.items()
+                if setting in shown and outcome_of(record) is Outcome.DIVERGED
+            }
+        )
+        if diverged:
+            axes.scatter(
+                diverged,
+                [0.06] * len(diverged),
+                transform=axes.get_xaxis_transform(),
+                marker="x",
+                color=INK,
+                s=36,
+                zorder=5,
+            )
+        axes.set_xscale("log")
+        axes.set_title(panel_title(arm, comparison))
+        axes.xaxis.set_major_locator(FixedLocator(_thinned(rates)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: value_text(rate)))
+        axes.set_xlim(rates[0] / 1.35, rates[-1] * 1.35)
+        axes.set(xlabel="", ylabel="")
+    draw_chance(panels, comparison, everything)
+    figure.supxlabel("learning rate (log scale)", fontsize=10)
+    figure.supylabel("validation top-1 (%)", fontsize=10)
+    return figure
+
+
+def _slice(arm: ArmResult) -> list[Setting]:
+    """The settings that differ from the chosen one in the learning rate alone, ascending."""
+    return [] if arm.setting is None else [setting for setting in arm.settings if setting[1:] == arm.setting[1:]]
+
+
+def _rate_frame(arm: ArmResult | None) -> pd.DataFrame:
+    """Columns rate, top1 (%), one row per completed run."""
+    rows = []
+    if arm is not None:
+        seeds = arm.choice_seeds if arm.tuning_seeds is not None and arm.choice_seeds else arm.seeds
+        rows = [
+            (setting[0], 100 * value)
+            for setting in _slice(arm)
+            for seed, value in arm.metric("val_top1", setting).items()
+            if seed in seeds
+        ]
+    return pd.DataFrame(rows, columns=["rate", "top1"])
+
+
+def _thinned(rates: Sequence[float]) -> list[float]:
+    """At most four of the rates as ticks, the ends among them."""
+    if len(rates) <= 4:
+        return list(rates)
+    step = math.ceil((len(rates) - 1) / 3)
+    kept = list(rates[::step])
+    return kept if kept[-1] == rates[-1] else [*kept[:3], rates[-1]]

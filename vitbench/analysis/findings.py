@@ -1,0 +1,163 @@
+"""What the records of a comparison establish: a verdict for every arm, what it rests on, and what would settle the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from vitbench.analysis.bootstrap import crossed_bootstrap
+from vitbench.analysis.claims import ClaimRow, claim_rows, claims_of
+from vitbench.analysis.interactions import Cell, FTest, interactions, overall_interaction
+from vitbench.analysis.narrowing import StudyNarrowing, study_narrowing
+from vitbench.analysis.outperforming import Outperforming
+from vitbench.analysis.pairing import Interval, PairedDifference, disagreement, image_differences
+from vitbench.analysis.power import SeedsToSettle, seeds_to_settle, smallest_difference
+from vitbench.analysis.verdicts import MARGIN, Decision, Verdict, decide
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vitbench.analysis.arms import ArmResult
+    from vitbench.analysis.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One arm against the baseline, each at its own setting; everything but `decision` is None where it cannot be told."""
+
+    arm: ArmResult
+    decision: Decision
+    at_baseline_setting: Decision | None
+    """The same at the setting that was chosen for the baseline; None where that is the arm's own too."""
+    outperforming: Outperforming | None
+    seeds_and_images: Interval | None
+    images_only_one_gets: tuple[float, float] | None
+    """Test images that only the arm, and only the baseline, gets right: means over seeds."""
+    smallest_difference: float | None
+    """That so many seeds find with 80 % power, from the spread seen."""
+    to_settle: SeedsToSettle | None
+    """None where it is settled."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Of one comparison; by arm label."""
+
+    arms: Mapping[str, Finding]
+    interactions: Mapping[Cell, Decision]
+    """By levels of both factors; empty but for a factorial study."""
+    overall_interaction: FTest | None
+    narrowing: StudyNarrowing | None
+    claims: Sequence[ClaimRow]
+    margin: float
+
+
+def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
+    """Everything the statistics say of a comparison. `margin`, a fraction, is what counts as equivalent."""
+    baseline = comparison.baseline
+    others = [arm for arm in comparison.arms if baseline is not None and arm is not baseline]
+    decisions = _decisions(comparison, others, margin, at_baseline_setting=False)
+    at_baseline = _decisions(comparison, others, margin, at_baseline_setting=True)
+    intervals = _seeds_and_images(comparison, others)
+    tested = sum(decision.adjusted_p is not None for decision in decisions.values())
+    found = {}
+    for arm in others:
+        decision = decisions[arm.label]
+        difference = decision.difference
+        settled = decision.verdict not in (Verdict.INCONCLUSIVE, Verdict.NONE)
+        assert baseline is not None
+        found[arm.label] = Finding(
+            arm=arm,
+            decision=decision,
+            at_baseline_setting=None if arm.setting == baseline.setting else at_baseline[arm.label],
+            outperforming=Outperforming.of(*comparison.paired(arm)),
+            seeds_and_images=intervals.get(arm.label),
+            images_only_one_gets=_images_only_one_gets(comparison, arm),
+            smallest_difference=(
+                smallest_difference(difference.sd, difference.n) if difference is not None and difference.sd else None
+            ),
+            to_settle=(
+                None
+                if settled or difference is None
+                else seeds_to_settle(difference, num_arms=max(tested, 1), margin=margin)
+            ),
+        )
+    cells, origin = _factorial(comparison)
+    crossed = decide(interactions(cells, baseline=origin), margin=margin) if origin is not None else {}
+    by_name = {arm.name: decisions[arm.label] for arm in others}
+    on_subjects: dict[str | Cell, Decision] = dict(chain(by_name.items(), crossed.items()))
+    return Findings(
+        arms=found,
+        interactions=crossed,
+        overall_interaction=overall_interaction(cells) if crossed else None,
+        narrowing=None if baseline is None else _narrowing(comparison, baseline),
+        claims=claim_rows(
+            claims_of(comparison.study),
+            on_subjects,
+            at_baseline_rate={arm.name: at_baseline[arm.label] for arm in others},
+            baseline="" if baseline is None else baseline.name,
+        ),
+        margin=margin,
+    )
+
+
+def _decisions(
+    comparison: Comparison, arms: Sequence[ArmResult], margin: float, *, at_baseline_setting: bool
+) -> dict[str, Decision]:
+    pairs = {arm.label: comparison.paired(arm, at_baseline_setting=at_baseline_setting) for arm in arms}
+    return decide({label: PairedDifference.of(*pair) for label, pair in pairs.items()}, margin=margin)
+
+
+def _both_bits(comparison: Comparison, arm: ArmResult) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Which test images the arm and the baseline get right, for each seed that has both."""
+    if comparison.baseline is None:
+        return []
+    mine, theirs = comparison.correct_bits(arm), comparison.correct_bits(comparison.baseline)
+    return [(mine[seed], theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())]
+
+
+def _seeds_and_images(comparison: Comparison, arms: Sequence[ArmResult]) -> dict[str, Interval]:
+    """The bootstrap interval of each arm that has the images of two seeds or more."""
+    import numpy as np
+
+    differences = {}
+    for arm in arms:
+        bits = _both_bits(comparison, arm)
+        if len(bits) > 1:
+            mine, theirs = (np.stack(rows) for rows in zip(*bits, strict=True))
+            differences[arm.label] = image_differences(mine, theirs)
+    return dict(zip(differences, crossed_bootstrap(list(differences.values())), strict=True))
+
+
+def _images_only_one_gets(comparison: Comparison, arm: ArmResult) -> tuple[float, float] | None:
+    found = [disagreement(*bits) for bits in _both_bits(comparison, arm)]
+    if not found:
+        return None
+    return fmean(one.arm_only for one in found), fmean(one.baseline_only for one in found)
+
+
+def _factorial(comparison: Comparison) -> tuple[dict[Cell, dict[int, float]], Cell | None]:
+    """(accuracies by seed of every cell of a study of two factors, the baseline's cell)."""
+    factors = comparison.factors
+    names = list(next(iter(factors.values()), {}))
+    if len(names) != 2 or comparison.baseline is None:
+        return {}, None
+    first, second = names
+
+    def cell(arm: ArmResult) -> Cell:
+        return factors[arm.name][first], factors[arm.name][second]
+
+    placed = [arm for arm in comparison.arms if arm.name in factors]
+    cells = {cell(arm): arm.metric("test_top1", arm.setting) for arm in placed}
+    filled = {place: values for place, values in cells.items() if values}
+    origin = cell(comparison.baseline) if comparison.baseline.name in factors else None
+    return filled, origin if origin in filled else None
+
+
+def _narrowing(comparison: Comparison, baseline: ArmResult) -> StudyNarrowing | None:
+    accuracies = {arm.label: arm.metric("test_top1", arm.setting) for arm in comparison.arms}
+    return study_narrowing(accuracies, baseline=baseline.label)

@@ -1,0 +1,151 @@
+"""Which records belong together: into which comparison each goes, and to which arm of it.
+
+A run counts in every comparison whose plan it belongs to: one that was made with the learning rate alone tuned counts again
+where weight decay is tuned too and its own is among the values.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from operator import itemgetter
+from typing import Any
+
+from vitbench.analysis.arms import ArmResult
+from vitbench.analysis.naming import digest
+from vitbench.config import ViTConfig
+from vitbench.records import Design, Outcome, Record
+from vitbench.studies.choice import counts_over
+from vitbench.studies.settings import RATE, Setting, setting_of, without
+
+Key = tuple[Any, ...]
+Start = tuple[str, ViTConfig, str | None, float]
+"""Name, model but for what is tuned, initial weights and epochs of an arm."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Comparable records in the order of recording, and the last design that they were made under."""
+
+    records: Sequence[Record]
+    design: Design
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What is tuned."""
+        return (RATE, *self.design.tuned)
+
+    @property
+    def planned(self) -> tuple[Setting, ...]:
+        return tuple(product(self.design.learning_rates, *self.design.tuned.values()))
+
+
+def groups(records: Iterable[Record]) -> list[Group]:
+    """Comparable records, in the order of each group's first.
+
+    A run that failed before its data was read or its model compiled cannot say what these were. It has no numbers to mix
+    up, so it joins the latest group that agrees in all else, where its failure is seen.
+    """
+    members: dict[Key, list[tuple[int, Record]]] = defaultdict(list)
+    vague: dict[Key, list[tuple[int, Record]]] = defaultdict(list)
+    numbered = list(enumerate(records))
+    for position, record in numbered:
+        is_vague = record.outcome is Outcome.FAILED and not record.environment.data_sha256
+        (vague if is_vague else members)[_key(record, record.design)].append((position, record))
+    if vague:
+        latest = {_vague_key(group[0][1]): key for key, group in members.items()}
+        for key, group in vague.items():
+            members[latest.get(_vague_key(group[0][1]), key)].extend(group)
+    several = len({_kind(record.design) for _, record in numbered}) > 1
+    found = []
+    for key, group in members.items():
+        design = max(group, key=itemgetter(0))[1].design
+        joining = _planned_elsewhere(key, design, numbered) if several else []
+        in_order = sorted([*group, *joining], key=itemgetter(0))
+        found.append(Group([record for _, record in in_order], design))
+    return found
+
+
+def arms_of(group: Group) -> list[ArmResult]:
+    """Arms in the order of their first record; a name with several models, or initial weights, gives several arms."""
+    runs: dict[Start, dict[tuple[Setting, int], Record]] = {}
+    retried: dict[Start, int] = defaultdict(int)
+    models: dict[Start, ViTConfig] = {}
+    for record in group.records:
+        config = record.config
+        arm = record.arm, without(config.model, group.fields), config.init, config.train.epochs
+        models.setdefault(arm, config.model)
+        cells = runs.setdefault(arm, {})
+        cell = setting_of(config, group.fields), config.seed
+        before = cells.get(cell)
+        retried[arm] += before is not None
+        if before is None or counts_over(record, before):
+            cells[cell] = record
+    starts: dict[str, int] = defaultdict(int)
+    for name, *_ in runs:
+        starts[name] += 1
+    return [
+        ArmResult(
+            label=arm[0] if starts[arm[0]] == 1 else f"{arm[0]} #{_identity(models[arm], arm[2], arm[3], group)[:4]}",
+            name=arm[0],
+            model=models[arm],
+            fields=group.fields,
+            init=arm[2],
+            runs=cells,
+            planned=group.planned,
+            tuning_seeds=group.design.tuning_seeds,
+            retried=retried[arm],
+        )
+        for arm, cells in runs.items()
+    ]
+
+
+def _identity(model: ViTConfig, init: str | None, epochs: float, group: Group) -> str:
+    """Tells arms of one name apart; the same whatever they are compared with."""
+    facts: list[Any] = [
+        {name: value for name, value in model.model_dump(mode="json").items() if name not in group.fields},
+        init,
+    ]
+    return digest(facts if group.design.match == "epochs" else [*facts, epochs])
+
+
+def _kind(design: Design) -> Key:
+    """What sets plans apart that are made of the same runs."""
+    return design.match, tuple(sorted(design.tuned)), design.epochs.get(design.baseline)
+
+
+def _planned_elsewhere(key: Key, design: Design, numbered: Iterable[tuple[int, Record]]) -> list[tuple[int, Record]]:
+    """Records of other plans that a group's last plan has among its runs, with their positions."""
+    group = Group([], design)
+    planned = set(group.planned)
+    return [
+        (position, record)
+        for position, record in numbered
+        if _kind(record.design) != _kind(design)
+        and _key(record, design) == key
+        and setting_of(record.config, group.fields) in planned
+        and record.config.train.epochs == design.epochs.get(record.arm, record.config.train.epochs)
+    ]
+
+
+def _key(record: Record, design: Design) -> Key:
+    """Equal for records that may be compared, under a design that says what is tuned and what is matched."""
+    config = record.config
+    fields = (RATE, *design.tuned)
+    matched = () if design.match == "epochs" else ("epochs",)
+    return (
+        record.budget,
+        record.variant,
+        without(config.data, fields),
+        without(config.train, (*fields, *matched)),
+        config.harness_version,
+        record.environment.comparison_key,
+        _kind(design),
+    )
+
+
+def _vague_key(record: Record) -> Key:
+    environment = record.environment.model_copy(update={"compiled": False, "data_sha256": "", "kernels": "torch"})
+    return _key(record.model_copy(update={"environment": environment}), record.design)

@@ -1,0 +1,128 @@
+"""What must be said around a comparison's table: what its numbers share, and how to read them."""
+
+from __future__ import annotations
+
+from vitbench.analysis.comparison import Comparison
+from vitbench.analysis.notes import listed, seeds_text
+from vitbench.analysis.verdict_cells import reading
+from vitbench.config import DataConfig
+from vitbench.studies.match import MATCHES
+
+
+def facts(comparison: Comparison) -> dict[str, str]:
+    """What the numbers of a comparison share, as label and text."""
+    environment = comparison.environment
+    machine = [
+        environment.device,
+        f"machine {environment.machine}",
+        environment.precision,
+        "compiled" if environment.compiled else "eager",
+        f"torch {environment.torch}",
+        f"{listed(comparison.environment_values('threads'))} threads",
+    ]
+    named = {
+        "Question": comparison.question,
+        "Source": comparison.source,
+        "Data": _data_text(comparison),
+        "Variant": comparison.variant,
+        "Budget": f"{comparison.budget}, {epochs_text(comparison)}",
+        "Seeds": listed(comparison.seeds),
+        "Environment": listed(machine),
+        "Harness version": str(comparison.harness_version),
+    }
+    return {label: text for label, text in named.items() if text}
+
+
+def epochs_text(comparison: Comparison) -> str:
+    """`11 epochs`, or of whom, and what is equal, where arms have different ones."""
+    epochs = f"{comparison.epochs:g} epochs"
+    if comparison.match == "epochs":
+        return epochs
+    return f"{epochs} of the baseline and equal {MATCHES[comparison.match]}"
+
+
+def conventions(comparison: Comparison) -> list[str]:
+    """How to read the numbers."""
+    sentences = [
+        f"Top-1 is test accuracy after the final epoch: mean ± standard deviation over n seeds, {_choice_text(comparison)}."
+    ]
+    if comparison.baseline is not None:
+        sentences.append(
+            f"Differences are from {comparison.baseline.label}, paired by seed, with a 95 % t-interval for each arm by itself."
+        )
+        if comparison.match != "epochs":
+            sentences.append(_match_text(comparison))
+    sentences += reading(comparison)
+    memory = (
+        "Peak memory is the most bytes of tensors alive at once in one training step"
+        if comparison.environment.device.startswith("cpu")
+        else "Peak memory is the peak of the CUDA allocator"
+    )
+    sentences += [
+        "1 MAC = 2 FLOPs; MACs are per image, forward; softmax and norms are not counted.",
+        f"{memory}, the largest over the runs behind top-1; images per second are medians over the same runs.",
+    ]
+    return sentences
+
+
+def _choice_text(comparison: Comparison) -> str:
+    """At which setting an arm's number is, and whether that was a choice."""
+    fixed = [arm for arm in comparison.arms if arm.is_fixed]
+    noun = comparison.noun
+    if len(fixed) == len(comparison.arms):
+        settings = {setting: arm.text(setting) for arm in fixed for setting in arm.grid}
+        if len(settings) > 1:
+            return f"at one fixed {noun} per arm, not the same for all, without tuning"
+        return f"at one fixed {noun}, {listed(settings.values())}, for every arm, without tuning"
+    every = "every setting" if comparison.tuned else "every rate"
+    tuning_seeds = comparison.tuning_seeds
+    seeds = "the seeds" if tuning_seeds is None else f"those of {seeds_text(range(tuning_seeds))}"
+    chosen = (
+        f"at the {noun} with the best mean validation accuracy of that arm over {seeds} at which {every} has a result"
+    )
+    if tuning_seeds is not None:
+        chosen += ", in which the other seeds had no say"
+    if fixed:
+        chosen += f"; that of {listed(arm.label for arm in fixed)} was fixed, without tuning"
+    return chosen
+
+
+def _match_text(comparison: Comparison) -> str:
+    """What was made equal, and by what."""
+    assert comparison.baseline is not None
+    name = comparison.baseline.label
+    if comparison.match == "flops":
+        return (
+            f"Training FLOPs were made equal, not epochs: each arm trains for as many epochs as cost what {name} costs, by "
+            "6 × MACs an image."
+        )
+    return (
+        f"Training time was made equal, not epochs: each arm trains for as many epochs as take as long as {name} does, by "
+        "images/s measured before on the same device, arms in turn or under the same load."
+    )
+
+
+def _data_text(comparison: Comparison) -> str:
+    data = comparison.data
+    sizes = [
+        "all training images" if data.train_images is None else f"{data.train_images:,} training images",
+        f"{data.validation_fraction:.3g} of train held out for validation",
+    ]
+    if comparison.num_test_images:
+        sizes.append(f"{comparison.num_test_images:,} test images")
+    images = {(arm.model.image_hw, arm.model.in_channels, arm.model.num_classes) for arm in comparison.arms}
+    if len(images) == 1:
+        ((height, width), channels, classes) = images.pop()
+        sizes.append(f"{height} × {width} × {channels} pixels, {classes} classes")
+    augmentation = listed(filter(None, _augmentation(data, comparison.tuned))) or "none"
+    return f"{data.dataset}: {'; '.join(sizes)}; augmentation: {augmentation}"
+
+
+def _augmentation(data: DataConfig, tuned: tuple[str, ...]) -> list[str]:
+    found = {
+        "crop_padding": f"crop padding {data.crop_padding}" if data.crop_padding else "",
+        "flip": "flip" if data.flip else "",
+        "mixup": f"mixup {data.mixup:g}" if data.mixup else "",
+        "cutmix": f"cutmix {data.cutmix:g}" if data.cutmix else "",
+    }
+    return [f"{name.replace('_', ' ')} as tuned" if name in tuned else text for name, text in found.items()]

@@ -1,0 +1,174 @@
+"""Which words and numbers stand in the tables of verdicts, interactions and claims: as text, and at full precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vitbench.analysis.comparison import Comparison
+from vitbench.analysis.findings import Finding, Findings
+from vitbench.analysis.interactions import FTest
+from vitbench.analysis.markup import ABSENT
+from vitbench.analysis.pairing import Interval, PairedDifference, points
+from vitbench.analysis.power import MOST_SEEDS
+from vitbench.analysis.verdicts import Decision, Verdict, rule
+
+Table = list[dict[str, str]]
+"""Rows of equal headings."""
+
+WORDS = ("arm", "claim", "paper", "here", "verdict", "study", "comparison", "position", "pool")
+"""Headings of what is read, not compared digit by digit."""
+
+
+def verdicts(comparison: Comparison) -> Table:
+    """A row for every arm but the baseline, as plain text for people; empty where no arm has one."""
+    findings = comparison.findings
+    if all(finding.decision.verdict is Verdict.NONE for finding in findings.arms.values()):
+        return []
+    noun = "setting" if comparison.tuned else "rate"
+    rows = []
+    for label, finding in findings.arms.items():
+        own = {
+            "arm": label,
+            "verdict": finding.decision.words,
+            "difference (points), new seeds": interval_text(finding.decision.difference),
+            "new seeds and images": bounds(finding.seeds_and_images),
+            "p, Holm": p_text(finding.decision.adjusted_p),
+            "P(arm > baseline)": _wins(finding),
+            "images only one gets": _images(finding),
+        }
+        if comparison.has_choice:
+            own[f"at baseline's {noun}"] = _at_baseline(finding)
+        own["finds from (points)"] = (
+            ABSENT if finding.smallest_difference is None else f"{100 * finding.smallest_difference:.2f}"
+        )
+        own["seeds to settle"] = _to_settle(finding)
+        rows.append(own)
+    return rows
+
+
+def interactions(comparison: Comparison) -> Table:
+    """A row for every pair of levels of two factors; empty where a study has none."""
+    found = comparison.findings.interactions
+    first, second = next(iter(comparison.factors.values()), {"": "", " ": ""})
+    return [
+        {
+            first: a,
+            second: b,
+            "together, beyond the sum of both (points)": interval_text(decision.difference),
+            "p, Holm": p_text(decision.adjusted_p),
+            "verdict": _interaction_words(decision),
+        }
+        for (a, b), decision in found.items()
+    ]
+
+
+def claims(comparison: Comparison) -> Table:
+    """What the literature says on the study, and whether this comparison agrees."""
+    return [
+        {"claim": row.claim, "paper": row.paper, "here": row.here, "verdict": row.verdict.value}
+        for row in comparison.findings.claims
+    ]
+
+
+def reading(comparison: Comparison) -> list[str]:
+    """How to read the verdicts: the rule, each interval's question, and what pairing was worth."""
+    findings = comparison.findings
+    tested = sum(finding.decision.adjusted_p is not None for finding in findings.arms.values())
+    sentences = [
+        *rule(tested, margin=findings.margin),
+        "New seeds: where the mean over all seeds would lie on these test images (t-interval). New seeds and images: on "
+        "other images like them too (bootstrap over both, as wide as the t-interval of two crossed random effects).",
+        "P(arm > baseline) is over paired seeds, ties count half: exact interval, or the bootstrap's from 10 seeds on "
+        "(Bouthillier et al. 2021). Images only one gets: means over seeds, the arm's before the baseline's.",
+        "Finds from: the smallest true difference that so many paired seeds find in four of five studies, at the spread "
+        f"seen, one arm by itself. Seeds to settle: at the mean and spread seen, up to {MOST_SEEDS}.",
+    ]
+    if findings.narrowing:
+        sentences.append(findings.narrowing.sentence)
+    if findings.overall_interaction:
+        sentences.append(_overall(findings.overall_interaction))
+    return sentences
+
+
+def raw(findings: Findings, label: str) -> dict[str, Any]:
+    """An arm's verdict and what it rests on at full precision, units in the names; None where there is none."""
+    finding = findings.arms.get(label)
+    decision = None if finding is None else finding.decision
+    images = finding.seeds_and_images if finding else None
+    wins = finding.outperforming if finding else None
+    won = wins.interval() if wins else None
+    settle = finding.to_settle if finding else None
+    return {
+        "verdict": "" if decision is None else decision.verdict.value,
+        "within_margin": None if decision is None else decision.within_margin,
+        "margin_points": 100 * findings.margin,
+        "p_holm": None if decision is None else decision.adjusted_p,
+        "difference_seeds_and_images_ci95_low_points": None if images is None else 100 * images.low,
+        "difference_seeds_and_images_ci95_high_points": None if images is None else 100 * images.high,
+        "probability_of_outperforming": None if wins is None else wins.probability,
+        "probability_of_outperforming_ci95_low": None if won is None else won.low,
+        "probability_of_outperforming_ci95_high": None if won is None else won.high,
+        "smallest_difference_found_points": (
+            100 * finding.smallest_difference if finding and finding.smallest_difference is not None else None
+        ),
+        "seeds_to_settle": None if settle is None else settle.num_seeds,
+    }
+
+
+def interval_text(difference: PairedDifference | None) -> str:
+    """`+0.56 [−0.31, +1.43]`."""
+    if difference is None:
+        return ABSENT
+    interval = difference.interval()
+    return points(difference.mean) if interval is None else f"{points(difference.mean)} {bounds(interval)}"
+
+
+def bounds(interval: Interval | None) -> str:
+    """`[−0.31, +1.43]`, in points."""
+    return ABSENT if interval is None else f"[{points(interval.low)}, {points(interval.high)}]"
+
+
+def p_text(p_value: float | None) -> str:
+    if p_value is None:
+        return ABSENT
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _wins(finding: Finding) -> str:
+    wins = finding.outperforming
+    if wins is None:
+        return ABSENT
+    low, high = wins.interval()
+    return f"{wins.probability:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _images(finding: Finding) -> str:
+    if finding.images_only_one_gets is None:
+        return ABSENT
+    mine, theirs = finding.images_only_one_gets
+    return f"{mine:,.0f} : {theirs:,.0f}"
+
+
+def _at_baseline(finding: Finding) -> str:
+    there = finding.at_baseline_setting
+    if there is None:
+        return "the same"
+    return f"{interval_text(there.difference)}: {there.words}"
+
+
+def _to_settle(finding: Finding) -> str:
+    if finding.to_settle is not None:
+        return finding.to_settle.words
+    return ABSENT if finding.decision.verdict in (Verdict.INCONCLUSIVE, Verdict.NONE) else "settled"
+
+
+def _interaction_words(decision: Decision) -> str:
+    words = {Verdict.BETTER: "more together", Verdict.WORSE: "less together", Verdict.EQUIVALENT: "no interaction"}
+    return words.get(decision.verdict, decision.words)
+
+
+def _overall(test: FTest) -> str:
+    return (
+        f"Interaction of both factors over all levels: F({test.numerator_degrees}, {test.denominator_degrees}) = "
+        f"{test.f:.2f}, {'p ' if test.p_value < 0.001 else 'p = '}{p_text(test.p_value)} (repeated measures over seeds)."
+    )

@@ -1,0 +1,56 @@
+"""For how many epochs each arm trains, so that arms are equal in epochs, in training FLOPs or in training time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vitbench.config import TrainConfig, ViTConfig
+from vitbench.profiling.macs import training_flops_per_image
+
+MATCHES = {
+    "epochs": "epochs",
+    "flops": "training FLOPs",
+    "time": "training time",
+}
+"""What can be made equal, and what it is called."""
+
+
+def check_match(match: str) -> None:
+    """Raises ValueError for a name that is none of MATCHES."""
+    if match not in MATCHES:
+        raise ValueError(f"match {match!r} is not known; use {', '.join(MATCHES)}")
+
+
+def matched_epochs(
+    models: Mapping[str, ViTConfig],
+    *,
+    baseline: str,
+    epochs: float,
+    match: str,
+    images_per_second: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Epochs of each arm: the baseline's `epochs`, for the others scaled to four significant digits.
+
+    `flops`: in inverse proportion to the training FLOPs of an image. `time`: in proportion to the training images/s of each
+    arm; by FLOPs, as an estimate, where there are none.
+    """
+    check_match(match)
+    if match == "epochs":
+        return dict.fromkeys(models, epochs)
+    if match == "time" and images_per_second is not None:
+        speeds = dict(images_per_second)
+    else:
+        speeds = {arm: 1 / training_flops_per_image(model) for arm, model in models.items()}
+    return {arm: epochs if arm == baseline else _four_digits(epochs * speeds[arm] / speeds[baseline]) for arm in models}
+
+
+def _four_digits(value: float) -> float:
+    """A whole number is an int, as it is where nothing is scaled: equal runs have equal run_ids."""
+    rounded = float(f"{value:.4g}")
+    return int(rounded) if rounded.is_integer() else rounded
+
+
+def training_images(train: TrainConfig, *, train_images: int) -> int:
+    """Images that a run trains on in all: whole batches, of an epoch of `train_images` and of the last, partial epoch."""
+    steps_per_epoch = train_images // train.batch_size
+    return max(1, round(train.epochs * steps_per_epoch)) * train.batch_size

@@ -1,0 +1,240 @@
+"""What a study comes to on a data set under a budget: models, recipe, grid and seeds, before any result is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from vitbench.config import DataConfig, RunConfig, TrainConfig, ViTConfig
+from vitbench.profiling.macs import count
+from vitbench.records import Design
+from vitbench.studies.base import Study
+from vitbench.studies.budgets import Budget, Scale, base_variant
+from vitbench.studies.match import check_match, matched_epochs
+from vitbench.studies.settings import RATE, Grid, Setting, with_setting
+from vitbench.studies.tunable import check_tuned, part_of
+from vitbench.variants import variant as named_variant
+
+BUILT_IN_DATA = ("digits", "shapes")
+
+
+class DataFacts(Protocol):
+    """What planning needs to know of a data set (`vitbench.data.DataInfo`)."""
+
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def image_size(self) -> tuple[int, int]: ...
+    @property
+    def in_channels(self) -> int: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def train_images(self) -> int: ...
+    @property
+    def crop_padding(self) -> int: ...
+    @property
+    def flip(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line may set over a budget's own. None and empty leave the budget, and the study, as they are."""
+
+    variant: str | None = None
+    seeds: int | None = None
+    train: dict[str, Any] | None = None
+    train_images: int | None = None
+    learning_rates: tuple[float, ...] = ()
+    tuning_seeds: int | None = None
+    extend: int | None = None
+    tune: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    match: str = "epochs"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A study on one data set under one budget. `arms`: each arm's run at seed 0, its tuned fields as they are untuned."""
+
+    study: Study
+    budget: str
+    variant: str
+    arms: Mapping[str, RunConfig]
+    """By name, the baseline first."""
+    grid: Grid
+    seeds: int
+    tuning_seeds: int
+    """At most `seeds`; equal to them where settings are chosen on every seed, or where there is nothing to choose."""
+    extend: int
+    match: str
+    train_images: int
+    """Images that an epoch trains on, the validation split left out."""
+    epochs_are_estimates: bool = False
+    """Whether training time is to be equal, but how fast the arms train is not known yet: epochs are by FLOPs then."""
+
+    @property
+    def baseline(self) -> str:
+        return next(iter(self.arms))
+
+    @property
+    def is_settled_at_once(self) -> bool:
+        """Whether no run depends on the results of others."""
+        grows = self.extend > 0 and any(len(values) > 1 for values in self.grid.values.values())
+        return self.tuning_seeds == self.seeds and not grows
+
+    def config(self, arm: str, setting: Setting, seed: int) -> RunConfig:
+        """Raises ValueError for a setting without meaning."""
+        if (arm, setting) not in self._configs:
+            self._configs[arm, setting] = with_setting(self.arms[arm], self.grid.fields, setting)
+        return self._configs[arm, setting].model_copy(update={"seed": seed})
+
+    @cached_property
+    def _configs(self) -> dict[tuple[str, Setting], RunConfig]:
+        return {}
+
+    def has_meaning(self, grid: Grid) -> bool:
+        """Whether every arm can run at every setting of a grid."""
+        try:
+            for arm in self.arms:
+                for setting in grid.settings:
+                    self.config(arm, setting, 0)
+        except ValueError:
+            return False
+        return True
+
+    def design(self, grid: Grid) -> Design:
+        """What records say of the study, once the grid is that."""
+        epochs = {name: config.train.epochs for name, config in self.arms.items()}
+        return Design(
+            question=self.study.question,
+            source=self.study.source,
+            baseline=self.baseline,
+            arms=tuple(self.arms),
+            learning_rates=grid.values[RATE],
+            tuned=grid.tuned,
+            tuning_seeds=self.tuning_seeds if self.tuning_seeds < self.seeds else None,
+            match=self.match,
+            epochs={} if self.match == "epochs" else epochs,
+            factors={name: dict(levels) for name, levels in self.study.factors.items()},
+            train_images=self.train_images,
+        )
+
+
+def outline(
+    study: Study,
+    budget: Budget,
+    data: DataFacts,
+    overrides: Overrides,
+    *,
+    images_per_second: Mapping[str, float] | None = None,
+) -> Outline:
+    """`study` on `data`. `images_per_second`: how fast each arm trains, where training time is to be equal.
+
+    Raises ValueError for what has no meaning on the base variant, or cannot be tuned or matched.
+    """
+    family = data.dataset.split("/")[0]
+    scale = budget.built_in if family in BUILT_IN_DATA else budget.images
+    name, base = _base(scale, data, overrides.variant)
+    models = _models(study, base, name)
+    data_config, train_images = data_settings(
+        data, wanted=scale.train_images if overrides.train_images is None else overrides.train_images
+    )
+    if not scale.augment:
+        data_config = data_config.replace(crop_padding=0, flip=False)
+    train = scale.train
+    if family in scale.epochs:
+        train = train.replace(epochs=scale.epochs[family])
+    train = train.replace(**(overrides.train or {}))
+    if train.batch_size > train_images:
+        raise ValueError(
+            f"batch_size {train.batch_size} is more than the {train_images} training images; make it smaller"
+        )
+    grid = _grid(study, scale, base, overrides)
+    check_match(overrides.match)
+    if overrides.match != "epochs":
+        _check_costs_stay(grid, models, match=overrides.match)
+    epochs = matched_epochs(
+        models,
+        baseline=next(iter(models)),
+        epochs=train.epochs,
+        match=overrides.match,
+        images_per_second=images_per_second,
+    )
+    seeds = overrides.seeds or budget.seeds
+    return Outline(
+        study=study,
+        budget=budget.name,
+        variant=name,
+        arms={arm: _run(model, data_config, train, epochs[arm]) for arm, model in models.items()},
+        grid=grid,
+        seeds=seeds,
+        tuning_seeds=_tuning_seeds(overrides, budget, grid, seeds),
+        extend=budget.extend if overrides.extend is None else overrides.extend,
+        match=overrides.match,
+        train_images=train_images,
+        epochs_are_estimates=overrides.match == "time" and images_per_second is None,
+    )
+
+
+def _models(study: Study, base: ViTConfig, variant: str) -> dict[str, ViTConfig]:
+    models = {arm.name: arm.apply(base) for arm in study.all_arms(base)}
+    for arm, model in models.items():
+        twin = next(other for other in models if models[other] == model)
+        if twin != arm:
+            raise ValueError(f"arms {twin!r} and {arm!r} are the same model on {variant}; leave one out")
+    return models
+
+
+def _run(model: ViTConfig, data: DataConfig, train: TrainConfig, epochs: float) -> RunConfig:
+    return RunConfig(model=model, data=data, train=train if epochs == train.epochs else train.replace(epochs=epochs))
+
+
+def _grid(study: Study, scale: Scale, base: ViTConfig, overrides: Overrides) -> Grid:
+    tune = {**study.tune, **overrides.tune}
+    varied = {name for arm in study.all_arms(base) for name in arm.changes}
+    check_tuned(tune, study=study.name, varied=varied)
+    rates = overrides.learning_rates or (scale.grid if study.tuning == "grid" else scale.short)
+    return Grid.of(rates, tune)
+
+
+def _tuning_seeds(overrides: Overrides, budget: Budget, grid: Grid, seeds: int) -> int:
+    wanted = overrides.tuning_seeds
+    if wanted is not None and not 1 <= wanted <= seeds:
+        raise ValueError(f"tune_seeds {wanted} is not among the 1 to {seeds} seeds of an arm; make it smaller")
+    if len(grid.settings) == 1:
+        return seeds
+    return min(wanted or budget.tuning_seeds or seeds, seeds)
+
+
+def _check_costs_stay(grid: Grid, models: Mapping[str, ViTConfig], *, match: str) -> None:
+    """What is made equal for each arm must not depend on the setting that it is tuned to."""
+    for name, values in grid.tuned.items():
+        if part_of(name) == "model" and any(
+            count(model.replace(**{name: value})).macs != count(model).macs
+            for model in models.values()
+            for value in values
+        ):
+            raise ValueError(
+                f"tune {name!r} changes the FLOPs of an image, which --match {match} makes equal; use --match epochs"
+            )
+
+
+def data_settings(data: DataFacts, *, wanted: int | None) -> tuple[DataConfig, int]:
+    """(the data configuration with the set's own augmentation, the images that an epoch trains on).
+
+    A subset as large as what the validation split leaves is the whole, and named so.
+    """
+    config = DataConfig(dataset=data.dataset, crop_padding=data.crop_padding, flip=data.flip)
+    left = data.train_images - round(data.train_images * config.validation_fraction)
+    if wanted is None or wanted >= left:
+        return config, left
+    return config.replace(train_images=wanted), wanted
+
+
+def _base(scale: Scale, data: DataFacts, name: str | None) -> tuple[str, ViTConfig]:
+    shape = {"image_size": data.image_size, "in_channels": data.in_channels, "num_classes": data.num_classes}
+    if name is not None:
+        return name, named_variant(name, **shape)
+    return base_variant(scale, image_size=data.image_size, in_channels=data.in_channels, num_classes=data.num_classes)

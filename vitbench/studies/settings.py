@@ -1,0 +1,103 @@
+"""What a setting is: one value of the learning rate and of each other tuned field; and the grid of all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal, TypeVar
+
+from vitbench.config import Config, RunConfig
+from vitbench.studies.tunable import part_of
+
+RATE = "learning_rate"
+Setting = tuple[float, ...]
+"""A value of every tuned field, in the grid's order: the learning rate, then the others."""
+Side = Literal["lowest", "highest"]
+SIDES: tuple[Side, Side] = ("lowest", "highest")
+SomeConfig = TypeVar("SomeConfig", bound=Config)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values of every tuned field, ascending; the learning rate first. Every combination is a trial."""
+
+    values: Mapping[str, tuple[float, ...]]
+
+    @classmethod
+    def of(cls, learning_rates: Iterable[float], tune: Mapping[str, Sequence[float]]) -> Grid:
+        """From values in any order, some perhaps twice."""
+        fields: dict[str, Iterable[float]] = {RATE: learning_rates, **tune}
+        return cls({field: tuple(sorted({float(value) for value in values})) for field, values in fields.items()})
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return tuple(self.values)
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Every combination, ascending."""
+        return tuple(product(*self.values.values()))
+
+    @property
+    def tuned(self) -> dict[str, tuple[float, ...]]:
+        """The values of all fields but the learning rate."""
+        return {field: values for field, values in self.values.items() if field != RATE}
+
+    def edges(self, setting: Setting) -> set[tuple[str, Side]]:
+        """(field, side) wherever a setting has the lowest or the highest of several values."""
+        found: set[tuple[str, Side]] = set()
+        for (field, values), value in zip(self.values.items(), setting, strict=True):
+            if len(values) > 1:
+                ends = zip(SIDES, (values[0], values[-1]), strict=True)
+                found |= {(field, side) for side, end in ends if value == end}
+        return found
+
+    def extended(self, field: str, side: Side, *, has_meaning: Callable[[Grid], bool]) -> Grid | None:
+        """The grid with one more value of `field` on that side, at the ratio of the last two there.
+
+        None where there is no such step: from or across 0, or to a value without meaning.
+        """
+        values = self.values[field]
+        end, neighbour = (values[0], values[1]) if side == "lowest" else (values[-1], values[-2])
+        if not (end > 0 and neighbour > 0):
+            return None
+        # Four digits: half of 0.004 is 0.002, whatever the last bits are, and a third of 0.001 can be read.
+        step = float(f"{end * end / neighbour:.4g}")
+        grid = Grid({**self.values, field: tuple(sorted({*values, step}))})
+        return grid if has_meaning(grid) else None
+
+
+def setting_of(config: RunConfig, fields: Iterable[str]) -> Setting:
+    """The values that a run has of the tuned fields; NaN, which is in no grid, for one that is off (None)."""
+    values = (getattr(getattr(config, part_of(field)), field) for field in fields)
+    return tuple(math.nan if value is None else float(value) for value in values)
+
+
+def with_setting(config: RunConfig, fields: Sequence[str], setting: Setting) -> RunConfig:
+    """The same run at another setting. Raises ValueError where that has no meaning."""
+    changes: dict[str, dict[str, float]] = {}
+    for field, value in zip(fields, setting, strict=True):
+        changes.setdefault(part_of(field), {})[field] = value
+    parts = {part: getattr(config, part).replace(**values) for part, values in changes.items()}
+    return RunConfig.model_validate({name: getattr(config, name) for name in RunConfig.model_fields} | parts)
+
+
+def without(config: SomeConfig, fields: Collection[str]) -> SomeConfig:
+    """A key under which configurations are equal that differ in `fields` alone. It is no configuration to run."""
+    own = [field for field in fields if field in type(config).model_fields]
+    return config.model_copy(update=dict.fromkeys(own)) if own else config
+
+
+def value_text(value: float) -> str:
+    """0.001, 3e-5."""
+    return f"{value:g}".replace("e-0", "e-")
+
+
+def setting_text(fields: Sequence[str], setting: Setting) -> str:
+    """`0.002` where the learning rate alone is tuned, else `lr 0.002, weight_decay 0.05`."""
+    if len(fields) == 1:
+        return value_text(setting[0])
+    names = ("lr" if field == RATE else field for field in fields)
+    return ", ".join(f"{name} {value_text(value)}" for name, value in zip(names, setting, strict=True))
