@@ -1,4 +1,4 @@
-"""The tables that README.md quotes: taken from the files that `vitbench tables` and `profile` write, never typed.
+"""The tables and findings that README.md quotes: from the reference records and profiles, never typed.
 
 `python tests/readme.py` writes them anew; the test beside it fails where they differ.
 """
@@ -6,19 +6,23 @@
 from __future__ import annotations
 
 import re
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
+from vitbench.analysis.comparison import load_comparisons
 from vitbench.analysis.contest_tables import summary
 from vitbench.analysis.markup import escape_markdown
 from vitbench.analysis.profile_rows import left_out
 from vitbench.analysis.profiles import load_profile
 from vitbench.analysis.rendering import markdown_rows
+from vitbench.analysis.sentences import sentence
 from vitbench.profiling.profile_store import list_profiles
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 REFERENCE = "results/reference"
 _BLOCK = re.compile(r"<!-- table: (?P<path>\S+)\ncolumns: (?P<columns>.*?) -->\n.*?<!-- end of table -->", re.DOTALL)
+_FOUND = re.compile(r"<!-- found: (?P<comparisons>.*?) -->\n.*?<!-- end of found -->", re.DOTALL)
 _PROFILES = re.compile(r"<!-- profiles -->\n.*?<!-- end of profiles -->", re.DOTALL)
 NO_PROFILE = "No device has been measured for this version yet: `nox -s profile -- --results results/reference` does."
 
@@ -26,6 +30,7 @@ NO_PROFILE = "No device has been measured for this version yet: `nox -s profile 
 def renewed(text: str, *, root: Path = ROOT) -> str:
     """`text` with each marked block filled from the file that its marker names, or from all profiles."""
     text = _BLOCK.sub(_fill, text)
+    text = _FOUND.sub(_found, text)
     return _PROFILES.sub(lambda _: f"<!-- profiles -->\n\n{_profiles(root)}\n\n<!-- end of profiles -->", text)
 
 
@@ -46,8 +51,20 @@ def _profiles(root: Path) -> str:
     return "\n\n".join(sections) or NO_PROFILE
 
 
+def _found(match: re.Match[str]) -> str:
+    """A sentence for each comparison that the marker names: `pooling/quick-digits position/quick-digits`."""
+    comparisons = {f"{one.study}/{one.slug}": one for one in load_comparisons(ROOT / REFERENCE)}
+    lines = [
+        f"- **{escape_markdown(comparisons[name].title)}.** {escape_markdown(sentence(comparisons[name]))}"
+        for name in match["comparisons"].split()
+    ]
+    return "\n".join([f"<!-- found: {match['comparisons']} -->", "", *lines, "", "<!-- end of found -->"])
+
+
 def _fill(match: re.Match[str]) -> str:
-    lines = [line for line in (ROOT / match["path"]).read_text().splitlines() if line.startswith("|")]
+    """The wanted columns of a file's first table."""
+    text = (ROOT / match["path"]).read_text().splitlines()
+    lines = list(takewhile(lambda line: line.startswith("|"), dropwhile(lambda line: not line.startswith("|"), text)))
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] if i != 1 else [] for i, line in enumerate(lines)]
     rows[1] = lines[1].strip("|").split("|")
     wanted = [rows[0].index(name.strip()) for name in match["columns"].split(";")]
