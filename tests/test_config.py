@@ -59,8 +59,10 @@ DEFAULT_RUN: dict[str, Any] = {
         "weight_decay": 0.05,
         "optimizer": "adamw",
         "warmup_fraction": 0.1,
+        "schedule": "cosine",
         "clip_norm": 1.0,
         "label_smoothing": 0.0,
+        "ema_decay": None,
         "precision": "auto",
         "compile": "off",
     },
@@ -117,8 +119,10 @@ OTHER_VALUES: dict[type[Config], dict[str, tuple[dict[str, Any], Any]]] = {
         "weight_decay": ({}, 0.0),
         "optimizer": ({}, "sgd"),
         "warmup_fraction": ({}, 0.0),
+        "schedule": ({}, "linear"),
         "clip_norm": ({}, None),
         "label_smoothing": ({}, 0.1),
+        "ema_decay": ({}, 0.99),
         "precision": ({}, "fp32"),
         "compile": ({}, "auto"),
     },
@@ -162,6 +166,23 @@ def test_the_order_of_fields_and_int_or_float_does_not_matter():
     one = ViTConfig(width=96, depth=2, mlp_ratio=4, dropout=0)
     other = ViTConfig(**dict(reversed(one.model_dump().items())))
     assert as_run(one).run_id == as_run(other).run_id == as_run(ViTConfig(depth=2, width=96)).run_id
+
+
+def test_a_whole_number_of_epochs_is_the_same_run_however_it_is_written():
+    whole = RunConfig(train=TrainConfig(epochs=2))
+    for written in (2, 2.0, "2", "2.0", 2e0):
+        other = RunConfig(train=TrainConfig(epochs=written))
+        assert other.canonical_json() == whole.canonical_json() and '"epochs":2,' in other.canonical_json()
+    assert TrainConfig(epochs="2.5").epochs == 2.5
+    assert '"epochs":2.5,' in RunConfig(train=TrainConfig(epochs=2.5)).canonical_json()
+
+
+@pytest.mark.parametrize("epochs", [0, -1, -0.5, 0.0, float("nan"), float("inf"), "many", None])
+def test_epochs_that_are_no_positive_number_are_refused_in_a_line(epochs):
+    with pytest.raises(ValueError) as caught:
+        TrainConfig(epochs=epochs)
+    line = one_line(caught.value)
+    assert line.startswith(f"epochs {epochs!r}: ") and "\n" not in line
 
 
 @pytest.mark.parametrize("kind", OTHER_VALUES)

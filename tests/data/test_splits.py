@@ -70,7 +70,7 @@ def images() -> Images:
     return Images(np.arange(50, dtype=np.uint8)[:, None, None, None].repeat(2, 3), np.arange(50) + 100)
 
 
-def order_of(images: Images, **changes: int) -> list[int]:
+def order_of(images: Images, **changes: int | None) -> list[int]:
     arguments = {"batch_size": 8, "seed": 0, "epoch": 0, **changes}
     batches = train_batches(images, np.arange(10, 50), device=CPU, **arguments)
     return [int(label) - 100 for _, labels in batches for label in labels]
@@ -98,3 +98,21 @@ def test_order_changes_with_epoch_and_seed_and_with_nothing_else(images):
 def test_a_batch_larger_than_the_set_is_refused_before_the_first_one_is_asked_for(images):
     with pytest.raises(ValueError, match=r"^batch_size 51 is larger than the 50 training images; use at most 50$"):
         train_batches(images, np.arange(50), batch_size=51, seed=0, epoch=0, device=CPU)
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 2), (2, 5), (3, 3), (1, None), (4, 99)])
+def test_a_part_of_an_epoch_is_that_part_of_the_whole(images, first, last):
+    assert order_of(images, first_batch=first, last_batch=last) == order_of(images)[8 * first : last and 8 * last]
+
+
+def test_nothing_outside_of_a_part_of_an_epoch_is_asked_for(images):
+    asked: list[int] = []
+
+    class Asked(Images):
+        def batches(self, order, batch_size, device):
+            asked.extend(order)
+            return super().batches(order, batch_size, device)
+
+    asking = Asked(images.array, images.labels)
+    list(train_batches(asking, np.arange(50), batch_size=8, seed=0, epoch=0, device=CPU, first_batch=4, last_batch=5))
+    assert len(asked) == 8

@@ -63,14 +63,14 @@ def make_job() -> Callable[..., Job]:
 
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts `vitbench` as the leader of a process group; what is left of it is killed when the test ends."""
+    """Starts `vitbench`, or a script that does, as the leader of a process group; what is left is killed in the end."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: object) -> subprocess.Popen[str]:
+    def start(*arguments: object, script: Path | None = None) -> subprocess.Popen[str]:
         errors = (tmp_path / "stderr").open("w")
         with errors:
             child = subprocess.Popen(
-                [sys.executable, "-m", "vitbench", *map(str, arguments)],
+                [sys.executable, *(["-m", "vitbench"] if script is None else [str(script)]), *map(str, arguments)],
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 text=True,

@@ -53,9 +53,9 @@ def test_the_number_of_jobs_does_not_change_what_is_recorded(vitbench, tmp_path)
         said = vitbench(
             "run", "pooling", *SMALL, *ONE_RATE, "--seeds", "1", "--jobs", jobs, "--results", tmp_path / jobs
         )
-        assert said.status == 0 and "pooling: 3 completed" in said.err and "\x1b" not in said.err
+        assert said.status == 0 and "pooling: 4 completed" in said.err and "\x1b" not in said.err
     one, two = (RecordStore(tmp_path / jobs).read("pooling") for jobs in ("1", "2"))
-    assert len(one) == len(two) == 3
+    assert len(one) == len(two) == 4
     assert numbers(one) == numbers(two)
     assert {record.environment.workers for record in one} == {1}
     assert {record.environment.workers for record in two} == {2}
@@ -103,15 +103,15 @@ def test_after_the_parent_is_ended_its_workers_end_and_the_next_call_trains_what
 
     before = path.read_bytes()
     done = before.count(b"\n")
-    assert 1 <= done < 9
+    assert 1 <= done < 12
     said = vitbench(*request, 1)
-    assert said.status == 0 and f"{9 - done} of 9 runs to do" in said.out
+    assert said.status == 0 and f"{12 - done} of 12 runs to do" in said.out
     whole = before[: before.rfind(b"\n") + 1]
     assert path.read_bytes().startswith(whole)
     records = RecordStore(results).read("pooling")
-    assert len(records) == len({record.run_id for record in records}) == 9
-    assert "all 9 runs are recorded" in vitbench(*request, 1).out
-    assert lines(path) == 9
+    assert len(records) == len({record.run_id for record in records}) == 12
+    assert "all 12 runs are recorded" in vitbench(*request, 1).out
+    assert lines(path) == 12
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups to interrupt")
@@ -128,10 +128,10 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_call_does_the_rest(vitbench,
     assert said == "vitbench: interrupted; what was finished is recorded, the same command goes on\n"
 
     done = lines(path)
-    assert 1 <= done < 9 and path.read_bytes().endswith(b"\n")
-    assert f"{9 - done} of 9 runs to do" in vitbench(*request).out
+    assert 1 <= done < 12 and path.read_bytes().endswith(b"\n")
+    assert f"{12 - done} of 12 runs to do" in vitbench(*request).out
     records = RecordStore(results).read("pooling")
-    assert len(records) == len({record.run_id for record in records}) == 9
+    assert len(records) == len({record.run_id for record in records}) == 12
 
 
 def is_importing(pid: int) -> bool:

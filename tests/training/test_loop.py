@@ -32,7 +32,7 @@ def run(model: nn.Module, config: TrainConfig, **changes: Any) -> TrainResult:
     arguments: dict[str, Any] = {
         "seed": 0,
         "steps_per_epoch": STEPS,
-        "batches": lambda epoch: (batch_of(epoch, step) for step in range(STEPS)),
+        "batches": lambda epoch, first, last: (batch_of(epoch, step) for step in range(first, last)),
         "after_epoch": lambda epoch: None,
         "autocast": nullcontext,
         "synchronize": lambda: None,
@@ -92,7 +92,7 @@ def test_every_step_is_adamw_written_out_by_hand(changes):
     states, losses, norms = by_hand(config, lambda t: 0.01 * (1 + math.cos(math.pi * t / 9)) / 2)
     model, seen = linear(), []
 
-    def spy(epoch: int) -> Any:
+    def spy(epoch: int, first: int, last: int) -> Any:
         for step in range(STEPS):
             if (epoch, step) != (0, 0):
                 seen.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
@@ -121,7 +121,7 @@ def test_a_clipped_gradient_has_the_norm_that_was_asked_for():
     model, norms = linear(), []
     config = TrainConfig(epochs=1, clip_norm=0.25, optimizer="momentum", weight_decay=0.0, warmup_fraction=0.0)
 
-    def spy(epoch: int) -> Any:
+    def spy(epoch: int, first: int, last: int) -> Any:
         for step in range(STEPS):
             if step:
                 norms.append(torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item())
@@ -135,7 +135,7 @@ def test_a_clipped_gradient_has_the_norm_that_was_asked_for():
 def test_a_loss_that_is_not_finite_ends_the_run_with_a_reason(bad):
     evaluated: list[int] = []
 
-    def batches(epoch: int) -> Any:
+    def batches(epoch: int, first: int, last: int) -> Any:
         for step in range(STEPS):
             images, targets = batch_of(epoch, step)
             yield (images * bad if (epoch, step) == (1, 2) else images), targets
@@ -199,12 +199,12 @@ def test_the_same_seed_gives_identical_losses():
 
 
 def test_soft_targets_are_taken_as_they_are():
-    def soft(epoch: int) -> Any:
+    def soft(epoch: int, first: int, last: int) -> Any:
         for step in range(STEPS):
             images, targets = batch_of(epoch, step)
             yield images, 0.9 * torch.eye(3)[targets] + 0.1 / 3
 
-    def hard(epoch: int) -> Any:
+    def hard(epoch: int, first: int, last: int) -> Any:
         return (batch_of(epoch, step) for step in range(STEPS))
 
     losses = [
@@ -220,7 +220,7 @@ def test_every_epoch_is_trained_in_training_mode_evaluated_once_and_reported():
         events.append(("evaluated", epoch))
         model.eval()
 
-    def batches(epoch: int) -> Any:
+    def batches(epoch: int, first: int, last: int) -> Any:
         for step in range(STEPS):
             modes.append(model.training)
             yield batch_of(epoch, step)
@@ -230,3 +230,73 @@ def test_every_epoch_is_trained_in_training_mode_evaluated_once_and_reported():
     assert events == [("evaluated", 0), ("evaluated", 1), ("evaluated", 2)] and modes == [True] * 12
     assert [r.step for r in reports if r.step % STEPS == 0][-3:] == [4, 8, 12] and reports[-1].num_steps == 12
     assert reports[-1].loss == result.train_losses[-1]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps"),
+    # 4 steps an epoch: 1.5 epochs are 6 steps, 2.4 are 9.6, 0.01 are still one.
+    [(1, 4), (3, 12), (1.5, 6), (2.4, 10), (0.25, 1), (0.01, 1)],
+)
+def test_a_run_takes_the_nearest_whole_number_of_steps_and_evaluates_what_it_ends_with(epochs, steps):
+    taken, evaluated, reports = [], [], []
+
+    def batches(epoch: int, first: int, last: int) -> Any:
+        for step in range(first, last):
+            taken.append((epoch, step))
+            yield batch_of(epoch, step)
+
+    result = run(
+        linear(),
+        TrainConfig(epochs=epochs),
+        batches=batches,
+        after_epoch=evaluated.append,
+        on_progress=reports.append,
+    )
+    assert taken == [divmod(step, STEPS) for step in range(steps)]
+    assert evaluated == list(range(math.ceil(steps / STEPS))) and len(result.train_losses) == len(evaluated)
+    assert (reports[-1].step, reports[-1].num_steps) == (steps, steps)
+
+
+def test_the_loss_of_a_part_of_an_epoch_is_the_mean_over_its_own_steps():
+    half = run(linear(), TrainConfig(epochs=0.5, warmup_fraction=0.0, learning_rate=1e-12)).train_losses
+    x = torch.cat([batch_of(0, step)[0] for step in (0, 1)])
+    y = torch.cat([batch_of(0, step)[1] for step in (0, 1)])
+    with torch.no_grad():
+        expected = nn.functional.cross_entropy(linear()(x), y).item()  # batches of equal size
+    assert half == [pytest.approx(expected, rel=1e-6)]
+
+
+def test_with_ema_decay_the_average_is_evaluated_and_left_behind_and_training_goes_on_from_the_weights():
+    seen: list[Tensor] = []
+    plain, averaged = linear(), linear()
+    trained_on: dict[str, list[Tensor]] = {"plain": [], "averaged": []}
+
+    def spy(name: str, model: nn.Module) -> Callable[..., Any]:
+        def batches(epoch: int, first: int, last: int) -> Any:
+            for step in range(first, last):
+                trained_on[name].append(model[0].weight.detach().clone())
+                yield batch_of(epoch, step)
+            trained_on[name].append(model[0].weight.detach().clone())
+
+        return batches
+
+    config = TrainConfig(epochs=2, learning_rate=0.1)
+    run(plain, config, batches=spy("plain", plain))
+    run(
+        averaged,
+        config.replace(ema_decay=0.5),
+        batches=spy("averaged", averaged),
+        after_epoch=lambda epoch: seen.append(averaged[0].weight.detach().clone()),
+    )
+    assert all(torch.equal(a, b) for a, b in zip(trained_on["plain"], trained_on["averaged"], strict=True))
+
+    # By hand, in float64: decays of min(0.5, (1 + t) / (10 + t)) from the initial weights on.
+    steps = [w.double() for w in [*trained_on["plain"][1:5], *trained_on["plain"][6:10]]]
+    average, expected = trained_on["plain"][0].double(), []
+    for t, weights in enumerate(steps):
+        decay = min(0.5, (1 + t) / (10 + t))
+        average = decay * average + (1 - decay) * weights
+        expected.append(average)
+    torch.testing.assert_close(seen[0].double(), expected[3], rtol=0, atol=1e-6)
+    torch.testing.assert_close(seen[1].double(), expected[7], rtol=0, atol=1e-6)
+    assert torch.equal(averaged[0].weight, seen[1]) and not torch.equal(seen[1], plain[0].weight)

@@ -112,8 +112,8 @@ def test_an_unknown_optimizer_is_refused_with_its_name_and_where_to_look():
         build_optimizer(nn.Linear(2, 2), TrainConfig(optimizer="adamv"))
 
 
-def rates(num_steps: int, warmup_fraction: float) -> list[float]:
-    config = TrainConfig(learning_rate=2.0, warmup_fraction=warmup_fraction)
+def rates(num_steps: int, warmup_fraction: float, **changes: str) -> list[float]:
+    config = TrainConfig(learning_rate=2.0, warmup_fraction=warmup_fraction, **changes)
     optimizer = build_optimizer(nn.Linear(2, 2), config)
     schedule = build_schedule(optimizer, config, num_steps=num_steps)
     seen = []
@@ -146,3 +146,81 @@ def test_warm_up_reaches_the_rate_and_a_half_cosine_takes_it_to_0_after_the_last
         for t in range(1, num_steps + 1)
     ]
     assert rates(num_steps, warmup_fraction) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("num_steps", "warmup_fraction"), SHAPES)
+def test_the_linear_schedule_is_a_straight_line_from_the_rate_to_0_after_the_last_step(num_steps, warmup_fraction):
+    warmup = round(num_steps * warmup_fraction)
+    expected = [
+        2.0 * (t / warmup if t < warmup else 1 - (t - warmup) / (num_steps + 1 - warmup))
+        for t in range(1, num_steps + 1)
+    ]
+    assert rates(num_steps, warmup_fraction, schedule="linear") == pytest.approx(expected)
+
+
+MUON = TrainConfig(optimizer="muon", learning_rate=0.01, weight_decay=0.0)
+HIDDEN = {
+    f"blocks.{i}.{layer}.weight" for i in (0, 1) for layer in ("attention.qkv", "attention.proj", "mlp.fc1", "mlp.fc2")
+}
+
+
+def by_muon(model: nn.Module, config: TrainConfig) -> dict[str, bool]:
+    """Name of each parameter → whether Muon takes it, as the optimizer itself notes in its first step."""
+    optimizer = build_optimizer(model, config)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    optimizer.step()
+    return {name: optimizer.state[p]["use_muon"] for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["muon", "adamuon"])
+@pytest.mark.parametrize("model", [{}, {"stem": "conv"}, {"pool": "map"}, {"head": "mlp", "position": "learned_2d"}])
+def test_muon_takes_the_linear_layers_of_the_blocks_and_nothing_else(name, model):
+    built = build_model(ViTConfig(**{**SMALL, **model}))
+    before = {name: p.detach().clone() for name, p in built.named_parameters()}
+    taken = by_muon(built, MUON.replace(optimizer=name))
+    assert {name for name, muon in taken.items() if muon} == HIDDEN
+    assert not any(torch.equal(p, before[name]) for name, p in built.named_parameters())
+
+
+def test_compiling_does_not_change_what_muon_takes():
+    compiled = torch.compile(build_model(ViTConfig(**SMALL)))
+    taken = by_muon(compiled, MUON)
+    assert {name.removeprefix("_orig_mod.") for name, muon in taken.items() if muon} == HIDDEN
+
+
+def test_with_muon_what_is_left_to_adamw_moves_as_with_adamw_at_the_same_rate():
+    weights = {}
+    for optimizer in ("muon", "adamw"):
+        model = build_model(ViTConfig(**SMALL))
+        chosen = build_optimizer(model, MUON.replace(optimizer=optimizer, weight_decay=0.3))
+        for step in range(3):
+            for i, parameter in enumerate(model.parameters()):
+                generator = torch.Generator().manual_seed(100 * step + i)
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            chosen.step()
+        weights[optimizer] = dict(model.named_parameters())
+    for name, parameter in weights["muon"].items():
+        alike = torch.allclose(parameter, weights["adamw"][name], rtol=1e-5, atol=1e-7)
+        assert alike == (name not in HIDDEN), name
+
+
+def test_muons_first_step_is_orthogonal_with_the_root_mean_square_of_adamws():
+    # Liu et al. 2025: 0.2 · √max(out, in) times an orthogonal matrix. Newton–Schulz leaves singular values near 1.
+    model = build_model(ViTConfig(**SMALL))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    by_muon(model, MUON)
+    for name in HIDDEN:
+        parameter = dict(model.named_parameters())[name]
+        update = (parameter.detach() - before[name]) / 0.01
+        singular = torch.linalg.svdvals(update) / (0.2 * max(update.shape) ** 0.5)
+        assert singular.min() > 0.6 and singular.max() < 1.3, (name, singular)
+        assert update.square().mean().sqrt().item() == pytest.approx(0.2, rel=0.2)
+
+
+def test_muon_decays_the_weights_it_takes():
+    model = build_model(ViTConfig(**SMALL))
+    (hidden,) = [
+        group for group in build_optimizer(model, TrainConfig(optimizer="muon")).param_groups if "use_muon" in group
+    ]
+    assert hidden["weight_decay"] == 0.05 and hidden["momentum"] == 0.95 and len(hidden["params"]) == len(HIDDEN)

@@ -13,7 +13,8 @@ from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
 from vitbench.machine import cpu_cores
 from vitbench.records import Design, Outcome, Record, RecordStore
-from vitbench.studies import PlannedRun
+from vitbench.studies import BUDGETS, PlannedRun
+from vitbench.studies.outline import recipe_of
 from vitbench.studies.plan import data_settings
 from vitbench.variants import variant as named_variant
 
@@ -25,6 +26,7 @@ def train_one(
     model: dict[str, Any],
     train: dict[str, Any],
     data: dict[str, Any],
+    recipe: str | None,
     dataset: str,
     data_root: Path | None,
     download: bool,
@@ -37,18 +39,22 @@ def train_one(
     """One run outside any study, recorded under the study `train`; what is recorded already is not run again."""
     info = describe(dataset, root=data_root, download=download)
     label, model_config, init_identity = _model(variant, init, info, model)
-    run = _single_run(label, model_config, init_identity, info, train=train, data=data, seed=seed)
+    defaults, augment = (TrainConfig(), True) if recipe is None else recipe_of(BUDGETS[recipe], info)
+    if not augment:
+        data = {"crop_padding": 0, "flip": False, **data}
+    run = _single_run(label, model_config, init_identity, info, recipe=defaults.replace(**train), data=data, seed=seed)
     store = RecordStore(results)
     before = [r for r in store.read("train") if r.identity == run.run_id and r.outcome is not Outcome.FAILED]
     if before:
         record = before[-1]
     else:
-        _, make_job = prepare(data_root, device=device, threads=threads or cpu_cores(), workers=1)
+        _, make_job = prepare(data_root, device=device, threads=threads or cpu_cores(), workers=1, results=results)
         job = replace(make_job(dataset, run), init=init)
         load_data([(dataset, run)], data_root=data_root, download=download)
         store.prepare()
         record = _execute_here(job)
         store.append(record)
+        job.remove_checkpoint()
     if as_json:
         print(record.to_json())
     else:
@@ -89,7 +95,7 @@ def _single_run(
     init: str | None,
     info: DataInfo,
     *,
-    train: dict[str, Any],
+    recipe: TrainConfig,
     data: dict[str, Any],
     seed: int,
 ) -> PlannedRun:
@@ -101,13 +107,17 @@ def _single_run(
             f"train_images {data_config.train_images} is more than the {left} of {info.dataset} outside the "
             "validation split; make it smaller"
         )
-    recipe = TrainConfig.model_validate(train)
     images = data_config.train_images or left
     if recipe.batch_size > images:
         raise ValueError(f"batch_size {recipe.batch_size} is more than the {images} training images; make it smaller")
     config = RunConfig(model=model_config, data=data_config, train=recipe, seed=seed, init=init)
     design = Design(
-        question="", source="", baseline=variant, arms=(variant,), learning_rates=(config.train.learning_rate,)
+        question="",
+        source="",
+        baseline=variant,
+        arms=(variant,),
+        learning_rates=(config.train.learning_rate,),
+        train_images=images,
     )
     return PlannedRun("train", variant, "custom", variant, design, config, images)
 

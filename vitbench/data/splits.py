@@ -76,14 +76,19 @@ def train_batches(
     seed: int,
     epoch: int,
     device: torch.device,
+    first_batch: int = 0,
+    last_batch: int | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """One epoch over `indices`: (uint8 [B, C, H, W], int64 [B]) on `device`, shuffled by (seed, epoch).
 
-    The ragged last batch is dropped. Raises ValueError, at once, when there are fewer indices than `batch_size`.
+    The ragged last batch is dropped. From `first_batch` to before `last_batch`, where they are given: what lies outside is
+    not decoded. Raises ValueError, at once, when there are fewer indices than `batch_size`.
     """
     if len(indices) < batch_size:
         raise ValueError(
             f"batch_size {batch_size} is larger than the {len(indices)} training images; use at most {len(indices)}"
         )
     order = random_state("epoch", seed, epoch).permutation(np.asarray(indices))
-    return images.batches(order[: len(order) // batch_size * batch_size], batch_size, device)
+    whole = len(order) // batch_size
+    last = whole if last_batch is None else min(last_batch, whole)
+    return images.batches(order[first_batch * batch_size : last * batch_size], batch_size, device)

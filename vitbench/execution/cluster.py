@@ -38,11 +38,15 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, on_record: OnRecord) -> None:
                 pending[task.remote(job)] = job, utc_now()
             (done,), _ = ray.wait(list(pending), num_returns=1)
             job, started = pending.pop(done)
+            died = False
             try:
                 record = Record.model_validate_json(ray.get(done))
             except ray.exceptions.RayError as error:
+                died = True  # what the run had kept of itself stays for the next try
                 record = job.failed(" ".join(f"Ray: {type(error).__name__}: {error}".split())[:300], started=started)
             on_record(job, record)
+            if not died:
+                job.remove_checkpoint()
     finally:
         ray.shutdown()
 

@@ -29,6 +29,19 @@ class Job:
     """Runs that share the machine with this one, itself among them."""
     init: str | None = None
     """Where the weights to start from are, as the user named them; their identity is in the run's configuration."""
+    checkpoints: Path | None = None
+    """Folder in which unfinished runs keep their state; None keeps none."""
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The file for the state of this run."""
+        return self.checkpoints and self.checkpoints / self.run.study / f"{self.run.run_id}.pt"
+
+    def remove_checkpoint(self) -> None:
+        """For whoever has recorded the run. Takes what writers that were killed left half-written with it."""
+        if self.checkpoint is not None:
+            for path in self.checkpoint.parent.glob(f"{self.checkpoint.name}*"):
+                path.unlink(missing_ok=True)
 
     def failed(self, reason: str, *, started: str) -> Record:
         """The record of this run as one that could not be done."""
@@ -72,6 +85,7 @@ class Report:
 
 OnReport = Callable[[Job, Report], None]
 OnRecord = Callable[[Job, Record], None]
+"""Returns when the record is where it is to stay; only then is the run's checkpoint removed."""
 
 
 def utc_now() -> str:

@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from vitbench.records import Outcome, Record
 
 _SPAWN = multiprocessing.get_context("spawn")
 _CAN_MASK = hasattr(signal, "pthread_sigmask")
+SAVING_SECONDS = 30.0
+"""What workers get, once they are told to end, to finish their step and write a checkpoint; then they are killed."""
 
 
 @dataclass
@@ -43,8 +46,9 @@ def run_jobs(
 ) -> None:
     """Runs all jobs on `workers` processes, dealt round over `devices`; calls back in this process as they go.
 
-    A worker that dies takes only its own run with it, which is recorded as failed. When this function is left by an
-    exception (Ctrl-C, a full disk), the workers end and their unfinished runs leave nothing behind.
+    A worker that dies takes only its own run with it, which is recorded as failed; what the run had kept of itself stays,
+    and the next try goes on from there. When this function is left by an exception (Ctrl-C, a full disk), the workers
+    write their checkpoints, where they keep any, and end; a second Ctrl-C kills them.
     """
     waiting = deque(jobs)
     pool: list[_Worker] = []
@@ -63,11 +67,24 @@ def run_jobs(
                 if not worker.process.is_alive() and worker.job is None:
                     pool.remove(worker)
     finally:
-        signal.signal(signal.SIGTERM, before)
-        for worker in pool:
-            worker.process.terminate()
-        for worker in pool:
-            worker.process.join()
+        try:
+            _end_all([worker.process for worker in pool])
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _end_all(processes: Sequence[SpawnProcess]) -> None:
+    try:
+        for process in processes:
+            process.terminate()
+        deadline = time.monotonic() + SAVING_SECONDS
+        for process in processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
 
 
 def _end(number: int, _: object) -> NoReturn:
@@ -119,6 +136,7 @@ def _receive(worker: _Worker, on_record: OnRecord, on_report: OnReport) -> None:
             worker.process.terminate()
             worker.process.join()
         on_record(job, record)
+        job.remove_checkpoint()
 
 
 def _how_it_died(exit_code: int | None) -> str:

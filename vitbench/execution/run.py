@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,17 +26,21 @@ from vitbench.models import ViT, build_model, convert
 from vitbench.models.inherit import inherit
 from vitbench.profiling.device import Device, is_out_of_memory, open_device
 from vitbench.profiling.macs import count
-from vitbench.records import Cost, EpochPoint, Outcome, Record, describe_environment, pack_correct
-from vitbench.training import Progress, train
+from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
+from vitbench.training import Checkpoint, Progress, count_steps, train
+from vitbench.training.checkpoint import say
 
 EVALUATION_BATCH = 256
-EVALUATION_SHARE = 0.05
+EVALUATION_SHARE = 0.01
 INFERENCE_SECONDS = 0.05
 """The test split is evaluated again until this is spent, so that small sets give a throughput worth the name."""
 
 
 def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> Record:
-    """Runs `job` in this process. Whatever goes wrong within the run is a record with outcome `failed` and a reason."""
+    """Runs `job` in this process. Whatever goes wrong within the run is a record with outcome `failed` and a reason.
+
+    Where the job has a checkpoint, the run goes on from it, and one is left behind until the record is kept.
+    """
     started = utc_now()
     try:
         return _execute(job, started, on_report)
@@ -58,61 +65,82 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
         seed=config.seed,
     )
     # What a device keeps of the data is not the model's memory, and copying it there not the model's time.
-    example, _ = next(
-        iter(data.train.batches(train_indices[: config.train.batch_size], config.train.batch_size, device.torch_device))
-    )
+    example, _ = next(_batches(config, data, train_indices, device, 0, 0, 1))
     device.start_memory()
     model = device.place(initial_model(job))
     eager_because = _eager_because(job, device)
     model_to_call, compiled, compile_note = device.compile(
         model, "off" if eager_because else config.train.compile, example=normalise(example, data.mean, data.std)
     )
-    compile_note = eager_because or compile_note
-    autocast = partial(device.autocast, job.precision)
+    environment = describe_environment(
+        device.name,
+        precision=job.precision,
+        threads=job.threads,
+        workers=job.workers,
+        compiled=compiled,
+        compile_note=eager_because or compile_note,
+        data_sha256=data.sha256,
+        kernels=native.describe_use(
+            device.torch_device.type, precision=job.precision, compiled=compiled, width=config.model.width
+        ),
+    )
+    steps_per_epoch = len(train_indices) // config.train.batch_size
+    num_steps = count_steps(config.train.epochs, steps_per_epoch)
+    num_epochs = math.ceil(num_steps / steps_per_epoch)
+    every = epochs_between_evaluations(len(validation_indices), len(train_indices), num_epochs)
     evaluate_on = partial(_evaluate, model_to_call, data, device=device, precision=job.precision)
-    evaluations: dict[int, Evaluation] = {}
-    every = epochs_between_evaluations(len(validation_indices), len(train_indices))
+
+    checkpoint = Checkpoint(job.checkpoint, _made_by(environment))
+    saved, why_not = checkpoint.read()
+    if why_not:
+        say(f"{why_not}; run {job.run.run_id} starts from the beginning")
+    history = _History(started) if saved is None else _History.after(saved["history"])
+    checkpoint.more = lambda: {"history": history.state(device.peak_memory_bytes())}
+    if saved is not None:
+        step = saved["training"]["step"]
+        on_report(Report(step / num_steps, f"goes on after step {step} of {num_steps}"))
 
     def after_epoch(epoch: int) -> None:
-        if (epoch + 1) % every == 0 or epoch + 1 == config.train.epochs:
-            evaluations[epoch] = evaluate_on(data.train, validation_indices)
+        if (epoch + 1) % every == 0 or epoch + 1 == num_epochs:
+            evaluation = evaluate_on(data.train, validation_indices)
+            history.validation[epoch] = evaluation.loss, evaluation.top1
 
     result = train(
         model_to_call,
         config.train,
         seed=config.seed,
-        steps_per_epoch=len(train_indices) // config.train.batch_size,
+        steps_per_epoch=steps_per_epoch,
         batches=partial(_augmented_batches, config, data, train_indices, device),
         after_epoch=after_epoch,
-        autocast=autocast,
+        autocast=partial(device.autocast, job.precision),
         synchronize=device.synchronize,
         watch=nullcontext if compiled else device.watch_memory,
-        on_progress=lambda progress: on_report(_report(progress, config.train.epochs)),
+        on_progress=lambda progress: on_report(_report(progress, num_epochs)),
+        checkpoint=checkpoint,
+        resume=saved and saved.pop("training"),
     )
-    peak_memory = device.peak_memory_bytes()
-    points = _curve(result.train_losses, evaluations)
-    metrics, correct, infer_seconds = {}, "", None
+    peak_memory = history.peak_memory(device.peak_memory_bytes())
+    metrics, correct, weights, infer_seconds = {}, "", "", None
     outcome, reason = (Outcome.DIVERGED, result.diverged) if result.diverged else (Outcome.COMPLETED, "")
     if outcome is Outcome.COMPLETED:
-        test, infer_seconds = _timed_test(evaluate_on, data)
-        validation = evaluations[config.train.epochs - 1]
-        metrics = {
-            "test_top1": test.top1,
-            "test_loss": test.loss,
-            "val_top1": validation.top1,
-            "val_loss": validation.loss,
-        }
-        correct = pack_correct(test.correct)
+        # On CPU, the validation just before has run all that eager operators need.
+        warm_up = compiled or device.torch_device.type != "cpu"
+        test, infer_seconds = _timed_test(evaluate_on, data, warm_up=warm_up)
+        val_loss, val_top1 = history.validation[num_epochs - 1]
+        metrics = {"test_top1": test.top1, "test_loss": test.loss, "val_top1": val_top1, "val_loss": val_loss}
+        correct, weights = pack_correct(test.correct), weights_sha256(model)
         if not all(math.isfinite(value) for value in metrics.values()):
-            outcome, reason, metrics, correct = Outcome.DIVERGED, "the loss after the last epoch is not finite", {}, ""
+            outcome, reason, metrics = Outcome.DIVERGED, "the loss after the last epoch is not finite", {}
+            correct, weights = "", ""
     counts = count(config.model)
     return job.record(
-        started=started,
+        started=history.started,
         outcome=outcome,
         reason=reason,
         metrics=metrics,
-        curve=points,
+        curve=_curve(result.train_losses, history.validation, num_steps / steps_per_epoch),
         correct=correct,
+        weights_sha256=weights,
         cost=Cost(
             params=counts.params,
             macs=counts.macs,
@@ -120,20 +148,68 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
             train_images_per_second=result.images_per_second,
             infer_images_per_second=len(data.test.labels) / infer_seconds if infer_seconds else None,
             peak_memory_bytes=peak_memory,
+            resumed=history.resumed,
         ),
-        environment=describe_environment(
-            device.name,
-            precision=job.precision,
-            threads=job.threads,
-            workers=job.workers,
-            compiled=compiled,
-            compile_note=compile_note,
-            data_sha256=data.sha256,
-            kernels=native.describe_use(
-                device.torch_device.type, precision=job.precision, compiled=compiled, width=config.model.width
-            ),
-        ),
+        environment=environment,
     )
+
+
+def _made_by(environment: Environment) -> dict[str, str]:
+    """What decides the bits of a run besides its configuration, of the native operators the compiled library."""
+    names = (
+        "machine",
+        "device",
+        "precision",
+        "compiled",
+        "threads",
+        "torch",
+        "timm",
+        "numpy",
+        "vitbench",
+        "data_sha256",
+    )
+    kernels = environment.kernels.partition(":")[0]
+    library, _ = native.state()
+    if kernels == "native" and library is not None:
+        kernels += f" {Path(library._name).stem}"
+    return {**{name: str(getattr(environment, name)) for name in names}, "kernels": kernels}
+
+
+@dataclass
+class _History:
+    """What a run keeps besides its training when it is interrupted."""
+
+    started: str
+    resumed: int = 0
+    """How often it went on from a checkpoint."""
+    peak: int | None = None
+    """Of the parts before this one, in bytes."""
+    validation: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """Epoch, from 0 → (loss, top-1)."""
+
+    @classmethod
+    def after(cls, state: dict[str, Any]) -> _History:
+        return cls(state["started"], state["resumed"] + 1, state["peak"], dict(state["validation"]))
+
+    def state(self, peak: int | None) -> dict[str, Any]:
+        return {
+            "started": self.started,
+            "resumed": self.resumed,
+            "peak": self.peak_memory(peak),
+            "validation": dict(self.validation),
+        }
+
+    def peak_memory(self, of_this_part: int | None) -> int | None:
+        return max((peak for peak in (self.peak, of_this_part) if peak is not None), default=None)
+
+
+def weights_sha256(model: torch.nn.Module) -> str:
+    """Of every parameter, then every buffer, in the model's order: its name in UTF-8, its values row by row."""
+    digest = hashlib.sha256()
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _eager_because(job: Job, device: Device) -> str:
@@ -184,8 +260,23 @@ def check_fit(config: RunConfig, data: ImageData) -> None:
         )
 
 
+def _batches(
+    config: RunConfig, data: ImageData, indices: NDArray[np.int64], device: Device, epoch: int, first: int, last: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    return train_batches(
+        data.train,
+        indices,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        epoch=epoch,
+        device=device.torch_device,
+        first_batch=first,
+        last_batch=last,
+    )
+
+
 def _augmented_batches(
-    config: RunConfig, data: ImageData, indices: NDArray[np.int64], device: Device, epoch: int
+    config: RunConfig, data: ImageData, indices: NDArray[np.int64], device: Device, epoch: int, first: int, last: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     augment = Augment(
         config.data,
@@ -194,15 +285,8 @@ def _augmented_batches(
         mean=data.mean,
         std=data.std,
     )
-    first_step = epoch * (len(indices) // config.train.batch_size)
-    batches = train_batches(
-        data.train,
-        indices,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        epoch=epoch,
-        device=device.torch_device,
-    )
+    first_step = epoch * (len(indices) // config.train.batch_size) + first
+    batches = _batches(config, data, indices, device, epoch, first, last)
     for step, (images, labels) in enumerate(batches, start=first_step):
         yield augment(images, labels, seed=config.seed, step=step)
 
@@ -226,12 +310,12 @@ def _evaluate(
 
 
 def _timed_test(
-    evaluate_on: Callable[[Images | StreamedImages, NDArray[np.int64]], Evaluation], data: ImageData
+    evaluate_on: Callable[[Images | StreamedImages, NDArray[np.int64]], Evaluation], data: ImageData, *, warm_up: bool
 ) -> tuple[Evaluation, float]:
     """(the evaluation on all test images, median seconds of as many passes as fit `INFERENCE_SECONDS`)."""
     everything = np.arange(len(data.test.labels))
-    # Warm-up with both shapes that batches have, the full and the ragged: each may be compiled, or copied, anew.
-    evaluate_on(data.test, everything[: EVALUATION_BATCH + len(everything) % EVALUATION_BATCH])
+    if warm_up:  # with both shapes that batches have, the full and the ragged: each may be compiled anew
+        evaluate_on(data.test, everything[: EVALUATION_BATCH + len(everything) % EVALUATION_BATCH])
     first = evaluate_on(data.test, everything)
     seconds = [first.seconds]
     while sum(seconds) < INFERENCE_SECONDS:
@@ -239,24 +323,27 @@ def _timed_test(
     return first, median(seconds)
 
 
-def epochs_between_evaluations(num_validation: int, num_train: int) -> int:
-    """1, or as many as keep validation below about a twentieth of training; evaluating costs a third of a step.
+def epochs_between_evaluations(num_validation: int, num_train: int, num_epochs: int) -> int:
+    """1, or as many as keep validation below a hundredth of training; evaluating an image costs a third of training on it.
 
-    A large validation split beside a small subset of the training images would otherwise cost more than training.
+    At most half of the epochs, so that a curve has two points at least, where there are two epochs.
     """
-    return max(1, math.ceil(num_validation / (3 * EVALUATION_SHARE * num_train)))
+    cheap = math.ceil(num_validation / (3 * EVALUATION_SHARE * num_train))
+    return max(1, min(cheap, math.ceil(num_epochs / 2)))
 
 
-def _curve(train_losses: list[float], evaluations: dict[int, Evaluation]) -> list[EpochPoint]:
+def _curve(train_losses: list[float], validation: dict[int, tuple[float, float]], epochs: float) -> list[EpochPoint]:
+    """`epochs` is what the run was to train, of which the last may be a part."""
     points = []
     for epoch, loss in enumerate(train_losses, start=1):
-        evaluation = evaluations.get(epoch - 1)
+        val_loss, val_top1 = validation.get(epoch - 1, (math.nan, None))
         points.append(
             EpochPoint(
                 epoch=epoch,
                 train_loss=_finite(loss),
-                val_loss=_finite(evaluation.loss) if evaluation else None,
-                val_top1=evaluation.top1 if evaluation else None,
+                val_loss=_finite(val_loss),
+                val_top1=val_top1,
+                fraction=min(1.0, epochs - (epoch - 1)),
             )
         )
     return points
@@ -266,8 +353,8 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _report(progress: Progress, epochs: int) -> Report:
+def _report(progress: Progress, num_epochs: int) -> Report:
     return Report(
         progress.step / progress.num_steps,
-        f"epoch {progress.epoch + 1}/{epochs}  loss {progress.loss:.3f}  {progress.images_per_second:,.0f} images/s",
+        f"epoch {progress.epoch + 1}/{num_epochs}  loss {progress.loss:.3f}  {progress.images_per_second:,.0f} images/s",
     )

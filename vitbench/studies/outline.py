@@ -122,6 +122,22 @@ class Outline:
         )
 
 
+def recipe_of(budget: Budget, data: DataFacts) -> tuple[TrainConfig, bool]:
+    """(how a budget trains on a data set, whether it crops and flips as that set recommends)."""
+    scale, family = _scale(budget, data), _family(data)
+    epochs = scale.epochs.get(family, scale.train.epochs)
+    return scale.train.replace(epochs=epochs), scale.augment
+
+
+def _scale(budget: Budget, data: DataFacts) -> Scale:
+    return budget.built_in if _family(data) in BUILT_IN_DATA else budget.images
+
+
+def _family(data: DataFacts) -> str:
+    """`shapes` of `shapes/quadrant`."""
+    return data.dataset.split("/")[0]
+
+
 def outline(
     study: Study,
     budget: Budget,
@@ -134,18 +150,15 @@ def outline(
 
     Raises ValueError for what has no meaning on the base variant, or cannot be tuned or matched.
     """
-    family = data.dataset.split("/")[0]
-    scale = budget.built_in if family in BUILT_IN_DATA else budget.images
+    scale = _scale(budget, data)
     name, base = _base(scale, data, overrides.variant)
     models = _models(study, base, name)
     data_config, train_images = data_settings(
         data, wanted=scale.train_images if overrides.train_images is None else overrides.train_images
     )
-    if not scale.augment:
+    train, augment = recipe_of(budget, data)
+    if not augment:
         data_config = data_config.replace(crop_padding=0, flip=False)
-    train = scale.train
-    if family in scale.epochs:
-        train = train.replace(epochs=scale.epochs[family])
     train = train.replace(**(overrides.train or {}))
     if train.batch_size > train_images:
         raise ValueError(

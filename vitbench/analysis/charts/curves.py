@@ -72,11 +72,11 @@ def curves_figure(comparison: Comparison) -> Figure | None:
 
 def _curve_frame(arm: ArmResult, *, max_points: int) -> pd.DataFrame:
     """Columns epoch, mean and sd (%) of val_top1 over seeds, at most `max_points` rows."""
-    values: dict[int, list[float]] = {}
+    values: dict[float, list[float]] = {}
     for record in arm.completed(arm.setting).values():
         for point in record.curve:
             if point.val_top1 is not None:
-                values.setdefault(point.epoch, []).append(100 * point.val_top1)
+                values.setdefault(point.epoch - 1 + point.fraction, []).append(100 * point.val_top1)
     summaries = [(epoch, Summary.of(values[epoch])) for epoch in sorted(values)]
     rows = [(epoch, summary.mean, summary.sd or 0.0) for epoch, summary in summaries if summary]
     frame = pd.DataFrame(rows, columns=["epoch", "mean", "sd"])

@@ -1,0 +1,51 @@
+"""Which weights are evaluated with `ema_decay`: an exponential moving average of those that are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Average:
+    """average ← d · average + (1 − d) · weights after every step, d = min(decay, (1 + t) / (10 + t)) after step t from 0.
+
+    The warm-up, as in TensorFlow's ExponentialMovingAverage, has the average of a short run forget where it began: it
+    reaches back over about a ninth of the steps so far. Running statistics (BatchNorm's) are averaged alike, since they
+    belong to the weights they were gathered with; whole numbers among the buffers are not.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._weights = [t.detach() for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
+        self.tensors = [t.clone() for t in self._weights]
+
+    def update(self, step: int) -> None:
+        """Takes in the weights after `step`, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.tensors, self._weights, 1 - decay)
+
+    def restore(self, tensors: Sequence[Tensor]) -> None:
+        """Goes on from what `tensors` was."""
+        _copy(self.tensors, tensors)
+
+    def apply(self) -> None:
+        """Leaves the average in the model."""
+        _copy(self._weights, self.tensors)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """While entered, the average is in the model; afterwards its own weights are, bit for bit."""
+        weights = [t.clone() for t in self._weights]
+        self.apply()
+        try:
+            yield
+        finally:
+            _copy(self._weights, weights)
+
+
+def _copy(to: Sequence[Tensor], of: Sequence[Tensor]) -> None:
+    for target, source in zip(to, of, strict=True):
+        target.copy_(source)

@@ -1,0 +1,139 @@
+"""How a run's state is kept on disk, whole or not at all, so that after any end the next call goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitbench.training.signals import HeldSignals
+
+FORMAT = 1
+"""Raised whenever the content changes; a file of another format is not used."""
+SECONDS_BETWEEN = 5.0
+"""An epoch that ends sooner than this after the last checkpoint writes none, so that tiny runs pay nothing."""
+LARGEST_SHARE = 0.01
+"""Nor does one where writing, as long as it took the last time, would take more than this share of the time."""
+
+State = dict[str, Any]
+"""Tensors, numbers, strings, and lists and dicts of them: what torch.load reads with `weights_only`."""
+
+_DIGEST_BYTES = 32
+
+
+class Checkpoint:
+    """The one file in which a run's latest state is, and the signals that ask for a newer one.
+
+    `made_by` names what decides the bits of a run besides its configuration; a state made by something else is not used,
+    since a run of two halves would be neither. Without a path, nothing is kept and no signal is held.
+    """
+
+    def __init__(self, path: Path | None = None, made_by: Mapping[str, str] | None = None) -> None:
+        self.path = path
+        self.made_by = dict(made_by or {})
+        self.signals = HeldSignals()
+        self.more: Callable[[], State] = dict
+        """What goes into the file besides the training's state."""
+        self._written, self._took, self._complained = time.monotonic(), 0.0, False
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether a signal waits for the state to be written."""
+        return self.signals.held is not None
+
+    def is_due(self) -> bool:
+        """Whether the state is to be written because an epoch has ended."""
+        if self.path is None:
+            return False
+        return time.monotonic() - self._written >= max(SECONDS_BETWEEN, self._took / LARGEST_SHARE)
+
+    def read(self) -> tuple[State | None, str]:
+        """(what is in the file, why that cannot be used): at most one of them; neither where there is no file.
+
+        What writers that were killed left half-written is removed.
+        """
+        if self.path is None:
+            return None, ""
+        for half_written in self.path.parent.glob(f"{self.path.name}.*"):
+            half_written.unlink(missing_ok=True)
+        if not self.path.exists():
+            return None, ""
+        try:
+            content = _read(self.path)
+        except (OSError, ValueError) as error:
+            return None, f"checkpoint {str(self.path)!r} {error}"
+        for name, here in self.made_by.items():
+            there = content["made_by"].get(name)
+            if there != here:
+                return None, f"checkpoint {str(self.path)!r} was made with {name} {there!r}, and here it is {here!r}"
+        return content, ""
+
+    def write(self, training: State) -> None:
+        """Replaces the file's content. Where it cannot be written, says so once, and the run goes on without."""
+        assert self.path is not None
+        start = time.monotonic()
+        try:
+            _write(self.path, {"format": FORMAT, "made_by": self.made_by, "training": training, **self.more()})
+        except (OSError, MemoryError) as error:
+            if not self._complained:
+                say(f"checkpoint {str(self.path)!r} cannot be written ({error}); the run goes on without")
+            self._complained = True
+        self._written = time.monotonic()
+        self._took = self._written - start
+
+    def obey(self, training: State) -> None:
+        """Writes the state, then lets the signal that asked for it take effect."""
+        self.write(training)
+        self.signals.release()
+
+
+def say(what: str) -> None:
+    """One line on stderr, as the command line's own."""
+    print(f"vitbench: {' '.join(what.split())}", file=sys.stderr, flush=True)
+
+
+def _write(path: Path, content: State) -> None:
+    """torch's format with its SHA-256 behind: torch does not check what it reads, and damage must not pass for a state."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    payload = buffer.getbuffer()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        with new.open("wb") as file:
+            file.write(payload)
+            file.write(hashlib.sha256(payload).digest())
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    if sys.platform != "win32":  # the file's new name is the folder's to keep
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _read(path: Path) -> State:
+    """Raises ValueError for what is not whole, and for a foreign format."""
+    data = path.read_bytes()
+    payload, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise ValueError("is torn or damaged")
+    try:
+        content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception:  # what torch raises depends on how it is disappointed
+        content = None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError("is of another version of vitbench")
+    return content
