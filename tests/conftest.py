@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,11 @@ NANO = ViTConfig(
     image_size=8, in_channels=1, patch_size=2, width=32, depth=3, num_heads=1, mlp_ratio=2.0, num_classes=10
 )
 """The base variant of the smoke budget on digits."""
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell's background jobs start; what is ignored is inherited, and Ctrl-C could not be tested.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

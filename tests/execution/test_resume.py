@@ -107,7 +107,7 @@ def test_parts_add_up_their_costs(random_job, monkeypatch):
 def test_an_end_during_the_final_evaluation_costs_no_training(random_job, monkeypatch, at_every_epoch):
     job, whole = random_job
 
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise SystemExit
 
     with monkeypatch.context() as patch:
