@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,22 @@ def test_ctrl_c_while_workers_start_leaves_no_traceback(process, tmp_path):
     assert parent.wait(30) == 130
     wait_until(lambda: not group(parent.pid), seconds=30)
     assert "Traceback" not in (tmp_path / "stderr").read_text()
+
+
+def test_what_another_worker_had_finished_is_recorded_when_ctrl_c_comes(make_job):
+    arms = []
+
+    def on_record(job, _) -> None:
+        arms.append(job.run.arm)
+        if len(arms) == 1:
+            time.sleep(5)  # the other has long been done, and its record lies unread in its pipe
+            raise KeyboardInterrupt
+
+    jobs = [make_job(arm="one"), make_job(arm="other")]
+    with pytest.raises(KeyboardInterrupt):
+        local.run_jobs(jobs, workers=2, devices=["cpu"], on_record=on_record, on_report=lambda *_: None)
+    assert sorted(arms) == ["one", "other"]
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")

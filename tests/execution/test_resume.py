@@ -85,6 +85,22 @@ def test_a_run_interrupted_in_any_step_gives_the_record_of_the_whole_one(random_
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_run_in_bf16_goes_on_to_the_same_bits(make_job, tmp_path, monkeypatch, step):
+    """With native operators, where this machine has them: what `auto` takes."""
+    train = {"epochs": 3, "optimizer": "muon", "ema_decay": 0.9, "precision": "bf16"}
+    job = make_job(model={"pool": "gap", "mlp_ratio": 2.0}, train=train)
+    job = dataclasses.replace(job, precision="bf16", checkpoints=tmp_path / "checkpoints")
+    whole = execute(job)
+    interrupt_in(monkeypatch, step)
+    with pytest.raises(KeyboardInterrupt):
+        execute(job)
+    interrupt_in(monkeypatch, -1)
+    record = execute(job)
+    assert whole.environment.precision == "bf16" and record.environment.kernels == whole.environment.kernels
+    assert bits(record) == bits(whole) and record.cost.resumed == 1
+
+
 def test_parts_add_up_their_costs(random_job, monkeypatch):
     job, whole = random_job
     started = []

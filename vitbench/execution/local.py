@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -52,6 +52,7 @@ def run_jobs(
     """
     waiting = deque(jobs)
     pool: list[_Worker] = []
+    interrupted = False
     before = signal.signal(signal.SIGTERM, _end)  # so that whoever ends us ends the workers too
     try:
         while waiting or any(worker.job for worker in pool):
@@ -63,14 +64,47 @@ def run_jobs(
                     worker.give(waiting.popleft(), devices)
             ready = wait([worker.pipe for worker in pool if worker.job])
             for worker in [w for w in pool if w.pipe in ready]:
-                _receive(worker, on_record, on_report)
+                with _undisturbed():  # or what was read from the pipe could be lost before it is recorded
+                    _receive(worker, on_record, on_report)
                 if not worker.process.is_alive() and worker.job is None:
                     pool.remove(worker)
+    except (KeyboardInterrupt, SystemExit):
+        interrupted = True
+        raise
     finally:
+        # One is being obeyed: whoever ends a group of processes sends another, and workers are still writing.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
             _end_all([worker.process for worker in pool])
+            if interrupted:
+                _receive_last(pool, on_record)
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until it is left."""
+    if not _CAN_MASK:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _receive_last(pool: Sequence[_Worker], on_record: OnRecord) -> None:
+    """Records what workers that have ended had finished, and nobody had read yet."""
+    for worker in pool:
+        with contextlib.suppress(EOFError, OSError):
+            while worker.job and worker.pipe.poll():
+                message = worker.pipe.recv()
+                if not isinstance(message, Report):
+                    job, worker.job = worker.job, None
+                    on_record(job, Record.model_validate_json(message))
+                    job.remove_checkpoint()
 
 
 def _end_all(processes: Sequence[SpawnProcess]) -> None:
