@@ -42,6 +42,29 @@ def test_false_alarms_on_images(once):
     assert share <= 0.05
 
 
+@pytest.mark.parametrize("correlation", [0.7, 0.9])
+@pytest.mark.parametrize(("tuning_seeds", "num_rates"), [(None, 3), (None, 5), (2, 3), (2, 5)])
+def test_false_alarms_after_a_choice(once, tuning_seeds, num_rates, correlation):
+    shares = once(
+        simulated.verdicts_after_a_choice,
+        NULL_STUDIES,
+        tuning_seeds=tuning_seeds,
+        num_rates=num_rates,
+        correlation=correlation,
+    )
+    found = ", ".join(
+        f"{verdict} at {where} setting {shares[where, verdict]:.2%}"
+        for where in ("own", "baseline's")
+        for verdict in (Verdict.BETTER, Verdict.WORSE)
+    )
+    seeds = "all 5 seeds" if tuning_seeds is None else f"{tuning_seeds} of 5 seeds"
+    print(f"\none equal arm, best of {num_rates} rates on {seeds}, luck correlated {correlation:g}: {found}")
+    fair = ("own", "baseline's") if tuning_seeds else ("own",)
+    for where in fair:
+        for verdict in (Verdict.BETTER, Verdict.WORSE):
+            assert shares[where, verdict] <= simulated.within(NULL_STUDIES, 0.025)[1], (where, verdict)
+
+
 @pytest.mark.parametrize("num_seeds", [3, 5, 10])
 @pytest.mark.parametrize("world", simulated.WORLDS)
 def test_coverage(once, world, num_seeds):

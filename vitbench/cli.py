@@ -75,6 +75,9 @@ Tune = Annotated[
     typer.Option(help="FIELD=VALUE,VALUE: tune it with the learning rate, in every combination; may be given again."),
 ]
 Match = Annotated[str, typer.Option(help="Equal for all arms: epochs, flops (of training) or time (of training).")]
+Again = Annotated[
+    bool, typer.Option("--again", help="Run here too what was recorded on another machine or with another torch.")
+]
 Jobs = Annotated[str, typer.Option(help="Worker processes: a number, or auto (one per CPU core or GPU).")]
 
 LOCAL_RESULTS = Path("results/local")
@@ -113,6 +116,7 @@ def plan(
     match: Match = "epochs",
     precision: PrecisionOption = None,
     compile: CompileOption = None,
+    again: Again = False,
     jobs: Jobs = "auto",
     results: Results = LOCAL_RESULTS,
     download: Download = False,
@@ -143,6 +147,7 @@ def run(
     match: Match = "epochs",
     precision: PrecisionOption = None,
     compile: CompileOption = None,
+    again: Again = False,
     device: DeviceName = "auto",
     executor: ExecutorName = ExecutorName.local,
     jobs: Jobs = "auto",
@@ -395,6 +400,7 @@ def _request(**options: Any) -> Request:
         extend=options["extend"],
         tune=parse_tune(options["tune"] or ()),
         match=options["match"],
+        again=options["again"],
         results=options["results"],
     )
 

@@ -1,19 +1,23 @@
 """Studies with a known truth, and how often the analysis finds it.
 
 The same checks run here at a reduced count and in benchmarks/test_statistics.py in full. They go through the functions
-that tables are made from: `decide`, `PairedDifference`, `CrossedDifference`, `crossed_bootstrap`, power.
+that tables are made from: `decide`, `PairedDifference`, `CrossedDifference`, `crossed_bootstrap`, power; where settings are
+chosen, from records through `compare`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.special import ndtr
 from scipy.stats import binom
 
+from tests.analysis.made_up_records import DESIGN, make_record
 from vitbench.analysis.bootstrap import crossed_bootstrap
+from vitbench.analysis.comparison import compare
 from vitbench.analysis.pairing import PairedDifference, image_differences
 from vitbench.analysis.seeds_and_images import CrossedDifference
 from vitbench.analysis.verdicts import MARGIN, Verdict, decide
@@ -155,3 +159,42 @@ def false_alarms_on_images(num_studies: int, *, num_arms=4, num_seeds=5, num_ima
         decisions = decide({i: PairedDifference.of(arm, baseline) for i, arm in enumerate(arms)})
         alarms += any(one.verdict in (Verdict.BETTER, Verdict.WORSE) for one in decisions.values())
     return alarms / num_studies
+
+
+RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+
+
+def verdicts_after_a_choice(
+    num_studies: int, *, tuning_seeds: int | None, num_rates=5, num_seeds=5, correlation=0.8
+) -> Counter[tuple[str, str]]:
+    """Share of (`own` or `baseline's` setting, verdict) for one arm that equals the baseline, each at its best of rates.
+
+    All rates are worth the same, so that luck alone chooses. correlation: between a run's luck in validation, by which
+    rates are chosen, and in test. `tuning_seeds` choose, or all (None).
+    """
+    random = np.random.RandomState(5)
+    shape = (2, num_rates, num_seeds)
+    found: Counter[tuple[str, str]] = Counter()
+    for _ in range(num_studies):
+        of_seeds = random.normal(0, SD * 0.5**0.5, num_seeds)
+        luck, other = random.normal(0, SD * 0.5**0.5, (2, *shape))
+        validation = 0.8 + of_seeds + correlation * luck + (1 - correlation**2) ** 0.5 * other
+        test = 0.8 + of_seeds + luck
+        (one,) = compare(
+            _run_of(*place, tuning_seeds).model_copy(
+                update={"metrics": {"val_top1": float(validation[place]), "test_top1": float(test[place])}}
+            )
+            for place in np.ndindex(shape)
+        )
+        (arm,) = (arm for arm in one.arms if arm is not one.baseline)
+        for where in ("own", "baseline's"):
+            difference = one.difference(arm, at_baseline_setting=where == "baseline's")
+            found[where, decide({"arm": difference})["arm"].verdict] += 1
+    return Counter({key: count / num_studies for key, count in found.items()})
+
+
+@cache
+def _run_of(arm: int, rate: int, seed: int, tuning_seeds: int | None):
+    """A record to be given its accuracies."""
+    design = DESIGN.model_copy(update={"baseline": "baseline", "tuning_seeds": tuning_seeds})
+    return make_record(("baseline", "arm")[arm], seed=seed, learning_rate=RATES[rate], design=design)

@@ -99,6 +99,57 @@ def test_final_seeds_have_no_say_in_the_choice_but_are_in_the_number_reported():
     assert without_stages.arms[0].learning_rate == 2e-3
 
 
+RATES = {"cls": {1e-3: 0.9, 2e-3: 0.7}, "gap": {1e-3: 0.6, 2e-3: 0.9}}
+
+
+def at_baselines_rate(of, *, seeds, luck=0.1):
+    """cls is best at 1e-3, gap at 2e-3; on the first two seeds cls is lucky at 1e-3, by `luck`."""
+    (one,) = compare(
+        [
+            make_record(
+                arm,
+                seed=seed,
+                learning_rate=rate,
+                test=value + seed / 1000 + luck * (arm == "cls" and rate == 1e-3 and seed < 2),
+                design=of,
+            )
+            for arm, values in RATES.items()
+            for rate, value in values.items()
+            for seed in range(seeds)
+        ]
+    )
+    return one, one.difference(one.arms[1], at_baseline_setting=True)
+
+
+def test_at_the_baselines_setting_arms_are_judged_on_the_seeds_that_did_not_choose_it():
+    one, difference = at_baselines_rate(design(tuning_seeds=2), seeds=5)
+    assert one.seeds_without_say == (2, 3, 4)
+    assert list(difference.by_seed) == [2, 3, 4] and difference.mean == pytest.approx(-0.3)  # without cls's luck
+    assert one.difference(one.arms[1]).n == 5  # each at its own setting: all seeds, as both were chosen
+
+
+@pytest.mark.parametrize(
+    ("of", "seeds"),
+    [(design(), 5), (design(tuning_seeds=2), 4), (design(tuning_seeds=2), 2)],
+    ids=["chosen on all", "two final seeds", "no final seed"],
+)
+def test_where_too_few_seeds_had_no_say_all_are_judged_on(of, seeds):
+    one, difference = at_baselines_rate(of, seeds=seeds)
+    assert one.seeds_without_say == () and difference.n == seeds
+
+
+def test_an_arm_whose_own_setting_is_the_baselines_is_judged_on_all_seeds():
+    of = design(tuning_seeds=2)
+    (one,) = compare([make_record(arm, seed=seed, design=of) for arm in ("cls", "gap") for seed in range(5)])
+    assert one.difference(one.arms[1], at_baseline_setting=True).n == 5
+
+
+def test_a_fixed_setting_was_chosen_by_no_seed():
+    of = design(tuning_seeds=2, learning_rates=(1e-3,))
+    (one,) = compare([make_record("cls", seed=seed, design=of) for seed in range(5)])
+    assert one.seeds_without_say == ()
+
+
 def test_what_no_plan_asked_for_is_not_said_to_be_missing():
     of = design(tuning_seeds=1, learning_rates=(1e-3, 2e-3))
     records = [
@@ -112,13 +163,16 @@ def test_what_no_plan_asked_for_is_not_said_to_be_missing():
     assert "cls: not yet run at learning rate 0.002: seed 0." in incomplete.notes
 
 
-def test_where_nothing_completed_on_the_tuning_seeds_the_others_are_better_than_nothing():
+def test_where_nothing_completed_on_the_tuning_seeds_nothing_is_chosen_unless_there_is_no_choice():
     of = design(tuning_seeds=1)
     records = [
         make_record("cls", seed=0, learning_rate=1e-3, outcome=Outcome.DIVERGED, design=of),
         make_record("cls", seed=1, learning_rate=1e-3, test=0.6, design=of),
     ]
-    assert compare(records)[0].arms[0].learning_rate == 1e-3
+    assert compare(records)[0].arms[0].learning_rate is None
+    one_rate = design(tuning_seeds=1, learning_rates=(1e-3,))
+    fixed = [record.model_copy(update={"design": one_rate}) for record in records]
+    assert compare(fixed)[0].arms[0].learning_rate == 1e-3
 
 
 def test_equal_means_take_the_smaller_setting_field_by_field():

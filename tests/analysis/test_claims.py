@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from vitbench.analysis.claims import CLAIMS, TABLE_8, TABLE_8_BASELINE, Claim, Judgement, claim_rows, claims_of, judge
@@ -37,9 +39,12 @@ BETTER, WORSE, EQUIVALENT = Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT
         ("equivalent", EQUIVALENT, "agrees"),
         ("equivalent", BETTER, "disagrees"),
         ("equivalent", WORSE, "disagrees"),
+        ("not better", WORSE, "agrees"),
+        ("not better", EQUIVALENT, "agrees"),
+        ("not better", BETTER, "disagrees"),
         *(
             (expected, verdict, "undecided")
-            for expected in ("better", "worse", "equivalent")
+            for expected in ("better", "worse", "equivalent", "not better")
             for verdict in (Verdict.INCONCLUSIVE, Verdict.NONE)
         ),
     ],
@@ -50,8 +55,15 @@ def test_each_expectation_against_each_verdict(expected, verdict, judgement):
 
 def test_a_significant_difference_within_the_margin_agrees_with_its_sign_and_with_equivalence():
     small = decision(BETTER, within_margin=True)
-    judged = {expected: judge(claim(expected), small) for expected in ("better", "equivalent", "worse")}
-    assert judged == {"better": "agrees", "equivalent": "agrees", "worse": "disagrees"}
+    judged = {expected: judge(claim(expected), small) for expected in ("better", "equivalent", "worse", "not better")}
+    assert judged == {"better": "agrees", "equivalent": "agrees", "worse": "disagrees", "not better": "agrees"}
+
+
+def test_registers_that_cost_accuracy_do_not_contradict_that_they_bring_none():
+    (one,) = [one for one in claims_of("registers") if not one.not_comparable]
+    for points, judgement in (((-3.0, -3.2, -2.8), "agrees"), ((3.0, 3.2, 2.8), "disagrees")):
+        (row,) = claim_rows([one], differences(**{one.subject: points}))
+        assert row.verdict == judgement
 
 
 def test_what_was_not_run_or_cannot_be_run_here_is_not_comparable():
@@ -130,6 +142,49 @@ def test_every_claim_names_an_arm_of_its_study(study):
     assert {one.subject for one in claims_of(study)} <= names
 
 
-def test_every_claim_has_its_source_and_its_number():
-    for one in CLAIMS:
-        assert one.text and one.source and one.paper and one.study, one
+QUOTED = [one for one in CLAIMS if " points" in one.paper]
+
+
+def quoted_and_recomputed(paper):
+    """(differences as quoted, the same subtracted from the accuracies, or errors, that are quoted after them).
+
+    Of `+1.5, +1.6 points: 76.5, 78.5 against 75.0, 76.9`, or `−4.5 and −5.4 points: B/32 73.38 against B/16 77.91, …`.
+    """
+    stated, numbers = re.split(r" points[^:]*: ", re.sub(r"±[0-9.]+", "", paper), maxsplit=1)
+    quoted = re.findall(r"[+−]\d+\.\d+", stated)
+    values = [float(value) for value in re.findall(r"\d+\.\d+", numbers)]
+    assert len(values) == 2 * len(quoted) > 0, paper
+    in_lists = len(re.findall(r"\d+\.\d+", numbers.split("against")[0])) == len(quoted)
+    half = len(quoted)
+    mine, theirs = (values[:half], values[half:]) if in_lists else (values[::2], values[1::2])
+    scale = -1 if "error" in numbers else 100 if max(values) < 1 else 1
+    digits = len(quoted[0].partition(".")[2])
+    return quoted, [
+        f"{scale * (one - other):+.{digits}f}".replace("-", "−") for one, other in zip(mine, theirs, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("one", QUOTED, ids=lambda one: one.text)
+def test_the_differences_that_a_claim_quotes_are_those_of_the_numbers_that_it_quotes(one):
+    quoted, recomputed = quoted_and_recomputed(one.paper)
+    assert quoted == recomputed
+
+
+@pytest.mark.parametrize("one", QUOTED, ids=lambda one: one.text)
+def test_what_a_claim_expects_is_what_its_numbers_show(one):
+    """An effect of the expected sign, or where equivalence is expected one that the margin's reasons call none."""
+    quoted, _ = quoted_and_recomputed(one.paper)
+    signs = {value[0] for value in quoted}
+    if one.expected == "equivalent":
+        assert all(abs(float(value.replace("−", "-"))) <= 0.33 for value in quoted)
+    else:
+        assert signs == {{"better": "+", "worse": "−"}[one.expected]}
+
+
+def test_a_claim_without_numbers_is_one_of_those_whose_source_gives_none():
+    without = {(one.study, one.source.split(",")[0]) for one in CLAIMS if one not in QUOTED}
+    assert without == {
+        ("pooling", "Dosovitskiy et al. 2021"),  # curves
+        ("registers", "Darcet et al. 2024"),  # in words
+        ("position_pooling", "Lee et al. 2025"),
+    }

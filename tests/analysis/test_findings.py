@@ -12,7 +12,8 @@ from scipy import stats
 
 from vitbench.analysis.claims import CLAIMS, LARGER_PATCH, SMALLER_PATCH
 from vitbench.analysis.comparison import compare
-from vitbench.analysis.table_cells import raw_rows
+from vitbench.analysis.seeds_and_images import CrossedDifference
+from vitbench.analysis.table_cells import columns, raw_rows, rows
 from vitbench.analysis.table_formats import further_tables, latex, markdown
 from vitbench.analysis.tables import write_tables
 from vitbench.analysis.verdict_cells import reading
@@ -63,8 +64,8 @@ def test_images_count_for_the_interval_over_both_and_for_what_only_one_gets():
     right = {"cls": random.rand(5, 400) < 0.7, "gap": random.rand(5, 400) < 0.8}
     records = [
         make_record(arm, seed=seed, test=float(bits.mean()), correct=pack_correct(bits))
-        for arm, rows in right.items()
-        for seed, bits in enumerate(rows)
+        for arm, by_seed in right.items()
+        for seed, bits in enumerate(by_seed)
     ]
     (one,) = compare(records)
     finding = one.findings.arms["gap"]
@@ -72,6 +73,10 @@ def test_images_count_for_the_interval_over_both_and_for_what_only_one_gets():
     assert finding.images_only_one_gets == pytest.approx(by_hand)
     over_seeds = finding.decision.difference.interval()
     assert finding.seeds_and_images.half_width >= 0.95 * over_seeds.half_width
+    share = CrossedDifference.of(right["gap"].astype(np.int8) - right["cls"]).image_share
+    (cells,) = further_tables(one)["Verdicts"]
+    assert cells["variance from test images"] == f"{100 * share:.0f} %"
+    assert [row["share_of_variance_from_images"] for row in raw_rows(one)] == [None, share]
 
 
 def test_an_arm_at_the_baselines_rate_has_a_verdict_of_its_own():
@@ -91,6 +96,12 @@ def test_an_arm_at_the_baselines_rate_has_a_verdict_of_its_own():
     (row,) = further_tables(one)["Verdicts"]
     assert row["verdict"] == "equivalent"
     assert row["at baseline's rate"].endswith("worse")
+    errs = "At the baseline's rate, where it is not the arm's own: chosen for the baseline on seeds that the arm is judged on"
+    assert any(line.startswith(errs) for line in reading(one))
+    of = DESIGN.model_copy(update={"tuning_seeds": 2})
+    (staged,) = compare([record.model_copy(update={"design": of}) for record in records])
+    assert staged.findings.arms["gap"].at_baseline_setting.difference.n == 3
+    assert any("over seeds 2, 3, 4 alone, which had no say in the choice." in line for line in reading(staged))
     claims = {
         row.claim: row.verdict
         for row in compare([r.model_copy(update={"study": "pooling"}) for r in records])[0].findings.claims
@@ -112,12 +123,35 @@ def test_a_factorial_study_has_a_table_of_interactions():
     assert any(line.startswith("Interaction of both factors over all levels: F(1, 4)") for line in reading(one))
 
 
+@pytest.mark.parametrize("names", [("pool",), ("position", "pool", "stem")], ids=["one factor", "three factors"])
+def test_a_study_of_one_factor_or_three_has_tables_and_no_interactions(names, store_with):
+    factors = {arm: dict.fromkeys(names, arm) for arm in ("cls", "gap")}
+    records = records_of({"cls": CLS, "gap": GAP}, design=DESIGN.model_copy(update={"factors": factors}))
+    (one,) = compare(records)
+    assert one.factors == factors
+    assert list(further_tables(one)) == ["Verdicts"]
+    assert all(path.exists() for path in write_tables(store_with(*records)))
+
+
 def test_csv_has_verdicts_at_full_precision():
-    rows = {row["arm"]: row for row in raw_rows(comparison_of({"cls": CLS, "gap": GAP}))}
-    assert (rows["cls"]["verdict"], rows["gap"]["verdict"]) == ("", "better")
-    assert rows["gap"]["p_holm"] == pytest.approx(stats.ttest_rel(GAP, CLS).pvalue)
-    assert rows["gap"]["margin_points"] == 100 * MARGIN
-    assert rows["gap"]["probability_of_outperforming"] == 1.0
+    raw = {row["arm"]: row for row in raw_rows(comparison_of({"cls": CLS, "gap": GAP}))}
+    assert (raw["cls"]["verdict"], raw["gap"]["verdict"]) == ("", "better")
+    assert raw["gap"]["p_holm"] == pytest.approx(stats.ttest_rel(GAP, CLS).pvalue)
+    assert raw["gap"]["margin_points"] == 100 * MARGIN
+    assert raw["gap"]["probability_of_outperforming"] == 1.0
+    # Five wins in five: 2 / 2^5 = 6.25 % by chance.
+    assert (raw["cls"]["outperforming"], raw["gap"]["outperforming"]) == ("", "not significant")
+
+
+def test_a_difference_without_spread_has_no_interval_in_any_table():
+    one = comparison_of({"cls": CLS, "gap": tuple(value + 0.004 for value in CLS)})
+    headings, row = columns(one), rows(one)[1]
+    assert row[headings.index("difference (points, 95 % interval)")] == "+0.40 (n=5)"
+    assert further_tables(one)["Verdicts"][0]["difference (points), new seeds"] == "+0.40 (n=5)"
+    raw = raw_rows(one)[1]
+    assert raw["difference_mean_points"] == pytest.approx(0.4)
+    assert (raw["difference_ci95_low_points"], raw["difference_ci95_high_points"]) == (None, None)
+    assert raw["difference_pairs"] == 5
 
 
 def test_latex_has_an_environment_for_every_table():
@@ -128,9 +162,9 @@ def test_latex_has_an_environment_for_every_table():
 def test_claims_of_all_studies_are_on_one_page(store_with):
     root = store_with(*records_of({"cls": CLS, "gap": GAP}, study="pooling"), *records_of({"cls": CLS, "gap": GAP}))
     write_tables(root)
-    rows = list(csv.DictReader(io.StringIO((root / "tables" / "claims.csv").read_text())))
-    assert {row["study"] for row in rows} == {"pooling"}
-    assert "agrees" in {row["verdict"] for row in rows}
+    found = list(csv.DictReader(io.StringIO((root / "tables" / "claims.csv").read_text())))
+    assert {row["study"] for row in found} == {"pooling"}
+    assert "agrees" in {row["verdict"] for row in found}
     assert "(claims.md)" in (root / "tables" / "README.md").read_text()
 
 

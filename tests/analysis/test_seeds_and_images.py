@@ -58,10 +58,17 @@ def test_new_images_never_make_an_interval_narrower(world):
         assert over_both.half_width >= over_seeds.half_width * (1 - 1e-9)
 
 
-def test_for_networks_as_they_are_the_interval_is_that_of_the_images_means_over_seeds():
-    differences = sample(num_seeds=4)
-    expected = stats.ttest_1samp(differences.mean(axis=0), 0).confidence_interval(0.95)
-    assert CrossedDifference.of(differences).interval_over_images() == pytest.approx(tuple(expected), rel=1e-9)
+def test_all_variance_is_from_images_where_seeds_agree_and_none_where_images_do():
+    row = np.array([1] * 30 + [0] * 60 + [-1] * 10, np.int8)
+    assert CrossedDifference.of(np.stack([row] * 4)).image_share == 1.0
+    assert CrossedDifference.of(np.repeat(np.array([[1], [0], [-1]], np.int8), 50, axis=1)).image_share == 0.0
+
+
+def test_the_share_from_images_by_hand():
+    # Sums of squares about the mean 3/8: all 15/8; seeds (sums 1, 2) 1/8; images (sums 2, 0, 1, 0) 11/8; the rest 3/8.
+    # Mean squares by 1, 3 and 3 degrees of freedom: 1/8, 11/24, 1/8. Images beyond the rest: 1/3, to 1/8 of seeds.
+    crossed = CrossedDifference.of(np.array([[1, 0, 0, 0], [1, 0, 1, 0]], np.int8))
+    assert crossed.image_share == pytest.approx((1 / 3) / (1 / 3 + 1 / 8))
 
 
 def test_the_bootstrap_resamples_seeds_and_images_each_by_itself():
@@ -89,6 +96,7 @@ def test_an_arms_interval_is_the_same_to_the_bit_again_and_beside_other_arms():
 def test_arms_that_never_differ_have_no_interval_and_a_bootstrap_of_zero():
     same = np.zeros((3, 20), np.int8)
     assert CrossedDifference.of(same).interval() is None
+    assert CrossedDifference.of(same).image_share is None
     assert crossed_bootstrap([same]) == [(0.0, 0.0)]
 
 

@@ -112,6 +112,20 @@ def test_without_the_correction_there_would_be_more():
     assert alarms / STUDIES > simulated.within(STUDIES, 0.05)[1]
 
 
+@pytest.mark.parametrize("tuning_seeds", [None, 2])
+def test_equal_arms_each_at_its_own_chosen_setting_are_seldom_called_better_or_worse(tuning_seeds):
+    shares = simulated.verdicts_after_a_choice(STUDIES, tuning_seeds=tuning_seeds)
+    for verdict in (Verdict.BETTER, Verdict.WORSE):
+        assert shares["own", verdict] <= simulated.within(STUDIES, 0.025)[1]
+
+
+def test_at_the_baselines_setting_seeds_without_a_say_are_fair_to_arms_and_those_that_chose_it_are_not():
+    chosen_on_all = simulated.verdicts_after_a_choice(STUDIES, tuning_seeds=None)
+    chosen_on_two = simulated.verdicts_after_a_choice(STUDIES, tuning_seeds=2)
+    limit = simulated.within(STUDIES, 0.025)[1]
+    assert chosen_on_two["baseline's", Verdict.WORSE] <= limit < chosen_on_all["baseline's", Verdict.WORSE]
+
+
 @pytest.mark.parametrize("effect", [MARGIN, -MARGIN])
 def test_an_arm_at_the_margin_is_called_equivalent_in_at_most_5_percent(effect):
     shares = simulated.verdict_shares(STUDIES, effect=effect, sd=0.002)

@@ -8,6 +8,7 @@ import pytest
 
 from vitbench.commands import rates
 from vitbench.data import describe
+from vitbench.records import describe_environment
 from vitbench.studies import BUDGETS, Arm, Overrides, Study
 from vitbench.studies.outline import outline
 
@@ -69,7 +70,7 @@ def test_an_arm_that_came_later_is_scaled_by_the_baseline_beside_it(tmp_path, cl
 def test_records_of_this_device_that_have_every_arm_save_the_measurement(tmp_path, clock, made_up):
     from vitbench.profiling.device import open_device
 
-    of, here = whole(), {"device": open_device("cpu").name}
+    of, here = whole(), describe_environment(open_device("cpu").name, precision="fp32", threads=1).model_dump()
 
     def record(arm, speed, seed=0, **environment):
         config = of.arms[arm].replace(seed=seed)
@@ -77,6 +78,7 @@ def test_records_of_this_device_that_have_every_arm_save_the_measurement(tmp_pat
         return made_up(study="two_pools", arm=arm, config=config, cost=cost, environment={**here, **environment})
 
     partly = [record("cls", 10.0), record("gap", 1.0, workers=2), record("gap", 1.0, device="cpu: Another")]
+    partly += [record("gap", 1.0, machine="another"), record("gap", 1.0, torch="1.0"), record("gap", 1.0, timm="1.0")]
     settle(tmp_path / "partly", of, partly)
     assert clock[1] == [["cls", "gap"]]  # one load has the one arm, another the other
     settle(tmp_path / "all", of, [*partly, record("gap", 20.0), record("gap", 40.0, seed=1)])
@@ -85,11 +87,46 @@ def test_records_of_this_device_that_have_every_arm_save_the_measurement(tmp_pat
     assert json.loads(path.read_text())["source"] == "records"
 
 
+@pytest.mark.parametrize("part", ["machine", "torch", "timm", "kernels"])
+def test_records_of_another_environment_save_no_measurement(tmp_path, clock, made_up, part):
+    from vitbench.profiling.device import open_device
+
+    of = whole()
+    here = describe_environment(open_device("cpu").name, precision="fp32", threads=1).model_dump()
+    there = {**here, part: "native" if part == "kernels" else "another"}
+    speeds = {"cls": 1.0, "gap": 2.0}
+    records = [
+        made_up(
+            study="two_pools",
+            arm=arm,
+            config=of.arms[arm],
+            cost={"train_images_per_second": speed},
+            environment=there,
+        )
+        for arm, speed in speeds.items()
+    ]
+    settle(tmp_path, of, records)
+    assert clock[1] == [["cls", "gap"]] and rates.known(tmp_path, of) != speeds
+
+
 def test_rates_of_another_device_are_refused_and_not_used(tmp_path, clock):
     settle(tmp_path, whole())
     (path,) = (tmp_path / "rates").iterdir()
     path.write_text(json.dumps({**json.loads(path.read_text()), "device": "cuda: Elsewhere"}))
-    with pytest.raises(ValueError, match=r"are of cuda: Elsewhere, and this is cpu: .*; give another --results"):
+    with pytest.raises(
+        ValueError, match=r"are of cuda: Elsewhere with .*, and this is cpu: .*; give another --results"
+    ):
+        settle(tmp_path, whole())
+
+
+def test_rates_of_another_torch_are_refused_and_a_plan_can_tell(tmp_path, clock):
+    assert rates.made_elsewhere(tmp_path, whole()) == ""
+    settle(tmp_path, whole())
+    assert rates.made_elsewhere(tmp_path, whole()) == ""
+    (path,) = (tmp_path / "rates").iterdir()
+    path.write_text(json.dumps({**json.loads(path.read_text()), "torch": "1.0"}))
+    assert "with torch 1.0, and this is cpu: " in rates.made_elsewhere(tmp_path, whole())
+    with pytest.raises(ValueError, match=r"with torch 1\.0, and this is cpu: .*; give another --results"):
         settle(tmp_path, whole())
 
 
@@ -101,11 +138,20 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, clock, content):
         rates.known(tmp_path, whole())
 
 
-def test_each_arm_is_measured_on_its_own_model():
+def test_each_arm_is_measured_on_its_own_model(monkeypatch):
     pytest.importorskip("torch")
+    from vitbench.commands import throughput
     from vitbench.profiling.device import open_device
 
+    measured, candidate_of = {}, throughput.candidate_of
+
+    def noted(config, variant, *others):
+        measured[variant] = config.pool
+        return candidate_of(config, variant, *others)
+
+    monkeypatch.setattr(throughput, "candidate_of", noted)
     found = rates._measure(whole(), ["cls", "gap"], device=open_device("cpu"), threads=1)
+    assert measured == {"cls": "cls", "gap": "gap"}
     assert set(found) == {"cls", "gap"} and all(speed > 0 for speed in found.values())
 
 

@@ -22,6 +22,13 @@ STUDY = Study(
 """
 
 
+TWO_POOLS = """
+from vitbench.studies import Arm, Study
+
+STUDY = Study(question="?", source="", baseline=Arm("cls"), arms=[Arm("gap", pool="gap")])
+"""
+
+
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Runs train here, one after the other: three rounds of worker processes would import torch three times."""
@@ -62,3 +69,31 @@ def test_stages_follow_each_other_past_an_arm_that_fails(vitbench, tmp_path, in_
     # The next call tries those that failed again, and only then knows what follows.
     facts = json.loads(vitbench("plan", *request, "--json").out)
     assert {run["arm"] for run in facts["runs"] if not run["done"]} == {"beyond memory"} and facts["later"]
+
+
+def test_runs_of_another_machine_count_until_they_are_asked_for_again(vitbench, tmp_path, in_this_process):
+    (tmp_path / "mine.py").write_text(TWO_POOLS)
+    request = (
+        *(str(tmp_path / "mine.py"), "--budget", "smoke", "--batch-size", "128", "--precision", "fp32"),
+        *("--learning-rate", "1e-3", "--results", tmp_path),
+    )
+    here = ("--device", "cpu", "--threads", "1", "--jobs", "1")
+    assert vitbench("run", *request, "--seeds", "1", *here).status == 0
+    path = RecordStore(tmp_path).path("mine")
+    machine = RecordStore(tmp_path).read("mine")[0].environment.machine
+    path.write_text(path.read_text().replace(machine, "abcdef01"))
+
+    finished = vitbench("run", *request, "--seeds", "1", *here)
+    assert "all 2 runs are recorded" in finished.out and "another environment" not in finished.out
+    says = "2 of the recorded runs come from another environment (machine)"
+    assert says in vitbench("plan", *request, "--seeds", "2").out
+    more = vitbench("run", *request, "--seeds", "2", *here)
+    assert "2 of 4 runs to do" in more.out and says in more.out and "--again" in more.out
+
+    planned = json.loads(vitbench("plan", *request, "--seeds", "2", "--again", "--json").out)["runs"]
+    assert {run["seed"] for run in planned if not run["done"]} == {0}
+    again = vitbench("run", *request, "--seeds", "2", "--again", *here)
+    assert "2 of 4 runs to do" in again.out and "another environment" not in again.out
+    assert "all 4 runs are recorded" in vitbench("run", *request, "--seeds", "2", "--again", *here).out
+    tables = {one.environment.machine: one for one in load_comparisons(tmp_path)}
+    assert {name: one.seeds for name, one in tables.items()} == {"abcdef01": (0,), machine: (0, 1)}

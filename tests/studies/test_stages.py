@@ -6,9 +6,12 @@ The records are made up from a known truth: nothing is trained here.
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
+from vitbench.analysis.comparison import compare
+from vitbench.config import one_line
 from vitbench.data import describe
 from vitbench.records import Outcome
 from vitbench.studies import BUDGETS, Arm, Overrides, Study, plan_in_stages
@@ -34,7 +37,7 @@ class World:
         done = {record.run_id for record in self.records if record.outcome is not Outcome.FAILED}
         return [run for run in made.runs if run.run_id not in done]
 
-    def run(self, run):
+    def run(self, run, **fields):
         config = run.config
         rate = config.train.learning_rate
         outcome = self.outcomes.get((run.arm, rate), "completed")
@@ -48,8 +51,11 @@ class World:
                 variant=run.variant,
                 config=config,
                 design=run.design,
-                outcome=outcome,
-                metrics={"test_top1": 0.5, "val_top1": top1} if outcome == "completed" else {},
+                **{
+                    "outcome": outcome,
+                    "metrics": {"test_top1": 0.5, "val_top1": top1} if outcome == "completed" else {},
+                    **fields,
+                },
             )
         )
 
@@ -206,8 +212,8 @@ def test_every_combination_of_tuned_fields_is_a_trial_for_every_arm():
 
 def test_a_tuned_field_is_extended_like_the_rate_but_not_across_zero_or_out_of_its_range(made_up):
     class Steep(World):
-        def run(self, run):
-            super().run(run)
+        def run(self, run, **fields):
+            super().run(run, **fields)
             last = self.records[-1]
             wd, path = last.config.train.weight_decay, last.config.model.drop_path
             top1 = 0.5 + 0.1 * wd - 0.01 * path
@@ -246,11 +252,99 @@ def test_runs_made_before_a_field_was_tuned_are_not_made_again(made_up):
     assert {run.config.train.weight_decay for run in world.pending(tuned)} == {0.2}
 
 
-def test_a_plan_in_stages_says_the_same_from_the_same_records(made_up):
+def test_a_plan_in_stages_says_the_same_from_the_same_records_in_any_order(made_up):
     world = World(made_up, {"cls": 2e-3, "gap": 4e-3})
     world.rounds()
-    assert [run.run_id for run in world.plan().runs] == [run.run_id for run in world.plan().runs]
-    assert world.plan().later is None
+    in_order = [run.run_id for run in world.plan().runs]
+    random.Random(0).shuffle(world.records)
+    shuffled = world.plan()
+    assert [run.run_id for run in shuffled.runs] == in_order and shuffled.later is None
+
+
+ELSEWHERE = {"machine": "elsewhere"}
+
+
+def test_plan_and_tables_choose_the_same_from_records_of_two_environments_and_a_failed_run(made_up):
+    here = {  # val_top1 of gap by rate and seed; the run that failed takes seed 1 from all rates
+        (1e-3, 0): 0.3, (2e-3, 0): 0.5, (4e-3, 0): 0.6,
+        (1e-3, 1): 0.3, (2e-3, 1): 1.0,
+    }  # fmt: skip
+    there = {(1e-3, 0): 1.0, (2e-3, 0): 0.1, (4e-3, 0): 0.1}
+    world = World(made_up, {"cls": 2e-3, "gap": 2e-3})
+    given_up = set()
+    for run in world.plan(extend=0).runs:
+        cell = run.config.train.learning_rate, run.config.seed
+        if run.arm == "cls":
+            world.run(run)
+        elif cell in here:
+            world.run(run, metrics={"test_top1": 0.5, "val_top1": here[cell]})
+        else:
+            given_up.add(run.run_id)
+            world.run(run, outcome="failed", metrics={})
+        if run.arm == "gap" and cell in there:
+            metrics = {"test_top1": 0.5, "val_top1": there[cell]}
+            world.run(run, metrics=metrics, environment=ELSEWHERE)
+    many = {"extend": 0, "seeds": 20, "given_up": given_up}
+    for run in world.plan(**many).runs[12:]:  # many more runs than here, but of final seeds
+        world.run(run, environment=ELSEWHERE)
+    planned = {(run.arm, run.setting) for run in world.plan(**many).runs if run.config.seed >= 2}
+    (table,) = (one for one in compare(world.records) if one.environment.machine != "elsewhere")
+    chosen = {arm.name: arm.setting for arm in table.arms}
+    assert chosen == {"cls": (2e-3,), "gap": (4e-3,)}
+    assert planned == {("cls", chosen["cls"]), ("gap", chosen["gap"]), ("gap", chosen["cls"])}
+
+
+def test_final_seeds_of_another_environment_alone_choose_nothing_there(made_up):
+    world = World(made_up, {"cls": 2e-3, "gap": 4e-3}, after_the_choice={("gap", 2e-3): 1.0})
+    for run in world.plan(extend=0).runs:
+        world.run(run)
+    for run in world.pending(world.plan(extend=0)):
+        world.run(run, environment=ELSEWHERE)
+    tables = {one.environment.machine: one for one in compare(world.records)}
+    there = tables.pop("elsewhere")
+    assert all(arm.setting is None and arm.has_no_tuning_seed for arm in there.arms)
+    (table,) = tables.values()
+    assert {arm.name: arm.setting for arm in table.arms} == {"cls": (2e-3,), "gap": (4e-3,)}
+    assert world.pending(world.plan(extend=0)) == []
+
+
+def test_arms_that_no_environment_has_together_are_chosen_each_where_it_was_tuned(made_up):
+    # As where one arm's width suits native operators and the other's does not.
+    world = World(made_up, {"cls": 1e-3, "gap": 4e-3})
+    for run in world.plan(extend=0).runs:
+        world.run(run, environment={"kernels": "native"} if run.arm == "gap" else {})
+    finals = {(run.arm, run.setting) for run in world.pending(world.plan(extend=0))}
+    assert finals == {("cls", (1e-3,)), ("gap", (1e-3,)), ("gap", (4e-3,))}
+
+
+def test_the_bound_prices_the_grid_with_all_of_its_steps(made_up):
+    first = World(made_up, {}).plan(learning_rates=(1e-3,), tune={"depth": (2, 4)}, seeds=3, tuning_seeds=1, extend=1)
+    # Depth may grow to 1 and 8. A block of width 32 and 64 hidden units on 17 tokens (cls), or 16:
+    block = {t: t * 32 * 96 + 2 * t * t * 32 + t * 32 * 32 + 2 * t * 32 * 64 for t in (17, 16)}
+    rest = 16 * 4 * 32 + 32 * 10  # 16 patches of 4 pixels; 10 classes
+    of_depth_8 = {t: 6 * 256 * (8 * macs + rest) for t, macs in block.items()}
+    # Two more depths on one seed; two final seeds, of the baseline at one setting and of the other arm at two.
+    assert first.later.runs == (2 + 2) + (2 + 4)
+    assert first.later.training_flops == 4 * of_depth_8[17] + 6 * of_depth_8[16]
+
+
+def test_a_batch_does_not_grow_beyond_the_images(made_up):
+    class Large(World):
+        def run(self, run, **fields):
+            top1 = run.config.train.batch_size / 1000
+            super().run(run, metrics={"test_top1": 0.5, "val_top1": top1}, **fields)
+
+    world = Large(made_up, {"cls": 1e-3, "gap": 1e-3})
+    sizes, last = world.rounds(
+        learning_rates=(1e-3,), tune={"batch_size": (64, 128)}, seeds=2, tuning_seeds=1, extend=3
+    )
+    # 2 arms × 2; then 256, of 256 images; 512 is not tried.
+    assert sizes == [4, 2, 2] and last.runs[0].design.tuned == {"batch_size": (64, 128, 256)}
+
+
+def test_where_time_is_matched_what_leaves_it_alone_can_be_tuned(made_up):
+    made = World(made_up, {}).plan(match="time", tune={"weight_decay": (0.1, 0.3), "drop_path": (0.0, 0.1)})
+    assert made.runs[0].design.tuned == {"weight_decay": (0.1, 0.3), "drop_path": (0.0, 0.1)}
 
 
 @pytest.mark.parametrize(
@@ -274,6 +368,10 @@ def test_a_plan_in_stages_says_the_same_from_the_same_records(made_up):
         ({"tune": {"num_registers": (0.5,)}}, "num_registers 0.5"),
         ({"tuning_seeds": 6}, "tune_seeds 6 is not among the 1 to 5 seeds"),
         ({"match": "steps"}, "match 'steps' is not known; use epochs, flops, time"),
+        ({"tune": {"batch_size": (64, 4096)}}, "batch_size 4096 is more than the 256 training images; make it smaller"),
+        ({"match": "time", "tune": {"batch_size": (32, 64)}}, "tune 'batch_size' changes the time that an image takes"),
+        # As many MACs, in other shapes: no count would tell.
+        ({"match": "time", "tune": {"num_heads": (1, 2)}}, "tune 'num_heads' changes the time that an image takes"),
         ({"match": "flops", "tune": {"num_registers": (0, 4)}}, "tune 'num_registers' changes the FLOPs of an image"),
     ],
     ids=str,
@@ -281,6 +379,4 @@ def test_a_plan_in_stages_says_the_same_from_the_same_records(made_up):
 def test_what_cannot_be_asked_is_refused_in_a_line_with_field_value_and_remedy(made_up, asked, says):
     with pytest.raises(ValueError) as error:
         World(made_up, {}).plan(**asked)
-    from vitbench.config import one_line
-
     assert says in one_line(error.value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
-from vitbench.analysis.differences import Summary
+from vitbench.analysis.summary import Summary
 from vitbench.config import ViTConfig
 from vitbench.profiling.macs import training_flops_per_image
 from vitbench.records import Outcome, Record
@@ -94,8 +94,13 @@ class ArmResult:
 
     @property
     def setting(self) -> Setting | None:
-        """The setting with the highest mean val_top1 (`studies.choice`). None where nothing completed."""
+        """The setting with the highest mean val_top1 (`studies.choice`). None where nothing that counts completed."""
         return self._choice.setting
+
+    @property
+    def has_no_tuning_seed(self) -> bool:
+        """Whether there is no setting because all that completed are final seeds, which have no say in it."""
+        return self.setting is None and bool(self._completed)
 
     @property
     def learning_rate(self) -> float | None:

@@ -15,7 +15,7 @@ from vitbench.analysis.interactions import Cell
 from vitbench.analysis.pairing import difference_text, points
 from vitbench.analysis.verdicts import Decision, Verdict
 
-Expectation = Literal["better", "worse", "equivalent"]
+Expectation = Literal["better", "worse", "equivalent", "not better"]
 
 # The names of arms in vitbench/studies, once.
 GAP = "gap"
@@ -73,15 +73,21 @@ def judge(claim: Claim, decision: Decision | None) -> Judgement:
     1. not comparable: the claim says why no study here can tell, or its subject was not run (None).
     2. undecided: the verdict is 'no verdict' or 'inconclusive'.
     3. agrees: equivalence is expected and was shown within the margin, significant or not; or better or worse is
-       expected and the verdict is that, however small.
-    4. disagrees: all else. A significant difference not shown within the margin contradicts 'equivalent'; equivalence
-       and the opposite sign contradict 'better' and 'worse'.
+       expected and the verdict is that, however small; or 'not better' is expected and the verdict is worse, or
+       equivalence was shown within the margin, significant or not.
+    4. disagrees: all else. A significant difference not shown within the margin contradicts 'equivalent', one for the
+       better 'not better'; equivalence and the opposite sign contradict 'better' and 'worse'.
     """
     if claim.not_comparable or decision is None:
         return Judgement.NOT_COMPARABLE
     if decision.verdict in (Verdict.NONE, Verdict.INCONCLUSIVE):
         return Judgement.UNDECIDED
-    agrees = decision.within_margin if claim.expected == "equivalent" else decision.verdict.value == claim.expected
+    agrees = {
+        "better": decision.verdict is Verdict.BETTER,
+        "worse": decision.verdict is Verdict.WORSE,
+        "equivalent": decision.within_margin,
+        "not better": decision.within_margin or decision.verdict is Verdict.WORSE,
+    }[claim.expected]
     return Judgement.AGREES if agrees else Judgement.DISAGREES
 
 
@@ -280,7 +286,7 @@ CLAIMS = (
         paper="no gain for small models",
         study="registers",
         subject=REGISTERS,
-        expected="equivalent",
+        expected="not better",
     ),
     Claim(
         text="Registers remove artefacts from a large model's attention",

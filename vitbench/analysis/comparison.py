@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.analysis.arms import ArmResult as ArmResult
-from vitbench.analysis.differences import Difference as Difference
-from vitbench.analysis.differences import Summary as Summary
-from vitbench.analysis.differences import paired_difference as paired_difference
 from vitbench.analysis.findings import Findings, findings_of
 from vitbench.analysis.grouping import Group, arms_of, groups
 from vitbench.analysis.naming import slug_of, title_of, with_distinct_names
 from vitbench.analysis.notes import notes_about
+from vitbench.analysis.pairing import PairedDifference
+from vitbench.analysis.summary import Summary
+from vitbench.analysis.verdicts import FEWEST_SEEDS
 from vitbench.config import DataConfig, TrainConfig
 from vitbench.records import Environment, Outcome, Record, RecordStore, unpack_correct
 from vitbench.studies.settings import Setting
@@ -123,21 +123,37 @@ class Comparison:
             return None
         return Summary.of(arm.metric("test_top1", self.baseline.setting).values())
 
+    @cached_property
+    def seeds_without_say(self) -> tuple[int, ...]:
+        """Seeds of the baseline at its chosen setting that had no say in that choice, where they are enough for a verdict.
+
+        At the setting that was best for the baseline on some seeds, by luck too, these same seeds make every other arm
+        look worse than it is. Empty where nothing was chosen, or on all seeds, or on all but one or two.
+        """
+        if self.baseline is None or self.baseline.is_fixed or self.tuning_seeds is None:
+            return ()
+        completed = self.baseline.completed(self.baseline.setting)
+        final = tuple(seed for seed in completed if seed >= self.tuning_seeds)
+        return final if len(final) >= FEWEST_SEEDS else ()
+
     def paired(self, arm: ArmResult, *, at_baseline_setting: bool = False) -> tuple[dict[int, float], dict[int, float]]:
         """test_top1 by seed of an arm and of the baseline, over the seeds that both have, ascending.
 
-        Each at its own chosen setting, or the arm too at the baseline's. Empty for the baseline itself and without one.
+        Each at its own chosen setting, or the arm too at the baseline's; where that is not the arm's own, over
+        `seeds_without_say` alone, if there are any. Empty for the baseline itself and without one.
         """
         if self.baseline is None or arm is self.baseline:
             return {}, {}
         mine = arm.metric("test_top1", self.baseline.setting if at_baseline_setting else arm.setting)
         theirs = self.baseline.metric("test_top1", self.baseline.setting)
         seeds = sorted(mine.keys() & theirs.keys())
+        if at_baseline_setting and arm.setting != self.baseline.setting:
+            seeds = [seed for seed in seeds if seed in self.seeds_without_say] if self.seeds_without_say else seeds
         return {seed: mine[seed] for seed in seeds}, {seed: theirs[seed] for seed in seeds}
 
-    def difference(self, arm: ArmResult, *, at_baseline_setting: bool = False) -> Difference | None:
+    def difference(self, arm: ArmResult, *, at_baseline_setting: bool = False) -> PairedDifference | None:
         """test_top1 of an arm minus the baseline's, seed by seed, at the settings of `paired`."""
-        return paired_difference(*self.paired(arm, at_baseline_setting=at_baseline_setting))
+        return PairedDifference.of(*self.paired(arm, at_baseline_setting=at_baseline_setting))
 
     @cached_property
     def findings(self) -> Findings:

@@ -15,6 +15,7 @@ from vitbench.analysis.narrowing import StudyNarrowing, study_narrowing
 from vitbench.analysis.outperforming import Outperforming
 from vitbench.analysis.pairing import Interval, PairedDifference, disagreement, image_differences
 from vitbench.analysis.power import SeedsToSettle, seeds_to_settle, smallest_difference
+from vitbench.analysis.seeds_and_images import CrossedDifference
 from vitbench.analysis.verdicts import MARGIN, Decision, Verdict, decide
 
 if TYPE_CHECKING:
@@ -32,9 +33,14 @@ class Finding:
     arm: ArmResult
     decision: Decision
     at_baseline_setting: Decision | None
-    """The same at the setting that was chosen for the baseline; None where that is the arm's own too."""
+    """The same at the setting that was chosen for the baseline, over seeds without a say in that where they are enough.
+
+    None where that is the arm's own setting too.
+    """
     outperforming: Outperforming | None
     seeds_and_images: Interval | None
+    image_share: float | None
+    """Of the variance behind `seeds_and_images`: what more test images would reduce, and more seeds would not."""
     images_only_one_gets: tuple[float, float] | None
     """Test images that only the arm, and only the baseline, gets right: means over seeds."""
     smallest_difference: float | None
@@ -62,7 +68,9 @@ def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
     others = [arm for arm in comparison.arms if baseline is not None and arm is not baseline]
     decisions = _decisions(comparison, others, margin, at_baseline_setting=False)
     at_baseline = _decisions(comparison, others, margin, at_baseline_setting=True)
-    intervals = _seeds_and_images(comparison, others)
+    by_image = _image_differences(comparison, others)
+    intervals = dict(zip(by_image, crossed_bootstrap(list(by_image.values())), strict=True))
+    shares = {label: CrossedDifference.of(one).image_share for label, one in by_image.items()}
     tested = sum(decision.adjusted_p is not None for decision in decisions.values())
     found = {}
     for arm in others:
@@ -76,6 +84,7 @@ def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
             at_baseline_setting=None if arm.setting == baseline.setting else at_baseline[arm.label],
             outperforming=Outperforming.of(*comparison.paired(arm)),
             seeds_and_images=intervals.get(arm.label),
+            image_share=shares.get(arm.label),
             images_only_one_gets=_images_only_one_gets(comparison, arm),
             smallest_difference=(
                 smallest_difference(difference.sd, difference.n) if difference is not None and difference.sd else None
@@ -120,8 +129,8 @@ def _both_bits(comparison: Comparison, arm: ArmResult) -> list[tuple[NDArray[np.
     return [(mine[seed], theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())]
 
 
-def _seeds_and_images(comparison: Comparison, arms: Sequence[ArmResult]) -> dict[str, Interval]:
-    """The bootstrap interval of each arm that has the images of two seeds or more."""
+def _image_differences(comparison: Comparison, arms: Sequence[ArmResult]) -> dict[str, NDArray[np.int8]]:
+    """[seeds, images] of each arm that has the images of two seeds or more."""
     import numpy as np
 
     differences = {}
@@ -130,7 +139,7 @@ def _seeds_and_images(comparison: Comparison, arms: Sequence[ArmResult]) -> dict
         if len(bits) > 1:
             mine, theirs = (np.stack(rows) for rows in zip(*bits, strict=True))
             differences[arm.label] = image_differences(mine, theirs)
-    return dict(zip(differences, crossed_bootstrap(list(differences.values())), strict=True))
+    return differences
 
 
 def _images_only_one_gets(comparison: Comparison, arm: ArmResult) -> tuple[float, float] | None:

@@ -80,6 +80,11 @@ def _about_runs(arm: ArmResult) -> Iterator[str]:
 
 
 def _about_the_choice(arm: ArmResult, baseline: ArmResult | None) -> Iterator[str]:
+    if arm.has_no_tuning_seed:
+        yield (
+            f"{arm.label}: no run on a tuning seed completed here, so no {arm.noun} was chosen and there is nothing to report."
+        )
+        return
     if arm.setting is None:
         yield f"{arm.label}: no run completed, so there is nothing to report."
         return

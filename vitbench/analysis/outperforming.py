@@ -5,7 +5,6 @@ After Bouthillier et al. 2021, 'Accounting for Variance in Machine Learning Benc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -85,10 +84,3 @@ class Outperforming:
         # Rounding must not move a quantile that falls on a step.
         low, high = np.searchsorted(below, [tail - 1e-12, 1 - tail - 1e-12])
         return Interval(float(low) / (2 * self.n), float(high) / (2 * self.n))
-
-
-def pairs_needed(probability: float = MEANINGFUL, *, alpha: float = 0.05, power: float = 0.95) -> int:
-    """Pairs that find P(arm > baseline) above 1/2, one-sided (Noether 1987): 29 by default, as they recommend."""
-    from scipy.special import ndtri
-
-    return math.ceil(((float(ndtri(1 - alpha)) + float(ndtri(power))) / (math.sqrt(6) * (probability - 0.5))) ** 2)

@@ -67,10 +67,10 @@ class CrossedDifference:
         return max(0.0, self.image_mean_square - self.rest_mean_square) / (self.num_seeds * self.num_images)
 
     @property
-    def image_share(self) -> float:
-        """Share of the variance that more test images would reduce, and more seeds would not."""
+    def image_share(self) -> float | None:
+        """Share of the variance that more test images would reduce, and more seeds would not; None of no variance."""
         variance = self.seed_variance + self.image_variance
-        return self.image_variance / variance if variance else 0.0
+        return self.image_variance / variance if variance else None
 
     @property
     def degrees_of_freedom(self) -> float:
@@ -81,14 +81,6 @@ class CrossedDifference:
             squares += (self.image_mean_square / scale) ** 2 / (self.num_images - 1)
             squares += (self.rest_mean_square / scale) ** 2 / ((self.num_seeds - 1) * (self.num_images - 1))
         return (self.seed_variance + self.image_variance) ** 2 / squares if squares else math.inf
-
-    def interval_over_images(self, confidence: float = CONFIDENCE) -> Interval | None:
-        """Where the mean of these very networks would lie over all images like these; None where images are alike."""
-        variance = self.image_mean_square / (self.num_seeds * self.num_images)
-        if not variance:
-            return None
-        half = t_quantile((1 + confidence) / 2, self.num_images - 1) * math.sqrt(variance)
-        return Interval(self.mean - half, self.mean + half)
 
     def interval(self, confidence: float = CONFIDENCE) -> Interval | None:
         """Where the mean would lie over all seeds and all images like these; None where all is equal.

@@ -6,9 +6,11 @@ from typing import Any
 
 from vitbench.analysis.arms import ArmResult
 from vitbench.analysis.comparison import Comparison
-from vitbench.analysis.differences import Difference, Summary
 from vitbench.analysis.markup import ABSENT, count_text, significant
 from vitbench.analysis.notes import listed
+from vitbench.analysis.pairing import PairedDifference
+from vitbench.analysis.summary import Summary
+from vitbench.analysis.verdict_cells import interval_text
 from vitbench.analysis.verdict_cells import raw as raw_verdict
 from vitbench.records import Outcome
 
@@ -50,7 +52,7 @@ def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
         "training (TFLOP)": ABSENT if arm.training_flops is None else significant(arm.training_flops / 1e12),
     }
     at_baselines = {
-        f"difference at baseline's {noun} (points, 95 % interval)": points(
+        f"difference at baseline's {noun} (points, 95 % interval)": interval_text(
             comparison.difference(arm, at_baseline_setting=True)
         )
     }
@@ -63,7 +65,7 @@ def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
         ),
         **(matched if comparison.match != "epochs" else {}),
         "top-1 (%)": percent(arm.test_top1),
-        "difference (points, 95 % interval)": points(comparison.difference(arm)),
+        "difference (points, 95 % interval)": interval_text(comparison.difference(arm)),
         **({} if baseline is None else {"verdict": _verdict_cell(comparison, arm)}),
         what: _setting_cell(arm),
         f"top-1 at baseline's {noun} (%)": percent(comparison.at_baseline_setting(arm)),
@@ -82,7 +84,7 @@ def _raw_row(comparison: Comparison, arm: ArmResult) -> dict[str, Any]:
     val_top1 = Summary.of(arm.metric("val_top1", arm.setting).values())
     baseline, outcomes = comparison.baseline, arm.outcomes
 
-    def scaled(statistic: Summary | Difference | None, name: str) -> float | None:
+    def scaled(statistic: Summary | None, name: str) -> float | None:
         value = getattr(statistic, name, None)
         return None if value is None else 100 * value
 
@@ -96,10 +98,7 @@ def _raw_row(comparison: Comparison, arm: ArmResult) -> dict[str, Any]:
         "test_top1_sd_points": scaled(top1, "sd"),
         "test_top1_seeds": top1.n if top1 else 0,
         "val_top1_mean_percent": scaled(val_top1, "mean"),
-        "difference_mean_points": scaled(difference, "mean"),
-        "difference_ci95_low_points": scaled(difference, "low"),
-        "difference_ci95_high_points": scaled(difference, "high"),
-        "difference_pairs": difference.n if difference else None,
+        **_raw_difference(difference, "difference"),
         "learning_rate": arm.learning_rate,
         "learning_rate_edge": arm.edge,
         "learning_rates_tried": len({setting[0] for setting in arm.settings}),
@@ -111,14 +110,21 @@ def _raw_row(comparison: Comparison, arm: ArmResult) -> dict[str, Any]:
         "train_seconds_median": arm.median_cost("train_seconds"),
         "peak_memory_bytes_max": max(arm.costs("peak_memory_bytes"), default=None),
         **{f"runs_{outcome.value}": count for outcome, count in outcomes.items()},
-        "difference_at_baseline_rate_mean_points": scaled(there, "mean"),
-        "difference_at_baseline_rate_ci95_low_points": scaled(there, "low"),
-        "difference_at_baseline_rate_ci95_high_points": scaled(there, "high"),
-        "difference_at_baseline_rate_pairs": there.n if there else None,
+        **_raw_difference(there, "difference_at_baseline_rate"),
         "epochs": arm.epochs,
         "training_tflop": None if arm.training_flops is None else arm.training_flops / 1e12,
         **_tuned_values(comparison, arm),
         **raw_verdict(comparison.findings, arm.label),
+    }
+
+
+def _raw_difference(difference: PairedDifference | None, name: str) -> dict[str, float | None]:
+    interval = None if difference is None else difference.interval()
+    return {
+        f"{name}_mean_points": None if difference is None else 100 * difference.mean,
+        f"{name}_ci95_low_points": None if interval is None else 100 * interval.low,
+        f"{name}_ci95_high_points": None if interval is None else 100 * interval.high,
+        f"{name}_pairs": None if difference is None else difference.n,
     }
 
 
@@ -138,20 +144,6 @@ def percent(summary: Summary | None) -> str:
         return ABSENT
     spread = "" if summary.sd is None else f" ± {100 * summary.sd:.2f}"
     return f"{100 * summary.mean:.2f}{spread} (n={summary.n})"
-
-
-def points(difference: Difference | None) -> str:
-    """`+0.56 [−0.31, +1.43]` from fractions; `(n=1)` in place of an interval that one pair cannot have."""
-    if difference is None:
-        return ABSENT
-    if difference.low is None or difference.high is None:
-        return f"{_signed(difference.mean)} (n={difference.n})"
-    return f"{_signed(difference.mean)} [{_signed(difference.low)}, {_signed(difference.high)}]"
-
-
-def _signed(fraction: float) -> str:
-    text = f"{100 * fraction:+.2f}".replace("-", "−")
-    return "0.00" if text[1:] == "0.00" else text
 
 
 def _verdict_cell(comparison: Comparison, arm: ArmResult) -> str:

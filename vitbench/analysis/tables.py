@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 JUDGING = (
-    "Agrees: the verdict is what the claim expects; where equivalence is expected, it was shown within the margin. Disagrees: "
-    "another verdict. Undecided: inconclusive, or fewer than 3 seeds. Published numbers are of other data and larger models: "
-    "compared is the direction."
+    "Agrees: the verdict is what the claim expects; where equivalence is expected, it was shown within the margin, and where "
+    "no gain is, that or worse. Disagrees: another verdict. Undecided: inconclusive, or fewer than 3 seeds. Published numbers "
+    "are of other data and larger models: compared is the direction."
 )
 
 

@@ -8,6 +8,7 @@ from vitbench.analysis.comparison import Comparison
 from vitbench.analysis.findings import Finding, Findings
 from vitbench.analysis.interactions import FTest
 from vitbench.analysis.markup import ABSENT
+from vitbench.analysis.notes import seeds_text
 from vitbench.analysis.pairing import Interval, PairedDifference, points
 from vitbench.analysis.power import MOST_SEEDS
 from vitbench.analysis.verdicts import Decision, Verdict, rule
@@ -32,6 +33,9 @@ def verdicts(comparison: Comparison) -> Table:
             "verdict": finding.decision.words,
             "difference (points), new seeds": interval_text(finding.decision.difference),
             "new seeds and images": bounds(finding.seeds_and_images),
+            "variance from test images": ABSENT
+            if finding.image_share is None
+            else f"{100 * finding.image_share:.0f} %",
             "p, Holm": p_text(finding.decision.adjusted_p),
             "P(arm > baseline)": _wins(finding),
             "images only one gets": _images(finding),
@@ -49,7 +53,9 @@ def verdicts(comparison: Comparison) -> Table:
 def interactions(comparison: Comparison) -> Table:
     """A row for every pair of levels of two factors; empty where a study has none."""
     found = comparison.findings.interactions
-    first, second = next(iter(comparison.factors.values()), {"": "", " ": ""})
+    if not found:
+        return []
+    first, second = next(iter(comparison.factors.values()))
     return [
         {
             first: a,
@@ -77,12 +83,15 @@ def reading(comparison: Comparison) -> list[str]:
     sentences = [
         *rule(tested, margin=findings.margin),
         "New seeds: where the mean over all seeds would lie on these test images (t-interval). New seeds and images: on "
-        "other images like them too (bootstrap over both, as wide as the t-interval of two crossed random effects).",
+        "other images like them too (bootstrap over both, as wide as the t-interval of two crossed random effects). "
+        "Variance from test images: the part of the latter that more images would reduce, and more seeds would not.",
         "P(arm > baseline) is over paired seeds, ties count half: exact interval, or the bootstrap's from 10 seeds on "
         "(Bouthillier et al. 2021). Images only one gets: means over seeds, the arm's before the baseline's.",
         "Finds from: the smallest true difference that so many paired seeds find in four of five studies, at the spread "
         f"seen, one arm by itself. Seeds to settle: at the mean and spread seen, up to {MOST_SEEDS}.",
     ]
+    if any(finding.at_baseline_setting for finding in findings.arms.values()):
+        sentences += _judged_on(comparison)
     if findings.narrowing:
         sentences.append(findings.narrowing.sentence)
     if findings.overall_interaction:
@@ -105,9 +114,11 @@ def raw(findings: Findings, label: str) -> dict[str, Any]:
         "p_holm": None if decision is None else decision.adjusted_p,
         "difference_seeds_and_images_ci95_low_points": None if images is None else 100 * images.low,
         "difference_seeds_and_images_ci95_high_points": None if images is None else 100 * images.high,
+        "share_of_variance_from_images": finding.image_share if finding else None,
         "probability_of_outperforming": None if wins is None else wins.probability,
         "probability_of_outperforming_ci95_low": None if won is None else won.low,
         "probability_of_outperforming_ci95_high": None if won is None else won.high,
+        "outperforming": wins.reading if wins else "",
         "smallest_difference_found_points": (
             100 * finding.smallest_difference if finding and finding.smallest_difference is not None else None
         ),
@@ -116,11 +127,11 @@ def raw(findings: Findings, label: str) -> dict[str, Any]:
 
 
 def interval_text(difference: PairedDifference | None) -> str:
-    """`+0.56 [−0.31, +1.43]`."""
+    """`+0.56 [−0.31, +1.43]`; `(n=3)` in place of an interval that one pair, or equal differences, cannot have."""
     if difference is None:
         return ABSENT
     interval = difference.interval()
-    return points(difference.mean) if interval is None else f"{points(difference.mean)} {bounds(interval)}"
+    return f"{points(difference.mean)} {f'(n={difference.n})' if interval is None else bounds(interval)}"
 
 
 def bounds(interval: Interval | None) -> str:
@@ -132,6 +143,17 @@ def p_text(p_value: float | None) -> str:
     if p_value is None:
         return ABSENT
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _judged_on(comparison: Comparison) -> list[str]:
+    """Whether the seeds that arms are judged on at the baseline's setting had a say in it."""
+    baseline = comparison.baseline
+    if baseline is None or baseline.is_fixed:
+        return []
+    what = f"At the baseline's {'setting' if comparison.tuned else 'rate'}, where it is not the arm's own"
+    if comparison.seeds_without_say:
+        return [f"{what}: over {seeds_text(comparison.seeds_without_say)} alone, which had no say in the choice."]
+    return [f"{what}: chosen for the baseline on seeds that the arm is judged on, so it errs towards worse."]
 
 
 def _wins(finding: Finding) -> str:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from vitbench.commands.here import Here
 from vitbench.config import RunConfig, ViTConfig
+from vitbench.machine import cpu_name
 from vitbench.records import Record
 from vitbench.studies.outline import Outline
 from vitbench.studies.settings import without
@@ -33,11 +36,31 @@ def known(results: Path, whole: Outline) -> dict[str, float] | None:
     return speeds if speeds.keys() == whole.arms.keys() else None
 
 
+def made_elsewhere(results: Path, whole: Outline) -> str:
+    """Of which device and torch the rates are that are kept, where `run` would refuse them here; else empty.
+
+    Which GPU this machine has is not known without torch: of rates of a GPU, torch alone is told.
+    """
+    kept = _kept(results, whole)
+    if kept is None:
+        return ""
+    made_on = kept[1]["device"]
+    here = f"cpu: {cpu_name()}" if made_on.startswith("cpu:") else made_on
+    return _differing(kept[1], device=here)
+
+
+def _differing(content: Mapping[str, Any], *, device: str) -> str:
+    """`of THERE, and this is HERE`; empty where device and torch are the same."""
+    there = f"{content['device']} with torch {content['torch']}"
+    here = f"{device} with torch {metadata.version('torch')}"
+    return "" if there == here else f"of {there}, and this is {here}"
+
+
 def settle(results: Path, whole: Outline, records: Sequence[Record], *, device: str, threads: int) -> None:
-    """Keeps how fast the arms train: from the records of this device, where they have all arms, else measured here.
+    """Keeps how fast the arms train: from the records of this environment, where they have all arms, else measured here.
 
     Arms that came later are measured beside the baseline and scaled to what is kept of it. Raises ValueError where what is
-    kept is another device's, and where an arm cannot be timed.
+    kept is of another device or torch, and where an arm cannot be timed.
     """
     from vitbench.profiling.device import open_device
 
@@ -46,17 +69,15 @@ def settle(results: Path, whole: Outline, records: Sequence[Record], *, device: 
     speeds, path = {}, _new_path(results, whole)
     if kept:
         path, content = kept
-        if content["device"] != opened.name:
-            raise ValueError(
-                f"match 'time': the rates in {str(path)!r} are of {content['device']}, and this is {opened.name}; "
-                "give another --results"
-            )
+        if differing := _differing(content, device=opened.name):
+            raise ValueError(f"match 'time': the rates in {str(path)!r} are {differing}; give another --results")
         speeds = _speeds(content, whole)
     missing = [arm for arm in whole.arms if arm not in speeds]
     if not missing:
         return
     source = "records"
-    found = _recorded(records, whole, device=opened) if len(missing) == len(whole.arms) else None
+    here = Here(opened, threads=threads)
+    found = _recorded(records, whole, here=here) if len(missing) == len(whole.arms) else None
     if found is None:
         source = "measured"
         timed = [whole.baseline, *(arm for arm in missing if arm != whole.baseline)]
@@ -104,20 +125,20 @@ def _speeds(content: Mapping[str, Any], whole: Outline) -> dict[str, float]:
     }
 
 
-def _recorded(records: Sequence[Record], whole: Outline, *, device: Device) -> dict[str, float] | None:
-    """Medians over the records of this device that were made under one load and have every arm; None where none do."""
+def _recorded(records: Sequence[Record], whole: Outline, *, here: Here) -> dict[str, float] | None:
+    """Medians over the records of this environment that were made under one load and have every arm; None where none do."""
     tuned = ("epochs", *whole.grid.fields)
     found: dict[tuple[object, ...], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         config, environment, speed = record.config, record.environment, record.cost.train_images_per_second
         arm = whole.arms.get(record.arm)
-        if arm is None or speed is None or environment.device != device.name or config.init is not None:
+        if arm is None or speed is None or config.init is not None:
             continue
         same = all(
             without(own, tuned) == without(planned, tuned)
             for own, planned in ((config.model, arm.model), (config.data, arm.data), (config.train, arm.train))
         )
-        if same and environment.precision == device.resolve_precision(arm.train.precision):
+        if same and not here.differs(record):
             load = (*environment.comparison_key, environment.threads, environment.workers)
             found[load][record.arm].append(speed)
     whole_sets = [speeds for speeds in found.values() if speeds.keys() == whole.arms.keys()]
@@ -160,8 +181,6 @@ def _measure(whole: Outline, arms: Sequence[str], *, device: Device, threads: in
 def _keep(
     path: Path, whole: Outline, speeds: Mapping[str, float], *, source: str, device: Device, threads: int
 ) -> None:
-    from importlib import metadata
-
     from vitbench.analysis.output import write
 
     config = whole.arms[whole.baseline]

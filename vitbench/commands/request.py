@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from vitbench.commands import rates
+from vitbench.commands.here import PARTS, Here
 from vitbench.data import DataInfo, describe
 from vitbench.machine import cpu_cores
-from vitbench.records import Record, RecordStore
+from vitbench.records import Outcome, Record, RecordStore
 from vitbench.studies import BUDGETS, STUDIES, Overrides, Plan, PlannedRun, Study, load_study, plan_in_stages
 from vitbench.studies.outline import Outline, outline
 from vitbench.studies.plan import Later, recorded
@@ -40,6 +40,8 @@ class Request:
     extend: int | None = None
     tune: Mapping[str, Sequence[float]] = field(default_factory=dict)
     match: str = "epochs"
+    again: bool = False
+    """Runs count as done only where they were recorded in this environment."""
 
     @cached_property
     def asked(self) -> list[tuple[Study, str, DataInfo]]:
@@ -95,6 +97,21 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """Recorded runs of another environment than that of a command, and the parts in which it is another."""
+
+    runs: int
+    differing: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return (
+            f"{self.runs} of the recorded runs come from another environment ({', '.join(self.differing)}): they count as "
+            "done and settings are chosen on them, but new runs will stand in a table of their own; for all of them in "
+            "one table, run those too with --again, or give another --results"
+        )
+
+
+@dataclass(frozen=True)
 class Standing:
     """A request's planned runs, the records that are there, and which runs these settle."""
 
@@ -107,31 +124,45 @@ class Standing:
     """Whether `run` will measure images/s first, and arms will have other epochs than these."""
 
     @classmethod
-    def of(cls, request: Request, failed: Failed = ()) -> Standing:
+    def of(cls, request: Request, failed: Failed = (), here: Here | None = None) -> Standing:
+        """`here` is what the command knows of its environment, which counts where runs are asked for `again`."""
         store = RecordStore(request.results)
-        records = {name: store.read(name) for name in dict.fromkeys(study.name for study, _, _ in request.asked)}
+        everywhere = {name: store.read(name) for name in dict.fromkeys(study.name for study, _, _ in request.asked)}
+        records = everywhere
+        if request.again:
+            here = here or Here()
+            records = {name: [r for r in found if not here.differs(r)] for name, found in everywhere.items()}
         plans = request.plans(records, failed)
         planned = [(name, run) for name, made in plans for run in made.runs]
         done = {
             (study, run_id)
-            for study, here in records.items()
-            for run_id in recorded((run for _, run in planned if run.study == study), here)
+            for study, counting in records.items()
+            for run_id in recorded((run for _, run in planned if run.study == study), counting)
         }
         later = [made.later for _, made in plans if made.later is not None]
         return cls(
             planned,
-            [record for here in records.values() for record in here],
+            [record for found in everywhere.values() for record in found],
             done,
             Later(sum(one.runs for one in later), sum(one.training_flops for one in later)) if later else None,
             any(made.epochs_are_estimates for _, made in plans),
         )
 
-    def recorded_elsewhere(self, device_name: str) -> int:
-        """How many of the runs that are done were recorded on another device or with another torch."""
-        here = (device_name, metadata.version("torch"))
-        wanted = {run_id for _, run_id in self.done}
-        latest = {r.identity: r for r in self.records if r.identity in wanted}
-        return sum((r.environment.device, r.environment.torch) != here for r in latest.values())
+    def recorded_elsewhere(self, here: Here) -> Elsewhere:
+        """Of the studies and data sets with something pending, the runs that are done, but in no environment like this."""
+        unfinished = {(run.study, run.config.data.dataset) for _, run in self.pending()}
+        wanted = {
+            (run.study, run.run_id)
+            for _, run in self.planned
+            if (run.study, run.config.data.dataset) in unfinished and (run.study, run.run_id) in self.done
+        }
+        parts: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+        for record in self.records:
+            if (record.study, record.identity) in wanted and record.outcome is not Outcome.FAILED:
+                parts.setdefault((record.study, record.identity), []).append(here.differs(record))
+        elsewhere = [found for found in parts.values() if all(found)]
+        differing = {name for found in elsewhere for one in found for name in one}
+        return Elsewhere(len(elsewhere), tuple(name for name in PARTS if name in differing))
 
     def pending(self, failed: Failed = ()) -> list[tuple[str, PlannedRun]]:
         """What is left to run, but for what failed in this call."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.commands.display import RunDisplay, is_live
+from vitbench.commands.here import Here
 from vitbench.commands.request import Request, Standing, num_gpus, resolve_jobs
 from vitbench.execution import Job
 from vitbench.records import Outcome, Record, RecordStore
@@ -25,11 +26,12 @@ def run_studies(request: Request, *, device: str, executor: str, jobs: str, thre
 
     Returns how many runs failed; they are tried again by the next call.
     """
+    here = _open_here(request, device=device, threads=threads or 1) if request.again else None
     if request.match == "time":
         _settle_rates(request, device=device, threads=threads or 1)
     failed: set[tuple[str, str]] = set()
     ran = 0
-    while pending := (standing := Standing.of(request, failed)).pending(failed):
+    while pending := (standing := Standing.of(request, failed, here)).pending(failed):
         workers = resolve_jobs(jobs, device=device, pending=len(pending))
         opened, make_job = prepare(
             request.data_root, device=device, threads=threads or 1, workers=workers, results=request.results
@@ -42,11 +44,8 @@ def run_studies(request: Request, *, device: str, executor: str, jobs: str, thre
         )
         if standing.later is not None:
             print(f"then at most {standing.later.runs} more, which the results of these decide", flush=True)
-        if not ran and (elsewhere := standing.recorded_elsewhere(opened.name)):
-            print(
-                f"{elsewhere} of the recorded runs come from another device or torch; tables keep them apart "
-                "(to run all of them here, give another --results)"
-            )
+        if not ran and (elsewhere := standing.recorded_elsewhere(Here(opened, threads=threads or 1))).runs:
+            print(elsewhere, flush=True)
         failed |= _execute(prepared, request, opened=opened, device=device, executor=executor, workers=workers)
         ran += len(pending)
     if not ran:
@@ -57,14 +56,22 @@ def run_studies(request: Request, *, device: str, executor: str, jobs: str, thre
     return len(failed)
 
 
+def _open_here(request: Request, *, device: str, threads: int) -> Here:
+    from vitbench.profiling.device import open_device
+
+    request.outlines()  # a wrong request is refused before torch is imported
+    return Here(open_device(device), threads=threads)
+
+
 def _settle_rates(request: Request, *, device: str, threads: int) -> None:
     """Sees to it that the images/s of all arms are kept, by which plans match epochs; what cannot run is refused first."""
     from vitbench.commands import rates
+    from vitbench.profiling.device import open_device
 
     estimated = Standing.of(request).planned
-    _, make_job = prepare(request.data_root, device=device, threads=threads, workers=1)
-    for name, run in estimated:
-        make_job(name, run)
+    open_device(device)
+    for _, run in estimated:
+        _check_recipe(run)
     load_data(estimated, data_root=request.data_root, download=request.download)
     store = RecordStore(request.results)
     store.prepare()
@@ -120,13 +127,12 @@ def prepare(
     Beside `results`, where they are given, unfinished runs keep their state.
     """
     from vitbench.profiling.device import open_device
-    from vitbench.training import check_optimizer
 
     opened = open_device(device)
     checkpoints = None if results is None else results.absolute() / "checkpoints"
 
     def job(dataset: str, run: PlannedRun) -> Job:
-        check_optimizer(run.config.train.optimizer)
+        _check_recipe(run)
         precision = opened.resolve_precision(run.config.train.precision)
         return Job(
             *(run, dataset, data_root, str(opened.torch_device), opened.name, precision, threads, workers),
@@ -134,6 +140,13 @@ def prepare(
         )
 
     return opened, job
+
+
+def _check_recipe(run: PlannedRun) -> None:
+    """Raises ValueError for what the configuration takes on trust: an optimizer's name."""
+    from vitbench.training import check_optimizer
+
+    check_optimizer(run.config.train.optimizer)
 
 
 def load_data(runs: Sequence[tuple[str, PlannedRun]], *, data_root: Path | None, download: bool) -> None:
@@ -152,7 +165,11 @@ def load_data(runs: Sequence[tuple[str, PlannedRun]], *, data_root: Path | None,
                 progress.update(row, description=f"reading {what}", completed=done, total=total)
 
             load(name, root=data_root, image_size=image_size, download=download, progress=show)
-    for name, run in {(name, run.config.data, run.config.model.image_hw): (name, run) for name, run in runs}.values():
+    alike = {
+        (name, run.config.data, run.config.model.image_hw, run.config.train.batch_size): (name, run)
+        for name, run in runs
+    }
+    for name, run in alike.values():
         check_split(load(name, root=data_root, image_size=run.config.model.image_hw).train.labels, run.config)
 
 

@@ -7,7 +7,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from vitbench.commands import rates
 from vitbench.commands.display import duration
+from vitbench.commands.here import Here
 from vitbench.commands.request import Request, Standing, resolve_jobs
 from vitbench.data import BUILT_IN
 from vitbench.machine import cpu_cores, cpu_name
@@ -22,6 +24,7 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
     """Prints the plan."""
     standing = Standing.of(request)
     pending = [run for _, run in standing.pending()]
+    elsewhere = standing.recorded_elsewhere(Here())
     workers = resolve_jobs(jobs, device="cpu", pending=len(pending))
     cost = estimate(pending, standing.records, cpu=cpu_name(), cpu_cores=cpu_cores(), workers=workers)
     if as_json:
@@ -51,6 +54,7 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
             "workers": workers,
             "epochs_are_estimates": standing.epochs_are_estimates,
             "later": _later_facts(standing, cost),
+            "recorded_elsewhere": elsewhere.runs,
             "runs": runs,
         }
         print(json.dumps(facts))
@@ -71,6 +75,11 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
         )
     if standing.epochs_are_estimates:
         print("epochs are estimates by FLOPs: `vitbench run` measures how fast each arm trains, and plans by that")
+    if elsewhere.runs:
+        print(elsewhere)
+    for whole in request.outlines() if request.match == "time" else ():
+        if differing := rates.made_elsewhere(request.results, whole):
+            print(f"{whole.study.name}: epochs are by rates {differing}; `vitbench run` asks for another --results")
     asked = [run for run in pending if run.config.train.compile == "auto"]
     if asked:
         too_short = sum(bool(_eager_on_cpu(run)) for run in asked)

@@ -14,8 +14,7 @@ from vitbench.execution import Job, Report
 from vitbench.machine import cpu_cores
 from vitbench.records import Design, Outcome, Record, RecordStore
 from vitbench.studies import BUDGETS, PlannedRun
-from vitbench.studies.outline import recipe_of
-from vitbench.studies.plan import data_settings
+from vitbench.studies.outline import data_settings, recipe_of
 from vitbench.variants import variant as named_variant
 
 

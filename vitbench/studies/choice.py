@@ -15,7 +15,9 @@ Scores = Mapping[Setting, Mapping[int, float | None]]
 
 @dataclass(frozen=True)
 class Choice:
-    """`setting` is None where nothing completed. `seeds`, ascending: those that it rests on; empty where it is a makeshift."""
+    """`setting` is None where nothing that counts completed. `seeds`, ascending: those that it rests on; empty where it is
+    a makeshift.
+    """
 
     setting: Setting | None
     seeds: tuple[int, ...]
@@ -24,18 +26,16 @@ class Choice:
 def choose(scores: Scores, grid: Collection[Setting], *, tuning_seeds: int | None = None) -> Choice:
     """The setting with the highest mean val_top1 over the seeds at which every setting of `grid` completed or diverged.
 
-    With `tuning_seeds`, only seeds below it count, so that the final seeds never move the choice. A diverged run counts
+    With `tuning_seeds`, only seeds below it count, so that the final seeds never move the choice: where none of these
+    completed, there is none, unless the grid is of one setting, which leaves nothing to choose. A diverged run counts
     as 0, and settings at which all of these seeds completed go before all others; ties go to the smaller setting. A run
     that is missing or failed at one setting thus takes its seed from all of them. Where there is no such seed, means are
     over what there is.
     """
-    counted = _of_seeds_below(tuning_seeds, scores)
+    counted = _of_seeds_below(tuning_seeds if len(grid) > 1 else None, scores)
     every = sorted({seed for at_setting in counted.values() for seed in at_setting})
     seeds = tuple(seed for seed in every if all(seed in counted.get(setting, {}) for setting in grid))
-    completed = [setting for setting, values in scores.items() if any(v is not None for v in values.values())]
-    candidates = [setting for setting in completed if setting in counted]
-    if not candidates:  # nothing but final seeds completed
-        counted, candidates = scores, completed
+    candidates = [setting for setting, values in counted.items() if any(v is not None for v in values.values())]
     if not candidates:
         return Choice(None, seeds)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 
 from vitbench.config import RunConfig
 from vitbench.records import Outcome, Record
@@ -10,30 +12,53 @@ from vitbench.studies.choice import choose, counts_over, outcome_of, score_of
 from vitbench.studies.outline import Outline
 from vitbench.studies.settings import Grid, Setting, setting_of, without
 
+Cell = tuple[str, Setting, int]
+"""Arm, setting and seed of a run."""
+
+
+@dataclass
+class _Environment:
+    """Records that may stand in one table: by cell the one that counts, and what was tried of each arm."""
+
+    latest: dict[Cell, Record] = field(default_factory=dict)
+    tried: dict[str, set[Setting]] = field(default_factory=lambda: defaultdict(set))
+
+    def best(self, arm: str, settings: Collection[Setting], *, chosen_below: int | None) -> Setting | None:
+        scores: dict[Setting, dict[int, float | None]] = {}
+        for (name, setting, seed), record in self.latest.items():
+            if name == arm and setting in settings and outcome_of(record) is not Outcome.FAILED:
+                scores.setdefault(setting, {})[seed] = score_of(record)
+        return choose(scores, settings, tuning_seeds=chosen_below).setting
+
 
 class Known:
-    """The records that belong to an outline's arms, whatever their setting and seed."""
+    """The records that belong to an outline's arms, whatever their setting and seed.
+
+    Runs count as done wherever they were recorded. Choices are made as tables make them, among the records of one
+    environment: that with most of the plan's runs on tuning seeds, and for an arm that has none there, the next.
+    """
 
     def __init__(self, whole: Outline, records: Iterable[Record]) -> None:
         self.whole = whole
-        self._latest: dict[tuple[str, Setting, int], Record] = {}
-        self._done: set[tuple[str, Setting, int]] = set()
-        self._tried: dict[str, set[Setting]] = {arm: set() for arm in whole.arms}
         fields = whole.grid.fields
         arms = {arm: _but(config, fields) for arm, config in whole.arms.items()}
         place = (whole.study.name, whole.budget, whole.variant)
-        for record in records:
-            if (record.study, record.budget, record.variant) != place:
-                continue
-            if arms.get(record.arm) != _but(record.config, fields):
-                continue
-            cell = record.arm, setting_of(record.config, fields), record.seed
-            if cell not in self._latest or counts_over(record, self._latest[cell]):
-                self._latest[cell] = record
-            if record.outcome is not Outcome.FAILED:
-                self._done.add(cell)
+        own = [
+            record
+            for record in records
+            if (record.study, record.budget, record.variant) == place
+            and arms.get(record.arm) == _but(record.config, fields)
+        ]
+        self._done = {self._cell(record) for record in own if record.outcome is not Outcome.FAILED}
+        found: dict[tuple[str, ...], _Environment] = {}
+        for key, record in _with_environments(own):
+            environment, cell = found.setdefault(key, _Environment()), self._cell(record)
+            if cell not in environment.latest or counts_over(record, environment.latest[cell]):
+                environment.latest[cell] = record
             if {*record.design.tuned} == {*whole.grid.tuned} and record.design.match == whole.match:
-                self._tried[record.arm].add(cell[1])
+                environment.tried[record.arm].add(cell[1])
+        last_first = list(reversed(found.values()))  # sorting is stable: of two with as many runs, the later one
+        self._environments = sorted(last_first, key=self._num_tuning_runs, reverse=True)
 
     def settles(self, grid: Grid, given_up: Collection[str]) -> bool:
         """Whether every arm has a result at every setting on every tuning seed, or none is to be had of that run_id."""
@@ -45,19 +70,59 @@ class Known:
         )
 
     def best(self, arm: str, settings: Collection[Setting]) -> Setting | None:
-        """An arm's choice among `settings`; None where nothing completed."""
-        scores: dict[Setting, dict[int, float | None]] = {}
-        for (name, setting, seed), record in self._latest.items():
-            if name == arm and setting in settings and outcome_of(record) is not Outcome.FAILED:
-                scores.setdefault(setting, {})[seed] = score_of(record)
-        return choose(scores, settings, tuning_seeds=self.whole.tuning_seeds).setting
+        """An arm's choice among `settings`; None where nothing completed on a seed that counts."""
+        below = self.whole.chosen_below
+        choices = (one.best(arm, settings, chosen_below=below) for one in self._environments)
+        return next((choice for choice in choices if choice is not None), None)
 
     def best_of_all(self, arm: str, grid: Grid) -> Setting | None:
         """An arm's choice among all settings of the grid and all that were tried under another grid, as tables have it."""
-        return self.best(arm, {*grid.settings, *self._tried[arm]})
+        below = self.whole.chosen_below
+        choices = (one.best(arm, {*grid.settings, *one.tried[arm]}, chosen_below=below) for one in self._environments)
+        return next((choice for choice in choices if choice is not None), None)
+
+    def tried(self, arm: str) -> set[Setting]:
+        """Every setting of which there is a record under a plan that tunes and matches the same, whatever its grid."""
+        return {setting for one in self._environments for setting in one.tried[arm]}
+
+    def _cell(self, record: Record) -> Cell:
+        return record.arm, setting_of(record.config, self.whole.grid.fields), record.seed
+
+    def _num_tuning_runs(self, environment: _Environment) -> int:
+        settings = {*self.whole.grid.settings}
+        return sum(
+            setting in settings and seed < self.whole.tuning_seeds and outcome_of(record) is not Outcome.FAILED
+            for (_, setting, seed), record in environment.latest.items()
+        )
 
 
 def _but(config: RunConfig, fields: Collection[str]) -> tuple[object, ...]:
     """All of a configuration but its setting and seed."""
     parts = (without(part, fields) for part in (config.model, config.data, config.train))
     return (*parts, config.init, config.harness_version)
+
+
+def _with_environments(records: Collection[Record]) -> list[tuple[tuple[str, ...], Record]]:
+    """(key of its environment, record) in the order given.
+
+    A run that failed before its data was read joins the latest environment that agrees in all else, as it does in tables.
+    """
+    in_order = {_key(record): _early(record) for record in records if not _is_vague(record)}
+    latest = {early: key for key, early in in_order.items()}
+    return [
+        (latest.get(_early(record), _key(record)) if _is_vague(record) else _key(record), record) for record in records
+    ]
+
+
+def _is_vague(record: Record) -> bool:
+    return record.outcome is Outcome.FAILED and not record.environment.data_sha256
+
+
+def _key(record: Record) -> tuple[str, ...]:
+    return record.environment.comparison_key
+
+
+def _early(record: Record) -> tuple[str, ...]:
+    """What an environment says of itself before any data are read."""
+    one = record.environment
+    return one.device, one.machine, one.precision, one.torch, one.timm

@@ -15,12 +15,6 @@ MATCHES = {
 """What can be made equal, and what it is called."""
 
 
-def check_match(match: str) -> None:
-    """Raises ValueError for a name that is none of MATCHES."""
-    if match not in MATCHES:
-        raise ValueError(f"match {match!r} is not known; use {', '.join(MATCHES)}")
-
-
 def matched_epochs(
     models: Mapping[str, ViTConfig],
     *,
@@ -32,9 +26,10 @@ def matched_epochs(
     """Epochs of each arm: the baseline's `epochs`, for the others scaled to four significant digits.
 
     `flops`: in inverse proportion to the training FLOPs of an image. `time`: in proportion to the training images/s of each
-    arm; by FLOPs, as an estimate, where there are none.
+    arm; by FLOPs, as an estimate, where there are none. Raises ValueError for a name that is none of MATCHES.
     """
-    check_match(match)
+    if match not in MATCHES:
+        raise ValueError(f"match {match!r} is not known; use {', '.join(MATCHES)}")
     if match == "epochs":
         return dict.fromkeys(models, epochs)
     if match == "time" and images_per_second is not None:

@@ -12,7 +12,7 @@ from vitbench.profiling.macs import count
 from vitbench.records import Design
 from vitbench.studies.base import Study
 from vitbench.studies.budgets import Budget, Scale, base_variant
-from vitbench.studies.match import check_match, matched_epochs
+from vitbench.studies.match import matched_epochs
 from vitbench.studies.settings import RATE, Grid, Setting, with_setting
 from vitbench.studies.tunable import check_tuned, part_of
 from vitbench.variants import variant as named_variant
@@ -79,6 +79,11 @@ class Outline:
         return next(iter(self.arms))
 
     @property
+    def chosen_below(self) -> int | None:
+        """Settings are chosen on the seeds below this alone; None: on all that there are."""
+        return self.tuning_seeds if self.tuning_seeds < self.seeds else None
+
+    @property
     def is_settled_at_once(self) -> bool:
         """Whether no run depends on the results of others."""
         grows = self.extend > 0 and any(len(values) > 1 for values in self.grid.values.values())
@@ -87,7 +92,13 @@ class Outline:
     def config(self, arm: str, setting: Setting, seed: int) -> RunConfig:
         """Raises ValueError for a setting without meaning."""
         if (arm, setting) not in self._configs:
-            self._configs[arm, setting] = with_setting(self.arms[arm], self.grid.fields, setting)
+            config = with_setting(self.arms[arm], self.grid.fields, setting)
+            if config.train.batch_size > self.train_images:
+                raise ValueError(
+                    f"batch_size {config.train.batch_size} is more than the {self.train_images} training images; "
+                    "make it smaller"
+                )
+            self._configs[arm, setting] = config
         return self._configs[arm, setting].model_copy(update={"seed": seed})
 
     @cached_property
@@ -114,7 +125,7 @@ class Outline:
             arms=tuple(self.arms),
             learning_rates=grid.values[RATE],
             tuned=grid.tuned,
-            tuning_seeds=self.tuning_seeds if self.tuning_seeds < self.seeds else None,
+            tuning_seeds=self.chosen_below,
             match=self.match,
             epochs={} if self.match == "epochs" else epochs,
             factors={name: dict(levels) for name, levels in self.study.factors.items()},
@@ -160,14 +171,7 @@ def outline(
     if not augment:
         data_config = data_config.replace(crop_padding=0, flip=False)
     train = train.replace(**(overrides.train or {}))
-    if train.batch_size > train_images:
-        raise ValueError(
-            f"batch_size {train.batch_size} is more than the {train_images} training images; make it smaller"
-        )
     grid = _grid(study, scale, base, overrides)
-    check_match(overrides.match)
-    if overrides.match != "epochs":
-        _check_costs_stay(grid, models, match=overrides.match)
     epochs = matched_epochs(
         models,
         baseline=next(iter(models)),
@@ -175,6 +179,8 @@ def outline(
         match=overrides.match,
         images_per_second=images_per_second,
     )
+    if overrides.match != "epochs":
+        _check_costs_stay(grid, models, match=overrides.match)
     seeds = overrides.seeds or budget.seeds
     return Outline(
         study=study,
@@ -221,9 +227,21 @@ def _tuning_seeds(overrides: Overrides, budget: Budget, grid: Grid, seeds: int) 
     return min(wanted or budget.tuning_seeds or seeds, seeds)
 
 
+_SAME_TIME = (
+    *("weight_decay", "warmup_fraction", "clip_norm", "label_smoothing", "ema_decay"),
+    *("dropout", "attention_dropout", "drop_path", "layer_scale", "norm_eps", "crop_padding", "mixup", "cutmix"),
+)
+"""Whatever their values, a step has the same matrix products on as many images; elementwise work alone may differ."""
+
+
 def _check_costs_stay(grid: Grid, models: Mapping[str, ViTConfig], *, match: str) -> None:
     """What is made equal for each arm must not depend on the setting that it is tuned to."""
     for name, values in grid.tuned.items():
+        if match == "time" and name not in _SAME_TIME:
+            raise ValueError(
+                f"tune {name!r} changes the time that an image takes, which --match time makes equal; "
+                "use --match epochs"
+            )
         if part_of(name) == "model" and any(
             count(model.replace(**{name: value})).macs != count(model).macs
             for model in models.values()

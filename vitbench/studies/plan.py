@@ -7,8 +7,9 @@ is best at its edge, and the other seeds run at each arm's best setting and at t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 from vitbench.config import RunConfig
@@ -19,8 +20,7 @@ from vitbench.studies.budgets import Budget
 from vitbench.studies.known import Known
 from vitbench.studies.match import training_images
 from vitbench.studies.outline import DataFacts, Outline, Overrides, outline
-from vitbench.studies.outline import data_settings as data_settings
-from vitbench.studies.settings import RATE, Grid, Setting, setting_of, setting_text
+from vitbench.studies.settings import RATE, SIDES, Grid, Setting, setting_of, setting_text, step_beyond
 
 COMPILING_PAYS_FROM = 2e13
 """Training FLOPs of a run. On CPU, compiling a shape takes 15 s and gains 4 % (benchmarks/LOG.md): 375 s at 50 GFLOP/s."""
@@ -120,7 +120,7 @@ def plan_in_stages(
         grid, settled = wider, known.settles(wider, given_up)
     runs = _tuning_runs(whole, grid)
     if not settled:
-        return Plan(runs, _later(whole, grid), whole.epochs_are_estimates)
+        return Plan(runs, _later(whole, grid, known), whole.epochs_are_estimates)
     return Plan([*runs, *_final_runs(whole, grid, known)], None, whole.epochs_are_estimates)
 
 
@@ -158,8 +158,8 @@ def _final_runs(whole: Outline, grid: Grid, known: Known) -> list[PlannedRun]:
     ]
 
 
-def _later(whole: Outline, grid: Grid) -> Later:
-    """What extensions and final seeds come to at most, while `grid` is being run."""
+def _later(whole: Outline, grid: Grid, known: Known) -> Later:
+    """What extensions and final seeds come to at most, while `grid` is being run: each as dear as an arm's dearest setting."""
     sizes = (len(values) + 2 * whole.extend * (len(values) > 1) for values in whole.grid.values.values())
     more_settings = prod(sizes) - len(grid.settings)
     runs, flops = 0, 0
@@ -167,9 +167,33 @@ def _later(whole: Outline, grid: Grid) -> Later:
     for arm in whole.arms:
         own_or_baselines = 1 if arm == whole.baseline else 2
         number = whole.tuning_seeds * more_settings + (whole.seeds - whole.tuning_seeds) * own_or_baselines
-        costs = (_planned(whole, design, arm, setting, 0).training_flops for setting in grid.settings)
+        costs = (
+            _planned(whole, design, arm, setting, 0).training_flops
+            for setting in {*_all_that_may_come(whole, arm), *known.tried(arm)}
+        )
         runs, flops = runs + number, flops + number * max(costs)
     return Later(runs, flops)
+
+
+def _all_that_may_come(whole: Outline, arm: str) -> Iterator[Setting]:
+    """Settings of the grid with all of its steps on all sides, where they have a meaning, at one learning rate: all cost
+    alike.
+    """
+    columns = [whole.grid.values[RATE][:1], *(_extended_fully(v, whole.extend) for v in whole.grid.tuned.values())]
+    for setting in product(*columns):
+        try:
+            whole.config(arm, setting, 0)
+        except ValueError:
+            continue
+        yield setting
+
+
+def _extended_fully(values: tuple[float, ...], steps: int) -> tuple[float, ...]:
+    for side in SIDES if len(values) > 1 else ():
+        for _ in range(steps):
+            step = step_beyond(values, side)
+            values = values if step is None else tuple(sorted({*values, step}))
+    return values
 
 
 def _planned(whole: Outline, design: Design, arm: str, setting: Setting, seed: int) -> PlannedRun:

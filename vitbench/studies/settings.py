@@ -60,13 +60,20 @@ class Grid:
         None where there is no such step: from or across 0, or to a value without meaning.
         """
         values = self.values[field]
-        end, neighbour = (values[0], values[1]) if side == "lowest" else (values[-1], values[-2])
-        if not (end > 0 and neighbour > 0):
+        step = step_beyond(values, side)
+        if step is None:
             return None
-        # Four digits: half of 0.004 is 0.002, whatever the last bits are, and a third of 0.001 can be read.
-        step = float(f"{end * end / neighbour:.4g}")
         grid = Grid({**self.values, field: tuple(sorted({*values, step}))})
         return grid if has_meaning(grid) else None
+
+
+def step_beyond(values: Sequence[float], side: Side) -> float | None:
+    """The next of several ascending values on that side, at the ratio of the last two there; None from or across 0."""
+    end, neighbour = (values[0], values[1]) if side == "lowest" else (values[-1], values[-2])
+    if not (end > 0 and neighbour > 0):
+        return None
+    # Four digits: half of 0.004 is 0.002, whatever the last bits are, and a third of 0.001 can be read.
+    return float(f"{end * end / neighbour:.4g}")
 
 
 def setting_of(config: RunConfig, fields: Iterable[str]) -> Setting:

@@ -19,8 +19,8 @@ from vitbench.analysis.charts.parts import (
     panels_of,
 )
 from vitbench.analysis.comparison import Comparison
-from vitbench.analysis.differences import Summary
 from vitbench.analysis.drawing import PALE
+from vitbench.analysis.summary import Summary
 
 MAX_CURVE_POINTS = 600
 """Over all arms of a figure; longer curves are drawn through evenly spaced epochs, the first and last among them."""

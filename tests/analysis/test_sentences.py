@@ -1,0 +1,57 @@
+"""Does the sentence say what each arm came to, and stay readable where nothing of many arms is decided?"""
+
+from __future__ import annotations
+
+from made_up_records import make_record
+
+from vitbench.analysis.comparison import compare
+from vitbench.analysis.sentences import sentence
+
+CLS = (0.70, 0.72, 0.71)
+
+
+def sentence_of(**points):
+    """From percentage points above the class token, by seed."""
+    arms = {"cls": CLS, **{arm: [c + p / 100 for c, p in zip(CLS, by, strict=True)] for arm, by in points.items()}}
+    (one,) = compare(
+        [make_record(arm, seed=seed, test=value) for arm, values in arms.items() for seed, value in enumerate(values)]
+    )
+    return sentence(one)
+
+
+# Standard deviations of 1, 0.1 and 2 points; 4.303 of the t distribution on two degrees of freedom, over √3, is 2.484.
+NOISY, CLEAR, NOISIER = (-1.0, 0.0, 1.0), (4.9, 5.0, 5.1), (-1.0, 1.0, 3.0)
+
+
+def test_every_arm_stands_under_its_verdict_with_its_interval():
+    assert sentence_of(gap=NOISY, map=CLEAR, bad=[-value for value in CLEAR]) == (
+        "Against cls (3 seeds, points with 95 % intervals): better: map +5.00 [+4.75, +5.25]; worse: bad −5.00 [−5.25, "
+        "−4.75]; not decided: gap 0.00 [−2.48, +2.48]."
+    )
+
+
+def test_more_than_three_undecided_arms_are_counted_with_the_range_of_differences_and_the_widest_interval():
+    three = sentence_of(a=NOISY, b=NOISIER, c=NOISY)
+    assert three.endswith("not decided: a 0.00 [−2.48, +2.48], b +1.00 [−3.97, +5.97], c 0.00 [−2.48, +2.48].")
+    four = sentence_of(a=NOISY, b=NOISIER, c=[-v for v in NOISY], d=[-v for v in NOISIER])
+    assert four == (
+        "Against cls (3 seeds, points with 95 % intervals): not decided: 4 arms, differences of −1.00 to +1.00, "
+        "intervals up to 4.97 points either side."
+    )
+
+
+def test_clear_arms_are_named_however_many_are_undecided():
+    text = sentence_of(a=NOISY, b=NOISIER, c=NOISY, d=NOISY, clear=CLEAR)
+    assert "better: clear +5.00 [+4.75, +5.25]; not decided: 4 arms, differences of 0.00 to +1.00" in text
+
+
+def test_equal_differences_have_no_interval_and_that_is_said():
+    assert sentence_of(a=(0.4, 0.4, 0.4)).endswith("not decided: a +0.40 (n=3).")
+    same = dict.fromkeys("abcd", (0.4, 0.4, 0.4))
+    assert sentence_of(**same).endswith(
+        "not decided: 4 arms, differences of +0.40 to +0.40, without intervals: the same at every seed."
+    )
+
+
+def test_without_another_arm_there_is_nothing_to_say():
+    assert sentence_of() == ""
