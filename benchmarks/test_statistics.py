@@ -44,10 +44,11 @@ def test_false_alarms_on_images(once):
 
 @pytest.mark.parametrize("correlation", [0.7, 0.9])
 @pytest.mark.parametrize(("tuning_seeds", "num_rates"), [(None, 3), (None, 5), (2, 3), (2, 5)])
-def test_false_alarms_after_a_choice(once, tuning_seeds, num_rates, correlation):
+def test_false_alarms_after_a_choice(once, full, tuning_seeds, num_rates, correlation):
+    number = NULL_STUDIES if full else STUDIES  # through whole comparisons: a minute for 20,000
     shares = once(
         simulated.verdicts_after_a_choice,
-        NULL_STUDIES,
+        number,
         tuning_seeds=tuning_seeds,
         num_rates=num_rates,
         correlation=correlation,
@@ -62,7 +63,7 @@ def test_false_alarms_after_a_choice(once, tuning_seeds, num_rates, correlation)
     fair = ("own", "baseline's") if tuning_seeds else ("own",)
     for where in fair:
         for verdict in (Verdict.BETTER, Verdict.WORSE):
-            assert shares[where, verdict] <= simulated.within(NULL_STUDIES, 0.025)[1], (where, verdict)
+            assert shares[where, verdict] <= simulated.within(number, 0.025)[1], (where, verdict)
 
 
 @pytest.mark.parametrize("num_seeds", [3, 5, 10])
