@@ -101,6 +101,14 @@ def test_what_cannot_be_compiled_runs_eagerly_and_says_why(monkeypatch):
         Device(CPU).compile(model, "on", example=example)
 
 
+def test_convolutions_lie_with_channels_last_where_there_is_cuda():
+    device = CudaDevice.__new__(CudaDevice)  # without a GPU to open
+    device.torch_device = CPU
+    model = device.place(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 2)))
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert model[0](torch.ones(2, 3, 3, 5)).is_contiguous(memory_format=torch.channels_last)
+
+
 def test_cuda_graphs_are_asked_for_where_there_is_cuda(monkeypatch):
     asked = []
     monkeypatch.setattr(device_module.torch, "compile", lambda model, mode: asked.append(mode) or model)

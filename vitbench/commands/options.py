@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -32,9 +32,9 @@ def with_config_options(config: type[Config], *, skip: Sequence[str]) -> Callabl
 
         wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
         parameters = [*own, *added]
-        wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        wrapper.__dict__["__signature__"] = signature.replace(parameters=parameters)  # where inspect looks first
         wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
-        return wrapper  # type: ignore[return-value]
+        return cast(Command, wrapper)
 
     return decorate
 

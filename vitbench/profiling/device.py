@@ -13,11 +13,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from filelock import FileLock
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from vitbench.config import Compile, Precision
 from vitbench.machine import cache_directory, cpu_name
@@ -201,7 +202,7 @@ class Device:
                 torch.compile(copy.deepcopy(model), mode=self.compile_mode)(example).sum().backward()
             except Exception as error:  # whatever the compiler raises, the run goes on eagerly and says so
                 return model, False, " ".join(f"runs eagerly: {type(error).__name__}: {error}".split())[:300]
-        return torch.compile(model, mode=self.compile_mode), True, ""  # type: ignore[return-value]
+        return cast(nn.Module, torch.compile(model, mode=self.compile_mode)), True, ""
 
 
 class CudaDevice(Device):
@@ -223,9 +224,8 @@ class CudaDevice(Device):
         return f"cuda: {torch.cuda.get_device_name(self.torch_device)}"
 
     def place(self, model: nn.Module) -> nn.Module:
-        # Only weights of convolutions have four dimensions; their results follow them. Tensor cores want channels last,
-        # of which torch's type hints know nothing.
-        return model.to(self.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        # Results follow the weights of convolutions, and tensor cores want channels last.
+        return convert_conv2d_weight_memory_format(model.to(self.torch_device), torch.channels_last)
 
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.torch_device)
