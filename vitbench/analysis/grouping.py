@@ -16,7 +16,7 @@ from typing import Any
 from vitbench.analysis.arms import ArmResult
 from vitbench.analysis.naming import digest
 from vitbench.config import ViTConfig
-from vitbench.records import Design, Outcome, Record
+from vitbench.records import Design, Record
 from vitbench.studies.choice import counts_over
 from vitbench.studies.settings import RATE, Setting, setting_of, without
 
@@ -49,15 +49,14 @@ def groups(records: Iterable[Record]) -> list[Group]:
     up, so it joins the latest group that agrees in all else, where its failure is seen.
     """
     members: dict[Key, list[tuple[int, Record]]] = defaultdict(list)
-    vague: dict[Key, list[tuple[int, Record]]] = defaultdict(list)
+    early: dict[Key, list[tuple[int, Record]]] = defaultdict(list)
     numbered = list(enumerate(records))
     for position, record in numbered:
-        is_vague = record.outcome is Outcome.FAILED and not record.environment.data_sha256
-        (vague if is_vague else members)[_key(record, record.design)].append((position, record))
-    if vague:
-        latest = {_vague_key(group[0][1]): key for key, group in members.items()}
-        for key, group in vague.items():
-            members[latest.get(_vague_key(group[0][1]), key)].extend(group)
+        (early if record.ended_before_data else members)[_key(record, record.design)].append((position, record))
+    if early:
+        latest = {_early_key(group[0][1]): key for key, group in members.items()}
+        for key, group in early.items():
+            members[latest.get(_early_key(group[0][1]), key)].extend(group)
     several = len({_kind(record.design) for _, record in numbered}) > 1
     found = []
     for key, group in members.items():
@@ -146,6 +145,5 @@ def _key(record: Record, design: Design) -> Key:
     )
 
 
-def _vague_key(record: Record) -> Key:
-    environment = record.environment.model_copy(update={"compiled": False, "data_sha256": "", "kernels": "torch"})
-    return _key(record.model_copy(update={"environment": environment}), record.design)
+def _early_key(record: Record) -> Key:
+    return _key(record.model_copy(update={"environment": record.environment.before_data}), record.design)

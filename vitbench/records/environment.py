@@ -59,6 +59,11 @@ class Environment(BaseModel):
             self.kernels.partition(":")[0],
         )
 
+    @property
+    def before_data(self) -> Environment:
+        """What is known of it before data are read and the model is compiled."""
+        return self.model_copy(update={"compiled": False, "data_sha256": "", "kernels": "torch"})
+
 
 def describe_environment(
     device: str,

@@ -129,6 +129,11 @@ class Record(BaseModel):
         """The run_id that this version of the schema gives to the same run: what plans are held against."""
         return self.config.run_id
 
+    @property
+    def ended_before_data(self) -> bool:
+        """Whether the run failed so early that it cannot say which data, compiler and operators it would have had."""
+        return self.outcome is Outcome.FAILED and not self.environment.data_sha256
+
     def to_json(self) -> str:
         """One line, without the line break."""
         return self.model_dump_json(by_alias=True)

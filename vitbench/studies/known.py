@@ -107,15 +107,12 @@ def _with_environments(records: Collection[Record]) -> list[tuple[tuple[str, ...
 
     A run that failed before its data was read joins the latest environment that agrees in all else, as it does in tables.
     """
-    in_order = {_key(record): _early(record) for record in records if not _is_vague(record)}
+    in_order = {_key(record): _early(record) for record in records if not record.ended_before_data}
     latest = {early: key for key, early in in_order.items()}
     return [
-        (latest.get(_early(record), _key(record)) if _is_vague(record) else _key(record), record) for record in records
+        (latest.get(_early(record), _key(record)) if record.ended_before_data else _key(record), record)
+        for record in records
     ]
-
-
-def _is_vague(record: Record) -> bool:
-    return record.outcome is Outcome.FAILED and not record.environment.data_sha256
 
 
 def _key(record: Record) -> tuple[str, ...]:
@@ -123,6 +120,4 @@ def _key(record: Record) -> tuple[str, ...]:
 
 
 def _early(record: Record) -> tuple[str, ...]:
-    """What an environment says of itself before any data are read."""
-    one = record.environment
-    return one.device, one.machine, one.precision, one.torch, one.timm
+    return record.environment.before_data.comparison_key
