@@ -97,3 +97,50 @@ def test_runs_of_another_machine_count_until_they_are_asked_for_again(vitbench, 
     assert "all 4 runs are recorded" in vitbench("run", *request, "--seeds", "2", "--again", *here).out
     tables = {one.environment.machine: one for one in load_comparisons(tmp_path)}
     assert {name: one.seeds for name, one in tables.items()} == {"abcdef01": (0,), machine: (0, 1)}
+
+
+def test_a_run_that_several_studies_need_is_trained_once(vitbench, tmp_path, monkeypatch, in_this_process):
+    from vitbench.execution import local
+
+    trained = []
+    in_process = local.run_jobs
+
+    def counted(jobs, **options):
+        trained.extend(job.run for job in jobs)
+        in_process(jobs, **options)
+
+    monkeypatch.setattr(local, "run_jobs", counted)
+    (tmp_path / "pools.py").write_text(TWO_POOLS)
+    (tmp_path / "widths.py").write_text(TWO_POOLS.replace('Arm("gap", pool="gap")', 'Arm("wide", mlp_ratio=4)'))
+    (tmp_path / "heads.py").write_text(TWO_POOLS.replace('Arm("cls")', 'Arm("plain")').replace('"gap"', '"one"', 1))
+    pools, widths, heads = (str(tmp_path / f"{name}.py") for name in ("pools", "widths", "heads"))
+    request = (
+        *("--budget", "smoke", "--batch-size", "128", "--precision", "fp32", "--seeds", "1"),
+        *("--learning-rate", "1e-3", "--results", tmp_path),
+    )
+    here = ("--device", "cpu", "--threads", "1", "--jobs", "1")
+    planned = json.loads(vitbench("plan", pools, widths, *request, "--json").out)
+    assert len(planned["runs"]) == 4 and planned["runs_to_train"] == 3
+
+    assert "1 of them are runs of another study too" in vitbench("run", pools, widths, *request, *here).out
+    assert len(trained) == 3
+    assert "2 of 2 runs to do (0 to train" in vitbench("plan", heads, *request).out
+    vitbench("run", heads, *request, *here)
+    assert len(trained) == 3
+    # Both arms of `heads` are runs of `pools`: there under other names, and nothing but the place is another.
+    store = RecordStore(tmp_path)
+    taken = store.read("heads")
+    assert [(record.arm, record.taken_from) for record in taken] == [("plain", "pools"), ("one", "pools")]
+    place = {"study", "arm", "design", "taken_from"}
+    by_id = {record.run_id: record for record in store.read("pools")}
+    for record in taken:
+        assert record.design.arms == ("plain", "one")
+        assert record.model_dump(exclude=place) == by_id[record.run_id].model_dump(exclude=place)
+    assert "all 2 runs are recorded" in vitbench("run", heads, *request, *here).out
+
+    # What another machine recorded is not taken over; `widths` still has what `pools` trained here.
+    path, machine = store.path("pools"), taken[0].environment.machine
+    path.write_text(path.read_text().replace(machine, "abcdef01"))
+    store.path("heads").unlink()
+    vitbench("run", heads, *request, *here)
+    assert len(trained) == 4 and [record.taken_from for record in store.read("heads")] == ["pools", ""]

@@ -24,6 +24,15 @@ SHAPES = {
     "shapes": {"image_size": 32, "in_channels": 1, "num_classes": 4},
 }
 
+IMPATIENT = """
+from vitbench.training import checkpoint
+checkpoint.SECONDS_BETWEEN, checkpoint.LARGEST_SHARE = 0.0, float("inf")
+if __name__ == "__main__":
+    from vitbench.cli import main
+    main()
+"""
+"""A script that is `vitbench`, but keeps a checkpoint at every epoch, however short."""
+
 
 @pytest.fixture(autouse=True)
 def threads_as_before() -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import time
@@ -16,7 +17,7 @@ from vitbench.execution import local
 from vitbench.execution.run import execute
 from vitbench.records import Outcome, RecordStore
 
-from .conftest import group, wait_until
+from .conftest import IMPATIENT, group, wait_until
 
 SMALL = ("--budget", "smoke", "--device", "cpu", "--precision", "fp32", "--threads", "1", "--train-images", "128")
 ONE_RATE = ("--learning-rate", "1e-3")
@@ -229,3 +230,51 @@ def test_devices_are_dealt_round_the_workers(make_job):
             worker.give(make_job(), ["cuda:0", "cuda:1"])
             dealt.append(theirs.recv().device)
     assert dealt == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+
+
+@needs_proc
+@pytest.mark.slow
+def test_a_study_on_two_workers_killed_at_random_moments_ends_as_the_uninterrupted_one(vitbench, process, tmp_path):
+    request = ("run", "pooling", *SMALL, *ONE_RATE, "--seeds", "1", "--epochs", "120.5", "--jobs", "2", "--results")
+    assert vitbench(*request, tmp_path / "whole").status == 0
+    whole = RecordStore(tmp_path / "whole").read("pooling")
+
+    script = tmp_path / "impatient.py"
+    script.write_text(IMPATIENT)
+    results = tmp_path / "killed"
+    moments = random.Random(7)
+    for victim, number in (
+        ("parent", signal.SIGKILL),
+        ("parent", signal.SIGTERM),
+        ("all", signal.SIGINT),
+        ("worker", signal.SIGKILL),
+    ):
+        before = newest(results / "checkpoints")
+        parent = process(*request, results, script=script)
+        wait_until(lambda before=before: newest(results / "checkpoints") > before)
+        time.sleep(moments.uniform(0, 0.5))
+        assert parent.poll() is None, (tmp_path / "stderr").read_text()
+        if victim == "all":
+            os.killpg(parent.pid, number)
+        elif victim == "parent":
+            parent.send_signal(number)
+        else:
+            os.kill(moments.choice(workers_of(parent.pid)), number)
+        parent.wait(120)  # after a worker's death the study goes on to its end
+        wait_until(lambda parent=parent: not group(parent.pid))
+    assert vitbench(*request, results).status == 0
+    records = [record for record in RecordStore(results).read("pooling") if record.outcome is Outcome.COMPLETED]
+    assert numbers(records) == numbers(whole) and len(records) == len(whole) == 4
+    assert {r.run_id: r.weights_sha256 for r in records} == {r.run_id: r.weights_sha256 for r in whole}
+    assert sum(record.cost.resumed for record in records) >= 4
+    assert list((results / "checkpoints").iterdir()) == []
+
+
+def newest(checkpoints: Path) -> int:
+    """When one was last written, in nanoseconds."""
+    return max((path.stat().st_mtime_ns for path in checkpoints.glob("*.pt")), default=0)
+
+
+def workers_of(parent: int) -> list[int]:
+    """Its children that train: multiprocessing has a resource tracker beside them."""
+    return [pid for pid in group(parent) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]

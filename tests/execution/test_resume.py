@@ -21,7 +21,7 @@ from vitbench.records import Environment, Outcome, Record, RecordStore, describe
 from vitbench.training import checkpoint as checkpoint_module
 from vitbench.training.loop import step_seed as step_seed_itself
 
-from .conftest import wait_until
+from .conftest import IMPATIENT, wait_until
 
 EVERYTHING_RANDOM = {
     "model": {"patch_size": 4, "stem": "conv", "stem_width": 8, "dropout": 0.1, "drop_path": 0.1},
@@ -260,13 +260,6 @@ def test_a_worker_that_is_told_to_end_or_killed_leaves_what_the_next_call_goes_o
     assert record.cost.resumed == 1 and bits(record) == bits(execute(dataclasses.replace(job, checkpoints=None)))
 
 
-IMPATIENT = """
-from vitbench.training import checkpoint
-checkpoint.SECONDS_BETWEEN, checkpoint.LARGEST_SHARE = 0.0, float("inf")
-if __name__ == "__main__":
-    from vitbench.cli import main
-    main()
-"""
 TRAIN = (
     *("train", "Nano/4", "--stem", "conv", "--stem-width", 8, "--dropout", 0.1, "--drop-path", 0.1, "--mixup", 0.2),
     *("--epochs", 60.5, "--batch-size", 64, "--train-images", 512, "--ema-decay", 0.99, "--clip-norm", 0.5),
@@ -280,7 +273,7 @@ def test_a_process_killed_at_random_moments_ends_with_the_bits_of_the_uninterrup
     script.write_text(IMPATIENT)
     whole = Record.model_validate_json(vitbench(*TRAIN, "--results", tmp_path / "whole", "--json").out)
     results = tmp_path / "killed"
-    (checkpoint,) = [results / "checkpoints" / "train" / f"{whole.run_id}.pt"]
+    (checkpoint,) = [results / "checkpoints" / f"{whole.run_id}.pt"]
     moments = random.Random(5)
     said = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: -signal.SIGTERM, signal.SIGINT: 130}
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):

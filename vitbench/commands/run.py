@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.commands.display import RunDisplay, is_live
 from vitbench.commands.here import Here
+from vitbench.commands.once import Planned, by_run_id, in_place_of, take_over
 from vitbench.commands.request import Request, Standing, num_gpus, resolve_jobs
 from vitbench.execution import Job
 from vitbench.records import Outcome, Record, RecordStore
@@ -36,9 +37,10 @@ def run_studies(request: Request, *, device: str, executor: str, jobs: str, thre
         opened, make_job = prepare(
             request.data_root, device=device, threads=threads or 1, workers=workers, results=request.results
         )
-        prepared = [make_job(name, run) for name, run in pending]
-        load_data(pending, data_root=request.data_root, download=request.download)
-        RecordStore(request.results).prepare()
+        jobs_of = {run.run_id: make_job(name, run) for name, run in reversed(pending)}
+        data_sha256 = load_data(pending, data_root=request.data_root, download=request.download)
+        store = RecordStore(request.results)
+        store.prepare()
         print(
             f"{len(pending)} of {len(standing.planned)} runs to do, {workers} at a time, on {opened.name}", flush=True
         )
@@ -46,7 +48,14 @@ def run_studies(request: Request, *, device: str, executor: str, jobs: str, thre
             print(f"then at most {standing.later.runs} more, which the results of these decide", flush=True)
         if not ran and (elsewhere := standing.recorded_elsewhere(Here(opened, threads=threads or 1))).runs:
             print(elsewhere, flush=True)
-        failed |= _execute(prepared, request, opened=opened, device=device, executor=executor, workers=workers)
+        left = take_over(store, pending, Here(opened, threads=threads or 1), data_sha256)
+        places = by_run_id(left)
+        if len(places) < len(pending):
+            print(
+                f"{len(pending) - len(places)} of them are runs of another study too, and are trained once", flush=True
+            )
+        prepared = [jobs_of[run_id] for run_id in places]
+        failed |= _execute(prepared, places, request, opened=opened, device=device, executor=executor, workers=workers)
         ran += len(pending)
     if not ran:
         print(f"all {len(standing.planned)} runs are recorded in {request.results}")
@@ -80,17 +89,27 @@ def _settle_rates(request: Request, *, device: str, threads: int) -> None:
 
 
 def _execute(
-    jobs: list[Job], request: Request, *, opened: Device, device: str, executor: str, workers: int
+    jobs: list[Job],
+    places: Mapping[str, Sequence[Planned]],
+    request: Request,
+    *,
+    opened: Device,
+    device: str,
+    executor: str,
+    workers: int,
 ) -> set[tuple[str, str]]:
-    """Runs the jobs; returns (study, run_id) of those that failed."""
+    """Runs the jobs and records each in all `places` of its run_id; returns (study, run_id) of those that failed."""
     store = RecordStore(request.results)
     failed: set[tuple[str, str]] = set()
     with RunDisplay(jobs) as display:
 
         def on_record(job: Job, record: Record) -> None:
             store.append(record)
+            elsewhere = [run for _, run in places[job.run.run_id] if run != job.run]
+            for run in elsewhere:
+                store.append(in_place_of(record, run))
             if record.outcome is Outcome.FAILED:
-                failed.add((job.run.study, job.run.run_id))
+                failed.update((run.study, run.run_id) for run in (job.run, *elsewhere))
             display.record(job, record)
 
         if executor == "ray":
@@ -149,14 +168,20 @@ def _check_recipe(run: PlannedRun) -> None:
     check_optimizer(run.config.train.optimizer)
 
 
-def load_data(runs: Sequence[tuple[str, PlannedRun]], *, data_root: Path | None, download: bool) -> None:
-    """Decodes what is not yet in the cache, here and once, so that wrong data stop the command before any run."""
+def load_data(
+    runs: Sequence[tuple[str, PlannedRun]], *, data_root: Path | None, download: bool
+) -> dict[tuple[str, tuple[int, int]], str]:
+    """Decodes what is not yet in the cache, here and once, so that wrong data stop the command before any run.
+
+    Returns the hash of the decoded data by data set, as the user named it, and image size.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     from vitbench.data import load
 
     console = Console(stderr=True)
+    data_sha256 = {}
     with Progress(console=console, transient=True, disable=not is_live()) as progress:
         for name, image_size in dict.fromkeys((name, run.config.model.image_hw) for name, run in runs):
             row = progress.add_task(f"reading {name}", total=None)
@@ -164,13 +189,15 @@ def load_data(runs: Sequence[tuple[str, PlannedRun]], *, data_root: Path | None,
             def show(what: str, done: int, total: int, row: Any = row) -> None:
                 progress.update(row, description=f"reading {what}", completed=done, total=total)
 
-            load(name, root=data_root, image_size=image_size, download=download, progress=show)
+            data = load(name, root=data_root, image_size=image_size, download=download, progress=show)
+            data_sha256[name, image_size] = data.sha256
     alike = {
         (name, run.config.data, run.config.model.image_hw, run.config.train.batch_size): (name, run)
         for name, run in runs
     }
     for name, run in alike.values():
         check_split(load(name, root=data_root, image_size=run.config.model.image_hw).train.labels, run.config)
+    return data_sha256
 
 
 def check_split(labels: NDArray[np.int64], config: RunConfig) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 from vitbench.commands import rates
 from vitbench.commands.display import duration
 from vitbench.commands.here import Here
+from vitbench.commands.once import by_run_id, recorded_here
 from vitbench.commands.request import Request, Standing, resolve_jobs
 from vitbench.data import BUILT_IN
 from vitbench.machine import cpu_cores, cpu_name
 from vitbench.profiling import count
+from vitbench.records import RecordStore
 from vitbench.studies import BUDGETS, STUDIES, PlannedRun, load_study
 from vitbench.studies.estimate import Estimate, estimate
 from vitbench.variants import variant as named_variant
@@ -25,8 +27,11 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
     standing = Standing.of(request)
     pending = [run for _, run in standing.pending()]
     elsewhere = standing.recorded_elsewhere(Here())
-    workers = resolve_jobs(jobs, device="cpu", pending=len(pending))
-    cost = estimate(pending, standing.records, cpu=cpu_name(), cpu_cores=cpu_cores(), workers=workers)
+    places = by_run_id(standing.pending())
+    taken_over = recorded_here(RecordStore(request.results), places, Here())
+    to_train = [wanted[0][1] for run_id, wanted in places.items() if run_id not in taken_over]
+    workers = resolve_jobs(jobs, device="cpu", pending=len(to_train))
+    cost = estimate(to_train, standing.records, cpu=cpu_name(), cpu_cores=cpu_cores(), workers=workers)
     if as_json:
         runs = [
             {
@@ -55,14 +60,18 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
             "epochs_are_estimates": standing.epochs_are_estimates,
             "later": _later_facts(standing, cost),
             "recorded_elsewhere": elsewhere.runs,
+            "runs_to_train": len(to_train),
             "runs": runs,
         }
         print(json.dumps(facts))
         return
     _print_plan(standing)
     rate = "measured from records of this machine" if cost.measured else "assumed: no record of this machine yet"
+    shared = (
+        f" ({len(to_train)} to train, the others are runs of another study too)" if len(to_train) < len(pending) else ""
+    )
     print(
-        f"{len(pending)} of {len(standing.planned)} runs to do, {cost.training_flops / 1e12:.3g} TFLOP of training "
+        f"{len(pending)} of {len(standing.planned)} runs to do{shared}, {cost.training_flops / 1e12:.3g} TFLOP of training "
         f"(6 × MACs an image): about {duration(cost.hours * 3600)} with {workers} workers at "
         f"{cost.flops_per_second / 1e9:.3g} GFLOP/s each ({rate})"
     )

@@ -35,7 +35,7 @@ class Job:
     @property
     def checkpoint(self) -> Path | None:
         """The file for the state of this run."""
-        return self.checkpoints and self.checkpoints / self.run.study / f"{self.run.run_id}.pt"
+        return self.checkpoints and self.checkpoints / f"{self.run.run_id}.pt"
 
     def remove_checkpoint(self) -> None:
         """For whoever has recorded the run. Takes what writers that were killed left half-written with it."""

@@ -111,6 +111,8 @@ class Record(BaseModel):
     """Of the weights that were evaluated on test: each parameter's and buffer's name and values, in the model's order."""
     cost: Cost
     environment: Environment
+    taken_from: str = ""
+    """The study that trained this run, where it was another one: the same configuration gives the same bits."""
     started: str
     """UTC, ISO 8601."""
     finished: str

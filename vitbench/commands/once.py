@@ -1,0 +1,67 @@
+"""A run that several studies need is trained once: the same configuration in the same environment gives the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from vitbench.commands.here import Here
+from vitbench.records import Outcome, Record, RecordStore
+from vitbench.studies import PlannedRun
+
+Planned = tuple[str, PlannedRun]
+"""Data set as the user named it, run."""
+
+
+def by_run_id(pending: Iterable[Planned]) -> dict[str, list[Planned]]:
+    """run_id → all places in the asked studies that this run has, in their order."""
+    places: dict[str, list[Planned]] = {}
+    for name, run in pending:
+        places.setdefault(run.run_id, []).append((name, run))
+    return places
+
+
+def recorded_here(store: RecordStore, run_ids: Iterable[str], here: Here) -> dict[str, Record]:
+    """run_id → its latest record of any study that is of this environment, as far as that is known before data are read."""
+    wanted = set(run_ids)
+    return {
+        record.identity: record
+        for study in (store.studies() if wanted else ())
+        for record in store.read(study)
+        if record.identity in wanted and record.outcome is not Outcome.FAILED and not here.differs(record)
+    }
+
+
+def take_over(
+    store: RecordStore, pending: Sequence[Planned], here: Here, data_sha256: Mapping[tuple[str, tuple[int, int]], str]
+) -> list[Planned]:
+    """Appends the records that other studies have of these runs; returns what is left to run.
+
+    `data_sha256` is by data set, as the user named it, and image size: (height, width).
+    """
+    places = by_run_id(pending)
+    found = recorded_here(store, places, here)
+    left: list[Planned] = []
+    for run_id, wanted in places.items():
+        name, run = wanted[0]
+        record = found.get(run_id)
+        if record is None or record.environment.data_sha256 != data_sha256[name, run.config.model.image_hw]:
+            left += wanted
+            continue
+        for _, place in wanted:
+            store.append(in_place_of(record, place))
+    return left
+
+
+def in_place_of(record: Record, run: PlannedRun) -> Record:
+    """The record of a run as that of another study's run of the same configuration. Raises ValueError for another one."""
+    if record.identity != run.run_id:
+        raise ValueError(f"run_id {record.identity!r} is not {run.run_id!r}; only equal configurations share a record")
+    place = {
+        "study": run.study,
+        "arm": run.arm,
+        "budget": run.budget,
+        "variant": run.variant,
+        "design": run.design,
+        "taken_from": record.taken_from or record.study,
+    }
+    return record.model_copy(update=place)
