@@ -78,6 +78,7 @@ Match = Annotated[str, typer.Option(help="Equal for all arms: epochs, flops (of 
 Again = Annotated[
     bool, typer.Option("--again", help="Run here too what was recorded on another machine or with another torch.")
 ]
+KeepWeights = Annotated[bool, typer.Option(help="Keep trained weights in checkpoints/, as RUN_ID.safetensors.")]
 Jobs = Annotated[str, typer.Option(help="Worker processes: a number, or auto (one per CPU core or GPU).")]
 
 LOCAL_RESULTS = Path("results/local")
@@ -152,6 +153,7 @@ def run(
     executor: ExecutorName = ExecutorName.local,
     jobs: Jobs = "auto",
     threads: Threads = None,
+    keep_weights: KeepWeights = False,
     results: Results = LOCAL_RESULTS,
     download: Download = False,
 ) -> None:
@@ -159,7 +161,9 @@ def run(
     request = _request(**locals())
     from vitbench.commands.run import run_studies
 
-    failed = run_studies(request, device=device, executor=executor.value, jobs=jobs, threads=threads)
+    failed = run_studies(
+        request, device=device, executor=executor.value, jobs=jobs, threads=threads, keep_weights=keep_weights
+    )
     raise typer.Exit(FAILED if failed else DONE)
 
 
@@ -170,13 +174,17 @@ def run(
 def train(
     context: typer.Context,
     variant: Annotated[str | None, typer.Argument(help="Micro/2, Ti/16, R50+B/16, …: see `vitbench list`.")] = None,
-    init: Annotated[str | None, typer.Option(help="Weights to start from: timm:NAME, or FILE.npz.")] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help="Weights to start from: a RUN of --results, a file (.safetensors, .npz), or timm:NAME."),
+    ] = None,
     recipe: Annotated[BudgetName | None, typer.Option(help="Train as this budget does, but for what is given.")] = None,
     data: Annotated[str, typer.Option(help="Data set: a name or a folder.")] = "digits",
     data_root: DataRoot = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: DeviceName = "auto",
     threads: Threads = None,
+    keep_weights: KeepWeights = True,
     results: Results = LOCAL_RESULTS,
     download: Download = False,
     as_json: AsJson = False,
@@ -197,6 +205,7 @@ def train(
         seed=seed,
         device=device,
         threads=threads,
+        keep_weights=keep_weights,
         results=results,
         as_json=as_json,
     )

@@ -11,7 +11,17 @@ import re
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 HARNESS_VERSION = 1
 """Raised whenever the harness changes what a run measures; records of different versions are never compared."""
@@ -37,7 +47,7 @@ POSITION_SITES: dict[str, tuple[PositionSite, ...]] = {
 """Where each position embedding has a meaning. A fixed (parameter-free) kind has nothing to share between layers."""
 
 
-_BRANCH = re.compile(r"(constrained-)?int|tuple\[.*")
+_BRANCH = re.compile(r"(constrained-)?int|tuple\[.*|ViTConfig|TimmConfig")
 
 
 def divisors(n: int) -> list[int]:
@@ -261,6 +271,58 @@ class ViTConfig(Config):
         return round(self.width * self.mlp_ratio)
 
 
+class TimmConfig(Config):
+    """A model of timm (Wightman 2019) for such images: what ViTs are compared with. Sizes are pixels.
+
+    `timm` is a name that `timm.create_model` knows (`resnet18`), or a class of one of timm's modules
+    (`resnetv2.ResNetV2`), whose every argument is then an option. `options` are its keyword arguments, as JSON has them.
+    """
+
+    timm: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:/-]*$")]
+    image_size: Size = 224
+    in_channels: Extent = 3
+    num_classes: Annotated[int, Field(gt=0, le=MOST)] = 1000
+    options: dict[str, Any] = {}
+
+    @field_validator("options")
+    @classmethod
+    def _as_json(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """One canonical form: lists, not tuples. Raises ValueError for what JSON cannot say, or another field does."""
+        for name in options:
+            if name in _SAID_BY_FIELDS:
+                raise ValueError(f"option {name!r} is said by {_SAID_BY_FIELDS[name]}; leave it out")
+        try:
+            return dict(json.loads(json.dumps(options, allow_nan=False)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"an option's value is no JSON ({error}); give numbers, text and lists") from error
+
+    def __hash__(self) -> int:
+        return hash(self.canonical_json())
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """(height, width) of the image in pixels."""
+        return as_pair(self.image_size)
+
+
+def block_width(config: ViTConfig | TimmConfig) -> int | None:
+    """Channels of the tokens in blocks of ours; None where there are none."""
+    return config.width if isinstance(config, ViTConfig) else None
+
+
+_SAID_BY_FIELDS = {"img_size": "image_size", "in_chans": "in_channels", "num_classes": "num_classes"}
+
+
+def _kind_of_model(values: Any) -> str:
+    named = "timm" in values if isinstance(values, dict) else isinstance(values, TimmConfig)
+    return "TimmConfig" if named else "ViTConfig"
+
+
+ModelConfig = Annotated[
+    Annotated[ViTConfig, Tag("ViTConfig")] | Annotated[TimmConfig, Tag("TimmConfig")], Discriminator(_kind_of_model)
+]
+
+
 class DataConfig(Config):
     """Which images, how they are split, and how a training batch is augmented. Where they lie is environment."""
 
@@ -316,7 +378,7 @@ class TrainConfig(Config):
 class RunConfig(Config):
     """One run, complete: one arm × one learning rate × one seed × data × recipe."""
 
-    model: ViTConfig = ViTConfig()
+    model: ModelConfig = ViTConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -330,7 +392,13 @@ class RunConfig(Config):
             raise ValueError(
                 f"batch_size {self.train.batch_size} is odd, but mixup and cutmix pair images; use an even one"
             )
-        if self.train.batch_size == 1 and self.model.stem == "conv" and self.model.num_patches == 1:
+        model = self.model
+        if (
+            isinstance(model, ViTConfig)
+            and self.train.batch_size == 1
+            and model.stem == "conv"
+            and model.num_patches == 1
+        ):
             raise ValueError("batch_size 1 leaves BatchNorm one value, where the stem ends in one patch; use 2 or more")
         return self
 

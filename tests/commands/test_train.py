@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from vitbench.config import TrainConfig
 from vitbench.data import describe
+from vitbench.models.weights import load_trained
 from vitbench.studies import BUDGETS, load_study, plan
 
 
@@ -40,3 +42,26 @@ def test_an_unknown_recipe_is_refused(vitbench, tmp_path):
     said = vitbench("train", "Nano/2", "--recipe", "grand", "--results", tmp_path)
     assert said.status == 2
     assert "grand" in said.err
+
+
+def test_the_weights_of_a_run_are_kept_and_another_run_starts_from_them(vitbench, tmp_path):
+    small = ("--data", "digits", "--train-images", 128, "--batch-size", 64, "--epochs", 1, "--precision", "fp32")
+    request = ("train", "Nano/2", *small, "--device", "cpu", "--threads", 1, "--results", tmp_path, "--json")
+    first = json.loads(vitbench(*request, "--no-keep-weights").out)
+    assert not list(tmp_path.glob("checkpoints/*"))
+    again = json.loads(vitbench(*request).out)  # recorded, but its weights are not there
+    assert again["weights_sha256"] == first["weights_sha256"]
+    (path,) = tmp_path.glob("checkpoints/*")
+    assert path.name == f"{first['run_id']}.safetensors"
+    kept = load_trained(path)
+    assert kept.weights_sha256 == first["weights_sha256"]
+    written = path.stat().st_mtime_ns
+    assert json.loads(vitbench(*request).out) == again and path.stat().st_mtime_ns == written
+
+    for name in (first["run_id"][:8], path):
+        record = json.loads(vitbench("train", "--init", name, *small, *request[-5:], "--learning-rate", 1e-9).out)
+        assert record["config"]["init"] == f"run:{first['run_id']}" and record["variant"].endswith(first["run_id"])
+    # At a rate of almost nothing all but the head is what it was.
+    tuned = load_trained(tmp_path / "checkpoints" / f"{record['run_id']}.safetensors").model.state_dict()
+    for name, value in kept.model.state_dict().items():
+        assert torch.allclose(tuned[name], value, atol=1e-6) != name.startswith("head."), name

@@ -22,7 +22,8 @@ from vitbench.profiling.counters import (
     count_with_fvcore,
     fvcore_operations,
 )
-from vitbench.profiling.macs import Counts, count, count_parts
+from vitbench.profiling.counts import Counts
+from vitbench.profiling.macs import count, count_parts
 from vitbench.variants import variant
 
 SMALL: dict[str, Any] = {

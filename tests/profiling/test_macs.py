@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vitbench.config import ViTConfig
-from vitbench.profiling.macs import Counts, count, count_parts, training_flops_per_image
+from vitbench.profiling.counts import Counts
+from vitbench.profiling.macs import count, count_parts, training_flops_per_image
 from vitbench.variants import variant
 
 TINY = ViTConfig(image_size=8, patch_size=4, in_channels=1, width=6, depth=1, num_heads=2, mlp_ratio=2, num_classes=3)

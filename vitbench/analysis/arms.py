@@ -9,7 +9,7 @@ from functools import cached_property
 from statistics import median
 
 from vitbench.analysis.summary import Summary
-from vitbench.config import ViTConfig
+from vitbench.config import ModelConfig
 from vitbench.profiling.macs import training_flops_per_image
 from vitbench.records import Outcome, Record
 from vitbench.studies.choice import Choice, choose, outcome_of, score_of
@@ -23,7 +23,7 @@ class ArmResult:
 
     label: str
     name: str
-    model: ViTConfig
+    model: ModelConfig
     """With its first run's values of tuned fields, which mean nothing here."""
     runs: Mapping[tuple[Setting, int], Record]
     """The run that counts, by (setting, seed)."""

@@ -15,13 +15,13 @@ from typing import Any
 
 from vitbench.analysis.arms import ArmResult
 from vitbench.analysis.naming import digest
-from vitbench.config import ViTConfig
+from vitbench.config import ModelConfig
 from vitbench.records import Design, Record
 from vitbench.studies.choice import counts_over
 from vitbench.studies.settings import RATE, Setting, setting_of, without
 
 Key = tuple[Any, ...]
-Start = tuple[str, ViTConfig, str | None, float]
+Start = tuple[str, ModelConfig, str | None, float]
 """Name, model but for what is tuned, initial weights and epochs of an arm."""
 
 
@@ -71,7 +71,7 @@ def arms_of(group: Group) -> list[ArmResult]:
     """Arms in the order of their first record; a name with several models, or initial weights, gives several arms."""
     runs: dict[Start, dict[tuple[Setting, int], Record]] = {}
     retried: dict[Start, int] = defaultdict(int)
-    models: dict[Start, ViTConfig] = {}
+    models: dict[Start, ModelConfig] = {}
     for record in group.records:
         config = record.config
         arm = record.arm, without(config.model, group.fields), config.init, config.train.epochs
@@ -101,7 +101,7 @@ def arms_of(group: Group) -> list[ArmResult]:
     ]
 
 
-def _identity(model: ViTConfig, init: str | None, epochs: float, group: Group) -> str:
+def _identity(model: ModelConfig, init: str | None, epochs: float, group: Group) -> str:
     """Tells arms of one name apart; the same whatever they are compared with."""
     facts: list[Any] = [
         {name: value for name, value in model.model_dump(mode="json").items() if name not in group.fields},

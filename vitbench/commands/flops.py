@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from vitbench.config import ViTConfig
 from vitbench.profiling.agreement import check_agreement
-from vitbench.profiling.macs import CONVENTIONS, FORWARDS, Counts, count_parts
+from vitbench.profiling.counts import Counts
+from vitbench.profiling.macs import CONVENTIONS, FORWARDS, count_parts
 from vitbench.variants import variant as named_variant
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from vitbench.config import block_width
 from vitbench.records import Environment, Outcome, Record, describe_environment
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Here:
         self._device = device
         self._threads = threads
         self._resolved: dict[str, str] = {}
-        self._kernels: dict[tuple[str, bool, int], str] = {}
+        self._kernels: dict[tuple[str, bool, int | None], str] = {}
 
     def differs(self, record: Record) -> tuple[str, ...]:
         """The parts of `Environment.comparison_key` in which a record is not what the same run would have here.
@@ -36,7 +37,7 @@ class Here:
         here = _machine(there.device if self._device is None else self._device.name)
         found = [name for name in PARTS[:4] if getattr(here, name) != getattr(there, name)]
         if self._device is not None:
-            train, width = record.config.train, record.config.model.width
+            train, width = record.config.train, block_width(record.config.model)
             precision = self._precision(self._device, record)
             if precision != there.precision:
                 found.append("precision")
@@ -56,7 +57,7 @@ class Here:
             self._resolved[asked] = device.resolve_precision(asked)
         return self._resolved[asked]
 
-    def _used(self, precision: str, compiled: bool, width: int) -> str:
+    def _used(self, precision: str, compiled: bool, width: int | None) -> str:
         """`native` or `torch`: whose operators a worker computes with, with its own number of threads."""
         import torch
 

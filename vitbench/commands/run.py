@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from vitbench.profiling.device import Device
 
 
-def run_studies(request: Request, *, device: str, executor: str, jobs: str, threads: int | None) -> int:
+def run_studies(
+    request: Request, *, device: str, executor: str, jobs: str, threads: int | None, keep_weights: bool = False
+) -> int:
     """Runs what is pending and appends each record as it comes, then what follows from these, until nothing is pending.
 
     Returns how many runs failed; they are tried again by the next call.
@@ -35,7 +37,12 @@ def run_studies(request: Request, *, device: str, executor: str, jobs: str, thre
     while pending := (standing := Standing.of(request, failed, here)).pending(failed):
         workers = resolve_jobs(jobs, device=device, pending=len(pending))
         opened, make_job = prepare(
-            request.data_root, device=device, threads=threads or 1, workers=workers, results=request.results
+            request.data_root,
+            device=device,
+            threads=threads or 1,
+            workers=workers,
+            results=request.results,
+            keep_weights=keep_weights,
         )
         jobs_of = {run.run_id: make_job(name, run) for name, run in reversed(pending)}
         data_sha256 = load_data(pending, data_root=request.data_root, download=request.download)
@@ -139,11 +146,17 @@ def _devices(opened: Device, asked: str) -> list[str]:
 
 
 def prepare(
-    data_root: Path | None, *, device: str, threads: int, workers: int, results: Path | None = None
+    data_root: Path | None,
+    *,
+    device: str,
+    threads: int,
+    workers: int,
+    results: Path | None = None,
+    keep_weights: bool = False,
 ) -> tuple[Device, Any]:
     """(the device, a function from data set name and planned run to job). Raises ValueError for a device not there.
 
-    Beside `results`, where they are given, unfinished runs keep their state.
+    Beside `results`, where they are given, unfinished runs keep their state, and finished ones their weights.
     """
     from vitbench.profiling.device import open_device
 
@@ -156,6 +169,7 @@ def prepare(
         return Job(
             *(run, dataset, data_root, str(opened.torch_device), opened.name, precision, threads, workers),
             checkpoints=checkpoints,
+            keep_weights=keep_weights,
         )
 
     return opened, job

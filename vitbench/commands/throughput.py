@@ -10,7 +10,7 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
-from vitbench.config import Precision, ViTConfig
+from vitbench.config import ModelConfig, Precision, TimmConfig, block_width
 from vitbench.profiling.macs import MFU_MEANS, count
 from vitbench.variants import variant as named_variant
 
@@ -90,12 +90,15 @@ def show_throughput(
     return sum(bool(result.reason) for result in results)
 
 
-def build(implementation: str, config: ViTConfig) -> nn.Module:
+def build(implementation: str, config: ModelConfig) -> nn.Module:
     """A model of ours, from seed 0, or a peer's of the same configuration."""
     from vitbench.models import build_model
     from vitbench.profiling.peers import build_peer
 
-    return build_model(config) if implementation == OURS else build_peer(implementation, config)
+    if implementation == OURS:
+        return build_model(config)
+    assert not isinstance(config, TimmConfig), implementation
+    return build_peer(implementation, config)
 
 
 def make_candidate(
@@ -116,7 +119,7 @@ def make_candidate(
 
 
 def candidate_of(
-    config: ViTConfig,
+    config: ModelConfig,
     variant: str,
     implementation: str,
     mode: str,
@@ -129,6 +132,8 @@ def candidate_of(
     from vitbench.profiling.throughput import Candidate
 
     if implementation != OURS:
+        if isinstance(config, TimmConfig):
+            raise ValueError(f"peer {implementation!r} has no {variant}, which is timm's own; leave it out")
         check_peer(implementation, config)
     return Candidate(
         variant=variant,
@@ -142,7 +147,7 @@ def candidate_of(
         compiled=compiled,
         batch_size=1 if isinstance(size, str) else size,
         search=size if isinstance(size, str) else "",
-        width=config.width,
+        width=block_width(config),
     )
 
 

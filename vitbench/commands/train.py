@@ -11,6 +11,7 @@ from vitbench.commands.run import load_data, prepare
 from vitbench.config import RunConfig, TrainConfig, ViTConfig
 from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
+from vitbench.execution.job import weights_path
 from vitbench.machine import cpu_cores
 from vitbench.records import Design, Outcome, Record, RecordStore
 from vitbench.studies import BUDGETS, PlannedRun
@@ -32,11 +33,17 @@ def train_one(
     seed: int,
     device: str,
     threads: int | None,
+    keep_weights: bool,
     results: Path,
     as_json: bool,
 ) -> Record:
-    """One run outside any study, recorded under the study `train`; what is recorded already is not run again."""
+    """One run outside any study, recorded under the study `train`.
+
+    What is recorded already is not run again, unless its weights are to be kept and are not there.
+    """
     info = describe(dataset, root=data_root, download=download)
+    if init is not None:
+        init = _weights(init, results)
     label, model_config, init_identity = _model(variant, init, info, model)
     defaults, augment = (TrainConfig(), True) if recipe is None else recipe_of(BUDGETS[recipe], info)
     if not augment:
@@ -44,10 +51,19 @@ def train_one(
     run = _single_run(label, model_config, init_identity, info, recipe=defaults.replace(**train), data=data, seed=seed)
     store = RecordStore(results)
     before = [r for r in store.read("train") if r.identity == run.run_id and r.outcome is not Outcome.FAILED]
+    if keep_weights and not weights_path(results / "checkpoints", run.run_id).exists():
+        before = [record for record in before if record.outcome is Outcome.DIVERGED]
     if before:
         record = before[-1]
     else:
-        _, make_job = prepare(data_root, device=device, threads=threads or cpu_cores(), workers=1, results=results)
+        _, make_job = prepare(
+            data_root,
+            device=device,
+            threads=threads or cpu_cores(),
+            workers=1,
+            results=results,
+            keep_weights=keep_weights,
+        )
         job = replace(make_job(dataset, run), init=init)
         load_data([(dataset, run)], data_root=data_root, download=download)
         store.prepare()
@@ -59,6 +75,13 @@ def train_one(
     else:
         _print_record(record, recorded_before=bool(before), path=store.path("train"))
     return record
+
+
+def _weights(init: str, results: Path) -> str:
+    """`init` as it is loaded: for a run, the file of its weights."""
+    from vitbench.models.weights import find_weights, is_run
+
+    return str(find_weights(init, results)) if is_run(init) else init
 
 
 def _model(

@@ -31,11 +31,18 @@ class Job:
     """Where the weights to start from are, as the user named them; their identity is in the run's configuration."""
     checkpoints: Path | None = None
     """Folder in which unfinished runs keep their state; None keeps none."""
+    keep_weights: bool = False
+    """Whether the weights of the finished run are kept there, too."""
 
     @property
     def checkpoint(self) -> Path | None:
         """The file for the state of this run."""
         return self.checkpoints and self.checkpoints / f"{self.run.run_id}.pt"
+
+    @property
+    def weights(self) -> Path | None:
+        """The file for the weights of the finished run."""
+        return weights_path(self.checkpoints, self.run.run_id) if self.keep_weights and self.checkpoints else None
 
     def remove_checkpoint(self) -> None:
         """For whoever has recorded the run. Takes what writers that were killed left half-written with it."""
@@ -73,6 +80,11 @@ class Job:
             "finished": utc_now(),
         }
         return Record.model_validate({**fields, **measured})
+
+
+def weights_path(checkpoints: Path, run_id: str) -> Path:
+    """Where the weights of a finished run are kept."""
+    return checkpoints / f"{run_id}.safetensors"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -17,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitbench.config import RunConfig
+from vitbench.config import RunConfig, ViTConfig, block_width
 from vitbench.data import Augment, ImageData, Images, StreamedImages, load, normalise, split, train_batches
 from vitbench.evaluation import Evaluation, evaluate
 from vitbench.execution.job import Job, Report, utc_now
 from vitbench.kernels import native
-from vitbench.models import ViT, build_model, convert
+from vitbench.models import TimmModel, ViT, build_model, convert
 from vitbench.models.inherit import inherit
+from vitbench.models.weights import save_trained, weights_sha256
 from vitbench.profiling.device import Device, is_out_of_memory, open_device
 from vitbench.profiling.macs import count
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
@@ -81,7 +81,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
         compile_note=eager_because or compile_note,
         data_sha256=data.sha256,
         kernels=native.describe_use(
-            device.torch_device.type, precision=job.precision, compiled=compiled, width=config.model.width
+            device.torch_device.type, precision=job.precision, compiled=compiled, width=block_width(config.model)
         ),
     )
     steps_per_epoch = len(train_indices) // config.train.batch_size
@@ -132,6 +132,8 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
         if not all(math.isfinite(value) for value in metrics.values()):
             outcome, reason, metrics = Outcome.DIVERGED, "the loss after the last epoch is not finite", {}
             correct, weights = "", ""
+    if outcome is Outcome.COMPLETED and job.weights is not None:
+        save_trained(job.weights, model, config, mean=data.mean, std=data.std)
     counts = count(config.model)
     return job.record(
         started=history.started,
@@ -203,25 +205,16 @@ class _History:
         return max((peak for peak in (self.peak, of_this_part) if peak is not None), default=None)
 
 
-def weights_sha256(model: torch.nn.Module) -> str:
-    """Of every parameter, then every buffer, in the model's order: its name in UTF-8, its values row by row."""
-    digest = hashlib.sha256()
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def _eager_because(job: Job, device: Device) -> str:
     """Why `compile="auto"` is not even tried; else empty."""
     if job.run.config.train.compile != "auto" or device.torch_device.type != "cpu":
         return ""
-    uses = native.describe_use("cpu", precision=job.precision, compiled=False, width=job.run.config.model.width)
+    uses = native.describe_use("cpu", precision=job.precision, compiled=False, width=block_width(job.run.config.model))
     reason = "native operators are faster" if uses == "native" else job.run.eager_on_cpu_because()
     return reason and f"runs eagerly: {reason}"
 
 
-def initial_model(job: Job) -> ViT:
+def initial_model(job: Job) -> ViT | TimmModel:
     """The model before its first step: from the seed, or from other weights.
 
     Raises ValueError where these are not the weights that the run's configuration names.
@@ -231,6 +224,8 @@ def initial_model(job: Job) -> ViT:
         return build_model(config.model, seed=config.seed)
     assert job.init is not None, config.init
     model = config.model
+    if not isinstance(model, ViTConfig):
+        raise ValueError(f"init {config.init!r} is for a ViT, not for timm's {model.timm}; leave it out")
     hints = convert.Hints(image_size=model.image_size, activation=model.activation, position=model.position)
     source = convert.load_named(job.init, in_channels=model.in_channels, hints=hints)
     found = convert.weights_identity(job.init, source)

@@ -101,10 +101,16 @@ def describe() -> str:
     return "native" if library is not None else f"torch: {reason}"
 
 
-def describe_use(device_type: str, *, precision: str, compiled: bool, width: int) -> str:
-    """The same of a model of ours that runs on such a device, at `fp32` or `bf16`, eagerly or compiled."""
+def describe_use(device_type: str, *, precision: str, compiled: bool, width: int | None) -> str:
+    """The same of a model that runs on such a device, at `fp32` or `bf16`, eagerly or compiled.
+
+    `width` is that of its blocks, None where they are not ours: such a model has the operators that it has anywhere, so it
+    is told apart, but may stand beside models that are computed natively.
+    """
     if device_type != "cpu" or precision != "bf16" or compiled:
         return "torch"
+    if width is None:
+        return "native: not in this model" if describe() == "native" else describe()
     reason = _why_not(width)
     return f"torch: {reason}" if reason else describe()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vitbench.profiling.macs import Counts
+from vitbench.profiling.counts import Counts
 
 TOLERANCE = 0.005
 """Relative difference of MACs and activations that passes for agreement. Parameters must be equal."""

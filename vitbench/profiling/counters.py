@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from vitbench import timm_models
+from vitbench.config import TimmConfig
 from vitbench.kernels.native import plain
-from vitbench.profiling.macs import Counts
+from vitbench.profiling.counts import Counts
 from vitbench.profiling.parts import as_counts, outermost_calls, sum_calls, sum_names
 
 with warnings.catch_warnings():  # fvcore is built on torch.jit, which torch deprecates
@@ -103,6 +105,14 @@ def count_with_flop_counter(model: nn.Module, images: Tensor) -> dict[str, Count
         macs=Counter({part: number // 2 for part, number in doubled.items()}),
         activations=sum_calls(_by_module(counting_elements, model), called),
     )
+
+
+def count_timm(config: TimmConfig) -> Counts:
+    """The whole of a model of timm for one image. Raises ValueError for one that cannot be made."""
+    model = timm_models.create(config).eval().to("meta")
+    with torch.no_grad():
+        parts = count_with_flop_counter(model, torch.zeros(1, config.in_channels, *config.image_hw, device="meta"))
+    return sum(parts.values(), Counts())
 
 
 def _fvcore_handle(formula: Callable[[Shape, Shape, Shape], int]) -> Callable[[list[Any], list[Any]], int]:

@@ -5,10 +5,12 @@ Parameters, multiply–accumulates (MACs) and activations, as `CONVENTIONS` says
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cache
 from math import prod
 
-from vitbench.config import ViTConfig
+from vitbench.config import ModelConfig, TimmConfig, ViTConfig
+from vitbench.profiling.comparators import closed_form
+from vitbench.profiling.counts import Counts, convolution, linear
 
 CONVENTIONS = (
     "1 MAC is 2 FLOPs",
@@ -28,25 +30,21 @@ MFU_MEANS = (
 )
 
 
-@dataclass(frozen=True)
-class Counts:
-    """`params` are trainable parameters; `macs` and `activations` (elements) are per image, forward."""
+def count(config: ModelConfig) -> Counts:
+    """The whole model for one image: the sum of its parts.
 
-    params: int = 0
-    macs: int = 0
-    activations: int = 0
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            params=self.params + other.params,
-            macs=self.macs + other.macs,
-            activations=self.activations + other.activations,
-        )
-
-
-def count(config: ViTConfig) -> Counts:
-    """The whole model for one image: the sum of its parts."""
+    Of a timm model without closed form, what `counters` counts on its shapes, which builds it and so imports torch.
+    """
+    if isinstance(config, TimmConfig):
+        return closed_form(config) or _counted(config)
     return sum(count_parts(config).values(), Counts())
+
+
+@cache
+def _counted(config: TimmConfig) -> Counts:
+    from vitbench.profiling.counters import count_timm
+
+    return count_timm(config)
 
 
 def count_parts(config: ViTConfig) -> dict[str, Counts]:
@@ -66,24 +64,9 @@ def count_parts(config: ViTConfig) -> dict[str, Counts]:
     }
 
 
-def training_flops_per_image(config: ViTConfig) -> int:
+def training_flops_per_image(config: ModelConfig) -> int:
     """Forward and backward: 3 × forward, at 2 FLOPs a MAC."""
     return 6 * count(config).macs
-
-
-def linear(inputs: int, outputs: int, *, positions: int, bias: bool = True) -> Counts:
-    """A linear layer applied at `positions` places."""
-    return Counts(
-        params=inputs * outputs + outputs * bias,
-        macs=positions * inputs * outputs,
-        activations=positions * outputs,
-    )
-
-
-def convolution(inputs: int, outputs: int, *, kernel: int, positions: int) -> Counts:
-    """A convolution without bias, evaluated at `positions` outputs, and the scale and shift of the norm after it."""
-    weights = inputs * outputs * kernel**2
-    return Counts(params=weights + 2 * outputs, macs=positions * weights, activations=positions * outputs)
 
 
 def attention(config: ViTConfig, *, queries: int, keys: int) -> Counts:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from vitbench.profiling.macs import Counts
+from vitbench.profiling.counts import Counts
 
 ELSEWHERE = "elsewhere"
 """The part of what a model computes outside of all the modules that it calls."""

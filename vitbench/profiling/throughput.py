@@ -44,7 +44,7 @@ class Candidate:
     """Where it is searched, what was found, once it is."""
     search: str = ""
     """How `batch_size` is found: `best`, `max`, or empty where it is given."""
-    width: int = 0
+    width: int | None = None
     """Channels of a token, on which it depends which operators compute."""
 
     @property

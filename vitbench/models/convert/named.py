@@ -1,4 +1,4 @@
-"""Weights by the name that a user gives them, `timm:NAME` or a file, and by their content."""
+"""Weights by the name that a user gives them, `timm:NAME` or a file, and by where they come from or their content."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from vitbench.config import Activation, Position
 from vitbench.models.convert.npz import from_npz
 from vitbench.models.convert.timm import from_timm
 from vitbench.models.vit import ViT
+from vitbench.models.weights import SUFFIX, load_trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +34,16 @@ def load_named(name: str, *, in_channels: int, hints: Hints = Hints()) -> ViT:
 
     `timm:NAME`: any ViT that timm can create with its weights, from its hub or cache (`vit_tiny_patch16_224`,
     `hf-hub:org/model`, `local-dir:/folder`); its first layer is fitted to `in_channels` by timm. `FILE.npz`: a
-    checkpoint of the paper's authors, read with the `hints`. Raises ValueError where there is no such model, or it cannot
-    be had.
+    checkpoint of the paper's authors, read with the `hints`. `FILE.safetensors`: what a run was left with. Raises
+    ValueError where there is no such model, or it cannot be had.
     """
-    model = _from_timm(name, in_channels) if name.startswith("timm:") else _from_file(name, hints)
+    if name.endswith(SUFFIX):
+        trained = load_trained(name).model
+        if not isinstance(trained, ViT):
+            raise ValueError(f"init {name!r} is a model of timm, {trained.config.timm}; start from a ViT")
+        model = trained
+    else:
+        model = _from_timm(name, in_channels) if name.startswith("timm:") else _from_file(name, hints)
     if model.config.in_channels != in_channels:
         raise ValueError(
             f"init {name!r} is for images of {model.config.in_channels} channels, but the data's have {in_channels}"
@@ -45,7 +52,12 @@ def load_named(name: str, *, in_channels: int, hints: Hints = Hints()) -> ViT:
 
 
 def weights_identity(name: str, model: nn.Module) -> str:
-    """What was loaded, wherever it lies: the name without folders, `@`, and 8 hex digits of its weights' SHA-256."""
+    """What was loaded, wherever it lies: the name without folders, `@`, and 8 hex digits of its weights' SHA-256.
+
+    Of a run's weights `run:` and its run_id, from which they follow, up to the last bits of another machine.
+    """
+    if name.endswith(SUFFIX):
+        return f"run:{load_trained(name).run_id}"
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(f"{key}{list(value.shape)}".encode())
@@ -95,7 +107,7 @@ def _converted(name: str, peer: nn.Module) -> ViT:
 
 def _from_file(name: str, hints: Hints) -> ViT:
     if not name.endswith(".npz"):
-        raise ValueError(f"init {name!r} is neither timm:NAME nor a checkpoint FILE.npz")
+        raise ValueError(f"init {name!r} is neither timm:NAME, nor a run_id, nor a FILE{SUFFIX} or FILE.npz")
     return from_npz(
         name,
         image_size_if_untold=hints.image_size,

@@ -1,0 +1,154 @@
+"""Trained weights as files: one safetensors file a run, with the whole configuration that it came from inside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from vitbench.config import RunConfig, one_line
+from vitbench.models.timm_model import TimmModel
+from vitbench.models.vit import ViT
+
+FORMAT = "1"
+"""Raised whenever the metadata change; a file of another format is refused."""
+SUFFIX = ".safetensors"
+_RUN = re.compile(r"[0-9a-f]{4,16}")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model as a run left it, in evaluation mode and float32 on the CPU, and what it was trained on.
+
+    `mean` and `std` (per channel, of pixels in [0, 1]) are what its images were normalised with.
+    """
+
+    model: ViT | TimmModel
+    config: RunConfig
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    weights_sha256: str
+
+    @property
+    def run_id(self) -> str:
+        return self.config.run_id
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Of every parameter, then every buffer, in the model's order: its name in UTF-8, its values row by row."""
+    digest = hashlib.sha256()
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def save_trained(
+    path: Path, model: nn.Module, config: RunConfig, *, mean: Sequence[float], std: Sequence[float]
+) -> None:
+    """Writes the file, whole or not at all. Raises ValueError where it cannot be written."""
+    metadata = {
+        "vitbench": FORMAT,
+        "run_id": config.run_id,
+        "config": config.canonical_json(),
+        "mean": json.dumps(list(mean)),
+        "std": json.dumps(list(std)),
+        "weights_sha256": weights_sha256(model),
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in _unshared(model).items()}
+    half_written = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, half_written, metadata=metadata)
+        with half_written.open("rb") as file:
+            os.fsync(file.fileno())
+        half_written.replace(path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            half_written.unlink()
+        raise ValueError(
+            f"weights {str(path)!r} cannot be written ({error}); free space there or give another --results"
+        ) from error
+
+
+def _unshared(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The model's state under one name each: safetensors refuses two names of one tensor, as shared tables have them."""
+    seen: set[int] = set()
+    state = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if id(value) not in seen:
+            seen.add(id(value))
+            state[name] = value
+    return state
+
+
+def load_trained(path: str | Path) -> Trained:
+    """What `save_trained` wrote. Raises ValueError for a file that is not there, not one of these, or damaged."""
+    from vitbench.models import build_model
+
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"weights {str(path)!r} cannot be read: {error}") from error
+    if metadata.get("vitbench") != FORMAT:
+        raise ValueError(
+            f"weights {str(path)!r} are not a run's of this vitbench (format {metadata.get('vitbench')!r}, not "
+            f"{FORMAT!r}); train them again"
+        )
+    try:
+        config = RunConfig.model_validate_json(metadata["config"])
+    except ValueError as error:
+        raise ValueError(f"weights {str(path)!r} have a configuration that is not ours: {one_line(error)}") from error
+    model = build_model(config.model)
+    own = model.state_dict()
+    fits = set(tensors) == set(_unshared(model)) and all(own[n].shape == v.shape for n, v in tensors.items())
+    if not fits:
+        raise ValueError(f"weights {str(path)!r} are not those of the configuration inside; train them again")
+    model.load_state_dict(tensors, strict=False)
+    found = weights_sha256(model)
+    if found != metadata["weights_sha256"]:
+        raise ValueError(f"weights {str(path)!r} are damaged: their SHA-256 is another than the one inside")
+    mean, std = (tuple(json.loads(metadata[name])) for name in ("mean", "std"))
+    return Trained(model.eval(), config, mean, std, found)
+
+
+def is_run(name: str) -> bool:
+    """Whether this is how a run's weights are asked for: their file, or the beginning of a run_id."""
+    return name.endswith(SUFFIX) or _RUN.fullmatch(name) is not None
+
+
+def find_weights(name: str, results: Path) -> Path:
+    """The file that a RUN on the command line stands for: a path, or the beginning of a run_id whose weights are kept.
+
+    Raises ValueError where there is none, or more than one.
+    """
+    if name.endswith(SUFFIX):
+        if not Path(name).is_file():
+            raise ValueError(f"run {name!r}: there is no such file")
+        return Path(name)
+    if not _RUN.fullmatch(name):
+        raise ValueError(f"run {name!r} is neither a {SUFFIX} file nor a run_id, or 4 or more digits of its beginning")
+    folder = results / "checkpoints"
+    found = sorted(folder.glob(f"{name}*{SUFFIX}"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(f"run {name!r} may be {' or '.join(path.stem for path in found)}; give more digits")
+    kept = ", ".join(path.stem for path in sorted(folder.glob(f"*{SUFFIX}"))[:3])
+    raise ValueError(
+        f"run {name!r} has no weights in {folder}; there {f'are those of {kept}' if kept else 'are none'}. `vitbench "
+        "train` keeps them, `vitbench run` with --keep-weights"
+    )

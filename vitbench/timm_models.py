@@ -1,0 +1,60 @@
+"""A model of timm, from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from vitbench.config import TimmConfig
+
+
+def create(config: TimmConfig, *, seed: int = 0) -> nn.Module:
+    """images [B, C, H, W] → logits [B, num_classes]: in training mode on the CPU in float32, as timm initialises it.
+
+    Raises ValueError for a name or an option that timm does not know, and for a model that cannot be had at this size.
+    """
+    make = _maker(config.timm)
+    shape = {"in_chans": config.in_channels, "num_classes": config.num_classes}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return _call(make, {**shape, **config.options}, image_hw=config.image_hw).train()
+        except Exception as error:  # the constructors of a thousand models speak here, each with errors of its own
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(
+                f"timm {config.timm!r} with options {config.options} cannot be made for images of {config.image_hw} "
+                f"pixels: {reason}"
+            ) from error
+
+
+def _maker(name: str) -> Callable[..., nn.Module]:
+    """What makes models of that name from keyword arguments."""
+    module, _, kind = name.rpartition(".")
+    if module.isidentifier() and find_spec(f"timm.models.{module}"):
+        made = getattr(import_module(f"timm.models.{module}"), kind, None)
+        if not (isinstance(made, type) and issubclass(made, nn.Module)):
+            raise ValueError(f"timm {name!r}: timm.models.{module} has no such model class; see its documentation")
+        return made
+    if not timm.is_model(name):
+        close = get_close_matches(name, timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "see timm.list_models(), or give module.Class"
+        raise ValueError(f"timm {name!r} is no model of timm; {hint}")
+    return partial(timm.create_model, name)
+
+
+def _call(make: Callable[..., nn.Module], arguments: dict[str, Any], *, image_hw: tuple[int, int]) -> nn.Module:
+    """With the image size where the model wants to know it; convolutional ones do not."""
+    try:
+        return make(**arguments, img_size=image_hw)
+    except TypeError as error:
+        if "unexpected keyword argument 'img_size'" not in str(error):
+            raise
+    return make(**arguments)
