@@ -78,6 +78,12 @@ Match = Annotated[str, typer.Option(help="Equal for all arms: epochs, flops (of 
 Again = Annotated[
     bool, typer.Option("--again", help="Run here too what was recorded on another machine or with another torch.")
 ]
+TrunkName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run_id of --results or its beginning, FILE.safetensors, or timm:NAME.")
+]
+Images = Annotated[str, typer.Option("--data", help="Data set: a name or a folder; resized to what the model takes.")]
+FeatureBatch = Annotated[int, typer.Option(min=1, help="Images whose features are computed at a time.")]
+FeaturePrecision = Annotated[str, typer.Option(help="fp32 or bf16.")]
 KeepWeights = Annotated[bool, typer.Option(help="Keep trained weights in checkpoints/, as RUN_ID.safetensors.")]
 Jobs = Annotated[str, typer.Option(help="Worker processes: a number, or auto (one per CPU core or GPU).")]
 
@@ -352,6 +358,109 @@ def profile(
         seconds=seconds,
     )
     raise typer.Exit(FAILED if failed else DONE)
+
+
+@app.command()
+def features(
+    run: TrunkName,
+    data: Images,
+    out: Annotated[Path, typer.Option(help="FILE.npz or FILE.parquet.")],
+    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    data_root: DataRoot = None,
+    batch_size: FeatureBatch = 256,
+    precision: FeaturePrecision = "fp32",
+    device: DeviceName = "auto",
+    threads: Threads = None,
+    results: Results = LOCAL_RESULTS,
+    download: Download = False,
+    as_json: AsJson = False,
+) -> None:
+    """What a trained model makes of images: its pre-logits, with ids and labels, in a file."""
+    from vitbench.commands.features import export_features
+
+    export_features(
+        run,
+        out=out,
+        split=split,
+        dataset=data,
+        data_root=data_root,
+        download=download,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        threads=threads,
+        results=results,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def probe(
+    run: TrunkName,
+    data: Images,
+    method: Annotated[str, typer.Option(help="Some of these, with commas between.")] = "linear,few-shot,knn",
+    shots: Annotated[str, typer.Option(help="Training images of each class, few-shot.")] = "1,5,10,25",
+    again: Annotated[bool, typer.Option("--again", help="Measure again what is recorded.")] = False,
+    data_root: DataRoot = None,
+    batch_size: FeatureBatch = 256,
+    precision: FeaturePrecision = "fp32",
+    device: DeviceName = "auto",
+    threads: Threads = None,
+    results: Results = LOCAL_RESULTS,
+    download: Download = False,
+    as_json: AsJson = False,
+) -> None:
+    """How good a trained model's frozen features are: linear probe, few-shot and nearest neighbours, recorded."""
+    from vitbench.commands.probe import probe_features
+
+    probe_features(
+        run,
+        methods=method.split(","),
+        shots=shots,
+        again=again,
+        dataset=data,
+        data_root=data_root,
+        download=download,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        threads=threads,
+        results=results,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def figures(
+    run: Annotated[str, typer.Argument(help="A run of --results whose weights are kept, or a .safetensors file.")],
+    with_run: Annotated[str | None, typer.Option("--with", help="Another such run: CKA between the layers of both.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data set; that of the run where not given.")] = None,
+    data_root: DataRoot = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="filters, position, distance, rollout, class-token, cka, confusion; with commas, or again."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Test images whose attention and layers are looked at.")] = 128,
+    device: DeviceName = "auto",
+    results: Results = LOCAL_RESULTS,
+    download: Download = False,
+    as_json: AsJson = False,
+) -> None:
+    """What a trained model looks like inside, as SVG and PNG in --results' figures/RUN_ID/, with the numbers behind."""
+    from vitbench.commands.figures import draw_figures
+
+    draw_figures(
+        run,
+        other=with_run,
+        data=data,
+        data_root=data_root,
+        download=download,
+        only=only or [],
+        images=images,
+        device=device,
+        results=results,
+        as_json=as_json,
+    )
 
 
 @app.command()

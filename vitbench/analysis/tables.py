@@ -15,6 +15,7 @@ from vitbench.analysis.output import MARK, remove_stale, write
 from vitbench.analysis.profile_tables import write_profiles
 from vitbench.analysis.table_cells import TERMINAL_COLUMNS, columns, rows
 from vitbench.analysis.table_formats import csv_table, csv_text, latex, markdown, markdown_table
+from vitbench.analysis.transfer_tables import has_transfer, write_transfer
 from vitbench.profiling.profile_store import list_profiles
 
 if TYPE_CHECKING:
@@ -29,14 +30,15 @@ JUDGING = (
 
 
 def write_tables(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None) -> list[Path]:
-    """Writes `tables/<study>/<slug>.{md,csv,tex}`, the index `tables/README.md`, and the tables of every device's profile.
+    """Writes `tables/<study>/<slug>.{md,csv,tex}`, the index `tables/README.md`, and the tables of every device's profile
+    and of frozen features.
 
-    Returns the paths. Raises ValueError where there are neither records nor profiles, or the folder cannot be written.
+    Returns the paths. Raises ValueError where there is nothing to write, or the folder cannot be written.
     """
-    profiles = write_profiles(store_root)
-    comparisons = load_comparisons(store_root, study_infos, needed=not profiles)
+    others = [*write_profiles(store_root), *write_transfer(store_root)]
+    comparisons = load_comparisons(store_root, study_infos, needed=not others)
     if not comparisons:
-        return profiles
+        return others
     directory = Path(store_root) / "tables"
     written = []
     for comparison in comparisons:
@@ -45,7 +47,8 @@ def write_tables(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | 
             written.append(write(stem.parent / f"{stem.name}.{suffix}", text))
     written += _write_claims(directory, comparisons)
     remove_stale(directory, written=written, suffixes=(".csv", ".tex", ".md"))
-    return [*written, write(directory / "README.md", _index(comparisons)), *profiles]
+    index = _index(comparisons, transfer=has_transfer(store_root))
+    return [*written, write(directory / "README.md", index), *others]
 
 
 def _write_claims(directory: Path, comparisons: list[Comparison]) -> list[Path]:
@@ -79,7 +82,8 @@ def print_tables(
     # A pipe has no width of its own; 80 columns would fold every cell.
     console = console or Console(width=None if sys.stdout.isatty() else 140)
     wanted = None if studies is None else set(studies)
-    for comparison in load_comparisons(store_root, study_infos, needed=not list_profiles(store_root)):
+    needed = not (list_profiles(store_root) or has_transfer(store_root))
+    for comparison in load_comparisons(store_root, study_infos, needed=needed):
         if wanted is not None and comparison.study not in wanted:
             continue
         headings = columns(comparison)
@@ -95,7 +99,7 @@ def print_tables(
         console.print()
 
 
-def _index(comparisons: list[Comparison]) -> str:
+def _index(comparisons: list[Comparison], *, transfer: bool) -> str:
     """All Markdown tables on one page, with links to their files."""
     by_study: dict[str, list[Comparison]] = defaultdict(list)
     for comparison in comparisons:
@@ -103,6 +107,8 @@ def _index(comparisons: list[Comparison]) -> str:
     lines = ["# Tables", "", f"<!-- {MARK}; do not edit -->", ""]
     if any(one.findings.claims for one in comparisons):
         lines += ["[What the literature says, and what was found here](claims.md).", ""]
+    if transfer:
+        lines += ["[Frozen features: linear probe, few-shot, nearest neighbours](transfer.md).", ""]
     for study, ones in by_study.items():
         links = ", ".join(f"[{one.slug}]({study}/{one.slug}.md)" for one in ones)
         lines.append(f"- {escape_markdown(study)}: {links}")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
-
-from vitbench.config import one_line
+from vitbench.records.lines import append_line, damaged, read_lines
 from vitbench.records.schema import SCHEMA, Record
 
 
@@ -44,26 +41,7 @@ class RecordStore:
 
     def append(self, record: Record) -> None:
         """Adds one whole line, or raises ValueError and leaves the file as it was."""
-        line = (record.to_json() + "\n").encode()
-        path = self.path(record.study)
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.directory / f".{record.study}.lock"):
-                path.touch()
-                _mend_tail(path)
-                size = path.stat().st_size
-                try:
-                    with path.open("ab") as file:
-                        file.write(line)
-                        file.flush()
-                        os.fsync(file.fileno())
-                except OSError:
-                    os.truncate(path, size)
-                    raise
-        except OSError as error:
-            raise ValueError(
-                f"results {str(path)!r} cannot be written ({error.strerror}); free space there or give another --results"
-            ) from error
+        append_line(self.path(record.study), record.to_json())
 
     def read(self, study: str) -> list[Record]:
         """All records of a study, in the order in which they were appended.
@@ -77,48 +55,10 @@ class RecordStore:
         return list(_parse(path))
 
 
-def _mend_tail(path: Path) -> None:
-    """After a writer was killed: a torn last line moves to a side file, so that the next line starts whole."""
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) == b"\n":
-            return
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    tail = data[end:]
-    if _is_json(tail):  # whole, it only lacks its line break
-        with path.open("ab") as file:
-            file.write(b"\n")
-        return
-    with path.with_suffix(".torn").open("ab") as side:
-        side.write(tail + b"\n")
-    os.truncate(path, end)
-
-
-def _is_json(line: bytes) -> bool:
-    """Of an object's JSON, no part but the whole is JSON."""
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
-
-
 def _parse(path: Path) -> Iterator[Record]:
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        if number == len(lines) and not _is_json(line):
-            return  # torn
+    for where, fields in read_lines(path, schema=SCHEMA):
         try:
-            fields = json.loads(line)
-            schema = fields.get("schema") if isinstance(fields, dict) else None
-            if schema != SCHEMA:
-                raise ValueError(f"schema {schema!r} is not {SCHEMA}; read it with the vitbench that wrote it")
-            yield Record.model_validate(fields)
+            record = Record.model_validate(fields)
         except ValueError as error:
-            what = "not JSON" if isinstance(error, json.JSONDecodeError) else one_line(error)
-            raise ValueError(f"{path} line {number}: {what}; mend or remove that line") from error
+            raise damaged(where, error) from error
+        yield record

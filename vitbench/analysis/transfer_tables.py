@@ -1,0 +1,182 @@
+"""Which table the records of frozen features come to: a row for each model on each data set, from the records alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from vitbench.analysis.markup import ABSENT
+from vitbench.analysis.notes import listed
+from vitbench.analysis.output import write
+from vitbench.analysis.rendering import Table, csv_text, markdown
+from vitbench.records import Outcome, Record, RecordStore
+from vitbench.records.transfer import TransferRecord, TransferStore
+
+WHERE = "Test top-1 (%) of classifiers on frozen pre-logits; docs/transfer.md has the methods and their constants"
+HEADINGS = {"knn": "kNN", "knn-majority": "kNN, majority"}
+
+
+def has_transfer(store_root: str | Path) -> bool:
+    """Whether anything is recorded of frozen features."""
+    return bool(TransferStore(store_root).read())
+
+
+def write_transfer(store_root: str | Path) -> list[Path]:
+    """Writes `tables/transfer.{md,csv}`; returns the paths, none where nothing is recorded.
+
+    Raises ValueError for a damaged record, and where the folder cannot be written.
+    """
+    records = TransferStore(store_root).read()
+    if not records:
+        return []
+    table = transfer_table(records, _runs(RecordStore(store_root), {record.run_id for record in records} - {""}))
+    directory = Path(store_root) / "tables"
+    return [
+        write(directory / "transfer.md", markdown(table, where=WHERE)),
+        write(directory / "transfer.csv", csv_text(table)),
+    ]
+
+
+def transfer_table(records: Iterable[TransferRecord], runs: dict[str, Record]) -> Table:
+    """A row for each model, data set and environment; of what was measured again, the last.
+
+    `runs` are the training records of weights, by run_id, as far as they are known.
+    """
+    rows: dict[tuple[Any, ...], dict[str, list[float]]] = defaultdict(dict)
+    latest: dict[tuple[Any, ...], TransferRecord] = {}
+    notes: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for record in _last_of_each(records):
+        key = _row_key(record)
+        latest[key] = record
+        notes[key] += _doubts(record, runs)
+        for name in dict.fromkeys(one.classifier for one in record.accuracies):
+            rows[key][name] = [one.top1 for one in record.accuracies if one.classifier == name]
+    keys = sorted(rows)
+    classifiers = sorted({name for found in rows.values() for name in found}, key=_order)
+    return Table(
+        name="transfer",
+        title="Frozen features",
+        columns=("model", "seed", "data", "its own test top-1", *(HEADINGS.get(name, name) for name in classifiers)),
+        rows=[
+            [
+                *_label(latest[key], runs),
+                *(_percent(rows[key].get(name, [])) for name in classifiers),
+            ]
+            for key in keys
+        ],
+        raw=[_raw(latest[key], runs, rows[key], classifiers) for key in keys],
+        texts=3,
+        conventions=(
+            "Features are pre-logits of the frozen model; images are resized to its size, without augmentation.",
+            "linear: logistic regression to convergence, L2 chosen on validation images cut from train. n-shot: ridge "
+            "regression in closed form on n training images of each class, mean ± standard deviation over draws. kNN: "
+            "cosine, weighted by exp(similarity / temperature), or one vote each.",
+            "Its own test top-1 is that of the head that it was trained with, on the data set of its training.",
+        ),
+        notes=tuple(note for key in keys for note in dict.fromkeys(notes[key])) + _environments(latest.values()),
+    )
+
+
+def _last_of_each(records: Iterable[TransferRecord]) -> list[TransferRecord]:
+    """By request and environment, in the order of the first of each."""
+    found: dict[tuple[Any, ...], TransferRecord] = {}
+    for record in records:
+        found[record.identity, record.environment.comparison_key] = record
+    return list(found.values())
+
+
+def _row_key(record: TransferRecord) -> tuple[Any, ...]:
+    request = record.request
+    shared = (request.weights_sha256, request.image_size, request.mean, request.std, request.transfer_version)
+    return request.dataset, request.weights, *shared, record.environment.comparison_key
+
+
+def _order(classifier: str) -> tuple[int, int, str]:
+    """linear, then few-shot by shots, then neighbours."""
+    if classifier == "linear":
+        return 0, 0, ""
+    shots, _, kind = classifier.partition("-")
+    return (1, int(shots), "") if kind == "shot" else (2, 0, classifier)
+
+
+def _label(record: TransferRecord, runs: dict[str, Record]) -> list[str]:
+    """(model, seed, data, the test top-1 of its own head)."""
+    trained = runs.get(record.run_id)
+    if trained is None:
+        return [record.request.weights, ABSENT, record.request.dataset, ABSENT]
+    name = trained.arm if trained.study == "train" else f"{trained.study}: {trained.arm}"
+    own = f"{_percent([trained.metrics['test_top1']])} ({trained.config.data.dataset})"
+    return [f"{name} ({record.request.weights})", str(trained.seed), record.request.dataset, own]
+
+
+def _percent(top1: Sequence[float]) -> str:
+    if not top1:
+        return ABSENT
+    spread = f" ± {100 * stdev(top1):.2f}" if len(top1) > 1 else ""
+    return f"{100 * mean(top1):.2f}{spread}"
+
+
+def _raw(
+    record: TransferRecord, runs: dict[str, Record], top1: dict[str, list[float]], classifiers: Sequence[str]
+) -> dict[str, Any]:
+    trained, request, environment = runs.get(record.run_id), record.request, record.environment
+    return {
+        "weights": request.weights,
+        "study": trained.study if trained else "",
+        "arm": trained.arm if trained else "",
+        "seed": trained.seed if trained else None,
+        "trained_on": trained.config.data.dataset if trained else "",
+        "own_test_top1": trained.metrics["test_top1"] if trained else None,
+        "dataset": request.dataset,
+        "image_height": request.image_size[0],
+        "image_width": request.image_size[1],
+        "features": record.width,
+        "device": environment.device,
+        "machine": environment.machine,
+        "precision": environment.precision,
+        "torch": environment.torch,
+        **{
+            f"{name}_{what}": value
+            for name in classifiers
+            for what, value in (
+                ("top1", mean(top1[name]) if name in top1 else None),
+                ("sd", stdev(top1[name]) if len(top1.get(name, [])) > 1 else None),
+                ("draws", len(top1.get(name, []))),
+            )
+        },
+    }
+
+
+def _doubts(record: TransferRecord, runs: dict[str, Record]) -> list[str]:
+    """What must be known of a linear probe before it is believed."""
+    what = f"{_label(record, runs)[0]} on {record.request.dataset}, linear"
+    found = []
+    if record.details.get("converged") is False:
+        found.append(f"{what}: did not converge in {record.request.constants.get('most_iterations')} iterations.")
+    if record.details.get("at_edge"):
+        found.append(f"{what}: the L2 chosen, {record.details['l2']:g}, is at the edge of the grid.")
+    return found
+
+
+def _environments(records: Iterable[TransferRecord]) -> tuple[str, ...]:
+    """One sentence where all rows share device, machine, precision, torch; else that they do not."""
+    found = {
+        f"{one.device}, machine {one.machine}, {one.precision}, torch {one.torch}"
+        for one in (record.environment for record in records)
+    }
+    if len(found) == 1:
+        return (f"Computed on {found.pop()}.",)
+    return (f"Rows are of several environments, which the CSV names: {listed(sorted(found))}.",)
+
+
+def _runs(store: RecordStore, run_ids: set[str]) -> dict[str, Record]:
+    """run_id → its completed training record, of the first study that has it."""
+    found: dict[str, Record] = {}
+    for study in store.studies() if run_ids else ():
+        for record in store.read(study):
+            if record.outcome is Outcome.COMPLETED and (record.run_id in run_ids or record.identity in run_ids):
+                found.setdefault(record.run_id if record.run_id in run_ids else record.identity, record)
+    return found

@@ -1,0 +1,85 @@
+"""How features leave: `FILE.npz` or `FILE.parquet`, with ids and labels, written batch by batch, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitbench.evaluation.features import write_array
+
+Batches = Iterable[NDArray[np.float32]]
+
+
+def check_export(path: Path) -> None:
+    """Raises ValueError where no file of this name can be written: before features are computed."""
+    if path.suffix not in _WRITERS:
+        raise ValueError(f"out {str(path)!r} has no format; give a name that ends with {' or '.join(_WRITERS)}")
+    if path.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise ValueError(f"out {str(path)!r} needs pyarrow, which is not here; pip install pyarrow, or give FILE.npz")
+
+
+def export(path: Path, batches: Batches, *, ids: NDArray[np.int64], labels: NDArray[np.int64], facts: Any) -> None:
+    """Writes features (`batches` of float32 [B, D], N rows in all), `ids` [N], `labels` [N] and `facts`, any JSON.
+
+    Raises ValueError for what `check_export` refuses, and where the file cannot be written.
+    """
+    check_export(path)
+    half_written = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _WRITERS[path.suffix](half_written, batches, ids, labels, json.dumps(facts, ensure_ascii=False))
+        half_written.replace(path)
+    except OSError as error:
+        raise ValueError(
+            f"out {str(path)!r} cannot be written ({error.strerror}); free space or give another"
+        ) from error
+    finally:
+        with suppress(OSError):
+            half_written.unlink()
+
+
+def _write_npz(path: Path, batches: Batches, ids: NDArray[np.int64], labels: NDArray[np.int64], facts: str) -> None:
+    """What `numpy.load` reads: `features`, `ids`, `labels`, `facts`. Not compressed: floats hardly shrink."""
+    with zipfile.ZipFile(path, "w") as archive:
+        with archive.open("features.npy", "w", force_zip64=True) as file:
+            write_array(cast(BinaryIO, file), batches, num_images=len(ids))
+        for name, values in {"ids": ids, "labels": labels, "facts": np.array(facts)}.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(cast(BinaryIO, file), values, allow_pickle=False)
+
+
+def _write_parquet(path: Path, batches: Batches, ids: NDArray[np.int64], labels: NDArray[np.int64], facts: str) -> None:
+    """Columns `id`, `label` and `features`, a list of D floats; `facts` in the schema's metadata under `vitbench`."""
+    pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    writer, done = None, 0
+    try:
+        for values in batches:
+            rows = slice(done, done + len(values))
+            width = values.shape[1]
+            lists = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.ravel()), width)
+            columns = {"id": pyarrow.array(ids[rows]), "label": pyarrow.array(labels[rows]), "features": lists}
+            table = pyarrow.table(columns).replace_schema_metadata({"vitbench": facts})
+            if writer is None:
+                writer = parquet.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+            done += len(values)
+        assert done == len(ids), f"{done} features of {len(ids)} images"
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+_WRITERS: Mapping[str, Callable[[Path, Batches, NDArray[np.int64], NDArray[np.int64], str], None]] = {
+    ".npz": _write_npz,
+    ".parquet": _write_parquet,
+}
