@@ -170,7 +170,7 @@ class ArmResult:
     def training_flops(self) -> int | None:
         """Of one run, by 6 × MACs an image; None where its record does not say how many images an epoch trains on."""
         config = self._costed.config
-        train_images = self._costed.design.train_images or config.data.train_images
+        train_images = config.data.train_images or self._costed.design.train_images
         if train_images is None:
             return None
         return training_flops_per_image(config.model) * training_images(config.train, train_images=train_images)

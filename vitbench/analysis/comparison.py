@@ -61,7 +61,7 @@ class Comparison:
     arms: tuple[ArmResult, ...]
     baseline: ArmResult | None
     epochs: float
-    """The baseline's, and all arms' where `match` is `epochs`."""
+    """The baseline's, and all arms' where `match` is `epochs` and all train on the same images."""
     match: str = "epochs"
     """What was made equal for all arms: `epochs`, `flops` or `time`."""
     tuned: tuple[str, ...] = ()
@@ -70,11 +70,21 @@ class Comparison:
     """Settings were chosen on the seeds below this alone; None: on all."""
     factors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Of a factorial study: arm name to the level that it has of each factor; else empty."""
+    fractions: Mapping[str, float] = field(default_factory=dict)
+    """The share of the training images that each arm, by name, trained on, for as many steps; empty where all had all."""
+    train_images: int | None = None
+    """Images that an epoch trained on, and that fractions are of; None where records do not say."""
     notes: tuple[str, ...] = ()
 
     @cached_property
     def records(self) -> tuple[Record, ...]:
         return tuple(record for arm in self.arms for record in arm.runs.values())
+
+    def images_of(self, arm: ArmResult) -> int | None:
+        """Images that an epoch of an arm trained on; None where its records do not say."""
+        if self.train_images is None:
+            return None
+        return round(self.fractions.get(arm.name, 1.0) * self.train_images)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -212,7 +222,7 @@ def _comparison(group: Group, info: StudyInfo | None) -> Comparison:
         title=title_of(first, design),
         budget=first.budget,
         variant=first.variant,
-        data=first.config.data,
+        data=next((record for record in group.records if record.arm == design.baseline), first).config.data,
         train=first.config.train,
         harness_version=first.config.harness_version,
         environment=measured.environment,
@@ -223,6 +233,8 @@ def _comparison(group: Group, info: StudyInfo | None) -> Comparison:
         tuned=tuple(design.tuned),
         tuning_seeds=design.tuning_seeds,
         factors=design.factors,
+        fractions=design.fractions,
+        train_images=design.train_images,
     )
     return replace(comparison, notes=tuple(notes_about(comparison, baseline_name, info.arms)))
 

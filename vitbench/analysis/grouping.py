@@ -107,12 +107,12 @@ def _identity(model: ModelConfig, init: str | None, epochs: float, group: Group)
         {name: value for name, value in model.model_dump(mode="json").items() if name not in group.fields},
         init,
     ]
-    return digest(facts if group.design.match == "epochs" else [*facts, epochs])
+    return digest([*facts, epochs] if group.design.epochs else facts)
 
 
 def _kind(design: Design) -> Key:
     """What sets plans apart that are made of the same runs."""
-    return design.match, tuple(sorted(design.tuned)), design.epochs.get(design.baseline)
+    return design.match, tuple(sorted(design.tuned)), design.epochs.get(design.baseline), bool(design.fractions)
 
 
 def _planned_elsewhere(key: Key, design: Design, numbered: Iterable[tuple[int, Record]]) -> list[tuple[int, Record]]:
@@ -132,8 +132,8 @@ def _planned_elsewhere(key: Key, design: Design, numbered: Iterable[tuple[int, R
 def _key(record: Record, design: Design) -> Key:
     """Equal for records that may be compared, under a design that says what is tuned and what is matched."""
     config = record.config
-    fields = (RATE, *design.tuned)
-    matched = () if design.match == "epochs" else ("epochs",)
+    fields = (RATE, *design.tuned, *(("train_images",) if design.fractions else ()))
+    matched = () if design.match == "epochs" and not design.fractions else ("epochs",)
     return (
         record.budget,
         record.variant,

@@ -63,7 +63,8 @@ def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
         "MACs relative to baseline": (
             f"{arm.macs / baseline.macs:.2f}×" if baseline is not None and arm.macs and baseline.macs else ABSENT
         ),
-        **(matched if comparison.match != "epochs" else {}),
+        **({"training images": _training_images(comparison, arm)} if comparison.fractions else {}),
+        **(matched if comparison.match != "epochs" or comparison.fractions else {}),
         "top-1 (%)": percent(arm.test_top1),
         "difference (points, 95 % interval)": interval_text(comparison.difference(arm)),
         **({} if baseline is None else {"verdict": _verdict_cell(comparison, arm)}),
@@ -75,6 +76,11 @@ def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
         "peak memory (MiB)": significant(max(memory) / 2**20) if memory else ABSENT,
         "completed runs": _runs_cell(arm),
     }
+
+
+def _training_images(comparison: Comparison, arm: ArmResult) -> str:
+    images = comparison.images_of(arm)
+    return ABSENT if images is None else f"{images:,}"
 
 
 def _raw_row(comparison: Comparison, arm: ArmResult) -> dict[str, Any]:

@@ -32,10 +32,11 @@ def markdown(comparison: Comparison, *, level: int = 1) -> str:
 
 
 def further_tables(comparison: Comparison) -> dict[str, verdict_cells.Table]:
-    """Title to rows: verdicts, interactions, and what the literature claims, where there are any."""
+    """Title to rows: verdicts, interactions, power laws, and what the literature claims, where there are any."""
     tables = {
         "Verdicts": verdict_cells.verdicts(comparison),
         "Interactions": verdict_cells.interactions(comparison),
+        "Power laws": verdict_cells.power_laws(comparison),
         "What the literature says": verdict_cells.claims(comparison),
     }
     return {title: table for title, table in tables.items() if table}

@@ -36,6 +36,8 @@ def facts(comparison: Comparison) -> dict[str, str]:
 def epochs_text(comparison: Comparison) -> str:
     """`11 epochs`, or of whom, and what is equal, where arms have different ones."""
     epochs = f"{comparison.epochs:g} epochs"
+    if comparison.fractions:
+        return f"{epochs} of the baseline and equal training steps"
     if comparison.match == "epochs":
         return epochs
     return f"{epochs} of the baseline and equal {MATCHES[comparison.match]}"
@@ -50,6 +52,11 @@ def conventions(comparison: Comparison) -> list[str]:
         sentences.append(
             f"Differences are from {comparison.baseline.label}, paired by seed, with a 95 % t-interval for each arm by itself."
         )
+        if comparison.fractions:
+            sentences.append(
+                "Training steps were made equal, not epochs: on a fraction of the images each arm sees each of them more "
+                "often. The test images are the same."
+            )
         if comparison.match != "epochs":
             sentences.append(_match_text(comparison))
     sentences += reading(comparison)

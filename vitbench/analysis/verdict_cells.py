@@ -7,16 +7,17 @@ from typing import Any
 from vitbench.analysis.comparison import Comparison
 from vitbench.analysis.findings import Finding, Findings
 from vitbench.analysis.interactions import FTest
-from vitbench.analysis.markup import ABSENT
+from vitbench.analysis.markup import ABSENT, significant
 from vitbench.analysis.notes import seeds_text
 from vitbench.analysis.pairing import Interval, PairedDifference, points
 from vitbench.analysis.power import MOST_SEEDS
+from vitbench.analysis.power_laws import Series, series_of
 from vitbench.analysis.verdicts import Decision, Verdict, rule
 
 Table = list[dict[str, str]]
 """Rows of equal headings."""
 
-WORDS = ("arm", "claim", "paper", "here", "verdict", "study", "comparison", "position", "pool")
+WORDS = ("arm", "what grows", "over", "claim", "paper", "here", "verdict", "study", "comparison", "position", "pool")
 """Headings of what is read, not compared digit by digit."""
 
 
@@ -68,6 +69,30 @@ def interactions(comparison: Comparison) -> Table:
     ]
 
 
+def power_laws(comparison: Comparison) -> Table:
+    """How fast the error falls as something grows alone; empty where nothing does at three sizes and seeds."""
+    return [
+        {
+            "what grows": series.name,
+            "over": series.unit,
+            "sizes": _sizes(series),
+            "error × at twice the size": f"{2**-law.exponent:.3f} [{2**-law.high:.3f}, {2**-law.low:.3f}]",
+            "slope": f"{-law.exponent:+.3f} [{-law.high:+.3f}, {-law.low:+.3f}]".replace("-", "−"),
+            "furthest from the law": f"{100 * (law.worst - 1):.0f} %",
+            "seeds": str(law.num_seeds),
+        }
+        for series in series_of(comparison)
+        if (law := series.law) is not None
+    ]
+
+
+def _sizes(series: Series) -> str:
+    """`0.37 to 5.6 TFLOP`, `450 to 45,000`: and how many."""
+    unit, name = (1e12, " TFLOP") if series.unit == "training FLOPs" else (1.0, "")
+    first, last = (significant(size / unit) for size in (series.sizes[0], series.sizes[-1]))
+    return f"{first} to {last}{name}, {len(series.sizes)} of them"
+
+
 def claims(comparison: Comparison) -> Table:
     """What the literature says on the study, and whether this comparison agrees."""
     return [
@@ -94,6 +119,12 @@ def reading(comparison: Comparison) -> list[str]:
         sentences += _judged_on(comparison)
     if findings.narrowing:
         sentences.append(findings.narrowing.sentence)
+    if any(series.law for series in series_of(comparison)):
+        sentences.append(
+            "Power laws: error = 1 − top-1 at each arm's own setting, a straight line through its logarithm at every seed; "
+            "the mean slope, with a 95 % t-interval over seeds. Furthest from the law: of an arm's mean error; where that "
+            "is much, the errors follow no power law, and that slope holds between these sizes alone."
+        )
     if findings.overall_interaction:
         sentences.append(_overall(findings.overall_interaction))
     return sentences

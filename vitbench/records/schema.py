@@ -76,11 +76,13 @@ class Design(BaseModel):
     match: str = "epochs"
     """What is equal for all arms: `epochs`, `flops` (training FLOPs) or `time` (training time)."""
     epochs: dict[str, float] = {}
-    """Epochs of each arm, by name, where `match` is not `epochs`."""
+    """Epochs of each arm, by name, where `match` is not `epochs`, or arms train on fractions of the images."""
+    fractions: dict[str, float] = {}
+    """The share of the training images that each arm, by name, trains on, for as many steps; empty where all train on all."""
     factors: dict[str, dict[str, str]] = {}
     """Of a factorial study: the level that each arm, by name, has of each factor."""
     train_images: int | None = None
-    """Images that an epoch trains on, the validation split left out; None in records older than this field."""
+    """Images that an epoch trains on, the validation split left out, and that fractions are of; None in older records."""
 
 
 class Record(BaseModel):

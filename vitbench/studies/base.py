@@ -7,25 +7,56 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from vitbench.config import ViTConfig, one_line
+from vitbench.config import ModelConfig, TimmConfig, ViTConfig, one_line
 
 
 class Arm:
-    """One setting of the factors under study, as a difference from the base variant: `Arm("gap", pool="gap")`."""
+    """One setting of the factors under study, as a difference from the base variant: `Arm("gap", pool="gap")`.
 
-    def __init__(self, name: str, **changes: Any) -> None:
+    With `timm`, another model in its place, for the same images: `Arm("ResNet-18", timm="resnet18")`, with `options` as
+    `config.TimmConfig` takes them. `fraction`: the share of the training images that it trains on, for as many steps.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        timm: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        fraction: float = 1.0,
+        **changes: Any,
+    ) -> None:
         self.name = name
+        self.timm = timm
+        self.options = dict(options or {})
+        self.fraction = fraction
         self.changes = changes
 
-    def apply(self, base: ViTConfig) -> ViTConfig:
+    def apply(self, base: ViTConfig) -> ModelConfig:
         """The arm's model. Raises ValueError, naming the arm, where the difference has no meaning on this base."""
         try:
-            return base.replace(**self.changes)
+            if self.timm is None:
+                return base.replace(**self.changes)
+            shape = {name: getattr(base, name) for name in ("image_size", "in_channels", "num_classes")}
+            return TimmConfig(timm=self.timm, options=self.options, **(shape | self.changes))
         except ValueError as error:
             raise ValueError(f"arm {self.name!r}: {one_line(error)}") from error
 
+    def on(self, fraction: float) -> Arm:
+        """The same arm on a share of the training images."""
+        name = f"{self.name}, {percent(fraction)}"
+        return Arm(name, timm=self.timm, options=self.options, fraction=fraction, **self.changes)
+
     def __repr__(self) -> str:
-        return f"Arm({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in self.changes.items())])})"
+        said = {"timm": self.timm, "options": self.options, "fraction": self.fraction}
+        unsaid: dict[str, Any] = {"timm": None, "options": {}, "fraction": 1.0}
+        own = {name: value for name, value in said.items() if value != unsaid[name]}
+        return f"Arm({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in (own | self.changes).items())])})"
+
+
+def percent(fraction: float) -> str:
+    """10 %, 3.16 %."""
+    return f"{100 * fraction:.3g} %"
 
 
 Arms = Sequence[Arm] | Callable[[ViTConfig], Sequence[Arm]]
@@ -51,16 +82,35 @@ class Study:
     factors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Of a factorial study: arm name to the level that it has of each factor, `{"none, gap": {"position": "none", …}}`."""
 
+    fractions: Sequence[float] = ()
+    """Shares of the training images, the largest first: every arm on each of them, for as many steps. Without, on all."""
+    train: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the recipe in which this study differs from its budget: `{"optimizer": "adamw"}`."""
+
     def all_arms(self, base: ViTConfig) -> list[Arm]:
-        """The baseline, then the others. Raises ValueError for two arms of one name, and factors that do not fit the arms."""
+        """The baseline, then the others; where there are fractions, each on the largest first.
+
+        Raises ValueError for two arms of one name, and factors that do not fit the arms.
+        """
         baseline = self.baseline(base) if callable(self.baseline) else self.baseline
         arms = [baseline, *(self.arms(base) if callable(self.arms) else self.arms)]
+        if self.fractions:
+            arms = [arm.on(fraction) for fraction in self.fractions for arm in arms]
         names = [arm.name for arm in arms]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"study {self.name!r} has two arms named {name!r}; rename one")
         self._check_factors(names)
         return arms
+
+    def levels(self, arms: Sequence[Arm]) -> dict[str, dict[str, str]]:
+        """The level that each of these arms has of each factor; on fractions, `model` and `images` are the factors."""
+        if not self.fractions:
+            return {arm.name: dict(self.factors[arm.name]) for arm in arms if arm.name in self.factors}
+        return {
+            arm.name: {"model": arm.name.removesuffix(f", {percent(arm.fraction)}"), "images": percent(arm.fraction)}
+            for arm in arms
+        }
 
     def _check_factors(self, names: Sequence[str]) -> None:
         if not self.factors:

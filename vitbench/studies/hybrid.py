@@ -32,11 +32,11 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
     if base.in_channels * base.patch_hw[0] * base.patch_hw[1] > 1:
         found.append(Arm("patch_norm stem", stem="patch_norm"))
     if stride > 1:
-        conv = {"stem": "conv", "stem_width": max(8, base.width // (stride // 2))}
+        conv: dict[str, Any] = {"stem": "conv", "stem_width": max(8, base.width // (stride // 2))}
         found.append(Arm("conv stem, equal MACs", depth=_depth_of_equal_macs(base, conv), **conv))
     first = 4 if stride >= 16 else min(stride, 2)
     num_stages = (stride // first).bit_length()
-    resnet = {
+    resnet: dict[str, Any] = {
         "stem": "resnet",
         "stem_layers": (1,) * num_stages,
         "stem_width": max(8, round(64 * base.width / 768 / 8) * 8),

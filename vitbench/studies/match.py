@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vitbench.config import TrainConfig, ViTConfig
+from vitbench.config import ModelConfig, TrainConfig
 from vitbench.profiling.macs import training_flops_per_image
 
 MATCHES = {
@@ -16,7 +16,7 @@ MATCHES = {
 
 
 def matched_epochs(
-    models: Mapping[str, ViTConfig],
+    models: Mapping[str, ModelConfig],
     *,
     baseline: str,
     epochs: float,

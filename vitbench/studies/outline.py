@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
-from vitbench.config import DataConfig, RunConfig, TrainConfig, ViTConfig
+from vitbench.config import DataConfig, ModelConfig, RunConfig, TrainConfig, ViTConfig
 from vitbench.profiling.macs import count
 from vitbench.records import Design
-from vitbench.studies.base import Study
+from vitbench.studies.base import Arm, Study
 from vitbench.studies.budgets import Budget, Scale, base_variant
 from vitbench.studies.match import matched_epochs
 from vitbench.studies.settings import RATE, Grid, Setting, with_setting
@@ -70,7 +70,11 @@ class Outline:
     extend: int
     match: str
     train_images: int
-    """Images that an epoch trains on, the validation split left out."""
+    """Images that an epoch trains on, the validation split left out; on fractions, that they are fractions of."""
+    levels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of a factorial study: the level that each arm has of each factor."""
+    fractions: Mapping[str, float] = field(default_factory=dict)
+    """The share of the training images that each arm trains on, where these differ."""
     epochs_are_estimates: bool = False
     """Whether training time is to be equal, but how fast the arms train is not known yet: epochs are by FLOPs then."""
 
@@ -93,13 +97,17 @@ class Outline:
         """Raises ValueError for a setting without meaning."""
         if (arm, setting) not in self._configs:
             config = with_setting(self.arms[arm], self.grid.fields, setting)
-            if config.train.batch_size > self.train_images:
+            images = self.images_of(config)
+            if config.train.batch_size > images:
                 raise ValueError(
-                    f"batch_size {config.train.batch_size} is more than the {self.train_images} training images; "
-                    "make it smaller"
+                    f"batch_size {config.train.batch_size} is more than the {images} training images; make it smaller"
                 )
             self._configs[arm, setting] = config
         return self._configs[arm, setting].model_copy(update={"seed": seed})
+
+    def images_of(self, config: RunConfig) -> int:
+        """Images that an epoch of one of these runs trains on."""
+        return config.data.train_images or self.train_images
 
     @cached_property
     def _configs(self) -> dict[tuple[str, Setting], RunConfig]:
@@ -127,8 +135,9 @@ class Outline:
             tuned=grid.tuned,
             tuning_seeds=self.chosen_below,
             match=self.match,
-            epochs={} if self.match == "epochs" else epochs,
-            factors={name: dict(levels) for name, levels in self.study.factors.items()},
+            epochs={} if self.match == "epochs" and not self.fractions else epochs,
+            factors={name: dict(levels) for name, levels in self.levels.items()},
+            fractions=dict(self.fractions),
             train_images=self.train_images,
         )
 
@@ -163,14 +172,15 @@ def outline(
     """
     scale = _scale(budget, data)
     name, base = _base(scale, data, overrides.variant)
-    models = _models(study, base, name)
     data_config, train_images = data_settings(
         data, wanted=scale.train_images if overrides.train_images is None else overrides.train_images
     )
     train, augment = recipe_of(budget, data)
     if not augment:
         data_config = data_config.replace(crop_padding=0, flip=False)
-    train = train.replace(**(overrides.train or {}))
+    train = train.replace(**{**study.train, **(overrides.train or {})})
+    arms = _arms(study, base, train_images, train.batch_size)
+    models = _models(arms, base, name)
     grid = _grid(study, scale, base, overrides)
     epochs = matched_epochs(
         models,
@@ -181,32 +191,62 @@ def outline(
     )
     if overrides.match != "epochs":
         _check_costs_stay(grid, models, match=overrides.match)
+    if study.fractions and overrides.match != "epochs":
+        raise ValueError(
+            f"match {overrides.match!r}: study {study.name!r} makes steps equal on all fractions; leave it out"
+        )
+    runs = {
+        arm.name: _run(models[arm.name], arm.fraction, data_config, train, epochs[arm.name], train_images)
+        for arm in arms
+    }
     seeds = overrides.seeds or budget.seeds
     return Outline(
         study=study,
         budget=budget.name,
         variant=name,
-        arms={arm: _run(model, data_config, train, epochs[arm]) for arm, model in models.items()},
+        arms=runs,
         grid=grid,
         seeds=seeds,
         tuning_seeds=_tuning_seeds(overrides, budget, grid, seeds),
         extend=budget.extend if overrides.extend is None else overrides.extend,
         match=overrides.match,
         train_images=train_images,
+        levels=study.levels(arms),
+        fractions={arm.name: arm.fraction for arm in arms} if study.fractions else {},
         epochs_are_estimates=overrides.match == "time" and images_per_second is None,
     )
 
 
-def _models(study: Study, base: ViTConfig, variant: str) -> dict[str, ViTConfig]:
-    models = {arm.name: arm.apply(base) for arm in study.all_arms(base)}
-    for arm, model in models.items():
-        twin = next(other for other in models if models[other] == model)
-        if twin != arm:
-            raise ValueError(f"arms {twin!r} and {arm!r} are the same model on {variant}; leave one out")
+def _arms(study: Study, base: ViTConfig, train_images: int, batch_size: int) -> list[Arm]:
+    """A study's arms; of those on fractions, which leave a batch at least."""
+    arms = study.all_arms(base)
+    enough = [arm for arm in arms if round(arm.fraction * train_images) >= batch_size]
+    if study.fractions and len({arm.fraction for arm in enough}) < 2:
+        raise ValueError(
+            f"batch_size {batch_size} leaves study {study.name!r} no two fractions of {train_images} training images; "
+            "make it smaller"
+        )
+    return enough if study.fractions else arms
+
+
+def _models(arms: Sequence[Arm], base: ViTConfig, variant: str) -> dict[str, ModelConfig]:
+    models = {arm.name: arm.apply(base) for arm in arms}
+    first: dict[tuple[ModelConfig, float], str] = {}
+    for arm in arms:
+        twin = first.setdefault((models[arm.name], arm.fraction), arm.name)
+        if twin != arm.name:
+            raise ValueError(f"arms {twin!r} and {arm.name!r} are the same model on {variant}; leave one out")
     return models
 
 
-def _run(model: ViTConfig, data: DataConfig, train: TrainConfig, epochs: float) -> RunConfig:
+def _run(
+    model: ModelConfig, fraction: float, data: DataConfig, train: TrainConfig, epochs: float, train_images: int
+) -> RunConfig:
+    """An arm's run: on a share of the images, for as many steps as on all of them."""
+    if fraction != 1:
+        images = round(fraction * train_images)
+        steps = max(1, round(epochs * (train_images // train.batch_size)))
+        data, epochs = data.replace(train_images=images), steps / (images // train.batch_size)
     return RunConfig(model=model, data=data, train=train if epochs == train.epochs else train.replace(epochs=epochs))
 
 
@@ -234,7 +274,7 @@ _SAME_TIME = (
 """Whatever their values, a step has the same matrix products on as many images; elementwise work alone may differ."""
 
 
-def _check_costs_stay(grid: Grid, models: Mapping[str, ViTConfig], *, match: str) -> None:
+def _check_costs_stay(grid: Grid, models: Mapping[str, ModelConfig], *, match: str) -> None:
     """What is made equal for each arm must not depend on the setting that it is tuned to."""
     for name, values in grid.tuned.items():
         if match == "time" and name not in _SAME_TIME:

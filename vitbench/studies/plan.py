@@ -198,7 +198,7 @@ def _extended_fully(values: tuple[float, ...], steps: int) -> tuple[float, ...]:
 
 def _planned(whole: Outline, design: Design, arm: str, setting: Setting, seed: int) -> PlannedRun:
     config = whole.config(arm, setting, seed)
-    return PlannedRun(whole.study.name, arm, whole.budget, whole.variant, design, config, whole.train_images)
+    return PlannedRun(whole.study.name, arm, whole.budget, whole.variant, design, config, whole.images_of(config))
 
 
 def recorded(runs: Iterable[PlannedRun], records: Iterable[Record]) -> set[str]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from vitbench.analysis.arms import ArmResult
-from vitbench.analysis.charts.parts import figure_of, looks_of, role, wrapped
+from vitbench.analysis.charts.parts import figure_of, looks_of, role, round_ticks, wrapped
 from vitbench.analysis.comparison import Comparison
 
 
@@ -59,7 +59,7 @@ def cost_figure(comparison: Comparison) -> Figure | None:
         low, high = min(cost.values()), max(cost.values())
         if high > 4 * low:
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(FixedLocator(_round_ticks(low, high)))
+            axes.xaxis.set_major_locator(FixedLocator(round_ticks(low, high)))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.set_xlim(low / 1.3, high * 1.3)
@@ -82,14 +82,6 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
         if not front or accuracy > front[-1][1]:
             front.append((cost, accuracy))
     return front
-
-
-def _round_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5 times powers of ten within the range, or powers of ten alone where those would be many."""
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    fine = [digit * 10.0**exponent for exponent in exponents for digit in (1, 2, 5)]
-    within = [tick for tick in fine if low / 1.3 <= tick <= high * 1.3]
-    return within if len(within) <= 6 else [tick for tick in within if math.log10(tick).is_integer()]
 
 
 def _mean(arm: ArmResult) -> float:

@@ -103,3 +103,11 @@ def is_near(chance: float, values: Sequence[float]) -> bool:
 
 def percent_text(fraction: float) -> str:
     return f"{100 * fraction:.3g} %"
+
+
+def round_ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5 times powers of ten within the range, or powers of ten alone where those would be many."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    fine = [digit * 10.0**exponent for exponent in exponents for digit in (1, 2, 5)]
+    within = [tick for tick in fine if low / 1.3 <= tick <= high * 1.3]
+    return within if len(within) <= 6 else [tick for tick in within if math.log10(tick).is_integer()]

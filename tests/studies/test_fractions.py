@@ -1,0 +1,76 @@
+"""Do arms on fractions of the images take as many steps, on as many images as they say, and is what compares matched in MACs?"""
+
+from __future__ import annotations
+
+import pytest
+
+from vitbench.config import TimmConfig
+from vitbench.data import describe
+from vitbench.profiling import count
+from vitbench.studies import BUDGETS, Arm, Overrides, Study, load_study, plan
+from vitbench.studies.outline import outline
+from vitbench.training.loop import count_steps
+from vitbench.variants import variant
+
+BUDGET, DIGITS = BUDGETS["quick"], describe("digits")
+POOLS = Study("?", "", Arm("cls"), [Arm("gap", pool="gap")], name="mine", fractions=(1.0, 0.3, 0.1))
+
+
+def test_every_arm_takes_as_many_steps_and_is_recorded_on_its_share():
+    # 1,078 of 1,198 digits train; 11 epochs of 16 batches of 64. 0.3 of them are 323, 5 batches; 0.1 are 108, 1 batch.
+    whole = outline(POOLS, BUDGET, DIGITS, Overrides())
+    assert list(whole.arms) == [f"{pool}, {share}" for share in ("100 %", "30 %", "10 %") for pool in ("cls", "gap")]
+    for arm, (images, batches) in zip(whole.arms, [(None, 16)] * 2 + [(323, 5)] * 2 + [(108, 1)] * 2, strict=True):
+        config = whole.arms[arm]
+        assert config.data.train_images == images
+        assert count_steps(config.train.epochs, batches) == 11 * 16
+    runs = plan(POOLS, BUDGET, DIGITS)
+    assert {run.train_images for run in runs} == {1078, 323, 108}
+    assert {run.training_flops for run in runs if "cls" in run.arm} == {6 * count(runs[0].config.model).macs * 176 * 64}
+    design = runs[0].design
+    assert design.baseline == "cls, 100 %" and design.fractions["gap, 30 %"] == 0.3
+    assert design.factors["gap, 30 %"] == {"model": "gap", "images": "30 %"} and design.train_images == 1078
+
+
+def test_fractions_of_less_than_a_batch_are_left_out_and_one_alone_is_refused():
+    few = Overrides(train={"batch_size": 256})
+    assert {run.train_images for run in plan(POOLS, BUDGET, DIGITS, few)} == {1078, 323}
+    with pytest.raises(ValueError, match="batch_size 512 leaves study 'mine' no two fractions of 1078"):
+        plan(POOLS, BUDGET, DIGITS, Overrides(train={"batch_size": 512}))
+    with pytest.raises(ValueError, match="makes steps equal on all fractions"):
+        plan(POOLS, BUDGET, DIGITS, Overrides(match="flops"))
+
+
+@pytest.mark.parametrize("name", ["Micro/4", "Small32/4", "Ti/16", "S/16"])
+def test_comparators_have_about_the_bases_macs(name):
+    base = variant(name, num_classes=10)
+    arms = {arm.name: arm.apply(base) for arm in load_study("data_size").all_arms(base) if arm.fraction == 1}
+    assert list(arms) == ["ViT, 100 %", "ResNet (BiT), 100 %", "ResNet, 100 %", "MLP-Mixer, 100 %"]
+    for arm, model in arms.items():
+        assert isinstance(model, TimmConfig) != arm.startswith("ViT")
+        assert count(model).macs / count(base).macs == pytest.approx(1, abs=0.15), arm
+
+
+def test_a_study_may_set_its_own_recipe_and_the_user_another():
+    assert {run.config.train.optimizer for run in plan(load_study("data_size"), BUDGETS["standard"], DIGITS)} == {
+        "adamw"
+    }
+    asked = Overrides(train={"optimizer": "sgd"})
+    assert {run.config.train.optimizer for run in plan(load_study("data_size"), BUDGET, DIGITS, asked)} == {"sgd"}
+
+
+def test_scaling_changes_one_thing_at_a_time_twofold():
+    base = variant("Micro/4", num_classes=10)
+    arms = {arm.name: arm.apply(base) for arm in load_study("scaling").all_arms(base)}
+    changed = {
+        name: {field for field in type(base).model_fields if getattr(model, field) != getattr(base, field)}
+        for name, model in arms.items()
+    }
+    assert changed == {
+        "base": set(),
+        **{f"depth {depth}": {"depth"} for depth in (2, 8)},
+        **{f"width {width}": {"width", "num_heads"} for width in (32, 128)},
+        **{f"patch {patch}": {"patch_size"} for patch in (2, 8)},
+        **{f"MLP {ratio}×": {"mlp_ratio"} for ratio in (1, 4)},
+    }
+    assert {model.head_dim for model in arms.values()} == {base.head_dim}

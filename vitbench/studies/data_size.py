@@ -1,0 +1,69 @@
+"""Which model wins on how many images?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import log
+from typing import Any
+
+from vitbench.config import TimmConfig, ViTConfig
+from vitbench.profiling import count
+from vitbench.studies.base import Arm, Study
+
+MOST_BLOCKS = 4
+"""Of a ResNet's stage."""
+
+
+def arms(base: ViTConfig) -> Sequence[Arm]:
+    """Two ResNets and an MLP-Mixer of timm, each of the size whose MACs are nearest to the base's.
+
+    The ResNets have pre-activation blocks of two convolutions behind timm's stem of stride 4, in two stages, so that they
+    end at stride 8, or in one, where that would leave a map of one place: with GroupNorm and weight-standardised
+    convolutions as in BiT (Kolesnikov et al. 2020), in groups of two channels or more, and with BatchNorm. The Mixer has
+    the base's patches and depth (Tolstikhin et al. 2021).
+    """
+    stages = 2 if min(base.image_hw) > 8 else 1
+    bit = {"basic": True, "bottle_ratio": 1.0}
+    return [
+        _nearest(base, "ResNet (BiT)", "resnetv2.ResNetV2", _resnets(range(64, 513, 32), stages, bit)),
+        _nearest(base, "ResNet", "resnetv2_18", _resnets(range(8, 513, 8), stages, {})),
+        _nearest(base, "MLP-Mixer", "mlp_mixer.MlpMixer", _mixers(base)),
+    ]
+
+
+def _resnets(widths: Iterable[int], stages: int, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for width in widths:
+        for blocks in range(1, MOST_BLOCKS + 1):
+            channels = [width * 2**stage for stage in range(stages)]
+            yield {"layers": [blocks] * stages, "channels": channels, "stem_chs": width, **options}
+
+
+def _mixers(base: ViTConfig) -> Iterator[dict[str, Any]]:
+    for width in range(8, 2048 + 1, 8):
+        yield {"patch_size": list(base.patch_hw), "num_blocks": base.depth, "embed_dim": width}
+
+
+def _nearest(base: ViTConfig, name: str, timm: str, candidates: Iterator[dict[str, Any]]) -> Arm:
+    """By the ratio of MACs; the first of several."""
+    shape: dict[str, Any] = {
+        "image_size": base.image_size,
+        "in_channels": base.in_channels,
+        "num_classes": base.num_classes,
+    }
+    target = count(base).macs
+
+    def distance(options: dict[str, Any]) -> float:
+        return abs(log(count(TimmConfig(timm=timm, options=options, **shape)).macs / target))
+
+    return Arm(name, timm=timm, options=min(candidates, key=distance))
+
+
+STUDY = Study(
+    question="Which model wins on few images, and which on many, at equal MACs and as many steps?",
+    source="Dosovitskiy et al. 2021, section 4.3 and Figures 3 and 4",
+    baseline=Arm("ViT"),
+    arms=arms,
+    fractions=(1.0, 0.316, 0.1, 0.0316, 0.01),
+    # One optimizer for all: Muon takes the linear layers of encoder blocks, which ResNets have none of.
+    train={"optimizer": "adamw"},
+)

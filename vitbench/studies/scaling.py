@@ -1,0 +1,40 @@
+"""Which part of a ViT is worth making larger?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vitbench.config import ViTConfig
+from vitbench.studies.base import Arm, Study
+
+FACTORS = (0.5, 2)
+
+
+def arms(base: ViTConfig) -> Sequence[Arm]:
+    """Depth, width (with as many heads more), patch and MLP, each halved and doubled alone, where that has a meaning."""
+    found = []
+    for factor in FACTORS:
+        depth, width = base.depth * factor, base.width * factor
+        if depth == int(depth):
+            found.append(Arm(f"depth {int(depth)}", depth=int(depth)))
+        if width == int(width) and int(width) % base.head_dim == 0:
+            found.append(Arm(f"width {int(width)}", width=int(width), num_heads=int(width) // base.head_dim))
+        patch = tuple(side * factor for side in base.patch_hw)
+        if all(p == int(p) and size % int(p) == 0 for p, size in zip(patch, base.image_hw, strict=True)):
+            found.append(_patch_arm(int(patch[0]), int(patch[1])))
+        found.append(Arm(f"MLP {base.mlp_ratio * factor:g}×", mlp_ratio=base.mlp_ratio * factor))
+    return found
+
+
+def _patch_arm(height: int, width: int) -> Arm:
+    size: Any = height if height == width else (height, width)
+    return Arm(f"patch {height}" if height == width else f"patch {height} × {width}", patch_size=size)
+
+
+STUDY = Study(
+    question="What is accuracy's exchange rate with FLOPs when depth, width, patch or MLP grows alone?",
+    source="Dosovitskiy et al. 2021, appendix D.2 and Figure 8",
+    baseline=Arm("base"),
+    arms=arms,
+)
