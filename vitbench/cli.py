@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitbench import __version__
-from vitbench.commands.options import given_fields, with_config_options
+from vitbench.commands.options import given_fields, model_kwargs, with_config_options
 from vitbench.config import DataConfig, TrainConfig, ViTConfig, one_line
 
 if TYPE_CHECKING:
@@ -77,6 +77,10 @@ Tune = Annotated[
 Match = Annotated[str, typer.Option(help="Equal for all arms: epochs, flops (of training) or time (of training).")]
 Again = Annotated[
     bool, typer.Option("--again", help="Run here too what was recorded on another machine or with another torch.")
+]
+ModelKwargs = Annotated[
+    list[str] | None,
+    typer.Option("--model-kwargs", help="KEY=VALUE: an argument of a timm:NAME, as JSON; may be given again."),
 ]
 TrunkName = Annotated[
     str, typer.Argument(metavar="RUN", help="A run_id of --results or its beginning, FILE.safetensors, or timm:NAME.")
@@ -179,11 +183,14 @@ def run(
 @with_config_options(DataConfig, skip=("dataset",))
 def train(
     context: typer.Context,
-    variant: Annotated[str | None, typer.Argument(help="Micro/2, Ti/16, R50+B/16, …: see `vitbench list`.")] = None,
+    variant: Annotated[
+        str | None, typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")
+    ] = None,
     init: Annotated[
         str | None,
         typer.Option(help="Weights to start from: a RUN of --results, a file (.safetensors, .npz), or timm:NAME."),
     ] = None,
+    kwargs: ModelKwargs = None,
     recipe: Annotated[BudgetName | None, typer.Option(help="Train as this budget does, but for what is given.")] = None,
     data: Annotated[str, typer.Option(help="Data set: a name or a folder.")] = "digits",
     data_root: DataRoot = None,
@@ -201,7 +208,7 @@ def train(
     record = train_one(
         variant,
         init=init,
-        model=given_fields(context, ViTConfig),
+        model={**given_fields(context, ViTConfig), **model_kwargs(kwargs)},
         train=given_fields(context, TrainConfig),
         data=given_fields(context, DataConfig),
         recipe=recipe.value if recipe else None,
@@ -222,7 +229,8 @@ def train(
 @with_config_options(ViTConfig, skip=())
 def flops(
     context: typer.Context,
-    variant: Annotated[str, typer.Argument(help="Micro/2, Ti/16, R50+B/16, …: see `vitbench list`.")],
+    variant: Annotated[str, typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")],
+    kwargs: ModelKwargs = None,
     batch_size: Annotated[int, typer.Option(help="Images in the batch whose FLOPs are told.")] = 1,
     mode: Annotated[str, typer.Option(help="infer (forward) or train (3 × forward).")] = "infer",
     device: Annotated[str, typer.Option(help="meta (shapes, no arithmetic), or auto, cpu, cuda, cuda:N.")] = "meta",
@@ -232,7 +240,7 @@ def flops(
     from vitbench.commands.flops import show_flops
     from vitbench.profiling.agreement import CountMismatchError
 
-    model = given_fields(context, ViTConfig)
+    model = {**given_fields(context, ViTConfig), **model_kwargs(kwargs)}
     try:
         show_flops(variant, model=model, batch_size=batch_size, mode=mode, device=device, as_json=as_json)
     except CountMismatchError as error:
@@ -244,7 +252,10 @@ def flops(
 @with_config_options(ViTConfig, skip=())
 def throughput(
     context: typer.Context,
-    variants: Annotated[list[str], typer.Argument(help="Micro/2, Ti/16, R50+B/16, …: see `vitbench list`.")],
+    variants: Annotated[
+        list[str], typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")
+    ],
+    kwargs: ModelKwargs = None,
     mode: Annotated[list[str] | None, typer.Option(help="infer or train; both by default.")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="auto, fp32 or bf16; may be given again.")] = None,
     compile: Annotated[list[str] | None, typer.Option(help="torch.compile: off or on; may be given again.")] = None,
@@ -267,7 +278,7 @@ def throughput(
 
     failed = show_throughput(
         variants,
-        model=given_fields(context, ViTConfig),
+        model={**given_fields(context, ViTConfig), **model_kwargs(kwargs)},
         modes=mode or ["infer", "train"],
         precisions=precision or ["auto"],
         compiles=compile or ["off"],
@@ -286,7 +297,8 @@ def throughput(
 @with_config_options(ViTConfig, skip=())
 def trace(
     context: typer.Context,
-    variant: Annotated[str, typer.Argument(help="Micro/2, Ti/16, R50+B/16, …: see `vitbench list`.")],
+    variant: Annotated[str, typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")],
+    kwargs: ModelKwargs = None,
     mode: Annotated[list[str] | None, typer.Option(help="infer or train; both by default.")] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     compile: Annotated[str, typer.Option(help="torch.compile: off or on.")] = "off",
@@ -307,7 +319,7 @@ def trace(
 
     failed = show_trace(
         variant,
-        model=given_fields(context, ViTConfig),
+        model={**given_fields(context, ViTConfig), **model_kwargs(kwargs)},
         modes=mode or ["infer", "train"],
         precision=precision,
         compile=compile,
@@ -433,7 +445,9 @@ def probe(
 @app.command()
 def figures(
     run: Annotated[str, typer.Argument(help="A run of --results whose weights are kept, or a .safetensors file.")],
-    with_run: Annotated[str | None, typer.Option("--with", help="Another such run: CKA between the layers of both.")] = None,
+    with_run: Annotated[
+        str | None, typer.Option("--with", help="Another such run: CKA between the layers of both.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Data set; that of the run where not given.")] = None,
     data_root: DataRoot = None,
     only: Annotated[

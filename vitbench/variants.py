@@ -9,7 +9,7 @@ import re
 from difflib import get_close_matches
 from typing import Any
 
-from vitbench.config import ViTConfig
+from vitbench.config import ModelConfig, TimmConfig, ViTConfig
 
 SIZES: dict[str, dict[str, float]] = {
     # Micro sizes: ours, for images of 8 to 64 pixels; heads of 32 channels, MLPs of ratio 2 (Hassani et al. 2021).
@@ -71,6 +71,24 @@ def variant(name: str, **changes: Any) -> ViTConfig:
             f"unknown variant {name!r}: patch_size {fields['patch_size']} does not divide 224; give image_size"
         )
     return ViTConfig.model_validate({**fields, **changes})
+
+
+TIMM = "timm:"
+"""Before a name of timm's."""
+
+
+def model(name: str, **fields: Any) -> ModelConfig:
+    """The configuration of a variant of ours, or with `timm:NAME` of a model of timm, whose arguments are `options`.
+
+    Raises ValueError for a name that stands for nothing; timm's own are judged when they are built.
+    """
+    if name.startswith(TIMM):
+        return TimmConfig(timm=name.removeprefix(TIMM), **fields)
+    if "options" in fields:
+        raise ValueError(
+            f"model_kwargs {fields['options']} are for a {TIMM}NAME; {name!r} has fields, as options of their own"
+        )
+    return variant(name, **fields)
 
 
 def _conv_stem(*, width: int, depth: int, patch_size: int, **_: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Do arms on fractions of the images take as many steps, on as many images as they say, and is what compares matched in MACs?"""
+"""Do arms on fractions of the images take as many steps, on what they say, and do models that compare have matched MACs?"""
 
 from __future__ import annotations
 

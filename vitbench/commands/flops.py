@@ -9,14 +9,16 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from vitbench.config import ViTConfig
+from vitbench.config import ModelConfig, TimmConfig, ViTConfig
 from vitbench.profiling.agreement import check_agreement
+from vitbench.profiling.comparators import closed_form
 from vitbench.profiling.counts import Counts
 from vitbench.profiling.macs import CONVENTIONS, FORWARDS, count_parts
-from vitbench.variants import variant as named_variant
+from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 MOST_BLOCKS = 1_000
 """Of the encoder and of a ResNet stem together: two tracers walk through each, which takes minutes for so many."""
@@ -33,8 +35,14 @@ class Agreed:
     norms: int
     difference: float
 
-    def total(self, counter: str = "closed form") -> Counts:
-        return sum(self.counters[counter].values(), Counts())
+    @property
+    def parts(self) -> Mapping[str, Counts]:
+        """By the counter that is quoted: the first, of models of ours the closed form."""
+        return next(iter(self.counters.values()))
+
+    def total(self, counter: str = "") -> Counts:
+        """By the counter of that name, or the one that is quoted."""
+        return sum((self.counters[counter] if counter else self.parts).values(), Counts())
 
 
 def show_flops(variant: str, *, model: dict[str, Any], batch_size: int, mode: str, device: str, as_json: bool) -> None:
@@ -42,12 +50,13 @@ def show_flops(variant: str, *, model: dict[str, Any], batch_size: int, mode: st
 
     Raises ValueError for a wrong request, CountMismatchError where the counters disagree.
     """
-    config = named_variant(variant, **model)
+    config = named_model(variant, **model)
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} is not a number of images; give 1 or more")
     if mode not in FORWARDS:
         raise ValueError(f"mode {mode!r} is not known; use {' or '.join(FORWARDS)}")
-    _check_size(config)
+    if isinstance(config, ViTConfig):
+        _check_size(config)
     torch_device = _torch_device(device)
     agreed = count_three_times(config, device=torch_device, training=mode == "train")
     flops = 2 * agreed.total().macs * batch_size * FORWARDS[mode]
@@ -55,10 +64,7 @@ def show_flops(variant: str, *, model: dict[str, Any], batch_size: int, mode: st
         request = {"variant": variant, "mode": mode, "batch_size": batch_size, "device": str(torch_device)}
         print(json.dumps({**request, **_facts(config, agreed), "flops": flops}))
         return
-    print(
-        f"{variant}: {_size(config.image_hw)} px in {config.num_patches} patches of {_size(config.patch_hw)} px, "
-        f"{config.num_tokens} tokens × {config.width} channels × {config.depth} blocks"
-    )
+    print(f"{variant}: {_shape(config)}")
     _print_table(agreed)
     total = agreed.total()
     print(
@@ -67,7 +73,8 @@ def show_flops(variant: str, *, model: dict[str, Any], batch_size: int, mode: st
     )
     images = "1 image" if batch_size == 1 else f"{batch_size} images"
     print(f"{images}, {mode}: {_rounded(flops)}FLOPs ({2 * FORWARDS[mode]} × MACs × images)")
-    print(f"three counts agree: {', '.join(agreed.counters)}; largest relative difference {agreed.difference:.2%}")
+    names = ", ".join(agreed.counters)
+    print(f"{len(agreed.counters)} counts agree: {names}; largest relative difference {agreed.difference:.2%}")
     print(f"norms, not counted, would add {_rounded(agreed.norms)}MACs, as fvcore counts them and timm publishes them")
     print(*CONVENTIONS, sep="\n")
 
@@ -94,26 +101,51 @@ def _check_size(config: ViTConfig) -> None:
             )
 
 
-def count_three_times(config: ViTConfig, *, device: torch.device, training: bool) -> Agreed:
+def _shape(config: ModelConfig) -> str:
+    if isinstance(config, TimmConfig):
+        return f"{_size(config.image_hw)} px, as timm has it" + (f" with {config.options}" if config.options else "")
+    return (
+        f"{_size(config.image_hw)} px in {config.num_patches} patches of {_size(config.patch_hw)} px, "
+        f"{config.num_tokens} tokens × {config.width} channels × {config.depth} blocks"
+    )
+
+
+def count_three_times(config: ModelConfig, *, device: torch.device, training: bool) -> Agreed:
     """Counts for one image by closed form, by fvcore and by FlopCounterMode, the last two of a model on `device`.
 
-    With `training`, gradients are on, which can choose other kernels. Raises CountMismatchError where they disagree.
+    Of a model of timm the closed form, where there is one, must agree with the whole. With `training`, gradients are on,
+    which can choose other kernels. Raises CountMismatchError where they disagree.
     """
     import torch
 
-    from vitbench.models import ViT
     from vitbench.profiling.counters import count_with_flop_counter, count_with_fvcore
 
-    with torch.device("meta"):
-        model = ViT(config).eval()
+    model = _without_weights(config)
     if device.type != "meta":
         model.to_empty(device=device)  # no count depends on what the weights are
     images = torch.zeros(1, config.in_channels, *config.image_hw, device=device)
     with torch.set_grad_enabled(training):
         fvcore, norms = count_with_fvcore(model, images)
         flop_counter = count_with_flop_counter(model, images)
-    counters = {"closed form": count_parts(config), "fvcore": fvcore, "FlopCounterMode": flop_counter}
+    counters = {"fvcore": fvcore, "FlopCounterMode": flop_counter}
+    if isinstance(config, ViTConfig):
+        counters = {"closed form": count_parts(config), **counters}
+    elif (whole := closed_form(config)) is not None:
+        check_agreement({"closed form": {"the model": whole}, "fvcore": {"the model": sum(fvcore.values(), Counts())}})
     return Agreed(counters, norms, check_agreement(counters))
+
+
+def _without_weights(config: ModelConfig) -> nn.Module:
+    """The model on `meta`, in evaluation mode."""
+    import torch
+
+    from vitbench import timm_models
+    from vitbench.models import ViT
+
+    if isinstance(config, TimmConfig):
+        return timm_models.create(config).eval().to("meta")  # some of timm's constructors compute with values
+    with torch.device("meta"):
+        return ViT(config).eval()
 
 
 def _torch_device(device: str) -> torch.device:
@@ -125,8 +157,8 @@ def _torch_device(device: str) -> torch.device:
     return torch.device("meta") if device == "meta" else open_device(device).torch_device
 
 
-def _facts(config: ViTConfig, agreed: Agreed) -> dict[str, Any]:
-    parts = [{"name": name, **asdict(counts)} for name, counts in agreed.counters["closed form"].items()]
+def _facts(config: ModelConfig, agreed: Agreed) -> dict[str, Any]:
+    parts = [{"name": name, **asdict(counts)} for name, counts in agreed.parts.items()]
     return {
         "image_size": list(config.image_hw),
         "config": config.model_dump(mode="json"),
@@ -149,7 +181,7 @@ def _print_table(agreed: Agreed) -> None:
     for heading in ("params", "MACs", "activations", "of all MACs"):
         table.add_column(heading, justify="right")
     total = agreed.total()
-    for name, number, counts in _folded(agreed.counters["closed form"]):
+    for name, number, counts in _folded(agreed.parts):
         share = f"{counts.macs / total.macs:.1%}"
         table.add_row(name, *_exact(counts), share if number == 1 else f"{number} × {share}")
     table.add_row("total", *_exact(total), "100%", style="bold")

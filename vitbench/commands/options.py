@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import types
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
@@ -93,3 +94,19 @@ def _is_sequence(field: FieldInfo) -> bool:
 
 def _takes_int(field: FieldInfo) -> bool:
     return int in _parts(field.annotation)
+
+
+def model_kwargs(texts: Sequence[str] | None) -> dict[str, Any]:
+    """`KEY=VALUE` of a model of timm, as `options` of its configuration; a value is JSON, or text where it is none."""
+    options: dict[str, Any] = {}
+    for text in texts or ():
+        name, separator, value = text.partition("=")
+        if not separator or not name.isidentifier():
+            raise ValueError(f"model_kwargs {text!r} is not KEY=VALUE; give them as in depth=6 or layers=[2,2]")
+        if name in options:
+            raise ValueError(f"model_kwargs {name!r} is given twice; give it once")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return {"options": options} if options else {}

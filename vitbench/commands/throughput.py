@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from vitbench.config import ModelConfig, Precision, TimmConfig, block_width
 from vitbench.profiling.macs import MFU_MEANS, count
-from vitbench.variants import variant as named_variant
+from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,7 +81,7 @@ def show_throughput(
     if as_json:
         rows = [facts_of(result, ceilings, opened.name) for result in results]
         for row in rows:
-            row["config"] = named_variant(row["variant"], **model).model_dump(mode="json")
+            row["config"] = named_model(row["variant"], **model).model_dump(mode="json")
         print(json.dumps(rows))
     else:
         print(f"{opened.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
@@ -114,7 +114,7 @@ def make_candidate(
 
     Raises ValueError for a model without meaning, or one that the peer named in `implementation` does not have.
     """
-    config = named_variant(variant, **model)
+    config = named_model(variant, **model)
     return candidate_of(config, variant, implementation, mode, precision, compiled, size)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitbench.commands.display import is_live
 from vitbench.commands.run import load_data, prepare
-from vitbench.config import RunConfig, TrainConfig, ViTConfig
+from vitbench.config import ModelConfig, RunConfig, TrainConfig
 from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
 from vitbench.execution.job import weights_path
@@ -16,6 +16,7 @@ from vitbench.machine import cpu_cores
 from vitbench.records import Design, Outcome, Record, RecordStore
 from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.outline import data_settings, recipe_of
+from vitbench.variants import model as named_model
 from vitbench.variants import variant as named_variant
 
 
@@ -86,7 +87,7 @@ def _weights(init: str, results: Path) -> str:
 
 def _model(
     variant: str | None, init: str | None, info: DataInfo, fields: dict[str, Any]
-) -> tuple[str, ViTConfig, str | None]:
+) -> tuple[str, ModelConfig, str | None]:
     """(what to call it, its configuration, the identity of its initial weights)."""
     shape = {"in_channels": info.in_channels, "num_classes": info.num_classes}
     for name, value in shape.items():
@@ -95,7 +96,7 @@ def _model(
     if init is None:
         if variant is None:
             raise ValueError("VARIANT is missing: give one (see `vitbench list`), or weights to start from with --init")
-        return variant, named_variant(variant, **{"image_size": info.image_size, **shape, **fields}), None
+        return variant, named_model(variant, **{"image_size": info.image_size, **shape, **fields}), None
     from vitbench.models import convert
     from vitbench.models.inherit import inherited_config
 
@@ -113,7 +114,7 @@ def _model(
 
 def _single_run(
     variant: str,
-    model_config: ViTConfig,
+    model_config: ModelConfig,
     init: str | None,
     info: DataInfo,
     *,

@@ -90,6 +90,14 @@ class Attention(nn.Module):
         )
 
     def _plain(self, x: Tensor, read: slice | None) -> Tensor:
+        q, k, v, bias = self._queries_keys_values_bias(x)
+        if read is not None:
+            q, bias = q[:, :, read], None if bias is None else bias[:, :, read]
+        out = attention(q, k, v, bias=bias, dropout=self.dropout if self.training else 0.0, kernel=self.kernel)
+        return rearrange(out, "b h n d -> b n (h d)")
+
+    def _queries_keys_values_bias(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """As `attention` takes them: normed, rotated, the bias scaled."""
         q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
         q, k = self.q_norm(q), self.k_norm(k)
         if self.rotary is not None:
@@ -97,7 +105,12 @@ class Attention(nn.Module):
         bias = None
         if self.relative is not None:
             bias = self.relative(q) * q.shape[-1] ** -0.5
-        if read is not None:
-            q, bias = q[:, :, read], None if bias is None else bias[:, :, read]
-        out = attention(q, k, v, bias=bias, dropout=self.dropout if self.training else 0.0, kernel=self.kernel)
-        return rearrange(out, "b h n d -> b n (h d)")
+        return q, k, v, bias
+
+    def weights(self, x: Tensor) -> Tensor:
+        """x: [B, N, D] → softmax(q·kᵀ/√d + bias) of every query, [B, H, N, N], in float32 at least and before dropout."""
+        q, k, _, bias = self._queries_keys_values_bias(x)
+        dtype = torch.promote_types(q.dtype, torch.float32)
+        with torch.autocast(x.device.type, enabled=False):
+            logits = (q.to(dtype) * q.shape[-1] ** -0.5) @ k.to(dtype).transpose(-2, -1)
+            return (logits if bias is None else logits + bias.to(dtype)).softmax(dim=-1)

@@ -35,6 +35,8 @@ with warnings.catch_warnings():  # fvcore is built on torch.jit, which torch dep
 
 NORMS = ("batch_norm", "group_norm", "instance_norm", "layer_norm")
 """What fvcore, by its own names, counts beyond our convention: up to 5 operations a normalised element."""
+POOLING = ("adaptive_avg_pool2d",)
+"""Likewise, in models of timm: an operation for each averaged element."""
 
 FUSED_ATTENTION = (
     "_scaled_dot_product_attention_math_for_mps",
@@ -72,7 +74,7 @@ def count_with_fvcore(model: nn.Module, images: Tensor) -> tuple[dict[str, Count
     handles = {TRACED_ATTENTION: _fvcore_handle(attention_activations), "aten::mm": generic_activation_jit()}
     elements, _ = _trace(ActivationCountAnalysis, model, images, handles)
     # Not by set_op_handle(norm, None): fvcore looks for a handler before it looks for what to ignore.
-    macs = {name: sum(n for op, n in ops.items() if op not in NORMS) for name, ops in operations.items()}
+    macs = {name: sum(n for op, n in ops.items() if op not in (*NORMS, *POOLING)) for name, ops in operations.items()}
     parameters = parameter_count(model)
     parts = as_counts(
         params=sum_names({name: parameters[name] for name, _ in model.named_parameters()}),

@@ -1,0 +1,67 @@
+"""Is a model of timm trained, counted and timed like one of ours, by its name?"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import timm
+
+from vitbench.records import RecordStore
+
+MIXER = ("timm:mlp_mixer.MlpMixer", *("--model-kwargs", "patch_size=2"), *("--model-kwargs", "num_blocks=1"))
+SMALL = (*MIXER, "--model-kwargs", "embed_dim=16")
+
+
+def test_it_trains_on_the_data_as_timm_builds_it(vitbench, tmp_path):
+    recipe = ("--data", "digits", "--epochs", 6, "--batch-size", 64, "--learning-rate", 5e-3, "--precision", "fp32")
+    said = vitbench("train", *SMALL, *recipe, "--device", "cpu", "--threads", 1, "--results", tmp_path)
+    assert said.status == 0 and "test top-1" in said.out
+    (record,) = RecordStore(tmp_path).read("train")
+    own = timm.models.mlp_mixer.MlpMixer(
+        num_classes=10, img_size=8, in_chans=1, patch_size=2, num_blocks=1, embed_dim=16
+    )
+    assert record.cost.params == sum(p.numel() for p in own.parameters())
+    assert record.metrics["test_top1"] > 0.5  # chance is 0.1
+    assert record.config.model.model_dump() == {
+        "timm": "mlp_mixer.MlpMixer", "image_size": 8, "in_channels": 1, "num_classes": 10,
+        "options": {"patch_size": 2, "num_blocks": 1, "embed_dim": 16},
+    }
+
+
+def test_its_counts_are_those_that_timm_publishes(vitbench):
+    counts = json.loads(vitbench("flops", "timm:resnet18", "--json").out)
+    assert counts["params"] == 11_689_512 and counts["macs"] == pytest.approx(1.82e9, rel=0.005)
+    assert set(counts["counters"]) == {"fvcore", "FlopCounterMode"} and counts["blocks"] == []
+    said = vitbench("flops", *SMALL, "--image-size", 32, "--num-classes", 10)
+    assert said.status == 0 and "2 counts agree" in said.out and "mlp_mixer.MlpMixer" in said.out
+
+
+def test_it_is_timed_beside_ours(vitbench):
+    request = ("--image-size", 8, "--num-classes", 10, "--in-channels", 1, "--mode", "infer", "--batch-size", 2)
+    fast = ("--seconds", 0.05, "--no-memory", "--threads", 1, "--device", "cpu", "--precision", "fp32", "--json")
+    (row,) = json.loads(vitbench("throughput", *SMALL, *request, *fast).out)
+    assert row["variant"] == "timm:mlp_mixer.MlpMixer" and row["images_per_second"] > 0 and not row["reason"]
+    assert row["config"]["options"]["embed_dim"] == 16
+    # 4 × 4 patches of 4 pixels × 16; tokens 16 → 8 → 16 at 16 channels, channels 16 → 64 → 16 at 16 tokens; 10 classes.
+    assert row["macs"] == 16 * 4 * 16 + 16 * 2 * 16 * 8 + 16 * 2 * 16 * 64 + 16 * 10
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        (("train", "timm:resnet81"), "no model of timm"),
+        (("train", "timm:resnet18", "--width", 32), "TimmConfig has no field 'width'"),
+        (("train", "Nano/2", "--model-kwargs", "depth=3"), "are for a timm:NAME"),
+        (("train", "timm:resnet18", "--model-kwargs", "depth"), "is not KEY=VALUE"),
+        (("flops", "timm:resnet18", "--model-kwargs", "depth=3"), "cannot be made"),
+        (("throughput", "timm:resnet18", "--peer", "torchvision"), "is timm's own"),
+    ],
+    ids=lambda value: " ".join(map(str, value))[:40] if isinstance(value, tuple) else "",
+)
+def test_a_wrong_request_is_answered_in_a_line(vitbench, tmp_path, request_, says):
+    results = ("--results", tmp_path) if request_[0] == "train" else ()
+    said = vitbench(*request_, *results)
+    assert said.status == 2, said
+    assert said.err.startswith("vitbench: ") and says in said.err and said.err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.jsonl"))

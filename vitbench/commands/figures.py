@@ -1,0 +1,247 @@
+"""What a trained model looks like inside: its numbers are computed, written down, and drawn from there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitbench.config import ModelConfig, ViTConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from vitbench.commands.figure_subject import Compared, Subject
+    from vitbench.data import ImageData
+    from vitbench.models.weights import Trained
+
+NAMES = ("filters", "position", "distance", "rollout", "class-token", "cka", "confusion")
+FORMAT = 1
+"""Of `numbers.json`; raised whenever its keys change their meaning."""
+
+
+@dataclass
+class Document:
+    """`numbers.json`: what stands behind each figure of one model, and why others have no meaning for it."""
+
+    of: dict[str, Any]
+    """Which weights, and what computed with them."""
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path, of: dict[str, Any]) -> Document:
+        """With what is there already of the same weights; of others, nothing."""
+        try:
+            there = json.loads(path.read_bytes())
+            if (there["format"], there["weights_sha256"]) == (FORMAT, of["weights_sha256"]):
+                return cls(of, there["figures"], there["skipped"])
+        except (OSError, ValueError, KeyError):
+            pass
+        return cls(of)
+
+    def add(self, name: str, numbers: dict[str, Any]) -> None:
+        self.figures[name] = numbers
+        self.skipped.pop(name, None)
+
+    def skip(self, name: str, reason: str) -> None:
+        self.skipped[name] = reason
+        self.figures.pop(name, None)
+
+    def to_json(self) -> str:
+        document = {"format": FORMAT, **self.of, "figures": self.figures, "skipped": self.skipped}
+        return json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def draw_figures(
+    run: str,
+    *,
+    other: str | None,
+    data: str | None,
+    data_root: Path | None,
+    download: bool,
+    only: Sequence[str],
+    images: int,
+    device: str,
+    results: Path,
+    as_json: bool,
+) -> None:
+    """Writes `figures/<run_id>/NAME.{png,svg}` and the `numbers.json` that they are drawn from; prints their paths.
+
+    What has no meaning for the model is left out, and said. Raises ValueError for a wrong request.
+    """
+    wanted = _wanted(only, compared=other is not None)
+    from vitbench.analysis.figures import render
+    from vitbench.analysis.output import write
+    from vitbench.models.insides import NoSuchPartError
+    from vitbench.models.weights import find_weights, load_trained
+    from vitbench.profiling.device import open_device
+
+    opened = open_device(device).torch_device
+    trained = load_trained(find_weights(run, results))
+    compared = None if other is None else load_trained(find_weights(other, results))
+    folder = results / "figures" / trained.run_id
+    document = Document.read(folder / "numbers.json", _facts(trained))
+    computations = _computations(
+        trained, compared, wanted, data=data, data_root=data_root, download=download, images=images, device=opened
+    )
+    for name, compute in computations.items():
+        try:
+            document.add(name, compute())
+        except NoSuchPartError as reason:
+            document.skip(name, str(reason))
+    written = [write(folder / "numbers.json", document.to_json())]
+    for name in computations:
+        if numbers := document.figures.get(name):
+            for suffix, content in render(numbers["kind"], numbers, numbers["about"], formats=("png", "svg")).items():
+                written.append(write(folder / f"{name}.{suffix}", content))
+    _remove_others(folder, document)
+    if as_json:
+        print(document.to_json(), end="")
+        return
+    print(*map(os.path.relpath, written), sep="\n")
+    for name in computations:
+        if name in document.skipped:
+            print(f"{name} has no figure: {document.skipped[name]}")
+
+
+def _remove_others(folder: Path, document: Document) -> None:
+    """Pictures of ours that no numbers stand behind any more: the weights were others, or the reason is new."""
+    for path in [*folder.glob("*.png"), *folder.glob("*.svg")]:
+        ours = path.stem in NAMES or path.stem.startswith("cka-")
+        if ours and path.stem not in document.figures:
+            path.unlink()
+
+
+def _wanted(only: Sequence[str], *, compared: bool) -> list[str]:
+    asked = [name for names in only for name in names.split(",") if name]
+    for name in asked:
+        if name not in NAMES:
+            raise ValueError(f"only {name!r} is not a figure; use {', '.join(NAMES)}")
+    if compared and asked and "cka" not in asked:
+        raise ValueError("--with is for cka, which --only leaves out; add it there, or leave --with out")
+    return [name for name in NAMES if name in asked or not asked]
+
+
+def _computations(
+    trained: Trained,
+    compared: Trained | None,
+    wanted: Sequence[str],
+    *,
+    data: str | None,
+    data_root: Path | None,
+    download: bool,
+    images: int,
+    device: torch.device,
+) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What computes the numbers of each figure, by its name. Images are loaded here, where any figure needs them."""
+    from vitbench.commands import figure_numbers
+    from vitbench.commands.figure_subject import Compared
+
+    about = _about(trained.run_id, trained.config.model)
+
+    def of_weights(kind: str) -> dict[str, Any]:
+        return {"kind": kind, "about": about, **figure_numbers.OF_WEIGHTS[kind](trained)}
+
+    computations: dict[str, Callable[[], dict[str, Any]]] = {
+        kind: partial(of_weights, kind) for kind in wanted if kind in figure_numbers.OF_WEIGHTS
+    }
+    if not set(wanted) - set(computations):
+        return computations
+    dataset = data or trained.config.data.dataset
+    load_at = partial(_load, dataset, data_root, download)
+    loaded = load_at(trained)
+    subject = _subject(trained, loaded, _class_names(dataset, data_root), images=images, device=device)
+    seen = {"dataset": loaded.info.dataset, "sha256": loaded.sha256, "split": "test", "rows": subject.rows.tolist()}
+
+    def of_images(kind: str, other: Compared | None = None) -> dict[str, Any]:
+        numbers = figure_numbers.cka(subject, other) if other else figure_numbers.OF_IMAGES[kind](subject)
+        where = seen if kind != "confusion" else {**seen, "rows": "all"}
+        return {"kind": kind, "about": f"{about}, {loaded.info.dataset}", "data": where, **numbers}
+
+    computations |= {kind: partial(of_images, kind) for kind in wanted if kind in figure_numbers.OF_IMAGES}
+    if compared is not None:
+        compared.model.to(device)
+        other = Compared(compared, load_at(compared).test)
+        del computations["cka"]
+        computations[f"cka-{compared.run_id}"] = partial(of_images, "cka", other)
+    return computations
+
+
+def _load(dataset: str, root: Path | None, download: bool, trained: Trained) -> ImageData:
+    """At the size of the model's images."""
+    from vitbench.data import load
+
+    model = trained.config.model
+    loaded = load(dataset, root=root, image_size=model.image_hw, download=download)
+    if loaded.info.in_channels != model.in_channels:
+        raise ValueError(
+            f"data {loaded.info.dataset!r} has images of {loaded.info.in_channels} channels, run {trained.run_id} takes "
+            f"{model.in_channels}; give other --data"
+        )
+    return loaded
+
+
+def _subject(
+    trained: Trained, loaded: ImageData, class_names: tuple[str, ...], *, images: int, device: torch.device
+) -> Subject:
+    """Shown `images` of the test split, evenly spaced, since some sets are sorted by class."""
+    import numpy as np
+
+    from vitbench.commands.figure_subject import Subject
+
+    total = len(loaded.test)
+    if images > total:
+        raise ValueError(
+            f"images {images} is more than the {total} test images of {loaded.info.dataset}; make it smaller"
+        )
+    trained.model.to(device)
+    rows = np.arange(images) * total // images
+    return Subject(trained, loaded.test, rows, loaded.info.num_classes, class_names, device)
+
+
+def _class_names(dataset: str, root: Path | None) -> tuple[str, ...]:
+    from vitbench.data import BUILT_IN
+    from vitbench.data.sources import find, open_splits
+
+    if dataset in BUILT_IN:
+        return ()
+    splits = open_splits(find(dataset, root), download=False)
+    try:
+        return tuple(splits[0].class_names() or ())
+    finally:
+        for split in splits:
+            split.close()
+
+
+def _facts(trained: Trained) -> dict[str, Any]:
+    import torch
+
+    from vitbench import __version__
+
+    return {
+        "run_id": trained.run_id,
+        "weights_sha256": trained.weights_sha256,
+        "config": trained.config.model_dump(mode="json"),
+        "precision": "fp32",
+        "vitbench": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def _about(run_id: str, model: ModelConfig) -> str:
+    """A few words for the caption."""
+    if not isinstance(model, ViTConfig):
+        return f"Run {run_id[:8]}: {model.timm}, {_size(model.image_hw)} px"
+    return (
+        f"Run {run_id[:8]}: width {model.width}, depth {model.depth}, {model.num_heads} heads, {_size(model.image_hw)} px in "
+        f"patches of {_size(model.patch_hw)}, {model.pool}, {model.position}"
+    )
+
+
+def _size(height_width: tuple[int, int]) -> str:
+    return " × ".join(map(str, dict.fromkeys(height_width)))

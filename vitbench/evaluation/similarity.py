@@ -1,0 +1,78 @@
+"""How alike are vectors, and how alike are two layers' views of the same images?"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FEWEST = 4
+"""Images of a minibatch: the unbiased estimator needs more than three."""
+
+
+def cosine_similarity(vectors: Tensor) -> Tensor:
+    """Of every vector with every other: [N, D] → float64 [N, N]. A vector of zeros has similarity 0 with all."""
+    unit = F.normalize(vectors.double(), dim=-1)
+    return unit @ unit.T
+
+
+def hsic(gram_x: Tensor, gram_y: Tensor) -> Tensor:
+    """The unbiased estimator of the Hilbert–Schmidt independence criterion (Song et al. 2012, eq. 5).
+
+    gram_x: [..., B, B], gram_y: [..., B, B], of the same B images → [...], in float64.
+    """
+    count = gram_x.shape[-1]
+    if count < FEWEST:
+        raise ValueError(
+            f"a minibatch of {count} images is too small for the unbiased estimator; give {FEWEST} or more"
+        )
+    k, l = (_without_diagonal(each.double()) for each in (gram_x, gram_y))  # noqa: E741 (the paper's letters)
+    total = (k * l).sum(dim=(-2, -1))
+    total = total + k.sum(dim=(-2, -1)) * l.sum(dim=(-2, -1)) / ((count - 1) * (count - 2))
+    total = total - 2 / (count - 2) * (k.sum(dim=-2) * l.sum(dim=-2)).sum(dim=-1)
+    return total / (count * (count - 3))
+
+
+def _without_diagonal(matrix: Tensor) -> Tensor:
+    return matrix - torch.diag_embed(torch.diagonal(matrix, dim1=-2, dim2=-1))
+
+
+def gram(output: Tensor) -> Tensor:
+    """Inner products between images: [B, …] → float64 [B, B]. Centred over the batch first, which changes no result."""
+    flat = output.flatten(start_dim=1).double()
+    flat = flat - flat.mean(dim=0)
+    return flat @ flat.T
+
+
+class MinibatchCKA:
+    """Linear centred kernel alignment between all layers of two models, batch by batch (Nguyen et al. 2021, eq. 2–4).
+
+    HSIC is estimated without bias on each batch and averaged, so that the result does not depend on the batch size.
+    """
+
+    def __init__(self) -> None:
+        self._between: Tensor | None = None
+        self._within: tuple[Tensor, Tensor] | None = None
+        self._batches = 0
+
+    def add(self, ours: Tensor, theirs: Tensor) -> None:
+        """`gram` of the layers of either model, [L, B, B], for the same B images, 4 or more, in the same order."""
+        between = hsic(ours[:, None], theirs[None])
+        within = hsic(ours, ours), hsic(theirs, theirs)
+        if self._between is None or self._within is None:
+            self._between, self._within = between, within
+        else:
+            self._between = self._between + between
+            self._within = self._within[0] + within[0], self._within[1] + within[1]
+        self._batches += 1
+
+    def result(self) -> Tensor:
+        """float64 [our layers, their layers], 1 for equal up to rotation and scale; an estimate may lie outside [0, 1].
+
+        A layer that is the same for all images has no alignment: NaN.
+        """
+        if self._between is None or self._within is None:
+            raise ValueError("no minibatch was added; give one or more")
+        ours, theirs = (within.clamp(min=0).sqrt() for within in self._within)
+        scale = ours[:, None] * theirs[None]
+        return torch.where(scale > 0, self._between / scale, torch.nan)

@@ -1,0 +1,78 @@
+"""What goes on inside a model while it computes: its attention maps and the outputs of its layers, beside its logits.
+
+Who watches changes nothing: hooks read what modules are given, and compute beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from vitbench.models.attention import Attention
+from vitbench.models.insides import NoSuchPartError
+from vitbench.models.timm_model import TimmModel
+from vitbench.models.vit import ViT
+
+OnMap = Callable[[int, Tensor], None]
+"""Called with a block's number, from 0, and its attention weights [B, H, N, N], which the caller may keep."""
+OnLayer = Callable[[str, Tensor], None]
+"""Called with a layer's name and its output [B, …]."""
+
+
+@contextmanager
+def attention_maps(model: ViT, on_map: OnMap) -> Iterator[None]:
+    """While entered, every forward hands over each block's attention weights, in float32 at least, before dropout.
+
+    They come from what the layer is given in that forward, by the same projections, norms, rotations and biases; fused
+    and native kernels, which never hold them, go on computing the output. They are of every query, of which the last
+    block may compute few (`pool="cls"`). Rows add up to 1.
+    """
+    with ExitStack() as hooks:
+        for i, block in enumerate(model.blocks):
+            attention = block.attention
+            assert isinstance(attention, Attention)
+            hooks.callback(attention.register_forward_pre_hook(partial(_hand_over_map, on_map, i)).remove)
+        yield
+
+
+def _hand_over_map(on_map: OnMap, number: int, attention: Attention, given: tuple[Tensor, ...]) -> None:
+    # Not under no_grad: older versions of autocast keep weights that were cast there, and the layer's gradient is lost.
+    on_map(number, attention.weights(given[0]).detach())
+
+
+@contextmanager
+def layer_outputs(model: ViT | TimmModel, on_layer: OnLayer) -> Iterator[None]:
+    """While entered, every forward hands over the outputs of the layers that `layers_of` names, in that order.
+
+    A ViT's `tokens` computes all tokens of all blocks; its `forward` need not, in the last one.
+    """
+    with ExitStack() as hooks:
+        for name, module in _layers(model).items():
+            hooks.callback(module.register_forward_hook(partial(_hand_over_output, on_layer, name)).remove)
+        yield
+
+
+def _hand_over_output(on_layer: OnLayer, name: str, _: nn.Module, __: Any, output: Tensor) -> None:
+    on_layer(name, output.detach())
+
+
+def layers_of(model: ViT | TimmModel) -> list[str]:
+    """The layers that are compared between models: of a ViT, the stem and every block; of timm's, its feature stages.
+
+    Raises NoSuchPartError for a model of timm that names none.
+    """
+    return list(_layers(model))
+
+
+def _layers(model: ViT | TimmModel) -> dict[str, nn.Module]:
+    if isinstance(model, ViT):
+        return {"stem": model.stem, **{str(i): block for i, block in enumerate(model.blocks, start=1)}}
+    info: Any = getattr(model.timm, "feature_info", None) or []
+    names = [stage["module"] for stage in info if stage.get("module")]
+    if not names:
+        raise NoSuchPartError(f"timm's {model.config.timm} does not say what its stages are")
+    return {name: model.timm.get_submodule(name) for name in names}
