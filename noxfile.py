@@ -37,14 +37,21 @@ def tests(session: nox.Session) -> None:
     """
     prepare(session)
     arguments = session.posargs or ["--evidence=check"]
-    session.run(tool("python"), "-m", "pytest", "-m", "not slow", *arguments, external=True)
+    run_tests(session, "not slow", *arguments)
 
 
 @nox.session
 def slow_tests(session: nox.Session) -> None:
     """The tests that take minutes, or need data sets that do not ship."""
     prepare(session)
-    session.run(tool("python"), "-m", "pytest", "-m", "slow", *session.posargs, external=True)
+    run_tests(session, "slow", *session.posargs)
+
+
+def run_tests(session: nox.Session, selection: str, *arguments: str) -> None:
+    """One process for each core, four at most, that computes with one thread."""
+    processes = min(os.cpu_count() or 1, 4)
+    command = (tool("python"), "-m", "pytest", "-n", str(processes), "--dist", "worksteal", "-m", selection)
+    session.run(*command, *arguments, env={"OMP_NUM_THREADS": "1"}, external=True)
 
 
 @nox.session

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -68,20 +68,23 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Evidence(config))
 
 
+AGAINST = "against"
+"""The property of a report that carries the claims of its test: tests may run in processes of their own (pytest-xdist)."""
+
+
 class Evidence:
-    """Follows a run from the collected marks to the verdict on README's table."""
+    """Follows a run from the collected marks to the verdict on README's table, which the process that sums up gives."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.mode: str = config.getoption("--evidence", default="off")
         self.readme = config.rootpath / "README.md"
-        self.claims: dict[str, list[Claim]] = {}
         self.passed: list[Claim] = []
         self.lost: list[str] = []
         """Why marked tests, or whole files of tests, were skipped: their rows may be missing."""
         self.narrowed: list[str] = []
         self.said: list[str] = []
-        if self.mode != "off":
+        if self.mode != "off" and not hasattr(config, "workerinput"):
             self.narrowed = narrowed_by(config)
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
@@ -94,7 +97,7 @@ class Evidence:
                 continue
             for mark in item.iter_markers("against"):
                 try:
-                    self.claims.setdefault(item.nodeid, []).append(Claim(*mark.args, **mark.kwargs))
+                    item.user_properties.append((AGAINST, tuple(Claim(*mark.args, **mark.kwargs))))
                 except TypeError:
                     raise pytest.UsageError(f"{item.nodeid}: give the marker against(peer, what, bound)") from None
 
@@ -103,13 +106,24 @@ class Evidence:
             self.lost.append(reason(report))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.skipped and report.nodeid in self.claims:
+        claims = [Claim(*value) for name, value in report.user_properties if name == AGAINST]
+        if report.skipped and claims:
             self.lost.append(reason(report))
         elif report.when == "call" and report.passed:
-            self.passed += self.claims.get(report.nodeid, [])
+            self.passed += claims
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """What a worker of pytest-xdist saw while it collected."""
+        output = getattr(node, "workeroutput", {})
+        self.lost += output.get("lost", [])
+        self.narrowed += output.get("narrowed", [])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if hasattr(self.config, "workeroutput"):
+            self.config.workeroutput.update(lost=self.lost, narrowed=self.narrowed)
+            return
         if self.mode == "off" or exitstatus != pytest.ExitCode.OK:
             return
         if self.narrowed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -238,7 +239,9 @@ def test_a_run_saves_samples_and_yardstick_and_no_host_name(tmp_path):
     path, root = tmp_path / "run.json", Path(__file__).parents[1]
     options = ["--seconds=0.01", f"--benchmark-json={path}", "-k", "decoding or appending"]
     pytest_of_benchmarks = [sys.executable, "-m", "pytest", "benchmarks", *options]
-    subprocess.run(pytest_of_benchmarks, cwd=root, check=True, capture_output=True)
+    # Within a worker of pytest-xdist, pytest-benchmark would measure nothing.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    subprocess.run(pytest_of_benchmarks, cwd=root, check=True, capture_output=True, env=environment)
     run = read_run(path)
     assert set(run.benchmarks) == {
         "test_data.py::test_decoding_one_photograph",

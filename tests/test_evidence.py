@@ -184,3 +184,14 @@ def test_readme_has_the_block_and_nox_runs_the_check():
     noxfile = ast.parse((ROOT / "noxfile.py").read_text())
     (session,) = (node for node in noxfile.body if isinstance(node, ast.FunctionDef) and node.name == "tests")
     assert {"--evidence=check", "not slow"} <= {n.value for n in ast.walk(session) if isinstance(n, ast.Constant)}
+
+
+@pytest.mark.parametrize(
+    ("selection", "says"), [("not slow", "README.md has this run's 2 rows, 4 cases"), ("slow", "")]
+)
+def test_tests_in_processes_of_their_own_give_the_same_table(suite, selection, says):
+    result = suite.runpytest_subprocess(
+        *("-p", "no:cacheprovider", "-p", "xdist.plugin", "-n", "2", "-m", selection, "--evidence=check")
+    )
+    (line,) = [line for line in result.outlines if line.startswith("evidence: ") and "against" not in line]
+    assert (result.ret == 0) == (says != "") and (says or "needs the whole suite, but -m 'slow' was given") in line

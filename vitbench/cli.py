@@ -1,4 +1,4 @@
-"""The command line: `vitbench list`, `plan`, `run`, `train`, `flops`, `throughput`, `tables`, `plots`, `report`, `doctor`.
+"""The command line: `vitbench list`, `plan`, `run`, `train`, `probe`, `figures`, `tables`, ….
 
 Importing this file imports no torch; commands that compute import it when they start.
 """

@@ -9,7 +9,9 @@ import pytest
 from scipy import stats
 
 from tests.conftest import NANO
+from vitbench.analysis.charts.scaling import scaling_figure
 from vitbench.analysis.comparison import compare
+from vitbench.analysis.plots import render
 from vitbench.analysis.power_laws import fit_power_law, series_of
 from vitbench.analysis.table_formats import markdown
 from vitbench.config import DataConfig, RunConfig, TrainConfig
@@ -96,6 +98,9 @@ def test_what_grows_alone_is_a_series_over_flops_and_what_changes_with_something
     assert depth.sizes == tuple(arm.training_flops for arm in depth.arms) and depth.law is not None
     assert [arm.name for arm in width.arms] == ["base", "wide"] and width.law is None
     assert "| depth |" in markdown(comparison)
+    figure = scaling_figure(comparison)
+    (label,) = (text.get_text() for text in figure.axes[0].get_legend().get_texts())
+    assert label.startswith("depth: ")  # two sizes have no law
 
 
 def test_on_fractions_each_model_is_a_series_over_its_images(made_up):
@@ -124,5 +129,6 @@ def test_on_fractions_each_model_is_a_series_over_its_images(made_up):
     assert (cls.name, gap.name, cls.unit, cls.sizes) == ("cls", "gap", "training images", (256, 512, 1024))
     text = markdown(comparison)
     assert "equal training steps" in text and "| 512 |" in text
+    assert set(render(comparison, "scaling", formats=("svg", "png"))) == {"svg", "png"}
     # As many steps on every fraction, and so as many FLOPs.
     assert len({arm.training_flops for arm in comparison.arms if arm.name.startswith("cls")}) == 1

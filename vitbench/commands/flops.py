@@ -74,7 +74,8 @@ def show_flops(variant: str, *, model: dict[str, Any], batch_size: int, mode: st
     images = "1 image" if batch_size == 1 else f"{batch_size} images"
     print(f"{images}, {mode}: {_rounded(flops)}FLOPs ({2 * FORWARDS[mode]} × MACs × images)")
     names = ", ".join(agreed.counters)
-    print(f"{len(agreed.counters)} counts agree: {names}; largest relative difference {agreed.difference:.2%}")
+    number = {2: "two", 3: "three"}[len(agreed.counters)]
+    print(f"{number} counts agree: {names}; largest relative difference {agreed.difference:.2%}")
     print(f"norms, not counted, would add {_rounded(agreed.norms)}MACs, as fvcore counts them and timm publishes them")
     print(*CONVENTIONS, sep="\n")
 

@@ -102,7 +102,7 @@ def test_identity_depends_on_names_and_shapes_and_not_on_bytes_alone():
         ),
         ("timm:vit_base_patch16_xp_224", "timm has no weights for this model"),
         ("timm:local-dir:/nowhere", "^init 'timm:local-dir:/nowhere' cannot be loaded: "),
-        ("weights.pt", "^init 'weights.pt' is neither timm:NAME nor a checkpoint FILE.npz"),
+        ("weights.pt", "^init 'weights.pt' is neither timm:NAME, nor a run_id, nor a FILE.safetensors or FILE.npz"),
         ("missing.npz", "missing.npz cannot be read as npz"),
     ],
 )
