@@ -63,6 +63,8 @@ DEFAULT_RUN: dict[str, Any] = {
         "clip_norm": 1.0,
         "label_smoothing": 0.0,
         "ema_decay": None,
+        "layer_decay": None,
+        "trainable": "all",
         "precision": "auto",
         "compile": "off",
     },
@@ -123,6 +125,8 @@ OTHER_VALUES: dict[type[Config], dict[str, tuple[dict[str, Any], Any]]] = {
         "clip_norm": ({}, None),
         "label_smoothing": ({}, 0.1),
         "ema_decay": ({}, 0.99),
+        "layer_decay": ({}, 0.75),
+        "trainable": ({}, "attention"),
         "precision": ({}, "fp32"),
         "compile": ({}, "auto"),
     },
@@ -135,7 +139,9 @@ def reference_id(values: dict[str, Any]) -> str:
 
 
 def as_run(config: Config) -> RunConfig:
-    return RunConfig(**{{ViTConfig: "model", DataConfig: "data", TrainConfig: "train"}[type(config)]: config})
+    fine_tuning = isinstance(config, TrainConfig) and config.trainable != "all"
+    part = {ViTConfig: "model", DataConfig: "data", TrainConfig: "train"}[type(config)]
+    return RunConfig(init="timm:a@1a2b3c4d" if fine_tuning else None, **{part: config})
 
 
 def test_the_default_run_has_the_id_of_its_written_out_json():

@@ -363,6 +363,14 @@ class TrainConfig(Config):
 
     After step t, counted from 0, the decay is min(ema_decay, (1 + t) / (10 + t)).
     """
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    """For fine-tuning: the learning rate of a block is this times that of the block after it (Clark et al. 2020). None is off.
+
+    The last norm, pooling and head have the whole rate, stem, tokens and position tables as a block before the first
+    (as in BEiT: Bao et al. 2022).
+    """
+    trainable: Literal["all", "attention"] = "all"
+    """For fine-tuning: `attention` trains the blocks' attention and the head alone (Touvron et al. 2022, section 4)."""
     precision: Precision = "auto"
     """`auto` takes bf16 where it is measured to be fast; what was taken is in the record's environment."""
     compile: Compile = "off"
@@ -393,6 +401,14 @@ class RunConfig(Config):
                 f"batch_size {self.train.batch_size} is odd, but mixup and cutmix pair images; use an even one"
             )
         model = self.model
+        if isinstance(model, TimmConfig) and self.train.layer_decay is not None:
+            raise ValueError(
+                f"layer_decay {self.train.layer_decay} is for the blocks of a ViT, not for timm's models; leave it out"
+            )
+        if self.train.trainable == "attention" and self.init is None:
+            raise ValueError(
+                "trainable 'attention' leaves the rest as it was drawn; give weights to start from (--init)"
+            )
         if (
             isinstance(model, ViTConfig)
             and self.train.batch_size == 1

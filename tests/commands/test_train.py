@@ -65,3 +65,23 @@ def test_the_weights_of_a_run_are_kept_and_another_run_starts_from_them(vitbench
     tuned = load_trained(tmp_path / "checkpoints" / f"{record['run_id']}.safetensors").model.state_dict()
     for name, value in kept.model.state_dict().items():
         assert torch.allclose(tuned[name], value, atol=1e-6) != name.startswith("head."), name
+
+
+def test_attention_alone_can_be_fine_tuned_at_another_image_size(vitbench, tmp_path):
+    small = ("--data", "digits", "--train-images", 128, "--batch-size", 64, "--epochs", 1, "--precision", "fp32")
+    place = ("--device", "cpu", "--threads", 1, "--results", tmp_path, "--json")
+    first = json.loads(vitbench("train", "Nano/2", *small, *place).out)
+    tuned = json.loads(
+        vitbench("train", "--init", first["run_id"], "--image-size", 12, "--trainable", "attention", *small, *place).out
+    )
+    assert tuned["config"]["model"]["image_size"] == 12 and tuned["outcome"] == "completed"
+    before, after = (
+        load_trained(tmp_path / "checkpoints" / f"{run['run_id']}.safetensors").model.state_dict()
+        for run in (first, tuned)
+    )
+    for name, value in before.items():
+        if name == "position.tables.0.table":
+            assert value.shape[0] == 16 and after[name].shape[0] == 36
+        else:
+            moved = ".attention." in name or name.startswith("head.")
+            assert torch.equal(value, after[name]) != moved, name

@@ -277,7 +277,7 @@ def test_a_patch_of_one_pixel_has_stems_that_it_can_have(budget):
 REFERENCE = RecordStore(Path(__file__).parents[2] / "results" / "reference")
 
 
-@pytest.mark.parametrize("study", REFERENCE.studies())
+@pytest.mark.parametrize("study", [name for name in REFERENCE.studies() if name in STUDIES])
 def test_what_is_committed_still_counts_as_done(study):
     records = [record for record in REFERENCE.read(study) if record.budget == "quick"]
     assert records

@@ -6,12 +6,14 @@ import math
 from itertools import pairwise
 
 import pytest
+import timm
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from vitbench.config import TrainConfig, ViTConfig
+from vitbench.config import RunConfig, TrainConfig, ViTConfig
 from vitbench.models import build_model
-from vitbench.training import build_optimizer, build_schedule
+from vitbench.training import build_optimizer, build_schedule, freeze
 
 SMALL = {"image_size": 8, "patch_size": 4, "width": 16, "depth": 2, "num_heads": 2, "num_classes": 5}
 
@@ -224,3 +226,58 @@ def test_muon_decays_the_weights_it_takes():
         group for group in build_optimizer(model, TrainConfig(optimizer="muon")).param_groups if "use_muon" in group
     ]
     assert hidden["weight_decay"] == 0.05 and hidden["momentum"] == 0.95 and len(hidden["params"]) == len(HIDDEN)
+
+
+def rates_of(config: TrainConfig, *, steps: int = 3, **model: object) -> dict[str, float]:
+    """Name of each trained parameter → its learning rate after some steps of the schedule."""
+    built = build_model(ViTConfig(**{**SMALL, **model}))
+    freeze(built, config)
+    optimizer = build_optimizer(built, config)
+    schedule = build_schedule(optimizer, config, num_steps=10)
+    for step in range(steps):
+        schedule.step_update(step + 1)
+    by_id = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    return {name: by_id[id(p)] for name, p in built.named_parameters() if id(p) in by_id}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
+@pytest.mark.against("timm", "shares of the learning rate under layer decay", "1e-12")
+def test_rates_fall_from_layer_to_layer_as_timms_do(optimizer):
+    plain = rates_of(TrainConfig(optimizer=optimizer), depth=3)
+    rates = rates_of(TrainConfig(optimizer=optimizer, layer_decay=0.5), depth=3)
+    shares = {name: rate / plain[name] for name, rate in rates.items()}
+    theirs = timm.create_model("vit_tiny_patch16_224", depth=3, embed_dim=16, num_heads=2, img_size=32, num_classes=5)
+    scale_of = {id(p): g["lr_scale"] for g in param_groups_layer_decay(theirs, layer_decay=0.5) for p in g["params"]}
+    timms = {name: scale_of[id(p)] for name, p in theirs.named_parameters()}
+    for ours, name in (
+        ("class_token", "cls_token"),
+        ("position.tables.0.table", "pos_embed"),
+        ("stem.proj.weight", "patch_embed.proj.weight"),
+        *((f"blocks.{i}.mlp.fc1.weight", f"blocks.{i}.mlp.fc1.weight") for i in range(3)),
+        *((f"blocks.{i}.norm1.bias", f"blocks.{i}.norm1.bias") for i in range(3)),
+        ("head.classifier.weight", "head.weight"),
+    ):
+        assert shares[ours] == pytest.approx(timms[name], rel=1e-12), ours
+    # timm has the last norm beside the last block, BEiT's code and MAE's, like ours, beside the head.
+    assert shares["norm.weight"] == shares["norm.bias"] == pytest.approx(1)
+
+
+def test_attention_alone_is_trained_with_the_head_and_nothing_else_moves():
+    config = TrainConfig(trainable="attention", layer_decay=0.5)
+    trained = set(rates_of(config))
+    parts = ("qkv.weight", "qkv.bias", "proj.weight", "proj.bias")
+    blocks = {f"blocks.{i}.attention.{part}" for i in (0, 1) for part in parts}
+    assert trained == blocks | {"head.classifier.weight", "head.classifier.bias"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"train": {"trainable": "attention"}}, "give weights to start from"),
+        ({"train": {"layer_decay": 0.5}, "model": {"timm": "resnet18"}}, "is for the blocks of a ViT"),
+        ({"train": {"layer_decay": 1.5}}, "layer_decay"),
+    ],
+)
+def test_fine_tuning_options_without_meaning_are_refused(fields, says):
+    with pytest.raises(ValueError, match=says):
+        RunConfig(**fields)

@@ -27,7 +27,7 @@ from vitbench.models.weights import save_trained, weights_sha256
 from vitbench.profiling.device import Device, is_out_of_memory, open_device
 from vitbench.profiling.macs import count
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
-from vitbench.training import Checkpoint, Progress, count_steps, train
+from vitbench.training import Checkpoint, Progress, count_steps, freeze, train
 from vitbench.training.checkpoint import say
 
 EVALUATION_BATCH = 256
@@ -68,6 +68,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
     example, _ = next(_batches(config, data, train_indices, device, 0, 0, 1))
     device.start_memory()
     model = device.place(initial_model(job))
+    freeze(model, config.train)
     eager_because = _eager_because(job, device)
     model_to_call, compiled, compile_note = device.compile(
         model, "off" if eager_because else config.train.compile, example=normalise(example, data.mean, data.std)

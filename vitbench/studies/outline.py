@@ -268,7 +268,7 @@ def _tuning_seeds(overrides: Overrides, budget: Budget, grid: Grid, seeds: int) 
 
 
 _SAME_TIME = (
-    *("weight_decay", "warmup_fraction", "clip_norm", "label_smoothing", "ema_decay"),
+    *("weight_decay", "warmup_fraction", "clip_norm", "label_smoothing", "ema_decay", "layer_decay"),
     *("dropout", "attention_dropout", "drop_path", "layer_scale", "norm_eps", "crop_padding", "mixup", "cutmix"),
 )
 """Whatever their values, a step has the same matrix products on as many images; elementwise work alone may differ."""

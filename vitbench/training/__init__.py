@@ -2,7 +2,7 @@
 
 from vitbench.training.checkpoint import Checkpoint
 from vitbench.training.loop import Progress, TrainResult, count_steps, train
-from vitbench.training.optimizer import build_optimizer, build_schedule, check_optimizer
+from vitbench.training.optimizer import build_optimizer, build_schedule, check_optimizer, freeze
 
 __all__ = [
     "Checkpoint",
@@ -12,5 +12,6 @@ __all__ = [
     "build_schedule",
     "check_optimizer",
     "count_steps",
+    "freeze",
     "train",
 ]

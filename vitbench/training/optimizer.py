@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any
 
@@ -37,8 +38,35 @@ def orthogonalised(model: nn.Module) -> set[str]:
     Stem, tables, norms, biases, pooling and head are AdamW's: Muon is for hidden layers (Jordan et al. 2024).
     """
     linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
-    # torch.compile puts a name of its own in front.
-    return {f"{name}.weight" for name in linear if name.removeprefix("_orig_mod.").startswith("blocks.")}
+    return {f"{name}.weight" for name in linear if _plain(name).startswith("blocks.")}
+
+
+def _plain(name: str) -> str:
+    """Without what torch.compile puts in front."""
+    return name.removeprefix("_orig_mod.")
+
+
+def freeze(model: nn.Module, config: TrainConfig) -> None:
+    """Leaves out of training what `config.trainable` does: for `attention`, all but that of the blocks, and the head."""
+    if config.trainable == "attention":
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(".attention." in name or name.startswith("head."))
+
+
+def layer_scales(names: Collection[str], layer_decay: float) -> dict[str, float]:
+    """The share of the learning rate that each parameter of a ViT has: `layer_decay` to the power of the blocks after it.
+
+    Pooling, the last norm and the head come after all blocks; what is neither comes before the first.
+    """
+    depth = 1 + max(int(name.split(".")[1]) for name in names if name.startswith("blocks."))
+
+    def after(name: str) -> int:
+        first, _, rest = name.partition(".")
+        if first == "blocks":
+            return depth - int(rest.partition(".")[0])
+        return 0 if first in ("norm", "pool", "head") else depth + 1
+
+    return {name: layer_decay ** after(name) for name in names}
 
 
 def check_optimizer(name: str) -> None:
@@ -54,6 +82,8 @@ def check_optimizer(name: str) -> None:
 def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
     """timm's optimizer of that name, in two groups: with weight decay and without; Muon's weights are one more.
 
+    Frozen parameters are in none. With `layer_decay` each group is one for each layer, whose `lr_scale` schedules obey.
+
     Muon shares `learning_rate` with the AdamW beside it: its orthogonal updates are scaled by 0.2 · √max(out, in), which
     gives them the root mean square of AdamW's (Liu et al. 2025, section 2.2), so that rates which suit AdamW suit it
     too. Momentum is 0.95, as by its authors; the AdamW has the constants of `adamw` (β 0.9, 0.999; ε 1e-8).
@@ -62,18 +92,25 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
     is_muon = config.optimizer.lower() in MUONS
     no_decay = undecayed(model)
     own = orthogonalised(model) if is_muon else set()
-    named = dict(model.named_parameters())
+    named = {_plain(name): p for name, p in model.named_parameters() if p.requires_grad}
+    no_decay, own = ({_plain(name) for name in names} & named.keys() for names in (no_decay, own))
+    scales = dict.fromkeys(named, 1.0) if config.layer_decay is None else layer_scales(named, config.layer_decay)
 
-    def group(names: set[str], weight_decay: float, **options: object) -> dict[str, Any]:
-        return {"params": [p for name, p in named.items() if name in names], "weight_decay": weight_decay, **options}
+    def grouped(names: set[str], weight_decay: float, **options: object) -> list[dict[str, Any]]:
+        return [
+            {
+                "params": [p for name, p in named.items() if name in names and scales[name] == scale],
+                "weight_decay": weight_decay,
+                **({} if config.layer_decay is None else {"lr_scale": scale}),
+                **options,
+            }
+            for scale in sorted({scales[name] for name in names} or {1.0})
+        ]
 
     others: dict[str, object] = {"use_fallback": True, "eps": 1e-8} if is_muon else {}
-    groups = [
-        group(named.keys() - no_decay - own, config.weight_decay, **others),
-        group(no_decay, 0.0, **others),
-    ]
+    groups = grouped(named.keys() - no_decay - own, config.weight_decay, **others) + grouped(no_decay, 0.0, **others)
     if is_muon:
-        groups.append(group(own, config.weight_decay, use_muon=True))
+        groups += grouped(own, config.weight_decay, use_muon=True)
     options: dict[str, Any] = {"momentum": 0.95, "betas": (0.9, 0.999)} if is_muon else {}
     if config.optimizer == "adamw":
         options["fused"] = True
