@@ -277,10 +277,17 @@ def test_a_patch_of_one_pixel_has_stems_that_it_can_have(budget):
 REFERENCE = RecordStore(Path(__file__).parents[2] / "results" / "reference")
 
 
-@pytest.mark.parametrize("study", [name for name in REFERENCE.studies() if name in STUDIES])
+QUICK = [name for name in STUDIES if any(record.budget == "quick" for record in REFERENCE.read(name))]
+"""Studies with records of the budget whose data ship."""
+
+
+def test_there_is_something_committed():
+    assert {"pooling", "position", "patch_size", "hybrid"} <= set(QUICK)
+
+
+@pytest.mark.parametrize("study", QUICK)
 def test_what_is_committed_still_counts_as_done(study):
     records = [record for record in REFERENCE.read(study) if record.budget == "quick"]
-    assert records
     for dataset in {record.config.data.dataset for record in records}:
         here = {record.identity for record in records if record.config.data.dataset == dataset}
         runs = plan(load_study(study), BUDGETS["quick"], describe(dataset), records=records)
