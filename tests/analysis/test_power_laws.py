@@ -23,7 +23,7 @@ SIZES = (1e9, 4e9, 3e10, 1e11)
 def test_a_power_law_without_noise_is_found():
     errors = {seed: [(size / 2e8) ** -0.3 for size in SIZES] for seed in range(3)}
     law = fit_power_law(SIZES, errors)
-    assert law.exponent == pytest.approx(0.3) and law.scale == pytest.approx(2e8, rel=1e-6)
+    assert law.exponent == pytest.approx(0.3) and law.intercept == pytest.approx(0.3 * math.log(2e8))
     assert law.low == pytest.approx(0.3) and law.high == pytest.approx(0.3) and law.worst == pytest.approx(1)
     assert law.error(1e10) == pytest.approx((1e10 / 2e8) ** -0.3)
 
@@ -132,3 +132,9 @@ def test_on_fractions_each_model_is_a_series_over_its_images(made_up):
     assert set(render(comparison, "scaling", formats=("svg", "png"))) == {"svg", "png"}
     # As many steps on every fraction, and so as many FLOPs.
     assert len({arm.training_flops for arm in comparison.arms if arm.name.startswith("cls")}) == 1
+
+
+@pytest.mark.parametrize("slope", [-5e-4, 0.0, 1e-3])
+def test_what_hardly_changes_the_error_has_a_flat_law(slope):
+    law = fit_power_law(SIZES, {seed: [0.2 * (size / 1e9) ** slope for size in SIZES] for seed in range(3)})
+    assert law.exponent == pytest.approx(-slope, abs=1e-9) and law.error(1e9) == pytest.approx(0.2)

@@ -49,7 +49,7 @@ class Series:
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """error = (size / scale) ** −exponent, with the exponent's 95 % interval over seeds.
+    """error = exp(intercept) · size ** −exponent, with the exponent's 95 % interval over seeds.
 
     `worst` is the largest ratio between an arm's mean error (geometric) and the law, 1 or more: how far it is from one.
     """
@@ -57,12 +57,12 @@ class PowerLaw:
     exponent: float
     low: float
     high: float
-    scale: float
+    intercept: float
     worst: float
     num_seeds: int
 
     def error(self, size: float) -> float:
-        return float((size / self.scale) ** -self.exponent)
+        return math.exp(self.intercept - self.exponent * math.log(size))
 
 
 def fit_power_law(sizes: Sequence[float], errors: Mapping[int, Sequence[float]]) -> PowerLaw:
@@ -80,8 +80,7 @@ def fit_power_law(sizes: Sequence[float], errors: Mapping[int, Sequence[float]])
     exponent, intercept = -float(slopes.mean()), float(intercepts.mean())
     half = stats.t.ppf(0.975, len(y) - 1) * slopes.std(ddof=1) / math.sqrt(len(y))
     off = np.abs(y.mean(axis=0) - (intercept - exponent * x))
-    scale = math.exp(intercept / exponent) if exponent else math.nan
-    return PowerLaw(exponent, exponent - half, exponent + half, scale, math.exp(float(off.max())), len(y))
+    return PowerLaw(exponent, exponent - half, exponent + half, intercept, math.exp(float(off.max())), len(y))
 
 
 def series_of(comparison: Comparison) -> list[Series]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -60,7 +58,7 @@ def _draw(axes: Axes, series: Series, color: str, marker: str) -> None:
     exponent = f": {-law.exponent:+.2f} [{-law.high:+.2f}, {-law.low:+.2f}]".replace("-", "−") if law else ""
     means = np.exp(np.log(errors).mean(axis=0))
     axes.plot(sizes, means, color=color, marker=marker, markersize=6.5, linewidth=1.6, label=f"{series.name}{exponent}")
-    if law is not None and math.isfinite(law.scale):
+    if law is not None:
         ends = np.geomspace(sizes[0] / 1.15, sizes[-1] * 1.15, 2)
         axes.plot(
             ends,
