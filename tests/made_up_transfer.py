@@ -22,7 +22,7 @@ def make_transfer(
     """With these accuracies, by classifier; several are draws. `request` replaces parts of what was asked."""
     asked = TransferRequest.model_validate(
         {
-            "weights": f"run:{run_id}" if run_id else "timm:vit@01234567",
+            "weights": f"run:{run_id}@00000000" if run_id else "timm:vit@01234567",
             "weights_sha256": "0" * 64,
             "dataset": "digits",
             "data_sha256": "d" * 64,

@@ -8,17 +8,51 @@ from __future__ import annotations
 import io
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vitbench import __version__
+from vitbench.commands.arguments import (
+    LOCAL_RESULTS,
+    Again,
+    AsJson,
+    BatchSize,
+    BudgetName,
+    BudgetOption,
+    CompileOption,
+    Data,
+    DataRoot,
+    DeviceName,
+    Download,
+    Epochs,
+    ExecutorName,
+    Extend,
+    FeatureBatch,
+    FeaturePrecision,
+    Images,
+    Jobs,
+    KeepWeights,
+    Match,
+    ModelKwargs,
+    PrecisionOption,
+    Rates,
+    Results,
+    Seeds,
+    Studies,
+    Threads,
+    TrainImages,
+    TrunkName,
+    Tune,
+    TuneSeeds,
+    Variant,
+)
 from vitbench.commands.options import given_fields, model_kwargs, with_config_options
 from vitbench.config import DataConfig, TrainConfig, ViTConfig, one_line
 
 if TYPE_CHECKING:
+    from vitbench.commands.features import TrunkRequest
     from vitbench.commands.request import Request
 
 app = typer.Typer(
@@ -32,66 +66,6 @@ app = typer.Typer(
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 INTERRUPTED_SAYS = "vitbench: interrupted; what was finished is recorded, the same command goes on"
-
-
-class BudgetName(StrEnum):
-    smoke = "smoke"
-    quick = "quick"
-    standard = "standard"
-    paper = "paper"
-
-
-class ExecutorName(StrEnum):
-    local = "local"
-    ray = "ray"
-
-
-Results = Annotated[Path, typer.Option(help="Folder with records/, tables/ and plots/.")]
-DataRoot = Annotated[Path | None, typer.Option(help="Folder in which the data set lies.")]
-Download = Annotated[bool, typer.Option("--download", help="Let the data set's library download what is missing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads a worker computes with on CPU.")]
-Studies = Annotated[list[str] | None, typer.Argument(help="Names of studies, paths of study files; all by default.")]
-BudgetOption = Annotated[BudgetName, typer.Option(help="How much to spend.")]
-Data = Annotated[list[str] | None, typer.Option(help="Data set: a name, a folder; may be given again.")]
-Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm; the budget's where not given.")]
-Variant = Annotated[str | None, typer.Option(help="Base variant, in place of the budget's: Mini/4.")]
-PrecisionOption = Annotated[str | None, typer.Option(help="auto, fp32 or bf16; the budget's where not given.")]
-CompileOption = Annotated[str | None, typer.Option(help="torch.compile: off, auto or on.")]
-Epochs = Annotated[float | None, typer.Option(help="In place of the budget's; 2.5 is two and a half.")]
-BatchSize = Annotated[int | None, typer.Option(help="In place of the budget's.")]
-TrainImages = Annotated[int | None, typer.Option(help="Train on a subset of this size, in place of the budget's.")]
-Rates = Annotated[list[float] | None, typer.Option("--learning-rate", help="Grid for every arm; may be given again.")]
-TuneSeeds = Annotated[
-    int | None, typer.Option(min=1, help="Choose settings on so many seeds; run the others at chosen settings alone.")
-]
-Extend = Annotated[
-    int | None,
-    typer.Option(min=0, help="Steps by which the grid may grow where an arm is best at its edge; 0 only flags it."),
-]
-Tune = Annotated[
-    list[str] | None,
-    typer.Option(help="FIELD=VALUE,VALUE: tune it with the learning rate, in every combination; may be given again."),
-]
-Match = Annotated[str, typer.Option(help="Equal for all arms: epochs, flops (of training) or time (of training).")]
-Again = Annotated[
-    bool, typer.Option("--again", help="Run here too what was recorded on another machine or with another torch.")
-]
-ModelKwargs = Annotated[
-    list[str] | None,
-    typer.Option("--model-kwargs", help="KEY=VALUE: an argument of a timm:NAME, as JSON; may be given again."),
-]
-TrunkName = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run_id of --results or its beginning, FILE.safetensors, or timm:NAME.")
-]
-Images = Annotated[str, typer.Option("--data", help="Data set: a name or a folder; resized to what the model takes.")]
-FeatureBatch = Annotated[int, typer.Option(min=1, help="Images whose features are computed at a time.")]
-FeaturePrecision = Annotated[str, typer.Option(help="fp32 or bf16.")]
-KeepWeights = Annotated[bool, typer.Option(help="Keep trained weights in checkpoints/, as RUN_ID.safetensors.")]
-Jobs = Annotated[str, typer.Option(help="Worker processes: a number, or auto (one per CPU core or GPU).")]
-
-LOCAL_RESULTS = Path("results/local")
 
 
 @app.callback(invoke_without_command=True)
@@ -390,20 +364,7 @@ def features(
     """What a trained model makes of images: its pre-logits, with ids and labels, in a file."""
     from vitbench.commands.features import export_features
 
-    export_features(
-        run,
-        out=out,
-        split=split,
-        dataset=data,
-        data_root=data_root,
-        download=download,
-        batch_size=batch_size,
-        device=device,
-        precision=precision,
-        threads=threads,
-        results=results,
-        as_json=as_json,
-    )
+    export_features(_trunk_request(**locals()), out=out, split=split, as_json=as_json)
 
 
 @app.command()
@@ -425,21 +386,7 @@ def probe(
     """How good a trained model's frozen features are: linear probe, few-shot and nearest neighbours, recorded."""
     from vitbench.commands.probe import probe_features
 
-    probe_features(
-        run,
-        methods=method.split(","),
-        shots=shots,
-        again=again,
-        dataset=data,
-        data_root=data_root,
-        download=download,
-        batch_size=batch_size,
-        device=device,
-        precision=precision,
-        threads=threads,
-        results=results,
-        as_json=as_json,
-    )
+    probe_features(_trunk_request(**locals()), methods=method.split(","), shots=shots, again=again, as_json=as_json)
 
 
 @app.command()
@@ -535,6 +482,14 @@ def _request(**options: Any) -> Request:
         again=options["again"],
         results=options["results"],
     )
+
+
+def _trunk_request(**options: Any) -> TrunkRequest:
+    """What `features` and `probe` share, likewise."""
+    from vitbench.commands.features import TrunkRequest
+
+    own = ("data_root", "download", "batch_size", "device", "precision", "threads", "results")
+    return TrunkRequest(name=options["run"], dataset=options["data"], **{name: options[name] for name in own})
 
 
 def _print_paths(paths: list[Path]) -> None:

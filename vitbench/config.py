@@ -287,12 +287,12 @@ class TimmConfig(Config):
     @field_validator("options")
     @classmethod
     def _as_json(cls, options: dict[str, Any]) -> dict[str, Any]:
-        """One canonical form: lists, not tuples. Raises ValueError for what JSON cannot say, or another field does."""
+        """One canonical form: lists, not tuples, and whole numbers whole. Raises ValueError for what JSON cannot say."""
         for name in options:
-            if name in _SAID_BY_FIELDS:
-                raise ValueError(f"option {name!r} is said by {_SAID_BY_FIELDS[name]}; leave it out")
+            if name in _REFUSED_OPTIONS:
+                raise ValueError(f"option {name!r} {_REFUSED_OPTIONS[name]}; leave it out")
         try:
-            return dict(json.loads(json.dumps(options, allow_nan=False)))
+            return dict(_whole_numbers(json.loads(json.dumps(options, allow_nan=False))))
         except (TypeError, ValueError) as error:
             raise ValueError(f"an option's value is no JSON ({error}); give numbers, text and lists") from error
 
@@ -310,7 +310,25 @@ def block_width(config: ViTConfig | TimmConfig) -> int | None:
     return config.width if isinstance(config, ViTConfig) else None
 
 
-_SAID_BY_FIELDS = {"img_size": "image_size", "in_chans": "in_channels", "num_classes": "num_classes"}
+_REFUSED_OPTIONS = {
+    "img_size": "is said by image_size",
+    "in_chans": "is said by in_channels",
+    "num_classes": "is said by itself",
+    **dict.fromkeys(
+        ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"),
+        "gives weights that the run would not name",
+    ),
+    "features_only": "gives a model without logits",
+}
+
+
+def _whole_numbers(value: Any) -> Any:
+    """1.0 is 1, so that equal options have equal ids."""
+    if isinstance(value, dict):
+        return {name: _whole_numbers(own) for name, own in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(own) for own in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _kind_of_model(values: Any) -> str:

@@ -130,6 +130,16 @@ def test_on_fractions_each_model_is_a_series_over_its_images(made_up):
     text = markdown(comparison)
     assert "equal training steps" in text and "| 512 |" in text
     assert set(render(comparison, "scaling", formats=("svg", "png"))) == {"svg", "png"}
+    # Each is compared with the baseline's model on as many images, by hand: gap and cls are the same at every seed here.
+    assert {arm.name: (other := comparison.compared_with(arm)) and other.name for arm in comparison.arms} == {
+        **{f"cls, {share}": None for share in ("100 %", "50 %", "25 %")},
+        **{f"gap, {share}": f"cls, {share}" for share in ("100 %", "50 %", "25 %")},
+    }
+    assert set(comparison.findings.arms) == {f"gap, {share}" for share in ("100 %", "50 %", "25 %")}
+    for arm in comparison.arms:
+        difference = comparison.difference(arm)
+        assert (difference is None) == arm.name.startswith("cls") and (difference is None or difference.mean == 0)
+    assert "Differences are from cls on as many images" in text
     # As many steps on every fraction, and so as many FLOPs.
     assert len({arm.training_flops for arm in comparison.arms if arm.name.startswith("cls")}) == 1
 

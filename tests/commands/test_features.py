@@ -34,7 +34,7 @@ def test_features_are_the_model_s_of_images_normalised_as_in_its_training(vitben
         np.testing.assert_array_equal(found["labels"], images.labels)
         np.testing.assert_array_equal(found["ids"], np.arange(len(images)))
         facts = json.loads(str(found["facts"]))
-    assert facts["weights"] == f"run:{path.stem}" and facts["data_sha256"] == data.sha256
+    assert facts["weights"] == f"run:{path.stem}@{facts['weights_sha256'][:8]}" and facts["data_sha256"] == data.sha256
     assert (facts["split"], facts["mean"], facts["std"]) == (split, [0.3], [0.2])
     assert "32 features each" in said.out and str(out) in said.out
 

@@ -13,6 +13,7 @@ from tests.commands.trunks import keep_weights
 from vitbench.commands import probe
 from vitbench.commands.features import Trunk
 from vitbench.data import load, split
+from vitbench.models.weights import load_trained
 from vitbench.records.transfer import TransferStore
 
 ON_CPU = ("--device", "cpu", "--threads", "1")
@@ -81,7 +82,7 @@ def test_a_record_says_what_was_measured_of_what_and_where(asked, tmp_path):
     record = asked(path, "--method", "few-shot")["few-shot"]
     (kept,) = TransferStore(tmp_path).read("digits")
     assert kept.to_dict() == record and record["run_id"] == path.stem
-    assert record["request"]["weights"] == f"run:{path.stem}"
+    assert record["request"]["weights"] == load_trained(path).identity
     assert record["request"]["constants"] == {"shots": [1, 5, 10, 25], "draws": 3, "l2": 1024, "constant": 100}
     assert record["request"]["data_sha256"] == record["environment"]["data_sha256"] == load("digits").sha256
     assert (record["train_images"], record["test_images"], record["width"], record["num_classes"]) == (

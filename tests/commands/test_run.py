@@ -144,3 +144,34 @@ def test_a_run_that_several_studies_need_is_trained_once(vitbench, tmp_path, mon
     store.path("heads").unlink()
     vitbench("run", heads, *request, *here)
     assert len(trained) == 4 and [record.taken_from for record in store.read("heads")] == ["pools", ""]
+    # Nor what was trained on other data of that name, or with more threads, which takes sums in another order.
+    for part, other in (('"data_sha256":"', '"data_sha256":"0'), ('"threads":1', '"threads":3')):
+        before = {path: path.read_text() for path in store.directory.glob("*.jsonl")}
+        for path, text in before.items():
+            path.write_text(text.replace(part, other))
+        store.path("heads").unlink()
+        ran = len(trained)
+        vitbench("run", heads, *request, *here)
+        assert len(trained) == ran + 2, part
+        for path, text in before.items():
+            path.write_text(text)
+
+
+def test_weights_are_kept_of_what_is_trained_and_what_has_none_is_counted(vitbench, tmp_path, in_this_process):
+    (tmp_path / "pools.py").write_text(TWO_POOLS)
+    (tmp_path / "heads.py").write_text(TWO_POOLS.replace('Arm("cls")', 'Arm("plain")'))
+    request = (
+        *("--budget", "smoke", "--batch-size", "128", "--precision", "fp32", "--seeds", "1", "--learning-rate", "1e-3"),
+        *("--results", tmp_path, "--device", "cpu", "--threads", "1", "--jobs", "1"),
+    )
+    vitbench("run", str(tmp_path / "pools.py"), *request)
+    assert not list(tmp_path.glob("checkpoints/*"))
+    said = vitbench("run", str(tmp_path / "pools.py"), *request, "--keep-weights")
+    assert "2 of the recorded runs were recorded without --keep-weights" in said.out
+    # Another study's runs are trained again for their weights, not taken over without.
+    said = vitbench("run", str(tmp_path / "heads.py"), *request, "--keep-weights")
+    assert "without --keep-weights" not in said.out and "trained once" not in said.out
+    records = {record.run_id: record for record in RecordStore(tmp_path).read("heads")}
+    assert {path.stem for path in tmp_path.glob("checkpoints/*")} == set(records)
+    twins = {record.run_id: record.weights_sha256 for record in RecordStore(tmp_path).read("pools")}
+    assert {run_id: record.weights_sha256 for run_id, record in records.items()} == twins

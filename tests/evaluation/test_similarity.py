@@ -26,18 +26,20 @@ def test_cosine_similarity_is_that_of_vectors_drawn_by_hand():
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-15)
 
 
-def by_definition(k: np.ndarray, l: np.ndarray) -> float:  # noqa: E741
-    """Gretton et al. 2005: E K(x,x') L(y,y') + E K E L − 2 E K(x,x') L(y,y''), over all different images."""
-    n = len(k)
+def by_definition(x: np.ndarray, y: np.ndarray) -> float:
+    """Of Gram matrices, Gretton et al. 2005: E K(x,x') L(y,y') + E K E L − 2 E K(x,x') L(y,y''), over all different images."""
+    n = len(x)
     tuples = list(itertools.permutations(range(n), 4))
-    return sum(k[i, j] * l[i, j] + k[i, j] * l[q, r] - 2 * k[i, j] * l[i, q] for i, j, q, r in tuples) / len(tuples)
+    return sum(x[i, j] * (y[i, j] + y[q, r] - 2 * y[i, q]) for i, j, q, r in tuples) / len(tuples)
 
 
 def test_hsic_is_the_mean_over_all_tuples_of_different_images():
     x, y = normal(7, 3), normal(7, 2, seed=1)
-    k, l = x @ x.T, y @ y.T  # noqa: E741
-    assert hsic(k, l).item() == pytest.approx(by_definition(k.numpy(), l.numpy()), abs=1e-12)
-    assert hsic(gram(x), gram(y)).item() == pytest.approx(hsic(k, l).item(), abs=1e-12)  # centring changes nothing
+    of_x, of_y = x @ x.T, y @ y.T
+    assert hsic(of_x, of_y).item() == pytest.approx(by_definition(of_x.numpy(), of_y.numpy()), abs=1e-12)
+    assert hsic(gram(x), gram(y)).item() == pytest.approx(
+        hsic(of_x, of_y).item(), abs=1e-12
+    )  # centring changes nothing
 
 
 def test_fewer_than_four_images_are_refused():

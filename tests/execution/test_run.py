@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import pytest
 import torch
 
+from vitbench.config import TimmConfig
 from vitbench.execution import run as run_module
 from vitbench.execution.run import epochs_between_evaluations, execute
 from vitbench.records import Outcome, unpack_correct
@@ -154,3 +156,17 @@ def test_a_position_embedding_is_what_shapes_are_learned_by(make_job):
     low, high = binom.interval(0.999, 1000, 1 / 4)
     assert low <= 1000 * top1["none"] <= high
     assert top1["learned_1d"] > 0.95
+
+
+def test_a_model_of_timm_runs_eagerly_where_vits_beside_it_do(make_job, monkeypatch):
+    monkeypatch.setattr(run_module.native, "describe_use", lambda *_, **__: "native: not in this model")
+    monkeypatch.setattr(
+        sys.modules["vitbench.studies.plan"], "COMPILING_PAYS_FROM", 0
+    )  # by its length alone it would be compiled
+    job = make_job(train={"compile": "auto"})
+    options = {"patch_size": 4, "num_blocks": 1, "embed_dim": 8}
+    mixer = TimmConfig(timm="mlp_mixer.MlpMixer", image_size=8, in_channels=1, num_classes=10, options=options)
+    config = job.run.config.replace(model=mixer)
+    record = execute(dataclasses.replace(job, run=dataclasses.replace(job.run, config=config)))
+    assert record.outcome == "completed" and not record.environment.compiled
+    assert record.environment.compile_note == "runs eagerly: native operators are faster"

@@ -64,6 +64,8 @@ def test_what_timm_does_not_have_is_refused_in_a_line(name, options, says):
     ("fields", "says"),
     [
         ({"timm": "resnet18", "options": {"in_chans": 3}}, "is said by in_channels"),
+        ({"timm": "resnet18", "options": {"pretrained": True}}, "gives weights that the run would not name"),
+        ({"timm": "resnet18", "options": {"features_only": True}}, "without logits"),
         ({"timm": "resnet18", "options": {"act_layer": torch.nn.ReLU}}, "is no JSON"),
         ({"timm": "resnet18", "options": {"drop_rate": float("nan")}}, "is no JSON"),
         ({"timm": "resnet 18"}, "timm"),
@@ -78,7 +80,7 @@ def test_a_configuration_without_meaning_is_refused(fields, says):
 def test_equal_configurations_have_equal_ids_whatever_their_options_are_written_as():
     one, other = (
         RunConfig(model=TimmConfig(timm="resnet18", options={"channels": channels, "drop_rate": 0.1}, **SMALL))
-        for channels in ([8, 8, 8, 8], (8, 8, 8, 8))
+        for channels in ([8, 8, 8, 8], (8.0, 8, 8, 8))
     )
     assert one == other and one.run_id == other.run_id and hash(one.model) == hash(other.model)
     assert RunConfig.model_validate_json(one.canonical_json()) == one

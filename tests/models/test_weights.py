@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from vitbench.config import DataConfig, RunConfig, TrainConfig, ViTConfig
@@ -113,3 +114,23 @@ def test_the_digest_is_of_names_and_values():
     wide = torch.nn.Conv2d(3, 4, 3)
     digest = weights_sha256(wide)
     assert weights_sha256(wide.to(memory_format=torch.channels_last)) == digest
+
+
+def test_weights_of_an_older_schema_keep_the_name_that_they_were_written_under(kept, tmp_path):
+    _, config, path = kept()
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    fields = json.loads(metadata["config"])
+    del fields["train"]["layer_decay"], fields["train"]["trainable"]  # as before there were these two
+    older = tmp_path / "checkpoints" / "0123456789abcdef.safetensors"
+    save_file(load_file(path), older, metadata=metadata | {"config": json.dumps(fields), "run_id": older.stem})
+    found = load_trained(find_weights("0123", tmp_path))
+    assert found.run_id == "0123456789abcdef" and found.config == config
+    assert found.identity == f"run:0123456789abcdef@{metadata['weights_sha256'][:8]}"
+
+
+def test_metadata_that_lack_something_are_refused_in_a_line(kept):
+    _, _, path = kept()
+    save_file(load_file(path), path, metadata={"vitbench": "1", "config": "{}"})
+    with pytest.raises(ValueError, match="are not a run's of this vitbench"):
+        load_trained(path)

@@ -50,3 +50,10 @@ def test_others_are_counted_by_what_runs_as_timm_publishes_it():
     counts = count(TimmConfig(timm="resnet18"))
     assert counts.params == 11_689_512 and counts.macs == pytest.approx(1.82e9, rel=0.005)
     assert closed_form(TimmConfig(timm="mlp_mixer.MlpMixer", options={"embed_dim": 8})) is None
+
+
+@pytest.mark.parametrize("options", [{}, {"global_pool": ""}])
+def test_what_cannot_run_on_such_images_is_refused_in_a_line(options):
+    with pytest.raises(ValueError, match="timm 'vgg11' cannot") as refused:
+        count(TimmConfig(timm="vgg11", image_size=8, options=options))
+    assert "\n" not in str(refused.value)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from vitbench.config import TimmConfig
+from vitbench.config import TimmConfig, ViTConfig
 from vitbench.data import describe
 from vitbench.profiling import count
 from vitbench.studies import BUDGETS, Arm, Overrides, Study, load_study, plan
+from vitbench.studies.budgets import base_variant
 from vitbench.studies.outline import outline
 from vitbench.training.loop import count_steps
 from vitbench.variants import variant
@@ -41,14 +42,30 @@ def test_fractions_of_less_than_a_batch_are_left_out_and_one_alone_is_refused():
         plan(POOLS, BUDGET, DIGITS, Overrides(match="flops"))
 
 
-@pytest.mark.parametrize("name", ["Micro/4", "Small32/4", "Ti/16", "S/16"])
-def test_comparators_have_about_the_bases_macs(name):
-    base = variant(name, num_classes=10)
+def all_but_the_base(base: ViTConfig) -> dict[str, TimmConfig]:
     arms = {arm.name: arm.apply(base) for arm in load_study("data_size").all_arms(base) if arm.fraction == 1}
-    assert list(arms) == ["ViT, 100 %", "ResNet (BiT), 100 %", "ResNet, 100 %", "MLP-Mixer, 100 %"]
+    assert arms.pop("ViT, 100 %") == base
+    return arms
+
+
+@pytest.mark.parametrize("dataset", ["digits", "shapes", "torch/fashion_mnist", "torch/cifar10"])
+@pytest.mark.parametrize("budget", ["smoke", "quick", "standard", "paper"])
+def test_comparators_have_the_bases_macs_to_a_tenth_or_are_left_out(budget, dataset):
+    info = describe(dataset)
+    scale = BUDGETS[budget].built_in if dataset in ("digits", "shapes") else BUDGETS[budget].images
+    shape = {"image_size": info.image_size, "in_channels": info.in_channels, "num_classes": info.num_classes}
+    _, base = base_variant(scale, **shape)
+    arms = all_but_the_base(base)
+    assert "MLP-Mixer, 100 %" in arms and (budget == "paper" or "ResNet, 100 %" in arms)
     for arm, model in arms.items():
-        assert isinstance(model, TimmConfig) != arm.startswith("ViT")
-        assert count(model).macs / count(base).macs == pytest.approx(1, abs=0.15), arm
+        assert 1 / 1.1 <= count(model).macs / count(base).macs <= 1.1, arm
+
+
+@pytest.mark.parametrize("name", ["Micro/4", "Small32/4", "Ti/16", "S/16", "B/16"])
+def test_named_variants_have_all_comparators(name):
+    assert list(all_but_the_base(variant(name, num_classes=10))) == [
+        *("ResNet (BiT), 100 %", "ResNet, 100 %", "MLP-Mixer, 100 %")
+    ]
 
 
 def test_a_study_may_set_its_own_recipe_and_the_user_another():
@@ -74,3 +91,10 @@ def test_scaling_changes_one_thing_at_a_time_twofold():
         **{f"MLP {ratio}×": {"mlp_ratio"} for ratio in (1, 4)},
     }
     assert {model.head_dim for model in arms.values()} == {base.head_dim}
+
+
+def test_final_seeds_run_at_the_rate_of_the_same_model_on_as_many_images():
+    whole = outline(POOLS, BUDGET, DIGITS, Overrides())
+    assert {arm: whole.compared_with(arm) for arm in whole.arms} == {
+        f"{pool}, {share}": f"cls, {share}" for share in ("100 %", "30 %", "10 %") for pool in ("cls", "gap")
+    }

@@ -127,42 +127,73 @@ class Comparison:
         values = {getattr(record.environment, name, None) for record in self.records} - {None, ""}
         return tuple(sorted(values, key=lambda value: (str(type(value)), value)))
 
-    def at_baseline_setting(self, arm: ArmResult) -> Summary | None:
-        """test_top1 of an arm at the setting that was chosen for the baseline."""
-        if self.baseline is None:
+    def compared_with(self, arm: ArmResult) -> ArmResult | None:
+        """The arm that another is compared with: the baseline, on fractions of the images its model on as many of them.
+
+        None for these themselves, and where it has no run.
+        """
+        baseline = self.baseline
+        if baseline is None or arm is baseline:
             return None
-        return Summary.of(arm.metric("test_top1", self.baseline.setting).values())
+        if not self.fractions:
+            return baseline
+        model = self.factors[baseline.name]["model"]
+        level = self.factors.get(arm.name)
+        if level is None or level["model"] == model:
+            return None
+        wanted = {**level, "model": model}
+        return next((other for other in self.arms if self.factors.get(other.name) == wanted), None)
+
+    @property
+    def reference(self) -> str:
+        """What differences are from, in words."""
+        if self.baseline is None:
+            return ""
+        return (
+            f"{self.factors[self.baseline.name]['model']} on as many images" if self.fractions else self.baseline.label
+        )
+
+    def at_baseline_setting(self, arm: ArmResult) -> Summary | None:
+        """test_top1 of an arm at the setting that was chosen for what it is compared with."""
+        reference = self.compared_with(arm) or arm
+        return None if self.baseline is None else Summary.of(arm.metric("test_top1", reference.setting).values())
 
     @cached_property
     def seeds_without_say(self) -> tuple[int, ...]:
-        """Seeds of the baseline at its chosen setting that had no say in that choice, where they are enough for a verdict.
+        """`seeds_without_say_in` the baseline's choice."""
+        return () if self.baseline is None else self.seeds_without_say_in(self.baseline)
 
-        At the setting that was best for the baseline on some seeds, by luck too, these same seeds make every other arm
+    def seeds_without_say_in(self, reference: ArmResult) -> tuple[int, ...]:
+        """Seeds of an arm at its chosen setting that had no say in that choice, where they are enough for a verdict.
+
+        At the setting that was best for the arm on some seeds, by luck too, these same seeds make every other arm
         look worse than it is. Empty where nothing was chosen, or on all seeds, or on all but one or two.
         """
-        if self.baseline is None or self.baseline.is_fixed or self.tuning_seeds is None:
+        if reference.is_fixed or self.tuning_seeds is None:
             return ()
-        completed = self.baseline.completed(self.baseline.setting)
+        completed = reference.completed(reference.setting)
         final = tuple(seed for seed in completed if seed >= self.tuning_seeds)
         return final if len(final) >= FEWEST_SEEDS else ()
 
     def paired(self, arm: ArmResult, *, at_baseline_setting: bool = False) -> tuple[dict[int, float], dict[int, float]]:
-        """test_top1 by seed of an arm and of the baseline, over the seeds that both have, ascending.
+        """test_top1 by seed of an arm and of what it is `compared_with`, over the seeds that both have, ascending.
 
-        Each at its own chosen setting, or the arm too at the baseline's; where that is not the arm's own, over
-        `seeds_without_say` alone, if there are any. Empty for the baseline itself and without one.
+        Each at its own chosen setting, or the arm too at the other's; where that is not the arm's own, over
+        `seeds_without_say_in` it alone, if there are any. Empty where there is nothing to compare with.
         """
-        if self.baseline is None or arm is self.baseline:
+        reference = self.compared_with(arm)
+        if reference is None:
             return {}, {}
-        mine = arm.metric("test_top1", self.baseline.setting if at_baseline_setting else arm.setting)
-        theirs = self.baseline.metric("test_top1", self.baseline.setting)
+        mine = arm.metric("test_top1", reference.setting if at_baseline_setting else arm.setting)
+        theirs = reference.metric("test_top1", reference.setting)
         seeds = sorted(mine.keys() & theirs.keys())
-        if at_baseline_setting and arm.setting != self.baseline.setting:
-            seeds = [seed for seed in seeds if seed in self.seeds_without_say] if self.seeds_without_say else seeds
+        if at_baseline_setting and arm.setting != reference.setting:
+            without_say = self.seeds_without_say_in(reference)
+            seeds = [seed for seed in seeds if seed in without_say] if without_say else seeds
         return {seed: mine[seed] for seed in seeds}, {seed: theirs[seed] for seed in seeds}
 
     def difference(self, arm: ArmResult, *, at_baseline_setting: bool = False) -> PairedDifference | None:
-        """test_top1 of an arm minus the baseline's, seed by seed, at the settings of `paired`."""
+        """test_top1 of an arm minus that of what it is compared with, seed by seed, at the settings of `paired`."""
         return PairedDifference.of(*self.paired(arm, at_baseline_setting=at_baseline_setting))
 
     @cached_property

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """One arm against the baseline, each at its own setting; everything but `decision` is None where it cannot be told."""
+    """One arm against the baseline, or what is in its place, each at its own setting.
+
+    Everything but `decision` is None where it cannot be told.
+    """
 
     arm: ArmResult
     decision: Decision
@@ -65,7 +68,8 @@ class Findings:
 def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
     """Everything the statistics say of a comparison. `margin`, a fraction, is what counts as equivalent."""
     baseline = comparison.baseline
-    others = [arm for arm in comparison.arms if baseline is not None and arm is not baseline]
+    references = {arm.label: comparison.compared_with(arm) for arm in comparison.arms}
+    others = [arm for arm in comparison.arms if references[arm.label] is not None]
     decisions = _decisions(comparison, others, margin, at_baseline_setting=False)
     at_baseline = _decisions(comparison, others, margin, at_baseline_setting=True)
     by_image = _image_differences(comparison, others)
@@ -77,11 +81,12 @@ def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
         decision = decisions[arm.label]
         difference = decision.difference
         settled = decision.verdict not in (Verdict.INCONCLUSIVE, Verdict.NONE)
-        assert baseline is not None
+        reference = references[arm.label]
+        assert reference is not None
         found[arm.label] = Finding(
             arm=arm,
             decision=decision,
-            at_baseline_setting=None if arm.setting == baseline.setting else at_baseline[arm.label],
+            at_baseline_setting=None if arm.setting == reference.setting else at_baseline[arm.label],
             outperforming=Outperforming.of(*comparison.paired(arm)),
             seeds_and_images=intervals.get(arm.label),
             image_share=shares.get(arm.label),
@@ -122,10 +127,11 @@ def _decisions(
 
 
 def _both_bits(comparison: Comparison, arm: ArmResult) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Which test images the arm and the baseline get right, for each seed that has both."""
-    if comparison.baseline is None:
+    """Which test images the arm and what it is compared with get right, for each seed that has both."""
+    reference = comparison.compared_with(arm)
+    if reference is None:
         return []
-    mine, theirs = comparison.correct_bits(arm), comparison.correct_bits(comparison.baseline)
+    mine, theirs = comparison.correct_bits(arm), comparison.correct_bits(reference)
     return [(mine[seed], theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())]
 
 
@@ -168,5 +174,6 @@ def _factorial(comparison: Comparison) -> tuple[dict[Cell, dict[int, float]], Ce
 
 
 def _narrowing(comparison: Comparison, baseline: ArmResult) -> StudyNarrowing | None:
-    accuracies = {arm.label: arm.metric("test_top1", arm.setting) for arm in comparison.arms}
+    with_baseline = [baseline, *(arm for arm in comparison.arms if comparison.compared_with(arm) is baseline)]
+    accuracies = {arm.label: arm.metric("test_top1", arm.setting) for arm in with_baseline}
     return study_narrowing(accuracies, baseline=baseline.label)

@@ -28,9 +28,10 @@ def notes_about(comparison: Comparison, baseline_name: str, planned_arms: Sequen
     for arm in comparison.arms:
         yield from _about_runs(arm)
     for arm in comparison.arms:
-        yield from _about_the_choice(arm, comparison.baseline)
-        if comparison.baseline is not None and arm is not comparison.baseline:
-            yield from _about_pairs(arm, comparison.baseline)
+        reference = comparison.compared_with(arm)
+        yield from _about_the_choice(arm, reference)
+        if reference is not None:
+            yield from _about_pairs(arm, reference)
     yield from _about_measuring(comparison)
 
 

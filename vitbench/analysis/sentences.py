@@ -26,8 +26,8 @@ def sentence(comparison: Comparison) -> str:
 
     Arms by verdict, in the order of the study; empty without a baseline or other arms.
     """
-    findings, baseline = comparison.findings, comparison.baseline
-    if baseline is None or not findings.arms:
+    findings = comparison.findings
+    if comparison.baseline is None or not findings.arms:
         return ""
     parts = []
     for verdict, words in WORDS.items():
@@ -43,7 +43,7 @@ def sentence(comparison: Comparison) -> str:
             parts.append(f"{words.format(margin=points_of(findings.margin))}: {text}")
     pairs = {finding.decision.difference.n for finding in findings.arms.values() if finding.decision.difference}
     seeds = f"{min(pairs, default=0)} to {max(pairs, default=0)}" if len(pairs) > 1 else f"{max(pairs, default=0)}"
-    return f"Against {baseline.label} ({seeds} seeds, points with 95 % intervals): {'; '.join(parts)}."
+    return f"Against {comparison.reference} ({seeds} seeds, points with 95 % intervals): {'; '.join(parts)}."
 
 
 def _range(differences: Sequence[PairedDifference]) -> str:

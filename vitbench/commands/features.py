@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitbench.commands.display import is_live
 from vitbench.config import DataConfig, RunConfig, block_width
@@ -21,7 +21,7 @@ from vitbench.data import ImageData, Images, StreamedImages, describe, load, nor
 from vitbench.evaluation.exports import check_export, export
 from vitbench.evaluation.features import feature_batches
 from vitbench.kernels import native
-from vitbench.models import convert
+from vitbench.models import TimmModel, ViT, convert
 from vitbench.models.weights import find_weights, is_run, load_trained, weights_sha256
 from vitbench.profiling.device import Device, open_device
 from vitbench.records import Environment, describe_environment
@@ -34,11 +34,13 @@ SPLITS = ("train", "test")
 class Trunk:
     """A trained model in evaluation mode on its device, and the data set whose images it is given."""
 
-    model: nn.Module
+    model: ViT | TimmModel
     weights: str
-    """`run:` and a run_id, or name, `@` and 8 hex digits of their SHA-256."""
+    """Name, `run:` and a run_id where they are a run's, `@`, and 8 hex digits of their SHA-256."""
     run: RunConfig | None
     """What trained them, where that is a run."""
+    run_id: str
+    """That run's, as it was when they were written; else empty."""
     weights_sha256: str
     image_size: tuple[int, int]
     data: ImageData
@@ -66,7 +68,7 @@ class Trunk:
         images: Images | StreamedImages = getattr(self.data, split)
         pixels = images.batches(np.arange(len(images)), batch_size, self.device.torch_device)
         found = feature_batches(
-            self.model.features,  # type: ignore[arg-type]  # what nn.Module says of any attribute
+            self.model.features,
             (self._normalised(batch) for batch, _ in pixels),
             autocast=partial(self.device.autocast, self.precision),
         )
@@ -76,32 +78,40 @@ class Trunk:
         return normalise(pixels, self.mean, self.std)
 
 
-def open_trunk(
-    name: str,
-    *,
-    dataset: str,
-    data_root: Path | None,
-    download: bool,
-    device: str,
-    precision: str,
-    threads: int | None,
-    results: Path,
-) -> Trunk:
-    """The weights that `name` stands for (a run_id of `results`, a file, `timm:NAME`), and the data at their size.
+@dataclass(frozen=True)
+class TrunkRequest:
+    """Whose features of which images, and what computes them."""
+
+    name: str
+    """A run_id of `results` or its beginning, a file, or `timm:NAME`."""
+    dataset: str
+    data_root: Path | None
+    download: bool
+    batch_size: int
+    device: str
+    precision: str
+    threads: int | None
+    results: Path
+
+
+def open_trunk(request: TrunkRequest) -> Trunk:
+    """The weights that are asked for, and the data at their size.
 
     Raises ValueError for what is not there, and for images of another number of channels.
     """
+    name, dataset, data_root, download = request.name, request.dataset, request.data_root, request.download
+    precision = request.precision
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is not known here; use {' or '.join(PRECISIONS)}")
-    opened = open_device(device)
-    if threads:
-        torch.set_num_threads(threads)
+    opened = open_device(request.device)
+    if request.threads:
+        torch.set_num_threads(request.threads)
     info = describe(dataset, root=data_root, download=download)
-    run = normalisation = None
+    run, run_id, normalisation = None, "", None
     if is_run(name):
-        trained = load_trained(find_weights(name, results))
-        model, run, sha256 = trained.model, trained.config, trained.weights_sha256
-        normalisation, weights = (trained.mean, trained.std), f"run:{trained.run_id}"
+        trained = load_trained(find_weights(name, request.results))
+        model, run, run_id, sha256 = trained.model, trained.config, trained.run_id, trained.weights_sha256
+        normalisation, weights = (trained.mean, trained.std), trained.identity
     else:
         model = copy.deepcopy(convert.load_named(name, in_channels=info.in_channels))  # it is not ours to move
         weights, sha256 = convert.weights_identity(name, model), weights_sha256(model)
@@ -123,44 +133,21 @@ def open_trunk(
         ),
     )
     placed = opened.place(model).eval()
-    return Trunk(placed, weights, run, sha256, config.image_hw, data, mean, std, opened, precision, environment)
+    return Trunk(placed, weights, run, run_id, sha256, config.image_hw, data, mean, std, opened, precision, environment)
 
 
-def export_features(
-    name: str,
-    *,
-    out: Path,
-    split: str,
-    dataset: str,
-    data_root: Path | None,
-    download: bool,
-    batch_size: int,
-    device: str,
-    precision: str,
-    threads: int | None,
-    results: Path,
-    as_json: bool,
-) -> None:
+def export_features(request: TrunkRequest, *, out: Path, split: str, as_json: bool) -> None:
     """Writes the features of a split to `out`, with ids (places in the split, from 0), labels, and what they depend on."""
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not known; use {' or '.join(SPLITS)}")
     check_export(out)
-    trunk = open_trunk(
-        name,
-        dataset=dataset,
-        data_root=data_root,
-        download=download,
-        device=device,
-        precision=precision,
-        threads=threads,
-        results=results,
-    )
+    trunk = open_trunk(request)
     labels = getattr(trunk.data, split).labels
     facts = {**trunk.facts(), "split": split, "environment": trunk.environment.model_dump(mode="json")}
     widths: set[int] = set()
 
     def watched() -> Iterator[NDArray[np.float32]]:
-        for values in trunk.batches(split, batch_size=batch_size):
+        for values in trunk.batches(split, batch_size=request.batch_size):
             widths.add(values.shape[1])
             yield values
 

@@ -38,7 +38,7 @@ class Document:
         """With what is there already of the same weights; of others, nothing."""
         try:
             there = json.loads(path.read_bytes())
-            if (there["format"], there["weights_sha256"]) == (FORMAT, of["weights_sha256"]):
+            if isinstance(there, dict) and (there["format"], there["weights_sha256"]) == (FORMAT, of["weights_sha256"]):
                 return cls(of, there["figures"], there["skipped"])
         except (OSError, ValueError, KeyError):
             pass

@@ -23,7 +23,7 @@ class Here:
 
     def __init__(self, device: Device | None = None, *, threads: int = 1) -> None:
         self._device = device
-        self._threads = threads
+        self.threads = threads
         self._resolved: dict[str, str] = {}
         self._kernels: dict[tuple[str, bool, int | None], str] = {}
 
@@ -67,7 +67,7 @@ class Here:
         key = precision, compiled, width
         if key not in self._kernels:
             before = torch.get_num_threads()
-            torch.set_num_threads(self._threads)
+            torch.set_num_threads(self.threads)
             try:
                 used = native.describe_use(
                     self._device.torch_device.type, precision=precision, compiled=compiled, width=width

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from vitbench.commands.here import Here
+from vitbench.execution.job import weights_path
 from vitbench.records import Outcome, Record, RecordStore
 from vitbench.studies import PlannedRun
 
@@ -27,16 +29,25 @@ def recorded_here(store: RecordStore, run_ids: Iterable[str], here: Here) -> dic
         record.identity: record
         for study in (store.studies() if wanted else ())
         for record in store.read(study)
-        if record.identity in wanted and record.outcome is not Outcome.FAILED and not here.differs(record)
+        if record.identity in wanted
+        and record.outcome is not Outcome.FAILED
+        and record.environment.threads == here.threads
+        and not here.differs(record)
     }
 
 
 def take_over(
-    store: RecordStore, pending: Sequence[Planned], here: Here, data_sha256: Mapping[tuple[str, tuple[int, int]], str]
+    store: RecordStore,
+    pending: Sequence[Planned],
+    here: Here,
+    data_sha256: Mapping[tuple[str, tuple[int, int]], str],
+    *,
+    with_weights: bool = False,
 ) -> list[Planned]:
     """Appends the records that other studies have of these runs; returns what is left to run.
 
-    `data_sha256` is by data set, as the user named it, and image size: (height, width).
+    `data_sha256` is by data set, as the user named it, and image size: (height, width). `with_weights`: of runs alone
+    whose weights are kept.
     """
     places = by_run_id(pending)
     found = recorded_here(store, places, here)
@@ -44,12 +55,19 @@ def take_over(
     for run_id, wanted in places.items():
         name, run = wanted[0]
         record = found.get(run_id)
+        if record is not None and with_weights and not has_weights(store.root, record):
+            record = None
         if record is None or record.environment.data_sha256 != data_sha256[name, run.config.model.image_hw]:
             left += wanted
             continue
         for _, place in wanted:
             store.append(in_place_of(record, place))
     return left
+
+
+def has_weights(results: Path, record: Record) -> bool:
+    """Whether the weights that the run was left with are kept."""
+    return weights_path(results / "checkpoints", record.run_id).exists()
 
 
 def in_place_of(record: Record, run: PlannedRun) -> Record:

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from vitbench.commands.features import SPLITS, Trunk, open_trunk, validation_split
+from vitbench.commands.features import SPLITS, Trunk, TrunkRequest, open_trunk, validation_split
 from vitbench.data import split
 from vitbench.evaluation.features import LabelledFeatures, keep
 from vitbench.evaluation.few_shot import CONSTANT, DRAWS, L2, SHOTS, draw_images, few_shot
@@ -36,20 +36,7 @@ class Method:
 
 
 def probe_features(
-    name: str,
-    *,
-    methods: Sequence[str],
-    shots: str,
-    again: bool,
-    dataset: str,
-    data_root: Path | None,
-    download: bool,
-    batch_size: int,
-    device: str,
-    precision: str,
-    threads: int | None,
-    results: Path,
-    as_json: bool,
+    request: TrunkRequest, *, methods: Sequence[str], shots: str, again: bool, as_json: bool
 ) -> list[TransferRecord]:
     """Measures and records what is not recorded yet, or all of it `again`; prints and returns the records, by method.
 
@@ -59,31 +46,22 @@ def probe_features(
         if method not in METHODS:
             raise ValueError(f"method {method!r} is not known; use {', '.join(METHODS)}")
     numbers = _numbers(shots)
-    trunk = open_trunk(
-        name,
-        dataset=dataset,
-        data_root=data_root,
-        download=download,
-        device=device,
-        precision=precision,
-        threads=threads,
-        results=results,
-    )
-    store = TransferStore(results)
-    requests = {
+    trunk = open_trunk(request)
+    store = TransferStore(request.results)
+    asked = {
         method: TransferRequest(**trunk.facts(), method=method, constants=METHODS[method].constants(trunk, numbers))
         for method in dict.fromkeys(methods)
     }
     before = {} if again else {record.identity: record for record in store.read(trunk.data.info.dataset)}
-    found = {method: before.get(probe_id(request)) for method, request in requests.items()}
+    found = {method: before.get(probe_id(one)) for method, one in asked.items()}
     missing = [method for method, record in found.items() if record is None]
     for method in missing:
-        METHODS[method].check(trunk, requests[method].constants)
+        METHODS[method].check(trunk, asked[method].constants)
     if missing:
         with ExitStack() as stack:
-            train, test = (_features(trunk, part, stack, batch_size=batch_size) for part in SPLITS)
+            train, test = (_features(trunk, part, stack, batch_size=request.batch_size) for part in SPLITS)
             for method in missing:
-                found[method] = record = _measured(trunk, requests[method], train, test)
+                found[method] = record = _measured(trunk, asked[method], train, test)
                 store.append(record)
     records = [record for record in found.values() if record is not None]
     if as_json:
@@ -122,7 +100,7 @@ def _measured(
     accuracies, details = METHODS[request.method].measure(trunk, train, test, request.constants)
     return TransferRecord(
         probe_id=probe_id(request),
-        run_id=trunk.run.run_id if trunk.run else "",
+        run_id=trunk.run_id,
         request=request,
         width=train.width,
         num_classes=trunk.data.info.num_classes,

@@ -15,7 +15,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from vitbench.commands.here import Here
-from vitbench.config import RunConfig, ViTConfig
+from vitbench.config import RunConfig
 from vitbench.machine import cpu_name
 from vitbench.records import Record
 from vitbench.studies.outline import Outline
@@ -121,7 +121,7 @@ def _speeds(content: Mapping[str, Any], whole: Outline) -> dict[str, float]:
     return {
         arm: float(kept[arm]["images_per_second"])
         for arm, config in whole.arms.items()
-        if arm in kept and ViTConfig.model_validate(kept[arm]["model"]) == config.model
+        if arm in kept and RunConfig.model_validate({"model": kept[arm]["model"]}).model == config.model
     }
 
 

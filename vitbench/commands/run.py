@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitbench.commands.display import RunDisplay, is_live
 from vitbench.commands.here import Here
-from vitbench.commands.once import Planned, by_run_id, in_place_of, take_over
+from vitbench.commands.once import Planned, by_run_id, has_weights, in_place_of, take_over
 from vitbench.commands.request import Request, Standing, num_gpus, resolve_jobs
 from vitbench.execution import Job
 from vitbench.records import Outcome, Record, RecordStore
@@ -55,7 +55,7 @@ def run_studies(
             print(f"then at most {standing.later.runs} more, which the results of these decide", flush=True)
         if not ran and (elsewhere := standing.recorded_elsewhere(Here(opened, threads=threads or 1))).runs:
             print(elsewhere, flush=True)
-        left = take_over(store, pending, Here(opened, threads=threads or 1), data_sha256)
+        left = take_over(store, pending, Here(opened, threads=threads or 1), data_sha256, with_weights=keep_weights)
         places = by_run_id(left)
         if len(places) < len(pending):
             print(
@@ -64,12 +64,25 @@ def run_studies(
         prepared = [jobs_of[run_id] for run_id in places]
         failed |= _execute(prepared, places, request, opened=opened, device=device, executor=executor, workers=workers)
         ran += len(pending)
+    if keep_weights and (without := _without_weights(request, standing)):
+        print(
+            f"{without} of the recorded runs were recorded without --keep-weights; give another --results to have theirs"
+        )
     if not ran:
         print(f"all {len(standing.planned)} runs are recorded in {request.results}")
         return 0
     where = RecordStore(request.results).directory
     print(f"{ran - len(failed)} runs recorded in {where}" + (f", {len(failed)} failed" if failed else ""))
     return len(failed)
+
+
+def _without_weights(request: Request, standing: Standing) -> int:
+    """Of the planned runs that completed, those whose weights are not kept."""
+    planned = {(run.study, run.run_id) for _, run in standing.planned}
+    completed = {
+        (record.study, record.identity): record for record in standing.records if record.outcome is Outcome.COMPLETED
+    }
+    return sum(not has_weights(request.results, completed[key]) for key in planned & completed.keys())
 
 
 def _open_here(request: Request, *, device: str, threads: int) -> Here:

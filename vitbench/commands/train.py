@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from vitbench.commands.display import is_live
+from vitbench.commands.once import has_weights
 from vitbench.commands.run import load_data, prepare
 from vitbench.config import ModelConfig, RunConfig, TrainConfig
 from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
-from vitbench.execution.job import weights_path
 from vitbench.machine import cpu_cores
+from vitbench.profiling import count
 from vitbench.records import Design, Outcome, Record, RecordStore
 from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.outline import data_settings, recipe_of
@@ -52,7 +53,7 @@ def train_one(
     run = _single_run(label, model_config, init_identity, info, recipe=defaults.replace(**train), data=data, seed=seed)
     store = RecordStore(results)
     before = [r for r in store.read("train") if r.identity == run.run_id and r.outcome is not Outcome.FAILED]
-    if keep_weights and not weights_path(results / "checkpoints", run.run_id).exists():
+    if keep_weights and not any(has_weights(results, record) for record in before):
         before = [record for record in before if record.outcome is Outcome.DIVERGED]
     if before:
         record = before[-1]
@@ -133,6 +134,7 @@ def _single_run(
     images = data_config.train_images or left
     if recipe.batch_size > images:
         raise ValueError(f"batch_size {recipe.batch_size} is more than the {images} training images; make it smaller")
+    count(model_config)  # refuses, before data are read, what timm makes but cannot run at this size
     config = RunConfig(model=model_config, data=data_config, train=recipe, seed=seed, init=init)
     design = Design(
         question="",

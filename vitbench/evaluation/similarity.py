@@ -26,10 +26,10 @@ def hsic(gram_x: Tensor, gram_y: Tensor) -> Tensor:
         raise ValueError(
             f"a minibatch of {count} images is too small for the unbiased estimator; give {FEWEST} or more"
         )
-    k, l = (_without_diagonal(each.double()) for each in (gram_x, gram_y))  # noqa: E741 (the paper's letters)
-    total = (k * l).sum(dim=(-2, -1))
-    total = total + k.sum(dim=(-2, -1)) * l.sum(dim=(-2, -1)) / ((count - 1) * (count - 2))
-    total = total - 2 / (count - 2) * (k.sum(dim=-2) * l.sum(dim=-2)).sum(dim=-1)
+    x, y = (_without_diagonal(each.double()) for each in (gram_x, gram_y))
+    total = (x * y).sum(dim=(-2, -1))
+    total = total + x.sum(dim=(-2, -1)) * y.sum(dim=(-2, -1)) / ((count - 1) * (count - 2))
+    total = total - 2 / (count - 2) * (x.sum(dim=-2) * y.sum(dim=-2)).sum(dim=-1)
     return total / (count * (count - 3))
 
 

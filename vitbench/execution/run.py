@@ -134,7 +134,10 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
             outcome, reason, metrics = Outcome.DIVERGED, "the loss after the last epoch is not finite", {}
             correct, weights = "", ""
     if outcome is Outcome.COMPLETED and job.weights is not None:
-        save_trained(job.weights, model, config, mean=data.mean, std=data.std)
+        try:
+            save_trained(job.weights, model, config, mean=data.mean, std=data.std)
+        except ValueError as error:  # what was measured is not lost for it
+            say(f"run {job.run.run_id} is recorded, but its {error}")
     counts = count(config.model)
     return job.record(
         started=history.started,

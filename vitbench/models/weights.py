@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vitbench.config import RunConfig, one_line
@@ -22,6 +22,7 @@ from vitbench.models.vit import ViT
 
 FORMAT = "1"
 """Raised whenever the metadata change; a file of another format is refused."""
+KEYS = {"run_id", "config", "mean", "std", "weights_sha256"}
 SUFFIX = ".safetensors"
 _RUN = re.compile(r"[0-9a-f]{4,16}")
 
@@ -38,10 +39,13 @@ class Trained:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weights_sha256: str
+    run_id: str
+    """As it was when they were written: a field that the configuration has since gained gives it another one."""
 
     @property
-    def run_id(self) -> str:
-        return self.config.run_id
+    def identity(self) -> str:
+        """`run:`, the run_id, `@`, and 8 hex digits of the weights' SHA-256: what starts from them names them so."""
+        return f"run:{self.run_id}@{self.weights_sha256[:8]}"
 
 
 def weights_sha256(model: nn.Module) -> str:
@@ -100,10 +104,10 @@ def load_trained(path: str | Path) -> Trained:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"weights {str(path)!r} cannot be read: {error}") from error
-    if metadata.get("vitbench") != FORMAT:
+    if metadata.get("vitbench") != FORMAT or not metadata.keys() >= KEYS:
         raise ValueError(
             f"weights {str(path)!r} are not a run's of this vitbench (format {metadata.get('vitbench')!r}, not "
             f"{FORMAT!r}); train them again"
@@ -122,7 +126,7 @@ def load_trained(path: str | Path) -> Trained:
     if found != metadata["weights_sha256"]:
         raise ValueError(f"weights {str(path)!r} are damaged: their SHA-256 is another than the one inside")
     mean, std = (tuple(json.loads(metadata[name])) for name in ("mean", "std"))
-    return Trained(model.eval(), config, mean, std, found)
+    return Trained(model.eval(), config, mean, std, found, metadata["run_id"])
 
 
 def is_run(name: str) -> bool:

@@ -110,11 +110,15 @@ def count_with_flop_counter(model: nn.Module, images: Tensor) -> dict[str, Count
 
 
 def count_timm(config: TimmConfig) -> Counts:
-    """The whole of a model of timm for one image. Raises ValueError for one that cannot be made."""
+    """The whole of a model of timm for one image. Raises ValueError for one that cannot be made or run."""
     model = timm_models.create(config).eval().to("meta")
-    with torch.no_grad():
-        parts = count_with_flop_counter(model, torch.zeros(1, config.in_channels, *config.image_hw, device="meta"))
-    return sum(parts.values(), Counts())
+    images = torch.zeros(1, config.in_channels, *config.image_hw, device="meta")
+    try:
+        with torch.no_grad():
+            return sum(count_with_flop_counter(model, images).values(), Counts())
+    except Exception as error:  # whatever the forward pass of any of timm's models raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"timm {config.timm!r} cannot take images of {config.image_hw} pixels: {reason}") from error
 
 
 def _fvcore_handle(formula: Callable[[Shape, Shape, Shape], int]) -> Callable[[list[Any], list[Any]], int]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal, TypeVar, cast
 
 import torch
 from filelock import FileLock
@@ -28,6 +28,8 @@ from vitbench.profiling.fresh_process import CALLS, peak_bytes, peak_rise, start
 from vitbench.profiling.memory import LiveBytes
 from vitbench.profiling.nvml import Nvml
 from vitbench.profiling.rapl import RaplCounter
+
+SomeModule = TypeVar("SomeModule", bound=nn.Module)
 
 OUT_OF_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
@@ -78,7 +80,7 @@ class Device:
         """`cpu` or `cuda`, a colon, and the hardware's own name."""
         return f"cpu: {cpu_name()}"
 
-    def place(self, model: nn.Module) -> nn.Module:
+    def place(self, model: SomeModule) -> SomeModule:
         """`model` on this device, its weights laid out as the device's operators want them."""
         return model.to(self.torch_device)
 
@@ -223,9 +225,11 @@ class CudaDevice(Device):
     def name(self) -> str:
         return f"cuda: {torch.cuda.get_device_name(self.torch_device)}"
 
-    def place(self, model: nn.Module) -> nn.Module:
+    def place(self, model: SomeModule) -> SomeModule:
         # Results follow the weights of convolutions, and tensor cores want channels last.
-        return convert_conv2d_weight_memory_format(model.to(self.torch_device), torch.channels_last)
+        placed = model.to(self.torch_device)
+        convert_conv2d_weight_memory_format(placed, torch.channels_last)
+        return placed
 
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.torch_device)

@@ -23,7 +23,7 @@ class TransferRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     weights: str
-    """Whose features: `run:` and a run_id, or name, `@` and 8 hex digits of the weights' SHA-256."""
+    """Whose features: name, `run:` and a run_id where they are a run's, `@` and 8 hex digits of the weights' SHA-256."""
     weights_sha256: str
     dataset: str
     data_sha256: str

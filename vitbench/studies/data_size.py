@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from math import log
 from typing import Any
 
@@ -12,6 +13,8 @@ from vitbench.studies.base import Arm, Study
 
 MOST_BLOCKS = 4
 """Of a ResNet's stage."""
+TOLERANCE = 1.1
+"""How many times the base's MACs, or the other way round, a model may have that is to be compared with it."""
 
 
 def arms(base: ViTConfig) -> Sequence[Arm]:
@@ -20,42 +23,43 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
     The ResNets have pre-activation blocks of two convolutions behind timm's stem of stride 4, in two stages, so that they
     end at stride 8, or in one, where that would leave a map of one place: with GroupNorm and weight-standardised
     convolutions as in BiT (Kolesnikov et al. 2020), in groups of two channels or more, and with BatchNorm. The Mixer has
-    the base's patches and depth (Tolstikhin et al. 2021).
+    the base's patches and depth (Tolstikhin et al. 2021). What no size brings within a tenth of the base's MACs is left
+    out, as BiT's is for the smallest bases.
     """
     stages = 2 if min(base.image_hw) > 8 else 1
     bit = {"basic": True, "bottle_ratio": 1.0}
-    return [
+    found = (
         _nearest(base, "ResNet (BiT)", "resnetv2.ResNetV2", _resnets(range(64, 513, 32), stages, bit)),
         _nearest(base, "ResNet", "resnetv2_18", _resnets(range(8, 513, 8), stages, {})),
         _nearest(base, "MLP-Mixer", "mlp_mixer.MlpMixer", _mixers(base)),
-    ]
+    )
+    return [arm for arm in found if arm is not None]
 
 
 def _resnets(widths: Iterable[int], stages: int, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for width in widths:
-        for blocks in range(1, MOST_BLOCKS + 1):
+        for blocks in product(range(1, MOST_BLOCKS + 1), repeat=stages):
             channels = [width * 2**stage for stage in range(stages)]
-            yield {"layers": [blocks] * stages, "channels": channels, "stem_chs": width, **options}
+            yield {"layers": list(blocks), "channels": channels, "stem_chs": width, **options}
 
 
 def _mixers(base: ViTConfig) -> Iterator[dict[str, Any]]:
-    for width in range(8, 2048 + 1, 8):
+    for width in range(4, 2048 + 1, 4):
         yield {"patch_size": list(base.patch_hw), "num_blocks": base.depth, "embed_dim": width}
 
 
-def _nearest(base: ViTConfig, name: str, timm: str, candidates: Iterator[dict[str, Any]]) -> Arm:
-    """By the ratio of MACs; the first of several."""
-    shape: dict[str, Any] = {
-        "image_size": base.image_size,
-        "in_channels": base.in_channels,
-        "num_classes": base.num_classes,
-    }
+def _nearest(base: ViTConfig, name: str, timm: str, candidates: Iterator[dict[str, Any]]) -> Arm | None:
+    """By the ratio of MACs; the first of several. None where even that is further than `TOLERANCE`."""
+    shape = TimmConfig(
+        timm=timm, image_size=base.image_size, in_channels=base.in_channels, num_classes=base.num_classes
+    )
     target = count(base).macs
 
     def distance(options: dict[str, Any]) -> float:
-        return abs(log(count(TimmConfig(timm=timm, options=options, **shape)).macs / target))
+        return abs(log(count(shape.model_copy(update={"options": options})).macs / target))
 
-    return Arm(name, timm=timm, options=min(candidates, key=distance))
+    best = min(candidates, key=distance)
+    return Arm(name, timm=timm, options=best) if distance(best) <= log(TOLERANCE) else None
 
 
 STUDY = Study(

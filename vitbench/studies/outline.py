@@ -82,6 +82,13 @@ class Outline:
     def baseline(self) -> str:
         return next(iter(self.arms))
 
+    def compared_with(self, arm: str) -> str:
+        """The baseline, or on fractions its model on as many images; of these, the arm itself."""
+        if not self.fractions:
+            return self.baseline
+        model = self.levels[self.baseline]["model"]
+        return next(name for name, level in self.levels.items() if level == {**self.levels[arm], "model": model})
+
     @property
     def chosen_below(self) -> int | None:
         """Settings are chosen on the seeds below this alone; None: on all that there are."""

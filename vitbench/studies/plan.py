@@ -146,7 +146,10 @@ def _extended(whole: Outline, grid: Grid, known: Known, steps: Counter[tuple[str
 
 
 def _final_runs(whole: Outline, grid: Grid, known: Known) -> list[PlannedRun]:
-    """The seeds that nothing was chosen on, at each arm's setting and at the baseline's; none of an arm that has none."""
+    """The seeds that nothing was chosen on, at each arm's setting and at that of what it is compared with.
+
+    None of an arm that has no setting.
+    """
     design = whole.design(grid)
     chosen = {arm: known.best_of_all(arm, grid) for arm in whole.arms}
     return [
@@ -154,7 +157,7 @@ def _final_runs(whole: Outline, grid: Grid, known: Known) -> list[PlannedRun]:
         for seed in range(whole.tuning_seeds, whole.seeds)
         for arm, own in chosen.items()
         if own is not None
-        for setting in dict.fromkeys((own, chosen[whole.baseline] or own))
+        for setting in dict.fromkeys((own, chosen[whole.compared_with(arm)] or own))
     ]
 
 
@@ -165,7 +168,7 @@ def _later(whole: Outline, grid: Grid, known: Known) -> Later:
     runs, flops = 0, 0
     design = whole.design(grid)
     for arm in whole.arms:
-        own_or_baselines = 1 if arm == whole.baseline else 2
+        own_or_baselines = 1 if arm == whole.compared_with(arm) else 2
         number = whole.tuning_seeds * more_settings + (whole.seeds - whole.tuning_seeds) * own_or_baselines
         costs = (
             _planned(whole, design, arm, setting, 0).training_flops

@@ -1,4 +1,4 @@
-"""Weights by the name that a user gives them, `timm:NAME` or a file, and by where they come from or their content."""
+"""Weights by the name that a user gives them, `timm:NAME` or a file, and by their content."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def load_named(name: str, *, in_channels: int, hints: Hints = Hints()) -> ViT:
 def weights_identity(name: str, model: nn.Module) -> str:
     """What was loaded, wherever it lies: the name without folders, `@`, and 8 hex digits of its weights' SHA-256.
 
-    Of a run's weights `run:` and its run_id, from which they follow, up to the last bits of another machine.
+    Of a run's weights the name is `run:` and its run_id.
     """
     if name.endswith(SUFFIX):
-        return f"run:{load_trained(name).run_id}"
+        return load_trained(name).identity
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(f"{key}{list(value.shape)}".encode())
