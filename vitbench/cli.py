@@ -164,6 +164,9 @@ def train(
         str | None,
         typer.Option(help="Weights to start from: a RUN of --results, a file (.safetensors, .npz), or timm:NAME."),
     ] = None,
+    keep_head: Annotated[
+        bool, typer.Option("--keep-head", help="Take the head over too; with --epochs 0, to evaluate it as it is.")
+    ] = False,
     kwargs: ModelKwargs = None,
     recipe: Annotated[BudgetName | None, typer.Option(help="Train as this budget does, but for what is given.")] = None,
     data: Annotated[str, typer.Option(help="Data set: a name or a folder.")] = "digits",
@@ -182,6 +185,7 @@ def train(
     record = train_one(
         variant,
         init=init,
+        keep_head=keep_head,
         model={**given_fields(context, ViTConfig), **model_kwargs(kwargs)},
         train=given_fields(context, TrainConfig),
         data=given_fields(context, DataConfig),
@@ -313,8 +317,10 @@ def trace(
 def profile(
     context: typer.Context,
     variants: Annotated[
-        list[str] | None, typer.Argument(help="Micro/2, B/16, …; by default a set that suits the device.")
+        list[str] | None,
+        typer.Argument(help="Micro/2, B/16, … or timm:NAME; by default a set that suits the device."),
     ] = None,
+    kwargs: ModelKwargs = None,
     batch_size: Annotated[int | None, typer.Option(help="Images, of the variants named.")] = None,
     only: Annotated[
         list[str] | None,
@@ -334,7 +340,7 @@ def profile(
 
     failed = show_profile(
         variants or [],
-        model=given_fields(context, ViTConfig),
+        model={**given_fields(context, ViTConfig), **model_kwargs(kwargs)},
         batch_size=batch_size,
         results=results,
         only=only or [],

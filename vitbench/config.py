@@ -361,8 +361,11 @@ class DataConfig(Config):
 class TrainConfig(Config):
     """The recipe that every arm of a study shares. AdamW, cosine schedule with linear warm-up."""
 
-    epochs: Annotated[int | float, Field(gt=0)] = 20
-    """Passes over the training images; 2.5 ends half-way through the third, at the nearest whole step."""
+    epochs: Annotated[int | float, Field(ge=0)] = 20
+    """Passes over the training images; 2.5 ends half-way through the third, at the nearest whole step.
+
+    0 evaluates weights from elsewhere as they are, head and all.
+    """
     batch_size: PositiveInt = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
@@ -410,6 +413,10 @@ class RunConfig(Config):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     init: str | None = None
     """Weights to start from, by name and content (`timm:NAME@1a2b3c4d`); None starts from the seed."""
+    pretraining: RunConfig | None = None
+    """The run, complete, whose weights it starts from: in place of `init` where both are planned together."""
+    keep_head: bool = False
+    """Whether the head comes with the weights that it starts from; else a new one is drawn from the seed."""
     harness_version: int = HARNESS_VERSION
 
     @model_validator(mode="after")
@@ -418,14 +425,11 @@ class RunConfig(Config):
             raise ValueError(
                 f"batch_size {self.train.batch_size} is odd, but mixup and cutmix pair images; use an even one"
             )
+        self._check_start()
         model = self.model
         if isinstance(model, TimmConfig) and self.train.layer_decay is not None:
             raise ValueError(
                 f"layer_decay {self.train.layer_decay} is for the blocks of a ViT, not for timm's models; leave it out"
-            )
-        if self.train.trainable == "attention" and self.init is None:
-            raise ValueError(
-                "trainable 'attention' leaves the rest as it was drawn; give weights to start from (--init)"
             )
         if (
             isinstance(model, ViTConfig)
@@ -435,6 +439,28 @@ class RunConfig(Config):
         ):
             raise ValueError("batch_size 1 leaves BatchNorm one value, where the stem ends in one patch; use 2 or more")
         return self
+
+    def _check_start(self) -> None:
+        if self.init is not None and self.pretraining is not None:
+            raise ValueError(f"init {self.init!r} has no meaning beside pretraining, which has its own; leave one out")
+        from_the_seed = self.init is None and self.pretraining is None
+        if self.train.trainable == "attention" and from_the_seed:
+            raise ValueError(
+                "trainable 'attention' leaves the rest as it was drawn; give weights to start from (--init)"
+            )
+        if self.keep_head and from_the_seed:
+            raise ValueError("keep_head has no meaning without weights to start from (--init); leave it out")
+        if self.train.epochs == 0 and not self.keep_head:
+            raise ValueError(
+                "epochs 0 evaluates what was drawn from the seed; give weights to start from (--init) with their head "
+                "(--keep-head), or train longer"
+            )
+        if self.pretraining is not None and self.keep_head:
+            learned, wanted = self.pretraining.model.num_classes, self.model.num_classes
+            if learned != wanted:
+                raise ValueError(
+                    f"keep_head has no meaning for {wanted} classes: that of the pretraining knows {learned}"
+                )
 
     @property
     def run_id(self) -> str:

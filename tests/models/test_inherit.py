@@ -33,6 +33,20 @@ def test_the_head_depends_on_the_seed_and_is_linear_unless_another_is_asked_for(
     assert not torch.equal(with_hidden.head.hidden.weight, source.head.hidden.weight)
 
 
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_a_head_that_is_kept_gives_the_source_s_logits_and_takes_no_other_classes(head):
+    source = small_model(head=head).float()
+    config = inherited_config(source.config, {"dropout": 0.1}, keep_head=True)
+    assert config.head == head
+    model = inherit(source, config, seed=3, keep_head=True).eval()
+    images = images_for(config).float()
+    torch.testing.assert_close(model(images), source.eval()(images), rtol=0, atol=0)
+    with pytest.raises(
+        ValueError, match=r"num_classes 7 is not that of the initial weights.*free are image_size, dropout"
+    ):
+        inherited_config(source.config, {"num_classes": 7}, keep_head=True)
+
+
 @pytest.mark.against("timm", "resized position tables", "1e-6")
 def test_places_are_resampled_for_another_image_size():
     source = small_model().float()

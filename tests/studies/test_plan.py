@@ -50,7 +50,11 @@ def test_arms_differ_from_the_baseline_only_in_the_fields_that_they_name(study, 
             shape = {"model.image_size", "model.in_channels", "model.num_classes"}
             differ = {field for field in differ if not field.startswith("model.") or field in shape} | {"model.timm"}
         named = {f"model.{field}" for field in arms[arm].changes | arms[baseline].changes | {"timm": ""}}
-        assert differ <= named | ({"data.train_images", "train.epochs"} if arms[arm].fraction < 1 else set()), arm
+        if arms[arm].fraction < 1:
+            named |= {"data.train_images", "train.epochs"}
+        if arms[arm].epochs != 1:
+            named |= {"train.epochs"}
+        assert differ <= named, arm
         assert differ or arm == baseline
 
 

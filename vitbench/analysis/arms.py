@@ -168,12 +168,18 @@ class ArmResult:
 
     @property
     def training_flops(self) -> int | None:
-        """Of one run, by 6 × MACs an image; None where its record does not say how many images an epoch trains on."""
-        config = self._costed.config
-        train_images = config.data.train_images or self._costed.design.train_images
-        if train_images is None:
-            return None
-        return training_flops_per_image(config.model) * training_images(config.train, train_images=train_images)
+        """Of one run and its pretraining, by 6 × MACs an image; None where its record does not say how many images an epoch
+        trains on.
+        """
+        flops, config = 0, self._costed.config
+        while True:
+            train_images = config.data.train_images or self._costed.design.train_images
+            if train_images is None:
+                return None
+            flops += training_flops_per_image(config.model) * training_images(config.train, train_images=train_images)
+            if config.pretraining is None:
+                return flops
+            config = config.pretraining
 
     def costs(self, name: str) -> list[float]:
         """A field of `Cost` over the completed runs at the chosen setting, where it was measured."""

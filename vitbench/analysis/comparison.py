@@ -72,6 +72,10 @@ class Comparison:
     """Of a factorial study: arm name to the level that it has of each factor; else empty."""
     fractions: Mapping[str, float] = field(default_factory=dict)
     """The share of the training images that each arm, by name, trained on, for as many steps; empty where all had all."""
+    within: Sequence[str] = ()
+    """Factors whose level is held where arms are compared."""
+    starts: Mapping[str, str] = field(default_factory=dict)
+    """Arm name to that of the arm from whose weights it went on."""
     train_images: int | None = None
     """Images that an epoch trained on, and that fractions are of; None where records do not say."""
     notes: tuple[str, ...] = ()
@@ -128,20 +132,20 @@ class Comparison:
         return tuple(sorted(values, key=lambda value: (str(type(value)), value)))
 
     def compared_with(self, arm: ArmResult) -> ArmResult | None:
-        """The arm that another is compared with: the baseline, on fractions of the images its model on as many of them.
+        """The arm that another is compared with: the baseline, or where a factor is held, the one of the baseline's level of
+        all others.
 
         None for these themselves, and where it has no run.
         """
         baseline = self.baseline
         if baseline is None or arm is baseline:
             return None
-        if not self.fractions:
+        if not self.within:
             return baseline
-        model = self.factors[baseline.name]["model"]
-        level = self.factors.get(arm.name)
-        if level is None or level["model"] == model:
+        levels = self.factors.get(arm.name, {})
+        wanted = {**self.factors[baseline.name], **{name: levels.get(name) for name in self.within}}
+        if levels == wanted:
             return None
-        wanted = {**level, "model": model}
         return next((other for other in self.arms if self.factors.get(other.name) == wanted), None)
 
     @property
@@ -149,9 +153,11 @@ class Comparison:
         """What differences are from, in words."""
         if self.baseline is None:
             return ""
-        return (
-            f"{self.factors[self.baseline.name]['model']} on as many images" if self.fractions else self.baseline.label
-        )
+        if not self.within:
+            return self.baseline.label
+        own = (level for name, level in self.factors[self.baseline.name].items() if name not in self.within)
+        held = "on as many images" if self.fractions else f"at the same {' and '.join(self.within)}"
+        return f"{', '.join(own)} {held}"
 
     def at_baseline_setting(self, arm: ArmResult) -> Summary | None:
         """test_top1 of an arm at the setting that was chosen for what it is compared with."""
@@ -265,6 +271,8 @@ def _comparison(group: Group, info: StudyInfo | None) -> Comparison:
         tuning_seeds=design.tuning_seeds,
         factors=design.factors,
         fractions=design.fractions,
+        within=("images",) if design.fractions else design.within,
+        starts=design.starts,
         train_images=design.train_images,
     )
     return replace(comparison, notes=tuple(notes_about(comparison, baseline_name, info.arms)))

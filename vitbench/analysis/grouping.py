@@ -15,7 +15,7 @@ from typing import Any
 
 from vitbench.analysis.arms import ArmResult
 from vitbench.analysis.naming import digest
-from vitbench.config import ModelConfig
+from vitbench.config import ModelConfig, RunConfig
 from vitbench.records import Design, Record
 from vitbench.studies.choice import counts_over
 from vitbench.studies.settings import RATE, Setting, setting_of, without
@@ -62,9 +62,24 @@ def groups(records: Iterable[Record]) -> list[Group]:
     for key, group in members.items():
         design = max(group, key=itemgetter(0))[1].design
         joining = _planned_elsewhere(key, design, numbered) if several else []
-        in_order = sorted([*group, *joining], key=itemgetter(0))
-        found.append(Group([record for _, record in in_order], design))
+        in_order = [record for _, record in sorted([*group, *joining], key=itemgetter(0))]
+        found += [Group(part, design) for part in (_by_data(in_order) if design.starts else [in_order])]
     return found
+
+
+def _by_data(records: Sequence[Record]) -> list[list[Record]]:
+    """Records whose images are of one data set, though of several sizes, each of which hashes otherwise.
+
+    Where a size has several hashes, what was decoded was not always the same: the last of each size go together, each
+    other by itself.
+    """
+    hashes = {(record.config.model.image_hw, record.environment.data_sha256): None for record in records}
+    last = dict(key for key in hashes if key[1])
+    parts: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        own = record.environment.data_sha256
+        parts["" if own == last.get(record.config.model.image_hw, own) else own].append(record)
+    return list(parts.values())
 
 
 def arms_of(group: Group) -> list[ArmResult]:
@@ -74,7 +89,7 @@ def arms_of(group: Group) -> list[ArmResult]:
     models: dict[Start, ModelConfig] = {}
     for record in group.records:
         config = record.config
-        arm = record.arm, without(config.model, group.fields), config.init, config.train.epochs
+        arm = record.arm, without(config.model, group.fields), _start(config, group.fields), config.train.epochs
         models.setdefault(arm, config.model)
         cells = runs.setdefault(arm, {})
         cell = setting_of(config, group.fields), config.seed
@@ -101,6 +116,17 @@ def arms_of(group: Group) -> list[ArmResult]:
     ]
 
 
+def _start(config: RunConfig, fields: Sequence[str]) -> str | None:
+    """The weights that a run started from: their name, or what tells its pretraining from others but its setting and seed."""
+    before = config.pretraining
+    if before is None:
+        return config.init
+    parts = {
+        name: without(getattr(before, name), fields).model_dump(mode="json") for name in ("model", "data", "train")
+    }
+    return f"a run, #{digest([parts, _start(before, fields), config.keep_head])[:4]}"
+
+
 def _identity(model: ModelConfig, init: str | None, epochs: float, group: Group) -> str:
     """Tells arms of one name apart; the same whatever they are compared with."""
     facts: list[Any] = [
@@ -112,7 +138,8 @@ def _identity(model: ModelConfig, init: str | None, epochs: float, group: Group)
 
 def _kind(design: Design) -> Key:
     """What sets plans apart that are made of the same runs."""
-    return design.match, tuple(sorted(design.tuned)), design.epochs.get(design.baseline), bool(design.fractions)
+    kinds = bool(design.fractions), bool(design.starts)
+    return design.match, tuple(sorted(design.tuned)), design.epochs.get(design.baseline), *kinds
 
 
 def _planned_elsewhere(key: Key, design: Design, numbered: Iterable[tuple[int, Record]]) -> list[tuple[int, Record]]:
@@ -131,16 +158,16 @@ def _planned_elsewhere(key: Key, design: Design, numbered: Iterable[tuple[int, R
 
 def _key(record: Record, design: Design) -> Key:
     """Equal for records that may be compared, under a design that says what is tuned and what is matched."""
-    config = record.config
+    config, environment = record.config, record.environment
     fields = (RATE, *design.tuned, *(("train_images",) if design.fractions else ()))
-    matched = () if design.match == "epochs" and not design.fractions else ("epochs",)
+    matched = ("epochs",) if design.match != "epochs" or design.fractions or design.starts else ()
     return (
         record.budget,
         record.variant,
         without(config.data, fields),
         without(config.train, (*fields, *matched)),
         config.harness_version,
-        record.environment.comparison_key,
+        (environment.model_copy(update={"data_sha256": ""}) if design.starts else environment).comparison_key,
         _kind(design),
     )
 

@@ -15,6 +15,7 @@ from vitbench.analysis.charts.accuracy import accuracy_figure
 from vitbench.analysis.charts.cost import cost_figure
 from vitbench.analysis.charts.curves import curves_figure
 from vitbench.analysis.charts.learning_rate import learning_rate_figure
+from vitbench.analysis.charts.resolution import resolution_figure
 from vitbench.analysis.charts.scaling import scaling_figure
 from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
 from vitbench.analysis.drawing import STYLE, saved
@@ -27,6 +28,7 @@ KINDS: dict[str, Callable[[Comparison], Figure | None]] = {
     "cost": cost_figure,
     "curves": curves_figure,
     "scaling": scaling_figure,
+    "resolution": resolution_figure,
 }
 
 

@@ -64,7 +64,7 @@ def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
             f"{arm.macs / baseline.macs:.2f}×" if baseline is not None and arm.macs and baseline.macs else ABSENT
         ),
         **({"training images": _training_images(comparison, arm)} if comparison.fractions else {}),
-        **(matched if comparison.match != "epochs" or comparison.fractions else {}),
+        **(matched if comparison.match != "epochs" or comparison.fractions or comparison.starts else {}),
         "top-1 (%)": percent(arm.test_top1),
         "difference (points, 95 % interval)": interval_text(comparison.difference(arm)),
         **({} if baseline is None else {"verdict": _verdict_cell(comparison, arm)}),

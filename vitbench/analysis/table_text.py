@@ -38,6 +38,8 @@ def epochs_text(comparison: Comparison) -> str:
     epochs = f"{comparison.epochs:g} epochs"
     if comparison.fractions:
         return f"{epochs} of the baseline and equal training steps"
+    if comparison.starts:
+        return f"{epochs} of the baseline"
     if comparison.match == "epochs":
         return epochs
     return f"{epochs} of the baseline and equal {MATCHES[comparison.match]}"
@@ -56,6 +58,11 @@ def conventions(comparison: Comparison) -> list[str]:
             sentences.append(
                 "Training steps were made equal, not epochs: on a fraction of the images each arm sees each of them more "
                 "often. The test images are the same."
+            )
+        if comparison.starts:
+            sentences.append(
+                "Some arms go on from the weights of others, of the same seed and setting, head included: 0 epochs are "
+                "those weights as they are. Training (TFLOP) is of both together, epochs and images/s are not."
             )
         if comparison.match != "epochs":
             sentences.append(_match_text(comparison))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vitbench.commands.here import Here
@@ -42,12 +42,12 @@ def take_over(
     here: Here,
     data_sha256: Mapping[tuple[str, tuple[int, int]], str],
     *,
-    with_weights: bool = False,
+    with_weights: Collection[str] = (),
 ) -> list[Planned]:
     """Appends the records that other studies have of these runs; returns what is left to run.
 
-    `data_sha256` is by data set, as the user named it, and image size: (height, width). `with_weights`: of runs alone
-    whose weights are kept.
+    `data_sha256` is by data set, as the user named it, and image size: (height, width). `with_weights`: run_ids of those
+    whose record alone will not do, their weights must be there too.
     """
     places = by_run_id(pending)
     found = recorded_here(store, places, here)
@@ -55,7 +55,7 @@ def take_over(
     for run_id, wanted in places.items():
         name, run = wanted[0]
         record = found.get(run_id)
-        if record is not None and with_weights and not has_weights(store.root, record):
+        if record is not None and run_id in with_weights and not has_weights(store.root, record):
             record = None
         if record is None or record.environment.data_sha256 != data_sha256[name, run.config.model.image_hw]:
             left += wanted

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.commands.display import RunDisplay, is_live
 from vitbench.commands.here import Here
 from vitbench.commands.once import Planned, by_run_id, has_weights, in_place_of, take_over
+from vitbench.commands.pretraining import Pretrained, Wave
 from vitbench.commands.request import Request, Standing, num_gpus, resolve_jobs
 from vitbench.execution import Job
 from vitbench.records import Outcome, Record, RecordStore
@@ -33,9 +35,13 @@ def run_studies(
     if request.match == "time":
         _settle_rates(request, device=device, threads=threads or 1)
     failed: set[tuple[str, str]] = set()
+    trained: set[str] = set()
     ran = 0
     while pending := (standing := Standing.of(request, failed, here)).pending(failed):
-        workers = resolve_jobs(jobs, device=device, pending=len(pending))
+        pretrained = Pretrained.of(request.results, standing.records)
+        wave = pretrained.wave(pending, standing.planned, trained)
+        ready = wave.ready
+        workers = resolve_jobs(jobs, device=device, pending=len(ready))
         opened, make_job = prepare(
             request.data_root,
             device=device,
@@ -44,8 +50,8 @@ def run_studies(
             results=request.results,
             keep_weights=keep_weights,
         )
-        jobs_of = {run.run_id: make_job(name, run) for name, run in reversed(pending)}
-        data_sha256 = load_data(pending, data_root=request.data_root, download=request.download)
+        jobs_of = {run.run_id: _from_weights(make_job(name, run), pretrained, wave) for name, run in reversed(ready)}
+        data_sha256 = load_data(ready, data_root=request.data_root, download=request.download)
         store = RecordStore(request.results)
         store.prepare()
         print(
@@ -53,17 +59,25 @@ def run_studies(
         )
         if standing.later is not None:
             print(f"then at most {standing.later.runs} more, which the results of these decide", flush=True)
+        if len(ready) < len(pending):
+            print(f"{len(ready)} of them now, from whose weights others go on", flush=True)
         if not ran and (elsewhere := standing.recorded_elsewhere(Here(opened, threads=threads or 1))).runs:
             print(elsewhere, flush=True)
-        left = take_over(store, pending, Here(opened, threads=threads or 1), data_sha256, with_weights=keep_weights)
+        for (name, run), before in wave.hopeless:
+            record = make_job(name, run).without_pretraining(before)
+            store.append(record)
+            print(f"{run.study}, {run.arm}, seed {record.seed}: {record.outcome}: {record.reason}", flush=True)
+            if record.outcome is Outcome.FAILED:
+                failed.add((run.study, run.run_id))
+        kept = jobs_of.keys() if keep_weights else wave.kept
+        left = take_over(store, ready, Here(opened, threads=threads or 1), data_sha256, with_weights=kept)
         places = by_run_id(left)
-        if len(places) < len(pending):
-            print(
-                f"{len(pending) - len(places)} of them are runs of another study too, and are trained once", flush=True
-            )
+        if len(places) < len(ready):
+            print(f"{len(ready) - len(places)} of them are runs of another study too, and are trained once", flush=True)
         prepared = [jobs_of[run_id] for run_id in places]
         failed |= _execute(prepared, places, request, opened=opened, device=device, executor=executor, workers=workers)
-        ran += len(pending)
+        trained |= places.keys()
+        ran += len(ready) + len(wave.hopeless)
     if keep_weights and (without := _without_weights(request, standing)):
         print(
             f"{without} of the recorded runs were recorded without --keep-weights; give another --results to have theirs"
@@ -74,6 +88,13 @@ def run_studies(
     where = RecordStore(request.results).directory
     print(f"{ran - len(failed)} runs recorded in {where}" + (f", {len(failed)} failed" if failed else ""))
     return len(failed)
+
+
+def _from_weights(job: Job, pretrained: Pretrained, wave: Wave) -> Job:
+    """The job with the file of its pretraining's weights; it keeps its own where others go on from them."""
+    before = job.run.config.pretraining
+    file = None if before is None else pretrained.weights(before.run_id)
+    return replace(job, init=str(file) if file else None, keep_weights=job.keep_weights or job.run.run_id in wave.kept)
 
 
 def _without_weights(request: Request, standing: Standing) -> int:

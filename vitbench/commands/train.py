@@ -25,6 +25,7 @@ def train_one(
     variant: str | None,
     *,
     init: str | None,
+    keep_head: bool = False,
     model: dict[str, Any],
     train: dict[str, Any],
     data: dict[str, Any],
@@ -46,11 +47,12 @@ def train_one(
     info = describe(dataset, root=data_root, download=download)
     if init is not None:
         init = _weights(init, results)
-    label, model_config, init_identity = _model(variant, init, info, model)
+    label, model_config, init_identity = _model(variant, init, info, model, keep_head=keep_head)
     defaults, augment = (TrainConfig(), True) if recipe is None else recipe_of(BUDGETS[recipe], info)
     if not augment:
         data = {"crop_padding": 0, "flip": False, **data}
-    run = _single_run(label, model_config, init_identity, info, recipe=defaults.replace(**train), data=data, seed=seed)
+    start = {"init": init_identity, "keep_head": keep_head}
+    run = _single_run(label, model_config, start, info, recipe=defaults.replace(**train), data=data, seed=seed)
     store = RecordStore(results)
     before = [r for r in store.read("train") if r.identity == run.run_id and r.outcome is not Outcome.FAILED]
     if keep_weights and not any(has_weights(results, record) for record in before):
@@ -87,7 +89,7 @@ def _weights(init: str, results: Path) -> str:
 
 
 def _model(
-    variant: str | None, init: str | None, info: DataInfo, fields: dict[str, Any]
+    variant: str | None, init: str | None, info: DataInfo, fields: dict[str, Any], *, keep_head: bool
 ) -> tuple[str, ModelConfig, str | None]:
     """(what to call it, its configuration, the identity of its initial weights)."""
     shape = {"in_channels": info.in_channels, "num_classes": info.num_classes}
@@ -110,13 +112,13 @@ def _model(
         wanted = {name: getattr(named, name) for name in named.model_fields_set}
     identity = convert.weights_identity(init, source)
     label = identity if variant is None else f"{variant} from {identity}"
-    return label, inherited_config(source.config, wanted), identity
+    return label, inherited_config(source.config, wanted, keep_head=keep_head), identity
 
 
 def _single_run(
     variant: str,
     model_config: ModelConfig,
-    init: str | None,
+    start: dict[str, Any],
     info: DataInfo,
     *,
     recipe: TrainConfig,
@@ -135,7 +137,7 @@ def _single_run(
     if recipe.batch_size > images:
         raise ValueError(f"batch_size {recipe.batch_size} is more than the {images} training images; make it smaller")
     count(model_config)  # refuses, before data are read, what timm makes but cannot run at this size
-    config = RunConfig(model=model_config, data=data_config, train=recipe, seed=seed, init=init)
+    config = RunConfig(model=model_config, data=data_config, train=recipe, seed=seed, **start)
     design = Design(
         question="",
         source="",
@@ -172,8 +174,7 @@ def _print_record(record: Record, *, recorded_before: bool, path: Path) -> None:
     cost = record.cost
     print(f"test top-1 {record.metrics['test_top1']:.2%}, validation top-1 {record.metrics['val_top1']:.2%}")
     print(f"{cost.params:,} parameters, {cost.macs / 1e6:,.3g} MMACs an image (1 MAC = 2 FLOPs)")
-    print(
-        f"{cost.train_images_per_second or 0:,.0f} images/s training, {cost.infer_images_per_second or 0:,.0f} evaluating, "
-        f"on {record.environment.device} at {record.environment.precision}"
-    )
+    speeds = {"training": cost.train_images_per_second, "evaluating": cost.infer_images_per_second}
+    known = [f"{speed:,.0f} images/s {what}" for what, speed in speeds.items() if speed is not None]
+    print(f"{', '.join(known)}, on {record.environment.device} at {record.environment.precision}")
     print(f"run {record.run_id}, {where}")

@@ -28,7 +28,10 @@ class Job:
     workers: int
     """Runs that share the machine with this one, itself among them."""
     init: str | None = None
-    """Where the weights to start from are, as the user named them; their identity is in the run's configuration."""
+    """Where the weights to start from are, as the user named them, or the file that a pretraining's are kept in.
+
+    Their identity is in the run's configuration.
+    """
     checkpoints: Path | None = None
     """Folder in which unfinished runs keep their state; None keeps none."""
     keep_weights: bool = False
@@ -61,6 +64,22 @@ class Job:
             environment=describe_environment(
                 self.device_name, precision=self.precision, threads=self.threads, workers=self.workers
             ),
+        )
+
+    def without_pretraining(self, before: Record) -> Record:
+        """The record of this run where that of its pretraining left no weights: diverged like that, or failed."""
+        why = f": {before.reason}" if before.reason else ", but its weights could not be kept"
+        reason = f"its pretraining, run {before.run_id}, {before.outcome}{why}"
+        if before.outcome is not Outcome.DIVERGED:
+            return self.failed(reason, started=utc_now())
+        counts = count(self.run.config.model)
+        return self.record(
+            started=utc_now(),
+            outcome=Outcome.DIVERGED,
+            reason=reason,
+            cost=Cost(params=counts.params, macs=counts.macs),
+            # The chain diverged there; of this run's own data nothing was read.
+            environment=before.environment.model_copy(update={"data_sha256": ""}),
         )
 
     def record(self, *, started: str, **measured: object) -> Record:

@@ -23,7 +23,7 @@ from vitbench.execution.job import Job, Report, utc_now
 from vitbench.kernels import native
 from vitbench.models import TimmModel, ViT, build_model, convert
 from vitbench.models.inherit import inherit
-from vitbench.models.weights import save_trained, weights_sha256
+from vitbench.models.weights import load_trained, save_trained, weights_sha256
 from vitbench.profiling.device import Device, is_out_of_memory, open_device
 from vitbench.profiling.macs import count
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
@@ -120,7 +120,9 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
         checkpoint=checkpoint,
         resume=saved and saved.pop("training"),
     )
-    peak_memory = history.peak_memory(device.peak_memory_bytes())
+    if num_steps == 0:  # epoch −1 is before the first
+        after_epoch(-1)
+    peak_memory = history.peak_memory(device.peak_memory_bytes()) if num_steps else None
     metrics, correct, weights, infer_seconds = {}, "", "", None
     outcome, reason = (Outcome.DIVERGED, result.diverged) if result.diverged else (Outcome.COMPLETED, "")
     if outcome is Outcome.COMPLETED:
@@ -151,7 +153,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
             params=counts.params,
             macs=counts.macs,
             train_seconds=result.seconds,
-            train_images_per_second=result.images_per_second,
+            train_images_per_second=result.images_per_second if num_steps else None,
             infer_images_per_second=len(data.test.labels) / infer_seconds if infer_seconds else None,
             peak_memory_bytes=peak_memory,
             resumed=history.resumed,
@@ -224,6 +226,8 @@ def initial_model(job: Job) -> ViT | TimmModel:
     Raises ValueError where these are not the weights that the run's configuration names.
     """
     config = job.run.config
+    if config.pretraining is not None:
+        return _pretrained_model(job, config.pretraining)
     if config.init is None:
         return build_model(config.model, seed=config.seed)
     assert job.init is not None, config.init
@@ -235,7 +239,18 @@ def initial_model(job: Job) -> ViT | TimmModel:
     found = convert.weights_identity(job.init, source)
     if found != config.init:
         raise ValueError(f"init {config.init} was planned, but {job.init} is {found}")
-    return inherit(source, model, seed=config.seed)
+    return inherit(source, model, seed=config.seed, keep_head=config.keep_head)
+
+
+def _pretrained_model(job: Job, pretraining: RunConfig) -> ViT:
+    config = job.run.config
+    assert job.init is not None, pretraining.run_id
+    trained = load_trained(job.init)
+    if trained.config != pretraining:
+        raise ValueError(f"pretraining {pretraining.run_id} was planned, but {job.init} is of {trained.config.run_id}")
+    if not (isinstance(trained.model, ViT) and isinstance(config.model, ViTConfig)):
+        raise ValueError("pretraining is for ViTs, not for timm's models; leave it out")
+    return inherit(trained.model, config.model, seed=config.seed, keep_head=config.keep_head)
 
 
 @lru_cache(maxsize=4)

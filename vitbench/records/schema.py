@@ -76,11 +76,15 @@ class Design(BaseModel):
     match: str = "epochs"
     """What is equal for all arms: `epochs`, `flops` (training FLOPs) or `time` (training time)."""
     epochs: dict[str, float] = {}
-    """Epochs of each arm, by name, where `match` is not `epochs`, or arms train on fractions of the images."""
+    """Epochs of each arm, by name, where `match` is not `epochs`, or arms train on fractions or go on from others."""
     fractions: dict[str, float] = {}
     """The share of the training images that each arm, by name, trains on, for as many steps; empty where all train on all."""
     factors: dict[str, dict[str, str]] = {}
     """Of a factorial study: the level that each arm, by name, has of each factor."""
+    within: tuple[str, ...] = ()
+    """Factors whose level is held: an arm is compared with the one of the baseline's level of all others."""
+    starts: dict[str, str] = {}
+    """Arm to the arm from whose weights, of the same seed and setting, it went on, its head included."""
     train_images: int | None = None
     """Images that an epoch trains on, the validation split left out, and that fractions are of; None in older records."""
 

@@ -97,9 +97,10 @@ class Known:
 
 
 def _but(config: RunConfig, fields: Collection[str]) -> tuple[object, ...]:
-    """All of a configuration but its setting and seed."""
+    """All of a configuration, its pretraining included, but its setting and seed."""
     parts = (without(part, fields) for part in (config.model, config.data, config.train))
-    return (*parts, config.init, config.harness_version)
+    before = config.pretraining and _but(config.pretraining, fields)
+    return (*parts, config.init, before, config.keep_head, config.harness_version)
 
 
 def _with_environments(records: Collection[Record]) -> list[tuple[tuple[str, ...], Record]]:

@@ -10,7 +10,17 @@ from pathlib import Path
 
 from vitbench.studies.base import NAME, Study
 
-STUDIES = ("pooling", "position", "patch_size", "hybrid", "registers", "position_pooling", "data_size", "scaling")
+STUDIES = (
+    "pooling",
+    "position",
+    "patch_size",
+    "hybrid",
+    "registers",
+    "position_pooling",
+    "data_size",
+    "scaling",
+    "resolution",
+)
 
 
 def load_study(name: str) -> Study:

@@ -13,7 +13,7 @@ from vitbench.records import Design
 from vitbench.studies.base import Arm, Study
 from vitbench.studies.budgets import Budget, Scale, base_variant
 from vitbench.studies.match import matched_epochs
-from vitbench.studies.settings import RATE, Grid, Setting, with_setting
+from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
 from vitbench.studies.tunable import check_tuned, part_of
 from vitbench.variants import variant as named_variant
 
@@ -75,6 +75,8 @@ class Outline:
     """Of a factorial study: the level that each arm has of each factor."""
     fractions: Mapping[str, float] = field(default_factory=dict)
     """The share of the training images that each arm trains on, where these differ."""
+    starts: Mapping[str, str] = field(default_factory=dict)
+    """The arm from whose weights another goes on."""
     epochs_are_estimates: bool = False
     """Whether training time is to be equal, but how fast the arms train is not known yet: epochs are by FLOPs then."""
 
@@ -83,11 +85,20 @@ class Outline:
         return next(iter(self.arms))
 
     def compared_with(self, arm: str) -> str:
-        """The baseline, or on fractions its model on as many images; of these, the arm itself."""
-        if not self.fractions:
+        """The baseline, or the arm that has its levels of all factors but those held; of these, the arm itself."""
+        if not self.within:
             return self.baseline
-        model = self.levels[self.baseline]["model"]
-        return next(name for name, level in self.levels.items() if level == {**self.levels[arm], "model": model})
+        held = {name: self.levels[arm][name] for name in self.within}
+        return next(name for name, own in self.levels.items() if own == {**self.levels[self.baseline], **held})
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """Factors that are held where arms are compared; on fractions, the images."""
+        return ("images",) if self.fractions else tuple(self.study.within)
+
+    def chain(self, arm: str) -> list[str]:
+        """The arms whose runs lead to an arm's, in their order, itself the last."""
+        return [*(self.chain(self.starts[arm]) if arm in self.starts else []), arm]
 
     @property
     def chosen_below(self) -> int | None:
@@ -110,7 +121,7 @@ class Outline:
                     f"batch_size {config.train.batch_size} is more than the {images} training images; make it smaller"
                 )
             self._configs[arm, setting] = config
-        return self._configs[arm, setting].model_copy(update={"seed": seed})
+        return with_seed(self._configs[arm, setting], seed)
 
     def images_of(self, config: RunConfig) -> int:
         """Images that an epoch of one of these runs trains on."""
@@ -142,9 +153,11 @@ class Outline:
             tuned=grid.tuned,
             tuning_seeds=self.chosen_below,
             match=self.match,
-            epochs={} if self.match == "epochs" and not self.fractions else epochs,
+            epochs=epochs if self.match != "epochs" or self.fractions or self.starts else {},
             factors={name: dict(levels) for name, levels in self.levels.items()},
+            within=() if self.fractions else self.within,
             fractions=dict(self.fractions),
+            starts=dict(self.starts),
             train_images=self.train_images,
         )
 
@@ -202,10 +215,19 @@ def outline(
         raise ValueError(
             f"match {overrides.match!r}: study {study.name!r} makes steps equal on all fractions; leave it out"
         )
-    runs = {
-        arm.name: _run(models[arm.name], arm.fraction, data_config, train, epochs[arm.name], train_images)
-        for arm in arms
-    }
+    if overrides.match != "epochs" and any(arm.start or arm.epochs != 1 for arm in arms):
+        raise ValueError(
+            f"match {overrides.match!r}: study {study.name!r} says itself for how long each arm trains; leave it out"
+        )
+    runs: dict[str, RunConfig] = {}
+    for arm in arms:
+        recipe = train.replace(epochs=epochs[arm.name] * arm.epochs)
+        if arm.start:
+            runs[arm.name] = RunConfig(
+                model=models[arm.name], data=data_config, train=recipe, pretraining=runs[arm.start], keep_head=True
+            )
+        else:
+            runs[arm.name] = _run(models[arm.name], arm.fraction, data_config, recipe, train_images)
     seeds = overrides.seeds or budget.seeds
     return Outline(
         study=study,
@@ -220,6 +242,7 @@ def outline(
         train_images=train_images,
         levels=study.levels(arms),
         fractions={arm.name: arm.fraction for arm in arms} if study.fractions else {},
+        starts={arm.name: arm.start for arm in arms if arm.start},
         epochs_are_estimates=overrides.match == "time" and images_per_second is None,
     )
 
@@ -238,23 +261,21 @@ def _arms(study: Study, base: ViTConfig, train_images: int, batch_size: int) -> 
 
 def _models(arms: Sequence[Arm], base: ViTConfig, variant: str) -> dict[str, ModelConfig]:
     models = {arm.name: arm.apply(base) for arm in arms}
-    first: dict[tuple[ModelConfig, float], str] = {}
+    first: dict[tuple[ModelConfig, float, str, float], str] = {}
     for arm in arms:
-        twin = first.setdefault((models[arm.name], arm.fraction), arm.name)
+        twin = first.setdefault((models[arm.name], arm.fraction, arm.start, arm.epochs), arm.name)
         if twin != arm.name:
             raise ValueError(f"arms {twin!r} and {arm.name!r} are the same model on {variant}; leave one out")
     return models
 
 
-def _run(
-    model: ModelConfig, fraction: float, data: DataConfig, train: TrainConfig, epochs: float, train_images: int
-) -> RunConfig:
+def _run(model: ModelConfig, fraction: float, data: DataConfig, train: TrainConfig, train_images: int) -> RunConfig:
     """An arm's run: on a share of the images, for as many steps as on all of them."""
     if fraction != 1:
         images = round(fraction * train_images)
-        steps = max(1, round(epochs * (train_images // train.batch_size)))
-        data, epochs = data.replace(train_images=images), steps / (images // train.batch_size)
-    return RunConfig(model=model, data=data, train=train if epochs == train.epochs else train.replace(epochs=epochs))
+        steps = max(1, round(train.epochs * (train_images // train.batch_size)))
+        data, train = data.replace(train_images=images), train.replace(epochs=steps / (images // train.batch_size))
+    return RunConfig(model=model, data=data, train=train)
 
 
 def _grid(study: Study, scale: Scale, base: ViTConfig, overrides: Overrides) -> Grid:

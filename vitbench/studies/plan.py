@@ -148,27 +148,35 @@ def _extended(whole: Outline, grid: Grid, known: Known, steps: Counter[tuple[str
 def _final_runs(whole: Outline, grid: Grid, known: Known) -> list[PlannedRun]:
     """The seeds that nothing was chosen on, at each arm's setting and at that of what it is compared with.
 
-    None of an arm that has no setting.
+    What an arm goes on from runs there too, before it. None of an arm that has no setting.
     """
     design = whole.design(grid)
     chosen = {arm: known.best_of_all(arm, grid) for arm in whole.arms}
+    places = dict.fromkeys(
+        (link, setting)
+        for arm, own in chosen.items()
+        if own is not None
+        for setting in (own, chosen[whole.compared_with(arm)] or own)
+        for link in whole.chain(arm)
+    )
     return [
         _planned(whole, design, arm, setting, seed)
         for seed in range(whole.tuning_seeds, whole.seeds)
-        for arm, own in chosen.items()
-        if own is not None
-        for setting in dict.fromkeys((own, chosen[whole.compared_with(arm)] or own))
+        for arm, setting in places
     ]
 
 
 def _later(whole: Outline, grid: Grid, known: Known) -> Later:
     """What extensions and final seeds come to at most, while `grid` is being run: each as dear as an arm's dearest setting."""
-    sizes = (len(values) + 2 * whole.extend * (len(values) > 1) for values in whole.grid.values.values())
+    sizes = [len(values) + 2 * whole.extend * (len(values) > 1) for values in whole.grid.values.values()]
     more_settings = prod(sizes) - len(grid.settings)
     runs, flops = 0, 0
     design = whole.design(grid)
     for arm in whole.arms:
         own_or_baselines = 1 if arm == whole.compared_with(arm) else 2
+        # Those that go on from it may each want it at settings of their own, of which there are no more than are tried.
+        wanted = own_or_baselines * (1 + sum(arm in whole.chain(other)[:-1] for other in whole.arms))
+        own_or_baselines = min(wanted, max(own_or_baselines, prod(sizes)))
         number = whole.tuning_seeds * more_settings + (whole.seeds - whole.tuning_seeds) * own_or_baselines
         costs = (
             _planned(whole, design, arm, setting, 0).training_flops

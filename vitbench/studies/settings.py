@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from vitbench.config import Config, RunConfig
 from vitbench.studies.tunable import part_of
@@ -83,12 +83,20 @@ def setting_of(config: RunConfig, fields: Iterable[str]) -> Setting:
 
 
 def with_setting(config: RunConfig, fields: Sequence[str], setting: Setting) -> RunConfig:
-    """The same run at another setting. Raises ValueError where that has no meaning."""
+    """The same run, its pretraining included, at another setting. Raises ValueError where that has no meaning."""
     changes: dict[str, dict[str, float]] = {}
     for field, value in zip(fields, setting, strict=True):
         changes.setdefault(part_of(field), {})[field] = value
-    parts = {part: getattr(config, part).replace(**values) for part, values in changes.items()}
+    parts: dict[str, Any] = {part: getattr(config, part).replace(**values) for part, values in changes.items()}
+    if config.pretraining is not None:
+        parts["pretraining"] = with_setting(config.pretraining, fields, setting)
     return RunConfig.model_validate({name: getattr(config, name) for name in RunConfig.model_fields} | parts)
+
+
+def with_seed(config: RunConfig, seed: int) -> RunConfig:
+    """The same run, its pretraining included, at another seed."""
+    before = config.pretraining
+    return config.model_copy(update={"seed": seed, "pretraining": before and with_seed(before, seed)})
 
 
 def without(config: SomeConfig, fields: Collection[str]) -> SomeConfig:

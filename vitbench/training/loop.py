@@ -50,8 +50,8 @@ class TrainResult:
 
 
 def count_steps(epochs: float, steps_per_epoch: int) -> int:
-    """Steps of a run: the nearest whole number, but at least one."""
-    return max(1, round(epochs * steps_per_epoch))
+    """Steps of a run: the nearest whole number, but at least one, unless there is nothing to train."""
+    return max(1, round(epochs * steps_per_epoch)) if epochs else 0
 
 
 def train(
@@ -77,8 +77,10 @@ def train(
     context of one step, the second: the first in which the optimizer has its state. Stops early, with a reason, where
     the loss is no longer finite. `resume` is what was written to a `checkpoint`: the run then ends as it would have.
     """
-    optimizer = build_optimizer(model, config)
     num_steps = count_steps(config.epochs, steps_per_epoch)
+    if num_steps == 0:
+        return TrainResult([], 0.0, 0.0, "")
+    optimizer = build_optimizer(model, config)
     schedule = build_schedule(optimizer, config, num_steps=num_steps)
     parameters = [p for p in model.parameters() if p.requires_grad]
     average = None if config.ema_decay is None else Average(model, config.ema_decay)

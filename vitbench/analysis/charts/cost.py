@@ -32,7 +32,7 @@ def cost_figure(comparison: Comparison) -> Figure | None:
         (f"{unit} per image, forward", {arm.label: arm.macs / scale for arm in arms})
     ]
     seconds = {arm.label: value for arm in arms if (value := arm.median_cost("train_seconds")) is not None}
-    if seconds:
+    if seconds and not comparison.starts:  # a run that goes on from another took as long as both
         costs.append(("training seconds per run, median", seconds))
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     for axes, (label, cost) in zip(panels, costs, strict=True):

@@ -1,0 +1,125 @@
+"""Are arms of several image sizes one comparison, each beside the baseline's position embedding at its own size?"""
+
+from __future__ import annotations
+
+import pytest
+from made_up_records import MODEL, make_record
+
+from vitbench.analysis.charts.resolution import lines_of, resolution_figure
+from vitbench.analysis.comparison import compare
+from vitbench.analysis.plots import render
+from vitbench.analysis.tables import markdown
+from vitbench.config import DataConfig, RunConfig, TrainConfig
+from vitbench.profiling import count
+from vitbench.records import Design, Record
+
+POSITIONS = {"1-D": {}, "sincos": {"position": "sincos_2d"}}
+TOP1 = {"1-D": {8: 0.9, 12: 0.5, "12 on": 0.8, "8 on": 0.91}, "sincos": {8: 0.88, 12: 0.7, "12 on": 0.85, "8 on": 0.89}}
+LEVELS = {8: "8 px", 12: "12 px", "8 on": "8 px, fine-tuned", "12 on": "12 px, fine-tuned"}
+EPOCHS = {8: 20, 12: 0, "8 on": 5, "12 on": 5}
+
+
+def design():
+    names = {(position, place): f"{position}, {level}" for position in POSITIONS for place, level in LEVELS.items()}
+    return Design(
+        question="?",
+        source="",
+        baseline="1-D, 8 px",
+        arms=tuple(names.values()),
+        learning_rates=(1e-3,),
+        epochs={name: EPOCHS[place] for (_, place), name in names.items()},
+        factors={
+            name: {"position": position, "image size": LEVELS[place]} for (position, place), name in names.items()
+        },
+        within=("image size",),
+        starts={name: f"{position}, 8 px" for (position, place), name in names.items() if place != 8},
+        train_images=1024,
+    )
+
+
+def made(position: str, place: int | str, seed: int, *, data_sha256: str = "") -> Record:
+    size = int(str(place).removesuffix(" on"))
+    record = make_record(
+        f"{position}, {LEVELS[place]}",
+        seed=seed,
+        test=TOP1[position][place] + 0.001 * seed * (1 if position == "1-D" else 2),
+        model={"image_size": size, **POSITIONS[position]},
+        design=design(),
+        # Images of another size are other bytes.
+        environment={"data_sha256": data_sha256 or f"{size:x}" * 64},
+    )
+    train = TrainConfig(epochs=EPOCHS[place])
+    if place == 8:
+        config = record.config.replace(train=train)
+    else:
+        model = MODEL.replace(**POSITIONS[position])
+        first = RunConfig(model=model, data=DataConfig(), train=TrainConfig(epochs=20), seed=seed)
+        config = RunConfig(
+            model=record.config.model, data=DataConfig(), train=train, seed=seed, pretraining=first, keep_head=True
+        )
+    return record.model_copy(update={"config": config, "run_id": config.run_id})
+
+
+def records():
+    return [made(position, place, seed) for seed in range(3) for position in POSITIONS for place in LEVELS]
+
+
+def test_each_is_compared_at_its_own_size():
+    (comparison,) = compare(records())
+    assert len(comparison.arms) == 8 and comparison.reference == "1-D at the same image size"
+    against = {arm.name: comparison.compared_with(arm) for arm in comparison.arms}
+    assert {name: other and other.name for name, other in against.items()} == {
+        **{f"1-D, {level}": None for level in LEVELS.values()},
+        **{f"sincos, {level}": f"1-D, {level}" for level in LEVELS.values()},
+    }
+    # By hand: 0.7 + 0.002 s − (0.5 + 0.001 s) over seeds 0, 1, 2.
+    arm = next(arm for arm in comparison.arms if arm.name == "sincos, 12 px")
+    assert comparison.difference(arm).mean == pytest.approx(0.201)
+    text = markdown(comparison)
+    assert "Some arms go on from the weights of others" in text
+
+
+def test_what_training_cost_has_the_pretraining_in_it():
+    (comparison,) = compare(records())
+    arms = {arm.name: arm for arm in comparison.arms}
+    first = 6 * count(MODEL).macs * 20 * 1024
+    assert arms["1-D, 8 px"].training_flops == arms["1-D, 12 px"].training_flops == first
+    after = 6 * count(MODEL.replace(image_size=12)).macs * 5 * 1024
+    assert arms["1-D, 12 px, fine-tuned"].training_flops == first + after
+
+
+def test_another_decoding_of_the_images_is_a_comparison_of_its_own():
+    other = [made("sincos", 12, seed, data_sha256="e" * 64) for seed in range(3)]
+    found = compare([*other, *records()])
+    assert sorted(len(one.records) for one in found) == [3, 24]
+    assert len({one.slug for one in found}) == 2
+    # The last of a size counts as that of the others; what came before is set apart.
+    found = compare([*records(), *other])
+    assert sorted(len(one.records) for one in found) == [12, 12 + 3]
+
+
+def test_the_same_name_from_another_pretraining_is_another_arm():
+    longer = made("sincos", "12 on", 0)
+    first = longer.config.pretraining.replace(train=TrainConfig(epochs=40))
+    config = longer.config.replace(pretraining=first)
+    (comparison,) = compare([*records(), longer.model_copy(update={"config": config, "run_id": config.run_id})])
+    assert sum(arm.name == "sincos, 12 px, fine-tuned" for arm in comparison.arms) == 2
+    assert any("was run with 2 models, kept apart" in note and "init" in note for note in comparison.notes)
+
+
+def test_the_picture_has_a_line_as_it_is_and_one_fine_tuned_for_each_embedding():
+    (comparison,) = compare(records())
+    lines = {(line.name, line.fine_tuned): (line.pixels, line.arms) for line in lines_of(comparison)}
+    assert {key: pixels for key, (pixels, _) in lines.items()} == {key: [8, 12] for key in [(position, tuned) for position in POSITIONS for tuned in (False, True)]}
+    figure = resolution_figure(comparison)
+    drawn = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 2 and line.get_marker() != "None"]
+    # Means over three seeds, by hand: 0.5 + 0.001 at 12 pixels, 0.9 + 0.001 at 8.
+    assert next(list(line.get_ydata()) for line in drawn) == pytest.approx([90.1, 50.1])
+    assert {tuple(line.get_xdata()) for line in drawn} == {(8, 12)} and len(drawn) == 4
+    assert set(render(comparison, "resolution", formats=("svg", "png"))) == {"svg", "png"}
+
+
+def test_arms_that_start_from_the_seed_have_no_such_picture():
+    plain = [made(position, 8, seed) for seed in range(3) for position in POSITIONS]
+    (comparison,) = compare(plain)
+    assert resolution_figure(comparison) is None

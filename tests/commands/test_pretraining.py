@@ -1,0 +1,186 @@
+"""Does `vitbench run` train what others go on from first, hand its weights on, and cope where there are none?"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from tests.commands.test_run import in_this_process as in_this_process
+from vitbench.config import RunConfig
+from vitbench.data import load, normalise
+from vitbench.execution import local
+from vitbench.models.inherit import inherit
+from vitbench.models.weights import load_trained
+from vitbench.records import Outcome, RecordStore, unpack_correct
+
+STUDY = """
+from vitbench.studies import Arm, Study
+
+STUDY = Study(
+    question="What becomes of weights at another image size?",
+    source="",
+    baseline=Arm("8 px"),
+    arms=[
+        Arm("12 px", start="8 px", epochs=0, image_size=12),
+        Arm("12 px, on", start="8 px", epochs=0.5, image_size=12),
+        Arm("12 px, further", start="12 px, on", epochs=0.5, image_size=12),
+    ],
+)
+"""
+
+
+@pytest.fixture
+def request_of(tmp_path):
+    (tmp_path / "sizes.py").write_text(STUDY)
+    return (
+        *(str(tmp_path / "sizes.py"), "--budget", "smoke", "--batch-size", "128", "--precision", "fp32"),
+        *("--seeds", "1", "--results", tmp_path, "--device", "cpu", "--threads", "1", "--jobs", "1"),
+    )
+
+
+def records_of(root):
+    return {record.arm: record for record in RecordStore(root).read("sizes")}
+
+
+def weights_of(root, record):
+    return root / "checkpoints" / f"{record.run_id}.safetensors"
+
+
+def test_a_chain_runs_in_its_order_and_its_ends_are_as_if_called_by_hand(
+    vitbench, tmp_path, request_of, in_this_process
+):
+    said = vitbench("run", *request_of)
+    assert said.status == 0, said.err
+    assert "4 of 4 runs to do" in said.out and "1 of them now, from whose weights others go on" in said.out
+    records = records_of(tmp_path)
+    assert list(records) == ["8 px", "12 px", "12 px, on", "12 px, further"]
+    # Those that others go on from keep their weights, and no other.
+    kept = {path.stem for path in tmp_path.glob("checkpoints/*")}
+    assert kept == {records["8 px"].run_id, records["12 px, on"].run_id}
+
+    as_it_is = records["12 px"]
+    assert as_it_is.curve == () and as_it_is.cost.train_seconds == 0 and as_it_is.cost.train_images_per_second is None
+    trained = load_trained(weights_of(tmp_path, records["8 px"]))
+    assert as_it_is.config.pretraining == trained.config
+    model = inherit(trained.model, as_it_is.config.model, seed=0, keep_head=True).eval()
+    images = load("digits", image_size=(12, 12))
+    pixels, labels = next(
+        images.test.batches(range(len(images.test.labels)), len(images.test.labels), torch.device("cpu"))
+    )
+    with torch.no_grad():
+        right = model(normalise(pixels, images.mean, images.std)).argmax(1) == labels
+    assert unpack_correct(as_it_is.correct, len(labels)).tolist() == right.tolist()
+    assert as_it_is.metrics["test_top1"] == pytest.approx(right.double().mean().item())
+
+    by_hand = vitbench(
+        *("train", "--init", records["8 px"].run_id, "--keep-head", "--recipe", "smoke", "--epochs", 0.5),
+        *("--batch-size", 128, "--precision", "fp32", "--learning-rate", 1e-3, "--train-images", 256),
+        *("--image-size", 12, "--threads", 1, "--device", "cpu", "--results", tmp_path, "--json"),
+    )
+    assert json.loads(by_hand.out)["weights_sha256"] == records["12 px, on"].weights_sha256
+    assert len(records["12 px, on"].curve) == 1 and records["12 px, on"].curve[0].fraction == 0.5
+    assert "all 4 runs are recorded" in vitbench("run", *request_of).out
+
+
+def test_what_was_recorded_without_weights_is_trained_again_for_them(vitbench, tmp_path, request_of, in_this_process):
+    vitbench("run", *request_of)
+    before = records_of(tmp_path)
+    path = RecordStore(tmp_path).path("sizes")
+    # As after a checkout of records alone, with the fine-tuned run missing.
+    lines = [line for line in path.read_text().splitlines() if json.loads(line)["arm"] in ("8 px", "12 px")]
+    path.write_text("\n".join(lines) + "\n")
+    for kept in tmp_path.glob("checkpoints/*"):
+        kept.unlink()
+    said = vitbench("run", *request_of)
+    assert said.status == 0 and "2 of 4 runs to do" in said.out
+    after = RecordStore(tmp_path).read("sizes")
+    assert [record.arm for record in after] == ["8 px", "12 px", "8 px", "12 px, on", "12 px, further"]
+    assert {r.arm: r.weights_sha256 for r in after} == {arm: r.weights_sha256 for arm, r in before.items()}
+
+
+def test_a_pretraining_that_diverged_is_what_became_of_all_that_go_on_from_it(
+    vitbench, tmp_path, request_of, in_this_process
+):
+    said = vitbench("run", *request_of, "--learning-rate", "1e6")
+    assert said.status == 0
+    records = records_of(tmp_path)
+    assert {record.outcome for record in records.values()} == {Outcome.DIVERGED} and len(records) == 4
+    assert records["12 px"].reason.startswith(f"its pretraining, run {records['8 px'].run_id}, diverged: ")
+    assert not list(tmp_path.glob("checkpoints/*"))
+    assert "all 4 runs are recorded" in vitbench("run", *request_of, "--learning-rate", "1e6").out
+
+
+def test_a_pretraining_that_failed_or_left_no_weights_fails_what_goes_on_and_is_tried_again(
+    vitbench, tmp_path, request_of, in_this_process, monkeypatch
+):
+    from vitbench.execution import run as execution
+
+    def full(*_, **__):
+        raise ValueError("weights cannot be written (No space left on device)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execution, "save_trained", full)
+        said = vitbench("run", *request_of)
+    records = records_of(tmp_path)
+    assert said.status == 1 and len(RecordStore(tmp_path).read("sizes")) == 4
+    assert records["8 px"].outcome is Outcome.COMPLETED
+    for arm in ("12 px", "12 px, on", "12 px, further"):
+        assert records[arm].outcome is Outcome.FAILED
+    assert "but its weights could not be kept" in records["12 px"].reason and "could not be kept" in said.out
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execution, "build_model", full)
+        path = RecordStore(tmp_path).path("sizes")
+        path.unlink()
+        assert vitbench("run", *request_of).status == 1
+    assert [record.outcome for record in RecordStore(tmp_path).read("sizes")] == [Outcome.FAILED] * 4
+
+    assert vitbench("run", *request_of).status == 0
+    assert {record.outcome for record in records_of(tmp_path).values()} == {Outcome.COMPLETED}
+
+
+def test_weights_of_another_run_under_its_name_are_not_taken(vitbench, tmp_path, request_of, in_this_process):
+    in_process, swapped = local.run_jobs, []
+
+    def swap_before(jobs, **options):
+        jobs = list(jobs)
+        for job in jobs:
+            if job.init is not None and not swapped:
+                name = vitbench("train", "Nano/4", "--epochs", 1, "--results", tmp_path, "--json")
+                other = weights_of(tmp_path, RecordStore(tmp_path).read("train")[0])
+                swapped.append(json.loads(name.out)["run_id"])
+                weights_of(tmp_path, records_of(tmp_path)["8 px"]).write_bytes(other.read_bytes())
+        in_process(jobs, **options)
+
+    local.run_jobs = swap_before
+    try:
+        assert vitbench("run", *request_of).status == 1
+    finally:
+        local.run_jobs = in_process
+    record = records_of(tmp_path)["12 px"]
+    assert record.outcome is Outcome.FAILED
+    assert f"is of {swapped[0]}" in record.reason and records_of(tmp_path)["8 px"].run_id in record.reason
+
+
+def test_a_pretraining_that_another_study_trained_is_trained_once(vitbench, tmp_path, request_of, in_this_process):
+    (tmp_path / "pools.py").write_text(
+        'from vitbench.studies import Arm, Study\nSTUDY = Study("?", "", Arm("cls"), [Arm("gap", pool="gap")])\n'
+    )
+    others = (str(tmp_path / "pools.py"), *request_of[1:])
+    vitbench("run", *others, "--keep-weights")
+    vitbench("run", *request_of)
+    assert records_of(tmp_path)["8 px"].taken_from == "pools"
+    # Without its weights it is trained again: a record alone gives nothing to go on from.
+    for path in (*tmp_path.glob("checkpoints/*"), RecordStore(tmp_path).path("sizes")):
+        path.unlink()
+    vitbench("run", *request_of)
+    assert records_of(tmp_path)["8 px"].taken_from == ""
+
+
+def test_identities_follow_the_whole_chain(vitbench, tmp_path, request_of):
+    runs = json.loads(vitbench("plan", *request_of[:-6], "--json").out)["runs"]
+    other = json.loads(vitbench("plan", *request_of[:-6], "--epochs", "2", "--json").out)["runs"]
+    assert len({run["run_id"] for run in [*runs, *other]}) == 8
+    assert RunConfig().replace(pretraining=RunConfig(seed=1)).run_id != RunConfig().run_id

@@ -1,0 +1,158 @@
+"""Do arms that go on from others name the whole run that they start from, and does a plan have these wherever they run?"""
+
+from __future__ import annotations
+
+import pytest
+
+from vitbench.config import RunConfig, TrainConfig
+from vitbench.data import describe
+from vitbench.records import Design
+from vitbench.studies import BUDGETS, Arm, Overrides, Study, load_study, plan
+from vitbench.studies.outline import outline
+from vitbench.studies.plan import plan_in_stages
+from vitbench.studies.resolution import image_sizes
+from vitbench.variants import variant
+
+DIGITS = describe("digits")
+
+
+def chain_study(**fields):
+    arms = [Arm("gap", pool="gap"), Arm("gap, longer", start="gap", epochs=0.5, pool="gap")]
+    return Study("?", "", Arm("cls"), arms, name="mine", **fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size", "expected"),
+    [
+        ("Micro/4", 32, [24, 32, 48, 64]),
+        # A grid of 7: 5.25, 7, 10.5 and 14 patches a side, of which Python rounds the half to the even number.
+        ("Micro/4", 28, [20, 28, 40, 56]),
+        ("Micro/2", 8, [6, 8, 12, 16]),
+        ("Micro/4", (32, 16), [(24, 12), (32, 16), (48, 24), (64, 32)]),
+        # A grid of one: 0.75, 1, 1.5 and 2 give 1 and 2.
+        ("Micro/4", 4, [4, 8]),
+    ],
+)
+def test_sizes_are_whole_patches_at_the_grids_scales(name, image_size, expected):
+    assert image_sizes(variant(name, image_size=image_size, num_classes=10)) == expected
+
+
+def test_every_position_embedding_is_pretrained_once_and_goes_on_at_every_size():
+    whole = outline(load_study("resolution"), BUDGETS["quick"], DIGITS, Overrides())
+    assert whole.baseline == "1-D, 8 px" and len(whole.arms) == 4 * (1 + 3 + 4)
+    scratch = {name for name, config in whole.arms.items() if config.pretraining is None}
+    assert scratch == {f"{position}, 8 px" for position in ("1-D", "sincos", "RoPE", "relative")}
+    for name, config in whole.arms.items():
+        position, size, *tuned = name.split(", ")
+        assert config.model.image_size == int(size.removesuffix(" px"))
+        # 11 epochs of pretraining; a quarter of them; none.
+        assert config.train.epochs == (11 if name in scratch else 2.75 if tuned else 0)
+        if name not in scratch:
+            assert config.pretraining == whole.arms[f"{position}, 8 px"] and config.keep_head
+        assert whole.compared_with(name) == ", ".join(["1-D", size, *tuned])
+        assert whole.levels[name] == {"position": position, "image size": ", ".join([size, *tuned])}
+    design = plan(load_study("resolution"), BUDGETS["quick"], DIGITS)[0].design
+    assert design.within == ("image size",) and design.starts["RoPE, 6 px, fine-tuned"] == "RoPE, 8 px"
+    assert design.epochs["RoPE, 6 px"] == 0 and design.epochs["RoPE, 8 px"] == 11
+
+
+def test_a_run_has_the_seed_and_setting_of_its_pretraining_and_an_identity_that_follows_it():
+    runs = plan(chain_study(), BUDGETS["quick"], DIGITS, Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=3))
+    first = {(run.setting, run.config.seed): run.config for run in runs if run.arm == "gap"}
+    after = {(run.setting, run.config.seed): run.config for run in runs if run.arm == "gap, longer"}
+    assert len(first) == 2 * 3 and first.keys() == after.keys()
+    for place, config in after.items():
+        assert config.pretraining == first[place] and config.pretraining.run_id == first[place].run_id
+    assert len({config.run_id for config in after.values()}) == len(after)
+    other = first[(1e-3,), 0].replace(data=first[(1e-3,), 0].data.replace(flip=True))
+    assert after[(1e-3,), 0].replace(pretraining=other).run_id != after[(1e-3,), 0].run_id
+
+
+def test_training_flops_are_of_the_run_alone():
+    runs = {run.arm: run for run in plan(load_study("resolution"), BUDGETS["smoke"], DIGITS)}
+    assert runs["1-D, 6 px"].training_flops == 0
+    # 256 images: 4 batches of 64, a quarter of them is one; 16 patches and a class token, or 9.
+    assert runs["1-D, 8 px, fine-tuned"].training_flops * 4 == runs["1-D, 8 px"].training_flops
+    assert runs["1-D, 6 px, fine-tuned"].training_flops < runs["1-D, 8 px, fine-tuned"].training_flops
+
+
+def test_final_seeds_of_an_arm_have_its_pretraining_at_its_own_setting(monkeypatch):
+    from vitbench.studies.known import Known
+
+    chosen = {"cls": (1e-3,), "gap": (1e-3,), "gap, longer": (2e-3,)}
+    monkeypatch.setattr(Known, "settles", lambda *_: True)
+    monkeypatch.setattr(Known, "best_of_all", lambda _, arm, __: chosen[arm])
+    asked = Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=1, seeds=2)
+    runs = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked).runs
+    final = [(run.arm, run.setting[0]) for run in runs if run.config.seed == 1]
+    assert len(final) == len(set(final))
+    assert set(final) == {(arm, rate) for arm in ("gap", "gap, longer") for rate in (1e-3, 2e-3)} | {("cls", 1e-3)}
+    for rate in (1e-3, 2e-3):
+        assert final.index(("gap", rate)) < final.index(("gap, longer", rate))
+
+
+def test_later_runs_are_at_least_those_that_come(monkeypatch):
+    from vitbench.studies.known import Known
+
+    asked = Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=1, seeds=3, extend=0)
+    before = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked)
+    monkeypatch.setattr(Known, "settles", lambda *_: True)
+    for rates in [(1e-3, 2e-3, 1e-3), (2e-3, 1e-3, 1e-3), (1e-3, 1e-3, 2e-3)]:
+        chosen = {arm: (rate,) for arm, rate in zip(("cls", "gap", "gap, longer"), rates, strict=True)}
+        monkeypatch.setattr(Known, "best_of_all", lambda _, arm, __, chosen=chosen: chosen[arm])
+        after = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked).runs[len(before.runs) :]
+        assert len(after) <= before.later.runs
+        assert sum(run.training_flops for run in after) <= before.later.training_flops
+
+
+@pytest.mark.parametrize(
+    ("arms", "fields", "says"),
+    [
+        ([Arm("on", start="off")], {}, "arm 'on' starts from 'off', which is no arm before it"),
+        ([Arm("on", start="on")], {}, "arm 'on' starts from 'on', which is no arm before it"),
+        ([Arm("on", epochs=0)], {}, "arm 'on' has epochs 0; give more than 0, or 0 and a start"),
+        ([Arm("on", start="cls", epochs=-1)], {}, "arm 'on' has epochs -1"),
+        ([Arm("on", start="cls")], {"fractions": (0.5, 1.0)}, "arm 'on' has a start, which fractions do not go with"),
+        ([Arm("gap", pool="gap")], {"within": ("size",), "factors": {"cls": {"a": "1"}, "gap": {"a": "2"}}}, "'size'"),
+        (
+            [Arm("gap", levels={"a": "2", "b": "2"}, pool="gap")],
+            {"within": ("b",), "factors": {"cls": {"a": "1", "b": "1"}}},
+            "has no arm with levels {'a': '1', 'b': '2'}",
+        ),
+    ],
+)
+def test_chains_and_factors_that_do_not_fit_are_refused(arms, fields, says):
+    with pytest.raises(ValueError, match=says):
+        plan(Study("?", "", Arm("cls"), arms, name="mine", **fields), BUDGETS["quick"], DIGITS)
+
+
+@pytest.mark.parametrize("match", ["flops", "time"])
+def test_what_says_itself_for_how_long_it_trains_is_not_matched(match):
+    with pytest.raises(ValueError, match=f"match '{match}': study 'mine' says itself for how long"):
+        plan(chain_study(), BUDGETS["quick"], DIGITS, Overrides(match=match))
+
+
+RUN = RunConfig(model=variant("Nano/2", image_size=8, in_channels=1, num_classes=10))
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"train": TrainConfig(epochs=0)}, "epochs 0 evaluates what was drawn from the seed"),
+        ({"train": TrainConfig(epochs=0), "pretraining": RUN}, "with their head"),
+        ({"keep_head": True}, "keep_head has no meaning without weights to start from"),
+        ({"init": "run:a@b", "pretraining": RUN}, "init 'run:a@b' has no meaning beside pretraining"),
+        (
+            {"keep_head": True, "pretraining": RUN.replace(model=RUN.model.replace(num_classes=3))},
+            "10 classes.*knows 3",
+        ),
+    ],
+)
+def test_a_run_without_a_meaningful_start_is_refused(fields, says):
+    with pytest.raises(ValueError, match=says):
+        RUN.replace(**fields)
+
+
+def test_designs_of_old_records_hold_no_factor_and_have_no_starts():
+    old = Design(question="", source="", baseline="cls", arms=("cls",), learning_rates=(1e-3,))
+    assert old.within == () and old.starts == {}

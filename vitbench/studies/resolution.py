@@ -1,0 +1,73 @@
+"""Which position embedding carries over to other image sizes?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from vitbench.config import Size, ViTConfig, as_pair
+from vitbench.studies.base import Arm, Study
+
+POSITIONS: dict[str, dict[str, Any]] = {
+    "1-D": {"position": "learned_1d"},
+    "sincos": {"position": "sincos_2d"},
+    "RoPE": {"position": "rope_2d", "position_site": "every_layer"},
+    "relative": {"position": "relative", "position_site": "every_layer"},
+}
+"""A learned and a fixed table at the stem; rotations, and learned tables of offsets, in every layer."""
+SCALES = (0.75, 1.0, 1.5, 2.0)
+"""Of the grid of patches: images of 24, 32, 48 and 64 pixels, where those pretrained on have 32."""
+FINE_TUNING = 0.25
+"""Of the pretraining's epochs."""
+
+
+def pretrained(base: ViTConfig, position: str) -> Arm:
+    """Trained and evaluated at the base's image size."""
+    size = pixels(base.image_size)
+    return Arm(f"{position}, {size}", levels={"position": position, "image size": size}, **POSITIONS[position])
+
+
+def arms(base: ViTConfig) -> Sequence[Arm]:
+    """For each position embedding: pretrained; evaluated at other sizes as it is; fine-tuned at every size.
+
+    Patches keep their pixels, so that other sizes have other grids, to which position tables are resampled
+    (`vitbench.models.resize`). Fine-tuning has the recipe, learning rate and warm-up of the pretraining, for fewer epochs.
+    """
+    return [arm for position in POSITIONS for arm in _of(base, position)][1:]
+
+
+def _of(base: ViTConfig, position: str) -> Iterator[Arm]:
+    first = pretrained(base, position)
+    yield first
+    sizes = image_sizes(base)
+    for epochs, ending in ((0.0, ""), (FINE_TUNING, ", fine-tuned")):
+        for size in sizes:
+            if epochs or size != base.image_size:
+                level = f"{pixels(size)}{ending}"
+                levels = {"position": position, "image size": level}
+                changes = {**POSITIONS[position], "image_size": size}
+                yield Arm(f"{position}, {level}", start=first.name, epochs=epochs, levels=levels, **changes)
+
+
+def image_sizes(base: ViTConfig) -> list[Size]:
+    """Sizes in pixels, ascending, of grids as near to `SCALES` times the base's as whole patches come; each once."""
+    found = dict.fromkeys(
+        tuple(max(1, round(scale * cells)) * pixel for cells, pixel in zip(base.grid, base.patch_hw, strict=True))
+        for scale in SCALES
+    )
+    return [height if height == width else (height, width) for height, width in found]
+
+
+def pixels(size: Size) -> str:
+    """`32 px`, `24 × 32 px`."""
+    height, width = as_pair(size)
+    return f"{height} px" if height == width else f"{height} × {width} px"
+
+
+STUDY = Study(
+    question="Which position embedding carries over to other image sizes, as it is and fine-tuned?",
+    source="Dosovitskiy et al. 2021, section 3.2; Touvron et al. 2019; Heo et al. 2024",
+    baseline=lambda base: pretrained(base, next(iter(POSITIONS))),
+    arms=arms,
+    within=("image size",),
+)
