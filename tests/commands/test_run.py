@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vitbench.analysis.comparison import load_comparisons
+from vitbench.config import run_id
 from vitbench.records import RecordStore
 
 STUDY = """
@@ -138,8 +139,21 @@ def test_a_run_that_several_studies_need_is_trained_once(vitbench, tmp_path, mon
         assert record.model_dump(exclude=place) == by_id[record.run_id].model_dump(exclude=place)
     assert "all 2 runs are recorded" in vitbench("run", heads, *request, *here).out
 
+    # A record from before the configuration had some field is written with that field, and its run_id with it.
+    path = store.path("pools")
+    now = path.read_text()
+    older = [json.loads(line) for line in now.splitlines()]
+    for record in older:
+        del record["config"]["pretraining"]
+        record["run_id"] = run_id(record["config"])
+    path.write_text("".join(json.dumps(record) + "\n" for record in older))
+    store.path("heads").unlink()
+    vitbench("run", heads, *request, *here)
+    assert [record.taken_from for record in store.read("heads")] == ["pools", "pools"] and len(trained) == 3
+    path.write_text(now)
+
     # What another machine recorded is not taken over; `widths` still has what `pools` trained here.
-    path, machine = store.path("pools"), taken[0].environment.machine
+    machine = taken[0].environment.machine
     path.write_text(path.read_text().replace(machine, "abcdef01"))
     store.path("heads").unlink()
     vitbench("run", heads, *request, *here)

@@ -75,6 +75,8 @@ def in_place_of(record: Record, run: PlannedRun) -> Record:
     if record.identity != run.run_id:
         raise ValueError(f"run_id {record.identity!r} is not {run.run_id!r}; only equal configurations share a record")
     place = {
+        # Of an older schema's record, the fields that came later are written out with it, and give it today's.
+        "run_id": run.run_id,
         "study": run.study,
         "arm": run.arm,
         "budget": run.budget,
