@@ -11,6 +11,7 @@ from vitbench.analysis.pairing import PairedDifference
 from vitbench.analysis.verdicts import Decision, Verdict, decide
 from vitbench.config import ViTConfig
 from vitbench.studies.library import load_study
+from vitbench.variants import variant
 
 BASE = ViTConfig(image_size=32, patch_size=4, width=96, depth=6, num_heads=3, num_classes=10)
 
@@ -119,6 +120,31 @@ def test_without_a_baseline_of_square_patches_no_patch_is_the_next():
         assert {row.here for row in claim_rows(claims_of("patch_size"), found, baseline=baseline)} == {"not run"}
 
 
+def test_rotary_positions_are_judged_on_the_next_larger_images_as_they_are():
+    arms = ("RoPE, 24 px", "RoPE, 48 px", "RoPE, 64 px", "RoPE, 48 px, fine-tuned", "sincos, 48 px")
+    found = differences(**{arm: (size, size + 0.1, size - 0.1) for size, arm in enumerate(arms, start=1)})
+    (row,) = claim_rows(claims_of("resolution"), found, baseline="1-D, 32 px")
+    assert row.here.startswith("+2.00 ")
+    (row,) = claim_rows(claims_of("resolution"), found, baseline="1-D, 64 px")
+    assert row.here == "not run"
+
+
+def test_resnets_are_judged_on_the_fewest_images_that_were_run():
+    arms = ("ResNet (BiT), 100 %", "ResNet (BiT), 3.16 %", "ResNet (BiT), 10 %", "MLP-Mixer, 1 %")
+    found = differences(**{arm: (size, size + 0.1, size - 0.1) for size, arm in enumerate(arms, start=1)})
+    (row,) = claim_rows(claims_of("data_size"), found, baseline="ViT, 100 %")
+    assert row.here.startswith("+2.00 ")
+    assert claim_rows(claims_of("data_size"), {}, baseline="ViT, 100 %")[0].here == "not run"
+
+
+@pytest.mark.parametrize(("study", "prefix"), [("resolution", "RoPE, "), ("data_size", "ResNet (BiT), ")])
+def test_arms_that_stand_for_several_are_named_as_the_study_names_them(study, prefix):
+    arms = load_study(study).all_arms(variant("Micro/4", num_classes=10))
+    found = differences(**{arm.name: (1.0, 1.1, 0.9) for arm in arms[1:]})
+    (row,) = claim_rows(claims_of(study), found, baseline=arms[0].name)
+    assert row.here.startswith("+1.00 ") and any(arm.name.startswith(prefix) for arm in arms)
+
+
 def test_an_interaction_is_named_by_its_levels():
     (one,) = claims_of("position_pooling")
     a, b = one.subject
@@ -185,6 +211,7 @@ def test_a_claim_without_numbers_is_one_of_those_whose_source_gives_none():
     without = {(one.study, one.source.split(",")[0]) for one in CLAIMS if one not in QUOTED}
     assert without == {
         ("pooling", "Dosovitskiy et al. 2021"),  # curves
+        ("data_size", "Dosovitskiy et al. 2021"),  # curves
         ("registers", "Darcet et al. 2024"),  # in words
         ("position_pooling", "Lee et al. 2025"),
     }

@@ -110,7 +110,9 @@ def test_the_same_name_from_another_pretraining_is_another_arm():
 def test_the_picture_has_a_line_as_it_is_and_one_fine_tuned_for_each_embedding():
     (comparison,) = compare(records())
     lines = {(line.name, line.fine_tuned): (line.pixels, line.arms) for line in lines_of(comparison)}
-    assert {key: pixels for key, (pixels, _) in lines.items()} == {key: [8, 12] for key in [(position, tuned) for position in POSITIONS for tuned in (False, True)]}
+    assert {key: pixels for key, (pixels, _) in lines.items()} == {
+        key: [8, 12] for key in [(position, tuned) for position in POSITIONS for tuned in (False, True)]
+    }
     figure = resolution_figure(comparison)
     drawn = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 2 and line.get_marker() != "None"]
     # Means over three seeds, by hand: 0.5 + 0.001 at 12 pixels, 0.9 + 0.001 at 8.

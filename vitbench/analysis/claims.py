@@ -6,6 +6,7 @@ levels that interact, and what it expects of the difference from the study's bas
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -39,6 +40,10 @@ TABLE_8_BASELINE = 0.64206
 """1-D, stem."""
 SMALLER_PATCH, LARGER_PATCH = "the next smaller patch", "the next larger patch"
 """Stand for arms named `4 px`: which there are depends on the variant."""
+LARGER_IMAGE = "RoPE on the next larger images"
+"""Stands for the arm named `RoPE, 48 px` where the baseline has 32: weights as they are."""
+FEWEST_IMAGES = "ResNet (BiT) on the fewest images"
+"""Stands for the arm named `ResNet (BiT), 1 %` of the smallest share that was run."""
 
 
 @dataclass(frozen=True)
@@ -139,20 +144,27 @@ def _here(claim: Claim, decision: Decision | None) -> str:
 
 
 def _subject(claim: Claim, arms: Sequence[str], baseline: str) -> str | Cell:
-    """The claim's subject, with a patch that is named relative to the baseline's found among the arms."""
-    if claim.subject not in (SMALLER_PATCH, LARGER_PATCH):
+    """The claim's subject; what is named relative to the baseline, or as the least of several, found among the arms."""
+    if claim.subject == FEWEST_IMAGES:
+        shares = _numbers(arms, prefix="ResNet (BiT), ", unit="%")
+        return shares[min(shares)] if shares else ""
+    if claim.subject not in (SMALLER_PATCH, LARGER_PATCH, LARGER_IMAGE):
         return claim.subject
-    sizes = {_patch_pixels(arm): arm for arm in arms if _patch_pixels(arm)}
-    own = _patch_pixels(baseline)
+    on_images = claim.subject == LARGER_IMAGE
+    sizes = _numbers(arms, prefix="RoPE, " if on_images else "", unit="px")
+    own = next(iter(_numbers([baseline], prefix="1-D, " if on_images else "", unit="px")), None)
+    if own is None:
+        return ""
+    smaller, larger = ([size for size in sizes if size < own], [size for size in sizes if size > own])
     if claim.subject == SMALLER_PATCH:
-        return sizes.get(max((size for size in sizes if size < own), default=0), "")
-    return sizes.get(min((size for size in sizes if size > own), default=0), "") if own else ""
+        return sizes[max(smaller)] if smaller else ""
+    return sizes[min(larger)] if larger else ""
 
 
-def _patch_pixels(arm: str) -> int:
-    """4 of `4 px`, 0 of what is no square patch."""
-    number, _, unit = arm.partition(" ")
-    return int(number) if number.isdigit() and unit == "px" else 0
+def _numbers(arms: Iterable[str], *, prefix: str, unit: str) -> dict[float, str]:
+    """4 → `4 px` of the arms that are a prefix, a number and a unit; 4 × 8 px are no number."""
+    named = re.compile(re.escape(prefix) + r"(\d+(?:\.\d+)?) " + re.escape(unit))
+    return {float(match[1]): arm for arm in arms if (match := named.fullmatch(arm))}
 
 
 def _like_table_8(arm: str) -> Claim:
@@ -231,10 +243,17 @@ CLAIMS = (
         text="At a higher resolution than that of training, rotary positions do better than absolute ones",
         source="Heo et al. 2024, RoPE-ViT",
         paper="+1.1 points: 83.9 (axial) against 82.8, DeiT-III-B, ImageNet, trained at 224 and tested at 384 px",
-        study="position",
-        subject=ROPE,
+        study="resolution",
+        subject=LARGER_IMAGE,
         expected="better",
-        not_comparable="tested at the resolution of training only",
+    ),
+    Claim(
+        text="On few images a ResNet does better than a ViT",
+        source="Dosovitskiy et al. 2021, Figures 3 and 4",
+        paper="curves only: 'ResNets perform better with smaller pre-training datasets', from 9 M images on",
+        study="data_size",
+        subject=FEWEST_IMAGES,
+        expected="better",
     ),
     Claim(
         text="Larger patches do worse",
