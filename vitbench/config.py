@@ -271,6 +271,12 @@ class ViTConfig(Config):
         return round(self.width * self.mlp_ratio)
 
 
+FREE = ("image_size", "num_classes", "head", "dropout", "attention_dropout", "drop_path")
+"""What may differ from the model that weights come from; everything else decides what its weights mean."""
+OF_THE_HEAD = ("num_classes", "head")
+"""Of these, what a head that is kept decides too."""
+
+
 class TimmConfig(Config):
     """A model of timm (Wightman 2019) for such images: what ViTs are compared with. Sizes are pixels.
 
@@ -427,6 +433,8 @@ class RunConfig(Config):
             )
         self._check_start()
         model = self.model
+        if isinstance(model, TimmConfig) and self.train.trainable == "attention":
+            raise ValueError("trainable 'attention' is for the blocks of a ViT, not for timm's models; leave it out")
         if isinstance(model, TimmConfig) and self.train.layer_decay is not None:
             raise ValueError(
                 f"layer_decay {self.train.layer_decay} is for the blocks of a ViT, not for timm's models; leave it out"
@@ -455,11 +463,19 @@ class RunConfig(Config):
                 "epochs 0 evaluates what was drawn from the seed; give weights to start from (--init) with their head "
                 "(--keep-head), or train longer"
             )
-        if self.pretraining is not None and self.keep_head:
-            learned, wanted = self.pretraining.model.num_classes, self.model.num_classes
-            if learned != wanted:
+        if self.pretraining is not None:
+            self._check_pretraining(self.pretraining.model)
+
+    def _check_pretraining(self, source: ModelConfig) -> None:
+        model = self.model
+        if not (isinstance(model, ViTConfig) and isinstance(source, ViTConfig)):
+            raise ValueError("pretraining is for ViTs, not for timm's models; leave it out")
+        for name in ViTConfig.model_fields:
+            free = name in FREE and not (self.keep_head and name in OF_THE_HEAD)
+            if not free and getattr(model, name) != getattr(source, name):
                 raise ValueError(
-                    f"keep_head has no meaning for {wanted} classes: that of the pretraining knows {learned}"
+                    f"{name} {getattr(model, name)!r} is not that of the pretraining, {getattr(source, name)!r}, from whose "
+                    "weights it goes on; make them equal"
                 )
 
     @property

@@ -21,12 +21,26 @@ def create(config: TimmConfig, *, seed: int = 0) -> nn.Module:
 
     Raises ValueError for a name or an option that timm does not know, and for a model that cannot be had at this size.
     """
+    return _make(config, seed=seed)[0]
+
+
+def is_made_for_a_size(config: TimmConfig) -> bool:
+    """Whether the model wants to know the image size when it is made. One that does not, as a ResNet, takes any.
+
+    Raises ValueError as `create` does.
+    """
+    return _make(config, seed=0)[1]
+
+
+def _make(config: TimmConfig, *, seed: int) -> tuple[nn.Module, bool]:
+    """(the model, whether it was made for the image size)."""
     make = _maker(config.timm)
     shape = {"in_chans": config.in_channels, "num_classes": config.num_classes}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return _call(make, {**shape, **config.options}, image_hw=config.image_hw).train()
+            model, is_told = _call(make, {**shape, **config.options}, image_hw=config.image_hw)
+            return model.train(), is_told
         except Exception as error:  # the constructors of a thousand models speak here, each with errors of its own
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(
@@ -50,11 +64,13 @@ def _maker(name: str) -> Callable[..., nn.Module]:
     return partial(timm.create_model, name)
 
 
-def _call(make: Callable[..., nn.Module], arguments: dict[str, Any], *, image_hw: tuple[int, int]) -> nn.Module:
-    """With the image size where the model wants to know it; convolutional ones do not."""
+def _call(
+    make: Callable[..., nn.Module], arguments: dict[str, Any], *, image_hw: tuple[int, int]
+) -> tuple[nn.Module, bool]:
+    """With the image size, and True, where the model wants to know it; convolutional ones do not."""
     try:
-        return make(**arguments, img_size=image_hw)
+        return make(**arguments, img_size=image_hw), True
     except TypeError as error:
         if "unexpected keyword argument 'img_size'" not in str(error):
             raise
-    return make(**arguments)
+    return make(**arguments), False

@@ -11,6 +11,7 @@ from made_up_records import make_record
 
 from tests.made_up_profiles import (
     CEILINGS,
+    COLUMNS,
     make_contest,
     make_heat,
     make_part,
@@ -259,3 +260,71 @@ def test_a_file_that_is_no_part_is_named(tmp_path):
     (tmp_path / "profiles" / "cpu-example" / "ceilings.json").write_text("{")
     with pytest.raises(ValueError, match=r"ceilings\.json' is not a part of a profile"):
         profile_in(tmp_path)
+
+
+def timm_request(mode, **options):
+    model = {"timm": "resnet18", "image_size": 32, "in_channels": 3, "num_classes": 10, "options": options}
+    return {"variant": "timm:resnet18", "model": model, "mode": mode, "batch_size": 16}
+
+
+SMALLER = {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32]}
+LABEL = "timm:resnet18 (layers=[1, 1, 1, 1], channels=[8, 16, 24, 32]), 32 px"
+
+
+def make_timm(root):
+    """A profile with two models of timm, one of them smaller than its name, beside one of ours."""
+    counts = {"params": 10, "macs": 10**9, "activations": 5}
+    make_throughput(root, make_row("vitbench", [0.8, 0.8, 0.8]))
+    make_trace(root, *TRACE)
+    make_part(root, "flops/S-16-224px", model_request("train"), counts)
+    resnet = [("layer1", "layer1", "layer1", "convolution", "forward", 0.5, 1, 10**10, 10**9)]
+    steps = {"precision": "bf16", "compiled": False, "step_seconds": 0.5, "steps": 1, "columns": list(COLUMNS)}
+    for name, options in (("timm-resnet18-0123abcd-32px", SMALLER), ("timm-resnet18-32px", {})):
+        request = timm_request("train", **options)
+        row = make_row("vitbench", [0.4, 0.4, 0.4], variant="timm:resnet18")
+        make_part(root, f"flops/{name}", request, {**counts, "counters": ["fvcore", "FlopCounterMode"]})
+        make_part(root, f"throughput/{name}-batch16-train", request, {"rows": [row], "ceilings": CEILINGS})
+        make_part(root, f"traces/{name}-batch16-train", request, {**steps, "rows": resnet})
+
+
+def test_models_of_timm_stand_beside_ours_under_names_that_tell_them_apart(tmp_path):
+    make_timm(tmp_path)
+    tables = {table.name: table for table in tables_of(profile_in(tmp_path))}
+    assert set(tables) == {"throughput", "time-by-kind", "time-by-role", "time-by-block", "flops", "ceilings"}
+    for name in ("throughput", "time-by-block", "flops"):
+        assert {row[0] for row in tables[name].rows} == {"S/16, 224 px", LABEL, "timm:resnet18, 32 px"}
+    (small,) = (
+        row for row in csv.DictReader(io.StringIO(csv_text(tables["throughput"]))) if "channels" in row["variant"]
+    )
+    assert (small["variant"] + ", 32 px", small["pool"], small["images_per_second"]) == (
+        LABEL,
+        "",
+        "40.0",
+    )  # 16 in 0.4 s
+    shown = [row[2] for row in tables["time-by-block"].rows if row[0] == LABEL]
+    assert shown == ["layer1"]
+    models = f"{LABEL}; timm:resnet18, 32 px."
+    by_parts = f"Parts of ours are not counted for models of timm, but timm's own modules by name: {models}"
+    assert tables["time-by-role"].notes == tables["time-by-block"].notes == (by_parts,)
+    assert tables["time-by-kind"].notes == ()
+    assert tables["flops"].notes == (
+        f"Not counted part by part in closed form for models of timm; fvcore and FlopCounterMode agree: {models}",
+    )
+    written = {path.relative_to(tmp_path / "profiles" / "cpu-example").as_posix() for path in write_tables(tmp_path)}
+    assert {"README.md", "tables/throughput.tex", "tables/flops.md"} <= written
+
+
+def test_the_roofline_s_legend_has_room_for_the_options_of_models_of_timm(tmp_path):
+    make_timm(tmp_path)
+    profile = profile_in(tmp_path)
+    assert {point.model for point in points_of(profile) if not point.kind} == {
+        "S/16, 224 px",
+        LABEL,
+        "timm:resnet18, 32 px",
+    }
+    figure = roofline_figure(profile)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert LABEL in {text.get_text().replace("\n", " ") for text in legend.get_texts()}
+    box, width = legend.get_window_extent(), figure.get_window_extent().width
+    assert box.x0 >= 0 and box.x1 <= width

@@ -10,8 +10,11 @@ from vitbench.analysis.comparison import compare
 from vitbench.analysis.plots import render
 from vitbench.analysis.tables import markdown
 from vitbench.config import DataConfig, RunConfig, TrainConfig
+from vitbench.data import describe
 from vitbench.profiling import count
 from vitbench.records import Design, Record
+from vitbench.studies import BUDGETS, Arm, Overrides, Study
+from vitbench.studies.outline import outline
 
 POSITIONS = {"1-D": {}, "sincos": {"position": "sincos_2d"}}
 TOP1 = {"1-D": {8: 0.9, 12: 0.5, "12 on": 0.8, "8 on": 0.91}, "sincos": {8: 0.88, 12: 0.7, "12 on": 0.85, "8 on": 0.89}}
@@ -119,6 +122,38 @@ def test_the_picture_has_a_line_as_it_is_and_one_fine_tuned_for_each_embedding()
     assert next(list(line.get_ydata()) for line in drawn) == pytest.approx([90.1, 50.1])
     assert {tuple(line.get_xdata()) for line in drawn} == {(8, 12)} and len(drawn) == 4
     assert set(render(comparison, "resolution", formats=("svg", "png"))) == {"svg", "png"}
+
+
+def test_what_is_evaluated_as_it_is_has_the_setting_of_what_it_comes_from_in_tables_and_plans():
+    def at(rate, record, val):
+        config = record.config
+        train = config.train.replace(learning_rate=rate)
+        first = config.pretraining and config.pretraining.replace(
+            train=config.pretraining.train.replace(learning_rate=rate)
+        )
+        config = config.replace(train=train, pretraining=first)
+        metrics = {**record.metrics, "val_top1": val}
+        design = record.design.model_copy(update={"learning_rates": (1e-3, 3e-3)})
+        changes = {"config": config, "run_id": config.run_id, "learning_rate": rate, "metrics": metrics}
+        return record.model_copy(update={**changes, "design": design})
+
+    # Trained at 8 pixels, the smaller rate is best; at 12 pixels, the larger one, as it is and fine-tuned.
+    best = {8: 1e-3, 12: 3e-3, "12 on": 3e-3, "8 on": 1e-3}
+    tried = [
+        at(rate, made("1-D", place, seed), 0.9 if rate == best[place] else 0.5)
+        for seed in range(3)
+        for place in LEVELS
+        for rate in (1e-3, 3e-3)
+    ]
+    (comparison,) = compare(tried)
+    chosen = {arm.name: arm.learning_rate for arm in comparison.arms}
+    assert chosen["1-D, 12 px"] == chosen["1-D, 8 px"] == 1e-3 and chosen["1-D, 12 px, fine-tuned"] == 3e-3
+
+    study = Study(
+        "?", "", Arm("first"), [Arm("as it is", start="first", epochs=0), Arm("on", start="first")], name="mine"
+    )
+    whole = outline(study, BUDGETS["quick"], describe("digits"), Overrides())
+    assert {arm: whole.chosen_with(arm) for arm in whole.arms} == {"first": "first", "as it is": "first", "on": "on"}
 
 
 def test_arms_that_start_from_the_seed_have_no_such_picture():

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from tests.commands.test_run import in_this_process as in_this_process
-from vitbench.config import RunConfig
+from vitbench.config import RunConfig, run_id
 from vitbench.data import load, normalise
 from vitbench.execution import local
 from vitbench.models.inherit import inherit
-from vitbench.models.weights import load_trained
+from vitbench.models.weights import load_trained, save_trained
 from vitbench.records import Outcome, RecordStore, unpack_correct
 
 STUDY = """
@@ -53,7 +53,7 @@ def test_a_chain_runs_in_its_order_and_its_ends_are_as_if_called_by_hand(
 ):
     said = vitbench("run", *request_of)
     assert said.status == 0, said.err
-    assert "4 of 4 runs to do" in said.out and "1 of them now, from whose weights others go on" in said.out
+    assert "4 of 4 runs to do" in said.out and "2 of them come before others, which go on" in said.out
     records = records_of(tmp_path)
     assert list(records) == ["8 px", "12 px", "12 px, on", "12 px, further"]
     # Those that others go on from keep their weights, and no other.
@@ -98,6 +98,68 @@ def test_what_was_recorded_without_weights_is_trained_again_for_them(vitbench, t
     after = RecordStore(tmp_path).read("sizes")
     assert [record.arm for record in after] == ["8 px", "12 px", "8 px", "12 px, on", "12 px, further"]
     assert {r.arm: r.weights_sha256 for r in after} == {arm: r.weights_sha256 for arm, r in before.items()}
+
+
+def test_a_chain_whose_weights_are_gone_is_trained_again_from_its_beginning(
+    vitbench, tmp_path, request_of, in_this_process
+):
+    vitbench("run", *request_of)
+    before = records_of(tmp_path)
+    path = RecordStore(tmp_path).path("sizes")
+    lines = [line for line in path.read_text().splitlines() if json.loads(line)["arm"] != "12 px, further"]
+    path.write_text("\n".join(lines) + "\n")
+    for kept in tmp_path.glob("checkpoints/*"):
+        kept.unlink()
+    said = vitbench("run", *request_of)
+    assert said.status == 0 and "2 of these are recorded without their weights" in said.out
+    after = RecordStore(tmp_path).read("sizes")
+    assert [record.arm for record in after[3:]] == ["8 px", "12 px, on", "12 px, further"]
+    assert records_of(tmp_path)["12 px, further"].weights_sha256 == before["12 px, further"].weights_sha256
+
+
+def test_weights_of_another_machine_or_of_other_content_are_not_gone_on_from(
+    vitbench, tmp_path, request_of, in_this_process
+):
+    vitbench("run", *request_of)
+    before = records_of(tmp_path)
+    path = RecordStore(tmp_path).path("sizes")
+    path.write_text(path.read_text().replace(before["8 px"].environment.machine, "abcdef01"))
+    # Under its name lie weights that are whole and of this configuration, but not those that were recorded.
+    kept = weights_of(tmp_path, before["8 px"])
+    other = load_trained(kept)
+    with torch.no_grad():
+        other.model.head.classifier.bias += 100 * torch.arange(10)
+    save_trained(kept, other.model, other.config, mean=other.mean, std=other.std)
+    assert vitbench("run", *request_of, "--again").status == 0
+    after = records_of(tmp_path)
+    assert {arm: r.weights_sha256 for arm, r in after.items()} == {arm: r.weights_sha256 for arm, r in before.items()}
+    assert after["12 px"].correct == before["12 px"].correct
+
+    # The same where the file cannot be read: what is left is trained again, and the rest goes on.
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line for line in lines if json.loads(line)["arm"] != "12 px, on") + "\n")
+    weights_of(tmp_path, after["8 px"]).write_bytes(b"torn")
+    assert vitbench("run", *request_of).status == 0
+    assert records_of(tmp_path)["12 px, on"].weights_sha256 == before["12 px, on"].weights_sha256
+
+
+def test_weights_that_a_record_of_an_older_schema_names_are_not_looked_for_under_todays(
+    vitbench, tmp_path, request_of, in_this_process
+):
+    (tmp_path / "zpools.py").write_text(
+        'from vitbench.studies import Arm, Study\nSTUDY = Study("?", "", Arm("cls"), [Arm("gap", pool="gap")])\n'
+    )
+    vitbench("run", str(tmp_path / "zpools.py"), *request_of[1:], "--keep-weights")
+    path = RecordStore(tmp_path).path("zpools")
+    older = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in older:
+        del record["config"]["pretraining"]
+        before, record["run_id"] = record["run_id"], run_id(record["config"])
+        kept = tmp_path / "checkpoints" / f"{before}.safetensors"
+        kept.rename(kept.with_stem(record["run_id"]))
+    path.write_text("".join(json.dumps(record) + "\n" for record in older))
+    assert vitbench("run", *request_of).status == 0
+    assert len(RecordStore(tmp_path).read("sizes")) == 4
 
 
 def test_a_pretraining_that_diverged_is_what_became_of_all_that_go_on_from_it(

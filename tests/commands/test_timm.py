@@ -6,7 +6,11 @@ import json
 
 import pytest
 import timm
+import torch
 
+from vitbench.config import RunConfig, TimmConfig, ViTConfig
+from vitbench.models import build_model
+from vitbench.models.weights import load_trained, save_trained
 from vitbench.records import RecordStore
 
 MIXER = ("timm:mlp_mixer.MlpMixer", *("--model-kwargs", "patch_size=2"), *("--model-kwargs", "num_blocks=1"))
@@ -67,4 +71,79 @@ def test_a_wrong_request_is_answered_in_a_line(vitbench, tmp_path, request_, say
     said = vitbench(*request_, *results)
     assert said.status == 2, said
     assert said.err.startswith("vitbench: ") and says in said.err and said.err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+RESNET = TimmConfig(
+    timm="resnet18",
+    image_size=8,
+    in_channels=1,
+    num_classes=4,
+    options={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]},
+)
+FIXED = TimmConfig(
+    timm="mlp_mixer.MlpMixer",
+    image_size=8,
+    in_channels=1,
+    num_classes=4,
+    options={"patch_size": 2, "num_blocks": 1, "embed_dim": 8},
+)
+NANO = ViTConfig(image_size=8, in_channels=1, patch_size=2, width=16, depth=1, num_heads=1, num_classes=4)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Saves weights of a configuration as a run's; gives their path."""
+
+    def save(config, name="source"):
+        path = tmp_path / f"{name}.safetensors"
+        save_trained(path, build_model(config, seed=7), RunConfig(model=config), mean=(0.5,), std=(0.5,))
+        return path
+
+    return save
+
+
+def test_fine_tuning_starts_from_the_weights_of_a_run_of_it(vitbench, tmp_path, weights):
+    source = load_trained(weights(RESNET))
+    # A learning rate of almost nothing: what was learned is what was there.
+    recipe = ("--learning-rate", 1e-12, "--epochs", 1, "--batch-size", 64, "--precision", "fp32", "--device", "cpu")
+    results = ("--threads", 1, "--results", tmp_path, "--json")
+    start = ("--init", tmp_path / "source.safetensors", "--image-size", 12, "--seed", 3)
+    record = json.loads(vitbench("train", *start, "--data", "digits", *recipe, *results).out)
+    assert record["outcome"] == "completed", record["reason"]
+    assert record["config"]["init"] == source.identity == record["arm"]
+    assert source.identity == f"run:{RunConfig(model=RESNET).run_id}@{source.weights_sha256[:8]}"
+    model = record["config"]["model"]
+    assert model == {**RESNET.model_dump(mode="json"), "image_size": 12, "num_classes": 10}
+    tuned = load_trained(tmp_path / "checkpoints" / f"{record['run_id']}.safetensors").model.timm
+    torch.manual_seed(3)
+    fresh = timm.create_model("resnet18", in_chans=1, num_classes=10, **RESNET.options)
+    before = dict(source.model.timm.named_parameters())
+    for name, value in tuned.named_parameters():
+        expected = fresh.get_parameter(name) if name.startswith("fc.") else before[name]
+        torch.testing.assert_close(value, expected, rtol=0, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments", "says"),
+    [
+        (RESNET, ["timm:resnet34"], "variant 'timm:resnet34' is not that of the initial weights, 'timm:resnet18'"),
+        (RESNET, ["Nano/2"], "variant 'Nano/2' is not that of the initial weights, 'timm:resnet18'; leave it out"),
+        (RESNET, ["--model-kwargs", "layers=[1,1,1,2]"], "options {'layers': [1, 1, 1, 2]} is not that of the initial"),
+        (RESNET, ["--width", 8], "TimmConfig has no field 'width'"),
+        (RESNET, ["--num-classes", 3], "num_classes 3 does not fit digits, which has 10"),
+        (RESNET, ["--keep-head"], "num_classes 10 is not that of the initial weights, 4"),
+        (RESNET, ["--layer-decay", 0.5], "layer_decay 0.5 is for the blocks of a ViT"),
+        (RESNET, ["--trainable", "attention"], "trainable 'attention' is for the blocks of a ViT"),
+        (RESNET.replace(in_channels=3), [], "is for images of 3 channels, but the data's have 1"),
+        (FIXED, ["--image-size", 16], "image_size 16 is not that of the initial weights, 8, which timm's mlp_mixer"),
+        (NANO, ["timm:resnet18"], "variant 'timm:resnet18' is timm's, but init"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_what_the_weights_of_a_run_cannot_follow_is_refused_in_a_line(
+    vitbench, tmp_path, weights, config, arguments, says
+):
+    said = vitbench("train", "--init", weights(config), *arguments, "--data", "digits", "--results", tmp_path)
+    assert said.status == 2 and says in said.err and said.err.count("\n") == 1, said.err
     assert not list(tmp_path.rglob("*.jsonl"))

@@ -126,6 +126,23 @@ def test_calls_flops_and_bytes_are_counted_once_where_the_work_is_done():
     assert copies.calls == 1, "the copy within addmm is part of it"
 
 
+def test_a_batched_product_is_attention_unless_a_linear_layer_calls_it():
+    product = tensors((6, 2, 3), (6, 3, 4))
+    events = [
+        event("step", 0, 100, RANGE),
+        event("aten::linear", 10, 40),
+        event("aten::matmul", 12, 38),
+        event("aten::bmm", 15, 35, **product),
+        event("aten::bmm", 50, 80, **product),
+    ]
+    kinds = found(events).by_kind()
+    assert {name: round(1e9 * kinds[name].seconds) for name in ("linear", "attention")} == {
+        "linear": 20,
+        "attention": 30,
+    }
+    assert kinds["linear"].flops == kinds["attention"].flops == 6 * 2 * 2 * 3 * 4
+
+
 def test_operators_have_the_time_of_their_own_and_with_what_they_call():
     operators = {o.name: o for o in analyse(STEP, modules=MODULES, place_of=PLACES.__getitem__).operators}
     addmm = operators["aten::addmm"]
@@ -234,6 +251,11 @@ def test_groups_sum_their_rows():
         ("encoder.layers.encoder_layer_0.ln_1", "layers.encoder_layer_0.ln_1", "layers.encoder_layer_0", "norm"),
         ("model.vit.layers.1.layernorm_before", "layers.1.layernorm_before", "layers.1", "norm"),
         ("transformer.layers.0.1.net", "layers.0.1", "layers.0", "blocks"),
+        # any model of timm, in the module that holds it
+        ("timm.blocks.0.attn.qkv", "blocks.0.attn", "blocks.0", "attention"),
+        ("timm.stages.2.blocks.1.conv1", "stages.2.blocks", "stages.2", "blocks"),
+        ("timm.layer3.0.conv1", "layer3", "layer3", "layer3"),
+        ("timm", "elsewhere", "elsewhere", "elsewhere"),
     ],
 )
 def test_modules_have_parts_blocks_and_roles(place, part, block, role):

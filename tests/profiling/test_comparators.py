@@ -57,3 +57,17 @@ def test_what_cannot_run_on_such_images_is_refused_in_a_line(options):
     with pytest.raises(ValueError, match="timm 'vgg11' cannot") as refused:
         count(TimmConfig(timm="vgg11", image_size=8, options=options))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnetv2_18", {"layers": 3, "channels": [8], "stem_chs": 8}),
+        ("mlp_mixer.MlpMixer", {"patch_size": "x", "num_blocks": 1, "embed_dim": 8}),
+        ("mlp_mixer.MlpMixer", {"patch_size": 0, "num_blocks": 1, "embed_dim": 8}),
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused_in_the_words_of_timm(name, options):
+    with pytest.raises(ValueError, match=f"timm '{name}' with options .* cannot be made") as refused:
+        count(TimmConfig(timm=name, image_size=32, options=options))
+    assert "\n" not in str(refused.value)

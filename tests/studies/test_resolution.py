@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitbench.config import RunConfig, TrainConfig
+from vitbench.config import RunConfig, TimmConfig, TrainConfig
 from vitbench.data import describe
 from vitbench.records import Design
 from vitbench.studies import BUDGETS, Arm, Overrides, Study, load_study, plan
@@ -110,7 +110,9 @@ def test_later_runs_are_at_least_those_that_come(monkeypatch):
     [
         ([Arm("on", start="off")], {}, "arm 'on' starts from 'off', which is no arm before it"),
         ([Arm("on", start="on")], {}, "arm 'on' starts from 'on', which is no arm before it"),
-        ([Arm("on", epochs=0)], {}, "arm 'on' has epochs 0; give more than 0, or 0 and a start"),
+        ([Arm("on", epochs=0)], {}, "arm 'on' has epochs 0, which is for arms that go on from others"),
+        ([Arm("on", epochs=2, pool="gap")], {}, "arm 'on' has epochs 2, which is for arms that go on from others"),
+        ([Arm("gap", pool="gap")], {"within": ("size",)}, "compares within 'size', but has no factors"),
         ([Arm("on", start="cls", epochs=-1)], {}, "arm 'on' has epochs -1"),
         ([Arm("on", start="cls")], {"fractions": (0.5, 1.0)}, "arm 'on' has a start, which fractions do not go with"),
         ([Arm("gap", pool="gap")], {"within": ("size",), "factors": {"cls": {"a": "1"}, "gap": {"a": "2"}}}, "'size'"),
@@ -144,8 +146,13 @@ RUN = RunConfig(model=variant("Nano/2", image_size=8, in_channels=1, num_classes
         ({"init": "run:a@b", "pretraining": RUN}, "init 'run:a@b' has no meaning beside pretraining"),
         (
             {"keep_head": True, "pretraining": RUN.replace(model=RUN.model.replace(num_classes=3))},
-            "10 classes.*knows 3",
+            "num_classes 10 is not that of the pretraining, 3",
         ),
+        (
+            {"pretraining": RUN.replace(model=RUN.model.replace(pool="gap"))},
+            "pool 'cls' is not that of the pretraining",
+        ),
+        ({"pretraining": RUN.replace(model=TimmConfig(timm="resnet18"))}, "pretraining is for ViTs"),
     ],
 )
 def test_a_run_without_a_meaningful_start_is_refused(fields, says):

@@ -33,6 +33,8 @@ class ArmResult:
     planned: tuple[Setting, ...] = ()
     tuning_seeds: int | None = None
     """The setting is chosen on the seeds below this alone; None: on all."""
+    chosen_with: ArmResult | None = None
+    """The arm whose setting is taken: of weights that are evaluated as they are, the one that trained them."""
     retried: int = 0
     """Records set aside because the same run was recorded again."""
 
@@ -85,6 +87,8 @@ class ArmResult:
 
     @cached_property
     def _choice(self) -> Choice:
+        if self.chosen_with is not None:
+            return self.chosen_with._choice
         return choose(self._scores, self.grid, tuning_seeds=self.tuning_seeds)
 
     @property

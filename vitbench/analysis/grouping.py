@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from operator import itemgetter
 from typing import Any
@@ -100,7 +100,7 @@ def arms_of(group: Group) -> list[ArmResult]:
     starts: dict[str, int] = defaultdict(int)
     for name, *_ in runs:
         starts[name] += 1
-    return [
+    arms = [
         ArmResult(
             label=arm[0] if starts[arm[0]] == 1 else f"{arm[0]} #{_identity(models[arm], arm[2], arm[3], group)[:4]}",
             name=arm[0],
@@ -114,6 +114,15 @@ def arms_of(group: Group) -> list[ArmResult]:
         )
         for arm, cells in runs.items()
     ]
+    return [replace(arm, chosen_with=_chosen_with(arm, arms, group.design)) for arm in arms]
+
+
+def _chosen_with(arm: ArmResult, arms: Sequence[ArmResult], design: Design) -> ArmResult | None:
+    """Of what trained nothing, the arm that its weights come from: it has that one's setting, as plans have it."""
+    start = next((other for other in arms if other.name == design.starts.get(arm.name)), None)
+    if start is None or arm.epochs:
+        return None
+    return _chosen_with(start, arms, design) or start
 
 
 def _start(config: RunConfig, fields: Sequence[str]) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitbench.analysis.markup import ABSENT, significant
 from vitbench.analysis.notes import listed
-from vitbench.analysis.profiles import Profile, pixels, ran
+from vitbench.analysis.profiles import Profile, is_of_timm, model_label, pixels, ran, variant_of
 from vitbench.profiling.profile_store import Part
 
 
@@ -27,9 +27,9 @@ def identity_of(part: Part) -> dict[str, Any]:
         "device": environment["device"],
         "torch": environment["torch"],
         "threads": environment["threads"],
-        "variant": request["variant"],
+        "variant": variant_of(part),
         "image_size": pixels(part),
-        "pool": request["model"]["pool"],
+        "pool": request["model"].get("pool"),
         "mode": request["mode"],
         "batch_size": request["batch_size"],
     }
@@ -65,6 +65,21 @@ def failed_parts(profile: Profile, kind: str) -> Iterator[str]:
     for part in profile.parts:
         if part.kind == kind and part.reason:
             yield f"{part.name} was not measured: {part.reason}."
+
+
+def parts_of_timm(profile: Profile) -> Iterator[str]:
+    """That the traced parts of timm's models are not ours."""
+    models = dict.fromkeys(model_label(part) for part in profile.of("traces") if is_of_timm(part))
+    if models:
+        yield f"Parts of ours are not counted for models of timm, but timm's own modules by name: {'; '.join(models)}."
+
+
+def counts_of_timm(profile: Profile) -> Iterator[str]:
+    """That the parts of timm's models have no closed form."""
+    models = {model_label(part): part.facts["counters"] for part in profile.of("flops") if is_of_timm(part)}
+    for counters in dict.fromkeys(map(tuple, models.values())):
+        names = "; ".join(name for name, own in models.items() if tuple(own) == counters)
+        yield f"Not counted part by part in closed form for models of timm; {' and '.join(counters)} agree: {names}."
 
 
 def left_out(profile: Profile) -> list[str]:

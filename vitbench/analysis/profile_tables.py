@@ -12,9 +12,11 @@ from vitbench.analysis.contest_tables import peers, settings, summary
 from vitbench.analysis.markup import ABSENT, count_text, escape_markdown, significant
 from vitbench.analysis.output import MARK, remove_stale, write
 from vitbench.analysis.profile_rows import (
+    counts_of_timm,
     failed_parts,
     identity_of,
     left_out,
+    parts_of_timm,
     rate_with_interval,
     raw_throughput,
     warnings_of,
@@ -27,6 +29,7 @@ from vitbench.analysis.profiles import (
     ran,
     setting_of,
     shares,
+    variant_of,
 )
 from vitbench.analysis.rendering import Table, csv_text, latex, markdown
 from vitbench.profiling.macs import FORWARDS, MFU_MEANS
@@ -164,7 +167,7 @@ def _breakdown(profile: Profile, by: str, words: str) -> Table:
             "Of a step under the profiler, which is slower than one that is timed; rows sum to the step.",
             "FLOPs: 2 × MACs of matrix products, convolutions and attention. Bytes: operators' inputs and outputs, each once.",
         ),
-        notes=tuple(failed_parts(profile, "traces")),
+        notes=(*failed_parts(profile, "traces"), *(parts_of_timm(profile) if by != "kind" else ())),
     )
 
 
@@ -186,14 +189,14 @@ def flops(profile: Profile) -> Table:
             for part in parts
         ],
         raw=[
-            {"variant": part.request["variant"], "image_size": pixels(part), **{k: part.facts[k] for k in _COUNTS}}
+            {"variant": variant_of(part), "image_size": pixels(part), **{k: part.facts[k] for k in _COUNTS}}
             for part in parts
         ],
         texts=1,
         conventions=(
             "Of one image. 1 MAC = 2 FLOPs; norms, nonlinearities and softmax are not counted; three counters agree.",
         ),
-        notes=tuple(failed_parts(profile, "flops")),
+        notes=(*failed_parts(profile, "flops"), *counts_of_timm(profile)),
     )
 
 

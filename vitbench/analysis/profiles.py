@@ -5,6 +5,7 @@ Read from the profile's JSON alone.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -125,9 +126,21 @@ def shares(part: Part, by: str) -> dict[str, Share]:
     }
 
 
+def is_of_timm(part: Part) -> bool:
+    """Whether the model is one of timm's, with parts of its own."""
+    return "timm" in part.request["model"]
+
+
+def variant_of(part: Part) -> str:
+    """`S/16`, or with the options that make it another model `timm:resnet18 (layers=[1, 1, 1, 1])`."""
+    options = part.request["model"].get("options") or {}
+    given = ", ".join(f"{name}={json.dumps(value)}" for name, value in options.items())
+    return f"{part.request['variant']} ({given})" if given else str(part.request["variant"])
+
+
 def model_label(part: Part) -> str:
     """`S/16, 224 px`."""
-    return f"{part.request['variant']}, {pixels(part)} px"
+    return f"{variant_of(part)}, {pixels(part)} px"
 
 
 def setting_of(row: Mapping[str, Any]) -> str:

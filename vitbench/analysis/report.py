@@ -23,6 +23,8 @@ HEADINGS = {
     "learning-rate": "Accuracy against learning rate",
     "cost": "Accuracy against cost",
     "curves": "Learning curves",
+    "scaling": "Error against what grows",
+    "resolution": "Accuracy against image size",
 }
 
 

@@ -6,6 +6,7 @@ Drawn from a device's profile alone (Williams et al. 2009).
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ CAPTION = (
     "Bytes are those of all operators' inputs and outputs; what stays in a cache can lie above the roof of copying. Kinds "
     "without matrix products have no FLOPs and no point."
 )
-LEGEND_COLUMNS = 4
+LEGEND_COLUMNS, LEGEND_CHARACTERS = 4, 24
+"""With longer names, as models of timm have with their options, half as many columns of twice the room."""
 ROOF_LINES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 
 
@@ -84,9 +86,12 @@ def roofline_figure(profile: Profile) -> Figure | None:
     modes = [mode for mode in FORWARDS if any(point.mode == mode for point in points)]
     models = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(dict.fromkeys(p.model for p in points))}
     kinds = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(dict.fromkeys(p.kind for p in points if p.kind))}
-    figure = headed_figure(
-        "Roofline", f"{profile.where}. {CAPTION}", 4.2 + 0.24 * (len(models) + len(kinds)) / LEGEND_COLUMNS
-    )
+    columns, room = LEGEND_COLUMNS, LEGEND_CHARACTERS
+    if any(len(name) > room for name in models):
+        columns, room = columns // 2, 2 * room
+    names = {name: textwrap.fill(name, room) for name in [*models, *kinds]}
+    lines = sum(1 + name.count("\n") for name in names.values())
+    figure = headed_figure("Roofline", f"{profile.where}. {CAPTION}", 4.2 + 0.24 * lines / columns)
     low, high = _limits([point.intensity for point in points] + [_ridge(roofs, p) for p in roofs.flops_per_second])
     floor, ceiling = _limits(
         [point.rate / 1e9 for point in points] + [f / 1e9 for f in roofs.flops_per_second.values()]
@@ -111,12 +116,12 @@ def roofline_figure(profile: Profile) -> Figure | None:
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
             axis.set_minor_formatter(NullFormatter())
     panels[0].set_ylabel("GFLOP/s (log scale)")
-    handles = [_handle(marker, INK, name, size=8) for name, marker in models.items()]
-    handles += [_handle("o", color, name, size=5) for name, color in kinds.items()]
+    handles = [_handle(marker, INK, names[name], size=8) for name, marker in models.items()]
+    handles += [_handle("o", color, names[name], size=5) for name, color in kinds.items()]
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=LEGEND_COLUMNS,
+        ncols=columns,
         fontsize=9,
         columnspacing=1.2,
         handletextpad=0.3,

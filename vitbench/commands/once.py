@@ -55,7 +55,9 @@ def take_over(
     for run_id, wanted in places.items():
         name, run = wanted[0]
         record = found.get(run_id)
-        if record is not None and run_id in with_weights and not has_weights(store.root, record):
+        # Weights are named by the run_id that the run had; of an older schema's record, the one written here is another.
+        named_alike = record is not None and record.run_id == run_id and has_weights(store.root, record)
+        if run_id in with_weights and not named_alike:
             record = None
         if record is None or record.environment.data_sha256 != data_sha256[name, run.config.model.image_hw]:
             left += wanted
@@ -66,8 +68,11 @@ def take_over(
 
 
 def has_weights(results: Path, record: Record) -> bool:
-    """Whether the weights that the run was left with are kept."""
-    return weights_path(results / "checkpoints", record.run_id).exists()
+    """Whether the weights that the run was left with are kept: these, and not others under their name."""
+    from vitbench.models.weights import kept_sha256
+
+    path = weights_path(results / "checkpoints", record.run_id)
+    return path.exists() and kept_sha256(path) == record.weights_sha256
 
 
 def in_place_of(record: Record, run: PlannedRun) -> Record:

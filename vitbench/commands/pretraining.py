@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from vitbench.commands.here import Here
 from vitbench.commands.once import Planned, has_weights
 from vitbench.execution.job import weights_path
 from vitbench.records import Outcome, Record
@@ -19,55 +20,78 @@ class Wave:
     hopeless: Sequence[tuple[Planned, Record]]
     kept: frozenset[str]
     """run_ids whose weights others go on from."""
+    again: int
+    """Of the ready, those that are recorded, but whose weights are not there."""
+
+
+@dataclass
+class _Sorted:
+    """A wave in the making."""
+
+    ready: dict[tuple[str, str], Planned] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+    again: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """The records of a request's studies, by run_id, and where weights are kept."""
+    """The records of this environment, by run_id in their order, and where weights are kept.
+
+    Weights of another environment are not gone on from: the runs of a comparison are of one.
+    """
 
     results: Path
-    records: Mapping[str, Record]
+    records: Mapping[str, Sequence[Record]]
+    trained: Collection[str] = ()
+    """run_ids that were ready before in this command, and are not run in it again."""
+    _files: dict[str, Path | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, results: Path, records: Sequence[Record]) -> Pretrained:
-        """Of several records of a run, the last whose weights are kept, else the last that did not fail, else the last."""
-        best: dict[str, tuple[tuple[bool, bool], Record]] = {}
+    def of(cls, results: Path, records: Sequence[Record], here: Here, trained: Collection[str]) -> Pretrained:
+        found: dict[str, list[Record]] = {}
         for record in records:
-            rank = has_weights(results, record), record.outcome is not Outcome.FAILED
-            if record.identity not in best or rank >= best[record.identity][0]:
-                best[record.identity] = rank, record
-        return cls(results, {run_id: record for run_id, (_, record) in best.items()})
+            if not here.differs(record):
+                found.setdefault(record.identity, []).append(record)
+        return cls(results, found, trained)
 
     def weights(self, run_id: str) -> Path | None:
-        """The file of a run's weights, named by the run_id that it had when they were written; None where none is kept."""
-        record = self.records.get(run_id)
-        if record is None or not has_weights(self.results, record):
-            return None
-        return weights_path(self.results.absolute() / "checkpoints", record.run_id)
+        """The file of the weights that a record of this run tells of; None where there is none, or it holds others."""
+        if run_id not in self._files:
+            folder = self.results.absolute() / "checkpoints"
+            kept = (record for record in reversed(self.records.get(run_id, ())) if has_weights(self.results, record))
+            self._files[run_id] = next((weights_path(folder, record.run_id) for record in kept), None)
+        return self._files[run_id]
 
-    def wave(self, pending: Sequence[Planned], planned: Sequence[Planned], trained: Collection[str]) -> Wave:
+    def wave(self, pending: Sequence[Planned], planned: Sequence[Planned]) -> Wave:
         """Of `pending`, what can run now; of the rest of `planned`, what runs again because its weights are not kept.
 
-        What is among `trained` has run in this command and does not again. A run has no hope whose pretraining diverged,
-        or failed in this command, or has completed in it without leaving weights.
+        A run has no hope whose pretraining, or what that goes on from, diverged, failed in this command, or left no
+        weights in it.
         """
         open_ids = {run.run_id for _, run in pending}
-        planned_ids = {run.run_id: (name, run) for name, run in planned}
-        ready: dict[tuple[str, str], Planned] = {}
-        hopeless: list[tuple[Planned, Record]] = []
-        kept: set[str] = set()
+        by_run_id = {run.run_id: (name, run) for name, run in planned}
+        parts, hopeless = _Sorted(), []
         for place in pending:
-            before = place[1].config.pretraining
-            if before is None or self.weights(before.run_id) is not None:
-                ready[place[1].study, place[1].run_id] = place
-                continue
-            record = self.records.get(before.run_id)
-            over = record is not None and (record.outcome is not Outcome.COMPLETED or before.run_id in trained)
-            if record is not None and over and before.run_id not in open_ids:
-                hopeless.append((place, record))
-                continue
-            kept.add(before.run_id)
-            if before.run_id not in open_ids:
-                name, run = planned_ids[before.run_id]
-                ready[run.study, run.run_id] = name, run
-        return Wave(list(ready.values()), hopeless, frozenset(kept))
+            over = self._sort(place, open_ids, by_run_id, parts)
+            if over is not None:
+                hopeless.append((place, over))
+        return Wave(list(parts.ready.values()), hopeless, frozenset(parts.kept), len(parts.again))
+
+    def _sort(
+        self, place: Planned, open_ids: Collection[str], planned: Mapping[str, Planned], parts: _Sorted
+    ) -> Record | None:
+        """Finds what is to run for `place` to be run; the record that leaves no hope, where there is one."""
+        _, run = place
+        before = run.config.pretraining
+        if before is None or self.weights(before.run_id) is not None:
+            parts.ready[run.study, run.run_id] = place
+            return None
+        last = self.records.get(before.run_id, (None,))[-1]
+        if before.run_id in open_ids:
+            parts.kept.add(before.run_id)
+            return None
+        if last is not None and (last.outcome is not Outcome.COMPLETED or before.run_id in self.trained):
+            return last
+        parts.kept.add(before.run_id)
+        parts.again.add(before.run_id)
+        return self._sort(planned[before.run_id], open_ids, planned, parts)

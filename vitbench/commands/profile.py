@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
@@ -16,80 +16,19 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitbench.commands.throughput import COMPILES, MODES, OURS
-from vitbench.config import ViTConfig
+from vitbench.commands.profile_models import CPU, CUDA, Model, Workload
+from vitbench.commands.throughput import MODES, OURS
+from vitbench.config import TimmConfig, ViTConfig
 from vitbench.profiling.profile_store import Part, find_part, profile_directory, write_part
 from vitbench.records.environment import describe_environment
-from vitbench.variants import variant as named_variant
 
 if TYPE_CHECKING:
     from vitbench.profiling.device import Device
     from vitbench.profiling.roofline import Ceilings
     from vitbench.profiling.throughput import Candidate, Result
 
-KINDS = ("ceilings", "flops", "throughput", "traces", "peers")
-"""In the order of measuring: what takes longest comes last."""
 TRACED_STEPS = 3
 LIBRARIES = ("timm", "torchvision", "transformers", "vit-pytorch")
-
-
-@dataclass(frozen=True)
-class Model:
-    """A named variant, its batch, and what else of it is not as named."""
-
-    variant: str
-    batch_size: int
-    fields: Mapping[str, Any] = field(default_factory=dict)
-
-    def config(self, **changes: Any) -> ViTConfig:
-        return named_variant(self.variant, **{**self.fields, **changes})
-
-    @property
-    def slug(self) -> str:
-        """`S-16-224px`."""
-        size = "x".join(map(str, dict.fromkeys(self.config().image_hw)))
-        return f"{self.variant.replace('/', '-')}-{size}px"
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What is measured on a kind of device: `models` for throughput, counts and traces; `contests` against peers."""
-
-    models: tuple[Model, ...]
-    contests: tuple[Model, ...]
-    compiles: tuple[str, ...] = ("off",)
-    """For throughput, at the precision that `auto` stands for."""
-    contest_precisions: tuple[str, ...] = ("fp32", "bf16")
-    contest_compiles: tuple[str, ...] = COMPILES
-    batch_size: int = 16
-    """Of variants that the user names."""
-
-
-_SMALL = {"num_classes": 10}
-CPU = Workload(
-    models=(
-        Model("Small32/4", 128, _SMALL),
-        Model("Ti/16", 32),
-        Model("S/16", 16),
-        Model("B/16", 8),
-        Model("R26+S/32", 16),
-    ),
-    contests=(Model("Small32/4", 128, _SMALL), Model("S/16", 16)),
-)
-CUDA = Workload(
-    models=(
-        Model("Small32/4", 1024, _SMALL),
-        Model("Ti/16", 512),
-        Model("S/16", 256),
-        Model("B/16", 256),
-        Model("L/16", 64),
-        Model("H/14", 32),
-        Model("R50+B/16", 128),
-    ),
-    contests=(Model("S/16", 256), Model("B/16", 128)),
-    compiles=COMPILES,
-    batch_size=128,
-)
 
 
 @dataclass(frozen=True)
@@ -137,17 +76,31 @@ def show_profile(
     workload = CPU if on_cpu else CUDA
     if variants:
         named = tuple(Model(variant, batch_size or workload.batch_size, model) for variant in variants)
+        _check(named)
         workload = replace(workload, models=named, contests=named)
     units = chosen(units_of(workload, device=opened, seconds=seconds), only)
     without = "no CUDA device here, so " if on_cpu and device == "auto" else ""
     _say(f"{without}this is a profile of {opened.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    if not only or any(name.partition("/")[0] == "peers" for name in only):
+        for one in workload.contests:
+            if isinstance(one.config(), TimmConfig):
+                _say(f"{one.variant} meets no peers, which have no such model: it is timm's own")
     failed = write_parts(units, device=opened, results=results, seconds=seconds, fresh=fresh)
     _print_and_draw(profile_directory(results, opened.name), results)
     return failed
 
 
+def _check(models: Sequence[Model]) -> None:
+    """Raises ValueError for a model that has no meaning or, of timm's, one that cannot be made or run at this size."""
+    from vitbench.profiling.counters import count_timm
+
+    for config in (model.config() for model in models):
+        if isinstance(config, TimmConfig):
+            count_timm(config)
+
+
 def units_of(workload: Workload, *, device: Device, seconds: float) -> list[Unit]:
-    """Every part of the profile of `device`, each row of which may take `seconds`."""
+    """Every part of the profile of `device`, each row of which may take `seconds`; what takes longest comes last."""
     units = [Unit("ceilings", {}, partial(_ceilings, device))]
     units += [_flops_unit(model) for model in workload.models]
     units += [_throughput_unit(m, mode, workload, device, seconds) for m in workload.models for mode in MODES]
@@ -165,7 +118,9 @@ def chosen(units: Sequence[Unit], only: Sequence[str]) -> list[Unit]:
     """The units whose names, or the beginnings of whose names, `only` holds; all where it is empty."""
     for name in only:
         if not any(_is_within(unit, name) for unit in units):
-            raise ValueError(f"only {name!r} is no part; use {', '.join([*KINDS, *(unit.name for unit in units[1:])])}")
+            names = [unit.name for unit in units]
+            known = dict.fromkeys([*(name.partition("/")[0] for name in names), *names])
+            raise ValueError(f"only {name!r} is no part; use {', '.join(known)}")
     return [unit for unit in units if not only or any(_is_within(unit, name) for name in only)]
 
 
@@ -213,8 +168,12 @@ def _flops(model: Model) -> tuple[dict[str, Any], int]:
     from vitbench.commands.flops import count_three_times
 
     agreed = count_three_times(model.config(), device=torch.device("meta"), training=False)
-    parts = {name: asdict(counts) for name, counts in agreed.counters["closed form"].items()}
-    return {**asdict(agreed.total()), "largest_difference": agreed.difference, "parts": parts}, 0
+    return {
+        **asdict(agreed.total()),
+        "counters": list(agreed.counters),
+        "largest_difference": agreed.difference,
+        "parts": {name: asdict(counts) for name, counts in agreed.parts.items()},
+    }, 0
 
 
 def _throughput_unit(model: Model, mode: str, workload: Workload, device: Device, seconds: float) -> Unit:
@@ -335,14 +294,21 @@ def _candidate(
 
 
 def _rivals(model: Model) -> dict[str, list[str]]:
-    """Pooling → the peers that have such a model: the class token for all, the average for those that can."""
+    """Pooling → the peers that have such a model: the class token for all, the average for those that can.
+
+    No peer has those of timm.
+    """
     from vitbench.profiling.peers import PEERS, check_peer
 
     found: dict[str, list[str]] = {}
+    if isinstance(model.config(), TimmConfig):
+        return found
     for pool in ("cls", "gap"):
         for name in PEERS:
             try:
-                check_peer(name, model.config(pool=pool))
+                config = model.config(pool=pool)
+                assert isinstance(config, ViTConfig), config
+                check_peer(name, config)
             except ValueError:  # it has no such model; the table shows who took part
                 continue
             found.setdefault(pool, []).append(name)

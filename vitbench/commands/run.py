@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,12 +36,10 @@ def run_studies(
         _settle_rates(request, device=device, threads=threads or 1)
     failed: set[tuple[str, str]] = set()
     trained: set[str] = set()
+    given_up: set[tuple[str, str]] = set()
     ran = 0
-    while pending := (standing := Standing.of(request, failed, here)).pending(failed):
-        pretrained = Pretrained.of(request.results, standing.records)
-        wave = pretrained.wave(pending, standing.planned, trained)
-        ready = wave.ready
-        workers = resolve_jobs(jobs, device=device, pending=len(ready))
+    while pending := (standing := Standing.of(request, failed, here)).pending(failed | given_up):
+        workers = resolve_jobs(jobs, device=device, pending=len(pending))
         opened, make_job = prepare(
             request.data_root,
             device=device,
@@ -50,8 +48,12 @@ def run_studies(
             results=request.results,
             keep_weights=keep_weights,
         )
+        on_this = Here(opened, threads=threads or 1)
+        pretrained = Pretrained.of(request.results, standing.records, on_this, trained)
+        wave = pretrained.wave(pending, standing.planned)
+        ready = wave.ready
         jobs_of = {run.run_id: _from_weights(make_job(name, run), pretrained, wave) for name, run in reversed(ready)}
-        data_sha256 = load_data(ready, data_root=request.data_root, download=request.download)
+        data_sha256 = load_data([*pending, *ready], data_root=request.data_root, download=request.download)
         store = RecordStore(request.results)
         store.prepare()
         print(
@@ -59,24 +61,23 @@ def run_studies(
         )
         if standing.later is not None:
             print(f"then at most {standing.later.runs} more, which the results of these decide", flush=True)
-        if len(ready) < len(pending):
-            print(f"{len(ready)} of them now, from whose weights others go on", flush=True)
-        if not ran and (elsewhere := standing.recorded_elsewhere(Here(opened, threads=threads or 1))).runs:
+        for line in _said_of(wave):
+            print(line, flush=True)
+        if not ran and (elsewhere := standing.recorded_elsewhere(on_this)).runs:
             print(elsewhere, flush=True)
         for (name, run), before in wave.hopeless:
             record = make_job(name, run).without_pretraining(before)
             store.append(record)
             print(f"{run.study}, {run.arm}, seed {record.seed}: {record.outcome}: {record.reason}", flush=True)
-            if record.outcome is Outcome.FAILED:
-                failed.add((run.study, run.run_id))
+            (failed if record.outcome is Outcome.FAILED else given_up).add((run.study, run.run_id))
         kept = jobs_of.keys() if keep_weights else wave.kept
-        left = take_over(store, ready, Here(opened, threads=threads or 1), data_sha256, with_weights=kept)
+        left = take_over(store, ready, on_this, data_sha256, with_weights=kept)
         places = by_run_id(left)
         if len(places) < len(ready):
             print(f"{len(ready) - len(places)} of them are runs of another study too, and are trained once", flush=True)
         prepared = [jobs_of[run_id] for run_id in places]
         failed |= _execute(prepared, places, request, opened=opened, device=device, executor=executor, workers=workers)
-        trained |= places.keys()
+        trained |= jobs_of.keys()
         ran += len(ready) + len(wave.hopeless)
     if keep_weights and (without := _without_weights(request, standing)):
         print(
@@ -88,6 +89,13 @@ def run_studies(
     where = RecordStore(request.results).directory
     print(f"{ran - len(failed)} runs recorded in {where}" + (f", {len(failed)} failed" if failed else ""))
     return len(failed)
+
+
+def _said_of(wave: Wave) -> Iterator[str]:
+    if wave.kept:
+        yield f"{len(wave.kept)} of them come before others, which go on from their weights"
+    if wave.again:
+        yield f"{wave.again} of these are recorded without their weights, and run again for them"
 
 
 def _from_weights(job: Job, pretrained: Pretrained, wave: Wave) -> Job:

@@ -9,7 +9,7 @@ from typing import Any
 from vitbench.commands.display import is_live
 from vitbench.commands.once import has_weights
 from vitbench.commands.run import load_data, prepare
-from vitbench.config import ModelConfig, RunConfig, TrainConfig
+from vitbench.config import ModelConfig, RunConfig, TimmConfig, TrainConfig
 from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
 from vitbench.machine import cpu_cores
@@ -17,6 +17,7 @@ from vitbench.profiling import count
 from vitbench.records import Design, Outcome, Record, RecordStore
 from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.outline import data_settings, recipe_of
+from vitbench.variants import TIMM
 from vitbench.variants import model as named_model
 from vitbench.variants import variant as named_variant
 
@@ -102,7 +103,12 @@ def _model(
         return variant, named_model(variant, **{"image_size": info.image_size, **shape, **fields}), None
     from vitbench.models import convert
     from vitbench.models.inherit import inherited_config
+    from vitbench.models.weights import SUFFIX, load_trained
 
+    if init.endswith(SUFFIX) and isinstance(load_trained(init).config.model, TimmConfig):
+        return _model_of_timm(variant, init, {**shape, **fields}, keep_head=keep_head)
+    if variant is not None and variant.startswith(TIMM):
+        raise ValueError(f"variant {variant!r} is timm's, but init {init!r} is read as a ViT of ours; leave it out")
     hints = convert.Hints(**{name: fields.get(name) for name in ("image_size", "activation", "position")})
     source = convert.load_named(init, in_channels=info.in_channels, hints=hints)
     # The image size is the weights' own, unless one is asked for: that is what their patches were made for.
@@ -113,6 +119,28 @@ def _model(
     identity = convert.weights_identity(init, source)
     label = identity if variant is None else f"{variant} from {identity}"
     return label, inherited_config(source.config, wanted, keep_head=keep_head), identity
+
+
+def _model_of_timm(
+    variant: str | None, init: str, wanted: dict[str, Any], *, keep_head: bool
+) -> tuple[str, ModelConfig, str]:
+    """The same where the initial weights are a run's of a model of timm: its name and options come with them."""
+    from vitbench.models.inherit_timm import inherited_timm_config
+    from vitbench.models.weights import load_trained
+
+    trained = load_trained(init)
+    source = trained.config.model
+    assert isinstance(source, TimmConfig), source
+    if variant is not None and variant != TIMM + source.timm:
+        raise ValueError(
+            f"variant {variant!r} is not that of the initial weights, {TIMM + source.timm!r}; leave it out"
+        )
+    if source.in_channels != wanted["in_channels"]:
+        raise ValueError(
+            f"init {init!r} is for images of {source.in_channels} channels, but the data's have {wanted['in_channels']}"
+        )
+    label = trained.identity if variant is None else f"{variant} from {trained.identity}"
+    return label, inherited_timm_config(source, wanted, keep_head=keep_head), trained.identity
 
 
 def _single_run(
@@ -136,6 +164,8 @@ def _single_run(
     images = data_config.train_images or left
     if recipe.batch_size > images:
         raise ValueError(f"batch_size {recipe.batch_size} is more than the {images} training images; make it smaller")
+    if isinstance(model_config, TimmConfig) and recipe.trainable == "attention":
+        raise ValueError("trainable 'attention' is for the blocks of a ViT, not for timm's models; leave it out")
     count(model_config)  # refuses, before data are read, what timm makes but cannot run at this size
     config = RunConfig(model=model_config, data=data_config, train=recipe, seed=seed, **start)
     design = Design(

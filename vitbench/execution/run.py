@@ -23,6 +23,7 @@ from vitbench.execution.job import Job, Report, utc_now
 from vitbench.kernels import native
 from vitbench.models import TimmModel, ViT, build_model, convert
 from vitbench.models.inherit import inherit
+from vitbench.models.inherit_timm import started_from
 from vitbench.models.weights import load_trained, save_trained, weights_sha256
 from vitbench.profiling.device import Device, is_out_of_memory, open_device
 from vitbench.profiling.macs import count
@@ -233,7 +234,7 @@ def initial_model(job: Job) -> ViT | TimmModel:
     assert job.init is not None, config.init
     model = config.model
     if not isinstance(model, ViTConfig):
-        raise ValueError(f"init {config.init!r} is for a ViT, not for timm's {model.timm}; leave it out")
+        return started_from(job.init, config)
     hints = convert.Hints(image_size=model.image_size, activation=model.activation, position=model.position)
     source = convert.load_named(job.init, in_channels=model.in_channels, hints=hints)
     found = convert.weights_identity(job.init, source)

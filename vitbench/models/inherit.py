@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from vitbench.config import ViTConfig
+from vitbench.config import FREE, OF_THE_HEAD, ViTConfig
 from vitbench.models import build_model
 from vitbench.models.resize import resize_tables
 from vitbench.models.vit import ViT
-
-FREE = ("image_size", "num_classes", "head", "dropout", "attention_dropout", "drop_path")
-"""What may differ from the model that the weights come from; everything else decides what its weights mean."""
-OF_THE_HEAD = ("num_classes", "head")
-"""Of these, what a head that is kept decides too."""
 
 
 def inherited_config(source: ViTConfig, wanted: dict[str, Any], *, keep_head: bool = False) -> ViTConfig:
@@ -27,9 +22,10 @@ def inherited_config(source: ViTConfig, wanted: dict[str, Any], *, keep_head: bo
     asked = config.replace(**wanted)
     for name in type(source).model_fields:
         if getattr(asked, name) != getattr(config, name):
+            kept = keep_head and name in OF_THE_HEAD
+            remedy = "leave --keep-head out" if kept else f"leave it out (free are {', '.join(names)})"
             raise ValueError(
-                f"{name} {getattr(asked, name)!r} is not that of the initial weights, {getattr(config, name)!r}; "
-                f"leave it out (free are {', '.join(names)})"
+                f"{name} {getattr(asked, name)!r} is not that of the initial weights, {getattr(config, name)!r}; {remedy}"
             )
     return config
 

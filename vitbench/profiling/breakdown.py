@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from vitbench.profiling.events import KERNEL, LAUNCH, NODE, OPERATOR, RANGE, Event
-from vitbench.profiling.operations import COMPILED, bytes_of, flops_of, kind_of
+from vitbench.profiling.operations import COMPILED, LINEAR, bytes_of, flops_of, kind_of
 from vitbench.profiling.parts import ELSEWHERE, part_of
 from vitbench.profiling.ranges import BACKWARD, CLIP, DATA, FORWARD, LOSS, OPTIMIZER, STEP
 
@@ -33,9 +33,11 @@ ROW_PHASES = ("data", "forward", "backward", "update", BETWEEN)
 ROLES = {"attention": "attention", "attn": "attention", "self_attention": "attention"}
 """What blocks' children do, where the name alone does not say it."""
 NORM = re.compile(r"(norm|ln|layer_?norm)(_before|_after|_?\d)?")
-CONTAINERS = ("blocks", "layers", "layer")
-WRAPPERS = ("model", "vit", "transformer", "encoder")
-"""Modules of peers that hold all others."""
+CONTAINERS = ("blocks", "layers", "layer", "stages")
+OF_TIMM = "timm"
+"""The module that holds a model of timm."""
+WRAPPERS = ("model", "vit", "transformer", "encoder", OF_TIMM)
+"""Modules that hold all others."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def analyse(
 
 def block_of(part: str) -> str:
     """`blocks.3.attention` → `blocks.3`."""
-    return re.sub(r"^((?:blocks|layers|layer)\.\w+)\..*", r"\1", part)
+    return re.sub(rf"^((?:{'|'.join(CONTAINERS)})\.\w+)\..*", r"\1", part)
 
 
 def role_of(part: str) -> str:
@@ -202,6 +204,8 @@ def role_of(part: str) -> str:
 
 def part_of_place(place: str) -> str:
     """The part that a module belongs to: of a block, its child; else as `parts.part_of` has it."""
+    if place == OF_TIMM:
+        return ELSEWHERE
     names = place.split(".")
     while len(names) > 1 and names[0] in WRAPPERS:
         del names[0]
@@ -333,6 +337,8 @@ class _Walk:
         if frame.is_claimed:
             return
         kind = kind_of(event)
+        if kind == "attention" and any(outer.event.name == LINEAR for outer in self._stack):
+            kind = "linear"
         if kind is not None:
             frame.kind, frame.is_claimed = kind, True
             cell, flops = self.cells[self._key(frame)], flops_of(event)

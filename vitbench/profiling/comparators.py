@@ -19,14 +19,17 @@ _MIXER_OPTIONS = {"patch_size", "num_blocks", "embed_dim"}
 
 
 def closed_form(config: TimmConfig) -> Counts | None:
-    """Counts for one image; None for models, and options, that are not worked out here."""
+    """Counts for one image; None for models, and options, that are not worked out here or have no meaning."""
     options = config.options
-    if config.timm == MIXER and set(options) == _MIXER_OPTIONS:
-        return _mixer(config, **options)
-    if config.timm in RESNETS and {"layers", "channels", "stem_chs"} <= set(options) <= _RESNET_OPTIONS:
-        basic = {"basic": True, "bottle_ratio": 1.0}
-        if config.timm == "resnetv2_18" or basic.items() <= options.items():
-            return _resnet(config, **{name: options[name] for name in ("layers", "channels", "stem_chs")})
+    try:
+        if config.timm == MIXER and set(options) == _MIXER_OPTIONS:
+            return _mixer(config, **options)
+        if config.timm in RESNETS and {"layers", "channels", "stem_chs"} <= set(options) <= _RESNET_OPTIONS:
+            basic = {"basic": True, "bottle_ratio": 1.0}
+            if config.timm == "resnetv2_18" or basic.items() <= options.items():
+                return _resnet(config, **{name: options[name] for name in ("layers", "channels", "stem_chs")})
+    except (TypeError, ValueError, ArithmeticError):  # layers=3, patch_size=0: timm, which is asked next, says so
+        pass
     return None
 
 

@@ -10,7 +10,7 @@ from vitbench.profiling.events import OPERATOR, OWN, Event, Shape
 
 KINDS = {
     "linear": "matrix products of linear layers",
-    "attention": "batched matrix products and fused attention",
+    "attention": "batched matrix products outside of linear layers, and fused attention",
     "attention branch": "self-attention with its projections, in one native operator",
     "MLP branch": "the MLP's products and nonlinearity, in one native operator",
     "convolution": "convolutions",
@@ -30,6 +30,9 @@ KINDS = {
 
 COMPILED = "## Call CompiledFxGraph"
 """What torch.compile calls the ranges around its graphs begins so."""
+
+LINEAR = "aten::linear"
+"""It may call batched products, as for the transposed tokens of an MLP-Mixer."""
 
 NAMES = {
     "linear": "mm addmm mv addmv _addmm_activation _scaled_mm mkldnn_linear _linear_pointwise",

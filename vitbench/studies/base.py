@@ -143,15 +143,20 @@ class Study:
                 raise ValueError(
                     f"study {self.name!r}: arm {arm.name!r} starts from {arm.start!r}, which is no arm before it"
                 )
-            if arm.epochs < 0 or (arm.epochs == 0 and not arm.start):
+            if arm.epochs < 0 or (arm.epochs != 1 and not arm.start):
                 raise ValueError(
-                    f"study {self.name!r}: arm {arm.name!r} has epochs {arm.epochs:g}; give more than 0, or 0 and a start"
+                    f"study {self.name!r}: arm {arm.name!r} has epochs {arm.epochs:g}, which is for arms that go on from "
+                    "others, and 0 or more; give it a start or leave it out"
                 )
             before.add(arm.name)
 
     def _check_factors(self, arms: Sequence[Arm]) -> None:
         levels, names = self.levels(arms), [arm.name for arm in arms]
         named = {*self.factors, *levels}
+        if not named and self.within:
+            raise ValueError(
+                f"study {self.name!r} compares within {self.within[0]!r}, but has no factors; give arms their levels"
+            )
         if not named:
             return
         if named != set(names):

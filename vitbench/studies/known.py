@@ -51,7 +51,7 @@ class Known:
         ]
         self._done = {self._cell(record) for record in own if record.outcome is not Outcome.FAILED}
         found: dict[tuple[str, ...], _Environment] = {}
-        for key, record in _with_environments(own):
+        for key, record in _with_environments(own, over_sizes=bool(whole.starts)):
             environment, cell = found.setdefault(key, _Environment()), self._cell(record)
             if cell not in environment.latest or counts_over(record, environment.latest[cell]):
                 environment.latest[cell] = record
@@ -71,13 +71,13 @@ class Known:
 
     def best(self, arm: str, settings: Collection[Setting]) -> Setting | None:
         """An arm's choice among `settings`; None where nothing completed on a seed that counts."""
-        below = self.whole.chosen_below
+        arm, below = self.whole.chosen_with(arm), self.whole.chosen_below
         choices = (one.best(arm, settings, chosen_below=below) for one in self._environments)
         return next((choice for choice in choices if choice is not None), None)
 
     def best_of_all(self, arm: str, grid: Grid) -> Setting | None:
         """An arm's choice among all settings of the grid and all that were tried under another grid, as tables have it."""
-        below = self.whole.chosen_below
+        arm, below = self.whole.chosen_with(arm), self.whole.chosen_below
         choices = (one.best(arm, {*grid.settings, *one.tried[arm]}, chosen_below=below) for one in self._environments)
         return next((choice for choice in choices if choice is not None), None)
 
@@ -103,21 +103,24 @@ def _but(config: RunConfig, fields: Collection[str]) -> tuple[object, ...]:
     return (*parts, config.init, before, config.keep_head, config.harness_version)
 
 
-def _with_environments(records: Collection[Record]) -> list[tuple[tuple[str, ...], Record]]:
+def _with_environments(records: Collection[Record], *, over_sizes: bool) -> list[tuple[tuple[str, ...], Record]]:
     """(key of its environment, record) in the order given.
 
     A run that failed before its data was read joins the latest environment that agrees in all else, as it does in tables.
+    `over_sizes`: arms have images of several sizes, each of which hashes otherwise, so that hashes are left out.
     """
-    in_order = {_key(record): _early(record) for record in records if not record.ended_before_data}
+    keys = [_key(record, over_sizes=over_sizes) for record in records]
+    in_order = {key: _early(r) for key, r in zip(keys, records, strict=True) if not r.ended_before_data}
     latest = {early: key for key, early in in_order.items()}
     return [
-        (latest.get(_early(record), _key(record)) if record.ended_before_data else _key(record), record)
-        for record in records
+        (latest.get(_early(record), key) if record.ended_before_data else key, record)
+        for key, record in zip(keys, records, strict=True)
     ]
 
 
-def _key(record: Record) -> tuple[str, ...]:
-    return record.environment.comparison_key
+def _key(record: Record, *, over_sizes: bool) -> tuple[str, ...]:
+    environment = record.environment
+    return (environment.model_copy(update={"data_sha256": ""}) if over_sizes else environment).comparison_key
 
 
 def _early(record: Record) -> tuple[str, ...]:

@@ -100,6 +100,10 @@ class Outline:
         """The arms whose runs lead to an arm's, in their order, itself the last."""
         return [*(self.chain(self.starts[arm]) if arm in self.starts else []), arm]
 
+    def chosen_with(self, arm: str) -> str:
+        """Whose choice of a setting an arm takes: its own, or where it trains nothing, that of the arm it starts from."""
+        return self.chosen_with(self.starts[arm]) if self.arms[arm].train.epochs == 0 else arm
+
     @property
     def chosen_below(self) -> int | None:
         """Settings are chosen on the seeds below this alone; None: on all that there are."""
@@ -215,7 +219,9 @@ def outline(
         raise ValueError(
             f"match {overrides.match!r}: study {study.name!r} makes steps equal on all fractions; leave it out"
         )
-    if overrides.match != "epochs" and any(arm.start or arm.epochs != 1 for arm in arms):
+    if train.epochs == 0:
+        raise ValueError("epochs 0 trains nothing; give more, or `vitbench train --init RUN --keep-head --epochs 0`")
+    if overrides.match != "epochs" and any(arm.start for arm in arms):
         raise ValueError(
             f"match {overrides.match!r}: study {study.name!r} says itself for how long each arm trains; leave it out"
         )

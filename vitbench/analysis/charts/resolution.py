@@ -22,7 +22,7 @@ FINE_TUNED: Literal["solid"] = "solid"
 
 @dataclass(frozen=True)
 class Line:
-    """Arms of one chain of weights at several image sizes, ascending by pixels."""
+    """Arms that go on from one arm, at several image sizes, ascending by pixels; as they are, that arm among them."""
 
     name: str
     fine_tuned: bool
@@ -42,7 +42,8 @@ def resolution_figure(comparison: Comparison) -> Figure | None:
         100 * value for line in lines for arm in line.arms for value in arm.metric("test_top1", arm.setting).values()
     ]
     caption = (
-        "Points: seeds. Lines: means. Dashed: the weights as they are. Solid: fine-tuned at that size."
+        "Points: seeds. Lines: means. Dashed: the weights as they are. Solid: fine-tuned at that size"
+        + (f", each at a {comparison.noun} of its own." if comparison.has_choice else ".")
         + chance_remark(comparison, values)
     )
     figure = figure_of(comparison, 4.4, caption)
@@ -51,6 +52,10 @@ def resolution_figure(comparison: Comparison) -> Figure | None:
     for line in lines:
         index = names.index(line.name)
         _draw(axes, line, PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)])
+    handles = [
+        Line2D([], [], color=PALETTE[index % len(PALETTE)], marker=MARKERS[index % len(MARKERS)], label=name)
+        for index, name in enumerate(names)
+    ]
     draw_chance([axes], comparison, values)
     axes.set_xticks(sorted({size for line in lines for size in line.pixels}))
     axes.set_xlabel("image size (pixels a side)")
@@ -59,7 +64,6 @@ def resolution_figure(comparison: Comparison) -> Figure | None:
         Line2D([], [], color=INK, linewidth=1.6, linestyle=style, label=label)
         for style, label in ((FINE_TUNED, "fine-tuned"), (AS_IT_IS, "as it is"))
     ]
-    handles, _ = axes.get_legend_handles_labels()
     axes.legend(handles=[*handles, *kinds], loc="best", fontsize=9, frameon=False)
     return figure
 
@@ -102,5 +106,4 @@ def _draw(axes: Axes, line: Line, color: str, marker: str) -> None:
         linewidth=1.6,
         linestyle=FINE_TUNED if line.fine_tuned else AS_IT_IS,
         markerfacecolor=color if line.fine_tuned else "none",
-        label=line.name if line.fine_tuned else None,
     )
