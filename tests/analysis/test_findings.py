@@ -10,7 +10,7 @@ import pytest
 from made_up_records import DESIGN, make_record
 from scipy import stats
 
-from vitbench.analysis.claims import CLAIMS, LARGER_PATCH, SMALLER_PATCH
+from vitbench.analysis.claims import CLAIMS, FEWEST_IMAGES, LARGER_IMAGE, LARGER_PATCH, SMALLER_PATCH
 from vitbench.analysis.comparison import compare
 from vitbench.analysis.seeds_and_images import CrossedDifference
 from vitbench.analysis.table_cells import columns, raw_rows, rows
@@ -173,7 +173,8 @@ def test_what_a_claim_is_about_is_in_its_study(study):
     runs = plan(load_study(study), BUDGETS["standard"], describe("shapes"))
     design = runs[0].design
     cells = {tuple(levels.values()) for levels in design.factors.values()}
-    relative = {SMALLER_PATCH, LARGER_PATCH}
+    # Found among a study's arms by `test_claims`.
+    relative = {SMALLER_PATCH, LARGER_PATCH, LARGER_IMAGE, FEWEST_IMAGES}
     for claim in CLAIMS:
         if claim.study == study:
             assert claim.subject in {*design.arms, *cells, *relative}, claim.text
