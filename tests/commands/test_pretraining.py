@@ -48,6 +48,15 @@ def weights_of(root, record):
     return root / "checkpoints" / f"{record.run_id}.safetensors"
 
 
+def forget(root, *arms, weights):
+    """As after a checkout in which these have no record yet, and no run its weights."""
+    path = RecordStore(root).path("sizes")
+    lines = [line for line in path.read_text().splitlines() if json.loads(line)["arm"] not in arms]
+    path.write_text("\n".join(lines) + "\n")
+    for kept in root.glob("checkpoints/*") if weights else ():
+        kept.unlink()
+
+
 def test_a_chain_runs_in_its_order_and_its_ends_are_as_if_called_by_hand(
     vitbench, tmp_path, request_of, in_this_process
 ):
@@ -87,12 +96,7 @@ def test_a_chain_runs_in_its_order_and_its_ends_are_as_if_called_by_hand(
 def test_what_was_recorded_without_weights_is_trained_again_for_them(vitbench, tmp_path, request_of, in_this_process):
     vitbench("run", *request_of)
     before = records_of(tmp_path)
-    path = RecordStore(tmp_path).path("sizes")
-    # As after a checkout of records alone, with the fine-tuned run missing.
-    lines = [line for line in path.read_text().splitlines() if json.loads(line)["arm"] in ("8 px", "12 px")]
-    path.write_text("\n".join(lines) + "\n")
-    for kept in tmp_path.glob("checkpoints/*"):
-        kept.unlink()
+    forget(tmp_path, "12 px, on", "12 px, further", weights=True)
     said = vitbench("run", *request_of)
     assert said.status == 0 and "2 of 4 runs to do" in said.out
     after = RecordStore(tmp_path).read("sizes")
@@ -105,11 +109,7 @@ def test_a_chain_whose_weights_are_gone_is_trained_again_from_its_beginning(
 ):
     vitbench("run", *request_of)
     before = records_of(tmp_path)
-    path = RecordStore(tmp_path).path("sizes")
-    lines = [line for line in path.read_text().splitlines() if json.loads(line)["arm"] != "12 px, further"]
-    path.write_text("\n".join(lines) + "\n")
-    for kept in tmp_path.glob("checkpoints/*"):
-        kept.unlink()
+    forget(tmp_path, "12 px, further", weights=True)
     said = vitbench("run", *request_of)
     assert said.status == 0 and "2 of these are recorded without their weights" in said.out
     after = RecordStore(tmp_path).read("sizes")
@@ -136,8 +136,7 @@ def test_weights_of_another_machine_or_of_other_content_are_not_gone_on_from(
     assert after["12 px"].correct == before["12 px"].correct
 
     # The same where the file cannot be read: what is left is trained again, and the rest goes on.
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join(line for line in lines if json.loads(line)["arm"] != "12 px, on") + "\n")
+    forget(tmp_path, "12 px, on", weights=False)
     weights_of(tmp_path, after["8 px"]).write_bytes(b"torn")
     assert vitbench("run", *request_of).status == 0
     assert records_of(tmp_path)["12 px, on"].weights_sha256 == before["12 px, on"].weights_sha256

@@ -164,8 +164,6 @@ def _single_run(
     images = data_config.train_images or left
     if recipe.batch_size > images:
         raise ValueError(f"batch_size {recipe.batch_size} is more than the {images} training images; make it smaller")
-    if isinstance(model_config, TimmConfig) and recipe.trainable == "attention":
-        raise ValueError("trainable 'attention' is for the blocks of a ViT, not for timm's models; leave it out")
     count(model_config)  # refuses, before data are read, what timm makes but cannot run at this size
     config = RunConfig(model=model_config, data=data_config, train=recipe, seed=seed, **start)
     design = Design(

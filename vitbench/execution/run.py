@@ -248,9 +248,11 @@ def _pretrained_model(job: Job, pretraining: RunConfig) -> ViT:
     assert job.init is not None, pretraining.run_id
     trained = load_trained(job.init)
     if trained.config != pretraining:
-        raise ValueError(f"pretraining {pretraining.run_id} was planned, but {job.init} is of {trained.config.run_id}")
-    if not (isinstance(trained.model, ViT) and isinstance(config.model, ViTConfig)):
-        raise ValueError("pretraining is for ViTs, not for timm's models; leave it out")
+        raise ValueError(
+            f"pretraining {pretraining.run_id} was planned, but {job.init} is of {trained.config.run_id}; delete it, and the "
+            "next call trains it again"
+        )
+    assert isinstance(trained.model, ViT) and isinstance(config.model, ViTConfig), pretraining.model
     return inherit(trained.model, config.model, seed=config.seed, keep_head=config.keep_head)
 
 
