@@ -96,7 +96,11 @@ def test_a_chain_runs_in_its_order_and_its_ends_are_as_if_called_by_hand(
 def test_what_was_recorded_without_weights_is_trained_again_for_them(vitbench, tmp_path, request_of, in_this_process):
     vitbench("run", *request_of)
     before = records_of(tmp_path)
+    plan = ("plan", *request_of[: request_of.index("--device")])
+    assert json.loads(vitbench(*plan, "--json").out)["runs_to_train"] == 0
     forget(tmp_path, "12 px, on", "12 px, further", weights=True)
+    assert json.loads(vitbench(*plan, "--json").out)["runs_to_train"] == 3
+    assert "1 of them are recorded, but train again for their weights" in vitbench(*plan).out
     said = vitbench("run", *request_of)
     assert said.status == 0 and "2 of 4 runs to do" in said.out
     after = RecordStore(tmp_path).read("sizes")

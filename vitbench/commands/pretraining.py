@@ -20,8 +20,8 @@ class Wave:
     hopeless: Sequence[tuple[Planned, Record]]
     kept: frozenset[str]
     """run_ids whose weights others go on from."""
-    again: int
-    """Of the ready, those that are recorded, but whose weights are not there."""
+    again: frozenset[str]
+    """run_ids that are recorded, but run again, because others go on from weights that are not there."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Pretrained:
     _files: dict[str, Path | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, results: Path, records: Sequence[Record], here: Here, trained: Collection[str]) -> Pretrained:
+    def of(cls, results: Path, records: Sequence[Record], here: Here, trained: Collection[str] = ()) -> Pretrained:
         found: dict[str, list[Record]] = {}
         for record in records:
             if not here.differs(record):
@@ -75,7 +75,7 @@ class Pretrained:
             over = self._sort(place, open_ids, by_run_id, parts)
             if over is not None:
                 hopeless.append((place, over))
-        return Wave(list(parts.ready.values()), hopeless, frozenset(parts.kept), len(parts.again))
+        return Wave(list(parts.ready.values()), hopeless, frozenset(parts.kept), frozenset(parts.again))
 
     def _sort(
         self, place: Planned, open_ids: Collection[str], planned: Mapping[str, Planned], parts: _Sorted

@@ -95,7 +95,7 @@ def _said_of(wave: Wave) -> Iterator[str]:
     if wave.kept:
         yield f"{len(wave.kept)} of them come before others, which go on from their weights"
     if wave.again:
-        yield f"{wave.again} of these are recorded without their weights, and run again for them"
+        yield f"{len(wave.again)} of these are recorded without their weights, and run again for them"
 
 
 def _from_weights(job: Job, pretrained: Pretrained, wave: Wave) -> Job:

@@ -11,6 +11,7 @@ from vitbench.commands import rates
 from vitbench.commands.display import duration
 from vitbench.commands.here import Here
 from vitbench.commands.once import by_run_id, recorded_here
+from vitbench.commands.pretraining import Pretrained
 from vitbench.commands.request import Request, Standing, resolve_jobs
 from vitbench.data import BUILT_IN
 from vitbench.machine import cpu_cores, cpu_name
@@ -30,6 +31,8 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
     places = by_run_id(standing.pending())
     taken_over = recorded_here(RecordStore(request.results), places, Here())
     to_train = [wanted[0][1] for run_id, wanted in places.items() if run_id not in taken_over]
+    again = Pretrained.of(request.results, standing.records, Here()).wave(standing.pending(), standing.planned).again
+    to_train += {run.run_id: run for _, run in standing.planned if run.run_id in again}.values()
     workers = resolve_jobs(jobs, device="cpu", pending=len(to_train))
     cost = estimate(to_train, standing.records, cpu=cpu_name(), cpu_cores=cpu_cores(), workers=workers)
     if as_json:
@@ -67,14 +70,15 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
         return
     _print_plan(standing)
     rate = "measured from records of this machine" if cost.measured else "assumed: no record of this machine yet"
-    shared = (
-        f" ({len(to_train)} to train, the others are runs of another study too)" if len(to_train) < len(pending) else ""
-    )
+    without = len(pending) - (len(to_train) - len(again))
+    shared = f" ({len(to_train)} to train, the others are runs of another study too)" if without else ""
     print(
         f"{len(pending)} of {len(standing.planned)} runs to do{shared}, {cost.training_flops / 1e12:.3g} TFLOP of training "
         f"(6 × MACs an image): about {duration(cost.hours * 3600)} with {workers} workers at "
         f"{cost.flops_per_second / 1e9:.3g} GFLOP/s each ({rate})"
     )
+    if again:
+        print(f"{len(again)} of them are recorded, but train again for their weights, from which others go on")
     if standing.later is not None:
         later = standing.later
         print(

@@ -129,15 +129,6 @@ def load_trained(path: str | Path) -> Trained:
     return Trained(model.eval(), config, mean, std, found, metadata["run_id"])
 
 
-def kept_sha256(path: Path) -> str | None:
-    """The SHA-256 that a file of weights says of them, without reading these; None where it cannot be read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("weights_sha256")
-    except (OSError, SafetensorError):
-        return None
-
-
 def is_run(name: str) -> bool:
     """Whether this is how a run's weights are asked for: their file, or the beginning of a run_id."""
     return name.endswith(SUFFIX) or _RUN.fullmatch(name) is not None
