@@ -137,6 +137,13 @@ def test_resnets_are_judged_on_the_fewest_images_that_were_run():
     assert claim_rows(claims_of("data_size"), {}, baseline="ViT, 100 %")[0].here == "not run"
 
 
+def test_the_next_patches_are_named_as_the_study_names_them():
+    arms = load_study("patch_size").all_arms(variant("Micro/4", image_size=32, num_classes=10))
+    found = differences(**{arm.name: (1.0, 1.1, 0.9) for arm in arms[1:]})
+    rows = claim_rows(claims_of("patch_size"), found, baseline=arms[0].name)
+    assert len(rows) == 2 and all(row.here.startswith("+1.00 ") for row in rows)
+
+
 @pytest.mark.parametrize(("study", "prefix"), [("resolution", "RoPE, "), ("data_size", "ResNet (BiT), ")])
 def test_arms_that_stand_for_several_are_named_as_the_study_names_them(study, prefix):
     arms = load_study(study).all_arms(variant("Micro/4", num_classes=10))

@@ -80,10 +80,15 @@ def test_the_bootstrap_resamples_seeds_and_images_each_by_itself():
     assert tuple(found) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01 * np.ptp(means))
 
 
-def test_the_rescaled_bootstrap_is_about_as_wide_as_the_interval_that_it_is_rescaled_to():
-    differences = [sample(num_seeds=n, num_images=500, seed=n) for n in (3, 5, 10)]
+@pytest.mark.parametrize("world", simulated.WORLDS)
+def test_the_rescaled_bootstrap_is_as_wide_as_the_interval_that_it_is_rescaled_to_and_never_narrower_than_over_seeds(
+    world,
+):
+    differences = [sample(num_seeds=n, num_images=500, seed=n, world=world) for n in (3, 5, 10)]
     for one, found in zip(differences, crossed_bootstrap(differences), strict=True):
-        assert found.half_width == pytest.approx(CrossedDifference.of(one).interval().half_width, rel=0.15)
+        assert found.half_width == pytest.approx(CrossedDifference.of(one).interval().half_width, rel=1e-9)
+        over_seeds = PairedDifference(dict(enumerate(one.mean(axis=1).tolist()))).interval()
+        assert found.half_width >= over_seeds.half_width * (1 - 1e-9)
         assert found.low < one.mean() < found.high
 
 

@@ -72,6 +72,10 @@ class ArmResult:
         """Completed runs at a setting, by seed, ascending."""
         return {} if setting is None else self._completed.get(setting, {})
 
+    def diverged(self, setting: Setting | None) -> int:
+        """How many runs diverged at a setting."""
+        return sum(one == setting and outcome_of(run) is Outcome.DIVERGED for (one, _), run in self.runs.items())
+
     def metric(self, name: str, setting: Setting | None) -> dict[int, float]:
         """A final metric of the completed runs at a setting, by seed."""
         return {seed: record.metrics[name] for seed, record in self.completed(setting).items()}

@@ -61,8 +61,8 @@ def crossed_bootstrap(
         )
         totals = (times.T * sums[start:end]).sum(axis=0)
         means = totals / (one.num_seeds * one.num_images)
-        low, high = (float(value) for value in np.quantile(means, probabilities))
-        intervals.append(_rescaled(Interval(low, high), one, means, confidence) if rescaled else Interval(low, high))
+        percentiles = Interval(*(float(value) for value in np.quantile(means, probabilities)))
+        intervals.append(_rescaled(percentiles, one, confidence) if rescaled else percentiles)
     return intervals
 
 
@@ -85,13 +85,9 @@ def _sums_of_resampled_images(rows: NDArray[np.int8], resamples: int, seed: int)
     return sums
 
 
-def _rescaled(
-    percentiles: Interval, crossed: CrossedDifference, means: NDArray[np.float64], confidence: float
-) -> Interval:
-    from scipy.special import ndtri
-
-    wanted, spread = crossed.interval(confidence), float(means.std())
-    if wanted is None or spread == 0.0:
+def _rescaled(percentiles: Interval, crossed: CrossedDifference, confidence: float) -> Interval:
+    wanted = crossed.interval(confidence)
+    if wanted is None or percentiles.half_width == 0.0:
         return percentiles
-    factor = wanted.half_width / (float(ndtri((1 + confidence) / 2)) * spread)
+    factor = wanted.half_width / percentiles.half_width
     return Interval(*(crossed.mean + factor * (bound - crossed.mean) for bound in percentiles))

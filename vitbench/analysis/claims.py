@@ -76,7 +76,7 @@ def judge(claim: Claim, decision: Decision | None) -> Judgement:
     """Whether the verdict on a claim's subject is what the claim expects. The first case that applies, of:
 
     1. not comparable: the claim says why no study here can tell, or its subject was not run (None).
-    2. undecided: the verdict is 'no verdict' or 'inconclusive'.
+    2. undecided: the verdict is 'no verdict' or 'inconclusive'; or another learning rate, beyond the grid, could turn it.
     3. agrees: equivalence is expected and was shown within the margin, significant or not; or better or worse is
        expected and the verdict is that, however small; or 'not better' is expected and the verdict is worse, or
        equivalence was shown within the margin, significant or not.
@@ -85,7 +85,7 @@ def judge(claim: Claim, decision: Decision | None) -> Judgement:
     """
     if claim.not_comparable or decision is None:
         return Judgement.NOT_COMPARABLE
-    if decision.verdict in (Verdict.NONE, Verdict.INCONCLUSIVE):
+    if decision.verdict in (Verdict.NONE, Verdict.INCONCLUSIVE) or decision.caveats.may_turn(decision.verdict):
         return Judgement.UNDECIDED
     agrees = {
         "better": decision.verdict is Verdict.BETTER,
@@ -140,7 +140,8 @@ def _here(claim: Claim, decision: Decision | None) -> str:
         return "not run"
     if decision.difference is None:
         return "no seed in common with the baseline"
-    return f"{difference_text(decision.difference)}: {decision.words}"
+    at_edge = decision.caveats.words_of_edges if decision.caveats.may_turn(decision.verdict) else ()
+    return f"{difference_text(decision.difference)}: {', '.join((decision.words, *at_edge))}"
 
 
 def _subject(claim: Claim, arms: Sequence[str], baseline: str) -> str | Cell:
@@ -177,7 +178,7 @@ def _like_table_8(arm: str) -> Claim:
         else f"Position '{arm}' does as well as 1-D at the stem",
         source="Dosovitskiy et al. 2021, Table 8",
         paper=f"{points(accuracy - TABLE_8_BASELINE)} points: {accuracy} against {TABLE_8_BASELINE}, ImageNet 5-shot, "
-        "single runs",
+        "single runs" + (", relative in the stem's column" if arm.startswith("relative") else ""),
         study="position",
         subject=arm,
         expected="worse" if costs else "equivalent",
@@ -283,7 +284,7 @@ CLAIMS = (
         expected="better",
     ),
     Claim(
-        text="At equal compute, a ResNet stem does better than patches of pixels in a small model",
+        text="A ResNet stem does better than patches of pixels in a small model, at no more compute",
         source="Dosovitskiy et al. 2021, Table 6",
         paper="+0.75 points at half the compute: R50+B/32 84.90 with 106 exaFLOPs against B/16 84.15 with 224, JFT",
         study="hybrid",
@@ -319,7 +320,7 @@ CLAIMS = (
     Claim(
         text="Position embeddings at every layer conflict with averaging the patch tokens",
         source="Lee et al. 2025, arXiv 2502.02919",
-        paper="either helps alone, together they lose",
+        paper="either helps alone, together they lose; there every layer has a norm for its position embedding, here none",
         study="position_pooling",
         subject=("1-D, every layer", GAP),
         expected="worse",

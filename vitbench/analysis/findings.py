@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean
@@ -16,7 +16,7 @@ from vitbench.analysis.outperforming import Outperforming
 from vitbench.analysis.pairing import Interval, PairedDifference, disagreement, image_differences
 from vitbench.analysis.power import SeedsToSettle, seeds_to_settle, smallest_difference
 from vitbench.analysis.seeds_and_images import CrossedDifference
-from vitbench.analysis.verdicts import MARGIN, Decision, Verdict, decide
+from vitbench.analysis.verdicts import ALPHA, MARGIN, Caveats, Decision, Verdict, decide
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +47,7 @@ class Finding:
     images_only_one_gets: tuple[float, float] | None
     """Test images that only the arm, and only the baseline, gets right: means over seeds."""
     smallest_difference: float | None
-    """That so many seeds find with 80 % power, from the spread seen."""
+    """That so many seeds find with 80 % power, from the spread seen, at the first step of Holm's correction."""
     to_settle: SeedsToSettle | None
     """None where it is settled."""
 
@@ -92,7 +92,9 @@ def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
             image_share=shares.get(arm.label),
             images_only_one_gets=_images_only_one_gets(comparison, arm),
             smallest_difference=(
-                smallest_difference(difference.sd, difference.n) if difference is not None and difference.sd else None
+                smallest_difference(difference.sd, difference.n, alpha=ALPHA / max(tested, 1))
+                if difference is not None and difference.sd
+                else None
             ),
             to_settle=(
                 None
@@ -101,7 +103,11 @@ def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
             ),
         )
     cells, origin = _factorial(comparison)
-    crossed = decide(interactions(cells, baseline=origin), margin=margin) if origin is not None else {}
+    crossed: dict[Cell, Decision] = {}
+    if origin is not None:
+        differences = interactions(cells, baseline=origin)
+        caveats = _caveats_of_interactions(comparison, differences, origin)
+        crossed = decide(differences, margin=margin, caveats=caveats)
     by_name = {arm.name: decisions[arm.label] for arm in others}
     on_subjects: dict[str | Cell, Decision] = dict(chain(by_name.items(), crossed.items()))
     return Findings(
@@ -123,7 +129,35 @@ def _decisions(
     comparison: Comparison, arms: Sequence[ArmResult], margin: float, *, at_baseline_setting: bool
 ) -> dict[str, Decision]:
     pairs = {arm.label: comparison.paired(arm, at_baseline_setting=at_baseline_setting) for arm in arms}
-    return decide({label: PairedDifference.of(*pair) for label, pair in pairs.items()}, margin=margin)
+    return decide(
+        {label: PairedDifference.of(*pair) for label, pair in pairs.items()},
+        margin=margin,
+        caveats={arm.label: _caveats(comparison, arm, at_baseline_setting=at_baseline_setting) for arm in arms},
+    )
+
+
+def _caveats(comparison: Comparison, arm: ArmResult, *, at_baseline_setting: bool) -> Caveats:
+    reference = comparison.compared_with(arm)
+    assert reference is not None
+    return Caveats(
+        diverged=arm.diverged(reference.setting if at_baseline_setting else arm.setting),
+        baseline_diverged=reference.diverged(reference.setting),
+        # At the baseline's setting nothing was chosen for the arm.
+        at_edge=bool(arm.edges) and not at_baseline_setting,
+        baseline_at_edge=bool(reference.edges),
+    )
+
+
+def _caveats_of_interactions(comparison: Comparison, places: Iterable[Cell], origin: Cell) -> dict[Cell, Caveats]:
+    """An interaction is the sum of four arms' accuracies, two with a minus: whichever of them lacks runs, it may turn."""
+    names = list(next(iter(comparison.factors.values())))
+    arms = {tuple(comparison.factors[arm.name][name] for name in names): arm for arm in comparison.arms}
+    found = {}
+    for a, b in places:
+        corners = [arms[cell] for cell in ((a, b), (a, origin[1]), (origin[0], b), origin)]
+        diverged, edge = sum(arm.diverged(arm.setting) for arm in corners), any(arm.edges for arm in corners)
+        found[a, b] = Caveats(diverged, diverged, at_edge=edge, baseline_at_edge=edge)
+    return found
 
 
 def _both_bits(comparison: Comparison, arm: ArmResult) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:

@@ -42,6 +42,11 @@ def _about_the_study(comparison: Comparison, baseline_name: str, planned_arms: S
     missing = [name for name in planned_arms if name not in recorded and name != baseline_name]
     if missing:
         yield f"Without any run here: {listed(missing)}."
+    if comparison.baseline is not None and (others := _trained_for(comparison.baseline)):
+        yield (
+            f"Runs of the baseline, {comparison.baseline.label}, are those of {listed(others)} too: what luck they had "
+            "is in the differences of all these studies alike."
+        )
     if len(comparison.seeds) == 1:
         yield f"One seed ({comparison.seeds[0]}): no standard deviation and no interval can be given."
     models: dict[str, list[ArmResult]] = defaultdict(list)
@@ -52,6 +57,11 @@ def _about_the_study(comparison: Comparison, baseline_name: str, planned_arms: S
             yield f"{name} was run with {len(arms)} models, kept apart: {'; '.join(_what_differs(arms, comparison))}."
             if comparison.baseline is not None and name == comparison.baseline.name:
                 yield f"Differences are from the one recorded first, {comparison.baseline.label}."
+
+
+def _trained_for(arm: ArmResult) -> tuple[str, ...]:
+    """The other studies whose runs these are, at the setting that is reported."""
+    return tuple(sorted({record.taken_from for record in arm.completed(arm.setting).values()} - {""}))
 
 
 def _what_differs(arms: Sequence[ArmResult], comparison: Comparison) -> Iterator[str]:
@@ -155,7 +165,7 @@ def _about_measuring(comparison: Comparison) -> Iterator[str]:
 
 def _about_speeds(comparison: Comparison) -> Iterator[str]:
     """Whether images/s were measured alike: as many runs at a time, and as many threads in each."""
-    arms = [(arm, loads) for arm in comparison.arms if (loads := _loads(arm))]
+    arms = [(arm, loads) for arm in comparison.arms if (loads := loads_of(arm))]
     different = {load for _, loads in arms for load in loads}
     if len(different) <= 1:
         for workers, _ in different:
@@ -191,7 +201,7 @@ def _about_speeds(comparison: Comparison) -> Iterator[str]:
         yield f"Images/s were not all measured alike ({each}): do not compare them, nor training seconds."
 
 
-def _loads(arm: ArmResult) -> tuple[tuple[int, int], ...]:
+def loads_of(arm: ArmResult) -> tuple[tuple[int, int], ...]:
     """The different (workers, threads) of the runs behind an arm's images/s, ascending."""
     environments = [
         record.environment

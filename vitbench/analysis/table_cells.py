@@ -51,11 +51,7 @@ def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
         "epochs": f"{arm.epochs:g}",
         "training (TFLOP)": ABSENT if arm.training_flops is None else significant(arm.training_flops / 1e12),
     }
-    at_baselines = {
-        f"difference at baseline's {noun} (points, 95 % interval)": interval_text(
-            comparison.difference(arm, at_baseline_setting=True)
-        )
-    }
+    at_baselines = {f"difference at baseline's {noun} (points, 95 % interval)": _at_baseline(comparison, arm)}
     return {
         "arm": f"{arm.label} (baseline)" if arm is baseline else arm.label,
         "params": count_text(arm.params),
@@ -76,6 +72,13 @@ def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
         "peak memory (MiB)": significant(max(memory) / 2**20) if memory else ABSENT,
         "completed runs": _runs_cell(arm),
     }
+
+
+def _at_baseline(comparison: Comparison, arm: ArmResult) -> str:
+    """The difference at the baseline's setting; `(n=3)` after it where it is over fewer seeds than the arm's own."""
+    there, own = comparison.difference(arm, at_baseline_setting=True), comparison.difference(arm)
+    fewer = there is not None and own is not None and there.n < own.n and there.interval() is not None
+    return interval_text(there) + (f" (n={there.n})" if there is not None and fewer else "")
 
 
 def _training_images(comparison: Comparison, arm: ArmResult) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitbench.analysis import verdict_cells
+from vitbench.analysis.claims import Judgement
 from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
 from vitbench.analysis.markup import escape_markdown
 from vitbench.analysis.output import MARK, remove_stale, write
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 JUDGING = (
     "Agrees: the verdict is what the claim expects; where equivalence is expected, it was shown within the margin, and where "
-    "no gain is, that or worse. Disagrees: another verdict. Undecided: inconclusive, or fewer than 3 seeds. Published numbers "
-    "are of other data and larger models: compared is the direction."
+    "no gain is, that or worse. Disagrees: another verdict. Undecided: inconclusive, fewer than 3 seeds, or a "
+    "learning rate at the edge of the grid, beyond which the verdict could turn. Published numbers are of other data and "
+    "larger models: compared is the direction."
 )
 
 
@@ -73,7 +75,7 @@ def print_tables(
     studies: Iterable[str] | None = None,
     console: Console | None = None,
 ) -> None:
-    """Prints the main columns of every comparison, or of those of `studies`, with its notes."""
+    """Prints the main columns of every comparison, or of those of `studies`, its notes, what would settle it, and claims."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -94,9 +96,19 @@ def print_tables(
         for row in rows(comparison):
             table.add_row(*(Text(row[index]) for index, _ in shown))
         console.print(table)
-        for note in comparison.notes:
-            console.print(Text(f"- {note}"))
+        for line in (*comparison.notes, *_beyond_the_table(comparison)):
+            console.print(Text(f"- {line}"))
         console.print()
+
+
+def _beyond_the_table(comparison: Comparison) -> Iterator[str]:
+    """What would settle the undecided arms, and what the literature says of those that are in."""
+    open_arms = [f"{label} {one.to_settle.words}" for label, one in comparison.findings.arms.items() if one.to_settle]
+    if open_arms:
+        yield f"To settle at the mean and spread seen: {'; '.join(open_arms)}."
+    for row in comparison.findings.claims:
+        if row.verdict is not Judgement.NOT_COMPARABLE:
+            yield f"Claim: {row.claim} (paper: {row.paper}). Here {row.here}: {row.verdict}."
 
 
 def _index(comparisons: list[Comparison], *, transfer: bool) -> str:

@@ -113,7 +113,8 @@ def reading(comparison: Comparison) -> list[str]:
         "P(arm > baseline) is over paired seeds, ties count half: exact interval, or the bootstrap's from 10 seeds on "
         "(Bouthillier et al. 2021). Images only one gets: means over seeds, the arm's before the baseline's.",
         "Finds from: the smallest true difference that so many paired seeds find in four of five studies, at the spread "
-        f"seen, one arm by itself. Seeds to settle: at the mean and spread seen, up to {MOST_SEEDS}.",
+        "seen and the first, strictest step of Holm's correction. Seeds to settle: at the mean and spread seen, up to "
+        f"{MOST_SEEDS}.",
     ]
     if any(finding.at_baseline_setting for finding in findings.arms.values()):
         sentences += _judged_on(comparison)

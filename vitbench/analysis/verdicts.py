@@ -28,6 +28,52 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
+class Caveats:
+    """What the runs that a difference is made of leave out."""
+
+    diverged: int = 0
+    """Runs of the arm that diverged at the setting it is reported at, and are in no pair."""
+    baseline_diverged: int = 0
+    at_edge: bool = False
+    """Whether the arm's setting is the last of the grid, so that a better one may lie beyond."""
+    baseline_at_edge: bool = False
+
+    @property
+    def words(self) -> str:
+        """`2 runs diverged`, `at the edge of the grid`; empty where there is none."""
+        return "; ".join((*self.words_of_diverged, *self.words_of_edges))
+
+    @property
+    def words_of_diverged(self) -> tuple[str, ...]:
+        runs = "1 run" if self.diverged == 1 else f"{self.diverged} runs"
+        theirs = "1 run" if self.baseline_diverged == 1 else f"{self.baseline_diverged} runs"
+        mine = (f"{runs} diverged",) if self.diverged else ()
+        return (*mine, f"{theirs} of the baseline diverged") if self.baseline_diverged else mine
+
+    @property
+    def words_of_edges(self) -> tuple[str, ...]:
+        mine = ("at the edge of the grid",) if self.at_edge else ()
+        return (*mine, "the baseline at the edge of the grid") if self.baseline_at_edge else mine
+
+    def allow(self, verdict: Verdict) -> bool:
+        """Whether runs that diverged, each worse than any pair, leave the verdict standing."""
+        against = {
+            Verdict.BETTER: self.diverged,
+            Verdict.WORSE: self.baseline_diverged,
+            Verdict.EQUIVALENT: self.diverged + self.baseline_diverged,
+        }
+        return not against.get(verdict)
+
+    def may_turn(self, verdict: Verdict) -> bool:
+        """Whether a better setting beyond the grid could make it another."""
+        raised = {Verdict.WORSE: self.at_edge, Verdict.BETTER: self.baseline_at_edge}
+        return raised.get(verdict, self.at_edge or self.baseline_at_edge)
+
+
+NO_CAVEATS = Caveats()
+
+
+@dataclass(frozen=True)
 class Decision:
     """What one arm of a study comes to."""
 
@@ -38,17 +84,23 @@ class Decision:
     """After Holm's correction over the arms tested together; None where nothing was tested."""
     within_margin: bool = False
     """Whether equivalence was shown, be the difference significant or not."""
+    caveats: Caveats = NO_CAVEATS
 
     @property
     def words(self) -> str:
-        """`better`, `worse, within 0.5 points`, `equivalent`: the verdict as a table's cell."""
+        """`better`, `worse, within 0.5 points`, `inconclusive, 2 runs diverged`: the verdict as a table's cell."""
+        parts = [str(self.verdict)]
         if self.within_margin and self.verdict is not Verdict.EQUIVALENT:
-            return f"{self.verdict}, within {points_of(self.margin)} points"
-        return self.verdict
+            parts.append(f"within {points_of(self.margin)} points")
+        return ", ".join((*parts, *self.caveats.words_of_diverged))
 
 
 def decide(
-    differences: Mapping[Key, PairedDifference | None], *, margin: float = MARGIN, alpha: float = ALPHA
+    differences: Mapping[Key, PairedDifference | None],
+    *,
+    margin: float = MARGIN,
+    alpha: float = ALPHA,
+    caveats: Mapping[Key, Caveats] | None = None,
 ) -> dict[Key, Decision]:
     """The verdict on every arm of a study, tested together. The first case that applies, of:
 
@@ -60,6 +112,9 @@ def decide(
        within ±margin. Not corrected for the number of arms.
     5. inconclusive: neither was shown.
 
+    A run that diverged is in no pair, and is worse than any. So 'better' and 'equivalent' become inconclusive where a
+    run of the arm diverged (`caveats`), 'worse' and 'equivalent' where one of the baseline did.
+
     `margin` is a fraction. Raises ValueError unless it is above 0.
     """
     if not margin > 0:
@@ -70,21 +125,28 @@ def decide(
         if one is not None and one.n >= FEWEST_SEEDS and one.p_value is not None
     }
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    return {key: _decision(one, adjusted.get(key), margin, alpha) for key, one in differences.items()}
+    against = caveats or {}
+    return {
+        key: _decision(one, adjusted.get(key), margin, alpha, against.get(key, NO_CAVEATS))
+        for key, one in differences.items()
+    }
 
 
-def _decision(difference: PairedDifference | None, adjusted_p: float | None, margin: float, alpha: float) -> Decision:
+def _decision(
+    difference: PairedDifference | None, adjusted_p: float | None, margin: float, alpha: float, caveats: Caveats
+) -> Decision:
     if difference is None or difference.n < FEWEST_SEEDS:
-        return Decision(Verdict.NONE, difference, margin)
+        return Decision(Verdict.NONE, difference, margin, caveats=caveats)
     equivalence_p = difference.equivalence_p_value(margin)
     if adjusted_p is None or equivalence_p is None:
-        return Decision(Verdict.INCONCLUSIVE, difference, margin)
-    within = equivalence_p <= alpha
+        return Decision(Verdict.INCONCLUSIVE, difference, margin, caveats=caveats)
+    within = equivalence_p <= alpha and caveats.allow(Verdict.EQUIVALENT)
     if adjusted_p <= alpha:
         verdict = Verdict.BETTER if difference.mean > 0 else Verdict.WORSE
     else:
         verdict = Verdict.EQUIVALENT if within else Verdict.INCONCLUSIVE
-    return Decision(verdict, difference, margin, adjusted_p, within)
+    verdict = verdict if caveats.allow(verdict) else Verdict.INCONCLUSIVE
+    return Decision(verdict, difference, margin, adjusted_p, within, caveats)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -105,14 +167,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def rule(num_arms: int, *, margin: float = MARGIN, alpha: float = ALPHA) -> list[str]:
     """The rule of `decide` as sentences to be printed under a table; `num_arms` were corrected for."""
-    arms = "1 arm" if num_arms == 1 else f"{num_arms} arms"
+    arms = {0: "the arms tested, here none", 1: "1 arm"}.get(num_arms, f"{num_arms} arms")
     within = f"±{points_of(margin)} points"
     return [
         f"No verdict: fewer than {FEWEST_SEEDS} seeds have both the arm and the baseline.",
         f"Better, worse: the paired t-test over seeds has p ≤ {alpha:g} after Holm's correction over {arms}.",
         f"Equivalent: not so, and two one-sided t-tests at {alpha:g} each show the difference to lie within {within}, "
         "whatever the number of arms. 'Within' after better or worse: shown as well.",
-        "Inconclusive: all else, a difference that is the same at every seed included.",
+        "Inconclusive: all else; a difference that is the same at every seed, and what would be better or equivalent but "
+        "for a run of the arm that diverged (or worse or equivalent, but for one of the baseline).",
         "Intervals are 95 % for each arm by itself, not corrected: one may leave out 0 where the verdict is "
         "inconclusive.",
     ]

@@ -19,7 +19,10 @@ def accuracy_figure(comparison: Comparison) -> Figure | None:
     figure = figure_of(
         comparison,
         0.34 * len(arms) + 1.6,
-        f"Small points: seeds. Large: mean ± 1 SD, at each arm's chosen {comparison.noun}.",
+        "Small points: seeds. Large: mean ± 1 SD, at "
+        + (
+            f"each arm's chosen {comparison.noun}." if comparison.has_choice else f"one {comparison.noun} for all arms."
+        ),
     )
     axes = figure.add_subplot()
     rasterized = sum(len(arm.completed(arm.setting)) for arm in arms) > MAX_VECTOR_POINTS

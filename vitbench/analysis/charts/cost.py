@@ -11,6 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from vitbench.analysis.arms import ArmResult
 from vitbench.analysis.charts.parts import figure_of, looks_of, role, round_ticks, wrapped
 from vitbench.analysis.comparison import Comparison
+from vitbench.analysis.notes import loads_of
 
 
 def cost_figure(comparison: Comparison) -> Figure | None:
@@ -32,7 +33,9 @@ def cost_figure(comparison: Comparison) -> Figure | None:
         (f"{unit} per image, forward", {arm.label: arm.macs / scale for arm in arms})
     ]
     seconds = {arm.label: value for arm in arms if (value := arm.median_cost("train_seconds")) is not None}
-    if seconds and not comparison.starts:  # a run that goes on from another took as long as both
+    loads = {load for arm in arms for load in loads_of(arm)}
+    # A run that goes on from another took as long as both; what shared the machine with others took longer.
+    if seconds and not comparison.starts and len(loads) == 1:
         costs.append(("training seconds per run, median", seconds))
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     for axes, (label, cost) in zip(panels, costs, strict=True):
