@@ -279,3 +279,29 @@ def test_a_process_killed_at_random_moments_ends_with_the_bits_of_the_uninterrup
 
 def written(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
+
+
+AIMED = {
+    "in its first step": "loop.step_seed = die",
+    "while a checkpoint is written": "pathlib.Path.replace = die",
+    "once recorded": "records.RecordStore.append = lambda *given, append=records.RecordStore.append: (append(*given), die())",
+}
+"""Moments that chance seldom finds, and how a process comes to kill itself there."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("moment", AIMED)
+def test_a_process_killed_in_the_worst_moments_ends_with_the_same_bits(vitbench, process, tmp_path, moment):
+    script = tmp_path / "dying.py"
+    dying = "import os, pathlib\nfrom vitbench import records\nfrom vitbench.training import loop\n"
+    dying += "def die(*_, **__):\n    os.kill(os.getpid(), 9)\n"
+    script.write_text(dying + AIMED[moment] + IMPATIENT)
+    train = (*TRAIN, "--epochs", 2.5, "--results")
+    whole = Record.model_validate_json(vitbench(*train, tmp_path / "whole", "--json").out)
+    results = tmp_path / "killed"
+    assert process(*train, results, script=script).wait(120) == -signal.SIGKILL
+    half_written = list((results / "checkpoints").glob("*.pt.*"))
+    assert len(half_written) == (moment == "while a checkpoint is written")
+    assert len(RecordStore(results).read("train")) == (moment == "once recorded")
+    record = Record.model_validate_json(vitbench(*train, results, "--json").out)
+    assert RecordStore(results).read("train") == [record] and bits(record) == bits(whole)
