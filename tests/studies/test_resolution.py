@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from vitbench.config import RunConfig, TimmConfig, TrainConfig
-from vitbench.data import describe
+from vitbench.data import describe, load
 from vitbench.records import Design
-from vitbench.studies import BUDGETS, Arm, Overrides, Study, load_study, plan
+from vitbench.studies import BUDGETS, STUDIES, Arm, Overrides, Study, load_study, plan
 from vitbench.studies.outline import outline
 from vitbench.studies.plan import plan_in_stages
 from vitbench.studies.resolution import image_sizes
@@ -163,3 +163,26 @@ def test_a_run_without_a_meaningful_start_is_refused(fields, says):
 def test_designs_of_old_records_hold_no_factor_and_have_no_starts():
     old = Design(question="", source="", baseline="cls", arms=("cls",), learning_rates=(1e-3,))
     assert old.within == () and old.starts == {}
+
+
+def test_images_of_every_study_of_every_budgets_own_data_can_be_had():
+    """Of what is called without arguments."""
+    sizes = {
+        (name, config.model.image_hw)
+        for budget in (BUDGETS["smoke"], BUDGETS["quick"], BUDGETS["standard"])
+        for name in budget.datasets
+        for study in STUDIES
+        for config in outline(load_study(study), budget, describe(name), Overrides()).arms.values()
+    }
+    assert len(sizes) > 4
+    for name, size in sizes:
+        assert load(name, image_size=size).train.labels.size
+
+
+def test_arms_of_sizes_that_data_do_not_come_in_are_left_out_and_said(vitbench, tmp_path):
+    whole = outline(load_study("resolution"), BUDGETS["quick"], describe("shapes"), Overrides())
+    assert {config.model.image_hw for config in whole.arms.values()} == {(32, 32), (64, 64)}
+    assert {name.split(", ")[1] for name in whole.left_out} == {"24 px", "48 px"}
+    assert {*whole.levels} == {*whole.arms} and len(whole.arms) == len(whole.left_out) == 16
+    said = vitbench("plan", "resolution", "--data", "shapes", "--results", tmp_path)
+    assert "resolution: 16 arms are left out, as images of shapes come at multiples of 32 pixels alone" in said.out

@@ -79,6 +79,17 @@ class Request:
         budget = BUDGETS[self.budget]
         return [outline(study, budget, info, self.overrides) for study, _, info in self.asked]
 
+    def left_out(self) -> list[str]:
+        """A line for each study and data set some of whose arms are of sizes that its images do not come in."""
+        steps = {(study.name, info.dataset): info.size_step for study, _, info in self.asked}
+        return [
+            f"{whole.study.name}: {len(whole.left_out)} arms are left out, as images of {dataset} come at multiples of "
+            f"{steps[whole.study.name, dataset]} pixels alone"
+            for whole in self.outlines()
+            if whole.left_out
+            for dataset in [next(iter(whole.arms.values())).data.dataset]
+        ]
+
     def plans(self, records: Mapping[str, Sequence[Record]], failed: Failed = ()) -> list[tuple[str, Plan]]:
         """(data set as the user named it, plan), study by study, from the records of each. Raises ValueError likewise."""
         budget = BUDGETS[self.budget]

@@ -34,6 +34,8 @@ def run_studies(
     here = _open_here(request, device=device, threads=threads or 1) if request.again else None
     if request.match == "time":
         _settle_rates(request, device=device, threads=threads or 1)
+    for line in request.left_out():
+        print(line)
     failed: set[tuple[str, str]] = set()
     trained: set[str] = set()
     given_up: set[tuple[str, str]] = set()

@@ -69,6 +69,8 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
         print(json.dumps(facts))
         return
     _print_plan(standing)
+    for line in request.left_out():
+        print(line)
     rate = "measured from records of this machine" if cost.measured else "assumed: no record of this machine yet"
     without = len(pending) - (len(to_train) - len(again))
     shared = f" ({len(to_train)} to train, the others are runs of another study too)" if without else ""

@@ -25,6 +25,8 @@ class DataInfo(BaseModel):
     """Recommended `DataConfig.crop_padding`."""
     flip: bool
     """Recommended `DataConfig.flip`."""
+    size_step: int = 1
+    """Images can be had square, at multiples of so many pixels; 1: at any size."""
 
 
 BUILT_IN: dict[str, str] = {
@@ -37,7 +39,16 @@ BUILT_IN: dict[str, str] = {
 
 
 def _info(
-    dataset: str, size: int, channels: int, classes: int, train: int, test: int, *, crop_padding: int, flip: bool
+    dataset: str,
+    size: int,
+    channels: int,
+    classes: int,
+    train: int,
+    test: int,
+    *,
+    crop_padding: int,
+    flip: bool,
+    size_step: int = 1,
 ) -> DataInfo:
     return DataInfo(
         dataset=dataset,
@@ -48,6 +59,7 @@ def _info(
         test_images=test,
         crop_padding=crop_padding,
         flip=flip,
+        size_step=size_step,
     )
 
 
@@ -58,9 +70,9 @@ KNOWN: dict[str, DataInfo] = {
     info.dataset: info
     for info in (
         _info("digits", 8, 1, 10, 1198, 599, crop_padding=0, flip=False),
-        _info("shapes", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False),
-        _info("shapes/relation", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False),
-        _info("shapes/quadrant", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False),
+        _info("shapes", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32),
+        _info("shapes/relation", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32),
+        _info("shapes/quadrant", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32),
         _info("torch/cifar10", 32, 3, 10, 50000, 10000, crop_padding=4, flip=True),
         _info("torch/cifar100", 32, 3, 100, 50000, 10000, crop_padding=4, flip=True),
         _info("torch/mnist", 28, 1, 10, 60000, 10000, crop_padding=3, flip=False),

@@ -37,6 +37,8 @@ class DataFacts(Protocol):
     def crop_padding(self) -> int: ...
     @property
     def flip(self) -> bool: ...
+    @property
+    def size_step(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class Outline:
     """The share of the training images that each arm trains on, where these differ."""
     starts: Mapping[str, str] = field(default_factory=dict)
     """The arm from whose weights another goes on."""
+    left_out: Sequence[str] = ()
+    """Arms of image sizes that the data do not come in."""
     epochs_are_estimates: bool = False
     """Whether training time is to be equal, but how fast the arms train is not known yet: epochs are by FLOPs then."""
 
@@ -203,7 +207,8 @@ def outline(
     if not augment:
         data_config = data_config.replace(crop_padding=0, flip=False)
     train = train.replace(**{**study.train, **(overrides.train or {})})
-    arms = _arms(study, base, train_images, train.batch_size)
+    asked = _arms(study, base, train_images, train.batch_size)
+    arms = _of_sizes_that_come(asked, base, data)
     models = _models(arms, base, name)
     grid = _grid(study, scale, base, overrides)
     epochs = matched_epochs(
@@ -249,6 +254,7 @@ def outline(
         levels=study.levels(arms),
         fractions={arm.name: arm.fraction for arm in arms} if study.fractions else {},
         starts={arm.name: arm.start for arm in arms if arm.start},
+        left_out=[arm.name for arm in asked if arm not in arms],
         epochs_are_estimates=overrides.match == "time" and images_per_second is None,
     )
 
@@ -263,6 +269,17 @@ def _arms(study: Study, base: ViTConfig, train_images: int, batch_size: int) -> 
             "make it smaller"
         )
     return enough if study.fractions else arms
+
+
+def _of_sizes_that_come(arms: Sequence[Arm], base: ViTConfig, data: DataFacts) -> list[Arm]:
+    """The arms at image sizes that the data come in, and that do not go on from one that is left out."""
+    found: dict[str, Arm] = {}
+    for arm in arms:
+        height, width = arm.apply(base).image_hw
+        comes = data.size_step == 1 or (height == width and height % data.size_step == 0)
+        if comes and (not arm.start or arm.start in found):
+            found[arm.name] = arm
+    return list(found.values())
 
 
 def _models(arms: Sequence[Arm], base: ViTConfig, variant: str) -> dict[str, ModelConfig]:
