@@ -121,6 +121,9 @@ class ViTConfig(Config):
     pool: Pool = "cls"
     position: Position = "learned_1d"
     position_site: PositionSite = "stem"
+    position_grid: Size | None = None
+    """Patches a side, or (rows, columns), that the coordinates of `sincos_2d` and `rope_2d` are stretched or squeezed to, as
+    tables are resampled: that of the pretraining, at another image size. None: one patch is one step."""
     stem: Stem = "patch"
     stem_layers: tuple[Extent, ...] = (3, 4, 9)
     stem_width: Extent = 64
@@ -159,6 +162,11 @@ class ViTConfig(Config):
             sites = " or ".join(POSITION_SITES[self.position])
             raise ValueError(
                 f"position_site {self.position_site!r} has no meaning for position {self.position!r}; use {sites}"
+            )
+        if self.position_grid is not None and self.position not in ("sincos_2d", "rope_2d"):
+            raise ValueError(
+                f"position_grid {self.position_grid} has no meaning for position {self.position!r}, which has no coordinates; "
+                "leave it out"
             )
         if self.position == "learned_2d" and self.width % 2:
             raise ValueError(
@@ -271,7 +279,7 @@ class ViTConfig(Config):
         return round(self.width * self.mlp_ratio)
 
 
-FREE = ("image_size", "num_classes", "head", "dropout", "attention_dropout", "drop_path")
+FREE = ("image_size", "position_grid", "num_classes", "head", "dropout", "attention_dropout", "drop_path")
 """What may differ from the model that weights come from; everything else decides what its weights mean."""
 OF_THE_HEAD = ("num_classes", "head")
 """Of these, what a head that is kept decides too."""

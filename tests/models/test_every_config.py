@@ -40,6 +40,8 @@ def configs(draw: st.DrawFn) -> ViTConfig:
         patch = pick(2, 4)
     else:
         patch = pick(2, 3, (1, 4), (4, 2))
+    if position in ("sincos_2d", "rope_2d"):
+        fields["position_grid"] = pick(None, 2, (3, 5))
     if pool in ("cls", "mean_all") and position == "learned_1d":
         fields["embed_class_token"] = pick(True, False)
     height, width = patch if isinstance(patch, tuple) else (patch, patch)

@@ -8,9 +8,19 @@ import numpy as np
 import pytest
 import torch
 from small_models import PLACES, images_for, num_parameters, small_config, small_model
+from timm.layers.pos_embed_sincos import RotaryEmbeddingCat, apply_rot_embed_cat
 
+from vitbench.config import ViTConfig
 from vitbench.models import build_model
-from vitbench.models.positions import Learned1D, Learned2D, RelativePosition, RotaryPosition, SinCos2D, sincos_2d
+from vitbench.models.positions import (
+    Learned1D,
+    Learned2D,
+    RelativePosition,
+    RotaryPosition,
+    SinCos2D,
+    coordinates,
+    sincos_2d,
+)
 
 PREFIXES = [{"pool": "gap"}, {"pool": "cls"}, {"pool": "gap", "num_registers": 2}, {"pool": "cls", "num_registers": 2}]
 
@@ -36,19 +46,67 @@ def reference_sincos_2d(h: int, w: int, width: int, temperature: float = 10_000.
     return np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)
 
 
+def raster(rows: int, columns: int) -> torch.Tensor:
+    """[2, patches]: column and row of each."""
+    return torch.from_numpy(np.mgrid[:rows, :columns][::-1].reshape(2, -1).copy())
+
+
 @pytest.mark.against("big_vision", "posemb_sincos_2d, its lines in NumPy", "1e-6")
 @pytest.mark.parametrize(("rows", "columns", "width"), [(2, 3, 8), (14, 14, 192), (7, 5, 64), (1, 9, 12)])
 def test_sincos_2d_is_that_of_big_vision(rows, columns, width):
-    result = sincos_2d(rows, columns, width=width).numpy()
+    result = sincos_2d(raster(rows, columns), width=width).numpy()
     np.testing.assert_allclose(result, reference_sincos_2d(rows, columns, width), rtol=0, atol=1e-6)
 
 
 def test_sincos_2d_of_one_frequency_is_sine_and_cosine_of_the_place():
     np.testing.assert_allclose(
-        sincos_2d(2, 2, width=4).numpy(),
+        sincos_2d(raster(2, 2), width=4).numpy(),
         [[f(p) for p in (x, y) for f in (np.sin, np.cos)] for y in (0, 1) for x in (0, 1)],
         atol=1e-7,
     )
+
+
+def test_coordinates_are_columns_and_rows_in_raster_order():
+    config = small_config(position="sincos_2d")
+    assert torch.equal(coordinates(config), raster(*config.grid).double())
+    assert torch.equal(coordinates(config.replace(position_grid=config.grid)), raster(*config.grid).double())
+
+
+def test_coordinates_on_another_grid_are_where_a_table_would_be_resampled_from():
+    # Bilinear, between its ends, of a table that holds its own coordinates; at the ends it repeats the last entry.
+    config = ViTConfig(
+        image_size=(6, 9), patch_size=1, width=16, num_heads=2, position="sincos_2d", position_grid=(3, 4)
+    )
+    y, x = torch.meshgrid(torch.arange(3.0), torch.arange(4.0), indexing="ij")
+    table = torch.stack([x, y])[None].double()
+    resampled = torch.nn.functional.interpolate(table, size=(6, 9), mode="bilinear", align_corners=False)[0].flatten(1)
+    places = coordinates(config)
+    inside = (places >= 0) & (places <= torch.tensor([[3.0], [2.0]]))
+    assert 0.4 < inside.double().mean() < 1
+    torch.testing.assert_close(places[inside], resampled[inside], rtol=0, atol=1e-12)
+
+
+@pytest.mark.against("timm", "rotary positions on another grid's coordinates, with RotaryEmbeddingCat", "1e-6")
+def test_rotary_positions_on_another_grid_turn_queries_and_keys_by_what_timms_do():
+    config = ViTConfig(
+        image_size=(6, 9),
+        patch_size=1,
+        width=16,
+        num_heads=2,
+        pool="gap",
+        position="rope_2d",
+        position_site="every_layer",
+        position_grid=(3, 4),
+    )
+    theirs = RotaryEmbeddingCat(
+        8, temperature=100, in_pixels=False, feat_shape=[6, 9], ref_feat_shape=[3, 4], grid_indexing="xy"
+    ).get_embed()
+    q, k = (normal(1, 2, 54, 8, seed=seed).float() for seed in (0, 1))
+    turn = RotaryPosition(config)
+    ours = turn(q) @ turn(k).mT
+    expected = apply_rot_embed_cat(q, theirs) @ apply_rot_embed_cat(k, theirs).mT
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(RotaryPosition(config.replace(position_grid=None)).cos[1, 0], torch.tensor(1.0).cos())
 
 
 @pytest.mark.parametrize("changes", PREFIXES)

@@ -40,6 +40,7 @@ def test_arms_differ_from_the_baseline_only_in_the_fields_that_they_name(study, 
         arm.name: arm
         for arm in load_study(study).all_arms(base)
         if not on_fractions or arm.fraction * runs[0].design.train_images >= runs[0].config.train.batch_size
+        if arm.apply(base).image_hw[0] % info.size_step == 0
     }
     baseline = runs[0].design.baseline
     configs = {run.arm: flat(run.config) for run in reversed(runs)}  # of each arm the first run: one rate, one seed

@@ -39,11 +39,12 @@ def test_sizes_are_whole_patches_at_the_grids_scales(name, image_size, expected)
 
 def test_every_position_embedding_is_pretrained_once_and_goes_on_at_every_size():
     whole = outline(load_study("resolution"), BUDGETS["quick"], DIGITS, Overrides())
-    assert whole.baseline == "1-D, 8 px" and len(whole.arms) == 4 * (1 + 3 + 4)
+    assert whole.baseline == "1-D, 8 px" and len(whole.arms) == 4 * (1 + 3 + 4) + 2 * 3
     scratch = {name for name, config in whole.arms.items() if config.pretraining is None}
     assert scratch == {f"{position}, 8 px" for position in ("1-D", "sincos", "RoPE", "relative")}
     for name, config in whole.arms.items():
         position, size, *tuned = name.split(", ")
+        assert config.model.position_grid == (4 if position.endswith(" rescaled") else None)
         assert config.model.image_size == int(size.removesuffix(" px"))
         # 11 epochs of pretraining; a quarter of them; none.
         assert config.train.epochs == (11 if name in scratch else 2.75 if tuned else 0)
@@ -183,6 +184,6 @@ def test_arms_of_sizes_that_data_do_not_come_in_are_left_out_and_said(vitbench, 
     whole = outline(load_study("resolution"), BUDGETS["quick"], describe("shapes"), Overrides())
     assert {config.model.image_hw for config in whole.arms.values()} == {(32, 32), (64, 64)}
     assert {name.split(", ")[1] for name in whole.left_out} == {"24 px", "48 px"}
-    assert {*whole.levels} == {*whole.arms} and len(whole.arms) == len(whole.left_out) == 16
+    assert {*whole.levels} == {*whole.arms} and len(whole.arms) == 18 and len(whole.left_out) == 20
     said = vitbench("plan", "resolution", "--data", "shapes", "--results", tmp_path)
-    assert "resolution: 16 arms are left out, as images of shapes come at multiples of 32 pixels alone" in said.out
+    assert "resolution: 20 arms are left out, as images of shapes come at multiples of 32 pixels alone" in said.out

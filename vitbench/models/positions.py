@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from vitbench.config import ViTConfig
+from vitbench.config import ViTConfig, as_pair
 
 
 class Learned1D(nn.Module):
@@ -58,19 +58,35 @@ class SinCos2D(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.num_prefix_tokens = config.num_prefix_tokens
-        self.register_buffer("table", sincos_2d(*config.grid, width=config.width), persistent=False)
+        self.register_buffer("table", sincos_2d(coordinates(config), width=config.width), persistent=False)
 
     def forward(self) -> Tensor:
         """What is added to the tokens: [prefix + patches, D]; prefix tokens get zeros."""
         return F.pad(self.table, (0, 0, self.num_prefix_tokens, 0))
 
 
-def sincos_2d(rows: int, columns: int, *, width: int, temperature: float = 10_000.0) -> Tensor:
-    """[rows · columns, width]: sin x, cos x, sin y, cos y, each over width/4 frequencies from 1 to 1/temperature."""
+def coordinates(config: ViTConfig) -> Tensor:
+    """[2, patches], float64, in raster order: column and row of each patch, from 0, or where `position_grid` places them.
+
+    Patch i of n then lies at (i + ½) · m/n − ½ of that grid's m: the half-pixel centres by which tables are resampled. (EVA's
+    rotary positions, timm's `ref_feat_shape`, lie at i · m/n, which between two patches is as far.)
+    """
+    own = config.grid
+    onto = own if config.position_grid is None else as_pair(config.position_grid)
+    rows, columns = (
+        (torch.arange(n, dtype=torch.float64) + 0.5) * (m / n) - 0.5 for n, m in zip(own, onto, strict=True)
+    )
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()])
+
+
+def sincos_2d(places: Tensor, *, width: int, temperature: float = 10_000.0) -> Tensor:
+    """[patches, width] of columns x and rows y [2, patches]: sin x, cos x, sin y, cos y, each over width/4 frequencies from
+    1 to 1/temperature.
+    """
     quarter = width // 4
     frequencies = temperature ** -(torch.arange(quarter, dtype=torch.float64) / max(quarter - 1, 1))
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    angles = [rearrange(p, "h w -> (h w) 1") * frequencies for p in (x, y)]
+    angles = [rearrange(p, "n -> n 1") * frequencies for p in places]
     return torch.cat([f(a) for a in angles for f in (torch.sin, torch.cos)], dim=-1).float()
 
 
@@ -113,11 +129,9 @@ class RotaryPosition(nn.Module):
     def __init__(self, config: ViTConfig, *, temperature: float = 100.0) -> None:
         super().__init__()
         self.num_prefix_tokens = config.num_prefix_tokens
-        rows, columns = config.grid
         pairs = config.head_dim // 4
         frequencies = temperature ** -(torch.arange(pairs, dtype=torch.float64) / pairs)
-        y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-        angles = torch.cat([rearrange(p, "h w -> (h w) 1") * frequencies for p in (x, y)], dim=-1)
+        angles = torch.cat([rearrange(p, "n -> n 1") * frequencies for p in coordinates(config)], dim=-1)
         self.register_buffer("cos", angles.cos().float(), persistent=False)
         self.register_buffer("sin", angles.sin().float(), persistent=False)
 

@@ -24,7 +24,8 @@ Grid = tuple[int, int]
 def resize(model: ViT, image_size: int | tuple[int, int], *, antialias: bool) -> ViT:
     """A new model for images of `image_size` (pixels; int or (height, width)) with the weights of `model`.
 
-    Its position tables are those of `resize_tables`; fixed positions (sincos_2d, rope_2d) are computed anew. Dtype,
+    Its position tables are those of `resize_tables`; fixed positions (sincos_2d, rope_2d) are computed anew, one
+    patch a step unless the configuration has a `position_grid`. Dtype,
     device, training mode and `requires_grad` are kept, module by module. `model` stays as it is and shares no memory
     with the new one; its gradients and hooks are not taken along. Raises the ValueError of `ViTConfig` where
     `patch_size` does not divide `image_size`.

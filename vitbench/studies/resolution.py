@@ -17,6 +17,9 @@ POSITIONS: dict[str, dict[str, Any]] = {
 """A learned and a fixed table at the stem; rotations, and learned tables of offsets, in every layer."""
 SCALES = (0.75, 1.0, 1.5, 2.0)
 """Of the grid of patches: images of 24, 32, 48 and 64 pixels, where those pretrained on have 32."""
+WITH_COORDINATES = ("sincos", "RoPE")
+"""What has coordinates in place of tables: at another size they go on at a patch a step, or are rescaled to the grid of the
+pretraining, as tables are."""
 FINE_TUNING = 0.25
 """Of the pretraining's epochs."""
 
@@ -28,7 +31,8 @@ def pretrained(base: ViTConfig, position: str) -> Arm:
 
 
 def arms(base: ViTConfig) -> Sequence[Arm]:
-    """For each position embedding: pretrained; evaluated at other sizes as it is; fine-tuned at every size.
+    """For each position embedding: pretrained; evaluated at other sizes as it is, with coordinates rescaled too where it has
+    any; fine-tuned at every size.
 
     Patches keep their pixels, so that other sizes have other grids, to which position tables are resampled
     (`vitbench.models.resize`). Fine-tuning has the recipe, learning rate and warm-up of the pretraining, for fewer epochs.
@@ -47,6 +51,11 @@ def _of(base: ViTConfig, position: str) -> Iterator[Arm]:
                 levels = {"position": position, "image size": level}
                 changes = {**POSITIONS[position], "image_size": size}
                 yield Arm(f"{position}, {level}", start=first.name, epochs=epochs, levels=levels, **changes)
+                if not epochs and position in WITH_COORDINATES:
+                    name = f"{position} rescaled"
+                    placed = {**changes, "position_grid": base.grid}
+                    levels = {**levels, "position": name}
+                    yield Arm(f"{name}, {level}", start=first.name, epochs=0, levels=levels, **placed)
 
 
 def image_sizes(base: ViTConfig) -> list[Size]:

@@ -77,19 +77,20 @@ def lines_of(comparison: Comparison) -> Iterator[Line]:
             families[start].append(by_name[name])
     for start, arms in families.items():
         first = by_name[start]
-        groups = {False: [first, *(arm for arm in arms if not arm.epochs)], True: [arm for arm in arms if arm.epochs]}
         if len({arm.model.image_hw for arm in (first, *arms)}) < 2:
             continue
-        for fine_tuned, members in groups.items():
-            if members:
-                in_order = sorted(members, key=lambda arm: arm.model.image_hw)
-                yield Line(_name(comparison, first), fine_tuned, tuple(in_order))
+        groups: dict[tuple[str, bool], list[ArmResult]] = defaultdict(list)
+        for arm in arms:
+            groups[_levels(comparison, arm) or _levels(comparison, first) or first.label, bool(arm.epochs)].append(arm)
+        for (name, fine_tuned), members in groups.items():
+            in_order = sorted(members if fine_tuned else [first, *members], key=lambda arm: arm.model.image_hw)
+            yield Line(name, fine_tuned, tuple(in_order))
 
 
-def _name(comparison: Comparison, arm: ArmResult) -> str:
+def _levels(comparison: Comparison, arm: ArmResult) -> str:
+    """Of the factors that are not held; empty without factors."""
     levels = comparison.factors.get(arm.name, {})
-    own = [level for factor, level in levels.items() if factor not in comparison.within]
-    return ", ".join(own) or arm.label
+    return ", ".join(level for factor, level in levels.items() if factor not in comparison.within)
 
 
 def _draw(axes: Axes, line: Line, color: str, marker: str) -> None:
