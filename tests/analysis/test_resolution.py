@@ -7,6 +7,7 @@ from made_up_records import MODEL, make_record
 
 from vitbench.analysis.charts.resolution import lines_of, resolution_figure
 from vitbench.analysis.comparison import compare
+from vitbench.analysis.going_on import going_on
 from vitbench.analysis.plots import render
 from vitbench.analysis.tables import markdown
 from vitbench.config import DataConfig, RunConfig, TrainConfig
@@ -80,6 +81,19 @@ def test_each_is_compared_at_its_own_size():
     assert comparison.difference(arm).mean == pytest.approx(0.201)
     text = markdown(comparison)
     assert "Some arms go on from the weights of others" in text
+
+
+def test_what_went_on_is_set_against_the_weights_as_they_were_at_that_size():
+    (comparison,) = compare(records())
+    found = {row["arm"]: (row["against"], row["gained (points)"]) for row in going_on(comparison)}
+    # Equal at every seed, as both have the same luck: no interval.
+    assert found == {
+        "1-D, 8 px, fine-tuned": ("1-D, 8 px", "+1.00 (n=3)"),
+        "1-D, 12 px, fine-tuned": ("1-D, 12 px", "+30.00 (n=3)"),
+        "sincos, 8 px, fine-tuned": ("sincos, 8 px", "+1.00 (n=3)"),
+        "sincos, 12 px, fine-tuned": ("sincos, 12 px", "+15.00 (n=3)"),
+    }
+    assert "What training on is worth" in markdown(comparison)
 
 
 def test_what_training_cost_has_the_pretraining_in_it():

@@ -68,6 +68,17 @@ def test_weights_of_timm_see_images_normalised_as_the_data_are(vitbench, tmp_pat
     np.testing.assert_allclose(np.load(tmp_path / "mine.npz")["features"][:5], expected, rtol=0, atol=1e-4)
 
 
+def test_grey_images_are_repeated_for_weights_that_take_colours(vitbench, tmp_path):
+    path = keep_weights(tmp_path, in_channels=3)
+    said = vitbench("features", path, "--data", "digits", "--out", tmp_path / "mine.npz", *ON_CPU)
+    assert said.status == 0 and "images of digits are grey, and repeated for three channels" in said.err
+    trained, images = load_trained(path), load("digits").test
+    with torch.inference_mode():
+        pixels = normalise(torch.from_numpy(images.array[:9]).repeat(1, 3, 1, 1), trained.mean, trained.std)
+        expected = trained.model.features(pixels).numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "mine.npz")["features"][:9], expected, rtol=0, atol=1e-5)
+
+
 WRONG = {
     "no such run": (("abcd1234",), "run 'abcd1234' has no weights in"),
     "no such model": (("timm:nonsense",), "'timm:nonsense' is no model of timm"),
@@ -77,7 +88,7 @@ WRONG = {
     "other precision": (("mine", "--precision", "fp8"), "precision 'fp8' is not known here; use fp32 or bf16"),
     "other data": (("mine", "--data", "digit"), "did you mean digits?"),
     "other device": (("mine", "--device", "tpu"), "device 'tpu' is not known"),
-    "other channels": (("coloured",), "takes images of 3 channels, but those of digits have 1"),
+    "other channels": (("two",), "takes images of 2 channels, but those of digits have 1"),
     "a folder that is a file": (("mine", "--out", "FILE/mine.npz"), "cannot be written"),
 }
 
@@ -85,7 +96,7 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_request_is_refused_in_one_line_and_leaves_nothing(vitbench, tmp_path, case):
     arguments, says = WRONG[case]
-    kept = {"mine": {}, "coloured": {"in_channels": 3}}.get(arguments[0])
+    kept = {"mine": {}, "two": {"in_channels": 2}}.get(arguments[0])
     name = arguments[0] if kept is None else keep_weights(tmp_path, **kept)
     (tmp_path / "file").write_text("")
     rest = [argument.replace("FILE", str(tmp_path / "file")) for argument in arguments[1:]]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as reference
 
 from vitbench.config import DataConfig
-from vitbench.data import Augment, normalise
+from vitbench.data import Augment, normalise, with_channels
 from vitbench.data.augment import crop, crop_by_index, mirror
 
 MEAN, STD = (0.5, 0.25, 0.125), (0.25, 0.5, 0.2)
@@ -25,6 +26,18 @@ LABELS = torch.arange(16) % 4
 
 def augment(label_smoothing: float = 0.0, **config: float) -> Augment:
     return Augment(DataConfig(**config), 4, label_smoothing, MEAN, STD)
+
+
+@pytest.mark.against("Pillow", "grey of coloured images, with mode L", "exact")
+def test_colours_become_pillows_grey_and_grey_three_equal_colours(images):
+    every = torch.cartesian_prod(*[torch.arange(0, 256, 5, dtype=torch.uint8)] * 3).T.reshape(1, 3, 52, 52 * 52)
+    for colours in (images, every):
+        by_pillow = [np.asarray(Image.fromarray(one.permute(1, 2, 0).numpy()).convert("L")) for one in colours]
+        assert torch.equal(with_channels(colours, 1), torch.from_numpy(np.stack(by_pillow))[:, None])
+    grey = images[:, :1]
+    assert torch.equal(with_channels(grey, 3), torch.cat([grey] * 3, dim=1)) and with_channels(grey, 1) is grey
+    with pytest.raises(ValueError, match="channels 2 cannot be had from images of 3; give grey or RGB images"):
+        with_channels(images, 2)
 
 
 def test_normalise_agrees_with_torchvision(images):

@@ -76,7 +76,13 @@ def test_a_study_may_set_its_own_recipe_and_the_user_another():
     assert {run.config.train.optimizer for run in plan(load_study("data_size"), BUDGET, DIGITS, asked)} == {"sgd"}
 
 
-def test_scaling_changes_one_thing_at_a_time_twofold():
+def test_both_resnets_have_the_same_blocks():
+    for name in ("Micro/4", "Small32/4", "Ti/16", "S/16", "B/16"):
+        bit, plain, _ = all_but_the_base(variant(name, num_classes=10)).values()
+        assert bit.options["layers"] == plain.options["layers"]
+
+
+def test_scaling_changes_one_thing_at_a_time():
     base = variant("Micro/4", num_classes=10)
     arms = {arm.name: arm.apply(base) for arm in load_study("scaling").all_arms(base)}
     changed = {
@@ -85,10 +91,10 @@ def test_scaling_changes_one_thing_at_a_time_twofold():
     }
     assert changed == {
         "base": set(),
-        **{f"depth {depth}": {"depth"} for depth in (2, 8)},
+        **{f"depth {depth}": {"depth"} for depth in (1, 2, 8)},
         **{f"width {width}": {"width", "num_heads"} for width in (32, 128)},
         **{f"patch {patch}": {"patch_size"} for patch in (2, 8)},
-        **{f"MLP {ratio}×": {"mlp_ratio"} for ratio in (1, 4)},
+        **{f"MLP {ratio}×": {"mlp_ratio"} for ratio in (0.5, 1, 4)},
     }
     assert {model.head_dim for model in arms.values()} == {base.head_dim}
 

@@ -49,7 +49,7 @@ def test_every_position_embedding_is_pretrained_once_and_goes_on_at_every_size()
         # 11 epochs of pretraining; a quarter of them; none.
         assert config.train.epochs == (11 if name in scratch else 2.75 if tuned else 0)
         if name not in scratch:
-            assert config.pretraining == whole.arms[f"{position}, 8 px"] and config.keep_head
+            assert config.pretraining == whole.arms[f"{position.removesuffix(' rescaled')}, 8 px"] and config.keep_head
         assert whole.compared_with(name) == ", ".join(["1-D", size, *tuned])
         assert whole.levels[name] == {"position": position, "image size": ", ".join([size, *tuned])}
     design = plan(load_study("resolution"), BUDGETS["quick"], DIGITS)[0].design

@@ -32,6 +32,11 @@ KINDS: dict[str, Callable[[Comparison], Figure | None]] = {
 }
 
 
+OF_FEW_ARMS = ("accuracy", "cost", "curves")
+"""Kinds that give every arm a row, a colour or a panel, and show one baseline: not for arms that are compared at each image
+size or share of the images apart, which have a kind of their own."""
+
+
 def write_plots(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None) -> list[Path]:
     """Writes `plots/<study>/<slug>-<kind>.{svg,png}` for every comparison and kind in KINDS, and every device's roofline.
 
@@ -52,6 +57,8 @@ def write_plots(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | N
 
 def render(comparison: Comparison, kind: str, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
     """One figure in each of `formats`; empty where this kind has nothing to show. Equal records give equal bytes."""
+    if comparison.within and kind in OF_FEW_ARMS:
+        return {}
     with mpl.rc_context(STYLE):
         figure = KINDS[kind](comparison)
         if figure is None:

@@ -61,6 +61,11 @@ class PowerLaw:
     worst: float
     num_seeds: int
 
+    @property
+    def falls(self) -> bool:
+        """Whether the error falls as the size grows, as far as the seeds tell."""
+        return self.low > 0
+
     def error(self, size: float) -> float:
         return math.exp(self.intercept - self.exponent * math.log(size))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from vitbench.analysis import verdict_cells
 from vitbench.analysis.comparison import Comparison
+from vitbench.analysis.going_on import going_on
 from vitbench.analysis.markup import escape_latex, escape_markdown
 from vitbench.analysis.output import MARK
 from vitbench.analysis.table_cells import columns, raw_rows, rows
@@ -36,6 +37,7 @@ def further_tables(comparison: Comparison) -> dict[str, verdict_cells.Table]:
     tables = {
         "Verdicts": verdict_cells.verdicts(comparison),
         "Interactions": verdict_cells.interactions(comparison),
+        "What training on is worth": going_on(comparison),
         "Power laws": verdict_cells.power_laws(comparison),
         "What the literature says": verdict_cells.claims(comparison),
     }

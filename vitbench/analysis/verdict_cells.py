@@ -17,7 +17,20 @@ from vitbench.analysis.verdicts import Decision, Verdict, rule
 Table = list[dict[str, str]]
 """Rows of equal headings."""
 
-WORDS = ("arm", "what grows", "over", "claim", "paper", "here", "verdict", "study", "comparison", "position", "pool")
+WORDS = (
+    "arm",
+    "against",
+    "what grows",
+    "over",
+    "claim",
+    "paper",
+    "here",
+    "verdict",
+    "study",
+    "comparison",
+    "position",
+    "pool",
+)
 """Headings of what is read, not compared digit by digit."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from vitbench.commands.display import is_live
 from vitbench.config import DataConfig, RunConfig, block_width
-from vitbench.data import ImageData, Images, StreamedImages, describe, load, normalise
+from vitbench.data import ImageData, Images, StreamedImages, describe, load, normalise, with_channels
 from vitbench.evaluation.exports import check_export, export
 from vitbench.evaluation.features import feature_batches
 from vitbench.kernels import native
@@ -75,7 +76,7 @@ class Trunk:
         yield from _shown(found, f"features of {split}", len(images))
 
     def _normalised(self, pixels: Tensor) -> Tensor:
-        return normalise(pixels, self.mean, self.std)
+        return normalise(with_channels(pixels, len(self.mean)), self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class TrunkRequest:
 def open_trunk(request: TrunkRequest) -> Trunk:
     """The weights that are asked for, and the data at their size.
 
-    Raises ValueError for what is not there, and for images of another number of channels.
+    Images of another number of channels are repeated or made grey for a run's weights, and that is said; timm's are given a
+    first layer that takes them. Raises ValueError for what is not there.
     """
     name, dataset, data_root, download = request.name, request.dataset, request.data_root, request.download
     precision = request.precision
@@ -117,10 +119,13 @@ def open_trunk(request: TrunkRequest) -> Trunk:
         weights, sha256 = convert.weights_identity(name, model), weights_sha256(model)
     config = model.config
     if config.in_channels != info.in_channels:
-        raise ValueError(
-            f"run {name!r} takes images of {config.in_channels} channels, but those of {info.dataset} have "
-            f"{info.in_channels}; give other data"
-        )
+        if {config.in_channels, info.in_channels} != {1, 3}:
+            raise ValueError(
+                f"run {name!r} takes images of {config.in_channels} channels, but those of {info.dataset} have "
+                f"{info.in_channels}; give other data"
+            )
+        how = "grey, and repeated for three channels" if info.in_channels == 1 else "coloured, and made grey"
+        print(f"vitbench: images of {info.dataset} are {how}, which the weights take", file=sys.stderr, flush=True)
     data = _load(dataset, root=data_root, image_size=config.image_hw, download=download)
     mean, std = normalisation or (data.mean, data.std)
     environment = describe_environment(

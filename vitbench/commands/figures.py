@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitbench.config import ModelConfig, ViTConfig
+from vitbench.config import RunConfig, ViTConfig
 
 if TYPE_CHECKING:
     import torch
@@ -142,7 +142,7 @@ def _computations(
     from vitbench.commands import figure_numbers
     from vitbench.commands.figure_subject import Compared
 
-    about = _about(trained.run_id, trained.config.model)
+    about = _about(trained.run_id, trained.config)
 
     def of_weights(kind: str) -> dict[str, Any]:
         return {"kind": kind, "about": about, **figure_numbers.OF_WEIGHTS[kind](trained)}
@@ -233,13 +233,16 @@ def _facts(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _about(run_id: str, model: ModelConfig) -> str:
+def _about(run_id: str, config: RunConfig) -> str:
     """A few words for the caption."""
+    model, epochs = config.model, config.train.epochs
+    trained = f"{'1 epoch' if epochs == 1 else f'{epochs:g} epochs'} of {config.data.dataset}"
     if not isinstance(model, ViTConfig):
-        return f"Run {run_id[:8]}: {model.timm}, {_size(model.image_hw)} px"
+        return f"Run {run_id[:8]}: {model.timm}, {_size(model.image_hw)} px; {trained}"
+    heads = "1 head" if model.num_heads == 1 else f"{model.num_heads} heads"
     return (
-        f"Run {run_id[:8]}: width {model.width}, depth {model.depth}, {model.num_heads} heads, {_size(model.image_hw)} px in "
-        f"patches of {_size(model.patch_hw)}, {model.pool}, {model.position}"
+        f"Run {run_id[:8]}: width {model.width}, depth {model.depth}, {heads}, {_size(model.image_hw)} px in patches of "
+        f"{_size(model.patch_hw)}, {model.pool}, {model.position}; {trained}"
     )
 
 

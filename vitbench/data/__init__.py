@@ -12,7 +12,7 @@ from vitbench.data.description import describe
 from vitbench.data.info import BUILT_IN, DataInfo
 
 if TYPE_CHECKING:
-    from vitbench.data.augment import Augment, normalise
+    from vitbench.data.augment import Augment, normalise, with_channels
     from vitbench.data.images import ImageData, Images, StreamedImages
     from vitbench.data.loading import load
     from vitbench.data.splits import split, train_batches
@@ -29,6 +29,7 @@ __all__ = [
     "normalise",
     "split",
     "train_batches",
+    "with_channels",
 ]
 
 _LAZY = {
@@ -38,6 +39,7 @@ _LAZY = {
     "StreamedImages": "images",
     "load": "loading",
     "normalise": "augment",
+    "with_channels": "augment",
     "split": "splits",
     "train_batches": "splits",
 }

@@ -29,6 +29,22 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return (images * scale).add_(shift)
 
 
+def with_channels(images: Tensor, channels: int) -> Tensor:
+    """uint8 [B, C, H, W] → [B, `channels`, H, W]: grey repeated for colours, colours made grey as Pillow's mode L does.
+
+    Grey is ITU-R 601-2 luma, in Pillow's fixed-point arithmetic. Raises ValueError for other numbers than 1 and 3.
+    """
+    have = images.shape[1]
+    if have == channels:
+        return images
+    if {have, channels} != {1, 3}:
+        raise ValueError(f"channels {channels} cannot be had from images of {have}; give grey or RGB images")
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1)
+    red, green, blue = images.to(torch.int32).unbind(1)
+    return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).to(torch.uint8).unsqueeze(1)
+
+
 @lru_cache(maxsize=16)
 def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """One multiplication and one addition per pixel; a channel that never varies (std 0) becomes 0, not infinite."""

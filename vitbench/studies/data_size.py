@@ -13,34 +13,45 @@ from vitbench.studies.base import Arm, Study
 
 MOST_BLOCKS = 4
 """Of a ResNet's stage."""
+BIT = {"basic": True, "bottle_ratio": 1.0}
 TOLERANCE = 1.1
 """How many times the base's MACs, or the other way round, a model may have that is to be compared with it."""
 
 
 def arms(base: ViTConfig) -> Sequence[Arm]:
-    """Two ResNets and an MLP-Mixer of timm, each of the size whose MACs are nearest to the base's.
+    """Two ResNets and an MLP-Mixer of timm, each of the width whose MACs are nearest to the base's.
 
-    The ResNets have pre-activation blocks of two convolutions behind timm's stem of stride 4, in two stages, so that they
-    end at stride 8, or in one, where that would leave a map of one place: with GroupNorm and weight-standardised
-    convolutions as in BiT (Kolesnikov et al. 2020), in groups of two channels or more, and with BatchNorm. The Mixer has
-    the base's patches and depth (Tolstikhin et al. 2021). What no size brings within a tenth of the base's MACs is left
-    out, as BiT's is for the smallest bases.
+    The ResNets have pre-activation blocks of two convolutions behind timm's stem of stride 4 (7 × 7, then max-pooling), in two
+    stages, so that they end at stride 8, or in one, where that would leave a map of one place: with GroupNorm and
+    weight-standardised convolutions as in BiT (Kolesnikov et al. 2020), in groups of two channels or more, and with
+    BatchNorm. Both have the same blocks, the most of up to `MOST_BLOCKS` a stage at which both come within a tenth of the
+    base's MACs, so that norms and convolutions are all that sets them apart. The Mixer has the base's
+    patches and depth (Tolstikhin et al. 2021). What no width brings that near is left out, as BiT's is for the smallest bases.
     """
-    stages = 2 if min(base.image_hw) > 8 else 1
-    bit = {"basic": True, "bottle_ratio": 1.0}
-    found = (
-        _nearest(base, "ResNet (BiT)", "resnetv2.ResNetV2", _resnets(range(64, 513, 32), stages, bit)),
-        _nearest(base, "ResNet", "resnetv2_18", _resnets(range(8, 513, 8), stages, {})),
-        _nearest(base, "MLP-Mixer", "mlp_mixer.MlpMixer", _mixers(base)),
-    )
+    found = (*_resnets(base), _nearest(base, "MLP-Mixer", "mlp_mixer.MlpMixer", _mixers(base)))
     return [arm for arm in found if arm is not None]
 
 
-def _resnets(widths: Iterable[int], stages: int, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _resnets(base: ViTConfig) -> tuple[Arm | None, Arm | None]:
+    """BiT's, and the one with BatchNorm; where no depth has both, each as deep as it can be."""
+    stages = 2 if min(base.image_hw) > 8 else 1
+    bits: list[Arm | None] = []
+    plains: list[Arm | None] = []
+    depths = product(range(1, MOST_BLOCKS + 1), repeat=stages)
+    for layers in map(list, sorted(depths, key=lambda blocks: (-sum(blocks), max(blocks), blocks))):
+        bit = _nearest(base, "ResNet (BiT)", "resnetv2.ResNetV2", _of_widths(range(64, 513, 32), layers, BIT))
+        plain = _nearest(base, "ResNet", "resnetv2_18", _of_widths(range(8, 513, 8), layers, {}))
+        if bit and plain:
+            return bit, plain
+        bits.append(bit)
+        plains.append(plain)
+    return next(filter(None, bits), None), next(filter(None, plains), None)
+
+
+def _of_widths(widths: Iterable[int], layers: list[int], options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for width in widths:
-        for blocks in product(range(1, MOST_BLOCKS + 1), repeat=stages):
-            channels = [width * 2**stage for stage in range(stages)]
-            yield {"layers": list(blocks), "channels": channels, "stem_chs": width, **options}
+        channels = [width * 2**stage for stage in range(len(layers))]
+        yield {"layers": layers, "channels": channels, "stem_chs": width, **options}
 
 
 def _mixers(base: ViTConfig) -> Iterator[dict[str, Any]]:

@@ -8,20 +8,26 @@ from typing import Any
 from vitbench.config import ViTConfig
 from vitbench.studies.base import Arm, Study
 
-FACTORS = (0.5, 2)
+FACTORS = (0.25, 0.5, 2)
+PATCH_FACTORS = (0.5, 2)
+"""A patch of a quarter the side has 16 times the tokens, and up to 256 times the attention."""
 
 
 def arms(base: ViTConfig) -> Sequence[Arm]:
-    """Depth, width (with as many heads more), patch and MLP, each halved and doubled alone, where that has a meaning."""
+    """Depth, width (with as many heads more) and MLP at a quarter, half and twice the base's, and patches of half and twice
+    the side, each alone, where that has a meaning.
+    """
     found = []
     for factor in FACTORS:
         depth, width = base.depth * factor, base.width * factor
-        if depth == int(depth):
+        if depth >= 1 and depth == int(depth):
             found.append(Arm(f"depth {int(depth)}", depth=int(depth)))
         if width == int(width) and int(width) % base.head_dim == 0:
             found.append(Arm(f"width {int(width)}", width=int(width), num_heads=int(width) // base.head_dim))
         patch = tuple(side * factor for side in base.patch_hw)
-        if all(p == int(p) and size % int(p) == 0 for p, size in zip(patch, base.image_hw, strict=True)):
+        if factor in PATCH_FACTORS and all(
+            p == int(p) and size % int(p) == 0 for p, size in zip(patch, base.image_hw, strict=True)
+        ):
             found.append(_patch_arm(int(patch[0]), int(patch[1])))
         found.append(Arm(f"MLP {base.mlp_ratio * factor:g}×", mlp_ratio=base.mlp_ratio * factor))
     return found

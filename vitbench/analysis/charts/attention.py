@@ -65,7 +65,7 @@ def rollout_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     images = numbers["images"]
     relative = array(numbers["relative"])
     pictures = [picture(image["png"]) for image in images]
-    tiles = Tiles(3, len(images), aspect=_aspect(pictures[0]), left=0.35, right=0.8)
+    tiles = Tiles(3, len(images), aspect=_aspect(pictures[0]), left=0.35, right=0.95)
     figure = headed_figure(
         "Attention rollout",
         f"{about}. Heads averaged, (A + I)/2, rows scaled to 1, multiplied from the first block to the last; read for "

@@ -21,7 +21,8 @@ def scaling_figure(comparison: Comparison) -> Figure | None:
     figure = figure_of(
         comparison,
         4.4,
-        "Points: seeds. Line: mean (geometric). Dashed: power law, where there are 3 seeds; slope with its 95 % interval.",
+        "Points: seeds. Line: mean (geometric). Dashed: power law, where there are 3 seeds and it falls; slope with its "
+        "95 % interval.",
     )
     axes = figure.subplots()
     for index, series in enumerate(found):
@@ -36,7 +37,7 @@ def scaling_figure(comparison: Comparison) -> Figure | None:
         axis.set_major_locator(FixedLocator(_ticks(*limits)))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.legend(loc="best", fontsize=9, frameon=False, title="what grows: slope")
+    axes.legend(loc="best", fontsize=9, frameon=False, title="what grows: slope" if flops else "model: slope")
     return figure
 
 
@@ -58,7 +59,7 @@ def _draw(axes: Axes, series: Series, color: str, marker: str) -> None:
     exponent = f": {-law.exponent:+.2f} [{-law.high:+.2f}, {-law.low:+.2f}]".replace("-", "−") if law else ""
     means = np.exp(np.log(errors).mean(axis=0))
     axes.plot(sizes, means, color=color, marker=marker, markersize=6.5, linewidth=1.6, label=f"{series.name}{exponent}")
-    if law is not None:
+    if law is not None and law.falls:
         ends = np.geomspace(sizes[0] / 1.15, sizes[-1] * 1.15, 2)
         axes.plot(
             ends,
