@@ -11,7 +11,7 @@ BASELINE = ViTConfig(image_size=32, patch_size=4, width=96, depth=2, num_heads=3
 
 SHAPE = frozenset({"image_size", "in_channels", "patch_size", "width", "depth", "num_heads", "num_classes"})
 """How large a model is, which is no factor: `test_models.py` has the named variants for that."""
-CHANGES_NO_WORK = frozenset({"norm_eps"})
+CHANGES_NO_WORK = frozenset({"norm_eps", "position_grid"})
 OF_ONE_STEM = frozenset({"stem_layers", "stem_width"})
 NUMBERS: dict[str, Any] = {
     "mlp_ratio": 2.0,

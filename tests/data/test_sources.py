@@ -61,6 +61,7 @@ def test_a_folder_is_described_from_its_files(image_folder):
         "test_images": 4,
         "crop_padding": 1,
         "flip": True,
+        "size_step": 1,
     }
 
 
