@@ -16,7 +16,7 @@ from vitbench.analysis.seeds_and_images import CrossedDifference
 from vitbench.analysis.sentences import sentence
 from vitbench.analysis.table_cells import columns, raw_rows, rows
 from vitbench.analysis.table_formats import further_tables, latex, markdown
-from vitbench.analysis.tables import write_tables
+from vitbench.analysis.tables import print_tables, write_tables
 from vitbench.analysis.verdict_cells import reading
 from vitbench.analysis.verdicts import MARGIN, Verdict
 from vitbench.data import describe
@@ -104,6 +104,9 @@ def test_an_arm_at_the_baselines_rate_has_a_verdict_of_its_own():
     of = DESIGN.model_copy(update={"tuning_seeds": 2})
     (staged,) = compare([record.model_copy(update={"design": of}) for record in records])
     assert staged.findings.arms["gap"].at_baseline_setting.difference.n == 3
+    heading = "difference at baseline's rate (points, 95 % interval)"
+    cells = [dict(zip(columns(staged), row, strict=True))[heading] for row in rows(staged)]
+    assert [cell.endswith(" (n=3)") for cell in cells] == [False, True]
     assert any("over seeds 2, 3, 4 alone, which had no say in the choice." in line for line in reading(staged))
     claims = {
         row.claim: row.verdict
@@ -130,6 +133,24 @@ def test_seeds_at_which_an_arm_diverged_leave_no_verdict_that_is_good_for_it():
     # Of the baseline: what is better than the pairs show stays so.
     (one,) = compare(with_diverged("cls", (1, 3), records))
     assert one.findings.arms["gap"].decision.words == "better, 2 runs of the baseline diverged"
+
+
+def test_what_is_said_of_runs_that_another_study_trained_and_of_what_would_settle_a_study(store_with, capsys):
+    records = [
+        record.model_copy(update={"taken_from": "position" if record.arm == "cls" else ""})
+        for record in records_of({"cls": CLS, "gap": GAP, "map": NOISY}, study="pooling")
+    ]
+    (one,) = compare(records)
+    shared = [note for note in one.notes if note.startswith("Runs of the baseline, cls, are those of position too")]
+    assert len(shared) == 1 and not any(
+        "are those of" in note for note in comparison_of({"cls": CLS, "gap": GAP}).notes
+    )
+    print_tables(store_with(*records))
+    said = " ".join(capsys.readouterr().out.split())
+    settle = one.findings.arms["map"].to_settle.words
+    assert f"To settle at the mean and spread seen: map {settle}." in said
+    assert "Claim: Averaging the patch tokens does better than a class token (paper: +1.5" in said
+    assert said.count("Claim: ") == 3 and "5 seeds: better: agrees." in said
 
 
 def test_a_diverged_run_in_any_corner_leaves_an_interaction_undecided():

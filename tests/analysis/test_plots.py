@@ -153,6 +153,25 @@ def test_an_arm_looks_the_same_in_every_plot_and_unlike_the_others():
     assert len(set(looks.values())) == len(ARMS)
 
 
+def test_seconds_are_not_compared_where_runs_shared_the_machine_differently():
+    alike = many_records(num_arms=2, rates=(1e-3,))
+    (one,) = compare(alike)
+    assert len(plots.cost_figure(one).axes) == 2
+    loads = [
+        {"environment": record.environment.model_copy(update={"workers": 1 + (record.arm == "none")})}
+        for record in alike
+    ]
+    (other,) = compare([record.model_copy(update=load) for record, load in zip(alike, loads, strict=True)])
+    assert [axes.get_xlabel() for axes in plots.cost_figure(other).axes] == ["million MACs per image, forward"]
+
+
+@pytest.mark.parametrize(("rates", "says"), [((1e-3,), "at one learning rate"), ((1e-3, 3e-3), "each arm's chosen")])
+def test_rates_are_said_to_be_chosen_where_they_were(rates, says):
+    (one,) = compare(many_records(num_arms=2, rates=rates))
+    said = " ".join(" ".join(text.get_text() for text in plots.accuracy_figure(one).texts).split())
+    assert says in said
+
+
 def test_the_pareto_front_is_the_one_drawn_by_hand():
     points = [(1, 50), (2, 60), (2, 55), (3, 60), (4, 59), (5, 70), (1, 50)]
     assert pareto_front(points) == [(1, 50), (2, 60), (5, 70)]

@@ -103,6 +103,13 @@ def test_what_grows_alone_is_a_series_over_flops_and_what_changes_with_something
     assert label.startswith("depth: ")  # two sizes have no law
 
 
+def test_a_law_is_drawn_only_where_the_error_falls_as_far_as_seeds_tell():
+    falling = fit_power_law([1, 2, 4], {0: (0.5, 0.4, 0.31), 1: (0.5, 0.39, 0.3), 2: (0.5, 0.41, 0.32)})
+    rising = fit_power_law([1, 2, 4], {0: (0.3, 0.4, 0.51), 1: (0.3, 0.39, 0.5), 2: (0.3, 0.41, 0.52)})
+    unsure = fit_power_law([1, 2, 4], {0: (0.5, 0.4, 0.3), 1: (0.3, 0.4, 0.5), 2: (0.4, 0.4, 0.39)})
+    assert (falling.falls, rising.falls, unsure.falls) == (True, False, False)
+
+
 def test_on_fractions_each_model_is_a_series_over_its_images(made_up):
     arms = {f"{model}, {share}": (pool, images) for share, images in (("100 %", None), ("50 %", 512), ("25 %", 256))
             for model, pool in (("cls", "cls"), ("gap", "gap"))}  # fmt: skip

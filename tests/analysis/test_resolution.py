@@ -8,7 +8,7 @@ from made_up_records import MODEL, make_record
 from vitbench.analysis.charts.resolution import lines_of, resolution_figure
 from vitbench.analysis.comparison import compare
 from vitbench.analysis.going_on import going_on
-from vitbench.analysis.plots import render
+from vitbench.analysis.plots import KINDS, render
 from vitbench.analysis.tables import markdown
 from vitbench.config import DataConfig, RunConfig, TrainConfig
 from vitbench.data import describe
@@ -136,6 +136,29 @@ def test_the_picture_has_a_line_as_it_is_and_one_fine_tuned_for_each_embedding()
     assert next(list(line.get_ydata()) for line in drawn) == pytest.approx([90.1, 50.1])
     assert {tuple(line.get_xdata()) for line in drawn} == {(8, 12)} and len(drawn) == 4
     assert set(render(comparison, "resolution", formats=("svg", "png"))) == {"svg", "png"}
+    # What is compared at each size apart has no kind of plot in which one baseline stands for all.
+    assert {kind for kind in KINDS if render(comparison, kind)} == {"resolution"}
+
+
+def test_the_same_weights_placed_otherwise_are_a_line_of_their_own():
+    placed = "sincos rescaled, 12 px"
+    of = design()
+    of = of.model_copy(
+        update={
+            "arms": (*of.arms, placed),
+            "starts": {**of.starts, placed: "sincos, 8 px"},
+            "factors": {**of.factors, placed: {"position": "sincos rescaled", "image size": "12 px"}},
+            "epochs": {**of.epochs, placed: 0},
+        }
+    )
+    found = [record.model_copy(update={"design": of}) for record in records()]
+    for record in [record for record in found if record.arm == "sincos, 12 px"]:
+        model = record.config.model.replace(position_grid=4)
+        config = record.config.replace(model=model)
+        found.append(record.model_copy(update={"arm": placed, "config": config, "run_id": config.run_id}))
+    (comparison,) = compare(found)
+    lines = {line.name: [arm.name for arm in line.arms] for line in lines_of(comparison) if not line.fine_tuned}
+    assert lines["sincos"] == ["sincos, 8 px", "sincos, 12 px"] and lines["sincos rescaled"] == ["sincos, 8 px", placed]
 
 
 def test_what_is_evaluated_as_it_is_has_the_setting_of_what_it_comes_from_in_tables_and_plans():

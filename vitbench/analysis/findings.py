@@ -151,7 +151,11 @@ def _caveats(comparison: Comparison, arm: ArmResult, *, at_baseline_setting: boo
 def _caveats_of_interactions(comparison: Comparison, places: Iterable[Cell], origin: Cell) -> dict[Cell, Caveats]:
     """An interaction is the sum of four arms' accuracies, two with a minus: whichever of them lacks runs, it may turn."""
     names = list(next(iter(comparison.factors.values())))
-    arms = {tuple(comparison.factors[arm.name][name] for name in names): arm for arm in comparison.arms}
+    arms = {
+        tuple(comparison.factors[arm.name][name] for name in names): arm
+        for arm in comparison.arms
+        if arm.name in comparison.factors
+    }
     found = {}
     for a, b in places:
         corners = [arms[cell] for cell in ((a, b), (a, origin[1]), (origin[0], b), origin)]

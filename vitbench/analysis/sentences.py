@@ -69,7 +69,7 @@ def _leaves_out_0(difference: PairedDifference | None) -> bool:
 
 
 def _range(differences: Sequence[PairedDifference], *, more: bool) -> str:
-    """`6 arms, differences of −3.06 to +0.90, intervals up to 1.70 points either side`; `6 more arms` after others."""
+    """`6 arms, differences of −3.06 to +0.90, intervals up to 1.70 points either side`; `and 6 arms more, …` after others."""
     means = [one.mean for one in differences]
     reaches = [interval.half_width for one in differences if (interval := one.interval()) is not None]
     arms = "1 arm" if len(differences) == 1 else f"{len(differences)} arms"
