@@ -1,4 +1,4 @@
-"""The tables and findings that README.md quotes: from the reference records and profiles, never typed.
+"""The tables and findings that README.md and the pages of docs/ quote: from the reference records and profiles, never typed.
 
 `python tests/readme.py` writes them anew; the test beside it fails where they differ.
 """
@@ -9,6 +9,8 @@ import re
 from itertools import dropwhile, takewhile
 from pathlib import Path
 
+from vitbench.analysis.across import arms_across
+from vitbench.analysis.across import summary as summary_across
 from vitbench.analysis.comparison import load_comparisons
 from vitbench.analysis.contest_tables import summary
 from vitbench.analysis.markup import escape_markdown
@@ -20,9 +22,11 @@ from vitbench.profiling.profile_store import list_profiles
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 REFERENCE = "results/reference"
 _BLOCK = re.compile(r"<!-- table: (?P<path>\S+)\ncolumns: (?P<columns>.*?) -->\n.*?<!-- end of table -->", re.DOTALL)
 _FOUND = re.compile(r"<!-- found: (?P<comparisons>.*?) -->\n.*?<!-- end of found -->", re.DOTALL)
+_ACROSS = re.compile(r"<!-- across -->\n.*?<!-- end of across -->", re.DOTALL)
 _PROFILES = re.compile(r"<!-- profiles -->\n.*?<!-- end of profiles -->", re.DOTALL)
 NO_PROFILE = "No device has been measured for this version yet: `nox -s profile -- --results results/reference` does."
 
@@ -31,6 +35,7 @@ def renewed(text: str, *, root: Path = ROOT) -> str:
     """`text` with each marked block filled from the file that its marker names, or from all profiles."""
     text = _BLOCK.sub(_fill, text)
     text = _FOUND.sub(_found, text)
+    text = _ACROSS.sub(lambda _: f"<!-- across -->\n\n{_across()}\n\n<!-- end of across -->", text)
     return _PROFILES.sub(lambda _: f"<!-- profiles -->\n\n{_profiles(root)}\n\n<!-- end of profiles -->", text)
 
 
@@ -61,6 +66,11 @@ def _found(match: re.Match[str]) -> str:
     return "\n".join([f"<!-- found: {match['comparisons']} -->", "", *lines, "", "<!-- end of found -->"])
 
 
+def _across() -> str:
+    """How many arms came to the same on several data sets."""
+    return escape_markdown(summary_across(arms_across(load_comparisons(ROOT / REFERENCE))))
+
+
 def _fill(match: re.Match[str]) -> str:
     """The wanted columns of a file's first table."""
     text = (ROOT / match["path"]).read_text().splitlines()
@@ -73,4 +83,5 @@ def _fill(match: re.Match[str]) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(renewed(README.read_text()))
+    for page in PAGES:
+        page.write_text(renewed(page.read_text()))

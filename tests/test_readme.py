@@ -1,4 +1,4 @@
-"""Is what README says true: its tables those of the records, its links and commands there?"""
+"""Is what README and the pages of docs/ say true: their tables those of the records, their links and commands there?"""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ import re
 import pytest
 
 from tests.made_up_profiles import make_contest
-from tests.readme import NO_PROFILE, README, REFERENCE, ROOT, renewed
+from tests.readme import NO_PROFILE, PAGES, README, REFERENCE, ROOT, renewed
 from vitbench.profiling.profile_store import list_profiles
 
 TEXT = README.read_text()
 
 
-def test_its_tables_are_those_of_the_reference_results():
-    assert "<!-- table:" in TEXT and "<!-- profiles -->" in TEXT
-    assert renewed(TEXT) == TEXT, "run `nox -s tables`"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_its_tables_are_those_of_the_reference_results(page):
+    text = page.read_text()
+    assert renewed(text) == text, "run `nox -s tables`"
+
+
+def test_it_has_tables_and_findings():
+    assert all(f"<!-- {kind}" in TEXT for kind in ("table:", "found:", "across", "profiles"))
 
 
 def test_its_table_of_speeds_has_every_device_with_ratios_date_and_torch(tmp_path):
@@ -37,18 +42,17 @@ def test_a_device_s_committed_profile_is_small(folder):
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 2**20
 
 
-@pytest.mark.parametrize(
-    "target", sorted({link.partition("#")[0] for link in re.findall(r"\]\((?!http)([^)]+)\)", TEXT)})
-)
-def test_what_it_links_to_is_there(target):
-    assert (ROOT / target).exists()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_it_links_to_and_pictures_is_there(page):
+    targets = {link.partition("#")[0] for link in re.findall(r"\]\((?!http|#)([^)]+)\)", page.read_text())}
+    assert sorted(target for target in targets if not (page.parent / target).exists()) == []
 
 
-def test_the_nox_sessions_that_it_names_exist():
-    named = set(re.findall(r"nox -s ([a-z_]+)", TEXT))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_nox_sessions_that_it_names_exist(page):
+    named = set(re.findall(r"nox -s ([a-z_]+)", page.read_text()))
     noxfile = ast.parse((ROOT / "noxfile.py").read_text())
     defined = {node.name for node in noxfile.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
-    assert named
     assert named <= defined
 
 

@@ -24,9 +24,9 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def remove_stale(directory: Path, *, written: Collection[Path], suffixes: Collection[str]) -> None:
-    """Removes what was not written but carries the mark, itself or on its Markdown sibling, from `directory`'s folders."""
+    """Removes from `directory` and its folders what was not written but has the mark, itself or on its Markdown sibling."""
     kept = set(written)
-    for folder in sorted(path for path in directory.glob("*") if path.is_dir()):
+    for folder in (*sorted(path for path in directory.glob("*") if path.is_dir()), directory):
         candidates = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path not in kept)
         for path in [path for path in candidates if _is_marked(path) or _is_marked(path.with_suffix(".md"))]:
             path.unlink()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitbench.analysis import verdict_cells
+from vitbench.analysis import across, verdict_cells
 from vitbench.analysis.claims import Judgement
 from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
 from vitbench.analysis.markup import escape_markdown
@@ -48,9 +48,11 @@ def write_tables(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | 
         for suffix, text in (("md", markdown(comparison)), ("csv", csv_text(comparison)), ("tex", latex(comparison))):
             written.append(write(stem.parent / f"{stem.name}.{suffix}", text))
     written += _write_claims(directory, comparisons)
-    remove_stale(directory, written=written, suffixes=(".csv", ".tex", ".md"))
+    written += _write_across(directory, comparisons)
     index = _index(comparisons, transfer=has_transfer(store_root))
-    return [*written, write(directory / "README.md", index), *others]
+    written += [write(directory / "README.md", index), *others]
+    remove_stale(directory, written=written, suffixes=(".csv", ".tex", ".md"))
+    return written
 
 
 def _write_claims(directory: Path, comparisons: list[Comparison]) -> list[Path]:
@@ -65,6 +67,19 @@ def _write_claims(directory: Path, comparisons: list[Comparison]) -> list[Path]:
     return [
         write(directory / "claims.md", "\n".join(lines)),
         write(directory / "claims.csv", csv_table(rows)),
+    ]
+
+
+def _write_across(directory: Path, comparisons: list[Comparison]) -> list[Path]:
+    """What each arm came to on every data set, side by side: `tables/across.{md,csv}`."""
+    arms = across.arms_across(comparisons)
+    if not arms:
+        return []
+    lines = ["# Does it hold on other data?", "", f"<!-- {MARK}; do not edit -->", "", across.summary(arms), ""]
+    lines += [*markdown_table(across.across_table(arms)), "", across.RULE, ""]
+    return [
+        write(directory / "across.md", "\n".join(lines)),
+        write(directory / "across.csv", csv_table(across.raw(arms))),
     ]
 
 
@@ -119,6 +134,8 @@ def _index(comparisons: list[Comparison], *, transfer: bool) -> str:
     lines = ["# Tables", "", f"<!-- {MARK}; do not edit -->", ""]
     if any(one.findings.claims for one in comparisons):
         lines += ["[What the literature says, and what was found here](claims.md).", ""]
+    if across.arms_across(comparisons):
+        lines += ["[Does it hold on other data?](across.md)", ""]
     if transfer:
         lines += ["[Frozen features: linear probe, few-shot, nearest neighbours](transfer.md).", ""]
     for study, ones in by_study.items():

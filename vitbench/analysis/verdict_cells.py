@@ -28,6 +28,7 @@ WORDS = (
     "verdict",
     "study",
     "comparison",
+    "together",
     "position",
     "pool",
 )
