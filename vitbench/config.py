@@ -105,8 +105,8 @@ class ViTConfig(Config):
     """One Vision Transformer. The defaults are ViT-Ti/16 with a linear head.
 
     Sizes are pixels; `image_size` and `patch_size` take an int or (height, width). For `stem="resnet"` and
-    `stem="conv"`, `patch_size` is the stem's total stride; `stem_layers` (blocks per ResNet stage) and
-    `stem_width` (channels of the first convolution) describe it further.
+    `stem="conv"`, `patch_size` is the stem's total stride; `stem_layers` (blocks per ResNet stage),
+    `stem_width` (channels of the first convolution) and `stem_groups` describe it further.
     """
 
     image_size: Size = 224
@@ -127,6 +127,9 @@ class ViTConfig(Config):
     stem: Stem = "patch"
     stem_layers: tuple[Extent, ...] = (3, 4, 9)
     stem_width: Extent = 64
+    stem_groups: Extent = 32
+    """Groups that the ResNet stem's GroupNorms have, or their greatest common divisor with `stem_width`: 32 at width 64 is the
+    paper's. Narrower stems need fewer: in groups of one channel, every image loses its colour and contrast there."""
     head: Head = "linear"
     embed_class_token: bool = True
     """Whether the class token has a place of its own in a `learned_1d` table (not so in DeiT III: Touvron et al. 2022)."""
@@ -203,6 +206,8 @@ class ViTConfig(Config):
         fields = type(self).model_fields
         if self.stem != "resnet" and self.stem_layers != fields["stem_layers"].default:
             raise ValueError(f"stem_layers {self.stem_layers} has no meaning for stem {self.stem!r}; use stem='resnet'")
+        if self.stem != "resnet" and self.stem_groups != fields["stem_groups"].default:
+            raise ValueError(f"stem_groups {self.stem_groups} has no meaning for stem {self.stem!r}; use stem='resnet'")
         if self.stem == "patch_norm" and self.in_channels * self.patch_hw[0] * self.patch_hw[1] == 1:
             raise ValueError(
                 f"patch_size {self.patch_size} gives patches of one value, of which stem 'patch_norm' leaves nothing; "
@@ -228,10 +233,10 @@ class ViTConfig(Config):
                 raise ValueError(
                     f"stem_width {self.stem_width} must be a multiple of 8 (its channels are normalised in groups)"
                 )
-            if len(self.stem_layers) == 1 and self.num_patches == 1 and 32 % self.stem_width == 0:
+            if len(self.stem_layers) == 1 and self.num_patches == 1 and self.stem_groups % self.stem_width == 0:
                 raise ValueError(
                     f"image_size {self.image_size} is one place at stride {stride}, of which GroupNorm leaves nothing "
-                    f"(stem_width {self.stem_width} gives groups of one channel); use a larger image_size"
+                    f"(stem_width {self.stem_width} gives groups of one channel); use a larger image_size or fewer stem_groups"
                 )
         elif stride < 2 or stride & (stride - 1):
             raise ValueError(

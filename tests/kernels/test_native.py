@@ -85,7 +85,10 @@ def test_every_nonlinearity_is_exact_to_bf16_from_minus_12_to_12(activation):
 @needs_native
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("read", [None, slice(0, 1), slice(2, None)], ids=str)
-@pytest.mark.parametrize(("images", "tokens", "heads", "head_dim"), [(1, 4, 1, 16), (3, 65, 3, 64), (2, 33, 2, 80)])
+@pytest.mark.parametrize(
+    ("images", "tokens", "heads", "head_dim"),
+    [(1, 4, 1, 16), (3, 65, 3, 64), (2, 33, 2, 80), (2, 257, 2, 32), (1, 1025, 1, 64)],
+)
 def test_self_attention_is_that_of_float64(images, tokens, heads, head_dim, read, bias):
     width = heads * head_dim
     x = random(images, tokens, width, dtype=torch.bfloat16)

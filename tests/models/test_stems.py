@@ -9,6 +9,7 @@ from small_models import images_for, num_parameters, small_config, small_model, 
 from vitbench.config import ViTConfig
 from vitbench.models import build_model
 from vitbench.models.stems import ConvStem
+from vitbench.studies import hybrid
 from vitbench.variants import variant
 
 
@@ -46,6 +47,43 @@ def test_a_resnet_stem_has_the_stride_that_patch_size_asks_for(layers, stride, f
     images = images_for(config).float()
     assert model.stem.feature_map(images).shape == (2, 8 * 4 * 2 ** (len(layers) - 1), 2, 3)
     assert model.stem(images).shape == (2, 6, 16)
+
+
+@pytest.mark.parametrize(
+    ("groups", "width", "expected"), [(32, 64, 32), (32, 8, 8), (4, 8, 4), (3, 8, 1), (64, 16, 16)]
+)
+def test_a_resnet_stem_norms_as_many_groups_as_it_is_told_or_as_divide_its_width(groups, width, expected):
+    stem = build_model(small_config(stem="resnet", stem_layers=(1,), stem_width=width, stem_groups=groups)).stem
+    norms = [module for module in stem.modules() if isinstance(module, torch.nn.GroupNorm)]
+    assert len(norms) == 5  # of the stem, of three convolutions, and of the shortcut
+    assert {norm.num_groups for norm in norms} == {expected}
+
+
+@pytest.mark.parametrize("size", ["Nano/2", "Micro/4", "Small32/4", "B/16"])
+def test_the_hybrid_study_norms_groups_of_two_channels_as_the_paper_s_resnet_does(size):
+    base = variant(size, image_size=32)
+    (arm, *_) = [arm for arm in hybrid.arms(base) if arm.name.startswith("ResNet stem")]
+    model = build_model(arm.apply(base).replace(depth=1))
+    first = next(module for module in model.stem.modules() if isinstance(module, torch.nn.GroupNorm))
+    assert first.num_channels == 2 * first.num_groups
+
+
+def test_groups_of_one_channel_hide_what_colour_an_image_has_and_groups_of_two_do_not():
+    """A channel normed by itself is the same whatever is added to it everywhere, far from the border."""
+
+    def shown(groups: int) -> float:
+        model = small_model(stem="resnet", stem_layers=(1,), stem_width=8, stem_groups=groups, image_size=64)
+        images = images_for(model.config)
+        redder = images.clone()
+        redder[:, 0] += 1
+        norm = model.stem.backbone.stem.norm
+        conv = torch.nn.functional.conv2d  # without padding, so that there is no border
+        weight = model.stem.backbone.stem.conv.weight
+        plain, red = norm(conv(images, weight)), norm(conv(redder, weight))
+        return ((red - plain).norm() / plain.norm()).item()
+
+    assert shown(8) < 1e-6
+    assert shown(4) > 0.01
 
 
 def test_resnet_tokens_are_in_raster_order():

@@ -14,8 +14,11 @@ from vitbench.kernels import native, operators
 from vitbench.models.positions import RelativePosition, RotaryPosition
 
 Kernel = Literal["auto", "fused", "matmul"]
-FEW_TOKENS = 256
-"""Up to here, on CPU, kernels that hold all logits of a head beat those that go through them in blocks (LOG.md)."""
+FEW_TOKENS = {torch.float32: 256, torch.bfloat16: 1025}
+"""Up to here, on CPU, kernels that hold all logits of a head beat those that go through them in blocks (LOG.md).
+
+In bf16 they still do at 2,305 tokens; 1,025 are a grid of 32 × 32 and a class token, beyond which the weights that are kept
+for the backward pass, [B, H, N, N], outweigh all else."""
 
 
 def attention(
@@ -38,7 +41,7 @@ def attention(
 
 def _choose_kernel(q: Tensor) -> Kernel:
     # The backward of torch's fused CPU kernel is what costs at few tokens (measured: benchmarks/LOG.md).
-    few_tokens = q.shape[-2] <= FEW_TOKENS
+    few_tokens = q.shape[-2] <= FEW_TOKENS.get(q.dtype, FEW_TOKENS[torch.float32])
     return "matmul" if q.device.type == "cpu" and torch.is_grad_enabled() and few_tokens else "fused"
 
 
@@ -82,7 +85,7 @@ class Attention(nn.Module):
         return (
             self.kernel == "auto"
             and x.dtype == torch.bfloat16
-            and x.shape[1] <= FEW_TOKENS
+            and x.shape[1] <= FEW_TOKENS[x.dtype]
             and head_dim % native.LANES == 0
             and not between
             and type(self.qkv) is type(self.proj) is nn.Linear

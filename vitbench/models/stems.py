@@ -73,7 +73,7 @@ class ResNetStem(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         num_stages = len(config.stem_layers)
-        groups = gcd(32, config.stem_width)
+        groups = gcd(config.stem_groups, config.stem_width)
         self.backbone = ResNetV2(
             list(config.stem_layers),
             channels=tuple(4 * config.stem_width * 2**i for i in range(num_stages)),

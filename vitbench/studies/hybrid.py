@@ -14,8 +14,9 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
 
     The ResNet stem is there on the encoder as it is, too. It has as many stages as its stride allows, the first
     convolution a stride of 1, 2 or 4 (the paper's) for small, middling and large images; its width is that of the
-    paper in proportion, 64 at width 768. The stack of convolutions doubles its channels up to the encoder's width (Xiao et
-    al. 2021); a patch of one pixel leaves it nothing to halve, and one value nothing to normalise.
+    paper in proportion, 64 at width 768, and it norms groups of two channels or more, as the paper's 64 in 32. The stack
+    of convolutions doubles its channels up to the encoder's width (Xiao et al. 2021); a patch of one pixel leaves it
+    nothing to halve, and one value nothing to normalise.
     """
     if base.stem != "patch":
         raise ValueError(
@@ -36,10 +37,12 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
         found.append(Arm("conv stem, equal MACs", depth=_depth_of_equal_macs(base, conv), **conv))
     first = 4 if stride >= 16 else min(stride, 2)
     num_stages = (stride // first).bit_length()
+    stem_width = max(8, round(64 * base.width / 768 / 8) * 8)
     resnet: dict[str, Any] = {
         "stem": "resnet",
         "stem_layers": (1,) * num_stages,
-        "stem_width": max(8, round(64 * base.width / 768 / 8) * 8),
+        "stem_width": stem_width,
+        "stem_groups": min(32, stem_width // 2),
     }
     depth = _depth_of_equal_macs(base, resnet)
     found.append(Arm("ResNet stem, equal MACs", depth=depth, **resnet))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from timm.layers import AttentionPoolLatent, GluMlp, RmsNorm, SwiGLU, SwiGLUPacked
+from timm.layers import AttentionPoolLatent, GluMlp, GroupNormAct, RmsNorm, StdConv2dSame, SwiGLU, SwiGLUPacked
 from timm.models.resnetv2 import ResNetV2
 from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock, VisionTransformer
 from timm.models.vision_transformer_hybrid import HybridEmbed, _resnetv2
@@ -97,7 +97,10 @@ def test_gradients_of_folded_places_are_those_of_the_tokens_that_they_were_added
 
 def hybrid(layers: tuple[int, ...], **arguments: Any) -> VisionTransformer:
     """As timm builds vit_small_r26_s32 and vit_base_r50_s16, but narrow and on small images."""
-    backbone = _resnetv2(layers)
+    return on_backbone(_resnetv2(layers), **arguments)
+
+
+def on_backbone(backbone: ResNetV2, **arguments: Any) -> VisionTransformer:
     settings = SMALL | {"img_size": (64, 96), "patch_size": 1, "depth": 2, "embed_dim": 24}
     return VisionTransformer(**settings | arguments, embed_layer=lambda **k: HybridEmbed(backbone=backbone, **k))
 
@@ -107,6 +110,16 @@ def hybrid(layers: tuple[int, ...], **arguments: Any) -> VisionTransformer:
 def test_outputs_and_gradients_of_hybrids_are_timm_s(layers, stride):
     model = assert_agree(convert.from_timm, random_weights(hybrid(layers)))
     assert (model.config.stem, model.config.stem_layers, model.config.patch_size) == ("resnet", layers, stride)
+
+
+@pytest.mark.against("timm", "logits and all gradients, every setting that converts", AGREEMENT)
+def test_outputs_and_gradients_of_a_hybrid_with_other_groups_are_timm_s():
+    weights, norm = partial(StdConv2dSame, eps=1e-8), partial(GroupNormAct, num_groups=8)
+    backbone = ResNetV2(
+        (1, 1), num_classes=0, global_pool="", preact=False, stem_type="same", conv_layer=weights, norm_layer=norm
+    )
+    model = assert_agree(convert.from_timm, random_weights(on_backbone(backbone)))
+    assert (model.config.stem_groups, model.config.patch_size) == (8, 8)
 
 
 @pytest.mark.against("timm", "logits of named models", "1e-9")

@@ -93,6 +93,7 @@ def _resnet(embed: HybridEmbed) -> dict[str, Any]:
         "stem": "resnet",
         "stem_layers": layers,
         "stem_width": convolution.out_channels,
+        "stem_groups": next((m.num_groups for m in backbone.modules() if isinstance(m, nn.GroupNorm)), 32),
         "patch_size": 2 ** (len(layers) + 1),
         "in_channels": convolution.in_channels,
     }
