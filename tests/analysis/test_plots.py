@@ -9,8 +9,8 @@ from made_up_records import make_record
 from PIL import Image
 
 from vitbench.analysis import drawing, plots
-from vitbench.analysis.charts.cost import pareto_front
-from vitbench.analysis.charts.parts import looks_of
+from vitbench.analysis.charts.cost import pareto_front, side_by_side
+from vitbench.analysis.charts.parts import looks_of, round_ticks
 from vitbench.analysis.comparison import compare
 from vitbench.analysis.plots import KINDS, render, write_plots
 from vitbench.records import Design, Outcome
@@ -96,7 +96,7 @@ def test_one_arm_alone_has_no_cost_to_compare():
 def test_arm_names_with_dollar_signs_are_drawn_as_they_are(kind):
     names = ("$_{", "$x$")
     (comparison,) = compare(
-        [make_record(name, learning_rate=rate, curve=[0.1]) for name in names for rate in (1e-3, 1e-2)]
+        [make_record(name, learning_rate=rate, curve=[0.1] * 3) for name in names for rate in (1e-3, 1e-2)]
     )
     assert render(comparison, kind) != {}
 
@@ -117,7 +117,10 @@ def test_every_seed_is_a_point_and_the_mean_stands_at_the_mean():
 @pytest.mark.parametrize(("test", "where"), [(0.15, "dotted: "), (0.9, "")])
 def test_one_over_the_number_of_classes_is_not_called_chance_which_unequal_classes_shift(test, where):
     (comparison,) = compare(
-        [make_record(learning_rate=rate, test=test, curve=[test], model={"num_classes": 4}) for rate in (1e-3, 1e-2)]
+        [
+            make_record(learning_rate=rate, test=test, curve=[test] * 3, model={"num_classes": 4})
+            for rate in (1e-3, 1e-2)
+        ]
     )
     label = plots.accuracy_figure(comparison).axes[0].get_xlabel()
     assert f"{where}1 / number of classes" in label and "25 %" in label
@@ -140,11 +143,16 @@ def test_the_learning_rate_axis_is_logarithmic_and_a_diverged_seed_is_marked():
 
 
 def test_a_curve_is_the_mean_over_seeds_within_a_band():
-    curves = ([0.2, 0.4], [0.4, 0.8])
+    curves = ([0.2, 0.4, 0.5], [0.4, 0.8, 0.9])
     (comparison,) = compare([make_record(seed=seed, curve=curve) for seed, curve in enumerate(curves)])
     (axes,) = plots.curves_figure(comparison).axes
-    assert axes.lines[0].get_ydata() == pytest.approx([30, 60])
+    assert axes.lines[0].get_ydata() == pytest.approx([30, 60, 70])
     assert len(axes.collections) == 1
+
+
+def test_two_points_are_no_curve():
+    (comparison,) = compare([make_record(curve=[0.2, 0.4])])
+    assert render(comparison, "curves") == {}
 
 
 def test_an_arm_looks_the_same_in_every_plot_and_unlike_the_others():
@@ -170,6 +178,28 @@ def test_rates_are_said_to_be_chosen_where_they_were(rates, says):
     (one,) = compare(many_records(num_arms=2, rates=rates))
     said = " ".join(" ".join(text.get_text() for text in plots.accuracy_figure(one).texts).split())
     assert says in said
+
+
+def test_arms_of_equal_cost_stand_side_by_side_around_it_and_the_others_where_they_belong():
+    cost = {"a": 10.0, "b": 30.0, "c": 10.0, "d": 10.1, "e": 20.0}
+    assert side_by_side(cost, step=1.0) == pytest.approx({"a": 9.0, "c": 10.0, "d": 11.1, "e": 20.0, "b": 30.0})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.33, 40, [0.3, 1, 3, 10, 30]),
+        (150, 22_000, [300, 1000, 3000, 10_000]),
+        (2, 30, [2, 5, 10, 20]),
+        (1, 1e6, [1, 10, 100, 1e3, 1e4, 1e5, 1e6]),
+    ],
+)
+def test_a_logarithmic_axis_has_ticks_over_all_of_its_length(low, high, ticks):
+    assert [tick for tick in round_ticks(low, high) if low / 1.1 <= tick <= high * 1.1] == pytest.approx(ticks)
+
+
+def test_where_nothing_can_be_drawn_no_plot_is_written_and_nothing_breaks(store_with):
+    assert write_plots(store_with(make_record(outcome=Outcome.DIVERGED))) == []
 
 
 def test_the_pareto_front_is_the_one_drawn_by_hand():

@@ -14,7 +14,7 @@ from vitbench.records import Outcome
 
 
 def test_the_report_is_one_file_that_fetches_nothing_and_runs_no_script(store_with):
-    root = store_with(make_record("cls", curve=[0.1, 0.5]), make_record("gap"), make_record(study="stem"))
+    root = store_with(make_record("cls", curve=[0.1, 0.4, 0.5]), make_record("gap"), make_record(study="stem"))
     path = write_report(root)
     html = path.read_text(encoding="utf-8")
     assert path == root / "report.html"
@@ -47,7 +47,7 @@ def test_text_from_records_is_escaped(store_with):
 
 
 def test_equal_records_give_equal_bytes(store_with):
-    root = store_with(make_record("cls", curve=[0.1, 0.5]), make_record("gap"))
+    root = store_with(make_record("cls", curve=[0.1, 0.4, 0.5]), make_record("gap"))
     assert write_report(root).read_bytes() == write_report(root).read_bytes()
 
 

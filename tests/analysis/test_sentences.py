@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from made_up_records import make_record
+from made_up_records import DESIGN, make_record
 
 from vitbench.analysis.comparison import compare
 from vitbench.analysis.sentences import sentence
@@ -61,3 +61,30 @@ def test_equal_differences_have_no_interval_and_that_is_said():
 
 def test_without_another_arm_there_is_nothing_to_say():
     assert sentence_of() == ""
+
+
+def test_a_factorial_study_says_what_levels_do_together():
+    """Alone a and p are each worth 1 point; together 5 more than the sum of both, give or take SD 0.1."""
+    levels = {
+        "cls": ("x", "o"),
+        "a": ("y", "o"),
+        "p": ("x", "p"),
+        "both": ("y", "p"),
+        "q": ("x", "q"),
+        "y and q": ("y", "q"),
+    }
+    worth = {"a": 0.01, "p": 0.01, "both": 0.07, "y and q": 0.01}
+    wobble = {"both": (-0.001, 0.0, 0.001), "y and q": (-0.02, 0.0, 0.02)}
+    factors = {name: {"position": first, "pool": second} for name, (first, second) in levels.items()}
+    design = DESIGN.model_copy(update={"baseline": "cls", "factors": factors})
+    (one,) = compare(
+        [
+            make_record(arm, seed=seed, test=c + worth.get(arm, 0.0) + wobble.get(arm, (0.0,) * 3)[seed], design=design)
+            for arm in levels
+            for seed, c in enumerate(CLS)
+        ]
+    )
+    assert sentence(one).endswith(
+        " Together, beyond the sum of both: more for y with p +5.00 [+4.75, +5.25]; not decided: 1 pair, differences of "
+        "0.00 to 0.00, intervals up to 4.97 points either side."
+    )

@@ -92,6 +92,7 @@ def test_the_header_says_what_the_numbers_share(store_with):
         "**Question:** Does it?",
         "**Source:** A paper, Table 8",
         "**Budget:** quick, 20 epochs",
+        "**Recipe:** adamw, batches of 128, weight decay 0.05, cosine schedule, 10 % warm-up, gradients clipped at 1",
         "machine 0123abcd, fp32, eager, torch 2.14.0, 2 threads",
         "**Harness version:** 1",
         "8 × 8 × 1 pixels, 10 classes",

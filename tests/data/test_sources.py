@@ -113,6 +113,7 @@ def test_an_unknown_name_is_refused_with_the_closest_one():
     assert "did you mean torch/fashion_mnist?" in refusal("torch/fashionmnist")
     assert "torch/cifar10, torch/cifar100" in refusal("torch/svhn")
     assert "neither known" in refusal("")
+    assert refusal("cifar10@c637c7f8").endswith("its folder is not known here; give it as --data FOLDER")
 
 
 def test_torch_s_image_folder_is_refused_because_it_has_no_test_split(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vitbench.data import DataInfo, describe
+from vitbench.profiling import count
 from vitbench.records import RecordStore
 from vitbench.studies import BUDGETS, STUDIES, Arm, Overrides, Study, load_study, plan
 from vitbench.studies.budgets import base_patch, base_variant
@@ -218,6 +219,27 @@ def test_the_estimate_takes_the_rate_of_this_machine_alone(made_up):
     assert found.flops_per_second == pytest.approx(2000 * 6 * macs)  # the median of two; 3 × forward, 2 FLOPs a MAC
     assert found.training_flops == sum(6 * macs_per_image(run) * 256 for run in runs)
     assert found.hours == pytest.approx(found.training_flops / found.flops_per_second / 2 / 3600)
+
+
+def test_the_estimate_takes_the_rate_of_the_models_that_are_most_like_those_planned(made_up):
+    """A small model reaches fewer FLOP/s than a large one: each planned run has the rate of its own kind."""
+    here = {"cpu": "Quick CPU", "cpu_cores": 4}
+    runs = plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"), Overrides(seeds=1))
+    run = runs[0]
+    macs = macs_per_image(run)
+    larger = run.config.model.replace(depth=12)
+    rotary = run.config.model.replace(position="rope_2d", position_site="every_layer")
+
+    def record(model, images_per_second):
+        config = run.config.replace(model=model)
+        cost = {"train_images_per_second": images_per_second}
+        return made_up(study=run.study, arm=run.arm, config=config, environment=here, cost=cost)
+
+    records = [record(run.config.model, 1000.0), record(larger, 10_000.0), record(rotary, 10.0)]
+    found = estimate([run], records, cpu="Quick CPU", cpu_cores=4, workers=1)
+    assert found.flops_per_second == pytest.approx(1000 * 6 * macs)
+    only_others = estimate([run], records[1:], cpu="Quick CPU", cpu_cores=4, workers=1)
+    assert only_others.flops_per_second == pytest.approx(10_000 * 6 * count(larger).macs)
 
 
 def test_without_a_record_of_this_machine_the_estimate_says_that_it_assumes(made_up):

@@ -269,7 +269,7 @@ CLAIMS = (
         text="Smaller patches do better",
         source="Dosovitskiy et al. 2021, Table 5",
         paper="+4.5 and +5.4 points: B/16 77.91 against B/32 73.38, L/16 76.53 against L/32 71.16, ImageNet alone, "
-        "384 px",
+        "384 px; the numbers of 'larger patches', the other way round",
         study="patch_size",
         subject=SMALLER_PATCH,
         expected="better",
@@ -284,7 +284,7 @@ CLAIMS = (
         expected="better",
     ),
     Claim(
-        text="A ResNet stem does better than patches of pixels in a small model, at no more compute",
+        text="A ResNet stem does better than patches of pixels in a small model, at about equal compute",
         source="Dosovitskiy et al. 2021, Table 6",
         paper="+0.75 points at half the compute: R50+B/32 84.90 with 106 exaFLOPs against B/16 84.15 with 224, JFT",
         study="hybrid",

@@ -25,6 +25,8 @@ def write(path: Path, content: str | bytes) -> Path:
 
 def remove_stale(directory: Path, *, written: Collection[Path], suffixes: Collection[str]) -> None:
     """Removes from `directory` and its folders what was not written but has the mark, itself or on its Markdown sibling."""
+    if not directory.is_dir():
+        return
     kept = set(written)
     for folder in (*sorted(path for path in directory.glob("*") if path.is_dir()), directory):
         candidates = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path not in kept)

@@ -45,7 +45,21 @@ def sentence(comparison: Comparison) -> str:
     pairs = {finding.decision.difference.n for finding in findings.arms.values() if finding.decision.difference}
     seeds = f"{min(pairs, default=0)} to {max(pairs, default=0)}" if len(pairs) > 1 else f"{max(pairs, default=0)}"
     reached = f"{_reached(comparison)}{seeds} seeds, points with 95 % intervals"
-    return f"Against {comparison.reference} ({reached}): {'; '.join(parts)}."
+    return f"Against {comparison.reference} ({reached}): {'; '.join(parts)}.{_interactions(comparison)}"
+
+
+def _interactions(comparison: Comparison) -> str:
+    """` Together, beyond the sum of both: less for RoPE with gap −1.03 [−2.00, −0.10].`; empty where there are none."""
+    words = {Verdict.BETTER: "more for", Verdict.WORSE: "less for", Verdict.EQUIVALENT: "as expected for"}
+    parts, rest = [], []
+    for (first, second), decision in comparison.findings.interactions.items():
+        if decision.verdict in words:
+            parts.append(f"{words[decision.verdict]} {first} with {_arm(second, decision)}")
+        elif decision.difference is not None:
+            rest.append(decision.difference)
+    if rest:
+        parts.append(f"not decided: {_range(rest, more=False, of='pair')}")
+    return f" Together, beyond the sum of both: {'; '.join(parts)}." if parts else ""
 
 
 def _reached(comparison: Comparison) -> str:
@@ -68,11 +82,11 @@ def _leaves_out_0(difference: PairedDifference | None) -> bool:
     return interval is not None and not interval.low <= 0 <= interval.high
 
 
-def _range(differences: Sequence[PairedDifference], *, more: bool) -> str:
+def _range(differences: Sequence[PairedDifference], *, more: bool, of: str = "arm") -> str:
     """`6 arms, differences of −3.06 to +0.90, intervals up to 1.70 points either side`; `and 6 arms more, …` after others."""
     means = [one.mean for one in differences]
     reaches = [interval.half_width for one in differences if (interval := one.interval()) is not None]
-    arms = "1 arm" if len(differences) == 1 else f"{len(differences)} arms"
+    arms = f"1 {of}" if len(differences) == 1 else f"{len(differences)} {of}s"
     text = f"{'and ' * more}{arms}{' more' * more}, differences of {points(min(means))} to {points(max(means))}"
     if not reaches:
         return f"{text}, without intervals: the same at every seed"

@@ -26,6 +26,7 @@ def facts(comparison: Comparison) -> dict[str, str]:
         "Data": _data_text(comparison),
         "Variant": comparison.variant,
         "Budget": f"{comparison.budget}, {epochs_text(comparison)}",
+        "Recipe": _recipe_text(comparison),
         "Seeds": listed(comparison.seeds),
         "Environment": listed(machine),
         "Harness version": str(comparison.harness_version),
@@ -130,6 +131,25 @@ def _data_text(comparison: Comparison) -> str:
         sizes.append(f"{height} × {width} × {channels} pixels, {classes} classes")
     augmentation = listed(filter(None, _augmentation(data, comparison.tuned))) or "none"
     return f"{data.dataset}: {'; '.join(sizes)}; augmentation: {augmentation}"
+
+
+def _recipe_text(comparison: Comparison) -> str:
+    """`muon, batches of 128, weight decay 0.05, …`: the training that all arms share but for epochs and what was tuned."""
+    train = comparison.train
+    parts = {
+        "optimizer": train.optimizer,
+        "batch_size": f"batches of {train.batch_size}",
+        "weight_decay": f"weight decay {train.weight_decay:g}",
+        "schedule": f"{train.schedule} schedule",
+        "warmup_fraction": f"{100 * train.warmup_fraction:g} % warm-up",
+        "clip_norm": "" if train.clip_norm is None else f"gradients clipped at {train.clip_norm:g}",
+        "label_smoothing": f"label smoothing {train.label_smoothing:g}" if train.label_smoothing else "",
+        "ema_decay": "" if train.ema_decay is None else f"weights averaged (decay {train.ema_decay:g})",
+        "layer_decay": "" if train.layer_decay is None else f"layer decay {train.layer_decay:g}",
+    }
+    tuned = comparison.tuned
+    words = (f"{name.replace('_', ' ')} as tuned" if name in tuned else text for name, text in parts.items())
+    return listed(list(filter(None, words)))
 
 
 def _augmentation(data: DataConfig, tuned: tuple[str, ...]) -> list[str]:

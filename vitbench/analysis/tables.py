@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 JUDGING = (
     "Agrees: the verdict is what the claim expects; where equivalence is expected, it was shown within the margin, and where "
     "no gain is, that or worse. Disagrees: another verdict. Undecided: inconclusive, fewer than 3 seeds, or a "
-    "learning rate at the edge of the grid, beyond which the verdict could turn. Published numbers are of other data and "
-    "larger models: compared is the direction."
+    "learning rate at the edge of the grid, beyond which the verdict could turn. Published numbers are of other data, "
+    "larger models and other recipes (ours stands above each table): compared is the direction."
 )
 
 

@@ -122,7 +122,8 @@ def reading(comparison: Comparison) -> list[str]:
     sentences = [
         *rule(tested, margin=findings.margin),
         "New seeds: where the mean over all seeds would lie on these test images (t-interval). New seeds and images: on "
-        "other images like them too (bootstrap over both, as wide as the t-interval of two crossed random effects). "
+        "other images like them too (bootstrap over both, as wide as the t-interval of two crossed random effects; it "
+        "leans where few seeds do, and so may leave out 0 where the other does not). "
         "Variance from test images: the part of the latter that more images would reduce, and more seeds would not.",
         "P(arm > baseline) is over paired seeds, ties count half: exact interval, or the bootstrap's from 10 seeds on "
         "(Bouthillier et al. 2021). Images only one gets: means over seeds, the arm's before the baseline's.",

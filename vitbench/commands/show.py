@@ -29,12 +29,14 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
     pending = [run for _, run in standing.pending()]
     elsewhere = standing.recorded_elsewhere(Here())
     places = by_run_id(standing.pending())
-    taken_over = recorded_here(RecordStore(request.results), places, Here())
+    store = RecordStore(request.results)
+    taken_over = recorded_here(store, places, Here())
     to_train = [wanted[0][1] for run_id, wanted in places.items() if run_id not in taken_over]
     again = Pretrained.of(request.results, standing.records, Here()).wave(standing.pending(), standing.planned).again
     to_train += {run.run_id: run for _, run in standing.planned if run.run_id in again}.values()
     workers = resolve_jobs(jobs, device="cpu", pending=len(to_train))
-    cost = estimate(to_train, standing.records, cpu=cpu_name(), cpu_cores=cpu_cores(), workers=workers)
+    known = [record for study in store.studies() for record in store.read(study)]
+    cost = estimate(to_train, known, cpu=cpu_name(), cpu_cores=cpu_cores(), workers=workers)
     if as_json:
         runs = [
             {

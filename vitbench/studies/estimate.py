@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import log10
 from statistics import median
 
+from vitbench.config import ModelConfig, ViTConfig
+from vitbench.profiling import count
 from vitbench.profiling.macs import training_flops_per_image
 from vitbench.records import Record
 from vitbench.studies.plan import PlannedRun
 
 ASSUMED_FLOPS_PER_SECOND = 20e9
 """Training rate of one worker, assumed until this machine has a record."""
+LATEST = 20
+"""Records of a model whose median counts."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +38,46 @@ class Estimate:
 def estimate(
     runs: Sequence[PlannedRun], records: Iterable[Record], *, cpu: str, cpu_cores: int, workers: int
 ) -> Estimate:
-    """What `runs` will take here: their training FLOPs over the median rate of this machine's records of such models."""
-    here = [
-        r
-        for r in records
-        if r.environment.device.startswith("cpu") and (r.environment.cpu, r.environment.cpu_cores) == (cpu, cpu_cores)
-    ]
-    rates = [rate for r in here if (rate := _flops_per_second(r))]
-    rate = median(rates) if rates else ASSUMED_FLOPS_PER_SECOND
-    found = Estimate(0.0, sum(run.training_flops for run in runs), rate, bool(rates), workers)
-    return replace(found, hours=found.hours_of(found.training_flops))
+    """What `runs` will take here: their training FLOPs, each at the median rate of this machine's latest records of the models
+    that are most like its own. `flops_per_second` is that of all runs together.
+    """
+    measured: dict[ModelConfig, list[float]] = defaultdict(list)
+    for r in records:
+        here = r.environment.device.startswith("cpu") and (r.environment.cpu, r.environment.cpu_cores) == (
+            cpu,
+            cpu_cores,
+        )
+        if here and (rate := _flops_per_second(r)):
+            measured[r.config.model].append(rate)
+    flops: dict[ModelConfig, int] = defaultdict(int)
+    for run in runs:
+        flops[run.config.model] += run.training_flops
+    total = sum(flops.values())
+    seconds = sum(one / _rate(model, measured) for model, one in flops.items())
+    rate = total / seconds if total else ASSUMED_FLOPS_PER_SECOND
+    found = Estimate(0.0, total, rate, bool(measured), workers)
+    return replace(found, hours=found.hours_of(total))
+
+
+def _rate(model: ModelConfig, measured: Mapping[ModelConfig, Sequence[float]]) -> float:
+    """FLOP/s of the latest records of the nearest model, or of several as near."""
+    if not measured:
+        return ASSUMED_FLOPS_PER_SECOND
+    distances = {other: _distance(model, other) for other in measured}
+    nearest = min(distances.values())
+    return median(rate for other, rates in measured.items() if distances[other] == nearest for rate in rates[-LATEST:])
+
+
+def _distance(one: ModelConfig, other: ModelConfig) -> float:
+    """By the ratio of MACs; what sets kernels apart weighs as much as a factor of ten."""
+    kinds = (_kind(one), _kind(other))
+    return abs(log10(count(one).macs / count(other).macs)) + sum(a != b for a, b in zip(*kinds, strict=True))
+
+
+def _kind(model: ModelConfig) -> tuple[str, str, str]:
+    if isinstance(model, ViTConfig):
+        return "", model.stem, model.position if model.position in ("relative", "rope_2d") else ""
+    return model.timm, "", ""
 
 
 def _flops_per_second(record: Record) -> float | None:

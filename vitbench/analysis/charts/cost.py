@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -26,7 +26,8 @@ def cost_figure(comparison: Comparison) -> Figure | None:
     figure = figure_of(
         comparison,
         4.2 + legend_height,
-        "Mean ± 1 SD over seeds. Grey line: Pareto front; no other arm is cheaper and better.",
+        "Mean ± 1 SD over seeds. Arms of equal cost are drawn side by side. Grey line, where several arms are on it: Pareto "
+        "front; no other arm is cheaper and better.",
     )
     scale, unit = (1e9, "GMACs") if max(arm.macs for arm in arms) >= 1e9 else (1e6, "million MACs")
     costs: list[tuple[str, dict[str, float]]] = [
@@ -42,11 +43,16 @@ def cost_figure(comparison: Comparison) -> Figure | None:
         shown = [arm for arm in arms if arm.label in cost]
         front = pareto_front([(cost[arm.label], 100 * _mean(arm)) for arm in shown])
         axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color="#d5d5d5", linewidth=4, zorder=1)
+        low, high = min(cost.values()), max(cost.values())
+        is_log = high > 4 * low
+        # Costs that are nearly equal should look so.
+        margin = max(0.1 * (high - low), 0.1 * high)
+        places = cost if is_log else side_by_side(cost, step=(high - low + 2 * margin) / 40)
         for arm in shown:
             look, summary = looks[arm.label], arm.test_top1
             assert summary is not None
             axes.errorbar(
-                cost[arm.label],
+                places[arm.label],
                 100 * summary.mean,
                 yerr=None if summary.sd is None else 100 * summary.sd,
                 fmt=look.marker,
@@ -59,8 +65,7 @@ def cost_figure(comparison: Comparison) -> Figure | None:
                 label=wrapped(role(arm, comparison), 34) if axes is panels[0] else None,
                 zorder=3,
             )
-        low, high = min(cost.values()), max(cost.values())
-        if high > 4 * low:
+        if is_log:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(FixedLocator(round_ticks(low, high)))
             axes.xaxis.set_minor_locator(NullLocator())
@@ -68,14 +73,26 @@ def cost_figure(comparison: Comparison) -> Figure | None:
             axes.set_xlim(low / 1.3, high * 1.3)
             label += " (log scale)"
         else:
-            # Costs that are nearly equal should look so.
-            margin = max(0.1 * (high - low), 0.1 * high)
             axes.set_xlim(max(0.0, low - margin), high + margin)
             axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
         axes.set_xlabel(label)
     panels[0].set_ylabel("test top-1 (%)")
     figure.legend(loc="outside lower center", ncols=columns, fontsize=9, columnspacing=1.2, handletextpad=0.3)
     return figure
+
+
+def side_by_side(cost: Mapping[str, float], *, step: float) -> dict[str, float]:
+    """Where to draw each arm: at its cost, or around it in steps where the next is less than half a step away."""
+    places: dict[str, float] = {}
+    group: list[str] = []
+    labels = sorted(cost, key=cost.__getitem__)
+    for label, following in zip(labels, [*labels[1:], None], strict=True):
+        group.append(label)
+        if following is None or cost[following] - cost[label] > step / 2:
+            for i, one in enumerate(group):
+                places[one] = cost[one] + (i - (len(group) - 1) / 2) * step * (len(group) > 1)
+            group = []
+    return places
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

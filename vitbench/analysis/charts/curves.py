@@ -22,16 +22,21 @@ from vitbench.analysis.comparison import Comparison
 from vitbench.analysis.drawing import PALE
 from vitbench.analysis.summary import Summary
 
+FEWEST_POINTS = 3
+"""Through fewer a curve is a straight line, whatever the arm."""
 MAX_CURVE_POINTS = 600
 """Over all arms of a figure; longer curves are drawn through evenly spaced epochs, the first and last among them."""
 
 
 def curves_figure(comparison: Comparison) -> Figure | None:
-    """Validation top-1 per epoch at the chosen rate: mean and standard deviation over seeds."""
+    """Validation top-1 per epoch at the chosen rate: mean and standard deviation over seeds.
+
+    None where no arm was evaluated at `FEWEST_POINTS` epochs.
+    """
     max_points = max(20, MAX_CURVE_POINTS // len(comparison.arms))
     frames = {arm.label: _curve_frame(arm, max_points=max_points) for arm in comparison.arms}
     arms = [arm for arm in comparison.arms if len(frames[arm.label])]
-    if not arms:
+    if max((len(frames[arm.label]) for arm in arms), default=0) < FEWEST_POINTS:
         return None
     looks = looks_of(comparison)
     everything = [value for arm in arms for value in frames[arm.label]["mean"]]

@@ -106,8 +106,13 @@ def percent_text(fraction: float) -> str:
 
 
 def round_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5 times powers of ten within the range, or powers of ten alone where those would be many."""
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    fine = [digit * 10.0**exponent for exponent in exponents for digit in (1, 2, 5)]
-    within = [tick for tick in fine if low / 1.3 <= tick <= high * 1.3]
-    return within if len(within) <= 6 else [tick for tick in within if math.log10(tick).is_integer()]
+    """For a logarithmic axis: 1, 2, 5 times powers of ten within the range, or 1, 3 times, or powers alone, whichever is the
+    most that are no more than 6.
+    """
+    exponents = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    found: list[float] = []
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        found = [t for e in exponents for digit in digits if low / 1.3 <= (t := digit * 10.0**e) <= high * 1.3]
+        if len(found) <= 6:
+            break
+    return found

@@ -22,7 +22,7 @@ def scaling_figure(comparison: Comparison) -> Figure | None:
         comparison,
         4.4,
         "Points: seeds. Line: mean (geometric). Dashed: power law, where there are 3 seeds and it falls; slope with its "
-        "95 % interval.",
+        "95 % interval over seeds, and how far off the law the furthest mean is.",
     )
     axes = figure.subplots()
     for index, series in enumerate(found):
@@ -42,7 +42,7 @@ def scaling_figure(comparison: Comparison) -> Figure | None:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round values within the limits; evenly spaced ones where the limits are so near that few are round."""
+    """Round values within the limits; evenly spaced ones where the limits are so near that less than three are round."""
     ticks = [tick for tick in round_ticks(low, high) if low <= tick <= high]
     return ticks if len(ticks) >= 3 else [tick for tick in MaxNLocator(6).tick_values(low, high) if low <= tick <= high]
 
@@ -57,6 +57,8 @@ def _draw(axes: Axes, series: Series, color: str, marker: str) -> None:
         axes.scatter(sizes, own, s=10, color=color, alpha=0.5, linewidths=0, zorder=2)
     law = series.law
     exponent = f": {-law.exponent:+.2f} [{-law.high:+.2f}, {-law.low:+.2f}]".replace("-", "−") if law else ""
+    if law is not None:
+        exponent += f", off by {100 * (law.worst - 1):.0f} %"
     means = np.exp(np.log(errors).mean(axis=0))
     axes.plot(sizes, means, color=color, marker=marker, markersize=6.5, linewidth=1.6, label=f"{series.name}{exponent}")
     if law is not None and law.falls:
