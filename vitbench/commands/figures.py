@@ -156,12 +156,13 @@ def _computations(
     load_at = partial(_load, dataset, data_root, download)
     loaded = load_at(trained)
     subject = _subject(trained, loaded, _class_names(dataset, data_root), images=images, device=device)
+    other_images = "" if loaded.info.dataset == trained.config.data.dataset else f", images of {loaded.info.dataset}"
     seen = {"dataset": loaded.info.dataset, "sha256": loaded.sha256, "split": "test", "rows": subject.rows.tolist()}
 
     def of_images(kind: str, other: Compared | None = None) -> dict[str, Any]:
         numbers = figure_numbers.cka(subject, other) if other else figure_numbers.OF_IMAGES[kind](subject)
         where = seen if kind != "confusion" else {**seen, "rows": "all"}
-        return {"kind": kind, "about": f"{about}, {loaded.info.dataset}", "data": where, **numbers}
+        return {"kind": kind, "about": about + other_images, "data": where, **numbers}
 
     computations |= {kind: partial(of_images, kind) for kind in wanted if kind in figure_numbers.OF_IMAGES}
     if compared is not None:

@@ -1,0 +1,58 @@
+"""Is what is committed under results/reference what its records tell of, and small enough to be there?"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.readme import REFERENCE, ROOT
+from vitbench.models.weights import load_trained
+from vitbench.records import Outcome, RecordStore
+
+CHECKPOINTS = sorted((ROOT / REFERENCE / "checkpoints").glob("*.safetensors"))
+FIGURES = sorted((ROOT / REFERENCE / "figures").glob("*/numbers.json"))
+
+
+def name_of(path):
+    return (path.parent if path.suffix == ".json" else path).stem
+
+
+def test_there_is_a_gallery():
+    assert CHECKPOINTS and FIGURES
+
+
+@pytest.mark.parametrize("path", CHECKPOINTS, ids=name_of)
+def test_a_committed_checkpoint_is_that_of_a_committed_record_and_small(path):
+    trained = load_trained(path)
+    store = RecordStore(ROOT / REFERENCE)
+    records = {one.run_id: one for study in store.studies() for one in store.read(study)}
+    record = records[path.stem]
+    assert path.stat().st_size <= 4_000_000
+    assert record.outcome is Outcome.COMPLETED
+    assert (record.weights_sha256, record.config) == (trained.weights_sha256, trained.config)
+
+
+@pytest.mark.parametrize("path", FIGURES, ids=name_of)
+def test_committed_figures_are_of_committed_weights(path):
+    numbers = json.loads(path.read_text(encoding="utf-8"))
+    trained = load_trained(ROOT / REFERENCE / "checkpoints" / f"{path.parent.name}.safetensors")
+    assert numbers["weights_sha256"] == trained.weights_sha256
+    drawn = {
+        name: {path.with_name(f"{name}.{suffix}").is_file() for suffix in ("png", "svg")} for name in numbers["figures"]
+    }
+    assert drawn and set.union(*drawn.values()) == {True}
+
+
+@pytest.mark.parametrize("path", FIGURES, ids=name_of)
+def test_the_similarity_that_is_drawn_is_that_of_the_weights_by_hand(path):
+    numbers = json.loads(path.read_text(encoding="utf-8"))["figures"]
+    if "position" not in numbers or numbers["position"]["position"] != "learned_1d":
+        pytest.skip("no learned table in this figure")
+    weights = load_file(ROOT / REFERENCE / "checkpoints" / f"{path.parent.name}.safetensors")
+    table = weights["position.tables.0.table"].astype(np.float64)
+    unit = table / np.linalg.norm(table, axis=1, keepdims=True)
+    shown = np.array(numbers["position"]["similarity"])
+    np.testing.assert_allclose(shown.reshape(len(table), len(table)), unit @ unit.T, atol=1e-5)
