@@ -24,7 +24,9 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 REFERENCE = "results/reference"
-_BLOCK = re.compile(r"<!-- table: (?P<path>\S+)\ncolumns: (?P<columns>.*?) -->\n.*?<!-- end of table -->", re.DOTALL)
+_BLOCK = re.compile(
+    r"<!-- table: (?P<paths>\S+(?:\n\S+)*)\ncolumns: (?P<columns>.*?) -->\n.*?<!-- end of table -->", re.DOTALL
+)
 _FOUND = re.compile(r"<!-- found: (?P<comparisons>.*?) -->\n.*?<!-- end of found -->", re.DOTALL)
 _ACROSS = re.compile(r"<!-- across -->\n.*?<!-- end of across -->", re.DOTALL)
 _PROFILES = re.compile(r"<!-- profiles -->\n.*?<!-- end of profiles -->", re.DOTALL)
@@ -72,14 +74,28 @@ def _across() -> str:
 
 
 def _fill(match: re.Match[str]) -> str:
-    """The wanted columns of a file's first table."""
-    text = (ROOT / match["path"]).read_text().splitlines()
-    lines = list(takewhile(lambda line: line.startswith("|"), dropwhile(lambda line: not line.startswith("|"), text)))
-    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] if i != 1 else [] for i, line in enumerate(lines)]
-    rows[1] = lines[1].strip("|").split("|")
-    wanted = [rows[0].index(name.strip()) for name in match["columns"].split(";")]
-    table = "\n".join("| " + " | ".join(row[i] for i in wanted) + " |" for row in rows)
-    return f"<!-- table: {match['path']}\ncolumns: {match['columns']} -->\n\n{table}\n\n<!-- end of table -->"
+    """The wanted columns of the first table of a file, or of several, one beneath the other; `data` is what a file says."""
+    wanted = [name.strip() for name in match["columns"].split(";")]
+    tables = [_first_table((ROOT / path).read_text()) for path in match["paths"].split()]
+    lines = [wanted, ["---:" if tables[0][0][name].endswith(":") else "---" for name in wanted]]
+    lines += [[row[name] for name in wanted] for _, rows in tables for row in rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"<!-- table: {match['paths']}\ncolumns: {match['columns']} -->\n\n{table}\n\n<!-- end of table -->"
+
+
+def _first_table(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """(column to its alignment, rows by column) of a page of ours."""
+    lines = takewhile(
+        lambda line: line.startswith("|"), dropwhile(lambda line: not line.startswith("|"), text.splitlines())
+    )
+    heading, alignment, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|" if i == 1 else " | ")] for i, line in enumerate(lines)
+    )
+    data = re.search(r"\*\*Data:\*\* (.*?):", text)
+    more = {"data": data[1] if data else ""}
+    return {**dict(zip(heading, alignment, strict=True)), "data": "---"}, [
+        dict(zip(heading, row, strict=True)) | more for row in rows
+    ]
 
 
 if __name__ == "__main__":

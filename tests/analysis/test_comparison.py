@@ -415,3 +415,8 @@ def test_the_factors_of_a_factorial_study_come_with_its_records():
     design = Design(question="", source="", baseline="cls", arms=("cls", "gap"), learning_rates=(1e-3,), factors=levels)
     assert compare([make_record("gap", design=design)])[0].factors == levels
     assert compare([make_record("gap")])[0].factors == {}
+
+
+def test_single_runs_are_told_apart_by_their_variant():
+    records = [make_record(study="train", budget="custom", variant=variant) for variant in ("Micro/2", "Mini/2")]
+    assert [one.slug for one in compare(records)] == ["custom-digits-micro-2", "custom-digits-mini-2"]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vitbench.config import TrainConfig
+from vitbench.studies.budgets import CUSTOM
 from vitbench.studies.match import MATCHES
 from vitbench.studies.settings import RATE
 
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 
 
 def slug_of(record: Record, design: Design) -> str:
-    """Budget and data, and what is matched and tuned where that is not epochs and the learning rate."""
+    """Budget and data, the variant of single runs, and what is matched and tuned where that is not epochs and the rate."""
     match = [] if design.match == "epochs" else [design.match]
-    return _slug(record.budget, record.config.data.dataset, *match, *design.tuned)
+    variant = [record.variant] if record.budget == CUSTOM else []
+    return _slug(record.budget, record.config.data.dataset, *variant, *match, *design.tuned)
 
 
 def title_of(record: Record, design: Design) -> str:

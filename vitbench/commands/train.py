@@ -16,6 +16,7 @@ from vitbench.machine import cpu_cores
 from vitbench.profiling import count
 from vitbench.records import Design, Outcome, Record, RecordStore
 from vitbench.studies import BUDGETS, PlannedRun
+from vitbench.studies.budgets import CUSTOM
 from vitbench.studies.outline import data_settings, recipe_of
 from vitbench.variants import TIMM
 from vitbench.variants import model as named_model
@@ -174,7 +175,7 @@ def _single_run(
         learning_rates=(config.train.learning_rate,),
         train_images=images,
     )
-    return PlannedRun("train", variant, "custom", variant, design, config, images)
+    return PlannedRun("train", variant, CUSTOM, variant, design, config, images)
 
 
 def _execute_here(job: Job) -> Record:

@@ -42,6 +42,9 @@ class Budget:
     """Steps by which the grid grows, at most, on a side at whose edge some arm is best."""
 
 
+CUSTOM = "custom"
+"""The budget that single runs of `vitbench train` are recorded under."""
+
 _TINY = TrainConfig(epochs=1, batch_size=64)
 _QUICK = TrainConfig(batch_size=64)
 _PAPER = TrainConfig(epochs=20, batch_size=128, label_smoothing=0.1)
