@@ -92,10 +92,9 @@ def _first_table(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
         [cell.strip() for cell in line.strip("|").split("|" if i == 1 else " | ")] for i, line in enumerate(lines)
     )
     data = re.search(r"\*\*Data:\*\* (.*?):", text)
-    more = {"data": data[1] if data else ""}
-    return {**dict(zip(heading, alignment, strict=True)), "data": "---"}, [
-        dict(zip(heading, row, strict=True)) | more for row in rows
-    ]
+    said = {"data": data[1] if data else ""}
+    alignments = {"data": "---", **dict(zip(heading, alignment, strict=True))}
+    return alignments, [{**said, **dict(zip(heading, row, strict=True))} for row in rows]
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ from collections import Counter
 import pytest
 from made_up_records import make_record
 
+from tests.made_up_transfer import make_transfer
 from vitbench.analysis.plots import KINDS
 from vitbench.analysis.report import HEADINGS, write_report
 from vitbench.records import Outcome
+from vitbench.records.transfer import TransferStore
 
 
 def test_the_report_is_one_file_that_fetches_nothing_and_runs_no_script(store_with):
@@ -54,3 +56,17 @@ def test_equal_records_give_equal_bytes(store_with):
 def test_an_empty_store_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no records under"):
         write_report(tmp_path)
+
+
+def test_several_data_sets_and_frozen_features_have_a_section_each(store_with):
+    records = [
+        make_record(arm, seed=seed, test=test + seed / 1000, data={"dataset": data})
+        for data, gap in (("digits", 0.95), ("shapes", 0.96))
+        for arm, test in (("cls", 0.9), ("gap", gap))
+        for seed in range(3)
+    ]
+    root = store_with(*records)
+    TransferStore(root).append(make_transfer("linear", {"linear": [0.875]}))
+    html = write_report(root).read_text(encoding="utf-8")
+    for part in ("#across", "#transfer", 'id="across"', 'id="transfer"', "on two data sets or more", "87.50"):
+        assert part in html

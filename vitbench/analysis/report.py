@@ -13,10 +13,11 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vitbench.analysis import table_cells, table_formats, table_text
+from vitbench.analysis import across, table_cells, table_formats, table_text
 from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
 from vitbench.analysis.output import MARK, write
 from vitbench.analysis.plots import KINDS, render
+from vitbench.analysis.transfer_tables import WHERE, load_transfer
 
 HEADINGS = {
     "accuracy": "Accuracy",
@@ -34,8 +35,10 @@ def write_report(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | 
     Raises ValueError where there are no records or the file cannot be written.
     """
     studies: dict[str, list[Comparison]] = defaultdict(list)
-    for comparison in load_comparisons(store_root, study_infos):
+    comparisons = load_comparisons(store_root, study_infos)
+    for comparison in comparisons:
         studies[comparison.study].append(comparison)
+    on_several = across.arms_across(comparisons)
     environment = Environment(
         loader=PackageLoader("vitbench.analysis"),
         autoescape=True,
@@ -47,6 +50,10 @@ def write_report(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | 
     html = environment.get_template("report.html.j2").render(
         mark=MARK,
         studies=studies,
+        across=across,
+        on_several=on_several,
+        transfer=load_transfer(store_root),
+        where_transfer=WHERE,
         cells=table_cells,
         words=table_text,
         formats=table_formats,

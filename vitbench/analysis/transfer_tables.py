@@ -29,15 +29,22 @@ def write_transfer(store_root: str | Path) -> list[Path]:
 
     Raises ValueError for a damaged record, and where the folder cannot be written.
     """
-    records = TransferStore(store_root).read()
-    if not records:
+    table = load_transfer(store_root)
+    if table is None:
         return []
-    table = transfer_table(records, _runs(RecordStore(store_root), {record.run_id for record in records} - {""}))
     directory = Path(store_root) / "tables"
     return [
         write(directory / "transfer.md", markdown(table, where=WHERE)),
         write(directory / "transfer.csv", csv_text(table)),
     ]
+
+
+def load_transfer(store_root: str | Path) -> Table | None:
+    """The table of all that is recorded of frozen features; None where nothing is."""
+    records = TransferStore(store_root).read()
+    if not records:
+        return None
+    return transfer_table(records, _runs(RecordStore(store_root), {record.run_id for record in records} - {""}))
 
 
 def transfer_table(records: Iterable[TransferRecord], runs: dict[str, Record]) -> Table:
