@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 
 import pytest
-from made_up_records import make_record
+from made_up_records import DESIGN, make_record
 
 from vitbench.analysis import across
 from vitbench.analysis.comparison import compare
@@ -56,6 +56,7 @@ def test_the_cells_are_those_computed_by_hand():
     assert across.across_table(arms) == [
         {
             "study": "pool",
+            "budget": "quick, Micro",
             "arm": "gap",
             "digits": "+2.00 [+1.90, +2.10]: better",
             "shapes": "+3.00 [+2.90, +3.10]: better",
@@ -74,6 +75,7 @@ def test_the_cells_are_those_computed_by_hand():
         {"budget": "smoke"},
         {"variant": "Mini/2"},
         {"data": {"mixup": 0.2}},
+        {"data": {"validation_fraction": 0.3}},
         {"environment": {"precision": "bf16"}},
         {"harness_version": 2},
         {"study": "other"},
@@ -99,24 +101,46 @@ def test_what_a_budget_has_for_each_data_set_may_differ(other):
     assert len(found(*records("digits", gap=0.02), *records("shapes", gap=0.02, **other))) == 1
 
 
-def test_of_several_lengths_those_of_one_length_stand_side_by_side():
-    short, long = {"train": {"epochs": 4}}, {"train": {"epochs": 20}}
-    comparisons = compare(
-        [
-            *records("digits", gap=0.02, **short),
-            *records("digits", gap=-0.02, **long),
-            *records("shapes", gap=0.02, **short),
-        ]
-    )
-    (arm,) = across.arms_across(comparisons)
+@pytest.mark.parametrize("first", [True, False], ids=["the other one first", "the other one last"])
+@pytest.mark.parametrize(
+    ("shared", "other"),
+    [
+        ({"train": {"epochs": 4}}, {"train": {"epochs": 20}}),
+        ({"train": {"epochs": 20}}, {"train": {"epochs": 4}}),
+        ({"variant": "Micro/4"}, {"variant": "Micro/2"}),
+        ({"variant": "Micro/2"}, {"variant": "Micro/4"}),
+        ({"data": {"flip": True}}, {"data": {"flip": False}}),
+    ],
+    ids=str,
+)
+def test_where_a_data_set_was_used_in_several_ways_equal_ones_stand_side_by_side(shared, other, first):
+    once, again = records("digits", gap=0.02, **shared), records("digits", gap=-0.02, **other)
+    (arm,) = found(*(again if first else once), *(once if first else again), *records("shapes", gap=0.02, **shared))
     assert [finding.decision.words for finding in arm.findings.values()] == ["better", "better"]
+
+
+def test_budgets_and_sizes_have_rows_of_their_own():
+    small = [*records("digits", gap=0.02), *records("shapes", gap=0.02)]
+    large = [*records("digits", gap=-0.02, variant="Mini/2"), *records("shapes", gap=-0.02, variant="Mini/4")]
+    rows = [(row["budget"], row["digits"].partition(": ")[2]) for row in across.across_table(found(*small, *large))]
+    assert sorted(rows) == [("quick, Micro", "better"), ("quick, Mini", "worse")]
+
+
+def test_what_has_too_few_seeds_for_a_verdict_is_not_judged():
+    assert found(*records("digits", gap=0.02), *records("shapes", gap=0.02, wobble=WOBBLE[:2])) == []
+
+
+def test_a_tuned_field_need_not_be_the_same():
+    design = DESIGN.model_copy(update={"tuned": {"mixup": (0.0, 0.2)}, "learning_rates": (1e-3,)})
+    one = records("digits", gap=0.02, data={"mixup": 0.2}, design=design)
+    assert len(found(*one, *records("shapes", gap=0.02, design=design))) == 1
 
 
 def test_the_page_and_its_csv_are_written_linked_and_removed_once_one_data_set_is_left(store_with):
     root = store_with(*records("digits", gap=0.02), *records("shapes", gap=-0.02))
     write_tables(root)
     page = (root / "tables" / "across.md").read_text(encoding="utf-8")
-    assert "opposed for 1," in page and "| pool | gap |" in page
+    assert "opposed for 1," in page and "| pool | quick, Micro | gap |" in page
     assert "(across.md)" in (root / "tables" / "README.md").read_text(encoding="utf-8")
     with (root / "tables" / "across.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -417,6 +417,14 @@ def test_the_factors_of_a_factorial_study_come_with_its_records():
     assert compare([make_record("gap")])[0].factors == {}
 
 
-def test_single_runs_are_told_apart_by_their_variant():
-    records = [make_record(study="train", budget="custom", variant=variant) for variant in ("Micro/2", "Mini/2")]
-    assert [one.slug for one in compare(records)] == ["custom-digits-micro-2", "custom-digits-mini-2"]
+def test_single_runs_are_told_apart_by_their_variant_and_epochs():
+    asked = [("Micro/2", 20), ("Mini/2", 20), ("Mini/2", 0.5)]
+    records = [
+        make_record(study="train", budget="custom", variant=variant, train={"epochs": epochs})
+        for variant, epochs in asked
+    ]
+    assert sorted(one.slug for one in compare(records)) == [
+        "custom-digits-micro-2-20-epochs",
+        "custom-digits-mini-2-0.5-epochs",
+        "custom-digits-mini-2-20-epochs",
+    ]

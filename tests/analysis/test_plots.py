@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 
 import pytest
 from made_up_records import make_record
@@ -181,8 +182,19 @@ def test_rates_are_said_to_be_chosen_where_they_were(rates, says):
 
 
 def test_arms_of_equal_cost_stand_side_by_side_around_it_and_the_others_where_they_belong():
-    cost = {"a": 10.0, "b": 30.0, "c": 10.0, "d": 10.1, "e": 20.0}
-    assert side_by_side(cost, step=1.0) == pytest.approx({"a": 9.0, "c": 10.0, "d": 11.1, "e": 20.0, "b": 30.0})
+    cost = {"a": 10.0, "b": 30.0, "c": 10.0, "d": 10.0, "e": 20.0}
+    assert side_by_side(cost, step=1.0) == pytest.approx({"a": 9.0, "c": 10.0, "d": 11.0, "e": 20.0, "b": 30.0})
+    # Two groups of two that would overlap: together the four are as near to their costs as they can be.
+    near = side_by_side({"a": 10.0, "b": 10.0, "c": 10.5, "d": 10.5}, step=1.0)
+    assert near == pytest.approx({"a": 8.75, "b": 9.75, "c": 10.75, "d": 11.75})
+
+
+def test_no_two_arms_stand_nearer_than_a_step_and_their_order_is_kept():
+    costs = {str(i): value for i, value in enumerate((5.0, 5.0, 5.4, 5.9, 6.0, 6.0, 6.0, 9.0, 9.1))}
+    places = side_by_side(costs, step=0.5)
+    ordered = [places[label] for label in sorted(costs, key=costs.__getitem__)]
+    assert min(b - a for a, b in pairwise(ordered)) > 0.5 - 1e-9
+    assert sum(places.values()) == pytest.approx(sum(costs.values()))
 
 
 @pytest.mark.parametrize(

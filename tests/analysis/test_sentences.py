@@ -88,3 +88,13 @@ def test_a_factorial_study_says_what_levels_do_together():
         " Together, beyond the sum of both: more for y with p +5.00 [+4.75, +5.25]; not decided: 1 pair, differences of "
         "0.00 to 0.00, intervals up to 4.97 points either side."
     )
+
+
+def test_pairs_with_too_few_seeds_for_a_verdict_are_not_called_undecided():
+    levels = {"cls": ("x", "o"), "a": ("y", "o"), "p": ("x", "p"), "both": ("y", "p")}
+    factors = {name: {"position": first, "pool": second} for name, (first, second) in levels.items()}
+    design = DESIGN.model_copy(update={"baseline": "cls", "factors": factors})
+    (one,) = compare(
+        [make_record(arm, seed=seed, test=0.7 + seed / 100, design=design) for arm in levels for seed in (0, 1)]
+    )
+    assert "Together" not in sentence(one)

@@ -14,6 +14,7 @@ from vitbench.analysis import table_cells, table_formats, table_text
 from vitbench.analysis.comparison import compare
 from vitbench.analysis.markup import count_text, escape_latex, escape_markdown, significant
 from vitbench.analysis.tables import print_tables, write_tables
+from vitbench.config import TrainConfig
 from vitbench.records import Design, Outcome, Record
 
 NASTY = r"50% & $x_1$ #2 {a} ~^ \cmd | [b] <c> *d*"
@@ -261,6 +262,39 @@ def test_a_setting_of_several_fields_is_written_out_and_each_field_is_a_column_o
     assert "at the setting with the best mean validation accuracy" in sentence
     assert "over those of seed 0 at which every setting has a result, in which the other seeds had no say" in sentence
     assert "mixup as tuned" in table_text.facts(comparison)["Data"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("optimizer", "muon", "muon"),
+        ("batch_size", 64, "batches of 64"),
+        ("weight_decay", 0.3, "weight decay 0.3"),
+        ("warmup_fraction", 0.2, "20 % warm-up"),
+        ("schedule", "linear", "linear schedule"),
+        ("clip_norm", 2.0, "clipped at 2"),
+        ("label_smoothing", 0.1, "label smoothing 0.1"),
+        ("ema_decay", 0.99, "averaged (decay 0.99)"),
+        ("layer_decay", 0.75, "layer decay 0.75"),
+        ("trainable", "attention", "attention and head trained alone"),
+    ],
+)
+def test_every_field_of_the_recipe_is_in_its_line(field, value, says):
+    init = "timm:vit_tiny_patch16_224@00000000"  # without weights to go on from, not all may be trained in part
+    (plain,), (other,) = compare([make_record(init=init)]), compare([make_record(init=init, train={field: value})])
+    assert says in table_text.facts(other)["Recipe"] and says not in table_text.facts(plain)["Recipe"]
+
+
+def test_no_field_of_the_recipe_is_forgotten():
+    said = {"optimizer", "batch_size", "weight_decay", "warmup_fraction", "schedule", "clip_norm", "label_smoothing"}
+    said |= {"ema_decay", "layer_decay", "trainable"}
+    elsewhere = {
+        "epochs",
+        "learning_rate",
+        "precision",
+        "compile",
+    }  # the budget's line, a column, the environment's line
+    assert said | elsewhere == set(TrainConfig.model_fields)
 
 
 def test_what_was_made_equal_is_said_and_each_arm_has_its_epochs_and_training_flops():

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_models import images_for, small_model
+from small_models import images_for, small_config, small_model
 from timm.layers.attention import AttentionRope
 
+from vitbench.kernels import native, operators
+from vitbench.models import build_model
 from vitbench.models.attention import attention
 
 KERNELS = ["fused", "matmul", "auto"]
@@ -151,3 +153,45 @@ def test_attention_dropout_is_live_in_training_and_off_in_evaluation():
     torch.manual_seed(0)
     first = model.train()(images)
     assert not torch.equal(first, model(images)) and not torch.equal(first, without.train()(images))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tokens", "kernel"),
+    [
+        (torch.float32, 256, "matmul"),
+        (torch.float32, 257, "fused"),
+        (torch.float64, 256, "matmul"),
+        (torch.float64, 257, "fused"),
+        (torch.bfloat16, 257, "matmul"),
+        (torch.bfloat16, 1025, "matmul"),
+        (torch.bfloat16, 1026, "fused"),
+    ],
+)
+def test_few_tokens_are_attended_to_by_products_where_gradients_are_needed(monkeypatch, dtype, tokens, kernel):
+    """By what is called: torch's fused kernel is counted, products are not."""
+    fused = []
+    real = torch.nn.functional.scaled_dot_product_attention
+
+    def counted(*arguments, **options):
+        fused.append(1)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+    q = torch.ones(1, 1, tokens, 2, dtype=dtype)
+    attention(q, q, q)
+    assert fused == ([1] if kernel == "fused" else [])
+    with torch.no_grad():
+        attention(q, q, q)
+    assert len(fused) == 1 + (kernel == "fused")
+
+
+@pytest.mark.skipif(native.state()[0] is None, reason=f"no native operators: {native.describe()}")
+@pytest.mark.parametrize(("tokens", "called"), [(257, True), (1025, True), (1026, False)])
+def test_native_attention_takes_up_to_1025_tokens(monkeypatch, tokens, called):
+    calls = []
+    real = operators.self_attention
+    monkeypatch.setattr(operators, "self_attention", lambda *a, **k: calls.append(1) or real(*a, **k))
+    layer = build_model(small_config(width=32, num_heads=1)).blocks[0].attention
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(torch.randn(1, tokens, 32, dtype=torch.bfloat16))
+    assert bool(calls) is called

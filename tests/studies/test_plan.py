@@ -230,13 +230,19 @@ def test_the_estimate_takes_the_rate_of_the_models_that_are_most_like_those_plan
     larger = run.config.model.replace(depth=12)
     rotary = run.config.model.replace(position="rope_2d", position_site="every_layer")
 
-    def record(model, images_per_second):
-        config = run.config.replace(model=model)
+    def record(model, images_per_second, *, seed=0, **fields):
+        config = run.config.replace(model=model, seed=seed)
         cost = {"train_images_per_second": images_per_second}
-        return made_up(study=run.study, arm=run.arm, config=config, environment=here, cost=cost)
+        return made_up(study=run.study, arm=run.arm, config=config, environment=here, cost=cost, **fields)
 
     records = [record(run.config.model, 1000.0), record(larger, 10_000.0), record(rotary, 10.0)]
     found = estimate([run], records, cpu="Quick CPU", cpu_cores=4, workers=1)
+    assert found.flops_per_second == pytest.approx(1000 * 6 * macs)
+    # Once a run, the latest 20 of them: older ones, of a study whose file is read later, and copies of a run do not count.
+    old = [record(run.config.model, 1.0, seed=seed, finished="2026-01-01T00:00:00Z") for seed in range(30)]
+    new = [record(run.config.model, 1000.0, seed=seed, finished="2026-02-01T00:00:00Z") for seed in range(100, 120)]
+    copies = [old[0].model_copy(update={"finished": "2026-03-01T00:00:00Z", "taken_from": "pooling"})] * 50
+    found = estimate([run], [*new, *old, *copies], cpu="Quick CPU", cpu_cores=4, workers=1)
     assert found.flops_per_second == pytest.approx(1000 * 6 * macs)
     only_others = estimate([run], records[1:], cpu="Quick CPU", cpu_cores=4, workers=1)
     assert only_others.flops_per_second == pytest.approx(10_000 * 6 * count(larger).macs)

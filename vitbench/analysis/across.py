@@ -21,7 +21,7 @@ RULE = (
     "alone. Alike: the same verdict on every data set, be it better, worse or equivalent. Opposed: better on one and worse "
     "on another. Open: all else; an inconclusive verdict contradicts nothing. Side by side stand equal budgets, sizes and "
     "recipes, on equal machines; crops, flips, patch size and epochs are those that the budget has for each data set. An arm "
-    "that one data set alone has is left out."
+    "that has a verdict on one data set alone is left out."
 )
 
 
@@ -33,11 +33,14 @@ class Agreement(StrEnum):
 
 @dataclass(frozen=True)
 class ArmAcross:
-    """An arm of a study on several data sets. `findings` by data set, in the order of their names."""
+    """An arm of a study on several data sets. `findings`, and `slugs` of comparisons, by data set in the order of names."""
 
     study: str
+    budget: str
+    """And the size of its models: `standard, Micro`."""
     arm: str
     findings: dict[str, Finding]
+    slugs: dict[str, str]
 
     @property
     def agreement(self) -> Agreement:
@@ -49,23 +52,32 @@ class ArmAcross:
 
 
 def arms_across(comparisons: Iterable[Comparison]) -> list[ArmAcross]:
-    """Every arm that comparisons of equal circumstances judge on two data sets or more, in the order of the studies."""
+    """Every arm that comparisons of equal circumstances judge on two data sets or more, in the order of the studies.
+
+    Where there are too few seeds for a verdict nothing is judged.
+    """
     found = []
     for alike in _alike(comparisons):
-        arms = dict.fromkeys(label for one in alike.values() for label in one.findings.arms)
-        for arm in arms:
-            findings = {data: one.findings.arms[arm] for data, one in alike.items() if arm in one.findings.arms}
+        first = next(iter(alike.values()))
+        for arm in dict.fromkeys(label for one in alike.values() for label in one.findings.arms):
+            findings = {
+                data: one.findings.arms[arm]
+                for data, one in alike.items()
+                if arm in one.findings.arms and one.findings.arms[arm].decision.verdict is not Verdict.NONE
+            }
             if len(findings) > 1:
-                found.append(ArmAcross(next(iter(alike.values())).study, arm, findings))
+                slugs = {data: alike[data].slug for data in findings}
+                found.append(ArmAcross(first.study, f"{first.budget}, {_size(first)}", arm, findings, slugs))
     return found
 
 
 def across_table(arms: Sequence[ArmAcross]) -> Table:
-    """`study | arm | cifar10 | torch/fashion_mnist | together`; empty where no arm is on two data sets."""
+    """`study | budget | arm | cifar10 | torch/fashion_mnist | together`; empty where no arm is on two data sets."""
     names = sorted({data for arm in arms for data in arm.findings})
     return [
         {
             "study": arm.study,
+            "budget": arm.budget,
             "arm": arm.arm,
             **{data: _cell(arm.findings.get(data)) for data in names},
             "together": str(arm.agreement),
@@ -89,8 +101,10 @@ def raw(arms: Sequence[ArmAcross]) -> list[dict[str, Any]]:
     return [
         {
             "study": arm.study,
+            "budget": arm.budget,
             "arm": arm.arm,
             "dataset": data,
+            "comparison": arm.slugs[data],
             "difference_points": None if difference is None else 100 * difference.mean,
             "difference_ci95_low_points": None if interval is None else 100 * interval.low,
             "difference_ci95_high_points": None if interval is None else 100 * interval.high,
@@ -115,31 +129,44 @@ def _cell(finding: Finding | None) -> str:
 def _alike(comparisons: Iterable[Comparison]) -> list[dict[str, Comparison]]:
     """Comparisons that differ in their data alone, by data set; those that stand alone are left out.
 
-    A budget may have other epochs on other data, so these may differ, unless a data set was trained on for several numbers of
-    them. Of several comparisons even then, the last counts: their decoded images differ.
+    A budget may have another patch size, other crops and epochs on other data, so these may differ, unless a data set has
+    several of them: then those that are equal go together. Of several even then, whose images were decoded otherwise, the
+    last recorded counts.
     """
     groups: dict[tuple[Any, ...], list[Comparison]] = defaultdict(list)
-    for one in comparisons:
-        if one.baseline is not None:
-            groups[_circumstances(one)].append(one)
+    for one in sorted((one for one in comparisons if one.baseline is not None), key=_last_recorded):
+        groups[_circumstances(one)].append(one)
     found = []
     for group in groups.values():
-        lengths: dict[float | None, dict[str, Comparison]] = defaultdict(dict)
-        several = len({one.data.dataset for one in group}) < len({(one.data.dataset, one.epochs) for one in group})
+        several = len(group) > len({one.data.dataset for one in group})
+        parts: dict[tuple[Any, ...], dict[str, Comparison]] = defaultdict(dict)
         for one in group:
-            lengths[one.epochs if several else None][one.data.dataset] = one
-        found += [dict(sorted(ones.items())) for ones in lengths.values() if len(ones) > 1]
-    return found
+            parts[_of_its_data(one) if several else ()][one.data.dataset] = one
+        found += [dict(sorted(ones.items())) for ones in parts.values() if len(ones) > 1]
+    return sorted(found, key=lambda alike: next(iter(alike.values())).study)
 
 
 def _circumstances(one: Comparison) -> tuple[Any, ...]:
-    """All that must be equal but the length of training. Crops and flips are the data set's own; so is the patch size."""
+    """All that must be equal."""
     recipe = {
         name: getattr(one.train, name) for name in TrainConfig.model_fields if name not in ("learning_rate", "epochs")
     }
-    augmentation = one.data.mixup, one.data.cutmix, one.data.train_images
-    environment = one.environment.model_copy(update={"data_sha256": ""}).comparison_key
+    recipe |= {name: getattr(one.data, name) for name in ("mixup", "cutmix", "train_images", "validation_fraction")}
     recipe |= dict.fromkeys(one.tuned)
-    size = one.variant.partition("/")[0]
-    shared = (one.study, one.budget, size, one.harness_version, environment, augmentation)
+    environment = one.environment.model_copy(update={"data_sha256": ""}).comparison_key
+    shared = (one.study, one.budget, _size(one), one.harness_version, environment)
     return *shared, one.match, one.tuned, one.tuning_seeds, tuple(sorted(recipe.items(), key=itemgetter(0)))
+
+
+def _of_its_data(one: Comparison) -> tuple[Any, ...]:
+    """What may differ from one data set to another."""
+    return one.variant, one.data.crop_padding, one.data.flip, one.epochs
+
+
+def _size(one: Comparison) -> str:
+    """`Micro` of `Micro/4`."""
+    return one.variant.partition("/")[0]
+
+
+def _last_recorded(one: Comparison) -> str:
+    return max(record.finished for record in one.records)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def slug_of(record: Record, design: Design) -> str:
-    """Budget and data, the variant of single runs, and what is matched and tuned where that is not epochs and the rate."""
+    """Budget and data; variant and epochs of single runs; what is matched and tuned if not epochs and the learning rate."""
     match = [] if design.match == "epochs" else [design.match]
-    variant = [record.variant] if record.budget == CUSTOM else []
-    return _slug(record.budget, record.config.data.dataset, *variant, *match, *design.tuned)
+    single = [record.variant, f"{record.config.train.epochs:g}-epochs"] if record.budget == CUSTOM else []
+    return _slug(record.budget, record.config.data.dataset, *single, *match, *design.tuned)
 
 
 def title_of(record: Record, design: Design) -> str:

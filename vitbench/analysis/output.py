@@ -32,7 +32,7 @@ def remove_stale(directory: Path, *, written: Collection[Path], suffixes: Collec
         candidates = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path not in kept)
         for path in [path for path in candidates if _is_marked(path) or _is_marked(path.with_suffix(".md"))]:
             path.unlink()
-        if not any(folder.iterdir()):
+        if folder != directory and not any(folder.iterdir()):
             folder.rmdir()
 
 

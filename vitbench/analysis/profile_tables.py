@@ -47,8 +47,9 @@ def write_profiles(store_root: str | Path) -> list[Path]:
             for table in tables
             for suffix, text in _texts(table, profile).items()
         ]
+        paths.append(write(directory / "README.md", _page(profile, tables)))
         remove_stale(directory, written=paths, suffixes=(".md", ".csv", ".tex"))
-        written += [*paths, write(directory / "README.md", _page(profile, tables))]
+        written += paths
     return written
 
 

@@ -55,7 +55,7 @@ def _interactions(comparison: Comparison) -> str:
     for (first, second), decision in comparison.findings.interactions.items():
         if decision.verdict in words:
             parts.append(f"{words[decision.verdict]} {first} with {_arm(second, decision)}")
-        elif decision.difference is not None:
+        elif decision.difference is not None and decision.verdict is not Verdict.NONE:
             rest.append(decision.difference)
     if rest:
         parts.append(f"not decided: {_range(rest, more=False, of='pair')}")

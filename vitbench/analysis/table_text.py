@@ -145,6 +145,7 @@ def _recipe_text(comparison: Comparison) -> str:
         "clip_norm": "" if train.clip_norm is None else f"gradients clipped at {train.clip_norm:g}",
         "label_smoothing": f"label smoothing {train.label_smoothing:g}" if train.label_smoothing else "",
         "ema_decay": "" if train.ema_decay is None else f"weights averaged (decay {train.ema_decay:g})",
+        "trainable": "" if train.trainable == "all" else f"{train.trainable} and head trained alone",
         "layer_decay": "" if train.layer_decay is None else f"layer decay {train.layer_decay:g}",
     }
     tuned = comparison.tuned

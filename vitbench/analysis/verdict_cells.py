@@ -29,6 +29,7 @@ WORDS = (
     "study",
     "comparison",
     "together",
+    "budget",
     "position",
     "pool",
 )

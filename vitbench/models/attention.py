@@ -17,8 +17,8 @@ Kernel = Literal["auto", "fused", "matmul"]
 FEW_TOKENS = {torch.float32: 256, torch.bfloat16: 1025}
 """Up to here, on CPU, kernels that hold all logits of a head beat those that go through them in blocks (LOG.md).
 
-In bf16 they still do at 2,305 tokens; 1,025 are a grid of 32 × 32 and a class token, beyond which the weights that are kept
-for the backward pass, [B, H, N, N], outweigh all else."""
+In bf16 they still do at 2,305 tokens; 1,025 are a grid of 32 × 32 and a class token. Beyond, the weights that are kept for the
+backward pass, [B, H, N, N], take more memory than all other activations of a block, at heads of 64."""
 
 
 def attention(

@@ -42,7 +42,7 @@ def estimate(
     that are most like its own. `flops_per_second` is that of all runs together.
     """
     measured: dict[ModelConfig, list[float]] = defaultdict(list)
-    for r in records:
+    for r in sorted((r for r in records if not r.taken_from), key=lambda r: r.finished):
         here = r.environment.device.startswith("cpu") and (r.environment.cpu, r.environment.cpu_cores) == (
             cpu,
             cpu_cores,

@@ -26,8 +26,8 @@ def cost_figure(comparison: Comparison) -> Figure | None:
     figure = figure_of(
         comparison,
         4.2 + legend_height,
-        "Mean ± 1 SD over seeds. Arms of equal cost are drawn side by side. Grey line, where several arms are on it: Pareto "
-        "front; no other arm is cheaper and better.",
+        "Mean ± 1 SD over seeds. Arms of nearly equal cost are drawn side by side. Grey line, where several arms are on it: "
+        "Pareto front; no other arm is cheaper and better.",
     )
     scale, unit = (1e9, "GMACs") if max(arm.macs for arm in arms) >= 1e9 else (1e6, "million MACs")
     costs: list[tuple[str, dict[str, float]]] = [
@@ -47,7 +47,13 @@ def cost_figure(comparison: Comparison) -> Figure | None:
         is_log = high > 4 * low
         # Costs that are nearly equal should look so.
         margin = max(0.1 * (high - low), 0.1 * high)
-        places = cost if is_log else side_by_side(cost, step=(high - low + 2 * margin) / 40)
+        if is_log:
+            exponents = {label: math.log10(value) for label, value in cost.items()}
+            places = {
+                label: 10**x for label, x in side_by_side(exponents, step=math.log10(1.69 * high / low) / 50).items()
+            }
+        else:
+            places = side_by_side(cost, step=(high - low + 2 * margin) / 50)
         for arm in shown:
             look, summary = looks[arm.label], arm.test_top1
             assert summary is not None
@@ -82,17 +88,20 @@ def cost_figure(comparison: Comparison) -> Figure | None:
 
 
 def side_by_side(cost: Mapping[str, float], *, step: float) -> dict[str, float]:
-    """Where to draw each arm: at its cost, or around it in steps where the next is less than half a step away."""
-    places: dict[str, float] = {}
-    group: list[str] = []
+    """Where to draw each arm: as near to its cost as a step between all of them allows, in their order.
+
+    The least squares of that: isotonic regression of costs less a step for each arm before (pool adjacent violators).
+    """
     labels = sorted(cost, key=cost.__getitem__)
-    for label, following in zip(labels, [*labels[1:], None], strict=True):
-        group.append(label)
-        if following is None or cost[following] - cost[label] > step / 2:
-            for i, one in enumerate(group):
-                places[one] = cost[one] + (i - (len(group) - 1) / 2) * step * (len(group) > 1)
-            group = []
-    return places
+    pools: list[tuple[float, int]] = []  # (mean, how many)
+    for i, label in enumerate(labels):
+        mean, size = cost[label] - i * step, 1
+        while pools and pools[-1][0] > mean:
+            before, others = pools.pop()
+            mean, size = (before * others + mean * size) / (others + size), others + size
+        pools.append((mean, size))
+    level = [mean for mean, size in pools for _ in range(size)]
+    return {label: level[i] + i * step for i, label in enumerate(labels)}
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
