@@ -106,6 +106,34 @@ def test_self_attention_is_that_of_float64(images, tokens, heads, head_dim, read
 
 
 @needs_native
+@pytest.mark.parametrize("read", [None, slice(0, 1), slice(2, None)], ids=str)
+@pytest.mark.parametrize(("images", "tokens", "heads", "head_dim"), [(3, 65, 3, 64), (2, 33, 2, 80)])
+def test_rotated_self_attention_is_that_of_float64(images, tokens, heads, head_dim, read):
+    """Pairs of neighbours as complex numbers, each times e^(i angle), as Su et al. 2021 have it."""
+    width = heads * head_dim
+    x = random(images, tokens, width, dtype=torch.bfloat16)
+    w_qkv, b_qkv, w_proj = random(3 * width, width, seed=1), random(3 * width, seed=2), random(width, width, seed=3)
+    with torch.no_grad():
+        w_qkv *= width**-0.5
+    angles = 3 * torch.randn(tokens, head_dim // 2, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    cos, sin = angles.cos().float(), angles.sin().float()
+    turns = torch.stack([torch.stack([cos, cos], -1).flatten(1), torch.stack([-sin, sin], -1).flatten(1)])
+    x64, w64, b64, p64 = arguments = exact(x, w_qkv.bfloat16(), b_qkv, w_proj.bfloat16())
+    out = operators.self_attention(x, w_qkv, b_qkv, w_proj, num_heads=heads, read=read, turns=turns)
+    q, k, v = rearrange(F.linear(x64, w64, b64), "b n (three h d) -> three b h n d", three=3, h=heads)
+    q, k = (
+        torch.view_as_real(
+            torch.view_as_complex(one.unflatten(-1, (-1, 2))) * torch.polar(torch.ones_like(angles), angles)
+        ).flatten(-2)
+        for one in (q, k)
+    )
+    attended = F.scaled_dot_product_attention(q[:, :, read or slice(None)], k, v)
+    reference = F.linear(rearrange(attended, "b h n d -> b n (h d)"), p64)
+    assert_close(out, reference.detach(), roundings=3)
+    assert_same_gradients(out, reference, [x, w_qkv, b_qkv, w_proj], arguments, roundings=6)
+
+
+@needs_native
 @pytest.mark.parametrize(("rows", "width"), [(1, 16), (130, 48), (1000, 192)])
 def test_residual_sums_and_norms_are_those_of_float64(rows, width):
     stream, branch = random(rows, width), random(rows, width, seed=1, dtype=torch.bfloat16)
@@ -218,8 +246,8 @@ def test_without_gradients_nothing_is_kept_and_logits_are_the_same(monkeypatch):
     kept: list[bool] = []
 
     def note(name: str, *arguments: object, **others: object) -> None:
-        if name in ("mlp", "self_attention"):
-            kept.append(arguments[4] is not None)
+        if name in (places := {"mlp": 4, "self_attention": 5}):
+            kept.append(arguments[places[name]] is not None)
         native.call(name, *arguments, **others)
 
     monkeypatch.setattr(operators, "call", note)

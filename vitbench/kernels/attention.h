@@ -1,4 +1,4 @@
-// The attention branch: projection, attention of every head over few tokens, projection.
+// The attention branch: projection, rotation of queries and keys by their place, attention of every head, projection.
 
 #pragma once
 
@@ -116,6 +116,28 @@ struct Layout {  // q beside k and v where every token is a query, else in a ten
     }
 };
 
+// Rotary positions: cosines [tokens, d], then sines; without, null, nothing turns.
+struct Turns {
+    const float* cosines;
+    int64_t tokens, d;
+
+    inline Floats operator()(Floats x, int64_t token, int64_t column) const {
+        const float* at = cosines + token * d + column % d;
+        return turned(x, load(at), load(at + tokens * d));
+    }
+
+    // Of one image's gradients with respect to what was turned, back to those of what it was: rows of heads · d.
+    void back(bf16* rows, int64_t stride, int64_t first, int64_t count, int64_t width) const {
+        if (!cosines) return;
+        for (int64_t i = 0; i < count; ++i)
+            for (int64_t j = 0; j < width; j += LANES) {
+                const float* at = cosines + (first + i) * d + j % d;
+                bf16* row = rows + i * stride + j;
+                store(row, turned(load(row), load(at), -load(at + tokens * d)));
+            }
+    }
+};
+
 inline int64_t images_at_a_time(const Shape& s, int64_t rows, int threads) {
     const int64_t most = rows / s.tokens;
     return chunk_of(s.batch, most < 1 ? 1 : most, threads);
@@ -127,11 +149,12 @@ inline void gather(const bf16* x, bf16* to, const Shape& s, int64_t images, int6
         std::memcpy(to + b * s.queries * width, x + (b * s.tokens + s.first_query) * width, s.queries * width * sizeof(bf16));
 }
 
-// x: [B, N, D]; w_qkv: [3D, D]; qkv: [B, N, 3D], or k and v [B, N, 2D] and q_alone [B, M, D]; attended, out: [B, M, D].
+// x: [B, N, D]; w_qkv: [3D, D]; turns: [2, N, d] or null; qkv, queries and keys turned: [B, N, 3D], or k and v [B, N, 2D] and q_alone [B, M, D]; attended, out: [B, M, D].
 // Without kept_kv nothing is kept for the backward pass.
-void self_attention(const bf16* x, const float* w_qkv, const float* bias, const float* w_proj, bf16* kept_kv, bf16* kept_q,
-                    bf16* kept_attended, bf16* kept_weights, bf16* out, const Shape& s) {
+void self_attention(const bf16* x, const float* w_qkv, const float* bias, const float* w_proj, const float* turns,
+                    bf16* kept_kv, bf16* kept_q, bf16* kept_attended, bf16* kept_weights, bf16* out, const Shape& s) {
     const Layout layout(s);
+    const Turns turn{turns, s.tokens, s.d};
     const Heads heads = layout.heads(s);
     const int64_t width = layout.width, wide = heads.wide, q_width = layout.together ? 0 : width;
     const Packed proj(w_proj, width, width, false);
@@ -154,13 +177,16 @@ void self_attention(const bf16* x, const float* w_qkv, const float* bias, const 
             bf16* attended = keep ? kept_attended + start * s.queries * width : own_attended.values;
             const bf16* part = x + start * s.tokens * width;
             const float* kv_bias = bias ? bias + q_width : nullptr;
+            const int64_t turning = turns ? layout.kv_stride - width : 0;  // all columns but those of v
             multiply(part, width, images * s.tokens, kv_weight.panels, [&](int64_t i, int64_t j, Floats sums) {
-                store(kv + i * layout.kv_stride + j, kv_bias ? sums + load(kv_bias + j) : sums);
+                const Floats x = kv_bias ? sums + load(kv_bias + j) : sums;
+                store(kv + i * layout.kv_stride + j, j < turning ? turn(x, i % s.tokens, j) : x);
             });
             if (!layout.together) {
                 gather(part, rows, s, images, width);
                 multiply(rows.values, width, images * s.queries, q_weight.panels, [&](int64_t i, int64_t j, Floats sums) {
-                    store(q + i * width + j, bias ? sums + load(bias + j) : sums);
+                    const Floats x = bias ? sums + load(bias + j) : sums;
+                    store(q + i * width + j, turns ? turn(x, s.first_query + i % s.queries, j) : x);
                 });
             }
             for (int64_t b = 0; b < images; ++b) {
@@ -176,10 +202,11 @@ void self_attention(const bf16* x, const float* w_qkv, const float* bias, const 
     }
 }
 
-void self_attention_backward(const bf16* x, const float* w_qkv, const float* w_proj, const bf16* kept_kv, const bf16* kept_q,
-                             const bf16* kept_attended, const bf16* kept_weights, const bf16* grad, bf16* grad_x,
-                             float* grad_w_qkv, float* grad_bias, float* grad_w_proj, const Shape& s) {
+void self_attention_backward(const bf16* x, const float* w_qkv, const float* w_proj, const float* turns, const bf16* kept_kv,
+                             const bf16* kept_q, const bf16* kept_attended, const bf16* kept_weights, const bf16* grad,
+                             bf16* grad_x, float* grad_w_qkv, float* grad_bias, float* grad_w_proj, const Shape& s) {
     const Layout layout(s);
+    const Turns turn{turns, s.tokens, s.d};
     const Heads heads = layout.heads(s);
     const int64_t width = layout.width, q_width = layout.together ? 0 : width, kv_width = 3 * width - q_width;
     const Packed proj(w_proj, width, width, true);
@@ -218,6 +245,8 @@ void self_attention_backward(const bf16* x, const float* w_qkv, const float* w_p
                 attend_backward(q + q_at, kv + k_at, kv + k_at + width,
                                 kept_weights + (start + b) * s.heads * s.queries * heads.wide, back + b * s.queries * width,
                                 q_slopes + q_at, kv_back + k_at, kv_back + k_at + width, heads, scratch);
+                turn.back(q_slopes + q_at, layout.q_stride, s.first_query, s.queries, width);
+                turn.back(kv_back + k_at, layout.kv_stride, 0, s.tokens, width);
             }
             multiply(kv_back.values, layout.kv_stride, tokens, kv_weight.panels,
                      [&](int64_t i, int64_t j, Floats sums) { store(grad_part + i * width + j, sums); });

@@ -60,15 +60,21 @@ def self_attention(
     *,
     num_heads: int,
     read: slice | None = None,
+    turns: Tensor | None = None,
 ) -> Tensor:
     """Multi-head self-attention with its projection (Vaswani et al. 2017). x: bf16 [B, N, D] → bf16 [B, M, D].
 
     Only the tokens of `read` are queries; without it, all are. Attention weights are kept for the backward pass.
+    `turns`, float32 [2, N, d], rotates queries and keys (Su et al. 2021): cosines and sines for the channels of a head, as
+    `RotaryPosition.turns` has them.
     """
     first, end, step = (read or slice(None)).indices(x.shape[1])
     assert step == 1 and first < end, read
     keep = torch.is_grad_enabled()
-    result: Tensor = _SelfAttention.apply(x, qkv_weight, qkv_bias, proj_weight, num_heads, first, end - first, keep)
+    assert turns is None or turns.shape == (2, x.shape[1], x.shape[2] // num_heads), turns.shape
+    result: Tensor = _SelfAttention.apply(
+        x, qkv_weight, qkv_bias, proj_weight, turns, num_heads, first, end - first, keep
+    )
     return result
 
 
@@ -184,6 +190,7 @@ class _SelfAttention(Function):
         qkv_weight: Tensor,
         qkv_bias: MaybeTensor,
         proj_weight: Tensor,
+        turns: MaybeTensor,
         num_heads: int,
         first: int,
         queries: int,
@@ -204,22 +211,22 @@ class _SelfAttention(Function):
                 x.new_empty(batch, num_heads, queries, -(-tokens // LANES) * LANES),
             )
         ctx.flops = 4 * batch * width * (width * (queries + tokens) + queries * tokens)
-        arguments = (x, qkv_weight, qkv_bias, proj_weight, *kept, out)
+        arguments = (x, qkv_weight, qkv_bias, proj_weight, turns, *kept, out)
         call("self_attention", *arguments, shape, flops=ctx.flops)
-        ctx.save_for_backward(x, qkv_weight, qkv_bias, proj_weight, *kept)
+        ctx.save_for_backward(x, qkv_weight, qkv_bias, proj_weight, turns, *kept)
         ctx.shape = shape
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[MaybeTensor, ...]:
-        x, qkv_weight, qkv_bias, proj_weight, *kept = ctx.saved_tensors
+        x, qkv_weight, qkv_bias, proj_weight, turns, *kept = ctx.saved_tensors
         grads = (
             torch.empty_like(x),
             torch.empty_like(qkv_weight),
             None if qkv_bias is None else torch.empty_like(qkv_bias),
             torch.empty_like(proj_weight),
         )
-        arguments = (x, qkv_weight, proj_weight, *kept, grad.contiguous(), *grads)
+        arguments = (x, qkv_weight, proj_weight, turns, *kept, grad.contiguous(), *grads)
         call("self_attention_backward", *arguments, ctx.shape, flops=2 * ctx.flops)
-        return *grads, None, None, None, None
+        return *grads, None, None, None, None, None

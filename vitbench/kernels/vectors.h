@@ -107,6 +107,11 @@ struct Relu {
     }
 };
 
+// Pairs of neighbours (a, b) turned: (a cos − b sin, a sin + b cos). `sines` are −sin, sin, −sin, …
+inline Floats turned(Floats x, Floats cosines, Floats sines) {
+    return x * cosines + (Floats)_mm512_permute_ps((__m512)x, 0xb1) * sines;
+}
+
 constexpr int64_t PARALLEL_FROM = 1 << 15;  // elements: below, a second thread costs more than it brings
 
 inline int threads_for(int64_t elements) { return elements < PARALLEL_FROM ? 1 : omp_get_max_threads(); }

@@ -67,9 +67,9 @@ class Attention(nn.Module):
         Without `add_bias`, the projection's bias is left to whoever adds the result to the residual stream.
         """
         if self._is_native(x):
-            out = operators.self_attention(
-                x, self.qkv.weight, self.qkv.bias, self.proj.weight, num_heads=self.num_heads, read=read
-            )
+            turns = None if self.rotary is None else self.rotary.turns()
+            weights = self.qkv.weight, self.qkv.bias, self.proj.weight
+            out = operators.self_attention(x, *weights, num_heads=self.num_heads, read=read, turns=turns)
             if add_bias and self.proj.bias is not None:
                 out = out + self.proj.bias.to(out.dtype)
         else:
@@ -78,9 +78,9 @@ class Attention(nn.Module):
         return self.proj_dropout(out)
 
     def _is_native(self, x: Tensor) -> bool:
-        """Whether the native operator computes this: few tokens, and nothing between projection and product."""
+        """Whether the native operator computes this: few tokens, nothing but a rotation between projection and product."""
         drops_out = self.training and self.dropout > 0
-        between = self.relative or self.rotary or drops_out or isinstance(self.q_norm, nn.LayerNorm)
+        between = self.relative or drops_out or isinstance(self.q_norm, nn.LayerNorm)
         head_dim = self.qkv.in_features // self.num_heads
         return (
             self.kernel == "auto"
