@@ -114,7 +114,9 @@ def _label(record: TransferRecord, runs: dict[str, Record]) -> list[str]:
     trained = runs.get(record.run_id)
     if trained is None:
         return [record.request.weights, ABSENT, record.request.dataset, ABSENT]
-    name = trained.arm if trained.study == "train" else f"{trained.study}: {trained.arm}"
+    epochs = trained.config.train.epochs
+    single = f"{trained.arm}, {'1 epoch' if epochs == 1 else f'{epochs:g} epochs'}"
+    name = single if trained.study == "train" else f"{trained.study}: {trained.arm}"
     own = f"{_percent([trained.metrics['test_top1']])} ({trained.config.data.dataset})"
     return [f"{name} ({record.request.weights})", str(trained.seed), record.request.dataset, own]
 
