@@ -104,3 +104,13 @@ def test_final_seeds_run_at_the_rate_of_the_same_model_on_as_many_images():
     assert {arm: whole.compared_with(arm) for arm in whole.arms} == {
         f"{pool}, {share}": f"cls, {share}" for share in ("100 %", "30 %", "10 %") for pool in ("cls", "gap")
     }
+
+
+def test_a_model_that_cannot_be_as_large_as_the_base_is_left_out_and_that_is_said():
+    study = load_study("data_size")
+    small = outline(study, BUDGETS["smoke"], DIGITS, Overrides())
+    assert not any(arm.startswith("ResNet (BiT)") for arm in small.arms)
+    assert list(small.remarks) == ["ResNet (BiT) is left out, as no width brings its MACs within a tenth of the base's"]
+    larger = outline(study, BUDGETS["standard"], describe("digits"), Overrides())
+    models = {arm.rpartition(", ")[0] for arm in larger.arms}
+    assert models == {"ViT", "ResNet (BiT)", "ResNet", "MLP-Mixer"} and not larger.remarks

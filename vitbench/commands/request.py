@@ -80,15 +80,19 @@ class Request:
         return [outline(study, budget, info, self.overrides) for study, _, info in self.asked]
 
     def left_out(self) -> list[str]:
-        """A line for each study and data set some of whose arms are of sizes that its images do not come in."""
+        """A line for each study and data set some of whose arms are of sizes that its images do not come in, and for whatever
+        a study leaves out itself.
+        """
         steps = {(study.name, info.dataset): info.size_step for study, _, info in self.asked}
-        return [
+        outlines = self.outlines()
+        of_sizes = [
             f"{whole.study.name}: {len(whole.left_out)} arms are left out, as images of {dataset} come at multiples of "
             f"{steps[whole.study.name, dataset]} pixels alone"
-            for whole in self.outlines()
+            for whole in outlines
             if whole.left_out
             for dataset in [next(iter(whole.arms.values())).data.dataset]
         ]
+        return of_sizes + [f"{whole.study.name}, {whole.variant}: {one}" for whole in outlines for one in whole.remarks]
 
     def plans(self, records: Mapping[str, Sequence[Record]], failed: Failed = ()) -> list[tuple[str, Plan]]:
         """(data set as the user named it, plan), study by study, from the records of each. Raises ValueError likewise."""

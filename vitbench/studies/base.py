@@ -102,6 +102,8 @@ class Study:
     these. Without, with the baseline.
     """
 
+    left_out: Callable[[ViTConfig], Sequence[str]] | None = None
+    """Sentences on what `arms` leaves out on a base variant, where that depends on it."""
     fractions: Sequence[float] = ()
     """Shares of the training images, the largest first: every arm on each of them, for as many steps. Without, on all."""
     train: Mapping[str, Any] = field(default_factory=dict)

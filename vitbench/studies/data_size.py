@@ -11,6 +11,7 @@ from vitbench.config import TimmConfig, ViTConfig
 from vitbench.profiling import count
 from vitbench.studies.base import Arm, Study
 
+BIT_RESNET, RESNET, MIXER = "ResNet (BiT)", "ResNet", "MLP-Mixer"
 MOST_BLOCKS = 4
 """Of a ResNet's stage."""
 BIT = {"basic": True, "bottle_ratio": 1.0}
@@ -28,8 +29,22 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
     base's MACs, so that norms and convolutions are all that sets them apart. The Mixer has the base's
     patches and depth (Tolstikhin et al. 2021). What no width brings that near is left out, as BiT's is for the smallest bases.
     """
-    found = (*_resnets(base), _nearest(base, "MLP-Mixer", "mlp_mixer.MlpMixer", _mixers(base)))
-    return [arm for arm in found if arm is not None]
+    return [arm for arm in _models(base).values() if arm is not None]
+
+
+def left_out(base: ViTConfig) -> list[str]:
+    """A sentence for each model that cannot stand beside this base."""
+    return [
+        f"{name} is left out, as no width brings its MACs within a tenth of the base's"
+        for name, arm in _models(base).items()
+        if arm is None
+    ]
+
+
+def _models(base: ViTConfig) -> dict[str, Arm | None]:
+    bit, plain = _resnets(base)
+    mixer = _nearest(base, MIXER, "mlp_mixer.MlpMixer", _mixers(base))
+    return {BIT_RESNET: bit, RESNET: plain, MIXER: mixer}
 
 
 def _resnets(base: ViTConfig) -> tuple[Arm | None, Arm | None]:
@@ -39,8 +54,8 @@ def _resnets(base: ViTConfig) -> tuple[Arm | None, Arm | None]:
     plains: list[Arm | None] = []
     depths = product(range(1, MOST_BLOCKS + 1), repeat=stages)
     for layers in map(list, sorted(depths, key=lambda blocks: (-sum(blocks), max(blocks), blocks))):
-        bit = _nearest(base, "ResNet (BiT)", "resnetv2.ResNetV2", _of_widths(range(64, 513, 32), layers, BIT))
-        plain = _nearest(base, "ResNet", "resnetv2_18", _of_widths(range(8, 513, 8), layers, {}))
+        bit = _nearest(base, BIT_RESNET, "resnetv2.ResNetV2", _of_widths(range(64, 513, 32), layers, BIT))
+        plain = _nearest(base, RESNET, "resnetv2_18", _of_widths(range(8, 513, 8), layers, {}))
         if bit and plain:
             return bit, plain
         bits.append(bit)
@@ -78,6 +93,7 @@ STUDY = Study(
     source="Dosovitskiy et al. 2021, section 4.3 and Figures 3 and 4",
     baseline=Arm("ViT"),
     arms=arms,
+    left_out=left_out,
     fractions=(1.0, 0.316, 0.1, 0.0316, 0.01),
     # One optimizer for all: Muon takes the linear layers of encoder blocks, which ResNets have none of.
     train={"optimizer": "adamw"},

@@ -81,6 +81,8 @@ class Outline:
     """The arm from whose weights another goes on."""
     left_out: Sequence[str] = ()
     """Arms of image sizes that the data do not come in."""
+    remarks: Sequence[str] = ()
+    """What the study itself leaves out on this base variant, in sentences."""
     epochs_are_estimates: bool = False
     """Whether training time is to be equal, but how fast the arms train is not known yet: epochs are by FLOPs then."""
 
@@ -255,6 +257,7 @@ def outline(
         fractions={arm.name: arm.fraction for arm in arms} if study.fractions else {},
         starts={arm.name: arm.start for arm in arms if arm.start},
         left_out=[arm.name for arm in asked if arm not in arms],
+        remarks=study.left_out(base) if study.left_out else (),
         epochs_are_estimates=overrides.match == "time" and images_per_second is None,
     )
 
