@@ -174,6 +174,20 @@ def test_seconds_are_not_compared_where_runs_shared_the_machine_differently():
     assert [axes.get_xlabel() for axes in plots.cost_figure(other).axes] == ["million MACs per image, forward"]
 
 
+def test_seconds_are_not_compared_where_arms_were_trained_on_different_days():
+    alike = many_records(num_arms=2, rates=(1e-3,))
+    days = [{"started": f"2026-11-0{1 + (record.arm == 'none')}T00:00:00Z"} for record in alike]
+    (other,) = compare([record.model_copy(update=day) for record, day in zip(alike, days, strict=True)])
+    assert len(plots.cost_figure(other).axes) == 1
+    assert any(
+        note
+        == "Images/s were measured on different days (of 1-D at the stem on 2026-11-01; of none on 2026-11-02): do not "
+        "compare these, nor training seconds."
+        for note in other.notes
+    )
+    assert not any("different days" in note for note in compare(alike)[0].notes)
+
+
 @pytest.mark.parametrize(("rates", "says"), [((1e-3,), "at one learning rate"), ((1e-3, 3e-3), "each arm's chosen")])
 def test_rates_are_said_to_be_chosen_where_they_were(rates, says):
     (one,) = compare(many_records(num_arms=2, rates=rates))

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vitbench.records import Outcome
+from vitbench.records import Outcome, Record
 from vitbench.studies.choice import has_accuracies
 from vitbench.studies.settings import RATE, Setting, value_text
 
@@ -159,6 +159,7 @@ def _about_pairs(arm: ArmResult, baseline: ArmResult) -> Iterator[str]:
 
 def _about_measuring(comparison: Comparison) -> Iterator[str]:
     yield from _about_speeds(comparison)
+    yield from _about_days(comparison)
     for note in comparison.environment_values("compile_note"):
         yield f"torch.compile: {' '.join(str(note).split()).rstrip('.')}."
 
@@ -201,14 +202,33 @@ def _about_speeds(comparison: Comparison) -> Iterator[str]:
         yield f"Images/s were not all measured alike ({each}): do not compare them, nor training seconds."
 
 
+def _about_days(comparison: Comparison) -> Iterator[str]:
+    """Whether arms were trained in the same sittings: a machine is not as fast on every day."""
+    labels: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for arm in comparison.arms:
+        if days := days_of(arm):
+            labels[days].append(arm.label)
+    if len(labels) > 1:
+        each = "; ".join(f"of {listed(names)} on {' and '.join(days)}" for days, names in labels.items())
+        yield f"Images/s were measured on different days ({each}): do not compare these, nor training seconds."
+
+
+def days_of(arm: ArmResult) -> tuple[str, ...]:
+    """The days, in UTC, on which the runs behind an arm's images/s began, ascending."""
+    return tuple(sorted({record.started[:10] for record in _timed(arm)}))
+
+
 def loads_of(arm: ArmResult) -> tuple[tuple[int, int], ...]:
     """The different (workers, threads) of the runs behind an arm's images/s, ascending."""
-    environments = [
-        record.environment
+    return tuple(sorted({(record.environment.workers, record.environment.threads) for record in _timed(arm)}))
+
+
+def _timed(arm: ArmResult) -> list[Record]:
+    return [
+        record
         for record in arm.completed(arm.setting).values()
         if (record.cost.train_images_per_second, record.cost.infer_images_per_second) != (None, None)
     ]
-    return tuple(sorted({(environment.workers, environment.threads) for environment in environments}))
 
 
 def _counted(number: int, noun: str) -> str:

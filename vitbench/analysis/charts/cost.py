@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from vitbench.analysis.arms import ArmResult
 from vitbench.analysis.charts.parts import figure_of, looks_of, role, round_ticks, wrapped
 from vitbench.analysis.comparison import Comparison
-from vitbench.analysis.notes import loads_of
+from vitbench.analysis.notes import days_of, loads_of
 
 
 def cost_figure(comparison: Comparison) -> Figure | None:
@@ -34,15 +34,14 @@ def cost_figure(comparison: Comparison) -> Figure | None:
         (f"{unit} per image, forward", {arm.label: arm.macs / scale for arm in arms})
     ]
     seconds = {arm.label: value for arm in arms if (value := arm.median_cost("train_seconds")) is not None}
-    loads = {load for arm in arms for load in loads_of(arm)}
-    # A run that goes on from another took as long as both; what shared the machine with others took longer.
-    if seconds and not comparison.starts and len(loads) == 1:
+    loads, days = {load for arm in arms for load in loads_of(arm)}, {days_of(arm) for arm in arms}
+    # A run that goes on from another took as long as both; what shared the machine with others, or had it on another
+    # day, took longer or shorter.
+    if seconds and not comparison.starts and len(loads) == len(days) == 1:
         costs.append(("training seconds per run, median", seconds))
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     for axes, (label, cost) in zip(panels, costs, strict=True):
         shown = [arm for arm in arms if arm.label in cost]
-        front = pareto_front([(cost[arm.label], 100 * _mean(arm)) for arm in shown])
-        axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color="#d5d5d5", linewidth=4, zorder=1)
         low, high = min(cost.values()), max(cost.values())
         is_log = high > 4 * low
         # Costs that are nearly equal should look so.
@@ -54,6 +53,11 @@ def cost_figure(comparison: Comparison) -> Figure | None:
             }
         else:
             places = side_by_side(cost, step=(high - low + 2 * margin) / 50)
+        front = set(pareto_front([(cost[arm.label], 100 * _mean(arm)) for arm in shown]))
+        on_it = sorted(
+            (places[arm.label], 100 * _mean(arm)) for arm in shown if (cost[arm.label], 100 * _mean(arm)) in front
+        )
+        axes.plot(*zip(*on_it, strict=True), drawstyle="steps-post", color="#d5d5d5", linewidth=4, zorder=1)
         for arm in shown:
             look, summary = looks[arm.label], arm.test_top1
             assert summary is not None
