@@ -12,7 +12,7 @@ BASELINE = ViTConfig(image_size=32, patch_size=4, width=96, depth=2, num_heads=3
 SHAPE = frozenset({"image_size", "in_channels", "patch_size", "width", "depth", "num_heads", "num_classes"})
 """How large a model is, which is no factor: `test_models.py` has the named variants for that."""
 CHANGES_NO_WORK = frozenset({"norm_eps", "position_grid"})
-OF_ONE_STEM = frozenset({"stem_layers", "stem_width"})
+OF_ONE_STEM = frozenset({"stem_layers", "stem_width", "stem_groups"})
 NUMBERS: dict[str, Any] = {
     "mlp_ratio": 2.0,
     "num_registers": 4,
@@ -24,7 +24,7 @@ NUMBERS: dict[str, Any] = {
 """One value of each factor that is a number."""
 NEEDS: dict[tuple[str, str], dict[str, Any]] = {
     ("stem", "conv"): {"stem_width": 48},
-    ("stem", "resnet"): {"stem_width": 16, "stem_layers": (1, 1)},
+    ("stem", "resnet"): {"stem_width": 16, "stem_layers": (1, 1), "stem_groups": 8},
 }
 """What a kind cannot do without in a model this small."""
 
