@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from tests.readme import REFERENCE, ROOT
+from vitbench.analysis.tables import write_tables
 from vitbench.models.weights import load_trained
 from vitbench.records import Outcome, RecordStore
 
@@ -18,6 +20,18 @@ FIGURES = sorted((ROOT / REFERENCE / "figures").glob("*/numbers.json"))
 
 def name_of(path):
     return (path.parent if path.suffix == ".json" else path).stem
+
+
+def test_the_committed_tables_are_those_of_the_committed_records(tmp_path):
+    for kind in ("records", "transfer"):
+        shutil.copytree(ROOT / REFERENCE / kind, tmp_path / kind)
+    write_tables(tmp_path)
+    made, committed = (
+        {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in root.rglob("*.md")}
+        for root in (tmp_path / "tables", ROOT / REFERENCE / "tables")
+    )
+    assert made.keys() == committed.keys()
+    assert [name for name, text in made.items() if committed[name] != text] == [], "run `nox -s tables`"
 
 
 def test_there_is_a_gallery():

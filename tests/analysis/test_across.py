@@ -126,6 +126,14 @@ def test_budgets_and_sizes_have_rows_of_their_own():
     assert sorted(rows) == [("quick, Micro", "better"), ("quick, Mini", "worse")]
 
 
+def test_runs_that_two_studies_share_count_once():
+    first = [*records("digits", gap=0.02), *records("shapes", gap=0.02)]
+    again = [record.model_copy(update={"study": "other", "taken_from": "pool"}) for record in first]
+    arms = across.arms_across([*compare(first), *compare(again)])
+    assert [arm.study for arm in arms] == ["other", "pool"]
+    assert across.summary(arms).startswith("Verdicts of 1 arm on two data sets or more: alike for 1,")
+
+
 def test_what_has_too_few_seeds_for_a_verdict_is_not_judged():
     assert found(*records("digits", gap=0.02), *records("shapes", gap=0.02, wobble=WOBBLE[:2])) == []
 

@@ -87,12 +87,27 @@ def across_table(arms: Sequence[ArmAcross]) -> Table:
 
 
 def summary(arms: Sequence[ArmAcross]) -> str:
-    """`Verdicts of 34 arms on two data sets or more: alike for 9, opposed for none, open for 25.`"""
-    counts = {agreement: sum(arm.agreement is agreement for arm in arms) for agreement in Agreement}
+    """`Verdicts of 34 arms on two data sets or more: alike for 9, opposed for none, open for 25.`
+
+    The same runs against the same count once, whichever studies have them.
+    """
+    distinct = {_what_is_compared(arm): arm for arm in arms}.values()
+    counts = {agreement: sum(arm.agreement is agreement for arm in distinct) for agreement in Agreement}
     alike, opposed, still_open = (counts[one] or "none" for one in Agreement)
-    return (
-        f"Verdicts of {len(arms)} {'arm' if len(arms) == 1 else 'arms'} on two data sets or more: alike for "
-        f"{alike}, opposed for {opposed}, open for {still_open}."
+    number = f"{len(distinct)} {'arm' if len(distinct) == 1 else 'arms'}"
+    return f"Verdicts of {number} on two data sets or more: alike for {alike}, opposed for {opposed}, open for {still_open}."
+
+
+def _what_is_compared(arm: ArmAcross) -> tuple[Any, ...]:
+    """Its runs, and how far they are from what they are compared with."""
+    return tuple(
+        (
+            data,
+            tuple(sorted(run.run_id for run in finding.arm.completed(finding.arm.setting).values())),
+            difference.mean,
+        )
+        for data, finding in arm.findings.items()
+        if (difference := finding.decision.difference) is not None
     )
 
 
