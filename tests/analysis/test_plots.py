@@ -203,6 +203,17 @@ def test_arms_of_equal_cost_stand_side_by_side_around_it_and_the_others_where_th
     assert near == pytest.approx({"a": 8.75, "b": 9.75, "c": 10.75, "d": 11.75})
 
 
+@pytest.mark.parametrize("largest", [1_000_000, 1_500_000, 3_000_000_000], ids=["all equal", "linear", "logarithmic"])
+def test_arms_spread_at_the_edge_stay_within_the_picture(largest):
+    macs = [1_000_000] * 20 + [largest]
+    arms = [make_record(f"arm {i}", model={"depth": 1 + i}, cost={"macs": value}) for i, value in enumerate(macs)]
+    (comparison,) = compare(arms)
+    for axes in plots.cost_figure(comparison).axes:
+        left, right = axes.get_xlim()
+        drawn = [x for container in axes.containers for x in container.lines[0].get_xdata()]
+        assert len(drawn) == 21 and left < min(drawn) and max(drawn) < right
+
+
 def test_no_two_arms_stand_nearer_than_a_step_and_their_order_is_kept():
     costs = {str(i): value for i, value in enumerate((5.0, 5.0, 5.4, 5.9, 6.0, 6.0, 6.0, 9.0, 9.1))}
     places = side_by_side(costs, step=0.5)

@@ -47,12 +47,19 @@ def cost_figure(comparison: Comparison) -> Figure | None:
         # Costs that are nearly equal should look so.
         margin = max(0.1 * (high - low), 0.1 * high)
         if is_log:
-            exponents = {label: math.log10(value) for label, value in cost.items()}
-            places = {
-                label: 10**x for label, x in side_by_side(exponents, step=math.log10(1.69 * high / low) / 50).items()
-            }
+            left, right = low / 1.3, high * 1.3
+            step = math.log10(right / left) / 50
+            exponents = side_by_side({label: math.log10(value) for label, value in cost.items()}, step=step)
+            places = {label: 10**x for label, x in exponents.items()}
+            left, right = (
+                min(left, 10 ** (min(exponents.values()) - step)),
+                max(right, 10 ** (max(exponents.values()) + step)),
+            )
         else:
-            places = side_by_side(cost, step=(high - low + 2 * margin) / 50)
+            left, right = max(0.0, low - margin), high + margin
+            step = (right - left) / 50
+            places = side_by_side(cost, step=step)
+            left, right = min(left, min(places.values()) - step), max(right, max(places.values()) + step)
         front = set(pareto_front([(cost[arm.label], 100 * _mean(arm)) for arm in shown]))
         on_it = sorted(
             (places[arm.label], 100 * _mean(arm)) for arm in shown if (cost[arm.label], 100 * _mean(arm)) in front
@@ -80,10 +87,10 @@ def cost_figure(comparison: Comparison) -> Figure | None:
             axes.xaxis.set_major_locator(FixedLocator(round_ticks(low, high)))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.set_xlim(low / 1.3, high * 1.3)
+            axes.set_xlim(left, right)
             label += " (log scale)"
         else:
-            axes.set_xlim(max(0.0, low - margin), high + margin)
+            axes.set_xlim(left, right)
             axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
         axes.set_xlabel(label)
     panels[0].set_ylabel("test top-1 (%)")
