@@ -24,6 +24,22 @@ def test_a_recipe_is_that_of_the_budgets_studies(vitbench, tmp_path, monkeypatch
     assert (config.data.crop_padding, config.data.flip) == (planned.data.crop_padding, planned.data.flip)
 
 
+@pytest.mark.parametrize(
+    ("options", "padding"), [((), 4), (("--image-size", 48), 6), (("--image-size", 48, "--crop-padding", 4), 4)]
+)
+def test_crops_move_by_the_same_share_of_images_of_another_size_unless_told(
+    vitbench, tmp_path, monkeypatch, options, padding
+):
+    # As CIFAR-10, but there: digits come at 8 pixels, and have no crops of their own.
+    info = describe("digits").model_copy(update={"image_size": (32, 32), "crop_padding": 4})
+    asked = []
+    monkeypatch.setattr("vitbench.commands.train.describe", lambda *_, **__: info)
+    monkeypatch.setattr("vitbench.commands.train._execute_here", lambda job: asked.append(job.run.config) or _stop())
+    vitbench("train", "Nano/4", "--data", "digits", "--results", tmp_path, *options)
+    (config,) = asked
+    assert config.data.crop_padding == padding
+
+
 def _stop():
     raise ValueError("asked, and not run")
 

@@ -57,6 +57,24 @@ def test_every_position_embedding_is_pretrained_once_and_goes_on_at_every_size()
     assert design.epochs["RoPE, 6 px"] == 0 and design.epochs["RoPE, 8 px"] == 11
 
 
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ("torch/cifar10", {24: 3, 32: 4, 48: 6, 64: 8}),
+        # A grid of 7; 3 pixels of 28 are 2.1 of 20, 4.3 of 40 and 6 of 56.
+        ("torch/kmnist", {20: 2, 28: 3, 40: 4, 56: 6}),
+        ("torch/fashion_mnist", {20: 0, 28: 0, 40: 0, 56: 0}),
+    ],
+)
+def test_crops_move_by_the_same_share_of_images_of_every_size(dataset, expected):
+    asked = Overrides(variant="Micro/4")
+    whole = outline(load_study("resolution"), BUDGETS["standard"], describe(dataset), asked)
+    padding = {(config.model.image_size, config.data.crop_padding) for config in whole.arms.values()}
+    assert padding == set(expected.items())
+    before = {config.pretraining.data.crop_padding for config in whole.arms.values() if config.pretraining}
+    assert before == {whole.arms[whole.baseline].data.crop_padding}
+
+
 def test_a_run_has_the_seed_and_setting_of_its_pretraining_and_an_identity_that_follows_it():
     runs = plan(chain_study(), BUDGETS["quick"], DIGITS, Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=3))
     first = {(run.setting, run.config.seed): run.config for run in runs if run.arm == "gap"}

@@ -129,7 +129,10 @@ def _data_text(comparison: Comparison) -> str:
     if len(images) == 1:
         ((height, width), channels, classes) = images.pop()
         sizes.append(f"{height} × {width} × {channels} pixels, {classes} classes")
-    augmentation = listed(filter(None, _augmentation(data, comparison.tuned))) or "none"
+    paddings = sorted({record.config.data.crop_padding for record in comparison.records})
+    crop = f"{paddings[0]} to {paddings[-1]}, as large a share of images of every size"
+    crop = f"{data.crop_padding}" if len(paddings) == 1 else crop
+    augmentation = listed(filter(None, _augmentation(data, comparison.tuned, crop=crop))) or "none"
     return f"{data.dataset}: {'; '.join(sizes)}; augmentation: {augmentation}"
 
 
@@ -153,9 +156,9 @@ def _recipe_text(comparison: Comparison) -> str:
     return listed(list(filter(None, words)))
 
 
-def _augmentation(data: DataConfig, tuned: tuple[str, ...]) -> list[str]:
+def _augmentation(data: DataConfig, tuned: tuple[str, ...], *, crop: str) -> list[str]:
     found = {
-        "crop_padding": f"crop padding {data.crop_padding}" if data.crop_padding else "",
+        "crop_padding": f"crop padding {crop}" if data.crop_padding else "",
         "flip": "flip" if data.flip else "",
         "mixup": f"mixup {data.mixup:g}" if data.mixup else "",
         "cutmix": f"cutmix {data.cutmix:g}" if data.cutmix else "",

@@ -133,6 +133,11 @@ class Outline:
             self._configs[arm, setting] = config
         return with_seed(self._configs[arm, setting], seed)
 
+    @property
+    def image_sizes(self) -> int:
+        """How many different ones arms have."""
+        return len({config.model.image_hw for config in self.arms.values()})
+
     def images_of(self, config: RunConfig) -> int:
         """Images that an epoch of one of these runs trains on."""
         return config.data.train_images or self.train_images
@@ -235,12 +240,14 @@ def outline(
     runs: dict[str, RunConfig] = {}
     for arm in arms:
         recipe = train.replace(epochs=epochs[arm.name] * arm.epochs)
+        model = models[arm.name]
+        images = cropped_alike(data_config, data, image_size=model.image_hw)
         if arm.start:
             runs[arm.name] = RunConfig(
-                model=models[arm.name], data=data_config, train=recipe, pretraining=runs[arm.start], keep_head=True
+                model=model, data=images, train=recipe, pretraining=runs[arm.start], keep_head=True
             )
         else:
-            runs[arm.name] = _run(models[arm.name], arm.fraction, data_config, recipe, train_images)
+            runs[arm.name] = _run(model, arm.fraction, images, recipe, train_images)
     seeds = overrides.seeds or budget.seeds
     return Outline(
         study=study,
@@ -356,6 +363,11 @@ def data_settings(data: DataFacts, *, wanted: int | None) -> tuple[DataConfig, i
     if wanted is None or wanted >= left:
         return config, left
     return config.replace(train_images=wanted), wanted
+
+
+def cropped_alike(config: DataConfig, data: DataFacts, *, image_size: tuple[int, int]) -> DataConfig:
+    """The same for images resampled to `image_size`: crops move by as large a share of these as of the set's own."""
+    return config.replace(crop_padding=round(config.crop_padding * image_size[0] / data.image_size[0]))
 
 
 def _base(scale: Scale, data: DataFacts, name: str | None) -> tuple[str, ViTConfig]:
