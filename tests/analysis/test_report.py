@@ -68,5 +68,13 @@ def test_several_data_sets_and_frozen_features_have_a_section_each(store_with):
     root = store_with(*records)
     TransferStore(root).append(make_transfer("linear", {"linear": [0.875]}))
     html = write_report(root).read_text(encoding="utf-8")
-    for part in ("#across", "#transfer", 'id="across"', 'id="transfer"', "on two data sets or more", "87.50"):
+    for part in (
+        "#across",
+        "#transfer",
+        'id="across"',
+        'id="transfer"',
+        "on frozen features",
+        "on two data sets or more",
+        "87.50",
+    ):
         assert part in html

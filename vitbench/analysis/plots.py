@@ -17,10 +17,12 @@ from vitbench.analysis.charts.curves import curves_figure
 from vitbench.analysis.charts.learning_rate import learning_rate_figure
 from vitbench.analysis.charts.resolution import resolution_figure
 from vitbench.analysis.charts.scaling import scaling_figure
+from vitbench.analysis.charts.transfer import transfer_figure
 from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
 from vitbench.analysis.drawing import STYLE, saved
 from vitbench.analysis.output import remove_stale, write
 from vitbench.analysis.roofline import write_rooflines
+from vitbench.analysis.transfer_tables import TransferRow, load_rows
 
 KINDS: dict[str, Callable[[Comparison], Figure | None]] = {
     "accuracy": accuracy_figure,
@@ -38,15 +40,19 @@ size or share of the images apart, which have a kind of their own."""
 
 
 def write_plots(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None) -> list[Path]:
-    """Writes `plots/<study>/<slug>-<kind>.{svg,png}` for every comparison and kind in KINDS, and every device's roofline.
+    """Writes `plots/<study>/<slug>-<kind>.{svg,png}` for every comparison and kind in KINDS, `plots/transfer.{svg,png}` where
+    frozen features were measured, and every device's roofline.
 
     Returns the paths. A kind that has nothing to show for a comparison is left out. Raises ValueError where there are
-    neither records nor profiles.
+    no records of any kind, nor profiles.
     """
     directory = Path(store_root) / "plots"
     rooflines = write_rooflines(store_root)
-    written = []
-    for comparison in load_comparisons(store_root, study_infos, needed=not rooflines):
+    written = [
+        write(directory / f"transfer.{suffix}", content)
+        for suffix, content in render_transfer(load_rows(store_root), formats=("svg", "png")).items()
+    ]
+    for comparison in load_comparisons(store_root, study_infos, needed=not (rooflines or written)):
         for kind in KINDS:
             stem = directory / comparison.study / f"{comparison.slug}-{kind}"
             for suffix, content in render(comparison, kind, formats=("svg", "png")).items():
@@ -59,8 +65,15 @@ def render(comparison: Comparison, kind: str, *, formats: Sequence[str] = ("svg"
     """One figure in each of `formats`; empty where this kind has nothing to show. Equal records give equal bytes."""
     if comparison.within and kind in OF_FEW_ARMS:
         return {}
+    return _saved(lambda: KINDS[kind](comparison), formats)
+
+
+def render_transfer(rows: Sequence[TransferRow], *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
+    """The figure of frozen features in each of `formats`; empty without rows."""
+    return _saved(lambda: transfer_figure(rows), formats)
+
+
+def _saved(draw: Callable[[], Figure | None], formats: Sequence[str]) -> dict[str, bytes]:
     with mpl.rc_context(STYLE):
-        figure = KINDS[kind](comparison)
-        if figure is None:
-            return {}
-        return {suffix: saved(figure, suffix) for suffix in formats}
+        figure = draw()
+        return {} if figure is None else {suffix: saved(figure, suffix) for suffix in formats}

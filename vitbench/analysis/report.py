@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,8 +16,8 @@ from markupsafe import Markup
 from vitbench.analysis import across, table_cells, table_formats, table_text
 from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
 from vitbench.analysis.output import MARK, write
-from vitbench.analysis.plots import KINDS, render
-from vitbench.analysis.transfer_tables import WHERE, load_transfer
+from vitbench.analysis.plots import KINDS, render, render_transfer
+from vitbench.analysis.transfer_tables import WHERE, TransferRow, load_rows, table_of
 
 HEADINGS = {
     "accuracy": "Accuracy",
@@ -39,6 +39,7 @@ def write_report(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | 
     for comparison in comparisons:
         studies[comparison.study].append(comparison)
     on_several = across.arms_across(comparisons)
+    features = load_rows(store_root)
     environment = Environment(
         loader=PackageLoader("vitbench.analysis"),
         autoescape=True,
@@ -52,7 +53,8 @@ def write_report(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | 
         studies=studies,
         across=across,
         on_several=on_several,
-        transfer=load_transfer(store_root),
+        transfer=table_of(features) if features else None,
+        transfer_figure=_transfer_figure(features),
         where_transfer=WHERE,
         cells=table_cells,
         words=table_text,
@@ -76,6 +78,13 @@ def inlined_figures(comparison: Comparison) -> dict[str, Markup]:
             label = f"{HEADINGS[kind]}: {comparison.title}"
             figures[HEADINGS[kind]] = _inline(svg.decode(), prefix=f"{anchor(comparison)}-{kind}-", label=label)
     return figures
+
+
+def _transfer_figure(rows: Sequence[TransferRow]) -> Markup:
+    """The SVG element, empty without rows."""
+    label = "Accuracy of classifiers on frozen features"
+    svgs = (_inline(svg.decode(), prefix="transfer-", label=label) for svg in render_transfer(rows).values())
+    return Markup().join(svgs)
 
 
 def _inline(svg: str, *, prefix: str, label: str) -> Markup:

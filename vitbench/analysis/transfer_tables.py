@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -41,40 +42,78 @@ def write_transfer(store_root: str | Path) -> list[Path]:
 
 def load_transfer(store_root: str | Path) -> Table | None:
     """The table of all that is recorded of frozen features; None where nothing is."""
+    rows = load_rows(store_root)
+    return table_of(rows) if rows else None
+
+
+@dataclass(frozen=True)
+class TransferRow:
+    """What the features of one model were worth on one data set, in one environment."""
+
+    record: TransferRecord
+    """The last of those that this was measured by."""
+    trained: Record | None
+    """The run that left the weights, where it is recorded."""
+    top1: Mapping[str, Sequence[float]]
+    """By classifier; several are draws of training images."""
+    notes: tuple[str, ...]
+
+    @property
+    def model(self) -> str:
+        """What was trained, for how long; without a record of that, the weights' own name."""
+        if self.trained is None:
+            return self.record.request.weights
+        epochs = self.trained.config.train.epochs
+        single = f"{self.trained.arm}, {'1 epoch' if epochs == 1 else f'{epochs:g} epochs'}"
+        return single if self.trained.study == "train" else f"{self.trained.study}: {self.trained.arm}"
+
+    @property
+    def own_top1(self) -> float | None:
+        """Test accuracy of the head that it was trained with, on the data of its training."""
+        return self.trained.metrics["test_top1"] if self.trained else None
+
+
+def load_rows(store_root: str | Path) -> list[TransferRow]:
+    """The rows of all that is recorded of frozen features, in the table's order."""
     records = TransferStore(store_root).read()
-    if not records:
-        return None
-    return transfer_table(records, _runs(RecordStore(store_root), {record.run_id for record in records} - {""}))
+    return transfer_rows(records, _runs(RecordStore(store_root), {record.run_id for record in records} - {""}))
 
 
-def transfer_table(records: Iterable[TransferRecord], runs: dict[str, Record]) -> Table:
+def transfer_rows(records: Iterable[TransferRecord], runs: Mapping[str, Record]) -> list[TransferRow]:
     """A row for each model, data set and environment; of what was measured again, the last.
 
     `runs` are the training records of weights, by run_id, as far as they are known.
     """
-    rows: dict[tuple[Any, ...], dict[str, list[float]]] = defaultdict(dict)
-    latest: dict[tuple[Any, ...], TransferRecord] = {}
-    notes: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    found: dict[tuple[Any, ...], list[TransferRecord]] = defaultdict(list)
     for record in _last_of_each(records):
-        key = _row_key(record)
-        latest[key] = record
-        notes[key] += _doubts(record, runs)
-        for name in dict.fromkeys(one.classifier for one in record.accuracies):
-            rows[key][name] = [one.top1 for one in record.accuracies if one.classifier == name]
-    keys = sorted(rows)
-    classifiers = sorted({name for found in rows.values() for name in found}, key=_order)
+        found[_row_key(record)].append(record)
+    return [_row(found[key], runs.get(found[key][-1].run_id)) for key in sorted(found)]
+
+
+def _row(records: Sequence[TransferRecord], trained: Record | None) -> TransferRow:
+    top1 = {
+        name: [one.top1 for one in record.accuracies if one.classifier == name]
+        for record in records
+        for name in dict.fromkeys(one.classifier for one in record.accuracies)
+    }
+    doubts = dict.fromkeys(doubt for record in records for doubt in _doubts(record, trained))
+    return TransferRow(records[-1], trained, top1, tuple(doubts))
+
+
+def transfer_table(records: Iterable[TransferRecord], runs: Mapping[str, Record]) -> Table:
+    """The table of `transfer_rows`."""
+    return table_of(transfer_rows(records, runs))
+
+
+def table_of(rows: Sequence[TransferRow]) -> Table:
+    """Accuracies in per cent, classifiers in columns."""
+    classifiers = sorted({name for row in rows for name in row.top1}, key=order_of)
     return Table(
         name="transfer",
         title="Frozen features",
         columns=("model", "seed", "data", "its own test top-1", *(HEADINGS.get(name, name) for name in classifiers)),
-        rows=[
-            [
-                *_label(latest[key], runs),
-                *(_percent(rows[key].get(name, [])) for name in classifiers),
-            ]
-            for key in keys
-        ],
-        raw=[_raw(latest[key], runs, rows[key], classifiers) for key in keys],
+        rows=[[*_label(row), *(_percent(row.top1.get(name, [])) for name in classifiers)] for row in rows],
+        raw=[_raw(row, classifiers) for row in rows],
         texts=3,
         conventions=(
             "Features are pre-logits of the frozen model; images are resized to its size, without augmentation.",
@@ -83,7 +122,7 @@ def transfer_table(records: Iterable[TransferRecord], runs: dict[str, Record]) -
             "cosine, weighted by exp(similarity / temperature), or one vote each.",
             "Its own test top-1 is that of the head that it was trained with, on the data set of its training.",
         ),
-        notes=tuple(note for key in keys for note in dict.fromkeys(notes[key])) + _environments(latest.values()),
+        notes=tuple(note for row in rows for note in row.notes) + _environments(row.record for row in rows),
     )
 
 
@@ -101,7 +140,7 @@ def _row_key(record: TransferRecord) -> tuple[Any, ...]:
     return request.dataset, request.weights, *shared, record.environment.comparison_key
 
 
-def _order(classifier: str) -> tuple[int, int, str]:
+def order_of(classifier: str) -> tuple[int, int, str]:
     """linear, then few-shot by shots, then neighbours."""
     if classifier == "linear":
         return 0, 0, ""
@@ -109,16 +148,13 @@ def _order(classifier: str) -> tuple[int, int, str]:
     return (1, int(shots), "") if kind == "shot" else (2, 0, classifier)
 
 
-def _label(record: TransferRecord, runs: dict[str, Record]) -> list[str]:
+def _label(row: TransferRow) -> list[str]:
     """(model, seed, data, the test top-1 of its own head)."""
-    trained = runs.get(record.run_id)
-    if trained is None:
-        return [record.request.weights, ABSENT, record.request.dataset, ABSENT]
-    epochs = trained.config.train.epochs
-    single = f"{trained.arm}, {'1 epoch' if epochs == 1 else f'{epochs:g} epochs'}"
-    name = single if trained.study == "train" else f"{trained.study}: {trained.arm}"
-    own = f"{_percent([trained.metrics['test_top1']])} ({trained.config.data.dataset})"
-    return [f"{name} ({record.request.weights})", str(trained.seed), record.request.dataset, own]
+    weights, dataset = row.record.request.weights, row.record.request.dataset
+    if row.trained is None:
+        return [weights, ABSENT, dataset, ABSENT]
+    own = f"{_percent([row.trained.metrics['test_top1']])} ({row.trained.config.data.dataset})"
+    return [f"{row.model} ({weights})", str(row.trained.seed), dataset, own]
 
 
 def _percent(top1: Sequence[float]) -> str:
@@ -128,10 +164,9 @@ def _percent(top1: Sequence[float]) -> str:
     return f"{100 * mean(top1):.2f}{spread}"
 
 
-def _raw(
-    record: TransferRecord, runs: dict[str, Record], top1: dict[str, list[float]], classifiers: Sequence[str]
-) -> dict[str, Any]:
-    trained, request, environment = runs.get(record.run_id), record.request, record.environment
+def _raw(row: TransferRow, classifiers: Sequence[str]) -> dict[str, Any]:
+    record, trained, top1 = row.record, row.trained, row.top1
+    request, environment = record.request, record.environment
     return {
         "weights": request.weights,
         "study": trained.study if trained else "",
@@ -152,16 +187,16 @@ def _raw(
             for name in classifiers
             for what, value in (
                 ("top1", mean(top1[name]) if name in top1 else None),
-                ("sd", stdev(top1[name]) if len(top1.get(name, [])) > 1 else None),
-                ("draws", len(top1.get(name, []))),
+                ("sd", stdev(top1[name]) if len(top1.get(name, ())) > 1 else None),
+                ("draws", len(top1.get(name, ()))),
             )
         },
     }
 
 
-def _doubts(record: TransferRecord, runs: dict[str, Record]) -> list[str]:
+def _doubts(record: TransferRecord, trained: Record | None) -> list[str]:
     """What must be known of a linear probe before it is believed."""
-    what = f"{_label(record, runs)[0]} on {record.request.dataset}, linear"
+    what = f"{_label(TransferRow(record, trained, {}, ()))[0]} on {record.request.dataset}, linear"
     found = []
     if record.details.get("converged") is False:
         found.append(f"{what}: did not converge in {record.request.constants.get('most_iterations')} iterations.")
