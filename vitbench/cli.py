@@ -397,11 +397,15 @@ def probe(
 
 @app.command()
 def figures(
-    run: Annotated[str, typer.Argument(help="A run of --results whose weights are kept, or a .safetensors file.")],
+    run: Annotated[
+        str, typer.Argument(help="A run of --results whose weights are kept, its .safetensors, or timm:NAME.")
+    ],
     with_run: Annotated[
-        str | None, typer.Option("--with", help="Another such run: CKA between the layers of both.")
+        str | None, typer.Option("--with", help="Another such model: CKA between the layers of both.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Data set; that of the run where not given.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set; that of the run where not given. timm:NAME has none.")
+    ] = None,
     data_root: DataRoot = None,
     only: Annotated[
         list[str] | None,

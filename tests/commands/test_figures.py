@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.models.convert.test_named import save_timm
 from vitbench.analysis.figures import KINDS, render
 from vitbench.commands.figures import NAMES
 from vitbench.config import DataConfig, RunConfig, TimmConfig, TrainConfig, ViTConfig
 from vitbench.data import load, normalise
-from vitbench.models import build_model
+from vitbench.models import build_model, convert
 from vitbench.models.weights import load_trained, save_trained
 
 SMALL = {"image_size": 8, "in_channels": 1, "patch_size": 2, "width": 32, "depth": 2, "num_heads": 2, "num_classes": 10}
@@ -171,6 +172,34 @@ def test_numbers_and_pictures_of_other_weights_do_not_stay(figures, kept, tmp_pa
     document = json.loads(figures(run, "--only", "filters", "--json").out)
     assert set(document["figures"]) == {"filters"}
     assert {path.name for path in folder.iterdir()} == {"numbers.json", "filters.png", "filters.svg", "mine.png"}
+
+
+def test_weights_of_timm_have_figures_on_the_data_that_are_given(figures, kept, tmp_path):
+    name = save_timm(tmp_path / "mine")
+    said = figures(name, "--data", "digits", "--images", 16, "--with", kept())
+    assert (said.status, said.err) == (0, "")
+    model, digits = convert.load_named(name, in_channels=1), load("digits", image_size=(32, 32))
+    identity = convert.weights_identity(name, model)
+    folder = tmp_path / "figures" / identity.replace(":", "-")
+    document = json.loads((folder / "numbers.json").read_text())
+    assert document["weights"] == identity and "run_id" not in document and document["model"]["width"] == 32
+    assert "position.png" in said.out and (folder / "position.png").is_file()
+    assert "confusion has no figure: the model knows 7 classes, these images 10" in said.out
+    # Its images are normalised as the data are, as for `vitbench probe`.
+    rows = document["figures"]["rollout"]["images"]
+    with torch.inference_mode():
+        pixels = torch.from_numpy(np.array(digits.test.array))[[one["row"] for one in rows]]
+        predicted = model.eval()(normalise(pixels, digits.mean, digits.std)).argmax(dim=-1)
+    assert [one["predicted"] for one in rows] == [str(label) for label in predicted.tolist()]
+    assert identity in document["figures"]["distance"]["about"]
+
+
+def test_weights_of_timm_need_data_but_for_their_own_tables(figures, tmp_path):
+    name = save_timm(tmp_path / "mine")
+    said = figures(name)
+    assert said.status == 2 and "data is missing: timm:mine@" in said.err and "--only filters,position" in said.err
+    assert not (tmp_path / "figures").exists()
+    assert figures(name, "--only", "position").status == 0
 
 
 def test_weights_alone_need_no_images(figures, kept, monkeypatch, undrawn):

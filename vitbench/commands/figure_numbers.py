@@ -14,14 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitbench.commands.figure_subject import Compared, Subject, vit_of
-from vitbench.data import Images, StreamedImages, normalise
+from vitbench.commands.figure_subject import Compared, Subject, Weights, vit_of
+from vitbench.data import Images, StreamedImages
 from vitbench.evaluation import attention_maps, similarity
 from vitbench.evaluation.confusion import confusion_counts
 from vitbench.evaluation.principal import principal_components
 from vitbench.models import ViT, recording
 from vitbench.models.insides import NoSuchPartError, patch_filters, position_tables
-from vitbench.models.weights import Trained
 
 COMPONENTS = 28
 """Of the patch filters (Dosovitskiy et al. 2021, Figure 7)."""
@@ -35,21 +34,21 @@ DIGITS = 6
 """Significant ones that are kept."""
 
 
-def filters(trained: Trained) -> dict[str, Any]:
+def filters(weights: Weights) -> dict[str, Any]:
     """Principal components of the patch filters, each over its own range of values."""
-    weight = patch_filters(vit_of(trained))
-    components, shares = principal_components(weight, COMPONENTS)
+    kernels = patch_filters(vit_of(weights))
+    components, shares = principal_components(kernels, COMPONENTS)
     return {
-        "num_filters": len(weight),
-        "patch_size": list(weight.shape[-2:]),
+        "num_filters": len(kernels),
+        "patch_size": list(kernels.shape[-2:]),
         "share_of_variance": listed(shares),
         "components": listed(components),
     }
 
 
-def position(trained: Trained) -> dict[str, Any]:
+def position(weights: Weights) -> dict[str, Any]:
     """Cosine similarity of places: `similarity[i][j][k][l]` is that of the tile in row i and column j with patch (k, l)."""
-    model = vit_of(trained)
+    model = vit_of(weights)
     tables = position_tables(model)
     rows, columns = model.config.grid
     tile_rows, tile_columns = _evenly(rows, MOST_TILES), _evenly(columns, MOST_TILES)
@@ -167,21 +166,21 @@ def cka(subject: Subject, other: Compared | None = None) -> dict[str, Any]:
     if len(subject.rows) < similarity.FEWEST:
         raise NoSuchPartError(f"it needs {similarity.FEWEST} images or more, not {len(subject.rows)}")
     aligned = similarity.MinibatchCKA()
-    theirs = other or Compared(subject.trained, subject.images)
+    theirs = other or Compared(subject.weights, subject.images)
     for rows in np.array_split(subject.rows, max(1, len(subject.rows) // CKA_BATCH)):
-        grams = _grams(subject.trained, subject.images, rows, subject.device)
-        aligned.add(grams, _grams(theirs.trained, theirs.images, rows, subject.device) if other else grams)
+        grams = _grams(subject.weights, subject.images, rows, subject.device)
+        aligned.add(grams, _grams(theirs.weights, theirs.images, rows, subject.device) if other else grams)
     return {
-        "run_ids": [subject.trained.run_id, theirs.trained.run_id],
-        "layers": [recording.layers_of(each.trained.model) for each in (subject, theirs)],
+        "run_ids": [subject.weights.name, theirs.weights.name],
+        "layers": [recording.layers_of(each.weights.model) for each in (subject, theirs)],
         "cka": listed(aligned.result()),
         "num_images": len(subject.rows),
     }
 
 
-def _grams(trained: Trained, images: Images | StreamedImages, rows: NDArray[np.int64], device: torch.device) -> Tensor:
+def _grams(weights: Weights, images: Images | StreamedImages, rows: NDArray[np.int64], device: torch.device) -> Tensor:
     """How alike its layers see these images, [layers, B, B]."""
-    model = trained.model
+    model = weights.model
     ((pixels, _),) = images.batches(rows, len(rows), device)
     found: dict[str, Tensor] = {}
 
@@ -190,14 +189,14 @@ def _grams(trained: Trained, images: Images | StreamedImages, rows: NDArray[np.i
 
     with recording.layer_outputs(model, keep):
         # All tokens of the last block too, of which the logits may need one.
-        (model.tokens if isinstance(model, ViT) else model)(normalise(pixels, trained.mean, trained.std))
+        (model.tokens if isinstance(model, ViT) else model)(weights.normalised(pixels))
     return torch.stack([found[layer] for layer in recording.layers_of(model)])
 
 
 @torch.inference_mode()
 def confusion(subject: Subject) -> dict[str, Any]:
     """How many test images of each class (row) were taken for each class (column), over the whole test split."""
-    model = subject.trained.model
+    model = subject.weights.model
     if model.config.num_classes != subject.num_classes:
         raise NoSuchPartError(f"the model knows {model.config.num_classes} classes, these images {subject.num_classes}")
     everything = np.arange(len(subject.images.labels))
@@ -211,7 +210,7 @@ def confusion(subject: Subject) -> dict[str, Any]:
     }
 
 
-OF_WEIGHTS: dict[str, Callable[[Trained], dict[str, Any]]] = {"filters": filters, "position": position}
+OF_WEIGHTS: dict[str, Callable[[Weights], dict[str, Any]]] = {"filters": filters, "position": position}
 OF_IMAGES: dict[str, Callable[[Subject], dict[str, Any]]] = {
     "distance": distance,
     "rollout": rollout,

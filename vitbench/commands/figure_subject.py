@@ -1,12 +1,14 @@
-"""Whose insides figures show: a trained model, and the images that it is shown."""
+"""Whose insides figures show: weights of a run or from elsewhere, and the images that they are shown."""
 
 from __future__ import annotations
 
 import base64
+import copy
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,20 +17,54 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vitbench.data import Images, StreamedImages, normalise
-from vitbench.models import ViT
+from vitbench.config import RunConfig
+from vitbench.data import ImageData, Images, StreamedImages, normalise
+from vitbench.models import TimmModel, ViT, convert
 from vitbench.models.insides import NoSuchPartError
-from vitbench.models.weights import Trained
+from vitbench.models.weights import find_weights, load_trained, weights_sha256
+from vitbench.variants import TIMM
 
+NPZ = ".npz"
 SHOWN = 8
 """Images whose attention is pictured."""
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A trained model on `device`, and test images: `rows` of them for what costs attention maps."""
+class Weights:
+    """A model in evaluation mode, float32, and what is known of it."""
 
-    trained: Trained
+    model: ViT | TimmModel
+    name: str
+    """A run_id, as it was when they were written; of weights from elsewhere their name and 8 hex digits of their hash."""
+    sha256: str
+    run: RunConfig | None
+    """What trained them, where that is a run."""
+    mean: tuple[float, ...] = ()
+    """With `std`, per channel, of pixels in [0, 1]: what images are normalised with. Empty until images are known."""
+    std: tuple[float, ...] = ()
+
+    def shown(self, data: ImageData) -> Weights:
+        """On images of these data: weights from elsewhere see them normalised as the data are, as in `vitbench probe`."""
+        return self if self.run is not None else replace(self, mean=data.mean, std=data.std)
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        return normalise(pixels, self.mean, self.std)
+
+
+def open_weights(name: str, results: Path, *, in_channels: int) -> Weights:
+    """Those of a run, or `timm:NAME` or `FILE.npz` with a first layer for so many channels. Raises ValueError without."""
+    if name.startswith(TIMM) or name.endswith(NPZ):
+        model = copy.deepcopy(convert.load_named(name, in_channels=in_channels)).eval()  # it is not ours to move
+        return Weights(model, convert.weights_identity(name, model), weights_sha256(model), None)
+    trained = load_trained(find_weights(name, results))
+    return Weights(trained.model, trained.run_id, trained.weights_sha256, trained.config, trained.mean, trained.std)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model on `device`, and test images: `rows` of them for what costs attention maps."""
+
+    weights: Weights
     images: Images | StreamedImages
     rows: NDArray[np.int64]
     num_classes: int
@@ -39,12 +75,12 @@ class Subject:
     @property
     def vit(self) -> ViT:
         """Raises NoSuchPartError where the model is none."""
-        return vit_of(self.trained)
+        return vit_of(self.weights)
 
     def batches(self, rows: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images [B, C, H, W], normalised as those that the model was trained on, and labels [B]."""
         for pixels, labels in self.images.batches(rows, batch_size, self.device):
-            yield normalise(pixels, self.trained.mean, self.trained.std), labels
+            yield self.weights.normalised(pixels), labels
 
     @cached_property
     def shown(self) -> NDArray[np.int64]:
@@ -74,17 +110,17 @@ class Subject:
 
 @dataclass(frozen=True)
 class Compared:
-    """Another trained model, and the same images at the size that it takes."""
+    """Another model, and the same images at the size that it takes."""
 
-    trained: Trained
+    weights: Weights
     images: Images | StreamedImages
 
 
-def vit_of(trained: Trained) -> ViT:
+def vit_of(weights: Weights) -> ViT:
     """Raises NoSuchPartError where the model is another."""
-    if not isinstance(trained.model, ViT):
-        raise NoSuchPartError(f"{trained.model.config.timm} is timm's model, whose insides are not looked into")
-    return trained.model
+    if not isinstance(weights.model, ViT):
+        raise NoSuchPartError(f"{weights.model.config.timm} is timm's model, whose insides are not looked into")
+    return weights.model
 
 
 def _png(image: NDArray[np.uint8]) -> str:

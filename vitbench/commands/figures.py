@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitbench.config import RunConfig, ViTConfig
+from vitbench.config import ViTConfig
 
 if TYPE_CHECKING:
     import torch
 
-    from vitbench.commands.figure_subject import Compared, Subject
+    from vitbench.commands.figure_subject import Compared, Subject, Weights
     from vitbench.data import ImageData
-    from vitbench.models.weights import Trained
 
 NAMES = ("filters", "position", "distance", "rollout", "class-token", "cka", "confusion")
+COLOURS = 3
+"""Channels that weights from elsewhere take where no data are given."""
 FORMAT = 1
 """Of `numbers.json`; raised whenever its keys change their meaning."""
 
@@ -72,22 +74,29 @@ def draw_figures(
 ) -> None:
     """Writes `figures/<run_id>/NAME.{png,svg}` and the `numbers.json` that they are drawn from; prints their paths.
 
-    What has no meaning for the model is left out, and said. Raises ValueError for a wrong request.
+    Of weights from elsewhere, their name is in place of a run_id. What has no meaning for the model is left out, and said.
+    Raises ValueError for a wrong request.
     """
     wanted = _wanted(only, compared=other is not None)
     from vitbench.analysis.figures import render
     from vitbench.analysis.output import write
+    from vitbench.commands.figure_subject import open_weights
+    from vitbench.data import describe
     from vitbench.models.insides import NoSuchPartError
-    from vitbench.models.weights import find_weights, load_trained
     from vitbench.profiling.device import open_device
 
     opened = open_device(device).torch_device
-    trained = load_trained(find_weights(run, results))
-    compared = None if other is None else load_trained(find_weights(other, results))
-    folder = results / "figures" / trained.run_id
-    document = Document.read(folder / "numbers.json", _facts(trained))
+    channels = COLOURS if data is None else describe(data, root=data_root, download=download).in_channels
+    weights = open_weights(run, results, in_channels=channels)
+    if weights.run is not None:
+        data = data or weights.run.data.dataset
+    compared = None
+    if other is not None:
+        compared = open_weights(other, results, in_channels=weights.model.config.in_channels)
+    folder = results / "figures" / folder_name(weights.name)
+    document = Document.read(folder / "numbers.json", _facts(weights))
     computations = _computations(
-        trained, compared, wanted, data=data, data_root=data_root, download=download, images=images, device=opened
+        weights, compared, wanted, data=data, data_root=data_root, download=download, images=images, device=opened
     )
     for name, compute in computations.items():
         try:
@@ -109,6 +118,11 @@ def draw_figures(
             print(f"{name} has no figure: {document.skipped[name]}")
 
 
+def folder_name(weights: str) -> str:
+    """`timm-vit_tiny_patch16_224@0a1b2c3d` of `timm:…`; a run_id is its own."""
+    return re.sub(r"[^A-Za-z0-9.@_-]+", "-", weights)
+
+
 def _remove_others(folder: Path, document: Document) -> None:
     """Pictures of ours that no numbers stand behind any more: the weights were others, or the reason is new."""
     for path in [*folder.glob("*.png"), *folder.glob("*.svg")]:
@@ -128,8 +142,8 @@ def _wanted(only: Sequence[str], *, compared: bool) -> list[str]:
 
 
 def _computations(
-    trained: Trained,
-    compared: Trained | None,
+    weights: Weights,
+    compared: Weights | None,
     wanted: Sequence[str],
     *,
     data: str | None,
@@ -142,21 +156,26 @@ def _computations(
     from vitbench.commands import figure_numbers
     from vitbench.commands.figure_subject import Compared
 
-    about = _about(trained.run_id, trained.config)
+    about = _about(weights)
 
     def of_weights(kind: str) -> dict[str, Any]:
-        return {"kind": kind, "about": about, **figure_numbers.OF_WEIGHTS[kind](trained)}
+        return {"kind": kind, "about": about, **figure_numbers.OF_WEIGHTS[kind](weights)}
 
     computations: dict[str, Callable[[], dict[str, Any]]] = {
         kind: partial(of_weights, kind) for kind in wanted if kind in figure_numbers.OF_WEIGHTS
     }
     if not set(wanted) - set(computations):
         return computations
-    dataset = data or trained.config.data.dataset
-    load_at = partial(_load, dataset, data_root, download)
-    loaded = load_at(trained)
-    subject = _subject(trained, loaded, _class_names(dataset, data_root), images=images, device=device)
-    other_images = "" if loaded.info.dataset == trained.config.data.dataset else f", images of {loaded.info.dataset}"
+    if data is None:
+        raise ValueError(
+            f"data is missing: {weights.name} has none of its own; give --data, or --only "
+            f"{','.join(figure_numbers.OF_WEIGHTS)}"
+        )
+    load_at = partial(_load, data, data_root, download)
+    loaded = load_at(weights)
+    subject = _subject(weights, loaded, _class_names(data, data_root), images=images, device=device)
+    own = weights.run is not None and loaded.info.dataset == weights.run.data.dataset
+    other_images = "" if own else f", images of {loaded.info.dataset}"
     seen = {"dataset": loaded.info.dataset, "sha256": loaded.sha256, "split": "test", "rows": subject.rows.tolist()}
 
     def of_images(kind: str, other: Compared | None = None) -> dict[str, Any]:
@@ -167,28 +186,29 @@ def _computations(
     computations |= {kind: partial(of_images, kind) for kind in wanted if kind in figure_numbers.OF_IMAGES}
     if compared is not None:
         compared.model.to(device)
-        other = Compared(compared, load_at(compared).test)
+        theirs = load_at(compared)
+        other = Compared(compared.shown(theirs), theirs.test)
         del computations["cka"]
-        computations[f"cka-{compared.run_id}"] = partial(of_images, "cka", other)
+        computations[f"cka-{folder_name(compared.name)}"] = partial(of_images, "cka", other)
     return computations
 
 
-def _load(dataset: str, root: Path | None, download: bool, trained: Trained) -> ImageData:
+def _load(dataset: str, root: Path | None, download: bool, weights: Weights) -> ImageData:
     """At the size of the model's images."""
     from vitbench.data import load
 
-    model = trained.config.model
+    model = weights.model.config
     loaded = load(dataset, root=root, image_size=model.image_hw, download=download)
     if loaded.info.in_channels != model.in_channels:
         raise ValueError(
-            f"data {loaded.info.dataset!r} has images of {loaded.info.in_channels} channels, run {trained.run_id} takes "
+            f"data {loaded.info.dataset!r} has images of {loaded.info.in_channels} channels, run {weights.name} takes "
             f"{model.in_channels}; give other --data"
         )
     return loaded
 
 
 def _subject(
-    trained: Trained, loaded: ImageData, class_names: tuple[str, ...], *, images: int, device: torch.device
+    weights: Weights, loaded: ImageData, class_names: tuple[str, ...], *, images: int, device: torch.device
 ) -> Subject:
     """Shown `images` of the test split, evenly spaced, since some sets are sorted by class."""
     import numpy as np
@@ -200,9 +220,9 @@ def _subject(
         raise ValueError(
             f"images {images} is more than the {total} test images of {loaded.info.dataset}; make it smaller"
         )
-    trained.model.to(device)
+    weights.model.to(device)
     rows = np.arange(images) * total // images
-    return Subject(trained, loaded.test, rows, loaded.info.num_classes, class_names, device)
+    return Subject(weights.shown(loaded), loaded.test, rows, loaded.info.num_classes, class_names, device)
 
 
 def _class_names(dataset: str, root: Path | None) -> tuple[str, ...]:
@@ -219,31 +239,34 @@ def _class_names(dataset: str, root: Path | None) -> tuple[str, ...]:
             split.close()
 
 
-def _facts(trained: Trained) -> dict[str, Any]:
+def _facts(weights: Weights) -> dict[str, Any]:
     import torch
 
     from vitbench import __version__
 
+    model, run = weights.model.config, weights.run
     return {
-        "run_id": trained.run_id,
-        "weights_sha256": trained.weights_sha256,
-        "config": trained.config.model_dump(mode="json"),
+        **({"run_id": weights.name} if run else {"weights": weights.name}),
+        "weights_sha256": weights.sha256,
+        **({"config": run.model_dump(mode="json")} if run else {"model": model.model_dump(mode="json")}),
         "precision": "fp32",
         "vitbench": __version__,
         "torch": torch.__version__,
     }
 
 
-def _about(run_id: str, config: RunConfig) -> str:
+def _about(weights: Weights) -> str:
     """A few words for the caption."""
-    model, epochs = config.model, config.train.epochs
-    trained = f"{'1 epoch' if epochs == 1 else f'{epochs:g} epochs'} of {config.data.dataset}"
+    model, run = weights.model.config, weights.run
+    name = f"Run {weights.name[:8]}" if run else weights.name
+    epochs = run.train.epochs if run else 0
+    trained = f"; {'1 epoch' if epochs == 1 else f'{epochs:g} epochs'} of {run.data.dataset}" if run else ""
     if not isinstance(model, ViTConfig):
-        return f"Run {run_id[:8]}: {model.timm}, {_size(model.image_hw)} px; {trained}"
+        return f"{name}: {model.timm}, {_size(model.image_hw)} px{trained}"
     heads = "1 head" if model.num_heads == 1 else f"{model.num_heads} heads"
     return (
-        f"Run {run_id[:8]}: width {model.width}, depth {model.depth}, {heads}, {_size(model.image_hw)} px in patches of "
-        f"{_size(model.patch_hw)}, {model.pool}, {model.position}; {trained}"
+        f"{name}: width {model.width}, depth {model.depth}, {heads}, {_size(model.image_hw)} px in patches of "
+        f"{_size(model.patch_hw)}, {model.pool}, {model.position}{trained}"
     )
 
 

@@ -23,10 +23,10 @@ def cka_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     """Linear CKA of every layer of one model with every layer of another, or of its own; the first layer at the bottom."""
     values = array(numbers["cka"])
     ours, theirs = numbers["layers"]
-    mine, other = numbers["run_ids"]
-    alone = mine == other
+    alone = len(set(numbers["run_ids"])) == 1
+    mine, other = map(_short, numbers["run_ids"])
     figure = headed_figure(
-        "Similarity of layers (CKA)" + ("" if alone else f": {mine[:8]} and {other[:8]}"),
+        "Similarity of layers (CKA)" + ("" if alone else f": {mine} and {other}"),
         f"{about}. Minibatch linear CKA, unbiased HSIC, over all tokens of {numbers['num_images']} test images; "
         + ("its layers among each other. " if alone else "")
         + "1: equal up to rotation and scale; 0: unrelated.",
@@ -44,9 +44,14 @@ def cka_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     for axis, layers, run in ((axes.xaxis, theirs, other), (axes.yaxis, ours, mine)):
         step = -(-len(layers) // MOST_TICKS)
         axis.set_ticks(range(0, len(layers), step), layers[::step])
-        axis.set_label_text(f"layer of {run[:8]} (blocks by number)")
+        axis.set_label_text(f"layer of {run} (blocks by number)")
         axis.set_tick_params(length=0)
     if max(map(len, theirs)) * min(len(theirs), MOST_TICKS) > MOST_LETTERS:
         axes.tick_params(axis="x", rotation=90)
     scale_beside(figure, axes, "CKA", color_map=SEQUENTIAL, scale=scale)
     return figure
+
+
+def _short(weights: str) -> str:
+    """8 digits of a run_id; the whole name of weights from elsewhere, which has a hash in it."""
+    return weights if "@" in weights else weights[:8]
