@@ -376,6 +376,12 @@ class DataConfig(Config):
     cutmix: Annotated[float, Field(ge=0)] = 0.0
     """α of the Beta distribution (Yun et al. 2019); 0 is off."""
 
+    def resampled(self, before: tuple[int, int], after: tuple[int, int]) -> DataConfig:
+        """For images of `after` (height, width) instead of `before`: crops are padded by the same share of the height, to the
+        nearest pixel.
+        """
+        return self.replace(crop_padding=int(self.crop_padding * after[0] / before[0] + 0.5))
+
 
 class TrainConfig(Config):
     """The recipe that every arm of a study shares. AdamW, cosine schedule with linear warm-up."""

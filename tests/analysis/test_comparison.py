@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_up_records import DESIGN, make_record
+from made_up_records import make_record
 from scipy import stats
 
 from vitbench.analysis.comparison import StudyInfo, compare, load_comparisons
-from vitbench.analysis.table_formats import markdown
 from vitbench.records import Design, Outcome, pack_correct
 
 
@@ -188,7 +187,6 @@ def test_only_seeds_that_both_arms_have_are_paired_and_the_others_noted():
         {"variant": "Mini/2"},
         {"data": {"dataset": "shapes"}},
         {"data": {"train_images": 100}},
-        {"data": {"crop_padding": 1}},
         {"train": {"epochs": 5}},
     ],
     ids=str,
@@ -199,23 +197,6 @@ def test_records_that_differ_in_more_than_arm_rate_and_seed_are_never_averaged(o
     assert sorted(one.arms[0].test_top1.mean for one in comparisons) == pytest.approx([0.1, 0.85])
     assert len({one.slug for one in comparisons}) == 2
     assert len({one.title for one in comparisons}) == 2
-
-
-def test_arms_of_several_image_sizes_stand_in_one_comparison():
-    of = DESIGN.model_copy(update={"baseline": "8 px", "arms": ("8 px", "16 px")})
-    # Images of another size are other bytes, and crops of as large a share are of other pixels.
-    larger = {"model": {"image_size": 16}, "data": {"crop_padding": 2}, "environment": {"data_sha256": "e" * 64}}
-    small = [make_record("8 px", seed=seed, test=0.5, data={"crop_padding": 1}, design=of) for seed in range(2)]
-    large = [make_record("16 px", seed=seed, test=0.6 + 0.1 * seed, design=of, **larger) for seed in range(2)]
-    (comparison,) = compare([*small, *large])
-    assert comparison.difference(comparison.arms[1]).mean == pytest.approx(0.15)
-    assert "crop padding 1 to 2, as large a share of images of every size" in markdown(comparison)
-    # Cropped otherwise, one of them is no longer like the others of its size.
-    other = make_record("16 px", seed=2, test=0.1, design=of, **(larger | {"data": {"crop_padding": 1}}))
-    found = compare([*small, other, *large])
-    assert sorted([arm.name for arm in one.arms] for one in found) == [["16 px"], ["8 px", "16 px"]]
-    # Without a study, sizes are not set side by side.
-    assert len(compare([make_record("8 px"), make_record("16 px", **larger)])) == 2
 
 
 def test_what_sets_two_comparisons_apart_is_in_their_titles():

@@ -41,7 +41,10 @@ def design():
     )
 
 
-def made(position: str, place: int | str, seed: int, *, data_sha256: str = "") -> Record:
+def made(
+    position: str, place: int | str, seed: int, *, data_sha256: str = "", crops: tuple[int, int] = (0, 0)
+) -> Record:
+    """`crops`: padding of the pretraining and of this run."""
     size = int(str(place).removesuffix(" on"))
     record = make_record(
         f"{position}, {LEVELS[place]}",
@@ -52,14 +55,14 @@ def made(position: str, place: int | str, seed: int, *, data_sha256: str = "") -
         # Images of another size are other bytes.
         environment={"data_sha256": data_sha256 or f"{size:x}" * 64},
     )
-    train = TrainConfig(epochs=EPOCHS[place])
+    train, data = TrainConfig(epochs=EPOCHS[place]), DataConfig(crop_padding=crops[1])
     if place == 8:
-        config = record.config.replace(train=train)
+        config = record.config.replace(train=train, data=data)
     else:
-        model = MODEL.replace(**POSITIONS[position])
-        first = RunConfig(model=model, data=DataConfig(), train=TrainConfig(epochs=20), seed=seed)
+        model, before = MODEL.replace(**POSITIONS[position]), DataConfig(crop_padding=crops[0])
+        first = RunConfig(model=model, data=before, train=TrainConfig(epochs=20), seed=seed)
         config = RunConfig(
-            model=record.config.model, data=DataConfig(), train=train, seed=seed, pretraining=first, keep_head=True
+            model=record.config.model, data=data, train=train, seed=seed, pretraining=first, keep_head=True
         )
     return record.model_copy(update={"config": config, "run_id": config.run_id})
 
@@ -113,6 +116,21 @@ def test_another_decoding_of_the_images_is_a_comparison_of_its_own():
     # The last of a size counts as that of the others; what came before is set apart.
     found = compare([*records(), *other])
     assert sorted(len(one.records) for one in found) == [12, 12 + 3]
+
+
+def test_crops_of_the_same_share_stand_together_and_others_apart():
+    def at(place, own):
+        return [made(position, place, seed, crops=(1, own)) for seed in range(3) for position in POSITIONS]
+
+    # 1 pixel of 8 is 1.5 of 12, to the nearest whole pixel 2.
+    (comparison,) = compare([*at(8, 1), *at(12, 2), *at("12 on", 2)])
+    assert len(comparison.arms) == 6
+    text = markdown(comparison)
+    assert "crop padding 1 to 2, the same share of images of every size" in text
+    assert "8 × 8 to 12 × 12 × 1 pixels, 10 classes" in text
+    found = compare([*at(8, 1), *at(12, 1), *at("12 on", 2)])
+    assert sorted(len(one.arms) for one in found) == [2, 4] and len({one.slug for one in found}) == 2
+    assert {one.data.crop_padding for one in compare([*at(8, 1), *at(12, 2)])} == {1}
 
 
 def test_the_same_name_from_another_pretraining_is_another_arm():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conftest import NANO
 from tests.made_up_transfer import make_transfer
-from vitbench.analysis.charts.transfer import LINES, transfer_figure
-from vitbench.analysis.drawing import PALETTE
+from vitbench.analysis.charts.transfer import labels_of, transfer_figure
 from vitbench.analysis.plots import render_transfer, write_plots
 from vitbench.analysis.transfer_tables import transfer_rows
+from vitbench.config import DataConfig, RunConfig, TrainConfig
+from vitbench.records import RecordStore
 from vitbench.records.transfer import TransferStore
 
 
@@ -45,34 +47,65 @@ def test_lines_are_means_over_draws_and_points_what_is_fitted_to_all_images():
     assert draws == [10, 10, 40, 60, 80]
 
 
-def test_its_own_head_is_drawn_on_the_data_of_its_training_alone(made_up):
-    trained = made_up(metrics={"test_top1": 0.9375, "val_top1": 0.5})
+@pytest.mark.parametrize(("images", "drawn_on_digits"), [(None, [[93.75]]), (256, [])])
+def test_its_own_head_is_drawn_on_the_data_of_its_training_where_it_saw_all_of_them(made_up, images, drawn_on_digits):
+    config = RunConfig(model=NANO, data=DataConfig(train_images=images), train=TrainConfig(epochs=1))
+    trained = made_up(config=config, metrics={"test_top1": 0.9375, "val_top1": 0.5})
     records = [one for dataset in ("digits", "shapes") for one in methods(run_id=trained.run_id, dataset=dataset)]
     figure = transfer_figure(transfer_rows(records, {trained.run_id: trained}))
     heads = {axes.get_title(): [y for marker, _, _, y in drawn(axes) if marker == "P"] for axes in figure.axes}
-    assert heads == {"digits": [[93.75]], "shapes": []}
-    assert "the head that it was trained with" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert heads == {"digits": drawn_on_digits, "shapes": []}
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert ("the head that it was trained with" in names) == bool(drawn_on_digits)
 
 
-def test_seeds_of_one_model_share_its_look_and_models_differ(made_up):
-    runs = [made_up(seed=0), made_up(seed=1), made_up(arm="gap", seed=2)]
+def test_seeds_of_one_model_share_its_look_and_every_other_model_has_another(made_up):
+    runs = [made_up(seed=0), made_up(seed=1)]
+    # By data, recipe and budget: what is called alike in a table row.
+    for epochs in range(2, 15):
+        config = RunConfig(model=NANO, data=DataConfig(train_images=256), train=TrainConfig(epochs=epochs), seed=0)
+        runs.append(made_up(config=config))
+    elsewhere = runs[0].config.replace(data=DataConfig(dataset="shapes", train_images=256))
+    runs.append(made_up(config=elsewhere))
     records = [one for run in runs for one in methods(run_id=run.run_id, weights_sha256=run.run_id)]
-    figure = transfer_figure(transfer_rows(records, {run.run_id: run for run in runs}))
+    rows = transfer_rows(records, {run.run_id: run for run in runs})
+    figure = transfer_figure(rows)
     looks = [
         (line.get_color(), line.get_linestyle()) for line in figure.axes[0].get_lines() if line.get_marker() == "o"
     ]
-    assert len(looks) == 3 and len(set(looks)) == 2 and {color for color, _ in looks} == set(PALETTE[:2])
-    assert len(LINES) == len(set(LINES))
+    assert len(looks) == len(runs) == 16 and len(set(looks)) == 15
+    labels = labels_of(rows)
+    assert len(set(labels)) == 15 and sum(label.startswith("pooling: cls of shapes") for label in labels) == 1
 
 
-def test_it_is_written_where_nothing_else_is_recorded_and_goes_with_its_records(tmp_path):
+def test_several_environments_are_owned_up_to():
+    def caption(*records):
+        return " ".join(text.get_text() for text in transfer_figure(transfer_rows(records, {})).texts).replace(
+            "\n", " "
+        )
+
+    assert "one environment" not in caption(*methods())
+    assert "Not all was computed in one environment" in caption(*methods(), *methods(precision="bf16"))
+
+
+def test_four_data_sets_have_their_axes_named_at_the_outside():
+    records = [one for dataset in ("digits", "shapes", "a", "b") for one in methods(dataset=dataset)]
+    axes = transfer_figure(transfer_rows(records, {})).axes
+    assert [bool(one.get_xlabel()) for one in axes if one.get_visible()] == [False, True, True, True]
+    assert [bool(one.get_ylabel()) for one in axes if one.get_visible()] == [True, False, False, True]
+
+
+def test_it_is_written_where_nothing_else_is_recorded_and_goes_with_its_records(tmp_path, made_up):
     with pytest.raises(ValueError, match="no records"):
         write_plots(tmp_path)
     store = TransferStore(tmp_path)
     for record in methods():
-        store.append(record)
+        path = store.append(record)
     paths = write_plots(tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == ["plots/transfer.svg", "plots/transfer.png"]
     before = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in write_plots(tmp_path)] == before
-    assert render_transfer([]) == {}
+    path.unlink()
+    RecordStore(tmp_path).append(made_up())
+    write_plots(tmp_path)
+    assert not any(path.exists() for path in paths) and render_transfer([]) == {}

@@ -56,7 +56,7 @@ def test_arms_differ_from_the_baseline_only_in_the_fields_that_they_name(study, 
             named |= {"data.train_images", "train.epochs"}
         if arms[arm].epochs != 1:
             named |= {"train.epochs"}
-        if "image_size" in arms[arm].changes:
+        if "image_size" in arms[arm].changes:  # by how much, test_resolution.py has
             named |= {"data.crop_padding"}
         assert differ <= named, arm
         assert differ or arm == baseline

@@ -75,6 +75,14 @@ def test_crops_move_by_the_same_share_of_images_of_every_size(dataset, expected)
     assert before == {whole.arms[whole.baseline].data.crop_padding}
 
 
+def test_pixels_of_crops_are_not_tuned_where_images_differ_in_size():
+    asked = Overrides(variant="Micro/4", tune={"crop_padding": (2.0, 4.0)})
+    info = describe("torch/cifar10")
+    with pytest.raises(ValueError, match="arms of study 'resolution' have images of several sizes; leave it out"):
+        outline(load_study("resolution"), BUDGETS["standard"], info, asked)
+    outline(load_study("pooling"), BUDGETS["standard"], info, asked)
+
+
 def test_a_run_has_the_seed_and_setting_of_its_pretraining_and_an_identity_that_follows_it():
     runs = plan(chain_study(), BUDGETS["quick"], DIGITS, Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=3))
     first = {(run.setting, run.config.seed): run.config for run in runs if run.arm == "gap"}

@@ -63,31 +63,22 @@ def groups(records: Iterable[Record]) -> list[Group]:
         design = max(group, key=itemgetter(0))[1].design
         joining = _planned_elsewhere(key, design, numbered) if several else []
         in_order = [record for _, record in sorted([*group, *joining], key=itemgetter(0))]
-        own = {id(record) for _, record in group}
-        found += [
-            Group(part, next((record.design for record in reversed(part) if id(record) in own), design))
-            for part in _by_images(in_order, design)
-        ]
+        found += [Group(part, design) for part in (_by_data(in_order) if design.starts else [in_order])]
     return found
 
 
-def _by_images(records: Sequence[Record], design: Design) -> list[list[Record]]:
-    """Records whose images are of one data set, though of several sizes, each of which hashes and is cropped otherwise.
+def _by_data(records: Sequence[Record]) -> list[list[Record]]:
+    """Records whose images are of one data set, though of several sizes, each of which hashes otherwise.
 
-    Where a size has several hashes or crops, training did not always see the same: the last of each size go together, each
-    other by itself. Single runs of two sizes are no study, and stay apart.
+    Where a size has several hashes, what was decoded was not always the same: the last of each size go together, each
+    other by itself.
     """
-    places = [
-        (record.config.model.image_hw, 0 if "crop_padding" in design.tuned else record.config.data.crop_padding)
-        for record in records
-    ]
-    hashes = [record.environment.data_sha256 for record in records]
-    decoded = {place: own for place, own in zip(places, hashes, strict=True) if own}
-    images = [(*place, own or decoded.get(place, "")) for place, own in zip(places, hashes, strict=True)]
-    last = {size: (size, *rest) for size, *rest in dict.fromkeys(images)} if len(design.arms) > 1 else {}
-    parts: dict[Key, list[Record]] = defaultdict(list)
-    for record, own in zip(records, images, strict=True):
-        parts[() if own == last.get(own[0]) else own].append(record)
+    hashes = {(record.config.model.image_hw, record.environment.data_sha256): None for record in records}
+    last = dict(key for key in hashes if key[1])
+    parts: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        own = record.environment.data_sha256
+        parts["" if own == last.get(record.config.model.image_hw, own) else own].append(record)
     return list(parts.values())
 
 
@@ -175,21 +166,28 @@ def _planned_elsewhere(key: Key, design: Design, numbered: Iterable[tuple[int, R
 
 
 def _key(record: Record, design: Design) -> Key:
-    """Equal for records that may be compared, under a design that says what is tuned and what is matched, if their images
-    are of one data set and cropped alike: see `_by_images`.
-    """
+    """Equal for records that may be compared, under a design that says what is tuned and what is matched."""
     config, environment = record.config, record.environment
-    fields = (RATE, "crop_padding", *design.tuned, *(("train_images",) if design.fractions else ()))
+    fields = (RATE, *design.tuned, *(("train_images",) if design.fractions else ()))
     matched = ("epochs",) if design.match != "epochs" or design.fractions or design.starts else ()
     return (
         record.budget,
         record.variant,
-        without(config.data, fields),
+        *_data_of(config, fields),
         without(config.train, (*fields, *matched)),
         config.harness_version,
-        environment.model_copy(update={"data_sha256": ""}).comparison_key,
+        (environment.model_copy(update={"data_sha256": ""}) if design.starts else environment).comparison_key,
         _kind(design),
     )
+
+
+def _data_of(config: RunConfig, fields: Sequence[str]) -> Key:
+    """Of a run that went on from another, the data of the first; and its crops, where these are not of the same share."""
+    first = config
+    while first.pretraining is not None:
+        first = first.pretraining
+    as_the_first = first.data.resampled(first.model.image_hw, config.model.image_hw)
+    return without(first.data, fields), None if config.data == as_the_first else without(config.data, fields)
 
 
 def _early_key(record: Record) -> Key:

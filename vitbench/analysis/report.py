@@ -82,9 +82,8 @@ def inlined_figures(comparison: Comparison) -> dict[str, Markup]:
 
 def _transfer_figure(rows: Sequence[TransferRow]) -> Markup:
     """The SVG element, empty without rows."""
-    label = "Accuracy of classifiers on frozen features"
-    svgs = (_inline(svg.decode(), prefix="transfer-", label=label) for svg in render_transfer(rows).values())
-    return Markup().join(svgs)
+    svg = render_transfer(rows).get("svg", b"").decode()
+    return _inline(svg, prefix="transfer-", label="Accuracy of classifiers on frozen features") if svg else Markup()
 
 
 def _inline(svg: str, *, prefix: str, label: str) -> Markup:

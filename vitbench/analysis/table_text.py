@@ -5,7 +5,6 @@ from __future__ import annotations
 from vitbench.analysis.comparison import Comparison
 from vitbench.analysis.notes import listed, seeds_text
 from vitbench.analysis.verdict_cells import reading
-from vitbench.config import DataConfig
 from vitbench.studies.match import MATCHES
 
 
@@ -125,14 +124,13 @@ def _data_text(comparison: Comparison) -> str:
     ]
     if comparison.num_test_images:
         sizes.append(f"{comparison.num_test_images:,} test images")
-    images = {(arm.model.image_hw, arm.model.in_channels, arm.model.num_classes) for arm in comparison.arms}
-    if len(images) == 1:
-        ((height, width), channels, classes) = images.pop()
-        sizes.append(f"{height} × {width} × {channels} pixels, {classes} classes")
-    paddings = sorted({record.config.data.crop_padding for record in comparison.records})
-    crop = f"{paddings[0]} to {paddings[-1]}, as large a share of images of every size"
-    crop = f"{data.crop_padding}" if len(paddings) == 1 else crop
-    augmentation = listed(filter(None, _augmentation(data, comparison.tuned, crop=crop))) or "none"
+    kinds = {(arm.model.in_channels, arm.model.num_classes) for arm in comparison.arms}
+    if len(kinds) == 1:
+        ((channels, classes),) = kinds
+        images = sorted({arm.model.image_hw for arm in comparison.arms})
+        pixels = " to ".join(f"{height} × {width}" for height, width in dict.fromkeys((images[0], images[-1])))
+        sizes.append(f"{pixels} × {channels} pixels, {classes} classes")
+    augmentation = listed(filter(None, _augmentation(comparison))) or "none"
     return f"{data.dataset}: {'; '.join(sizes)}; augmentation: {augmentation}"
 
 
@@ -156,9 +154,12 @@ def _recipe_text(comparison: Comparison) -> str:
     return listed(list(filter(None, words)))
 
 
-def _augmentation(data: DataConfig, tuned: tuple[str, ...], *, crop: str) -> list[str]:
+def _augmentation(comparison: Comparison) -> list[str]:
+    data, tuned = comparison.data, comparison.tuned
+    padding = sorted({record.config.data.crop_padding for record in comparison.records})
+    share = f" to {padding[-1]}, the same share of images of every size" if len(padding) > 1 else ""
     found = {
-        "crop_padding": f"crop padding {crop}" if data.crop_padding else "",
+        "crop_padding": f"crop padding {padding[0]}{share}" if any(padding) else "",
         "flip": "flip" if data.flip else "",
         "mixup": f"mixup {data.mixup:g}" if data.mixup else "",
         "cutmix": f"cutmix {data.cutmix:g}" if data.cutmix else "",

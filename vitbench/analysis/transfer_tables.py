@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -51,7 +51,7 @@ class TransferRow:
     """What the features of one model were worth on one data set, in one environment."""
 
     record: TransferRecord
-    """The last of those that this was measured by."""
+    """One of those that this was measured by, which all agree in weights, data and environment."""
     trained: Record | None
     """The run that left the weights, where it is recorded."""
     top1: Mapping[str, Sequence[float]]
@@ -60,17 +60,12 @@ class TransferRow:
 
     @property
     def model(self) -> str:
-        """What was trained, for how long; without a record of that, the weights' own name."""
+        """What was trained, of single runs for how long; without a record of that, the weights' own name."""
         if self.trained is None:
             return self.record.request.weights
         epochs = self.trained.config.train.epochs
         single = f"{self.trained.arm}, {'1 epoch' if epochs == 1 else f'{epochs:g} epochs'}"
         return single if self.trained.study == "train" else f"{self.trained.study}: {self.trained.arm}"
-
-    @property
-    def own_top1(self) -> float | None:
-        """Test accuracy of the head that it was trained with, on the data of its training."""
-        return self.trained.metrics["test_top1"] if self.trained else None
 
 
 def load_rows(store_root: str | Path) -> list[TransferRow]:
@@ -96,8 +91,9 @@ def _row(records: Sequence[TransferRecord], trained: Record | None) -> TransferR
         for record in records
         for name in dict.fromkeys(one.classifier for one in record.accuracies)
     }
-    doubts = dict.fromkeys(doubt for record in records for doubt in _doubts(record, trained))
-    return TransferRow(records[-1], trained, top1, tuple(doubts))
+    row = TransferRow(records[-1], trained, top1, ())
+    doubts = dict.fromkeys(doubt for record in records for doubt in _doubts(record, _label(row)[0]))
+    return replace(row, notes=tuple(doubts))
 
 
 def transfer_table(records: Iterable[TransferRecord], runs: Mapping[str, Record]) -> Table:
@@ -194,9 +190,9 @@ def _raw(row: TransferRow, classifiers: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _doubts(record: TransferRecord, trained: Record | None) -> list[str]:
+def _doubts(record: TransferRecord, model: str) -> list[str]:
     """What must be known of a linear probe before it is believed."""
-    what = f"{_label(TransferRow(record, trained, {}, ()))[0]} on {record.request.dataset}, linear"
+    what = f"{model} on {record.request.dataset}, linear"
     found = []
     if record.details.get("converged") is False:
         found.append(f"{what}: did not converge in {record.request.constants.get('most_iterations')} iterations.")
@@ -205,15 +201,18 @@ def _doubts(record: TransferRecord, trained: Record | None) -> list[str]:
     return found
 
 
+def environments_of(records: Iterable[TransferRecord]) -> list[str]:
+    """Device, machine, precision and torch that the features were computed with, each once, sorted."""
+    found = (record.environment for record in records)
+    return sorted({f"{one.device}, machine {one.machine}, {one.precision}, torch {one.torch}" for one in found})
+
+
 def _environments(records: Iterable[TransferRecord]) -> tuple[str, ...]:
-    """One sentence where all rows share device, machine, precision, torch; else that they do not."""
-    found = {
-        f"{one.device}, machine {one.machine}, {one.precision}, torch {one.torch}"
-        for one in (record.environment for record in records)
-    }
+    """One sentence where all rows share an environment; else that they do not."""
+    found = environments_of(records)
     if len(found) == 1:
-        return (f"Computed on {found.pop()}.",)
-    return (f"Rows are of several environments, which the CSV names: {listed(sorted(found))}.",)
+        return (f"Computed on {found[0]}.",)
+    return (f"Rows are of several environments, which the CSV names: {listed(found)}.",)
 
 
 def _runs(store: RecordStore, run_ids: set[str]) -> dict[str, Record]:

@@ -17,7 +17,7 @@ from vitbench.profiling import count
 from vitbench.records import Design, Outcome, Record, RecordStore
 from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.budgets import CUSTOM
-from vitbench.studies.outline import cropped_alike, data_settings, recipe_of
+from vitbench.studies.outline import data_settings, recipe_of
 from vitbench.variants import TIMM
 from vitbench.variants import model as named_model
 from vitbench.variants import variant as named_variant
@@ -155,7 +155,7 @@ def _single_run(
     seed: int,
 ) -> PlannedRun:
     data_config, _ = data_settings(info, wanted=None)
-    data_config = cropped_alike(data_config, info, image_size=model_config.image_hw).replace(**data)
+    data_config = data_config.resampled(info.image_size, model_config.image_hw).replace(**data)
     left = info.train_images - round(info.train_images * data_config.validation_fraction)
     if data_config.train_images is not None and data_config.train_images > left:
         raise ValueError(

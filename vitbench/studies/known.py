@@ -51,7 +51,7 @@ class Known:
         ]
         self._done = {self._cell(record) for record in own if record.outcome is not Outcome.FAILED}
         found: dict[tuple[str, ...], _Environment] = {}
-        for key, record in _with_environments(own, over_sizes=whole.image_sizes > 1):
+        for key, record in _with_environments(own, over_sizes=bool(whole.starts)):
             environment, cell = found.setdefault(key, _Environment()), self._cell(record)
             if cell not in environment.latest or counts_over(record, environment.latest[cell]):
                 environment.latest[cell] = record

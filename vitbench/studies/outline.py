@@ -133,11 +133,6 @@ class Outline:
             self._configs[arm, setting] = config
         return with_seed(self._configs[arm, setting], seed)
 
-    @property
-    def image_sizes(self) -> int:
-        """How many different ones arms have."""
-        return len({config.model.image_hw for config in self.arms.values()})
-
     def images_of(self, config: RunConfig) -> int:
         """Images that an epoch of one of these runs trains on."""
         return config.data.train_images or self.train_images
@@ -225,6 +220,10 @@ def outline(
         match=overrides.match,
         images_per_second=images_per_second,
     )
+    if "crop_padding" in grid.tuned and len({model.image_hw for model in models.values()}) > 1:
+        raise ValueError(
+            f"tune 'crop_padding' is in pixels, but arms of study {study.name!r} have images of several sizes; leave it out"
+        )
     if overrides.match != "epochs":
         _check_costs_stay(grid, models, match=overrides.match)
     if study.fractions and overrides.match != "epochs":
@@ -241,7 +240,7 @@ def outline(
     for arm in arms:
         recipe = train.replace(epochs=epochs[arm.name] * arm.epochs)
         model = models[arm.name]
-        images = cropped_alike(data_config, data, image_size=model.image_hw)
+        images = data_config.resampled(data.image_size, model.image_hw)
         if arm.start:
             runs[arm.name] = RunConfig(
                 model=model, data=images, train=recipe, pretraining=runs[arm.start], keep_head=True
@@ -363,11 +362,6 @@ def data_settings(data: DataFacts, *, wanted: int | None) -> tuple[DataConfig, i
     if wanted is None or wanted >= left:
         return config, left
     return config.replace(train_images=wanted), wanted
-
-
-def cropped_alike(config: DataConfig, data: DataFacts, *, image_size: tuple[int, int]) -> DataConfig:
-    """The same for images resampled to `image_size`: crops move by as large a share of these as of the set's own."""
-    return config.replace(crop_padding=round(config.crop_padding * image_size[0] / data.image_size[0]))
 
 
 def _base(scale: Scale, data: DataFacts, name: str | None) -> tuple[str, ViTConfig]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from matplotlib.axes import Axes
@@ -11,19 +11,18 @@ from matplotlib.lines import Line2D
 
 from vitbench.analysis.charts.parts import panels_height, panels_of
 from vitbench.analysis.drawing import GREY, PALETTE, headed_figure
-from vitbench.analysis.transfer_tables import HEADINGS, TransferRow, order_of
+from vitbench.analysis.transfer_tables import HEADINGS, TransferRow, environments_of, order_of
 
-ON_ALL = {
-    "linear": ("D", "linear probe"),
-    "knn": ("s", HEADINGS["knn"]),
-    "": ("P", "the head that it was trained with"),
-}
-"""Marker and name of what has seen all training images; the last is no classifier on frozen features."""
-LINES: tuple[Literal["solid", "dashed", "dotted", "dashdot"], ...] = ("solid", "dashed", "dotted", "dashdot")
+ON_ALL = {"linear": ("D", "linear probe"), "knn": ("s", HEADINGS["knn"])}
+"""Marker and name of classifiers that are fitted to all training images."""
+HEAD = ("P", "the head that it was trained with")
+LINES: tuple[Literal["solid", "dashed", "dotted"], ...] = ("solid", "dashed", "dotted")
+"""One for each model, as colours are: three and eight repeat together after 24."""
 CAPTION = (
     "Test accuracy of classifiers on frozen pre-logits. Small: draws of training images. Lines: few-shot, means over draws. "
     "A model has one colour, its seeds a line each."
 )
+SEVERAL = " Not all was computed in one environment: the table says what was."
 
 
 def transfer_figure(rows: Sequence[TransferRow]) -> Figure | None:
@@ -31,23 +30,41 @@ def transfer_figure(rows: Sequence[TransferRow]) -> Figure | None:
     if not rows:
         return None
     datasets = list(dict.fromkeys(row.record.request.dataset for row in rows))
-    models = list(dict.fromkeys(row.model for row in rows))
+    models = list(dict.fromkeys(labels_of(rows)))
     shots = sorted({shot for row in rows for shot in shots_of(row)})
     handles = _handles(rows, models)
-    figure = headed_figure("Frozen features", CAPTION, panels_height(len(datasets)) + 0.1 * len(handles))
+    several = len(environments_of(row.record for row in rows)) > 1
+    height = panels_height(len(datasets)) + 0.1 * len(handles)
+    figure = headed_figure("Frozen features", CAPTION + (SEVERAL if several else ""), height)
     panels = panels_of(figure, len(datasets))
     for axes, dataset in zip(panels, datasets, strict=True):
         axes.set_title(dataset)
-        for row in rows:
+        for row, model in zip(rows, labels_of(rows), strict=True):
             if row.record.request.dataset == dataset:
-                _draw(axes, row, shots, models.index(row.model))
+                _draw(axes, row, shots, models.index(model))
         axes.set_xticks(range(len(shots) + 1), [*map(str, shots), "all"])
         axes.set_xlim(-0.4, len(shots) + 0.4)
         axes.grid(visible=False, axis="x")
+    for axes in panels[-3:]:
         axes.set_xlabel("training images of each class")
-    panels[0].set_ylabel("test top-1 (%)")
+    for axes in panels[::3]:
+        axes.set_ylabel("test top-1 (%)")
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return figure
+
+
+def labels_of(rows: Sequence[TransferRow]) -> list[str]:
+    """What each row's model is called: equal for runs that differ in their seed alone."""
+    names: dict[str, str] = {}
+    for row in rows:
+        label = row.model if row.trained is None else f"{row.model} of {row.trained.config.data.dataset}"
+        taken = label in names.values() and _but_seed(row) not in names
+        names.setdefault(_but_seed(row), f"{label} ({row.record.request.weights})" if taken else label)
+    return [names[_but_seed(row)] for row in rows]
+
+
+def _but_seed(row: TransferRow) -> str:
+    return row.record.request.weights if row.trained is None else row.trained.config.replace(seed=0).run_id
 
 
 def shots_of(row: TransferRow) -> list[int]:
@@ -70,18 +87,22 @@ def _draw(axes: Axes, row: TransferRow, shots: Sequence[int], index: int) -> Non
         linewidth=1.6,
         linestyle=LINES[index % len(LINES)],
     )
-    for place, (name, (marker, _)) in enumerate(ON_ALL.items()):
-        values = [100 * value for value in _on_all(row, name)]
-        axes.plot([everything + 0.16 * (place - 1)] * len(values), values, marker, color=color)
+    for place, (marker, found) in enumerate(_points(row).items()):
+        axes.plot([everything + 0.16 * (place - 1)] * len(found), found, marker, color=color)
 
 
-def _on_all(row: TransferRow, name: str) -> Sequence[float]:
-    """Accuracies of one of `ON_ALL`; its own head's where that was trained on the same data."""
-    if name:
-        return row.top1.get(name, ())
-    if row.trained is None or row.trained.config.data.dataset != row.record.request.dataset:
+def _points(row: TransferRow) -> Mapping[str, Sequence[float]]:
+    """Marker → accuracies (%) of what is fitted to all images of each class, the head last."""
+    found = {marker: row.top1.get(name, ()) for name, (marker, _) in ON_ALL.items()}
+    return {marker: [100 * value for value in values] for marker, values in {**found, HEAD[0]: _head(row)}.items()}
+
+
+def _head(row: TransferRow) -> Sequence[float]:
+    """Of the head where it was trained on this data set, and on all of it but what was held out."""
+    run = row.trained
+    if run is None or run.config.data.dataset != row.record.request.dataset or run.config.data.train_images is not None:
         return ()
-    return (row.trained.metrics["test_top1"],)
+    return (run.metrics["test_top1"],)
 
 
 def _handles(rows: Sequence[TransferRow], models: Sequence[str]) -> list[Line2D]:
@@ -92,8 +113,8 @@ def _handles(rows: Sequence[TransferRow], models: Sequence[str]) -> list[Line2D]
     ]
     points = [
         Line2D([], [], color=GREY, linestyle="", marker=marker, label=label)
-        for name, (marker, label) in ON_ALL.items()
-        if any(_on_all(row, name) for row in rows)
+        for marker, label in (*ON_ALL.values(), HEAD)
+        if any(_points(row)[marker] for row in rows)
     ]
     rest = [Line2D([], [], linestyle="", label=" ") for _ in range(abs(len(lines) - len(points)))]
     return [*lines, *rest, *points] if len(lines) < len(points) else [*lines, *points, *rest]
