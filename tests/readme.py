@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from itertools import dropwhile, takewhile
+from itertools import groupby
 from pathlib import Path
 
 from vitbench.analysis.across import arms_across
@@ -74,27 +74,31 @@ def _across() -> str:
 
 
 def _fill(match: re.Match[str]) -> str:
-    """The wanted columns of the first table of a file, or of several, one beneath the other; `data` is what a file says."""
+    """The wanted columns of the first table of a file that has them, or of several files, one beneath the other; `data` is
+    what a file says.
+    """
     wanted = [name.strip() for name in match["columns"].split(";")]
-    tables = [_first_table((ROOT / path).read_text()) for path in match["paths"].split()]
+    tables = [_table((ROOT / path).read_text(), wanted) for path in match["paths"].split()]
     lines = [wanted, ["---:" if tables[0][0][name].endswith(":") else "---" for name in wanted]]
     lines += [[row[name] for name in wanted] for _, rows in tables for row in rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"<!-- table: {match['paths']}\ncolumns: {match['columns']} -->\n\n{table}\n\n<!-- end of table -->"
 
 
-def _first_table(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """(column to its alignment, rows by column) of a page of ours."""
-    lines = takewhile(
-        lambda line: line.startswith("|"), dropwhile(lambda line: not line.startswith("|"), text.splitlines())
-    )
-    heading, alignment, *rows = (
-        [cell.strip() for cell in line.strip("|").split("|" if i == 1 else " | ")] for i, line in enumerate(lines)
-    )
+def _table(text: str, wanted: list[str]) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """(column to its alignment, rows by column) of a table of a page of ours."""
     data = re.search(r"\*\*Data:\*\* (.*?):", text)
     said = {"data": data[1] if data else ""}
-    alignments = {"data": "---", **dict(zip(heading, alignment, strict=True))}
-    return alignments, [{**said, **dict(zip(heading, row, strict=True))} for row in rows]
+    for is_table, lines in groupby(text.splitlines(), key=lambda line: line.startswith("|")):
+        if not is_table:
+            continue
+        heading, alignment, *rows = (
+            [cell.strip() for cell in line.strip("|").split("|" if i == 1 else " | ")] for i, line in enumerate(lines)
+        )
+        alignments = {"data": "---", **dict(zip(heading, alignment, strict=True))}
+        if set(wanted) <= set(alignments):
+            return alignments, [{**said, **dict(zip(heading, row, strict=True))} for row in rows]
+    raise ValueError(f"columns {wanted} are in no table")
 
 
 if __name__ == "__main__":
