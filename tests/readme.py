@@ -78,15 +78,16 @@ def _fill(match: re.Match[str]) -> str:
     what a file says.
     """
     wanted = [name.strip() for name in match["columns"].split(";")]
-    tables = [_table((ROOT / path).read_text(), wanted) for path in match["paths"].split()]
+    tables = [_table(path, wanted) for path in match["paths"].split()]
     lines = [wanted, ["---:" if tables[0][0][name].endswith(":") else "---" for name in wanted]]
     lines += [[row[name] for name in wanted] for _, rows in tables for row in rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"<!-- table: {match['paths']}\ncolumns: {match['columns']} -->\n\n{table}\n\n<!-- end of table -->"
 
 
-def _table(text: str, wanted: list[str]) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """(column to its alignment, rows by column) of a table of a page of ours."""
+def _table(path: str, wanted: list[str]) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """(column to its alignment, rows by column) of the first table of a page of ours that has these columns."""
+    text = (ROOT / path).read_text()
     data = re.search(r"\*\*Data:\*\* (.*?):", text)
     said = {"data": data[1] if data else ""}
     for is_table, lines in groupby(text.splitlines(), key=lambda line: line.startswith("|")):
@@ -98,7 +99,7 @@ def _table(text: str, wanted: list[str]) -> tuple[dict[str, str], list[dict[str,
         alignments = {"data": "---", **dict(zip(heading, alignment, strict=True))}
         if set(wanted) <= set(alignments):
             return alignments, [{**said, **dict(zip(heading, row, strict=True))} for row in rows]
-    raise ValueError(f"columns {wanted} are in no table")
+    raise ValueError(f"no table of {path} has all columns of {wanted}; see how it names them")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,13 @@ from tests.readme import REFERENCE, ROOT
 from vitbench.analysis.tables import write_tables
 from vitbench.models.weights import load_trained
 from vitbench.records import Outcome, RecordStore
+from vitbench.records.transfer import TransferStore
 
-CHECKPOINTS = sorted((ROOT / REFERENCE / "checkpoints").glob("*.safetensors"))
 FIGURES = sorted((ROOT / REFERENCE / "figures").glob("*/numbers.json"))
+DRAWN = {path.parent.name for path in FIGURES}
+PROBED = {record.run_id for record in TransferStore(ROOT / REFERENCE).read()}
+CHECKPOINTS = [ROOT / REFERENCE / "checkpoints" / f"{run_id}.safetensors" for run_id in sorted(DRAWN | PROBED)]
+"""Beside these lie, where a study was run, weights that are not committed."""
 
 
 def name_of(path):
@@ -35,7 +39,7 @@ def test_the_committed_tables_are_those_of_the_committed_records(tmp_path):
 
 
 def test_there_is_a_gallery():
-    assert CHECKPOINTS and FIGURES
+    assert DRAWN and PROBED
 
 
 @pytest.mark.parametrize("path", CHECKPOINTS, ids=name_of)

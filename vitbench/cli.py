@@ -398,13 +398,13 @@ def probe(
 @app.command()
 def figures(
     run: Annotated[
-        str, typer.Argument(help="A run of --results whose weights are kept, its .safetensors, or timm:NAME.")
+        str, typer.Argument(help="A run of --results whose weights are kept, its .safetensors, timm:NAME or FILE.npz.")
     ],
     with_run: Annotated[
         str | None, typer.Option("--with", help="Another such model: CKA between the layers of both.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Data set; that of the run where not given. timm:NAME has none.")
+        str | None, typer.Option(help="Data set; that of the run where not given; others have none.")
     ] = None,
     data_root: DataRoot = None,
     only: Annotated[

@@ -193,6 +193,15 @@ def test_cka_writes_its_values_into_their_cells_with_both_runs_on_the_axes():
     assert "01234567" in axes.get_ylabel() and "fedcba98" in axes.get_xlabel()
 
 
+def test_long_names_of_weights_stay_on_the_page():
+    weights = [f"timm:vit_base_patch16_clip_224.openai_ft_in12k_in1k@{i}1234567" for i in range(2)]
+    figure = cka_figure({**numbers_of("cka"), "run_ids": weights}, ABOUT)
+    figure.draw_without_rendering()
+    for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
+        box = axis.label.get_window_extent()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= 0.86 * figure.bbox.y1
+
+
 def test_confusion_is_in_percent_of_each_class_and_its_diagonal_is_the_accuracy():
     numbers = {
         "classes": ["a", "b", "c"],

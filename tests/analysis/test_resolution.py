@@ -130,7 +130,16 @@ def test_crops_of_the_same_share_stand_together_and_others_apart():
     assert "8 × 8 to 12 × 12 × 1 pixels, 10 classes" in text
     found = compare([*at(8, 1), *at(12, 1), *at("12 on", 2)])
     assert sorted(len(one.arms) for one in found) == [2, 4] and len({one.slug for one in found}) == 2
+    assert any("crop_padding 1 to 2" in one.title for one in found)
     assert {one.data.crop_padding for one in compare([*at(8, 1), *at(12, 2)])} == {1}
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_what_goes_on_from_nothing_stands_with_its_own_image_size_alone(padding):
+    larger = {"model": {"image_size": 12}, "environment": {"data_sha256": "c" * 64}, "data": {"crop_padding": padding}}
+    scratch = [make_record("12 px from scratch", seed=seed, design=design(), **larger) for seed in range(3)]
+    found = compare([*records(), *scratch])
+    assert sorted(len(one.arms) for one in found) == [1, 8]
 
 
 def test_the_same_name_from_another_pretraining_is_another_arm():

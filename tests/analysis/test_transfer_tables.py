@@ -8,7 +8,7 @@ import io
 from tests.made_up_transfer import make_transfer
 from vitbench.analysis.rendering import csv_text
 from vitbench.analysis.tables import print_tables, write_tables
-from vitbench.analysis.transfer_tables import transfer_table, write_transfer
+from vitbench.analysis.transfer_tables import table_of, transfer_rows, write_transfer
 from vitbench.records import RecordStore
 from vitbench.records.transfer import TransferStore
 
@@ -18,6 +18,10 @@ def store_with_transfer(root, *records):
     for record in records:
         store.append(record)
     return root
+
+
+def transfer_table(records, runs):
+    return table_of(transfer_rows(records, runs))
 
 
 def cells(table, index=0):

@@ -16,7 +16,8 @@ from vitbench.analysis.figures import KINDS, render
 from vitbench.commands.figures import NAMES
 from vitbench.config import DataConfig, RunConfig, TimmConfig, TrainConfig, ViTConfig
 from vitbench.data import load, normalise
-from vitbench.models import build_model, convert
+from vitbench.evaluation import attention_maps
+from vitbench.models import build_model, convert, recording
 from vitbench.models.weights import load_trained, save_trained
 
 SMALL = {"image_size": 8, "in_channels": 1, "patch_size": 2, "width": 32, "depth": 2, "num_heads": 2, "num_classes": 10}
@@ -31,7 +32,8 @@ def kept(tmp_path: Path) -> Callable[..., str]:
         model_config = TimmConfig(timm=timm, **shape) if timm else ViTConfig(**{**SMALL, **fields})
         config = RunConfig(model=model_config, data=DataConfig(dataset="digits"), train=TrainConfig(), seed=seed)
         path = tmp_path / "checkpoints" / f"{config.run_id}.safetensors"
-        save_trained(path, build_model(config.model, seed=seed), config, mean=(0.3,), std=(0.25,))
+        channels = config.model.in_channels
+        save_trained(path, build_model(config.model, seed=seed), config, mean=(0.3,) * channels, std=(0.25,) * channels)
         return config.run_id
 
     return keep
@@ -174,6 +176,16 @@ def test_numbers_and_pictures_of_other_weights_do_not_stay(figures, kept, tmp_pa
     assert {path.name for path in folder.iterdir()} == {"numbers.json", "filters.png", "filters.svg", "mine.png"}
 
 
+@torch.inference_mode()
+def mean_distances(model, images):
+    """Mean attention distance in pixels, [blocks, heads]."""
+    between = attention_maps.grid_distances(model.config.grid, model.config.patch_hw)
+    found = []
+    with recording.attention_maps(model.eval(), lambda _, maps: found.append(maps)):
+        model(images)
+    return torch.stack([attention_maps.attention_distance(maps, between).mean(dim=0) for maps in found]).numpy()
+
+
 def test_weights_of_timm_have_figures_on_the_data_that_are_given(figures, kept, tmp_path):
     name = save_timm(tmp_path / "mine")
     said = figures(name, "--data", "digits", "--images", 16, "--with", kept())
@@ -185,19 +197,33 @@ def test_weights_of_timm_have_figures_on_the_data_that_are_given(figures, kept, 
     assert document["weights"] == identity and "run_id" not in document and document["model"]["width"] == 32
     assert "position.png" in said.out and (folder / "position.png").is_file()
     assert "confusion has no figure: the model knows 7 classes, these images 10" in said.out
-    # Its images are normalised as the data are, as for `vitbench probe`.
-    rows = document["figures"]["rollout"]["images"]
-    with torch.inference_mode():
-        pixels = torch.from_numpy(np.array(digits.test.array))[[one["row"] for one in rows]]
-        predicted = model.eval()(normalise(pixels, digits.mean, digits.std)).argmax(dim=-1)
-    assert [one["predicted"] for one in rows] == [str(label) for label in predicted.tolist()]
+    # Its images are normalised as the data are, as for `vitbench probe`, and not as those of the run beside it.
+    rows = document["figures"]["distance"]["data"]["rows"]
+    pixels = torch.from_numpy(np.array(digits.test.array))[rows]
+    found = np.array(document["figures"]["distance"]["distance_pixels"])
+    np.testing.assert_allclose(found, mean_distances(model, normalise(pixels, digits.mean, digits.std)), rtol=1e-4)
+    assert np.abs(found - mean_distances(model, normalise(pixels, (0.3,), (0.25,)))).max() > 1e-3
     assert identity in document["figures"]["distance"]["about"]
+
+
+def test_layers_of_a_run_are_compared_with_weights_of_timm(figures, kept, tmp_path):
+    name, run = save_timm(tmp_path / "mine"), kept()
+    said = figures(run, "--with", name, "--only", "cka", "--images", 8)
+    assert said.status == 0, said.err
+    identity = convert.weights_identity(name, convert.load_named(name, in_channels=1))
+    document = json.loads((tmp_path / "figures" / run / "numbers.json").read_text())
+    key = f"cka-{identity.replace(':', '-')}"
+    assert document["figures"][key]["run_ids"] == [run, identity] and f"{key}.svg" in said.out
 
 
 def test_weights_of_timm_need_data_but_for_their_own_tables(figures, tmp_path):
     name = save_timm(tmp_path / "mine")
     said = figures(name)
-    assert said.status == 2 and "data is missing: timm:mine@" in said.err and "--only filters,position" in said.err
+    assert (
+        said.status == 2
+        and f"data is missing: {name} has none of its own" in said.err
+        and "--only filters,position" in said.err
+    )
     assert not (tmp_path / "figures").exists()
     assert figures(name, "--only", "position").status == 0
 
@@ -223,9 +249,13 @@ def test_a_wrong_request_is_refused_in_a_line_and_writes_nothing(figures, kept, 
     assert not (tmp_path / "figures").exists()
 
 
-def test_images_of_other_channels_are_refused(figures, kept, folder_of_images, tmp_path):
-    said = figures(kept(in_channels=3), "--data", folder_of_images(tmp_path / "grey"))
-    assert said.status == 2 and "images of 1 channels" in said.err
+def test_images_of_other_channels_are_repeated_or_made_grey_and_that_is_said(figures, kept, folder_of_images, tmp_path):
+    said = figures(
+        kept(in_channels=3), "--data", folder_of_images(tmp_path / "grey"), "--images", 4, "--only", "distance"
+    )
+    assert said.status == 0 and "are grey, and repeated for three channels" in said.err
+    said = figures(kept(in_channels=2), "--data", "digits")
+    assert said.status == 2 and "takes images of 2 channels, but those of digits have 1" in said.err
 
 
 def test_on_images_of_other_classes_there_is_no_confusion_and_names_are_those_of_folders(

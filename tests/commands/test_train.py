@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from tests.commands.trunks import keep_weights
 from vitbench.config import TrainConfig
 from vitbench.data import describe
 from vitbench.models.weights import load_trained
@@ -38,6 +39,17 @@ def test_crops_move_by_the_same_share_of_images_of_another_size_unless_told(
     vitbench("train", "Nano/4", "--data", "digits", "--results", tmp_path, *options)
     (config,) = asked
     assert config.data.crop_padding == padding
+
+
+def test_crops_follow_the_image_size_of_initial_weights(vitbench, tmp_path, monkeypatch):
+    info = describe("digits").model_copy(update={"crop_padding": 2})
+    asked = []
+    monkeypatch.setattr("vitbench.commands.train.describe", lambda *_, **__: info)
+    monkeypatch.setattr("vitbench.commands.train._execute_here", lambda job: asked.append(job.run.config) or _stop())
+    vitbench("train", "--init", keep_weights(tmp_path, image_size=12), "--data", "digits", "--results", tmp_path)
+    (config,) = asked
+    # 2 pixels of 8 are 3 of 12.
+    assert (config.model.image_size, config.data.crop_padding) == (12, 3)
 
 
 def _stop():

@@ -182,12 +182,15 @@ def _key(record: Record, design: Design) -> Key:
 
 
 def _data_of(config: RunConfig, fields: Sequence[str]) -> Key:
-    """Of a run that went on from another, the data of the first; and its crops, where these are not of the same share."""
+    """Of a run that went on from another, the data and image size of the first; and its own, where crops are not of the same
+    share.
+    """
     first = config
     while first.pretraining is not None:
         first = first.pretraining
     as_the_first = first.data.resampled(first.model.image_hw, config.model.image_hw)
-    return without(first.data, fields), None if config.data == as_the_first else without(config.data, fields)
+    own = None if config.data == as_the_first else without(config.data, fields)
+    return without(first.data, fields), first.model.image_hw, own
 
 
 def _early_key(record: Record) -> Key:

@@ -80,12 +80,19 @@ def _circumstances(comparison: Comparison) -> dict[str, Any]:
             for name, value in comparison.data.model_dump(mode="json").items()
             if name not in comparison.tuned
         },
+        **_crops(comparison),
         # What was asked for, against what it became above.
         **{
             f"{name} asked for" if name in ("precision", "compile") else name: value
             for name, value in _recipe(comparison).items()
         },
     }
+
+
+def _crops(comparison: Comparison) -> dict[str, Any]:
+    """Where images of several sizes have several paddings, all of them."""
+    padding = sorted({record.config.data.crop_padding for record in comparison.records})
+    return {"crop_padding": f"{padding[0]} to {padding[-1]}"} if len(padding) > 1 else {}
 
 
 def _recipe(comparison: Comparison) -> dict[str, Any]:

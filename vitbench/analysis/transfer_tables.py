@@ -96,11 +96,6 @@ def _row(records: Sequence[TransferRecord], trained: Record | None) -> TransferR
     return replace(row, notes=tuple(doubts))
 
 
-def transfer_table(records: Iterable[TransferRecord], runs: Mapping[str, Record]) -> Table:
-    """The table of `transfer_rows`."""
-    return table_of(transfer_rows(records, runs))
-
-
 def table_of(rows: Sequence[TransferRow]) -> Table:
     """Accuracies in per cent, classifiers in columns."""
     classifiers = sorted({name for row in rows for name in row.top1}, key=order_of)

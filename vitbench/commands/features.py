@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,16 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vitbench.commands.display import is_live
-from vitbench.config import DataConfig, RunConfig, block_width
-from vitbench.data import ImageData, Images, StreamedImages, describe, load, normalise, with_channels
+from vitbench.commands.opened import Weights, open_weights, tell_channels
+from vitbench.config import DataConfig, block_width
+from vitbench.data import ImageData, Images, StreamedImages, describe, load
 from vitbench.evaluation.exports import check_export, export
 from vitbench.evaluation.features import feature_batches
 from vitbench.kernels import native
-from vitbench.models import TimmModel, ViT, convert
-from vitbench.models.weights import find_weights, is_run, load_trained, weights_sha256
 from vitbench.profiling.device import Device, open_device
 from vitbench.records import Environment, describe_environment
 
@@ -35,18 +31,9 @@ SPLITS = ("train", "test")
 class Trunk:
     """A trained model in evaluation mode on its device, and the data set whose images it is given."""
 
-    model: ViT | TimmModel
-    weights: str
-    """Name, `run:` and a run_id where they are a run's, `@`, and 8 hex digits of their SHA-256."""
-    run: RunConfig | None
-    """What trained them, where that is a run."""
-    run_id: str
-    """That run's, as it was when they were written; else empty."""
-    weights_sha256: str
+    of: Weights
     image_size: tuple[int, int]
     data: ImageData
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     device: Device
     precision: str
     environment: Environment
@@ -54,13 +41,13 @@ class Trunk:
     def facts(self) -> dict[str, Any]:
         """All that features depend on, as JSON has it."""
         return {
-            "weights": self.weights,
-            "weights_sha256": self.weights_sha256,
+            "weights": self.of.identity,
+            "weights_sha256": self.of.sha256,
             "dataset": self.data.info.dataset,
             "data_sha256": self.data.sha256,
             "image_size": list(self.image_size),
-            "mean": list(self.mean),
-            "std": list(self.std),
+            "mean": list(self.of.mean),
+            "std": list(self.of.std),
             "precision": self.precision,
         }
 
@@ -69,14 +56,11 @@ class Trunk:
         images: Images | StreamedImages = getattr(self.data, split)
         pixels = images.batches(np.arange(len(images)), batch_size, self.device.torch_device)
         found = feature_batches(
-            self.model.features,
-            (self._normalised(batch) for batch, _ in pixels),
+            self.of.model.features,
+            (self.of.normalised(batch) for batch, _ in pixels),
             autocast=partial(self.device.autocast, self.precision),
         )
         yield from _shown(found, f"features of {split}", len(images))
-
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        return normalise(with_channels(pixels, len(self.mean)), self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -109,25 +93,11 @@ def open_trunk(request: TrunkRequest) -> Trunk:
     if request.threads:
         torch.set_num_threads(request.threads)
     info = describe(dataset, root=data_root, download=download)
-    run, run_id, normalisation = None, "", None
-    if is_run(name):
-        trained = load_trained(find_weights(name, request.results))
-        model, run, run_id, sha256 = trained.model, trained.config, trained.run_id, trained.weights_sha256
-        normalisation, weights = (trained.mean, trained.std), trained.identity
-    else:
-        model = copy.deepcopy(convert.load_named(name, in_channels=info.in_channels))  # it is not ours to move
-        weights, sha256 = convert.weights_identity(name, model), weights_sha256(model)
-    config = model.config
-    if config.in_channels != info.in_channels:
-        if {config.in_channels, info.in_channels} != {1, 3}:
-            raise ValueError(
-                f"run {name!r} takes images of {config.in_channels} channels, but those of {info.dataset} have "
-                f"{info.in_channels}; give other data"
-            )
-        how = "grey, and repeated for three channels" if info.in_channels == 1 else "coloured, and made grey"
-        print(f"vitbench: images of {info.dataset} are {how}, which the weights take", file=sys.stderr, flush=True)
+    weights = open_weights(name, request.results, in_channels=info.in_channels)
+    config = weights.model.config
+    tell_channels(weights, info)
     data = _load(dataset, root=data_root, image_size=config.image_hw, download=download)
-    mean, std = normalisation or (data.mean, data.std)
+    weights = weights.on(data.mean, data.std)
     environment = describe_environment(
         opened.name,
         precision=precision,
@@ -137,8 +107,8 @@ def open_trunk(request: TrunkRequest) -> Trunk:
             opened.torch_device.type, precision=precision, compiled=False, width=block_width(config)
         ),
     )
-    placed = opened.place(model).eval()
-    return Trunk(placed, weights, run, run_id, sha256, config.image_hw, data, mean, std, opened, precision, environment)
+    weights = replace(weights, model=opened.place(weights.model))
+    return Trunk(weights, config.image_hw, data, opened, precision, environment)
 
 
 def export_features(request: TrunkRequest, *, out: Path, split: str, as_json: bool) -> None:
@@ -162,7 +132,7 @@ def export_features(request: TrunkRequest, *, out: Path, split: str, as_json: bo
         print(json.dumps({**facts, "file": str(out), "images": len(labels), "width": width}))
         return
     print(
-        f"{len(labels):,} images of {trunk.data.info.dataset} {split}, {width} features each, of {trunk.weights}: {out}"
+        f"{len(labels):,} images of {trunk.data.info.dataset} {split}, {width} features each, of {trunk.of.identity}: {out}"
     )
 
 
@@ -172,7 +142,7 @@ def validation_split(trunk: Trunk) -> dict[str, float | int]:
     Where the weights were trained on this data set, those that their run held out: all others the trunk has seen, and on
     those every probe would look good.
     """
-    config = trunk.run
+    config = trunk.of.run
     if config is not None and config.data.dataset == trunk.data.info.dataset:
         return {"validation_fraction": config.data.validation_fraction, "seed": config.seed}
     return {"validation_fraction": DataConfig().validation_fraction, "seed": 0}

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitbench.commands.figure_subject import Compared, Subject, Weights, vit_of
+from vitbench.commands.figure_subject import Compared, Subject, vit_of
+from vitbench.commands.opened import Weights
 from vitbench.data import Images, StreamedImages
 from vitbench.evaluation import attention_maps, similarity
 from vitbench.evaluation.confusion import confusion_counts

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import copy
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,47 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vitbench.config import RunConfig
-from vitbench.data import ImageData, Images, StreamedImages, normalise
-from vitbench.models import TimmModel, ViT, convert
+from vitbench.commands.opened import Weights
+from vitbench.data import Images, StreamedImages
+from vitbench.models import ViT
 from vitbench.models.insides import NoSuchPartError
-from vitbench.models.weights import find_weights, load_trained, weights_sha256
-from vitbench.variants import TIMM
 
-NPZ = ".npz"
 SHOWN = 8
 """Images whose attention is pictured."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A model in evaluation mode, float32, and what is known of it."""
-
-    model: ViT | TimmModel
-    name: str
-    """A run_id, as it was when they were written; of weights from elsewhere their name and 8 hex digits of their hash."""
-    sha256: str
-    run: RunConfig | None
-    """What trained them, where that is a run."""
-    mean: tuple[float, ...] = ()
-    """With `std`, per channel, of pixels in [0, 1]: what images are normalised with. Empty until images are known."""
-    std: tuple[float, ...] = ()
-
-    def shown(self, data: ImageData) -> Weights:
-        """On images of these data: weights from elsewhere see them normalised as the data are, as in `vitbench probe`."""
-        return self if self.run is not None else replace(self, mean=data.mean, std=data.std)
-
-    def normalised(self, pixels: Tensor) -> Tensor:
-        return normalise(pixels, self.mean, self.std)
-
-
-def open_weights(name: str, results: Path, *, in_channels: int) -> Weights:
-    """Those of a run, or `timm:NAME` or `FILE.npz` with a first layer for so many channels. Raises ValueError without."""
-    if name.startswith(TIMM) or name.endswith(NPZ):
-        model = copy.deepcopy(convert.load_named(name, in_channels=in_channels)).eval()  # it is not ours to move
-        return Weights(model, convert.weights_identity(name, model), weights_sha256(model), None)
-    trained = load_trained(find_weights(name, results))
-    return Weights(trained.model, trained.run_id, trained.weights_sha256, trained.config, trained.mean, trained.std)
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,11 @@ from vitbench.config import ViTConfig
 if TYPE_CHECKING:
     import torch
 
-    from vitbench.commands.figure_subject import Compared, Subject, Weights
+    from vitbench.commands.figure_subject import Compared, Subject
+    from vitbench.commands.opened import Weights
     from vitbench.data import ImageData
 
 NAMES = ("filters", "position", "distance", "rollout", "class-token", "cka", "confusion")
-COLOURS = 3
-"""Channels that weights from elsewhere take where no data are given."""
 FORMAT = 1
 """Of `numbers.json`; raised whenever its keys change their meaning."""
 
@@ -80,13 +79,17 @@ def draw_figures(
     wanted = _wanted(only, compared=other is not None)
     from vitbench.analysis.figures import render
     from vitbench.analysis.output import write
-    from vitbench.commands.figure_subject import open_weights
+    from vitbench.commands.figure_numbers import OF_WEIGHTS
+    from vitbench.commands.opened import open_weights
     from vitbench.data import describe
     from vitbench.models.insides import NoSuchPartError
+    from vitbench.models.weights import is_run
     from vitbench.profiling.device import open_device
 
     opened = open_device(device).torch_device
-    channels = COLOURS if data is None else describe(data, root=data_root, download=download).in_channels
+    if data is None and not is_run(run) and set(wanted) - set(OF_WEIGHTS):
+        raise ValueError(f"data is missing: {run} has none of its own; give --data, or --only {','.join(OF_WEIGHTS)}")
+    channels = None if data is None else describe(data, root=data_root, download=download).in_channels
     weights = open_weights(run, results, in_channels=channels)
     if weights.run is not None:
         data = data or weights.run.data.dataset
@@ -166,11 +169,7 @@ def _computations(
     }
     if not set(wanted) - set(computations):
         return computations
-    if data is None:
-        raise ValueError(
-            f"data is missing: {weights.name} has none of its own; give --data, or --only "
-            f"{','.join(figure_numbers.OF_WEIGHTS)}"
-        )
+    assert data is not None, "weights from elsewhere were refused without"
     load_at = partial(_load, data, data_root, download)
     loaded = load_at(weights)
     subject = _subject(weights, loaded, _class_names(data, data_root), images=images, device=device)
@@ -187,7 +186,7 @@ def _computations(
     if compared is not None:
         compared.model.to(device)
         theirs = load_at(compared)
-        other = Compared(compared.shown(theirs), theirs.test)
+        other = Compared(compared.on(theirs.mean, theirs.std), theirs.test)
         del computations["cka"]
         computations[f"cka-{folder_name(compared.name)}"] = partial(of_images, "cka", other)
     return computations
@@ -195,15 +194,11 @@ def _computations(
 
 def _load(dataset: str, root: Path | None, download: bool, weights: Weights) -> ImageData:
     """At the size of the model's images."""
+    from vitbench.commands.opened import tell_channels
     from vitbench.data import load
 
-    model = weights.model.config
-    loaded = load(dataset, root=root, image_size=model.image_hw, download=download)
-    if loaded.info.in_channels != model.in_channels:
-        raise ValueError(
-            f"data {loaded.info.dataset!r} has images of {loaded.info.in_channels} channels, run {weights.name} takes "
-            f"{model.in_channels}; give other --data"
-        )
+    loaded = load(dataset, root=root, image_size=weights.model.config.image_hw, download=download)
+    tell_channels(weights, loaded.info)
     return loaded
 
 
@@ -222,7 +217,7 @@ def _subject(
         )
     weights.model.to(device)
     rows = np.arange(images) * total // images
-    return Subject(weights.shown(loaded), loaded.test, rows, loaded.info.num_classes, class_names, device)
+    return Subject(weights.on(loaded.mean, loaded.std), loaded.test, rows, loaded.info.num_classes, class_names, device)
 
 
 def _class_names(dataset: str, root: Path | None) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ def _measured(
     accuracies, details = METHODS[request.method].measure(trunk, train, test, request.constants)
     return TransferRecord(
         probe_id=probe_id(request),
-        run_id=trunk.run_id,
+        run_id=trunk.of.run_id,
         request=request,
         width=train.width,
         num_classes=trunk.data.info.num_classes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ MOST_WRITTEN = 14
 MOST_TICKS = 26
 MOST_LETTERS = 80
 """Of all names along the horizontal axis, side by side."""
+MOST_LETTERS_OF_LABEL = 44
+"""In a line of an axis' label."""
 
 
 def cka_figure(numbers: Mapping[str, Any], about: str) -> Figure:
@@ -44,7 +47,7 @@ def cka_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     for axis, layers, run in ((axes.xaxis, theirs, other), (axes.yaxis, ours, mine)):
         step = -(-len(layers) // MOST_TICKS)
         axis.set_ticks(range(0, len(layers), step), layers[::step])
-        axis.set_label_text(f"layer of {run} (blocks by number)")
+        axis.set_label_text(textwrap.fill(f"layer of {run} (blocks by number)", MOST_LETTERS_OF_LABEL))
         axis.set_tick_params(length=0)
     if max(map(len, theirs)) * min(len(theirs), MOST_TICKS) > MOST_LETTERS:
         axes.tick_params(axis="x", rotation=90)
@@ -53,5 +56,5 @@ def cka_figure(numbers: Mapping[str, Any], about: str) -> Figure:
 
 
 def _short(weights: str) -> str:
-    """8 digits of a run_id; the whole name of weights from elsewhere, which has a hash in it."""
+    """8 digits of a run_id; the whole of the name of weights from elsewhere, which ends in @ and a hash."""
     return weights if "@" in weights else weights[:8]

@@ -59,6 +59,11 @@ def panels_of(figure: Figure, count: int) -> list[Axes]:
     return flat[:count]
 
 
+def outer(panels: Sequence[Axes]) -> tuple[Sequence[Axes], Sequence[Axes]]:
+    """(those of `panels_of` with nothing beneath, those at the left): where axes are named."""
+    return panels[-3:], panels[::3]
+
+
 def panels_height(count: int) -> float:
     """Inches that so many panels need."""
     return 1.3 + (2.6 if count <= 3 else 1.8 * math.ceil(count / 3))

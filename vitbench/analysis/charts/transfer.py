@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vitbench.analysis.charts.parts import panels_height, panels_of
+from vitbench.analysis.charts.parts import outer, panels_height, panels_of
 from vitbench.analysis.drawing import GREY, PALETTE, headed_figure
 from vitbench.analysis.transfer_tables import HEADINGS, TransferRow, environments_of, order_of
 
@@ -17,7 +17,8 @@ ON_ALL = {"linear": ("D", "linear probe"), "knn": ("s", HEADINGS["knn"])}
 """Marker and name of classifiers that are fitted to all training images."""
 HEAD = ("P", "the head that it was trained with")
 LINES: tuple[Literal["solid", "dashed", "dotted"], ...] = ("solid", "dashed", "dotted")
-"""One for each model, as colours are: three and eight repeat together after 24."""
+FILLS: tuple[Literal["full", "none", "left"], ...] = ("full", "none", "left")
+"""Of lines and of points, one for each model, as colours are: three and eight repeat together after 24."""
 CAPTION = (
     "Test accuracy of classifiers on frozen pre-logits. Small: draws of training images. Lines: few-shot, means over draws. "
     "A model has one colour, its seeds a line each."
@@ -45,21 +46,22 @@ def transfer_figure(rows: Sequence[TransferRow]) -> Figure | None:
         axes.set_xticks(range(len(shots) + 1), [*map(str, shots), "all"])
         axes.set_xlim(-0.4, len(shots) + 0.4)
         axes.grid(visible=False, axis="x")
-    for axes in panels[-3:]:
+    lowest, leftmost = outer(panels)
+    for axes in lowest:
         axes.set_xlabel("training images of each class")
-    for axes in panels[::3]:
+    for axes in leftmost:
         axes.set_ylabel("test top-1 (%)")
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return figure
 
 
 def labels_of(rows: Sequence[TransferRow]) -> list[str]:
-    """What each row's model is called: equal for runs that differ in their seed alone."""
+    """What each row's model is called: equal for runs that differ in their seed alone, a hash where names clash."""
     names: dict[str, str] = {}
     for row in rows:
         label = row.model if row.trained is None else f"{row.model} of {row.trained.config.data.dataset}"
         taken = label in names.values() and _but_seed(row) not in names
-        names.setdefault(_but_seed(row), f"{label} ({row.record.request.weights})" if taken else label)
+        names.setdefault(_but_seed(row), f"{label} #{_but_seed(row)[:4]}" if taken else label)
     return [names[_but_seed(row)] for row in rows]
 
 
@@ -74,7 +76,7 @@ def shots_of(row: TransferRow) -> list[int]:
 
 
 def _draw(axes: Axes, row: TransferRow, shots: Sequence[int], index: int) -> None:
-    color, everything = PALETTE[index % len(PALETTE)], len(shots)
+    color, fill, everything = PALETTE[index % len(PALETTE)], FILLS[index % len(FILLS)], len(shots)
     own = {shot: [100 * value for value in row.top1[f"{shot}-shot"]] for shot in shots_of(row)}
     for shot, values in own.items():
         axes.scatter([shots.index(shot)] * len(values), values, s=10, color=color, alpha=0.5, linewidths=0, zorder=2)
@@ -86,9 +88,10 @@ def _draw(axes: Axes, row: TransferRow, shots: Sequence[int], index: int) -> Non
         markersize=5.5,
         linewidth=1.6,
         linestyle=LINES[index % len(LINES)],
+        fillstyle=fill,
     )
     for place, (marker, found) in enumerate(_points(row).items()):
-        axes.plot([everything + 0.16 * (place - 1)] * len(found), found, marker, color=color)
+        axes.plot([everything + 0.16 * (place - 1)] * len(found), found, marker, color=color, fillstyle=fill)
 
 
 def _points(row: TransferRow) -> Mapping[str, Sequence[float]]:
@@ -108,7 +111,15 @@ def _head(row: TransferRow) -> Sequence[float]:
 def _handles(rows: Sequence[TransferRow], models: Sequence[str]) -> list[Line2D]:
     """A column of models, and one of the kinds of point that are drawn on all images."""
     lines = [
-        Line2D([], [], color=PALETTE[i % len(PALETTE)], linestyle=LINES[i % len(LINES)], marker="o", label=model)
+        Line2D(
+            [],
+            [],
+            color=PALETTE[i % len(PALETTE)],
+            linestyle=LINES[i % len(LINES)],
+            marker="o",
+            fillstyle=FILLS[i % len(FILLS)],
+            label=model,
+        )
         for i, model in enumerate(models)
     ]
     points = [

@@ -29,13 +29,13 @@ class Hints:
     position: Position | None = None
 
 
-def load_named(name: str, *, in_channels: int, hints: Hints = Hints()) -> ViT:
+def load_named(name: str, *, in_channels: int | None, hints: Hints = Hints()) -> ViT:
     """The model that `name` stands for, in float32, not to be changed by its callers.
 
     `timm:NAME`: any ViT that timm can create with its weights, from its hub or cache (`vit_tiny_patch16_224`,
-    `hf-hub:org/model`, `local-dir:/folder`); its first layer is fitted to `in_channels` by timm. `FILE.npz`: a
-    checkpoint of the paper's authors, read with the `hints`. `FILE.safetensors`: what a run was left with. Raises
-    ValueError where there is no such model, or it cannot be had.
+    `hf-hub:org/model`, `local-dir:/folder`); its first layer is fitted to `in_channels` by timm, to three where that is
+    None. `FILE.npz`: a checkpoint of the paper's authors, read with the `hints`. `FILE.safetensors`: what a run was left
+    with. Raises ValueError where there is no such model, it cannot be had, or takes other than `in_channels`.
     """
     if name.endswith(SUFFIX):
         trained = load_trained(name).model
@@ -43,8 +43,8 @@ def load_named(name: str, *, in_channels: int, hints: Hints = Hints()) -> ViT:
             raise ValueError(f"init {name!r} is a model of timm, {trained.config.timm}; start from a ViT")
         model = trained
     else:
-        model = _from_timm(name, in_channels) if name.startswith("timm:") else _from_file(name, hints)
-    if model.config.in_channels != in_channels:
+        model = _from_timm(name, in_channels or 3) if name.startswith("timm:") else _from_file(name, hints)
+    if in_channels not in (None, model.config.in_channels):
         raise ValueError(
             f"init {name!r} is for images of {model.config.in_channels} channels, but the data's have {in_channels}"
         )
