@@ -19,6 +19,7 @@ from vitbench.analysis.profiles import load_profile
 from vitbench.analysis.rendering import markdown_rows
 from vitbench.analysis.sentences import sentence
 from vitbench.profiling.profile_store import list_profiles
+from vitbench.records import RecordStore
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -29,6 +30,7 @@ _BLOCK = re.compile(
 )
 _FOUND = re.compile(r"<!-- found: (?P<comparisons>.*?) -->\n.*?<!-- end of found -->", re.DOTALL)
 _ACROSS = re.compile(r"<!-- across -->\n.*?<!-- end of across -->", re.DOTALL)
+_GOING_ON = re.compile(r"<!-- going on from: (?P<runs>.*?) -->\n.*?<!-- end of going on -->", re.DOTALL)
 _PROFILES = re.compile(r"<!-- profiles -->\n.*?<!-- end of profiles -->", re.DOTALL)
 NO_PROFILE = "No device has been measured for this version yet: `nox -s profile -- --results results/reference` does."
 
@@ -38,6 +40,7 @@ def renewed(text: str, *, root: Path = ROOT) -> str:
     text = _BLOCK.sub(_fill, text)
     text = _FOUND.sub(_found, text)
     text = _ACROSS.sub(lambda _: f"<!-- across -->\n\n{_across()}\n\n<!-- end of across -->", text)
+    text = _GOING_ON.sub(_going_on, text)
     return _PROFILES.sub(lambda _: f"<!-- profiles -->\n\n{_profiles(root)}\n\n<!-- end of profiles -->", text)
 
 
@@ -71,6 +74,35 @@ def _found(match: re.Match[str]) -> str:
 def _across() -> str:
     """How many arms came to the same on several data sets."""
     return escape_markdown(summary_across(arms_across(load_comparisons(ROOT / REFERENCE))))
+
+
+def _going_on(match: re.Match[str]) -> str:
+    """The single runs that started from the weights of the named ones, a row each, seeds in columns."""
+    rows: dict[tuple[str, ...], dict[int, str]] = {}
+    for record in RecordStore(ROOT / REFERENCE).read("train"):
+        config = record.config
+        if (config.init or "").startswith(tuple(f"run:{run}" for run in match["runs"].split())):
+            train, size = config.train, " × ".join(map(str, config.model.image_hw))
+            trained = (
+                "nothing" if not train.epochs else "all" if train.trainable == "all" else f"{train.trainable}, head"
+            )
+            decay = "" if train.layer_decay is None else f"{train.layer_decay:g}"
+            images = f"{config.data.train_images:,}" if config.data.train_images and train.epochs else ""
+            key = size, trained, decay, f"{train.epochs:g}", images
+            rows.setdefault(key, {})[record.seed] = f"{100 * record.metrics['test_top1']:.2f}"
+    seeds = sorted({seed for found in rows.values() for seed in found})
+    heading = [
+        "image size",
+        "what is trained",
+        "layer decay",
+        "epochs",
+        "images",
+        *(f"seed {seed}: top-1 (%)" for seed in seeds),
+    ]
+    lines = [heading, ["---"] * 2 + ["---:"] * (len(heading) - 2)]
+    lines += [[*key, *(found.get(seed, "") for seed in seeds)] for key, found in rows.items()]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"<!-- going on from: {match['runs']} -->\n\n{table}\n\n<!-- end of going on -->"
 
 
 def _fill(match: re.Match[str]) -> str:
