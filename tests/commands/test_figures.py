@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.models.convert.test_named import save_timm
+from tests.models.convert.test_npz import checkpoint, save
 from vitbench.analysis.figures import KINDS, render
 from vitbench.commands.figures import NAMES
 from vitbench.config import DataConfig, RunConfig, TimmConfig, TrainConfig, ViTConfig
@@ -226,6 +227,17 @@ def test_weights_of_timm_need_data_but_for_their_own_tables(figures, tmp_path):
     )
     assert not (tmp_path / "figures").exists()
     assert figures(name, "--only", "position").status == 0
+
+
+def test_a_checkpoint_of_the_papers_authors_has_figures(figures, tmp_path):
+    path = save(tmp_path, checkpoint("vit"))
+    said = figures(path, "--only", "filters,position")
+    assert (said.status, said.err) == (0, "")
+    (numbers,) = tmp_path.glob("figures/weights.npz@*/numbers.json")
+    table = np.load(path)["Transformer/posembed_input/pos_embedding"][0, 1:].astype(np.float64)
+    unit = table / np.linalg.norm(table, axis=1, keepdims=True)
+    found = np.array(json.loads(numbers.read_text())["figures"]["position"]["similarity"])
+    np.testing.assert_allclose(found.reshape(len(unit), -1), unit @ unit.T, rtol=0, atol=1e-5)
 
 
 def test_weights_alone_need_no_images(figures, kept, monkeypatch, undrawn):

@@ -331,6 +331,34 @@ def test_what_is_committed_still_counts_as_done_and_leaves_nothing_to_run(study,
     assert all(len(completed) >= 5 for completed in _seeds(records).values())
 
 
+@pytest.mark.parametrize(
+    ("study", "rates", "seeds", "tuning_seeds"),
+    [
+        ("scaling", (2e-3, 4e-3, 8e-3), 4, None),
+        ("data_size", (1e-3, 2e-3, 4e-3, 8e-3, 16e-3), 3, 1),
+        ("resolution", (2e-3, 4e-3, 8e-3), 4, 1),
+    ],
+)
+def test_so_do_the_studies_of_one_data_set(study, rates, seeds, tuning_seeds):
+    """These have records of choices on fewer seeds besides."""
+    records = REFERENCE.read(study)
+    (name,) = {record.config.data.dataset for record in records}
+    info = describe(name) if "/" in name else DataInfo(dataset=name, crop_padding=4, flip=True, **CIFAR10)
+    asked = Overrides(
+        variant="Micro/4",
+        train={"epochs": 4},
+        train_images=20_000,
+        learning_rates=rates,
+        seeds=seeds,
+        tuning_seeds=tuning_seeds,
+    )
+    made = plan_in_stages(load_study(study), BUDGETS["standard"], info, asked, records)
+    assert made.later is None
+    assert recorded(made.runs, records) == {run.run_id for run in made.runs}
+    assert set(_seeds(records)) == set(made.runs[0].design.arms)
+    assert all(len(completed) == seeds for completed in _seeds(records).values())
+
+
 def _seeds(records):
     """Arm → seeds that it completed."""
     seeds = {}
