@@ -102,7 +102,7 @@ def _what_is_compared(arm: ArmAcross) -> tuple[Any, ...]:
     return tuple(
         (
             data,
-            tuple(sorted(run.run_id for run in finding.arm.completed(finding.arm.setting).values())),
+            tuple(sorted(run.identity for run in finding.arm.completed(finding.arm.setting).values())),
             difference.mean,
         )
         for data, finding in arm.findings.items()

@@ -231,7 +231,9 @@ def load_comparisons(
     found = [one for study in store.studies() for one in compare(store.read(study), infos.get(study))]
     if needed and not found:
         raise ValueError(f"no records under {str(store.root)!r}; run `vitbench run` first")
-    return found
+    from vitbench.analysis.elsewhere import with_other_verdicts  # it reads comparisons
+
+    return with_other_verdicts(found)
 
 
 def compare(records: Iterable[Record], info: StudyInfo | None = None) -> list[Comparison]:

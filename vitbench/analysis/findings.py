@@ -12,7 +12,7 @@ from vitbench.analysis.claims import ClaimRow, claim_rows, claims_of
 from vitbench.analysis.interactions import Cell, FTest, interactions, overall_interaction
 from vitbench.analysis.narrowing import StudyNarrowing, study_narrowing
 from vitbench.analysis.outperforming import Outperforming
-from vitbench.analysis.pairing import PairedDifference, disagreement, image_differences
+from vitbench.analysis.pairing import NO_SPREAD, PairedDifference, disagreement, image_differences
 from vitbench.analysis.power import SeedsToSettle, seeds_to_settle, smallest_difference
 from vitbench.analysis.seeds_and_images import CrossedDifference
 from vitbench.analysis.verdicts import ALPHA, MARGIN, Caveats, Decision, Verdict, decide
@@ -64,6 +64,11 @@ class Findings:
     narrowing: StudyNarrowing | None
     claims: Sequence[ClaimRow]
     margin: float
+
+    @property
+    def num_tested(self) -> int:
+        """Arms that Holm's correction is for."""
+        return sum(finding.decision.adjusted_p is not None for finding in self.arms.values())
 
 
 def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
@@ -161,16 +166,18 @@ def _decide(
     margin: float,
     caveats: Mapping[Key, Caveats],
 ) -> dict[Key, Decision]:
-    """`decide`, with the test images of those differences in which seeds show no spread. `terms`: what each is made of."""
+    """`decide`, with the test images of those differences that spread over seeds by less than one. `terms`: what each is
+    made of."""
     crossed, saturated = {}, {}
+    one_image = 1 / comparison.num_test_images if comparison.num_test_images else NO_SPREAD
     for key, difference in differences.items():
-        if difference is None or difference.sd != 0:
+        if difference is None or difference.sd is None or difference.sd >= one_image:
             continue
         seeds = list(difference.by_seed)
         accuracies = [arm.metric("test_top1", setting)[seed] for _, arm, setting in terms[key] for seed in seeds]
         bits = [rows for _, arm, setting in terms[key] if (rows := _bits(comparison, arm, setting, seeds)) is not None]
         all_known = len(bits) == len(terms[key])
-        if verdict := _saturated(accuracies, bits if all_known else [], comparison.chance):
+        if verdict := saturation(accuracies, bits if all_known else [], comparison.chance):
             saturated[key] = verdict
         elif all_known:
             signed = [term.sign * rows.astype("int8") for term, rows in zip(terms[key], bits, strict=True)]
@@ -189,7 +196,7 @@ def _bits(
     return np.stack(rows) if len(rows) == len(seeds) > 1 else None
 
 
-def _saturated(accuracies: Sequence[float], bits: Sequence[NDArray[np.bool_]], chance: float | None) -> Verdict | None:
+def saturation(accuracies: Sequence[float], bits: Sequence[NDArray[np.bool_]], chance: float | None) -> Verdict | None:
     """Whether all runs that a difference is made of are at the ceiling or at the floor, where nothing can show.
 
     `bits`: [seeds, images] of each arm, empty where not known. Runs that answer alike on every image have learned nothing

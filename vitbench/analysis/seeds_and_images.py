@@ -88,11 +88,10 @@ class CrossedDifference:
         """What t says of the mean over all seeds and all images like these: two crossed random effects, with Satterthwaite's
         degrees of freedom; never surer than over seeds alone, which promises less. docs/statistics.md has its coverage.
 
-        Where the difference is the same at every seed, its spread over seeds is taken for one test image: no test set
-        can show less.
+        The spread over seeds is taken for no less than one test image: a test set cannot show less.
         """
-        seen = self.seed_variance or 1 / (self.num_images**2 * self.num_seeds)
-        over_seeds = Uncertainty(math.sqrt(seen), self.num_seeds - 1)
+        shown = max(self.seed_variance, 1 / (self.num_images**2 * self.num_seeds))
+        over_seeds = Uncertainty(math.sqrt(shown), self.num_seeds - 1)
         variance = self.seed_variance + self.image_variance
         if not variance:
             return Estimate(self.mean, (over_seeds,))

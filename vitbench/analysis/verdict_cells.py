@@ -115,9 +115,8 @@ def claims(comparison: Comparison) -> Table:
 def reading(comparison: Comparison) -> list[str]:
     """How to read the verdicts: the rule, each interval's question, and what pairing was worth."""
     findings = comparison.findings
-    tested = sum(finding.decision.adjusted_p is not None for finding in findings.arms.values())
     sentences = [
-        *rule(tested, margin=findings.margin),
+        *rule(findings.num_tested, margin=findings.margin),
         "Differences hold for new seeds on these test images. Variance from test images: of what is uncertain about new "
         "seeds and new images, the part that more images would reduce, and more seeds would not; the CSV has an interval for "
         "both, and one for P(arm > baseline). Seeds won: at which the arm is more accurate, ties as half. Images only one "

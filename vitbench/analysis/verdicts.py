@@ -96,14 +96,18 @@ class Decision:
     adjusted_p: float | None = None
     """After Holm's correction over the arms tested together; None where nothing was tested."""
     within_margin: bool = False
-    """Whether equivalence was shown; of a better or worse arm, whether `interval` lies within the margin."""
+    """Whether equivalence was shown, be the difference significant or not."""
     caveats: Caveats = NO_CAVEATS
 
     @property
     def words(self) -> str:
-        """`better`, `worse, within 0.5 points`, `open, 2 runs diverged`: the verdict as a table's cell."""
+        """`better`, `worse, within 0.5 points`, `open, 2 runs diverged`: the verdict as a table's cell.
+
+        'Within' where the interval beside it is.
+        """
         parts = [str(self.verdict)]
-        if self.within_margin and self.verdict is not Verdict.EQUIVALENT:
+        lies_within = self.interval is not None and max(map(abs, self.interval)) <= self.margin
+        if self.verdict in (Verdict.BETTER, Verdict.WORSE) and lies_within and self.within_margin:
             parts.append(f"within {points_of(self.margin)} points")
         return ", ".join((*parts, *self.caveats.words_of_diverged))
 
@@ -131,13 +135,13 @@ def decide(
     1. no verdict: fewer than 3 seeds have both the arm and the baseline (None: no seed has).
     2. at the ceiling, at the floor: `saturated` says so. It claims nothing.
     3. better, worse: the two-sided test has p ≤ alpha after Holm's correction over the arms that come this far; the sign
-       of the mean says which. `within_margin` where the interval that decided lies within ±margin.
+       of the mean says which. `within_margin` where 4 holds too.
     4. equivalent: both one-sided tests against ±margin have p ≤ alpha, that is, the (1 − 2 alpha) interval lies within
        ±margin. Not corrected for the number of arms.
     5. open: neither was shown, or there is nothing to test by.
 
-    The tests are paired t-tests over seeds. Where the difference is the same at every seed, seeds show no spread, and they
-    are t-tests over seeds and images (`crossed`, of the same seeds; `CrossedDifference.estimate`).
+    The tests are paired t-tests over seeds. Where seeds spread less than one test image, as where the difference is the
+    same at every seed, they are t-tests over seeds and images: of `crossed`, which has these differences alone.
 
     A run that diverged is in no pair, and is worse than any. So 'better' and 'equivalent' become open where a run of the
     arm diverged (`caveats`), 'worse' and 'equivalent' where one of the baseline did.
@@ -173,9 +177,7 @@ def _enough(difference: PairedDifference | None) -> bool:
 
 
 def _estimate(difference: PairedDifference, crossed: CrossedDifference | None) -> Estimate | None:
-    if difference.estimate is not None:
-        return difference.estimate
-    return crossed.estimate if crossed is not None and crossed.num_seeds == difference.n else None
+    return difference.estimate if crossed is None else crossed.estimate
 
 
 def _tested(
@@ -185,7 +187,6 @@ def _tested(
     equivalent = estimate.equivalence_p_value(margin) <= alpha
     if adjusted_p <= alpha:
         verdict = Verdict.BETTER if estimate.mean > 0 else Verdict.WORSE
-        equivalent = -margin < interval.low and interval.high < margin
     elif equivalent:
         verdict, confidence = Verdict.EQUIVALENT, 1 - 2 * alpha
         interval = estimate.interval(confidence)
@@ -240,10 +241,10 @@ def rule(num_arms: int, *, margin: float = MARGIN, alpha: float = ALPHA) -> list
         "whatever the number of arms. 'Within' after better or worse: the interval lies there too.",
         "Open: the evidence does not decide. So it is where a run of the arm diverged and the rest would be better or "
         "equivalent, or one of the baseline and the rest would be worse or equivalent; no interval stands there.",
-        "A difference that is the same at every seed shows no spread over seeds: it is tested over seeds and images.",
+        "Where differences spread over seeds by less than one test image, the tests are over seeds and images.",
         "Intervals are those that decide. They leave out 0 where the verdict is better or worse, and hold 0 where it is "
-        "open: for one arm 95 %, for several as much wider as Holm's correction asks (the largest p at 95 %, the "
-        f"smallest at 1 − {alpha:g} / arms). Where it is equivalent: 90 %, within the margin.",
+        f"open: of confidence 1 − {alpha:g} / k, where Holm's correction multiplied the arm's p by k, at most the number of "
+        "arms. Where it is equivalent: 90 %, within the margin.",
     ]
 
 
