@@ -14,8 +14,8 @@ NOISY = (0.74, 0.66, 0.75, 0.70, 0.71)
 
 def records_of(study, arms):
     return [
-        make_record(arm, seed=seed, test=value, study=study, model={"pool": "cls" if arm == "cls" else "gap"})
-        for arm, values in arms.items()
+        make_record(arm, seed=seed, test=value, study=study, model={"depth": depth})
+        for depth, (arm, values) in enumerate(arms.items(), start=1)
         for seed, value in enumerate(values)
     ]
 
