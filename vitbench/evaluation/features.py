@@ -125,7 +125,9 @@ def keep(batches: Iterable[NDArray[np.float32]], *, num_images: int, folder: Pat
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             return np.memmap(file, dtype, mode="r", offset=file.tell(), shape=shape)
     except OSError as error:
-        raise cannot_write("cache", folder, error, "free space there or set VITBENCH_CACHE to another folder") from error
+        raise cannot_write(
+            "cache", folder, error, "free space there or set VITBENCH_CACHE to another folder"
+        ) from error
 
 
 def write_array(file: BinaryIO, batches: Iterable[NDArray[np.float32]], *, num_images: int) -> None:
