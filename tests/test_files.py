@@ -36,9 +36,14 @@ def test_what_is_written_is_what_is_read_and_folders_are_made(tmp_path):
 
 def test_an_exception_leaves_the_earlier_content_and_nothing_else(tmp_path):
     path = write_whole(tmp_path / "table.md", "earlier")
-    with pytest.raises(KeyboardInterrupt), replacing(path) as new:
-        new.write_text("half a ta")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with replacing(path) as new:
+            new.write_text("half a ta")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert path.read_text() == "earlier" and names(tmp_path) == ["table.md"]
 
 
@@ -130,7 +135,7 @@ def test_a_folder_a_pipe_and_a_device_are_refused_and_stay(tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "folder", tmp_path / "pipe", Path("/dev/null")):
-        with pytest.raises(OSError, match="Is a directory|not a regular file"):
+        with pytest.raises(OSError, match=r"Is a directory|not a regular file"):
             write_whole(path, "text")
     assert names(tmp_path) == ["folder", "pipe"] and Path("/dev/null").is_char_device()
 

@@ -49,9 +49,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: bytes | str) -> Path:
-    """Writes `content`, text as UTF-8, in place of what `path` held; returns `path`. Raises OSError."""
+    """Writes `content` in place of what `path` held; returns `path`. Raises OSError.
+
+    Text is written as UTF-8; of names that are none, the odd bytes as `\udcff`, which JSON reads back.
+    """
     with replacing(path) as new:
-        new.write_bytes(content.encode() if isinstance(content, str) else content)
+        new.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
     return path
 
 
@@ -89,6 +92,14 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def shown(path: Path) -> str:
+    """The path as seen from the working directory; whole where there is no way from there."""
+    try:
+        return os.path.relpath(path)
+    except ValueError:  # another drive
+        return str(path)
 
 
 def cannot_write(what: str, path: Path, error: Exception, remedy: str = "free space there") -> ValueError:

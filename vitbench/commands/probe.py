@@ -11,6 +11,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from vitbench.commands.features import SPLITS, Trunk, TrunkRequest, open_trunk, validation_split
+from vitbench.config import MOST
 from vitbench.data import split
 from vitbench.evaluation.features import LabelledFeatures, keep
 from vitbench.evaluation.few_shot import CONSTANT, DRAWS, L2, SHOTS, draw_images, few_shot
@@ -71,8 +72,8 @@ def probe_features(
 def _numbers(shots: str) -> list[int]:
     """`1,5`: each once, ascending."""
     parts = shots.split(",")
-    if not all(part.strip().isdecimal() and int(part) for part in parts):
-        raise ValueError(f"shots {shots!r} is not a list of positive numbers; give {','.join(map(str, SHOTS))}")
+    if not all(part.strip().isdecimal() and 0 < float(part) <= MOST for part in parts):
+        raise ValueError(f"shots {shots!r} is not a list of numbers from 1 to {MOST}; give {','.join(map(str, SHOTS))}")
     return sorted({int(part) for part in parts})
 
 

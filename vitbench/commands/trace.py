@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from vitbench.commands.throughput import COMPILES, MODES, OURS, PRECISIONS, make_candidate
 from vitbench.config import Precision
-from vitbench.files import cannot_write
+from vitbench.files import cannot_write, shown
 
 if TYPE_CHECKING:
     from vitbench.analysis.trace_page import Table
@@ -129,10 +129,8 @@ def _print(trace: Trace, files: dict[str, str]) -> None:
     ):
         _print_table(table)
     for path in files.values():
-        print(os.path.relpath(path))
-    print(
-        f"TensorBoard (extra tensorboard): tensorboard --logdir {os.path.relpath(Path(files['events']).parent.parent)}"
-    )
+        print(shown(Path(path)))
+    print(f"TensorBoard (extra tensorboard): tensorboard --logdir {shown(Path(files['events']).parent.parent)}")
     print()
 
 

@@ -159,8 +159,8 @@ class Device:
     def bf16_speedup(self) -> float:
         """Rate of bf16 matrix products over that of fp32 (1024³, best of 5 alternating), from memory where measured before."""
         key = f"{self.name} | torch {torch.__version__}"
-        path = cache_directory() / "bf16_speedup.json"
         try:
+            path = cache_directory() / "bf16_speedup.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
                 known = _read_speedups(path)
@@ -168,7 +168,7 @@ class Device:
                     known[key] = self._measure_bf16_speedup()
                     write_whole(path, json.dumps(known, indent=1))
                 return known[key]
-        except OSError:  # nowhere to remember it
+        except (OSError, ValueError):  # nowhere to remember it
             return self._measure_bf16_speedup()
 
     def _measure_bf16_speedup(self) -> float:
