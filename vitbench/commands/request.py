@@ -17,6 +17,8 @@ from vitbench.studies import BUDGETS, STUDIES, Overrides, Plan, PlannedRun, Stud
 from vitbench.studies.outline import Outline, outline
 from vitbench.studies.plan import Later, recorded
 
+MOST_JOBS = 1024
+
 Failed = Collection[tuple[str, str]]
 """(study, run_id) of runs that failed in this very call and are not tried again in it."""
 
@@ -188,8 +190,8 @@ class Standing:
 def resolve_jobs(jobs: str, *, device: str, pending: int) -> int:
     """How many workers: a number, or `auto` (one per GPU, else one per CPU core); never more than there are runs."""
     if jobs != "auto":
-        if not jobs.isdigit() or int(jobs) < 1:
-            raise ValueError(f"jobs {jobs!r} is not a positive number; give one, or auto")
+        if not (jobs.isascii() and jobs.isdecimal() and 0 < float(jobs) <= MOST_JOBS):
+            raise ValueError(f"jobs {jobs!r} is not a number from 1 to {MOST_JOBS}; give one, or auto")
         return max(1, min(int(jobs), pending))
     workers = (num_gpus(device) if device != "cpu" else 0) or cpu_cores()
     return max(1, min(workers, pending))

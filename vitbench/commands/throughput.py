@@ -10,7 +10,7 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
-from vitbench.config import ModelConfig, Precision, TimmConfig, block_width
+from vitbench.config import MOST, ModelConfig, Precision, TimmConfig, block_width
 from vitbench.profiling.macs import MFU_MEANS, count
 from vitbench.variants import model as named_model
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MODES, PRECISIONS, COMPILES = ("infer", "train"), ("auto", "fp32", "bf16"), ("off", "on")
 OURS = "vitbench"
+MOST_SECONDS = 86_400
 SCHEMA = 1
 """Of the rows of `--json`."""
 
@@ -63,8 +64,7 @@ def show_throughput(
         for value in values:
             if value not in known:
                 raise ValueError(f"{name} {value!r} is not known; use {', '.join(known)}")
-    if seconds <= 0:
-        raise ValueError(f"seconds {seconds:g} is no time to measure in; give more than 0")
+    check_seconds(seconds)
     if threads is not None:
         torch.set_num_threads(threads)
     opened = open_device(device)
@@ -151,6 +151,12 @@ def candidate_of(
     )
 
 
+def check_seconds(seconds: float) -> None:
+    """Raises ValueError for no time, and for more than a day, to measure a row in."""
+    if not 0 < seconds <= MOST_SECONDS:
+        raise ValueError(f"seconds {seconds:g} is no time to measure in; give more than 0, and {MOST_SECONDS} at most")
+
+
 def _batch_size(text: str, device: Device) -> int | str:
     """A number of images, or the name of a search that this device can do."""
     from vitbench.profiling.batch_size import SEARCHES
@@ -162,8 +168,10 @@ def _batch_size(text: str, device: Device) -> int | str:
         )
     if text in SEARCHES:
         return text
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise ValueError(f"batch_size {text} is not a number of images; give 1 or more, or {', '.join(SEARCHES)}")
+    if not (text.isascii() and text.isdecimal() and 0 < float(text) <= MOST):
+        raise ValueError(
+            f"batch_size {text} is not from 1 to {MOST} images; give such a number, or {', '.join(SEARCHES)}"
+        )
     return int(text)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from vitbench.commands.display import is_live
 from vitbench.commands.once import has_weights
 from vitbench.commands.run import load_data, prepare
-from vitbench.config import ModelConfig, RunConfig, TimmConfig, TrainConfig
+from vitbench.config import DataConfig, ModelConfig, RunConfig, TimmConfig, TrainConfig
 from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
 from vitbench.machine import cpu_cores
@@ -163,10 +163,23 @@ def _single_run(
             "validation split; make it smaller"
         )
     images = data_config.train_images or left
-    if recipe.batch_size > images:
-        raise ValueError(f"batch_size {recipe.batch_size} is more than the {images} training images; make it smaller")
-    count(model_config)  # refuses, before data are read, what timm makes but cannot run at this size
     config = RunConfig(model=model_config, data=data_config, train=recipe, seed=seed, **start)
+    if config.train.epochs == 0 and config.train.batch_size > images > 0:
+        # What only evaluates has no batch to fit.
+        config = config.replace(train=recipe.replace(batch_size=images))
+    if config.train.batch_size > images:
+        usual = DataConfig().validation_fraction
+        if data_config.validation_fraction > usual and config.train.batch_size <= round(
+            info.train_images * (1 - usual)
+        ):
+            raise ValueError(
+                f"validation_fraction {data_config.validation_fraction} leaves {images} of the {info.train_images} images to "
+                f"train on, fewer than batch_size {config.train.batch_size}; make it smaller"
+            )
+        raise ValueError(
+            f"batch_size {config.train.batch_size} is more than the {images} training images; make it smaller"
+        )
+    count(model_config)  # refuses, before data are read, what timm makes but cannot run at this size
     design = Design(
         question="",
         source="",

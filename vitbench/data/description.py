@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitbench.data import cache
-from vitbench.data.info import KNOWN, DataInfo
+from vitbench.data.info import BUILT_IN, KNOWN, DataInfo
 from vitbench.data.sources import FileSplit, Source, find, open_splits
 
 MAX_NATIVE = 64
@@ -23,6 +23,11 @@ def describe(dataset: str, *, root: Path | None = None, download: bool = False) 
 
     Raises ValueError for an unknown name, missing or empty splits, splits that do not fit each other.
     """
+    if dataset in BUILT_IN and root is not None and (root / dataset).exists():
+        raise ValueError(
+            f"dataset {dataset!r} is built in, and there is {str(root / dataset)!r} too; give that path as --data, or leave "
+            "--data-root out"
+        )
     known = KNOWN.get(dataset) or KNOWN.get(dataset.lower() if dataset.lower().startswith("torch/") else "")
     if known is not None:
         return known

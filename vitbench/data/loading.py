@@ -20,6 +20,7 @@ from vitbench.data.description import describe, describe_opened
 from vitbench.data.images import ImageData, Images, StreamedImages
 from vitbench.data.info import BUILT_IN, DataInfo
 from vitbench.data.sources import FileSplit, find, open_splits
+from vitbench.machine import memory_bytes
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, how many are done, how many there are)."""
@@ -119,6 +120,13 @@ class _Measure:
 
 def _built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageData:
     info = describe(dataset)
+    height, width = image_size or info.image_size
+    num_bytes = 2 * (info.train_images + info.test_images) * info.in_channels * height * width  # a split is a copy
+    if 0 < memory_bytes() < num_bytes:
+        raise ValueError(
+            f"image_size {height}×{width} makes {num_bytes / 1e9:,.0f} GB of {dataset!r}, and this machine has "
+            f"{memory_bytes() / 1e9:,.0f} GB of memory; make it smaller"
+        )
     (train, train_labels), (test, test_labels) = builtin.arrays(dataset, image_size or info.image_size)
     measure = _Measure(info.in_channels)
     measure.add(train, train=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 from vitbench.records.lines import append_line, damaged, read_lines
 from vitbench.records.schema import SCHEMA, Record
 
@@ -27,17 +27,9 @@ class RecordStore:
     def prepare(self) -> None:
         """Creates the folders; raises ValueError where results cannot be written."""
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            probe = self.directory / f".writable-{os.getpid()}"
-            with probe.open("wb") as file:
-                file.write(b"\0" * 4096)
-                file.flush()
-                os.fsync(file.fileno())
-            probe.unlink()
+            write_whole(self.directory / ".writable", b"\0" * 4096).unlink(missing_ok=True)
         except OSError as error:
-            raise ValueError(
-                f"results {str(self.root)!r} cannot be written ({error.strerror}); free space there or give another --results"
-            ) from error
+            raise cannot_write("results", self.root, error, ANOTHER_RESULTS) from error
 
     def append(self, record: Record) -> None:
         """Adds one whole line, or raises ValueError and leaves the file as it was."""
