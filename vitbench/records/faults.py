@@ -1,0 +1,77 @@
+"""What is wrong with a record file: which lines are damaged, which contradict each other, and who is told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vitbench.config import printable
+
+Kind = Literal["damage", "unreadable", "conflict", "failure"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong, and what was left out for it."""
+
+    path: Path
+    what: str
+    line: int | None = None
+    """From 1, the line that is left out; None where it is all of the file."""
+    kind: Kind = "damage"
+    """`damage`: a line is not as it was written. `unreadable`: nor is the file. `conflict`: an earlier line of the same run has
+    other numbers. `failure`: no tables can be made of the records.
+    """
+
+    @property
+    def place(self) -> str:
+        """`records/pooling.jsonl line 3`: the same wherever the results lie."""
+        return f"{self.path.parent.name}/{self.path.name}" + self._line
+
+    @property
+    def _line(self) -> str:
+        return "" if self.line is None else f" line {self.line}"
+
+    def __str__(self) -> str:
+        return f"{self.path}{self._line}: {self.what}; {_REMEDIES[self.kind]}"
+
+    def to_dict(self) -> dict[str, str | int | None]:
+        return {"file": str(self.path), "line": self.line, "kind": self.kind, "what": self.what}
+
+
+_REMEDIES: dict[Kind, str] = {
+    "damage": "mend or remove that line (`vitbench records repair`)",
+    "unreadable": "make it readable, or remove it",
+    "conflict": "the first counts, until it is removed",
+    "failure": "the others are made without it",
+}
+
+
+def _on_stderr(line: str) -> None:
+    print(f"vitbench: left out: {printable(line)}", file=sys.stderr, flush=True)
+
+
+class Faults:
+    """Gathers faults while records are read, and says each once, on stderr where nobody else is to say it."""
+
+    def __init__(self, say: Callable[[str], None] = _on_stderr) -> None:
+        self._say = say
+        self._all: dict[Fault, None] = {}
+
+    def add(self, fault: Fault) -> None:
+        if fault not in self._all:
+            self._all[fault] = None
+            self._say(str(fault))
+
+    def __iter__(self) -> Iterator[Fault]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def of(self, path: Path) -> list[Fault]:
+        """Those of one file."""
+        return [fault for fault in self._all if fault.path == path]
