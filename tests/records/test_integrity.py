@@ -151,12 +151,12 @@ def test_packed_bits_of_any_number_of_images_agree_with_their_share(made_up, num
     for share in (0.0, 0.3, 1.0):
         bits = draw.random(num_images) < share
         record = made_up(metrics={"test_top1": float(bits.mean()), "val_top1": 0.1}, correct=pack_correct(bits))
-        assert record.contradiction() == ""
+        assert record.objection() == ""
         flipped = bits.copy()
         flipped[0] ^= True
         if num_images > 8:  # of fewer, another number of images may have that share
             other = made_up(metrics=record.metrics, correct=pack_correct(flipped))
-            assert "test_top1" in other.contradiction()
+            assert "test_top1" in other.objection()
 
 
 def test_a_bit_behind_the_last_image_is_a_contradiction(made_up):
@@ -165,7 +165,7 @@ def test_a_bit_behind_the_last_image_is_a_contradiction(made_up):
     packed = bytearray(np.packbits(bits).tobytes())
     packed[-1] |= 1  # the sixth bit of padding
     record = made_up(metrics={"test_top1": 0.5, "val_top1": 0.1}, correct=base64.b64encode(packed).decode())
-    assert record.contradiction()
+    assert record.objection()
 
 
 def test_a_tail_that_is_more_than_a_line_is_damage_and_no_torn_line(store, made_up):

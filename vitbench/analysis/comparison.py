@@ -21,7 +21,7 @@ from vitbench.analysis.pairing import PairedDifference
 from vitbench.analysis.summary import Summary
 from vitbench.analysis.verdicts import FEWEST_SEEDS
 from vitbench.config import DataConfig, TrainConfig
-from vitbench.records import Environment, Outcome, Record, RecordStore, unpack_correct
+from vitbench.records import Environment, Faults, Outcome, Record, RecordStore, unpack_correct
 from vitbench.studies.settings import Setting
 
 if TYPE_CHECKING:
@@ -79,6 +79,10 @@ class Comparison:
     train_images: int | None = None
     """Images that an epoch trained on, and that fractions are of; None where records do not say."""
     notes: tuple[str, ...] = ()
+
+    def file(self, store_root: str | Path) -> Path:
+        """The file of its records."""
+        return RecordStore(store_root).path(self.study)
 
     @cached_property
     def records(self) -> tuple[Record, ...]:
@@ -220,18 +224,34 @@ class Comparison:
 
 
 def load_comparisons(
-    store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None, *, needed: bool = True
+    store_root: str | Path,
+    study_infos: Mapping[str, StudyInfo] | None = None,
+    *,
+    needed: bool = True,
+    faults: Faults | None = None,
 ) -> list[Comparison]:
     """All comparisons under a results folder, by study and slug.
 
-    Raises ValueError where there are no records, unless they are not `needed`.
+    `faults` (else stderr) are told of what is damaged or cannot be compared; it is left out, and the notes of its study's
+    other comparisons say so. Raises ValueError where there is nothing at all, unless it is not `needed`.
     """
-    store = RecordStore(store_root)
+    faults = Faults() if faults is None else faults
+    store = RecordStore(store_root, faults)
     infos = study_infos or {}
-    found = [one for study in store.studies() for one in compare(store.read(study), infos.get(study))]
-    if needed and not found:
+    comparisons: list[Comparison] = []
+    for study in store.studies():
+        records = store.read(study)
+        if not records:
+            continue
+        remarks = faults.remarks(store.path(study))
+        with faults.leaving_out(store.path(study)):
+            comparisons += [
+                replace(one, notes=(*one.notes, *remarks)) if remarks else one  # which keeps what it has computed
+                for one in compare(records, infos.get(study))
+            ]
+    if needed and not comparisons and not faults:
         raise ValueError(f"no records under {str(store.root)!r}; run `vitbench run` first")
-    return found
+    return comparisons
 
 
 def compare(records: Iterable[Record], info: StudyInfo | None = None) -> list[Comparison]:

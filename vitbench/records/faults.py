@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,8 +24,8 @@ class Fault:
     line: int | None = None
     """From 1, the line that is left out; None where it is all of the file."""
     kind: Kind = "damage"
-    """`damage`: a line is not as it was written. `unreadable`: nor is the file. `conflict`: an earlier line of the same run has
-    other numbers. `failure`: no tables can be made of the records.
+    """`damage`: a line is not as it was written. `unreadable`: the file is none. `conflict`: an earlier line of the same run
+    has other numbers. `failure`: no tables can be made of the records.
     """
 
     @property
@@ -54,17 +56,39 @@ def _on_stderr(line: str) -> None:
     print(f"vitbench: left out: {printable(line)}", file=sys.stderr, flush=True)
 
 
+MOST_SAID = 10
+"""Faults of one file that are said one by one."""
+
+
 class Faults:
     """Gathers faults while records are read, and says each once, on stderr where nobody else is to say it."""
 
     def __init__(self, say: Callable[[str], None] = _on_stderr) -> None:
         self._say = say
         self._all: dict[Fault, None] = {}
+        self._said: Counter[Path] = Counter()
 
     def add(self, fault: Fault) -> None:
-        if fault not in self._all:
-            self._all[fault] = None
+        if fault in self._all:
+            return
+        self._all[fault] = None
+        self._said[fault.path] += 1
+        if self._said[fault.path] <= MOST_SAID:
             self._say(str(fault))
+        elif self._said[fault.path] == MOST_SAID + 1:
+            self._say(f"{fault.path}: more lines; `vitbench records check` lists them all")
+
+    @contextmanager
+    def leaving_out(self, path: Path) -> Iterator[None]:
+        """Ends the block at whatever the records in `path` make fail, and takes that for a fault of theirs.
+
+        They may be of another version, or of none: what they hold cannot be foreseen, and others must not suffer for it.
+        """
+        try:
+            yield
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self.add(Fault(path, f"nothing can be made of these records ({reason})", kind="failure"))
 
     def __iter__(self) -> Iterator[Fault]:
         return iter(self._all)
@@ -72,6 +96,8 @@ class Faults:
     def __len__(self) -> int:
         return len(self._all)
 
-    def of(self, path: Path) -> list[Fault]:
-        """Those of one file."""
-        return [fault for fault in self._all if fault.path == path]
+    def remarks(self, path: Path | None = None) -> list[str]:
+        """What is to be said of them, or of those of one file, where tables are made of the rest."""
+        remarks = [f"{fault.place}: {fault.what}." for fault in self._all if path in (None, fault.path)]
+        more = len(remarks) - MOST_SAID
+        return remarks[:MOST_SAID] + ([f"And {more} more."] if more > 0 else [])

@@ -110,7 +110,7 @@ def sound(entries: Iterable[Entry[Read]], faults: Faults | None) -> list[Read]:
 def files_in(folder: Path, faults: Faults | None) -> list[Path]:
     """What is called `*.jsonl` in a folder, by name; nothing where there is no folder."""
     try:
-        names = sorted(os.listdir(folder))
+        names = sorted(path.name for path in folder.iterdir())
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -171,7 +171,7 @@ def not_a_file(path: Path) -> str:
 
 
 def is_torn(tail: bytes) -> bool:
-    """Whether what stands behind the last line break is the beginning of a line: of an object, no part but the whole is JSON."""
+    """Whether what stands behind the last line break is a part of a line: of an object, no part but the whole is JSON."""
     text = tail.decode(errors="replace")
     try:
         json.JSONDecoder().raw_decode(text)

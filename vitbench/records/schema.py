@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vitbench.config import RunConfig, run_id
 from vitbench.records.environment import Environment
@@ -146,15 +146,6 @@ class Record(BaseModel):
             raise ValueError(f"run_id {values.get('run_id')!r} is not that of its config, {expected!r}")
         return {name: value for name, value in values.items() if name != "digest"}  # of a line, not of the record
 
-    @field_validator("metrics")
-    @classmethod
-    def _in_range(cls, metrics: dict[str, float]) -> dict[str, float]:
-        for name, value in metrics.items():
-            low, high = _limits(name)
-            if not low <= value <= high:
-                raise ValueError(f"{name} {value} is not in [{low}, {high}]; fractions are no per cent")
-        return metrics
-
     @property
     def identity(self) -> str:
         """The run_id that this version of the schema gives to the same run: what plans are held against."""
@@ -170,8 +161,12 @@ class Record(BaseModel):
         """Whether it settles its run: it was not failed, and a completed one has numbers."""
         return self.outcome is Outcome.DIVERGED or (self.outcome is Outcome.COMPLETED and bool(self.metrics))
 
-    def contradiction(self) -> str:
-        """Where two of its fields, which say the same, disagree; empty where they do not."""
+    def objection(self) -> str:
+        """Why it cannot be right: a metric out of its range, or two fields that should agree and do not; else empty."""
+        for name, value in self.metrics.items():
+            low, high = _limits(name)
+            if not low <= value <= high:
+                return f"{name} {value} is not in [{low}, {high}]"
         if self.seed != self.config.seed:
             return f"seed {self.seed} is not its config's, {self.config.seed}"
         if self.learning_rate != self.config.train.learning_rate:

@@ -80,8 +80,8 @@ def _record(study: str, line: bytes) -> Record:
     record = Record.model_validate(parse(line, schema=SCHEMA, names=_NAMES))
     if record.study != study:
         raise ValueError(f"study {record.study!r} is not that of its file, {study!r}")
-    if contradiction := record.contradiction():
-        raise ValueError(contradiction)
+    if objection := record.objection():
+        raise ValueError(objection)
     return record
 
 
@@ -96,7 +96,7 @@ def _with_conflicts(path: Path, entries: Iterable[Entry[Record]]) -> Iterator[En
         if record is None or not record.counts:
             yield entry
             continue
-        earlier = first.setdefault((record.config, record.environment.comparison_key), entry)
+        earlier = first.setdefault((record.arm, record.config, record.environment.comparison_key), entry)
         assert earlier.record is not None
         if differing := record.differs(earlier.record):
             what = f"run {record.run_id} ({record.arm}, seed {record.seed}) is in line {earlier.number} with other {differing}"
