@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Literal
 
 from vitbench.config import printable
@@ -47,7 +47,7 @@ class Fault:
 _REMEDIES: dict[Kind, str] = {
     "damage": "mend or remove that line (`vitbench records repair`)",
     "unreadable": "make it readable, or remove it",
-    "conflict": "the first counts, until it is removed",
+    "conflict": "the first counts (`vitbench records repair --conflicts`)",
     "failure": "the others are made without it",
 }
 
@@ -78,17 +78,12 @@ class Faults:
         elif self._said[fault.path] == MOST_SAID + 1:
             self._say(f"{fault.path}: more lines; `vitbench records check` lists them all")
 
-    @contextmanager
-    def leaving_out(self, path: Path) -> Iterator[None]:
-        """Ends the block at whatever the records in `path` make fail, and takes that for a fault of theirs.
+    def leaving_out(self, path: Path) -> LeavingOut:
+        """A block that ends at whatever the records in `path` make fail, which is then a fault of theirs.
 
         They may be of another version, or of none: what they hold cannot be foreseen, and others must not suffer for it.
         """
-        try:
-            yield
-        except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            self.add(Fault(path, f"nothing can be made of these records ({reason})", kind="failure"))
+        return LeavingOut(self, path)
 
     def __iter__(self) -> Iterator[Fault]:
         return iter(self._all)
@@ -101,3 +96,23 @@ class Faults:
         remarks = [f"{fault.place}: {fault.what}." for fault in self._all if path in (None, fault.path)]
         more = len(remarks) - MOST_SAID
         return remarks[:MOST_SAID] + ([f"And {more} more."] if more > 0 else [])
+
+
+@dataclass(frozen=True)
+class LeavingOut:
+    """`Faults.leaving_out`."""
+
+    faults: Faults
+    path: Path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        self.faults.add(Fault(self.path, f"nothing can be made of these records ({reason})", kind="failure"))
+        return True

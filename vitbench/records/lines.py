@@ -42,7 +42,7 @@ def append_lines(path: Path, lines: Collection[bytes]) -> None:
             if path.exists() and (reason := not_a_file(path)):
                 raise OSError(None, reason)
             path.touch()
-            _mend_tail(path)
+            mend_tail(path)
             size = path.stat().st_size
             try:
                 with path.open("ab") as file:
@@ -156,9 +156,14 @@ def parse(line: bytes, *, schema: int, names: Collection[str]) -> dict[str, Any]
     return dict(fields)
 
 
+def without_digest(line: bytes) -> bytes:
+    """The object's JSON."""
+    return b"{" + line[_HEAD:] if line.startswith(_BEFORE) else line
+
+
 def check_digest(line: bytes) -> None:
     """Raises ValueError for a line that is not as it was written; one without a digest cannot tell."""
-    if line.startswith(_BEFORE) and with_digest(b"{" + line[_HEAD:]) != line:
+    if line.startswith(_BEFORE) and with_digest(without_digest(line)) != line:
         raise ValueError("its digest is not that of its bytes")
 
 
@@ -193,7 +198,7 @@ def _no_number(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
-def _mend_tail(path: Path) -> None:
+def mend_tail(path: Path) -> None:
     """After a writer was killed: a torn last line moves to a side file, so that the next line starts whole."""
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:

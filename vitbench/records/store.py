@@ -92,17 +92,26 @@ def _with_conflicts(path: Path, entries: Iterable[Entry[Record]]) -> Iterator[En
     """
     first: dict[Any, Entry[Record]] = {}
     for entry in entries:
-        record = entry.record
-        if record is None or not record.counts:
-            yield entry
-            continue
-        earlier = first.setdefault((record.arm, record.config, record.environment.comparison_key), entry)
-        assert earlier.record is not None
-        if differing := record.differs(earlier.record):
-            what = f"run {record.run_id} ({record.arm}, seed {record.seed}) is in line {earlier.number} with other {differing}"
-            yield replace(entry, record=None, fault=Fault(path, what, entry.number, "conflict"))
+        if conflict := first_conflict(entry, first):
+            yield replace(entry, record=None, fault=Fault(path, conflict, entry.number, "conflict"))
         else:
             yield entry
+
+
+def first_conflict(entry: Entry[Any], first: dict[Any, Entry[Any]]) -> str:
+    """Which numbers are not those of the first line of the same run, with its number; empty where there is none like it.
+
+    `first` is by run, and the entry's is added. Of frozen features, what is measured again counts: there is no conflict.
+    """
+    record = entry.record
+    if not isinstance(record, Record) or not record.counts:
+        return ""
+    earlier = first.setdefault((record.arm, record.config, record.environment.comparison_key), entry)
+    assert isinstance(earlier.record, Record)
+    differing = record.differs(earlier.record)
+    if not differing:
+        return ""
+    return f"run {record.run_id} ({record.arm}, seed {record.seed}) is in line {earlier.number} with other {differing}"
 
 
 def _refuse_records_folder(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from vitbench.config import run_id
 from vitbench.records.environment import Environment
 from vitbench.records.faults import Faults
-from vitbench.records.lines import append_line, files_in, parse, read_entries, sound
+from vitbench.records.lines import Entry, append_line, files_in, parse, read_entries, sound
 from vitbench.records.schema import Measured, Share
 
 SCHEMA = 1
@@ -142,8 +143,12 @@ class TransferStore:
         paths = files_in(self.directory, self.faults)
         if dataset is not None:
             paths = [path for path in paths if path == self.path(dataset)]
-        records = [record for path in paths for record in sound(read_entries(path, _record), self.faults)]
+        records = [record for path in paths for record in sound(self.entries(path), self.faults)]
         return [record for record in records if dataset in (None, record.request.dataset)]
+
+    def entries(self, path: Path) -> Iterator[Entry[TransferRecord]]:
+        """Every line of one of the files, with its record or what is wrong with it."""
+        return read_entries(path, _record)
 
 
 def _record(line: bytes) -> TransferRecord:
