@@ -80,10 +80,6 @@ class Comparison:
     """Images that an epoch trained on, and that fractions are of; None where records do not say."""
     notes: tuple[str, ...] = ()
 
-    def file(self, store_root: str | Path) -> Path:
-        """The file of its records."""
-        return RecordStore(store_root).path(self.study)
-
     @cached_property
     def records(self) -> tuple[Record, ...]:
         return tuple(record for arm in self.arms for record in arm.runs.values())

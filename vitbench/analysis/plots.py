@@ -23,7 +23,7 @@ from vitbench.analysis.drawing import STYLE, saved
 from vitbench.analysis.output import remove_stale, write
 from vitbench.analysis.roofline import write_rooflines
 from vitbench.analysis.transfer_tables import TransferRow, load_rows
-from vitbench.records import Faults
+from vitbench.records import Faults, RecordStore
 from vitbench.records.transfer import TransferStore
 
 KINDS: dict[str, Callable[[Comparison], Figure | None]] = {
@@ -51,6 +51,7 @@ def write_plots(
     is damaged; it is left out too. Raises ValueError where there are no records of any kind, nor profiles.
     """
     faults = Faults() if faults is None else faults
+    store = RecordStore(store_root, faults)
     directory = Path(store_root) / "plots"
     rooflines = write_rooflines(store_root, faults)
     pictures: dict[str, bytes] = {}
@@ -61,7 +62,7 @@ def write_plots(
         for kind in KINDS:
             stem = directory / comparison.study / f"{comparison.slug}-{kind}"
             pictures = {}
-            with faults.leaving_out(comparison.file(store_root)):
+            with faults.leaving_out(store.path(comparison.study)):
                 pictures = render(comparison, kind, formats=("svg", "png"))
             written += [write(stem.parent / f"{stem.name}.{suffix}", content) for suffix, content in pictures.items()]
     remove_stale(directory, written=written, suffixes=(".svg", ".png"))

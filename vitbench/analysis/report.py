@@ -18,7 +18,7 @@ from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
 from vitbench.analysis.output import MARK, write
 from vitbench.analysis.plots import KINDS, render, render_transfer
 from vitbench.analysis.transfer_tables import WHERE, TransferRow, load_rows, table_of
-from vitbench.records import Faults
+from vitbench.records import Faults, RecordStore
 from vitbench.records.transfer import TransferStore
 
 HEADINGS = {
@@ -40,10 +40,11 @@ def write_report(
     are no records or the file cannot be written.
     """
     faults = Faults() if faults is None else faults
+    store = RecordStore(store_root, faults)
     studies: dict[str, list[Comparison]] = defaultdict(list)
     figures: dict[str, dict[str, Markup]] = {}
     for comparison in load_comparisons(store_root, study_infos, faults=faults):
-        with faults.leaving_out(comparison.file(store_root)):
+        with faults.leaving_out(store.path(comparison.study)):
             table_formats.markdown(comparison)  # what cannot be computed fails here, and not within the page
             figures[anchor(comparison)] = inlined_figures(comparison)
             studies[comparison.study].append(comparison)

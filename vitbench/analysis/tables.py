@@ -17,7 +17,7 @@ from vitbench.analysis.profile_tables import write_profiles
 from vitbench.analysis.table_cells import TERMINAL_COLUMNS, columns, rows
 from vitbench.analysis.table_formats import csv_table, csv_text, latex, markdown, markdown_table
 from vitbench.analysis.transfer_tables import write_transfer
-from vitbench.records import Faults
+from vitbench.records import Faults, RecordStore
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,6 +41,7 @@ def write_tables(
     nothing to write, or the folder cannot be written.
     """
     faults = Faults() if faults is None else faults
+    store = RecordStore(store_root, faults)
     transfer = write_transfer(store_root, faults)
     others = [*write_profiles(store_root, faults), *transfer]
     directory = Path(store_root) / "tables"
@@ -48,7 +49,7 @@ def write_tables(
     comparisons: list[Comparison] = []
     for comparison in load_comparisons(store_root, study_infos, needed=not others, faults=faults):
         stem, texts = directory / comparison.study / comparison.slug, {}
-        with faults.leaving_out(comparison.file(store_root)):
+        with faults.leaving_out(store.path(comparison.study)):
             texts = {"md": markdown(comparison), "csv": csv_text(comparison), "tex": latex(comparison)}
             comparisons.append(comparison)
         written += [write(stem.parent / f"{stem.name}.{suffix}", text) for suffix, text in texts.items()]
@@ -105,10 +106,11 @@ def print_tables(
     console = console or Console(width=None if sys.stdout.isatty() else 140)
     wanted = None if studies is None else set(studies)
     faults = Faults() if faults is None else faults
+    store = RecordStore(store_root, faults)
     for comparison in load_comparisons(store_root, study_infos, needed=False, faults=faults):
         if wanted is not None and comparison.study not in wanted:
             continue
-        with faults.leaving_out(comparison.file(store_root)):
+        with faults.leaving_out(store.path(comparison.study)):
             _print_comparison(comparison, console)
 
 
