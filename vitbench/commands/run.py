@@ -13,7 +13,7 @@ from vitbench.commands.once import Planned, by_run_id, has_weights, in_place_of,
 from vitbench.commands.pretraining import Pretrained, Wave
 from vitbench.commands.request import Request, Standing, num_gpus, resolve_jobs
 from vitbench.execution import Job
-from vitbench.records import Outcome, Record, RecordStore
+from vitbench.records import Outcome, Record
 from vitbench.studies import PlannedRun
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run_studies(
         ready = wave.ready
         jobs_of = {run.run_id: _from_weights(make_job(name, run), pretrained, wave) for name, run in reversed(ready)}
         data_sha256 = load_data([*pending, *ready], data_root=request.data_root, download=request.download)
-        store = RecordStore(request.results)
+        store = request.store
         store.prepare()
         print(
             f"{len(pending)} of {len(standing.planned)} runs to do, {workers} at a time, on {opened.name}", flush=True
@@ -88,7 +88,7 @@ def run_studies(
     if not ran:
         print(f"all {len(standing.planned)} runs are recorded in {request.results}")
         return 0
-    where = RecordStore(request.results).directory
+    where = request.store.directory
     print(f"{ran - len(failed)} runs recorded in {where}" + (f", {len(failed)} failed" if failed else ""))
     return len(failed)
 
@@ -133,7 +133,7 @@ def _settle_rates(request: Request, *, device: str, threads: int) -> None:
     for _, run in estimated:
         _check_recipe(run)
     load_data(estimated, data_root=request.data_root, download=request.download)
-    store = RecordStore(request.results)
+    store = request.store
     store.prepare()
     for whole in request.outlines():
         rates.settle(request.results, whole, store.read(whole.study.name), device=device, threads=threads)
@@ -150,7 +150,7 @@ def _execute(
     workers: int,
 ) -> set[tuple[str, str]]:
     """Runs the jobs and records each in all `places` of its run_id; returns (study, run_id) of those that failed."""
-    store = RecordStore(request.results)
+    store = request.store
     failed: set[tuple[str, str]] = set()
     with RunDisplay(jobs) as display:
 

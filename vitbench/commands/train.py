@@ -14,7 +14,7 @@ from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
 from vitbench.machine import cpu_cores
 from vitbench.profiling import count
-from vitbench.records import Design, Outcome, Record, RecordStore
+from vitbench.records import Design, Faults, Outcome, Record, RecordStore
 from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.budgets import CUSTOM
 from vitbench.studies.outline import data_settings, recipe_of
@@ -41,10 +41,12 @@ def train_one(
     keep_weights: bool,
     results: Path,
     as_json: bool,
+    faults: Faults | None = None,
 ) -> Record:
     """One run outside any study, recorded under the study `train`.
 
-    What is recorded already is not run again, unless its weights are to be kept and are not there.
+    What is recorded already is not run again, unless its weights are to be kept and are not there. `faults` as of
+    `RecordStore`.
     """
     info = describe(dataset, root=data_root, download=download)
     if init is not None:
@@ -55,7 +57,7 @@ def train_one(
         data = {"crop_padding": 0, "flip": False, **data}
     start = {"init": init_identity, "keep_head": keep_head}
     run = _single_run(label, model_config, start, info, recipe=defaults.replace(**train), data=data, seed=seed)
-    store = RecordStore(results)
+    store = RecordStore(results, faults)
     before = [r for r in store.read("train") if r.identity == run.run_id and r.outcome is not Outcome.FAILED]
     if keep_weights and not any(has_weights(results, record) for record in before):
         before = [record for record in before if record.outcome is Outcome.DIVERGED]
