@@ -50,6 +50,7 @@ from vitbench.commands.arguments import (
 )
 from vitbench.commands.options import given_fields, model_kwargs, with_config_options
 from vitbench.config import DataConfig, TrainConfig, ViTConfig, one_line
+from vitbench.signals import ENDING, obeyed, outlive_terminal
 
 if TYPE_CHECKING:
     from vitbench.commands.features import TrunkRequest
@@ -65,7 +66,8 @@ app = typer.Typer(
 )
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-INTERRUPTED_SAYS = "vitbench: interrupted; what was finished is recorded, the same command goes on"
+ENDED = {128 + number: number.name for number in ENDING}
+"""Exit statuses of a command that a signal ended."""
 
 
 @app.callback(invoke_without_command=True)
@@ -512,15 +514,27 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8")  # a pipe on Windows has no × and no −
+    outlive_terminal()
+    with obeyed():
+        _call()
+
+
+def _call() -> None:
     try:
         app()
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # typer's answer to Ctrl-C, which is silent
-            print(INTERRUPTED_SAYS, file=sys.stderr)
+        if end.code in ENDED:  # also typer's answer to Ctrl-C, which is silent
+            _say_ended(end.code)
         raise
     except ValueError as error:
         print(f"vitbench: {one_line(error)}", file=sys.stderr)
         sys.exit(WRONG)
     except KeyboardInterrupt:
-        print(INTERRUPTED_SAYS, file=sys.stderr)
+        _say_ended(INTERRUPTED)
         sys.exit(INTERRUPTED)
+
+
+def _say_ended(status: int) -> None:
+    how = "interrupted" if status == INTERRUPTED else f"ended by {ENDED[status]}"
+    print(f"vitbench: {how}; what was finished is recorded, the same command goes on", file=sys.stderr)
+    sys.stdout.flush()

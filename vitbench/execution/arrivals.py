@@ -1,0 +1,71 @@
+"""Which records have been appended to a store, by whichever process, since a command last read it whole?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vitbench.records import Outcome, Record, RecordStore
+
+_BLOCK = 2**16
+
+
+class Arrivals:
+    """Reads what is new in the record files, and only that. To be made before the store is read, so that nothing falls
+    between the two.
+    """
+
+    def __init__(self, store: RecordStore) -> None:
+        self._store = store
+        self._outcomes: dict[tuple[str, str], Outcome] = {}
+        self._run_ids: set[str] = set()
+        self._read_to = {path: _end_of_last_line(path) for path in self._paths()}
+
+    def has(self, run_id: str, study: str | None = None) -> bool:
+        """Whether a record of this run has arrived, in this study or in any."""
+        self._update()
+        return run_id in self._run_ids if study is None else (study, run_id) in self._outcomes
+
+    def failed(self) -> set[tuple[str, str]]:
+        """(study, run_id) of the arrived records that say that a run failed."""
+        self._update()
+        return {place for place, outcome in self._outcomes.items() if outcome is Outcome.FAILED}
+
+    def _paths(self) -> Iterator[Path]:
+        return (self._store.path(study) for study in self._store.studies())
+
+    def _update(self) -> None:
+        for path in self._paths():
+            start, size = self._read_to.get(path, 0), path.stat().st_size
+            if size < start:  # someone repaired the file
+                self._read_to[path] = _end_of_last_line(path)
+            elif size > start:
+                with path.open("rb") as file:
+                    file.seek(start)
+                    lines, line_break, _ = file.read().rpartition(b"\n")
+                self._read_to[path] = start + len(lines) + len(line_break)
+                for line in lines.split(b"\n"):
+                    self._add(line)
+
+    def _add(self, line: bytes) -> None:
+        try:
+            record = Record.model_validate_json(line)
+        except ValueError:  # whoever reads the whole file says so
+            return
+        self._outcomes[record.study, record.identity] = record.outcome
+        self._run_ids.add(record.identity)
+
+
+def _end_of_last_line(path: Path) -> int:
+    """Where the next line begins; what a writer that was killed left of one may lie there."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            place = file.read(end - start).rfind(b"\n")
+            if place >= 0:
+                return start + place + 1
+            end = start
+    return 0
