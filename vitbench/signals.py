@@ -20,6 +20,9 @@ ENDING = tuple(
 )
 """What asks a process to end: people, a terminal that closes, and cluster managers, which warn with one of the last three."""
 
+RECORDING_SECONDS = 10.0
+"""How long a second Ctrl-C, too, waits for a record that is being written: its `patience`."""
+
 _is_ending = False
 
 

@@ -12,25 +12,30 @@ _BLOCK = 2**16
 
 
 class Arrivals:
-    """Reads what is new in the record files, and only that. To be made before the store is read, so that nothing falls
-    between the two.
-    """
+    """Reads what is new in the record files, and only that."""
 
     def __init__(self, store: RecordStore) -> None:
         self._store = store
-        self._outcomes: dict[tuple[str, str], Outcome] = {}
+        self._places: set[tuple[str, str]] = set()
         self._run_ids: set[str] = set()
+        self._failed: set[tuple[str, str]] = set()
         self._read_to = {path: _end_of_last_line(path) for path in self._paths()}
+
+    def start_again(self) -> None:
+        """Forgets what has arrived so far, up to now; but not what failed."""
+        self._update()
+        self._places.clear()
+        self._run_ids.clear()
 
     def has(self, run_id: str, study: str | None = None) -> bool:
         """Whether a record of this run has arrived, in this study or in any."""
         self._update()
-        return run_id in self._run_ids if study is None else (study, run_id) in self._outcomes
+        return run_id in self._run_ids if study is None else (study, run_id) in self._places
 
     def failed(self) -> set[tuple[str, str]]:
-        """(study, run_id) of the arrived records that say that a run failed."""
+        """(study, run_id) of all runs that failed last since this was made."""
         self._update()
-        return {place for place, outcome in self._outcomes.items() if outcome is Outcome.FAILED}
+        return set(self._failed)
 
     def _paths(self) -> Iterator[Path]:
         return (self._store.path(study) for study in self._store.studies())
@@ -53,8 +58,10 @@ class Arrivals:
             record = Record.model_validate_json(line)
         except ValueError:  # whoever reads the whole file says so
             return
-        self._outcomes[record.study, record.identity] = record.outcome
+        place = record.study, record.identity
+        self._places.add(place)
         self._run_ids.add(record.identity)
+        (self._failed.add if record.outcome is Outcome.FAILED else self._failed.discard)(place)
 
 
 def _end_of_last_line(path: Path) -> int:

@@ -12,8 +12,8 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -80,6 +80,20 @@ class Claims:
         if not self._renewing.is_alive():
             self._renewing.start()
         return True
+
+    @contextmanager
+    def held(self, name: str, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """The claim of one thing; `on_wait` is called once where another process has it, and must end first."""
+        has_said = False
+        while not self.take(name):
+            if not has_said:
+                on_wait()
+                has_said = True
+            time.sleep(POLL_SECONDS)
+        try:
+            yield
+        finally:
+            self.release(name)
 
     def share(self, run_id: str, process: int) -> None:
         """Has the claim outlive this process for as long as `process` lives, which computes the run."""
@@ -190,7 +204,7 @@ def _machine() -> str:
     """This boot of this machine, and within it the set of processes that see each other; empty where it is not told."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
 
@@ -212,7 +226,7 @@ class JobQueue:
         by_process: bool = True,
     ) -> None:
         self.claims = claims
-        self._waiting = {index: job for index, job in enumerate(jobs)}
+        self._waiting = dict(enumerate(jobs))
         self._is_settled, self._on_settled, self._on_wait = is_settled, on_settled, on_wait
         self._by_process = by_process
         self._has_said = False

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -17,15 +17,13 @@ from multiprocessing.context import SpawnProcess
 from vitbench.execution.claims import POLL_SECONDS, JobQueue
 from vitbench.execution.job import Job, OnRecord, OnReport, Report, utc_now
 from vitbench.records import Outcome, Record
-from vitbench.signals import ENDING, HeldSignals, obeyed, outlive_terminal
+from vitbench.signals import ENDING, RECORDING_SECONDS, HeldSignals, obeyed, outlive_terminal
 
 _SPAWN = multiprocessing.get_context("spawn")
 _CAN_MASK = hasattr(signal, "pthread_sigmask")
 _PARENT_DECIDES = frozenset(ENDING) - {signal.SIGTERM}
 SAVING_SECONDS = 30.0
 """What workers get, once they are told to end, to finish their step and write a checkpoint; then they are killed."""
-RECORDING_SECONDS = 10.0
-"""How long a second Ctrl-C, too, waits for a record that is being written."""
 
 
 @dataclass
@@ -46,20 +44,22 @@ class _Worker:
 
 
 def run_jobs(
-    jobs: Sequence[Job] | JobQueue,
+    jobs: Sequence[Job],
     *,
     workers: int,
     devices: Sequence[str],
     on_record: OnRecord,
     on_report: OnReport,
+    queue_of: Callable[[Sequence[Job]], JobQueue] = JobQueue,
 ) -> None:
     """Runs all jobs on `workers` processes, dealt round over `devices`; calls back in this process as they go.
 
+    `queue_of` makes the queue that hands them out; by itself nothing is claimed.
     A worker that dies takes only its own run with it, which is recorded as failed; what the run had kept of itself stays,
     and the next try goes on from there. When this function is left by an exception (Ctrl-C, a full disk), the workers
     write their checkpoints, where they keep any, and end; a second Ctrl-C kills them.
     """
-    queue = jobs if isinstance(jobs, JobQueue) else JobQueue(jobs)
+    queue = queue_of(jobs)
     pool: list[_Worker] = []
     interrupted = False
     with obeyed():
@@ -98,8 +98,9 @@ def _give_out(queue: JobQueue, pool: list[_Worker], workers: int, devices: Seque
     while (free or len(pool) < workers) and (job := queue.take()) is not None:
         if not free:
             index = next(i for i in range(workers) if all(i != worker.index for worker in pool))
-            free.append(_start(index, job))
-            pool.append(free[-1])
+            with HeldSignals(patience=RECORDING_SECONDS):  # or the worker could be left without its first message
+                free.append(_start(index, job))
+                pool.append(free[-1])
         worker = free.pop()
         queue.give_to(job, worker.process.pid)
         worker.give(job, devices)
