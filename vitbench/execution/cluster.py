@@ -49,9 +49,13 @@ def _connect(ray: Any, workers: int) -> None:
         return
     # Ray refuses a number of slots for a cluster that is there already.
     slots: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
-    handler = signal.getsignal(signal.SIGTERM)
-    ray.init(**slots, include_dashboard=False, log_to_driver=False)
-    signal.signal(signal.SIGTERM, handler)  # Ray has put its own in its place
+    with HeldSignals():
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(**slots, include_dashboard=False, log_to_driver=False)
+        except SystemExit as end:  # of Ray's own handler, which it puts in place of ours
+            raise SystemExit(128 + signal.SIGTERM) from end
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _run_tasks(ray: Any, queue: JobQueue, *, on_gpus: bool, workers: int, on_record: OnRecord) -> None:
@@ -66,9 +70,9 @@ def _run_tasks(ray: Any, queue: JobQueue, *, on_gpus: bool, workers: int, on_rec
             if queue:
                 queue.wait()
             continue
-        is_idle = bool(queue) and len(pending) < workers
-        done, _ = ray.wait(list(pending), num_returns=1, timeout=POLL_SECONDS if is_idle else None)
-        with HeldSignals(patience=RECORDING_SECONDS):  # what has been fetched is recorded
+        # Ray turns what a handler raises within it into exit status 1; and what has been fetched is to be recorded.
+        with HeldSignals(patience=RECORDING_SECONDS):
+            done, _ = ray.wait(list(pending), num_returns=1, timeout=POLL_SECONDS)
             for reference in done:
                 job, started = pending.pop(reference)
                 _record(ray, reference, job, started, on_record)
