@@ -56,6 +56,7 @@ from vitbench.commands.arguments import (
 from vitbench.commands.options import given_fields, model_kwargs, with_config_options
 from vitbench.config import MOST, DataConfig, TrainConfig, ViTConfig, one_line
 from vitbench.files import shown
+from vitbench.signals import ENDING, obeyed, outlive_terminal
 
 if TYPE_CHECKING:
     from vitbench.commands.features import TrunkRequest
@@ -74,7 +75,8 @@ DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 TRACEBACK = "VITBENCH_TRACEBACK"
 """Set in the environment, errors keep their traceback."""
 _USERS_TO_MEND = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
-INTERRUPTED_SAYS = "vitbench: interrupted; what was finished is recorded, the same command goes on"
+ENDED = {128 + number: number.name for number in ENDING}
+"""Exit statuses of a command that a signal ended."""
 
 
 @app.callback(invoke_without_command=True)
@@ -581,7 +583,9 @@ def main() -> None:
     all do.
     """
     _open_streams()
-    status, line = _outcome()
+    outlive_terminal()
+    with obeyed():
+        status, line = _outcome()
     if (lost := _flush(sys.stdout)) is not None:
         status, line = status or FAILED, lost
     if line:
@@ -610,15 +614,20 @@ def _outcome() -> tuple[int, str]:
         app()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else DONE
-        return status, INTERRUPTED_SAYS if status == INTERRUPTED else ""  # typer's answer to Ctrl-C is silent
+        return status, _said_of_signal(status) if status in ENDED else ""  # typer's answer to Ctrl-C is silent
     except KeyboardInterrupt:
-        return INTERRUPTED, INTERRUPTED_SAYS
+        return INTERRUPTED, _said_of_signal(INTERRUPTED)
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         status, line = _said_of(error)
         if not line or os.environ.get(TRACEBACK):
             raise
         return status, f"vitbench: {line}"
     return DONE, ""
+
+
+def _said_of_signal(status: int) -> str:
+    how = "interrupted" if status == INTERRUPTED else f"ended by {ENDED[status]}"
+    return f"vitbench: {how}; what was finished is recorded, the same command goes on"
 
 
 def _said_of(error: Exception) -> tuple[int, str]:
