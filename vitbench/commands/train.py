@@ -156,7 +156,7 @@ def _single_run(
 ) -> PlannedRun:
     data_config, _ = data_settings(info, wanted=None)
     data_config = data_config.resampled(info.image_size, model_config.image_hw).replace(**data)
-    left = info.train_images - round(info.train_images * data_config.validation_fraction)
+    left = info.images_left(data_config.validation_fraction)
     if data_config.train_images is not None and data_config.train_images > left:
         raise ValueError(
             f"train_images {data_config.train_images} is more than the {left} of {info.dataset} outside the "
@@ -164,7 +164,11 @@ def _single_run(
         )
     images = data_config.train_images or left
     if recipe.batch_size > images:
-        raise ValueError(f"batch_size {recipe.batch_size} is more than the {images} training images; make it smaller")
+        fraction = data_config.validation_fraction
+        raise ValueError(
+            f"batch_size {recipe.batch_size} is more than the {images} training images that validation_fraction {fraction:g} "
+            "leaves; make either smaller"
+        )
     count(model_config)  # refuses, before data are read, what timm makes but cannot run at this size
     config = RunConfig(model=model_config, data=data_config, train=recipe, seed=seed, **start)
     design = Design(

@@ -22,7 +22,7 @@ from filelock import FileLock
 from vitbench.data.info import DataInfo
 from vitbench.machine import cache_directory
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever decoding or the layout changes, so that older folders are left alone."""
 
 META = "meta.json"

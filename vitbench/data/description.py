@@ -43,6 +43,8 @@ def describe(dataset: str, *, root: Path | None = None, download: bool = False) 
 
 def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataInfo:
     """Looks at labels, at the first image, and at the sizes of a few others."""
+    import numpy as np
+
     from vitbench.data.decode import num_channels
 
     image, _ = train.read(0)
@@ -70,6 +72,7 @@ def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataIn
         test_images=len(test_labels),
         crop_padding=size[0] // 8,
         flip=in_channels == 3,  # grey sets are mostly characters, whose mirror images mean something else
+        class_counts=tuple(np.bincount(train_labels, minlength=num_classes).tolist()),
     )
 
 
