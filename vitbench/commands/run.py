@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,15 @@ def run_studies(
     failed: set[tuple[str, str]] = set()
     trained: set[str] = set()
     given_up: set[tuple[str, str]] = set()
+    executed: set[tuple[str, str]] = set()
     ran = 0
-    while pending := (standing := Standing.of(request, failed, here)).pending(failed | given_up):
+    while True:
+        # Asked each time: files may change while runs do.
+        content = request.content(partial(decode, data_root=request.data_root, download=request.download))
+        standing = Standing.of(request, failed, here, content)
+        pending = standing.pending(failed | given_up | executed)
+        if not pending:
+            break
         workers = resolve_jobs(jobs, device=device, pending=len(pending))
         opened, make_job = prepare(
             request.data_root,
@@ -65,6 +73,8 @@ def run_studies(
             print(f"then at most {standing.later.runs} more, which the results of these decide", flush=True)
         for line in _said_of(wave):
             print(line, flush=True)
+        for line in standing.about_images() if not ran else ():
+            print(line, flush=True)
         if not ran and (elsewhere := standing.recorded_elsewhere(on_this)).runs:
             print(elsewhere, flush=True)
         for (name, run), before in wave.hopeless:
@@ -80,17 +90,21 @@ def run_studies(
         prepared = [jobs_of[run_id] for run_id in places]
         failed |= _execute(prepared, places, request, opened=opened, device=device, executor=executor, workers=workers)
         trained |= jobs_of.keys()
+        executed |= {(run.study, run.run_id) for _, run in ready}
         ran += len(ready) + len(wave.hopeless)
     if keep_weights and (without := _without_weights(request, standing)):
         print(
             f"{without} of the recorded runs were recorded without --keep-weights; give another --results to have theirs"
         )
+    changed = executed - failed - standing.done
+    for line in standing.about_images() if changed or not ran else ():
+        print(line)
     if not ran:
         print(f"all {len(standing.planned)} runs are recorded in {request.results}")
         return 0
     where = RecordStore(request.results).directory
     print(f"{ran - len(failed)} runs recorded in {where}" + (f", {len(failed)} failed" if failed else ""))
-    return len(failed)
+    return len(failed) + len(changed)
 
 
 def _said_of(wave: Wave) -> Iterator[str]:
@@ -233,22 +247,10 @@ def load_data(
 
     Returns the hash of the decoded data by data set, as the user named it, and image size.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from vitbench.data import load
 
-    console = Console(stderr=True)
-    data_sha256 = {}
-    with Progress(console=console, transient=True, disable=not is_live()) as progress:
-        for name, image_size in dict.fromkeys((name, run.config.model.image_hw) for name, run in runs):
-            row = progress.add_task(f"reading {name}", total=None)
-
-            def show(what: str, done: int, total: int, row: Any = row) -> None:
-                progress.update(row, description=f"reading {what}", completed=done, total=total)
-
-            data = load(name, root=data_root, image_size=image_size, download=download, progress=show)
-            data_sha256[name, image_size] = data.sha256
+    sizes = dict.fromkeys((name, run.config.model.image_hw) for name, run in runs)
+    data_sha256 = {size: decode(*size, data_root=data_root, download=download) for size in sizes}
     alike = {
         (name, run.config.data, run.config.model.image_hw, run.config.train.batch_size): (name, run)
         for name, run in runs
@@ -256,6 +258,22 @@ def load_data(
     for name, run in alike.values():
         check_split(load(name, root=data_root, image_size=run.config.model.image_hw).train.labels, run.config)
     return data_sha256
+
+
+def decode(name: str, image_size: tuple[int, int], *, data_root: Path | None, download: bool) -> str:
+    """The hash of a data set's images, decoded here where they are not yet in the cache."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vitbench.data import load
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not is_live()) as progress:
+        row = progress.add_task(f"reading {name}", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            progress.update(row, description=f"reading {what}", completed=done, total=total)
+
+        return load(name, root=data_root, image_size=image_size, download=download, progress=show).sha256
 
 
 def check_split(labels: NDArray[np.int64], config: RunConfig) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vitbench.commands.content import Content
 from vitbench.commands.display import is_live
 from vitbench.commands.once import has_weights
-from vitbench.commands.run import load_data, prepare
+from vitbench.commands.run import decode, load_data, prepare
 from vitbench.config import ModelConfig, RunConfig, TimmConfig, TrainConfig
 from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
@@ -56,7 +58,13 @@ def train_one(
     start = {"init": init_identity, "keep_head": keep_head}
     run = _single_run(label, model_config, start, info, recipe=defaults.replace(**train), data=data, seed=seed)
     store = RecordStore(results)
-    before = [r for r in store.read("train") if r.identity == run.run_id and r.outcome is not Outcome.FAILED]
+    read = partial(decode, data_root=data_root, download=download)
+    of_these_images = Content({info.dataset: dataset}, data_root, read).agrees
+    before = [
+        record
+        for record in store.read("train")
+        if record.identity == run.run_id and record.outcome is not Outcome.FAILED and of_these_images(record)
+    ]
     if keep_weights and not any(has_weights(results, record) for record in before):
         before = [record for record in before if record.outcome is Outcome.DIVERGED]
     if before:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitbench.data import cache
-from vitbench.data.info import KNOWN, DataInfo
+from vitbench.data.info import BUILT_IN, KNOWN, DataInfo
 from vitbench.data.sources import FileSplit, Source, find, open_splits
 
 MAX_NATIVE = 64
@@ -39,6 +39,23 @@ def describe(dataset: str, *, root: Path | None = None, download: bool = False) 
     source = find(dataset, root)  # a download has changed the files
     cache.write_info(cache.folder_for(source.dataset, source.fingerprint), info)
     return info
+
+
+def fingerprint(dataset: str, *, root: Path | None = None) -> str:
+    """Changes when the data set's files do; empty of what is built in. Raises ValueError where there are none."""
+    return "" if dataset in BUILT_IN else find(dataset, root).fingerprint
+
+
+def known_sha256(dataset: str, *, root: Path | None = None, image_size: tuple[int, int]) -> str | None:
+    """The hash of the decoded images (`ImageData.sha256`) where the cache has it of the files as they are now, else None."""
+    if dataset in BUILT_IN:
+        return None
+    try:
+        source = find(dataset, root)
+    except ValueError:
+        return None
+    metas = (cache.read_entry(cache.entry_for(source, image_size, streamed=streamed)) for streamed in (False, True))
+    return next((str(meta["sha256"]) for meta in metas if meta is not None), None)
 
 
 def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataInfo:

@@ -48,10 +48,9 @@ def load(
     size = image_size or info.image_size
     num_bytes = (info.train_images + info.test_images) * info.in_channels * size[0] * size[1]
     streamed = num_bytes > cache.cache_limit_bytes()
-    name = f"{size[0]}x{size[1]}" + ("-streamed" if streamed else "")
 
     source = find(dataset, root, download=download)
-    entry = cache.folder_for(source.dataset, source.fingerprint) / name
+    entry = cache.entry_for(source, size, streamed=streamed)
     meta = cache.read_entry(entry)
     if meta is not None and not streamed:
         return _cached(info, entry, meta)
@@ -66,7 +65,7 @@ def load(
                 f"not {info.train_images} and {info.test_images}; get it again (--download)"
             )
         source = find(dataset, root)  # a download has changed the files
-        entry = cache.folder_for(source.dataset, source.fingerprint) / name
+        entry = cache.entry_for(source, size, streamed=streamed)
         build = _build_streamed if streamed else _build_cached
         if streamed:
             for split in (train, test):

@@ -68,7 +68,7 @@ class Source:
     tests: tuple[str, ...]
     """Candidates for the test split, best first."""
     fingerprint: str
-    """Changes when the files do: names, sizes, modification times."""
+    """Changes when the files do: names, sizes, times of modification and of change, which no program can set back."""
 
 
 def find(dataset: str, root: Path | None, *, download: bool = False) -> Source:
@@ -168,11 +168,11 @@ def _unknown(dataset: str, root: Path | None) -> str:
     )
 
 
-def _walk(path: Path, prefix: str = "") -> list[tuple[str, int, int]]:
-    """(relative name, bytes, modification time in ns) of a file, or of the images or data files below a folder."""
+def _walk(path: Path, prefix: str = "") -> list[tuple[str, int, tuple[int, int]]]:
+    """(relative name, bytes, times in ns) of a file, or of the images or data files below a folder."""
     if path.is_file():
         status = path.stat()
-        return [(prefix or path.name, status.st_size, status.st_mtime_ns)]
+        return [(prefix or path.name, status.st_size, _times(status))]
     found = []
     for folder, _, names in os.walk(path, followlinks=True):
         for name in names:
@@ -181,11 +181,16 @@ def _walk(path: Path, prefix: str = "") -> list[tuple[str, int, int]]:
                 with contextlib.suppress(FileNotFoundError):  # a dangling link; reading it will say so
                     status = os.stat(file)
                     relative = Path(prefix, os.path.relpath(file, path)).as_posix()
-                    found.append((relative, status.st_size, status.st_mtime_ns))
+                    found.append((relative, status.st_size, _times(status)))
     return sorted(found)
 
 
-def _listing(root: Path) -> list[tuple[str, int, int]]:
+def _times(status: os.stat_result) -> tuple[int, int]:
+    """Of modification and of change in ns: a file can be replaced by another of its size, and its time be set back."""
+    return status.st_mtime_ns, status.st_ctime_ns
+
+
+def _listing(root: Path) -> list[tuple[str, int, tuple[int, int]]]:
     """The top of a folder that may hold millions of files. Locks come and go without a meaning."""
     if not root.is_dir():
         return []
@@ -193,7 +198,7 @@ def _listing(root: Path) -> list[tuple[str, int, int]]:
     for entry in os.scandir(root):
         if not entry.name.endswith(".lock"):
             status = entry.stat()
-            found.append((entry.name, status.st_size if entry.is_file() else 0, status.st_mtime_ns))
+            found.append((entry.name, status.st_size if entry.is_file() else 0, _times(status)))
     return sorted(found)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.config import RunConfig, ViTConfig, block_width
-from vitbench.data import Augment, ImageData, Images, StreamedImages, load, normalise, split, train_batches
+from vitbench.data import Augment, ImageData, Images, StreamedImages, fingerprint, load, normalise, split, train_batches
 from vitbench.evaluation import Evaluation, evaluate
 from vitbench.execution.job import Job, Report, utc_now
 from vitbench.kernels import native
@@ -256,9 +256,13 @@ def _pretrained_model(job: Job, pretraining: RunConfig) -> ViT:
     return inherit(trained.model, config.model, seed=config.seed, keep_head=config.keep_head)
 
 
-@lru_cache(maxsize=4)
 def load_once(dataset: str, root: Path | None, image_size: tuple[int, int]) -> ImageData:
-    """The data set, kept open for the next run of this process."""
+    """The data set, kept open for the next run of this process, unless its files change."""
+    return _load_once(dataset, root, image_size, fingerprint(dataset, root=root))
+
+
+@lru_cache(maxsize=4)
+def _load_once(dataset: str, root: Path | None, image_size: tuple[int, int], _files: str) -> ImageData:
     return load(dataset, root=root, image_size=image_size)
 
 
