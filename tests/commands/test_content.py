@@ -143,6 +143,16 @@ def test_runs_recorded_on_other_images_than_are_here_end_the_command_with_a_line
 
     monkeypatch.setattr(local, "run_jobs", elsewhere)
     (tmp_path / "mine.py").write_text(STUDY)
-    request = (tmp_path / "mine.py", "--data", paint(0), "--budget", "smoke", "--batch-size", "8", "--results", tmp_path)
+    request = (
+        tmp_path / "mine.py",
+        "--data",
+        paint(0),
+        "--budget",
+        "smoke",
+        "--batch-size",
+        "8",
+        "--results",
+        tmp_path,
+    )
     said = vitbench("run", *request, "--seeds", "1", "--learning-rate", "1e-3", *ON_CPU)
     assert said.status == 1 and "2 recorded runs are of other images" in said.out

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from vitbench.data import Images, describe, split, train_batches
 
 CPU = torch.device("cpu")
-labels_of = st.lists(st.integers(0, 6), min_size=4, max_size=120).filter(lambda own: len(set(own)) < len(own)).map(np.array)
+labels_of = (
+    st.lists(st.integers(0, 6), min_size=4, max_size=120).filter(lambda own: len(set(own)) < len(own)).map(np.array)
+)
 fractions = st.floats(0.01, 0.99)
 
 
@@ -79,7 +81,9 @@ def test_built_in_and_torchvisions_sets_leave_nine_tenths(dataset, left):
 
 
 def test_a_split_that_would_leave_nothing_to_validate_on_is_refused():
-    with pytest.raises(ValueError, match=r"validation split would be empty: each of the 5 classes has one training image"):
+    with pytest.raises(
+        ValueError, match=r"validation split would be empty: each of the 5 classes has one training image"
+    ):
         split(np.arange(5), validation_fraction=0.1, seed=0)
 
 

@@ -57,6 +57,9 @@ def train_one(
         data = {"crop_padding": 0, "flip": False, **data}
     start = {"init": init_identity, "keep_head": keep_head}
     run = _single_run(label, model_config, start, info, recipe=defaults.replace(**train), data=data, seed=seed)
+    if keep_head and init is not None:
+        decode(dataset, run.config.model.image_hw, data_root=data_root, download=download)
+        _check_classes(init, dataset, data_root, run.config)
     store = RecordStore(results)
     read = partial(decode, data_root=data_root, download=download)
     of_these_images = Content({info.dataset: dataset}, data_root, read).agrees
@@ -96,6 +99,23 @@ def _weights(init: str, results: Path) -> str:
     from vitbench.models.weights import find_weights, is_run
 
     return str(find_weights(init, results)) if is_run(init) else init
+
+
+def _check_classes(init: str, dataset: str, data_root: Path | None, config: RunConfig) -> None:
+    """Raises ValueError where a head that is kept knows other classes; says so where it has no names for them."""
+    from vitbench.commands.opened import tell_unknown_classes
+    from vitbench.data import load
+    from vitbench.models.weights import SUFFIX, differing_class, load_trained
+
+    data = load(dataset, root=data_root, image_size=config.model.image_hw)
+    trained = load_trained(init) if init.endswith(SUFFIX) else None
+    if trained is not None and (difference := differing_class(trained.class_names, data.class_names)):
+        raise ValueError(
+            f"keep_head: {difference} ({data.info.dataset}); leave --keep-head out, or give the data of its classes"
+        )
+    own = trained is not None and trained.config.data.dataset == data.info.dataset
+    if not own and not (trained and trained.class_names and data.class_names):
+        tell_unknown_classes(init, data.info)
 
 
 def _model(

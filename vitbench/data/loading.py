@@ -89,6 +89,7 @@ def load(
         mean=tuple(meta["mean"]),
         std=tuple(meta["std"]),
         sha256=meta["sha256"],
+        class_names=tuple(meta["class_names"]),
     )
 
 
@@ -132,6 +133,7 @@ def _built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageData:
         mean=tuple(found["mean"]),
         std=tuple(found["std"]),
         sha256=found["sha256"],
+        class_names=builtin.CLASS_NAMES.get(dataset, ()),
     )
 
 
@@ -141,7 +143,13 @@ def _cached(info: DataInfo, entry: Path, meta: dict[str, Any]) -> ImageData:
         for split in ("train", "test")
     )
     return ImageData(
-        info=info, train=train, test=test, mean=tuple(meta["mean"]), std=tuple(meta["std"]), sha256=meta["sha256"]
+        info=info,
+        train=train,
+        test=test,
+        mean=tuple(meta["mean"]),
+        std=tuple(meta["std"]),
+        sha256=meta["sha256"],
+        class_names=tuple(meta["class_names"]),
     )
 
 
@@ -165,7 +173,7 @@ def _build_cached(
             raise ValueError(f"{split.title} gave {len(labels)} images where it has {total}; its files change, retry")
         np.save(folder / f"{name}_labels.npy", np.array(labels, dtype=np.int64))
         measure.add_labels(np.array(labels, dtype=np.int64))
-    return measure.result()
+    return {**measure.result(), "class_names": splits["train"].class_names() or []}
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
@@ -199,4 +207,4 @@ def _build_streamed(
             if progress:
                 progress(f"measuring {name}", done, len(images))
         measure.add_labels(images.labels)
-    return measure.result()
+    return {**measure.result(), "class_names": splits["train"].class_names() or []}

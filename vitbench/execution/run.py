@@ -138,7 +138,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
             correct, weights = "", ""
     if outcome is Outcome.COMPLETED and job.weights is not None:
         try:
-            save_trained(job.weights, model, config, mean=data.mean, std=data.std)
+            save_trained(job.weights, model, config, mean=data.mean, std=data.std, class_names=data.class_names)
         except ValueError as error:  # what was measured is not lost for it
             say(f"run {job.run.run_id} is recorded, but its {error}")
     counts = count(config.model)
