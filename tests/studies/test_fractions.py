@@ -33,6 +33,17 @@ def test_every_arm_takes_as_many_steps_and_is_recorded_on_its_share():
     assert design.factors["gap, 30 %"] == {"model": "gap", "images": "30 %"} and design.train_images == 1078
 
 
+def test_small_classes_leave_as_many_images_to_plans_as_to_runs():
+    # 60 classes of two images: validation takes one of each, and 60 of 120 images train, 7 batches of 8 an epoch.
+    few = DIGITS.model_copy(
+        update={"train_images": 120, "num_classes": 60, "class_counts": (2,) * 60, "dataset": "few"}
+    )
+    planned = plan(POOLS, BUDGET, few, Overrides(train={"batch_size": 8, "epochs": 4}))
+    assert {(run.arm.partition(", ")[2], run.train_images) for run in planned} == {("100 %", 60), ("30 %", 18)}
+    images = {run.arm: run.training_flops // (6 * count(run.config.model).macs) for run in planned}
+    assert set(images.values()) == {4 * 7 * 8}
+
+
 def test_fractions_of_less_than_a_batch_are_left_out_and_one_alone_is_refused():
     few = Overrides(train={"batch_size": 256})
     assert {run.train_images for run in plan(POOLS, BUDGET, DIGITS, few)} == {1078, 323}

@@ -5,6 +5,8 @@ Imports no torch: `vitbench list` and `plan` ask here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -27,6 +29,30 @@ class DataInfo(BaseModel):
     """Recommended `DataConfig.flip`."""
     size_step: int = 1
     """Images can be had square, at multiples of so many pixels; 1: at any size."""
+    class_counts: tuple[int, ...] = ()
+    """Training images by class; empty where all classes have equally many, or one more than others."""
+
+    def images_left(self, validation_fraction: float) -> int:
+        """Training images outside the validation split. Raises ValueError where that would be empty."""
+        each, more = divmod(self.train_images, self.num_classes)
+        counts = self.class_counts or [each + (label < more) for label in range(self.num_classes)]
+        return self.train_images - validation_images(counts, validation_fraction)
+
+
+def validation_images(class_counts: Sequence[int], fraction: float) -> int:
+    """How many of so many images by class the validation split takes: `fraction` of all, but at least one of every class
+    that has two, and never a class's last.
+
+    Raises ValueError where it would be empty: no class has two.
+    """
+    counts = [count for count in class_counts if count]
+    with_two = sum(count > 1 for count in counts)
+    if not with_two:
+        raise ValueError(
+            f"validation split would be empty: each of the {len(counts)} classes has one training image; "
+            "give two or more of a class"
+        )
+    return min(max(round(fraction * sum(counts)), with_two), sum(counts) - len(counts))
 
 
 BUILT_IN: dict[str, str] = {
