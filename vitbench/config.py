@@ -87,10 +87,14 @@ class Config(BaseModel):
         if isinstance(values, dict):
             for name in values:
                 if name not in cls.model_fields:
-                    close = get_close_matches(str(name), cls.model_fields, n=1)
-                    hint = f"did you mean {close[0]}?" if close else f"its fields are {', '.join(cls.model_fields)}"
-                    raise ValueError(f"{cls.__name__} has no field {name!r}; {hint}")
+                    raise ValueError(f"{cls.__name__} has no field {name!r}; {cls._instead_of(str(name))}")
         return values
+
+    @classmethod
+    def _instead_of(cls, name: str) -> str:
+        """What to do about a field that there is none of."""
+        close = get_close_matches(name, cls.model_fields, n=1)
+        return f"did you mean {close[0]}?" if close else f"its fields are {', '.join(cls.model_fields)}"
 
     def replace(self, **changes: Any) -> Self:
         """A copy that differs in the given fields, validated like a new one."""
@@ -302,6 +306,12 @@ class TimmConfig(Config):
     in_channels: Extent = 3
     num_classes: Annotated[int, Field(gt=0, le=MOST)] = 1000
     options: dict[str, Any] = {}
+
+    @classmethod
+    def _instead_of(cls, name: str) -> str:
+        if name not in ViTConfig.model_fields:
+            return super()._instead_of(name)
+        return "give an argument that timm's model takes, by timm's name: --model-kwargs KEY=VALUE (options in Python)"
 
     @field_validator("options")
     @classmethod

@@ -154,9 +154,8 @@ def _fvcore_einsum(inputs: list[Any], outputs: list[Any]) -> int:
     shapes = [get_shape(operand) for operand in inputs[1].node().inputs()]
     if len(terms) != 2 or "..." in terms[0] + terms[1]:
         return int(einsum_flop_jit(inputs, outputs))
-    return prod(
-        {letter: n for term, shape in zip(terms, shapes, strict=True) for letter, n in zip(term, shape)}.values()
-    )
+    sizes = [pair for term, shape in zip(terms, shapes, strict=True) for pair in zip(term, shape, strict=True)]
+    return prod(dict(sizes).values())
 
 
 def _traceable(model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
