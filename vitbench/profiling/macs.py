@@ -172,12 +172,11 @@ def _conv_stem(config: ViTConfig) -> Counts:
 
 
 def _resnet_stem(config: ViTConfig) -> Counts:
-    first_stride = config.patch_hw[0] // 2 ** (len(config.stem_layers) - 1)
-    kernel, convolution_stride = (7, 2) if first_stride == 4 else (3, first_stride)
+    kernel, convolution_stride = (7, 2) if config.root_stride == 4 else (3, config.root_stride)
     pixels = prod(config.image_hw) // convolution_stride**2
     channels = config.stem_width
     total = convolution(config.in_channels, channels, kernel=kernel, positions=pixels)
-    pixels = prod(config.image_hw) // first_stride**2
+    pixels = prod(config.image_hw) // config.root_stride**2
     for stage, num_blocks in enumerate(config.stem_layers):
         middle, out = config.stem_width * 2**stage, 4 * config.stem_width * 2**stage
         for i in range(num_blocks):
@@ -190,4 +189,5 @@ def _resnet_stem(config: ViTConfig) -> Counts:
             total += convolution(middle, middle, kernel=3, positions=pixels)
             total += convolution(middle, out, kernel=1, positions=pixels)
             channels = out
-    return total + linear(channels, config.width, positions=config.num_patches, bias=not config.pre_norm)
+    inputs = channels * pixels // config.num_patches
+    return total + linear(inputs, config.width, positions=config.num_patches, bias=not config.pre_norm)
