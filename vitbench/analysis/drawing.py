@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import re
 import textwrap
+import warnings
 from typing import Any
 
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -26,10 +28,27 @@ PALETTE = ("#0062a8", "#b97b00", "#01936c", "#a82a0a", "#c063b4", "#4d3b2a", "#8
 """Each at least 3 : 1 on white (WCAG 2.1, 1.4.11), and apart from each other also where red or green is not seen."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 
+FALLBACKS = (
+    *(
+        "Noto Sans CJK JP",
+        "Noto Sans CJK SC",
+        "WenQuanYi Zen Hei",
+        "Hiragino Sans",
+        "PingFang SC",
+        "Apple SD Gothic Neo",
+    ),
+    *("Yu Gothic", "Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS", "Noto Sans", "Noto Emoji"),
+)
+"""For names in scripts that the first font lacks, where the machine has one; else they are boxes."""
+
 STYLE: dict[Any, Any] = {
     **sns.axes_style("whitegrid"),
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "font.family": [
+        "sans-serif",
+        *sorted({*FALLBACKS} & {font.name for font in fontManager.ttflist}, key=FALLBACKS.index),
+    ],
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.labelsize": 10,
@@ -68,6 +87,12 @@ def headed_figure(title: str, about: str, height: float) -> Figure:
 
 def saved(figure: Figure, suffix: str) -> bytes:
     """The bytes of an `svg` or `png` file; equal figures give equal bytes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
+        return _saved(figure, suffix)
+
+
+def _saved(figure: Figure, suffix: str) -> bytes:
     buffer = io.BytesIO()
     if suffix == "svg":
         figure.savefig(buffer, format="svg", dpi=SVG_IMAGE_DOTS_PER_INCH, metadata={"Date": None, "Creator": MARK})

@@ -11,9 +11,9 @@ above (2) or below (3)?
 `shapes/relation`: one disc and one square, in one row or one column with a cell or two between them. Where is the
 disc, seen from the square: left (0), right (1), above (2) or below (3)?
 `shapes/quadrant`: one disc and one square in any two cells. In which quadrant is the disc, in reading order?
-`shapes/majority`: eight discs and eight squares, six of the discs in one half, and across it as many on each side.
-Where are most discs: left (0), right (1), above (2) or below (3)? Learned smoothly, so that a short run ends between
-chance and the ceiling.
+`shapes/majority`: eight discs and eight squares in all cells, six of the discs in one half; then a disc and a square are
+left out, whichever. Where are most discs: left (0), right (1), above (2) or below (3)? Two halves may look alike in that,
+so that even who knows all this is right on 93 % alone: a set on which nothing ends at the ceiling.
 
 Why a model without position information is at chance. Let the patch size divide 8 (each side). Every patch then lies
 inside one cell, so the multiset of an image's patches is the union of its sixteen contents' patches, wherever the
@@ -152,22 +152,19 @@ class Task:
         for label in range(NUM_CLASSES):
             choices = np.array([placement.cells for placement in self.placements if placement.label == label])
             here = labels == label
-            chosen = choices[rng.randint(len(choices), size=here.sum())]
-            cells[here] = chosen if self.hidden == 0 else self._visible(rng, chosen)
+            drawn = choices[rng.randint(len(choices), size=here.sum())]
+            cells[here] = self._visible(rng, drawn) if self.hidden else drawn
         return cells
 
     def _visible(self, rng: np.random.RandomState, cells: np.ndarray) -> np.ndarray:
         """Cells [N, discs + squares] of random ones of all discs and of all squares in `cells` [N, all]."""
+
+        def some(kind: np.ndarray, count: int) -> np.ndarray:
+            order = np.argsort(rng.randint(2**31, size=kind.shape), axis=1, kind="stable")
+            return np.take_along_axis(kind, order[:, :count], axis=1)
+
         discs, squares = np.split(cells, [self.discs + self.hidden], axis=1)
-        kinds = ((discs, self.discs), (squares, self.squares))
-        orders = [np.argsort(rng.randint(2**31, size=all_of_a_kind.shape), axis=1) for all_of_a_kind, _ in kinds]
-        return np.concatenate(
-            [
-                np.take_along_axis(kind, order[:, :shown], axis=1)
-                for (kind, shown), order in zip(kinds, orders, strict=True)
-            ],
-            axis=1,
-        )
+        return np.concatenate([some(discs, self.discs), some(squares, self.squares)], axis=1)
 
 
 def task_of(dataset: str) -> Task:
