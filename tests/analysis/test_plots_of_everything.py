@@ -126,4 +126,4 @@ def test_the_command_writes_the_plots_of_all_of_them_at_once_without_a_warning(s
     make_throughput(root, make_row("vitbench", [1.0, 1.1, 1.2]))
     make_trace(root, ("block", "0", "mlp", "linear", "forward", 0.5, 2, 10**9, 10**7))
     status, out, err = vitbench("plots", "--results", root)
-    assert status == 0 and err == "" and "arning" not in out
+    assert status == 0 and err == "" and "Warning" not in out

@@ -87,25 +87,28 @@ def headed_figure(title: str, about: str, height: float) -> Figure:
 
 def saved(figure: Figure, suffix: str) -> bytes:
     """The bytes of an `svg` or `png` file; equal figures give equal bytes."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
-        return _saved(figure, suffix)
-
-
-def _saved(figure: Figure, suffix: str) -> bytes:
-    buffer = io.BytesIO()
     if suffix == "svg":
-        figure.savefig(buffer, format="svg", dpi=SVG_IMAGE_DOTS_PER_INCH, metadata={"Date": None, "Creator": MARK})
-        return _compact(buffer.getvalue().decode()).encode()
-    figure.savefig(buffer, format="png", dpi=PNG_DOTS_PER_INCH)
+        return _compact(drawn(figure, suffix, dpi=SVG_IMAGE_DOTS_PER_INCH).getvalue().decode()).encode()
     # A palette makes a file a third of the size; a chart has few colours.
     remark = PngInfo()
     remark.add_text("Software", MARK)
     reduced = io.BytesIO()
-    Image.open(buffer).convert("RGB").quantize(255, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+    image = Image.open(drawn(figure, suffix, dpi=PNG_DOTS_PER_INCH)).convert("RGB")
+    image.quantize(255, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
         reduced, format="png", optimize=True, pnginfo=remark, dpi=(PNG_DOTS_PER_INCH, PNG_DOTS_PER_INCH)
     )
     return reduced.getvalue()
+
+
+def drawn(figure: Figure, suffix: str, *, dpi: int) -> io.BytesIO:
+    """An `svg` or `png` file as matplotlib makes it, without a word on glyphs that no font has: they are boxes."""
+    buffer = io.BytesIO()
+    metadata = {"Date": None, "Creator": MARK} if suffix == "svg" else None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
+        figure.savefig(buffer, format=suffix, dpi=dpi, metadata=metadata)
+    buffer.seek(0)
+    return buffer
 
 
 def _compact(svg: str) -> str:
