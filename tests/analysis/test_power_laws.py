@@ -162,8 +162,9 @@ def bending(made_up, *errors_of_the_last: float):
     """Depths of 1, 2, 4 and 8 blocks; errors of 40 and 20 % at the first two, then those given."""
     errors = (0.4, 0.2, *errors_of_the_last)
     design = Design(question="?", source="", baseline="base", arms=(), learning_rates=(1e-3,), train_images=256)
+    names = {1: "base", 2: "depth 2", 4: "depth 4", 8: "depth 8"}
     records = [
-        made(made_up, "base" if depth == 1 else f"depth {depth}", 1 - error * (1 + 0.001 * seed), seed, design=design, depth=depth)
+        made(made_up, names[depth], 1 - error * (1 + 0.001 * seed), seed, design=design, depth=depth)
         for seed in range(3)
         for depth, error in zip((1, 2, 4, 8), errors, strict=False)
     ]  # fmt: skip
