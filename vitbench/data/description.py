@@ -62,6 +62,8 @@ def known_sha256(dataset: str, *, root: Path | None = None, image_size: tuple[in
 
 def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataInfo:
     """Looks at labels, and at a few images."""
+    import numpy as np
+
     size, in_channels = _size_and_channels(train)
     train_labels, test_labels = train.labels(), test.labels()
     lowest, highest = (f(f(train_labels), f(test_labels)) for f in (min, max))
