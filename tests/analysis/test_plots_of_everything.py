@@ -51,7 +51,7 @@ def starting(test: float, *, seeds: int = 1):
         epochs={name: epochs for name, (_, epochs) in names.items()},
         starts={name: "8 px" for name in names if name != "8 px"},
     )
-    found = []
+    records = []
     for name, (size, epochs) in names.items():
         for seed in range(seeds):
             record = make_record(name, seed=seed, test=test, design=design, model={"image_size": size})
@@ -59,8 +59,8 @@ def starting(test: float, *, seeds: int = 1):
             if name != "8 px":
                 first = config.replace(model=MODEL)
                 config = config.replace(train=TrainConfig(epochs=epochs), pretraining=first, keep_head=True)
-            found.append(record.model_copy(update={"config": config, "run_id": config.run_id}))
-    return found
+            records.append(record.model_copy(update={"config": config, "run_id": config.run_id}))
+    return records
 
 
 EVERYTHING = {
