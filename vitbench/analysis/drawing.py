@@ -6,8 +6,11 @@ import io
 import re
 import textwrap
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import matplotlib as mpl
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
@@ -69,6 +72,14 @@ STYLE: dict[Any, Any] = {
 }
 
 
+@contextmanager
+def style() -> Iterator[None]:
+    """Within it figures are made and saved: they look alike, and nothing is printed of glyphs that no font has (boxes)."""
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
+        yield
+
+
 def headed_figure(title: str, about: str, height: float) -> Figure:
     """An empty figure with its title, a caption beneath it, and `height` inches below both."""
     titles = textwrap.wrap(title, 86)
@@ -101,12 +112,10 @@ def saved(figure: Figure, suffix: str) -> bytes:
 
 
 def drawn(figure: Figure, suffix: str, *, dpi: int) -> io.BytesIO:
-    """An `svg` or `png` file as matplotlib makes it, without a word on glyphs that no font has: they are boxes."""
+    """An `svg` or `png` file as matplotlib makes it."""
     buffer = io.BytesIO()
     metadata = {"Date": None, "Creator": MARK} if suffix == "svg" else None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
-        figure.savefig(buffer, format=suffix, dpi=dpi, metadata=metadata)
+    figure.savefig(buffer, format=suffix, dpi=dpi, metadata=metadata)
     buffer.seek(0)
     return buffer
 

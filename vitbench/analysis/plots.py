@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from vitbench.analysis.charts.accuracy import accuracy_figure
@@ -19,7 +18,7 @@ from vitbench.analysis.charts.resolution import resolution_figure
 from vitbench.analysis.charts.scaling import scaling_figure
 from vitbench.analysis.charts.transfer import transfer_figure
 from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
-from vitbench.analysis.drawing import STYLE, saved
+from vitbench.analysis.drawing import saved, style
 from vitbench.analysis.output import remove_stale, write
 from vitbench.analysis.roofline import write_rooflines
 from vitbench.analysis.transfer_tables import TransferRow, load_rows
@@ -82,6 +81,6 @@ def render_transfer(rows: Sequence[TransferRow], *, formats: Sequence[str] = ("s
 
 
 def _saved(draw: Callable[[], Figure | None], formats: Sequence[str]) -> dict[str, bytes]:
-    with mpl.rc_context(STYLE):
+    with style():
         figure = draw()
         return {} if figure is None else {suffix: saved(figure, suffix) for suffix in formats}

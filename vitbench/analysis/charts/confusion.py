@@ -15,12 +15,17 @@ from vitbench.analysis.drawing import GREY, PALETTE, headed_figure
 MOST_WRITTEN = 20
 """Classes up to which each value is written."""
 MOST_NAMED = 40
+LONGEST_NAME = 20
+"""Letters of a class's name; what is in the middle of a longer one is an ellipsis."""
 
 
 def confusion_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     """Left: what images of each class were taken for. Right: the accuracy on each class."""
     counts = array(numbers["counts"])
-    classes = numbers["classes"]
+    classes = [
+        name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}…{name[1 - LONGEST_NAME // 2 :]}"
+        for name in numbers["classes"]
+    ]
     per_class = counts.sum(axis=1, keepdims=True)
     percent = 100 * np.divide(counts, per_class, out=np.full_like(counts, np.nan), where=per_class > 0)
     figure = headed_figure(
@@ -45,7 +50,7 @@ def confusion_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     named = range(0, len(classes), step)
     matrix.set_xticks(named, [classes[i] for i in named], rotation=90 if max(map(len, classes)) > 2 else 0)
     matrix.set_yticks(named, [classes[i] for i in named])
-    matrix.tick_params(length=0, labelsize=9)
+    matrix.tick_params(length=0, labelsize=9 if len(named) <= MOST_WRITTEN else 7)
     matrix.set(xlabel="taken for", ylabel="class")
     accuracy = np.diagonal(percent)
     rows = np.arange(len(classes))
