@@ -64,7 +64,10 @@ WRONG = {
     "unknown match": ((*RUN, "--match", "steps"), "match 'steps' is not known; use epochs, flops, time"),
     "batch larger than the data": ((*RUN, "--batch-size", "300"), "batch_size 300 is more than the 256"),
     "batch larger than the data of train": ((*TRAIN, "--batch-size", "2000"), "batch_size 2000 is more than the 1078"),
-    "nothing left to train on": ((*TRAIN, "--validation-fraction", "0.9999"), "validation_fraction 0.9999 leaves 0 of the"),
+    "nothing left to train on": (
+        (*TRAIN, "--validation-fraction", "0.9999"),
+        "validation_fraction 0.9999 leaves 0 of the",
+    ),
     "a batch larger than what is left": (
         (*TRAIN, "--validation-fraction", "0.95"),
         "validation_fraction 0.95 leaves 60 of the 1198 images to train on, fewer than batch_size 128; make it smaller",

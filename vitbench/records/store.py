@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
+from vitbench.files import ANOTHER_RESULTS, cannot_write, entries, write_whole
 from vitbench.records.lines import append_line, damaged, read_lines
 from vitbench.records.schema import SCHEMA, Record
 
@@ -22,7 +22,7 @@ class RecordStore:
 
     def studies(self) -> list[str]:
         """Studies that have a record file, by name."""
-        return sorted(path.stem for path in self.directory.glob("*.jsonl"))
+        return [path.stem for path in entries(self.directory) if path.match("[!.]*.jsonl")]
 
     def prepare(self) -> None:
         """Creates the folders; raises ValueError where results cannot be written."""
