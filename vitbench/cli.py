@@ -56,6 +56,7 @@ from vitbench.commands.arguments import (
 from vitbench.commands.options import given_fields, model_kwargs, with_config_options
 from vitbench.config import MOST, DataConfig, TrainConfig, ViTConfig, one_line
 from vitbench.files import FULL, shown
+from vitbench.signals import ENDING, obeyed, outlive_terminal
 
 if TYPE_CHECKING:
     from vitbench.commands.features import TrunkRequest
@@ -74,7 +75,8 @@ DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 TRACEBACK = "VITBENCH_TRACEBACK"
 """Set in the environment, errors keep their traceback."""
 _USERS_TO_MEND = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
-INTERRUPTED_SAYS = "vitbench: interrupted; what was finished is recorded, the same command goes on"
+ENDED = {128 + number: number.name for number in ENDING}
+"""Exit statuses of a command that a signal ended."""
 
 
 @app.callback(invoke_without_command=True)
@@ -121,6 +123,7 @@ def plan(
     from vitbench.commands.show import show_plan
 
     show_plan(request, jobs=jobs, as_json=as_json)
+    raise typer.Exit(FAILED if request.faults else DONE)
 
 
 @app.command()
@@ -157,7 +160,7 @@ def run(
     failed = run_studies(
         request, device=device, executor=executor.value, jobs=jobs, threads=threads, keep_weights=keep_weights
     )
-    raise typer.Exit(FAILED if failed else DONE)
+    raise typer.Exit(FAILED if failed or request.faults else DONE)
 
 
 @app.command()
@@ -193,7 +196,9 @@ def train(
 ) -> None:
     """One run, any field of the model, the recipe and the data as an option."""
     from vitbench.commands.train import train_one
+    from vitbench.records import Faults
 
+    faults = Faults()
     record = train_one(
         variant,
         init=init,
@@ -211,8 +216,9 @@ def train(
         keep_weights=keep_weights,
         results=results,
         as_json=as_json,
+        faults=faults,
     )
-    raise typer.Exit(FAILED if record.outcome == "failed" else DONE)
+    raise typer.Exit(FAILED if record.outcome == "failed" or faults else DONE)
 
 
 @app.command()
@@ -400,9 +406,13 @@ def probe(
     as_json: AsJson = False,
 ) -> None:
     """How good a trained model's frozen features are: linear probe, few-shot and nearest neighbours, recorded."""
+    request = _trunk_request(**locals())
     from vitbench.commands.probe import probe_features
+    from vitbench.records import Faults
 
-    probe_features(_trunk_request(**locals()), methods=method.split(","), shots=shots, again=again, as_json=as_json)
+    faults = Faults()
+    probe_features(request, methods=method.split(","), shots=shots, again=again, as_json=as_json, faults=faults)
+    raise typer.Exit(FAILED if faults else DONE)
 
 
 @app.command()
@@ -451,26 +461,71 @@ def figures(
 def tables(results: Results = LOCAL_RESULTS) -> None:
     """Every table again, as Markdown, CSV and LaTeX, from the records in --results alone."""
     from vitbench.analysis.tables import print_tables, write_tables
+    from vitbench.records import Faults
 
-    paths = write_tables(results)
-    print_tables(results)
+    faults = Faults()
+    paths = write_tables(results, faults=faults)
+    print_tables(results, faults=faults)
     _print_paths(paths)
+    raise typer.Exit(FAILED if faults else DONE)
 
 
 @app.command()
 def plots(results: Results = LOCAL_RESULTS) -> None:
     """Every plot again, as SVG and PNG, from the records in --results alone."""
     from vitbench.analysis.plots import write_plots
+    from vitbench.records import Faults
 
-    _print_paths(write_plots(results))
+    faults = Faults()
+    _print_paths(write_plots(results, faults=faults))
+    raise typer.Exit(FAILED if faults else DONE)
 
 
 @app.command()
 def report(results: Results = LOCAL_RESULTS) -> None:
     """One HTML page with all tables and plots, from the records in --results alone."""
     from vitbench.analysis.report import write_report
+    from vitbench.records import Faults
 
-    _print_paths([write_report(results)])
+    faults = Faults()
+    _print_paths([write_report(results, faults=faults)])
+    raise typer.Exit(FAILED if faults else DONE)
+
+
+records = typer.Typer(help="The record files themselves: check, repair and merge them.", no_args_is_help=True)
+app.add_typer(records, name="records")
+
+
+@records.command("check")
+def records_check(results: Results = LOCAL_RESULTS, as_json: AsJson = False) -> None:
+    """All that is damaged in the record files, and lines of one run that contradict each other."""
+    from vitbench.commands.records import check_records
+
+    raise typer.Exit(FAILED if check_records(results, as_json=as_json) else DONE)
+
+
+@records.command("repair")
+def records_repair(
+    results: Results = LOCAL_RESULTS,
+    conflicts: Annotated[
+        bool, typer.Option("--conflicts", help="Also the later of two lines of one run with other numbers.")
+    ] = False,
+) -> None:
+    """Set damaged lines aside, into FILE.damaged with their numbers; all other lines stay as they are."""
+    from vitbench.commands.records import repair_records
+
+    raise typer.Exit(FAILED if repair_records(results, conflicts=conflicts) else DONE)
+
+
+@records.command("merge")
+def records_merge(
+    into: Annotated[Path, typer.Argument(help="Results folder that the records go into.")],
+    source: Annotated[Path, typer.Argument(help="Results folder that they come from; it stays as it is.")],
+) -> None:
+    """Add the records of one results folder to another; a second time adds nothing."""
+    from vitbench.commands.records import merge_records
+
+    raise typer.Exit(FAILED if merge_records(into, source) else DONE)
 
 
 @app.command()
@@ -528,7 +583,9 @@ def main() -> None:
     all do.
     """
     _open_streams()
-    status, line = _outcome()
+    outlive_terminal()
+    with obeyed():
+        status, line = _outcome()
     if (lost := _flush(sys.stdout)) is not None:
         status, line = status or FAILED, lost
     if line:
@@ -557,15 +614,20 @@ def _outcome() -> tuple[int, str]:
         app()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else DONE
-        return status, INTERRUPTED_SAYS if status == INTERRUPTED else ""  # typer's answer to Ctrl-C is silent
+        return status, _said_of_signal(status) if status in ENDED else ""  # typer's answer to Ctrl-C is silent
     except KeyboardInterrupt:
-        return INTERRUPTED, INTERRUPTED_SAYS
+        return INTERRUPTED, _said_of_signal(INTERRUPTED)
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         status, line = _said_of(error)
         if not line or os.environ.get(TRACEBACK):
             raise
         return status, f"vitbench: {line}"
     return DONE, ""
+
+
+def _said_of_signal(status: int) -> str:
+    how = "interrupted" if status == INTERRUPTED else f"ended by {ENDED[status]}"
+    return f"vitbench: {how}; what was finished is recorded, the same command goes on"
 
 
 def _said_of(error: Exception) -> tuple[int, str]:
@@ -589,9 +651,8 @@ def _said_of_system(error: OSError) -> tuple[int, str]:
     where = "" if error.filename is None else f"{os.fsdecode(error.filename)!r}: "
     if isinstance(error, PermissionError):
         return WRONG, f"{where}{reason}; make it readable and writable for you, or give another"
-    return WRONG if isinstance(
-        error, _USERS_TO_MEND
-    ) else FAILED, f"{where}{reason}; {TRACEBACK}=1 shows where it happened"
+    status = WRONG if isinstance(error, _USERS_TO_MEND) else FAILED
+    return status, f"{where}{reason}; {TRACEBACK}=1 shows where it happened"
 
 
 def _flush(stream: TextIO) -> str | None:

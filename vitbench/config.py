@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
@@ -523,14 +524,35 @@ def run_id(config: dict[str, Any]) -> str:
 def one_line(error: ValueError) -> str:
     """The first complaint of a ValueError or pydantic ValidationError as one line: field, value, remedy."""
     if not isinstance(error, ValidationError):
-        return " ".join(str(error).split())
+        return printable(" ".join(str(error).split()))
     complaints = error.errors()
     # Of the branches of a union, report the one that got furthest: the one that the value was meant for.
     same_field = [c for c in complaints if _field(c["loc"]) == _field(complaints[0]["loc"])]
     first = max(same_field, key=lambda c: (len(c["loc"]), c["type"] == "too_long"))
     message = str(first["msg"]).removeprefix("Value error, ")
     where = _field(first["loc"])
-    return f"{where} {first['input']!r}: {message}" if where else message
+    return printable(f"{where} {first['input']!r}: {message}" if where else message)
+
+
+_JOINERS = "\u200c\u200d"
+"""Zero-width, but part of how some scripts are written."""
+
+
+def printable(text: str) -> str:
+    """Text that others chose, so that it only stands there: no character of it moves the cursor, colours what follows or turns
+    the reading direction. Line breaks and tabs become spaces, other such characters are written out as `\\x1b`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_printable_character, text))
+
+
+def _printable_character(character: str) -> str:
+    if character in "\n\r\t":
+        return " "
+    if character in _JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode()
 
 
 def _field(location: tuple[int | str, ...]) -> str:

@@ -88,7 +88,10 @@ def test_each_is_compared_at_its_own_size():
 
 def test_what_went_on_is_set_against_the_weights_as_they_were_at_that_size():
     (comparison,) = compare(records())
-    found = {row["arm"]: (row["against"], row["gained (points)"]) for row in going_on(comparison)}
+    found = {
+        row["arm"]: (row["against"], row["gained (points, 95 % for each arm by itself)"])
+        for row in going_on(comparison)
+    }
     # Equal at every seed, as both have the same luck: no interval.
     assert found == {
         "1-D, 8 px, fine-tuned": ("1-D, 8 px", "+1.00 (n=3)"),

@@ -202,19 +202,19 @@ def test_results_that_cannot_be_written_are_refused_before_training(refused, tmp
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-@pytest.mark.parametrize("command", [RUN, PLAN], ids=["run", "plan"])
 @pytest.mark.parametrize(
     ("line", "says"), [('{"schema": 99}', "schema 99 is not 1"), ('{"schema": 1, "ru', "not JSON")]
 )
-def test_records_that_cannot_be_read_are_refused_with_file_and_line(refused, tmp_path, made_up, command, line, says):
+def test_records_that_cannot_be_read_are_named_with_file_and_line(vitbench, tmp_path, made_up, line, says):
     store = RecordStore(tmp_path / "results")
     store.append(made_up(seed=0))
     with store.path("pooling").open("a") as file:
         file.write(line + "\n")
     store.append(made_up(seed=1))
     content = store.path("pooling").read_bytes()
-    told = refused(*command)
-    assert f"pooling.jsonl line 2: {says}" in told
+    told = vitbench(*PLAN, "--results", store.root)  # as of `run`: tests/commands/test_records.py
+    assert told.status == 1 and told.err.count("\n") == 1
+    assert f"pooling.jsonl line 2: {says}" in told.err
     assert store.path("pooling").read_bytes() == content
 
 

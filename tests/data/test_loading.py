@@ -67,19 +67,17 @@ def test_streamed_images_equal_cached_ones(image_folder, pixels, monkeypatch):
     assert list(streamed.train.batches(order[:0], 2, CPU)) == []
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where there is one core
 def test_workers_that_share_a_tar_do_not_disturb_each_other(tmp_path, monkeypatch):
     pixels = random_pixels(train=40)
     monkeypatch.setenv("VITBENCH_CACHE_LIMIT_GB", "0")
     data = load(str(write_tars(tmp_path / "pets", pixels)))
-    data.train.files.read(0)  # opens the tar before the workers are forked
+    data.train.files.read(0)
     data.train.num_workers = 2
     names = sorted((name for name in pixels if name.startswith("train")), key=natural)
     by_file = np.stack([pixels[name].transpose(2, 0, 1) for name in names])
     assert np.array_equal(all_of(data.train)[0], by_file) and np.array_equal(
         all_of(data.train)[1], np.repeat([0, 1], 40)
     )
-    data.train.files.close()
 
 
 def natural(name):

@@ -44,8 +44,8 @@ def _about_the_study(comparison: Comparison, baseline_name: str, planned_arms: S
         yield f"Without any run here: {listed(missing)}."
     if comparison.baseline is not None and (others := _trained_for(comparison.baseline)):
         yield (
-            f"Runs of the baseline, {comparison.baseline.label}, are those of {listed(others)} too: what luck they had "
-            "is in the differences of all these studies alike."
+            f"Runs of the baseline, {comparison.baseline.label}, are those of {listed(others)} too. A lucky baseline shifts "
+            "the differences of every study that shares it."
         )
     if len(comparison.seeds) == 1:
         yield f"One seed ({comparison.seeds[0]}): no standard deviation and no interval can be given."

@@ -24,6 +24,7 @@ from vitbench.analysis.output import remove_stale, write
 from vitbench.analysis.profiles import Profile, load_profile, model_label, shares
 from vitbench.profiling.macs import FORWARDS
 from vitbench.profiling.profile_store import Part, list_profiles
+from vitbench.records import Faults
 
 CAPTION = (
     "Large: models, by their own arithmetic and the median of their steps. Small: kinds of operation, by profiled time. "
@@ -58,14 +59,20 @@ class Roofs:
         return min(self.flops_per_second[precision], self.bytes_per_second * intensity)
 
 
-def write_rooflines(store_root: str | Path) -> list[Path]:
-    """Writes `profiles/<device>/plots/roofline.{svg,png}` of every device with ceilings and traces; returns the paths."""
+def write_rooflines(store_root: str | Path, faults: Faults | None = None) -> list[Path]:
+    """Writes `profiles/<device>/plots/roofline.{svg,png}` of every device with ceilings and traces; returns the paths.
+
+    A profile that is damaged is left as it is; `faults` are told, or stderr.
+    """
+    faults = Faults() if faults is None else faults
     written: list[Path] = []
     for directory in list_profiles(store_root):
-        paths = [
-            write(directory / "plots" / f"roofline.{suffix}", content)
-            for suffix, content in render_roofline(load_profile(directory), formats=("svg", "png")).items()
-        ]
+        pictures: dict[str, bytes] | None = None
+        with faults.leaving_out(directory):
+            pictures = render_roofline(load_profile(directory), formats=("svg", "png"))
+        if pictures is None:
+            continue
+        paths = [write(directory / "plots" / f"roofline.{suffix}", content) for suffix, content in pictures.items()]
         remove_stale(directory, written=paths, suffixes=(".svg", ".png"))
         written += paths
     return written

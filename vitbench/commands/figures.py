@@ -229,12 +229,8 @@ def _class_names(dataset: str, root: Path | None) -> tuple[str, ...]:
 
     if dataset in BUILT_IN:
         return ()
-    splits = open_splits(find(dataset, root), download=False)
-    try:
-        return tuple(splits[0].class_names() or ())
-    finally:
-        for split in splits:
-            split.close()
+    train, _ = open_splits(find(dataset, root), download=False)
+    return tuple(train.class_names() or ())
 
 
 def _facts(weights: Weights) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from vitbench.evaluation.neighbours import TEMPERATURE, K, neighbours
 from vitbench.evaluation.probe import L2_GRID, MOST_ITERATIONS, TOLERANCE, linear_probe
 from vitbench.execution.job import utc_now
 from vitbench.machine import cache_directory
+from vitbench.records import Faults
 from vitbench.records.transfer import TransferAccuracy, TransferRecord, TransferRequest, TransferStore, probe_id
 
 Found = tuple[list[TransferAccuracy], dict[str, Any]]
@@ -35,18 +36,24 @@ class Method:
 
 
 def probe_features(
-    request: TrunkRequest, *, methods: Sequence[str], shots: str, again: bool, as_json: bool
+    request: TrunkRequest,
+    *,
+    methods: Sequence[str],
+    shots: str,
+    again: bool,
+    as_json: bool,
+    faults: Faults | None = None,
 ) -> list[TransferRecord]:
     """Measures and records what is not recorded yet, or all of it `again`; prints and returns the records, by method.
 
-    Raises ValueError for a wrong request, before any feature is computed.
+    `faults` as of `TransferStore`. Raises ValueError for a wrong request, before any feature is computed.
     """
     for method in methods:
         if method not in METHODS:
             raise ValueError(f"method {method!r} is not known; use {', '.join(METHODS)}")
     numbers = _numbers(shots)
     trunk = open_trunk(request)
-    store = TransferStore(request.results)
+    store = TransferStore(request.results, faults)
     asked = {
         method: TransferRequest(**trunk.facts(), method=method, constants=METHODS[method].constants(trunk, numbers))
         for method in dict.fromkeys(methods)

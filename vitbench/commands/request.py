@@ -12,7 +12,7 @@ from vitbench.commands import rates
 from vitbench.commands.here import PARTS, Here
 from vitbench.data import DataInfo, describe
 from vitbench.machine import cpu_cores
-from vitbench.records import Outcome, Record, RecordStore
+from vitbench.records import Faults, Outcome, Record, RecordStore
 from vitbench.studies import BUDGETS, STUDIES, Overrides, Plan, PlannedRun, Study, load_study, plan_in_stages
 from vitbench.studies.outline import Outline, outline
 from vitbench.studies.plan import Later, recorded
@@ -44,6 +44,8 @@ class Request:
     match: str = "epochs"
     again: bool = False
     """Runs count as done only where they were recorded in this environment."""
+    faults: Faults = field(default_factory=Faults, compare=False)
+    """What is wrong with the records; a run whose line is damaged counts as not recorded."""
 
     @cached_property
     def asked(self) -> list[tuple[Study, str, DataInfo]]:
@@ -61,6 +63,10 @@ class Request:
         # By what they are: one set may have been given twice, under two spellings.
         infos = list({info.dataset: (name, info) for name, info in described}.values())
         return [(study, name, info) for study in studies for name, info in infos]
+
+    @property
+    def store(self) -> RecordStore:
+        return RecordStore(self.results, self.faults)
 
     @property
     def overrides(self) -> Overrides:
@@ -143,7 +149,7 @@ class Standing:
     @classmethod
     def of(cls, request: Request, failed: Failed = (), here: Here | None = None) -> Standing:
         """`here` is what the command knows of its environment, which counts where runs are asked for `again`."""
-        store = RecordStore(request.results)
+        store = request.store
         everywhere = {name: store.read(name) for name in dict.fromkeys(study.name for study, _, _ in request.asked)}
         records = everywhere
         if request.again:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from vitbench.commands.run import load_data, prepare
 from vitbench.config import DataConfig, ModelConfig, RunConfig, TimmConfig, TrainConfig
 from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
+from vitbench.execution.arrivals import Arrivals
+from vitbench.execution.claims import Claims
 from vitbench.machine import cpu_cores
 from vitbench.profiling import count
-from vitbench.records import Design, Outcome, Record, RecordStore
+from vitbench.records import Design, Faults, Outcome, Record, RecordStore
+from vitbench.signals import RECORDING_SECONDS, HeldSignals
 from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.budgets import CUSTOM
 from vitbench.studies.outline import data_settings, recipe_of
@@ -41,10 +45,12 @@ def train_one(
     keep_weights: bool,
     results: Path,
     as_json: bool,
+    faults: Faults | None = None,
 ) -> Record:
     """One run outside any study, recorded under the study `train`.
 
-    What is recorded already is not run again, unless its weights are to be kept and are not there.
+    What is recorded already is not run again, unless its weights are to be kept and are not there. `faults` as of
+    `RecordStore`.
     """
     info = describe(dataset, root=data_root, download=download)
     if init is not None:
@@ -55,12 +61,11 @@ def train_one(
         data = {"crop_padding": 0, "flip": False, **data}
     start = {"init": init_identity, "keep_head": keep_head}
     run = _single_run(label, model_config, start, info, recipe=defaults.replace(**train), data=data, seed=seed)
-    store = RecordStore(results)
-    before = [r for r in store.read("train") if r.identity == run.run_id and r.outcome is not Outcome.FAILED]
-    if keep_weights and not any(has_weights(results, record) for record in before):
-        before = [record for record in before if record.outcome is Outcome.DIVERGED]
-    if before:
-        record = before[-1]
+    store = RecordStore(results, faults)
+    arrivals = Arrivals(store)
+    before = _recorded(store, run, with_weights=keep_weights)
+    if before is not None:
+        record = before
     else:
         _, make_job = prepare(
             data_root,
@@ -73,14 +78,39 @@ def train_one(
         job = replace(make_job(dataset, run), init=init)
         load_data([(dataset, run)], data_root=data_root, download=download)
         store.prepare()
-        record = _execute_here(job)
-        store.append(record)
-        job.remove_checkpoint()
+        record, before = _run_claimed(job, store, arrivals)
     if as_json:
         print(record.to_json())
     else:
-        _print_record(record, recorded_before=bool(before), path=store.path("train"))
+        _print_record(record, recorded_before=before is not None, path=store.path("train"))
     return record
+
+
+def _recorded(store: RecordStore, run: PlannedRun, *, with_weights: bool) -> Record | None:
+    """The record of the run that makes it needless to run it again."""
+    records = [r for r in store.read("train") if r.identity == run.run_id and r.outcome is not Outcome.FAILED]
+    if with_weights and not any(has_weights(store.root, record) for record in records):
+        records = [record for record in records if record.outcome is Outcome.DIVERGED]
+    return records[-1] if records else None
+
+
+def _run_claimed(job: Job, store: RecordStore, arrivals: Arrivals) -> tuple[Record, Record | None]:
+    """(the record of the job, which is appended, None), or twice that which another process has appended by now."""
+    run_id = job.run.run_id
+
+    def say_waits() -> None:
+        print(f"vitbench: run {run_id} is claimed by another process: waiting for it", file=sys.stderr, flush=True)
+
+    with Claims(store.root) as claims, claims.held(run_id, on_wait=say_waits):
+        if arrivals.has(run_id, job.run.study):
+            record = [record for record in store.read(job.run.study) if record.identity == run_id][-1]
+            if not job.keep_weights or has_weights(store.root, record):
+                return record, record
+        record = _execute_here(job)
+        with HeldSignals(patience=RECORDING_SECONDS):
+            store.append(record)
+            job.remove_checkpoint()
+        return record, None
 
 
 def _weights(init: str, results: Path) -> str:

@@ -24,7 +24,7 @@ from vitbench.data.info import DataInfo
 from vitbench.files import cannot_write, sync_folder, write_whole
 from vitbench.machine import cache_directory
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever decoding or the layout changes, so that older folders are left alone."""
 
 META, INFO = "meta.json", "info.json"

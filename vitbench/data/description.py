@@ -9,7 +9,8 @@ from pathlib import Path
 
 from vitbench.data import cache
 from vitbench.data.info import BUILT_IN, KNOWN, DataInfo
-from vitbench.data.sources import FileSplit, Source, find, open_splits
+from vitbench.data.reading import FileSplit
+from vitbench.data.sources import Source, find, open_splits
 
 MAX_NATIVE = 64
 """Images of one size up to this many pixels a side keep it; all others are brought to `LARGE`."""
@@ -36,25 +37,15 @@ def describe(dataset: str, *, root: Path | None = None, download: bool = False) 
     if info is not None:
         return info
     train, test = open_splits(source, download=download)
-    try:
-        info = describe_opened(source, train, test)
-    finally:
-        train.close()
-        test.close()
+    info = describe_opened(source, train, test)
     source = find(dataset, root)  # a download has changed the files
     cache.write_info(cache.folder_for(source.dataset, source.fingerprint), info)
     return info
 
 
 def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataInfo:
-    """Looks at labels, at the first image, and at the sizes of a few others."""
-    from vitbench.data.decode import num_channels
-
-    image, _ = train.read(0)
-    in_channels = num_channels(image)
-    size = image.height, image.width
-    if max(size) > MAX_NATIVE or not _all_of_size(train, size):
-        size = LARGE, LARGE
+    """Looks at labels, and at a few images."""
+    size, in_channels = _size_and_channels(train)
     train_labels, test_labels = train.labels(), test.labels()
     lowest, highest = (f(f(train_labels), f(test_labels)) for f in (min, max))
     names = train.class_names()
@@ -78,8 +69,18 @@ def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataIn
     )
 
 
-def _all_of_size(split: FileSplit, size: tuple[int, int]) -> bool:
-    if not split.random_access:
-        return all((image.height, image.width) == size for image, _ in split)
-    probes = {i * (len(split) - 1) // (PROBES - 1) for i in range(PROBES)}
-    return all((image.height, image.width) == size for image, _ in (split.read(index) for index in sorted(probes)))
+def _size_and_channels(split: FileSplit) -> tuple[tuple[int, int], int]:
+    """The size (height, width) to bring images to, and 3 channels unless all those looked at are grey."""
+    from vitbench.data.decode import num_channels
+
+    probes = {i * (len(split) - 1) // (PROBES - 1) for i in range(PROBES)} if split.random_access else set()
+    is_native, is_grey, sizes = False, True, set()
+    for image, _ in map(split.read, sorted(probes)) if split.random_access else split:
+        sizes.add((image.height, image.width))
+        is_native = len(sizes) == 1 and max(image.size) <= MAX_NATIVE
+        is_grey = is_grey and num_channels(image) == 1
+        if not is_native and not is_grey:
+            break
+    if not sizes:
+        raise ValueError(f"{split.title} holds no images; give one that has some")
+    return sizes.pop() if is_native else (LARGE, LARGE), 1 if is_grey else 3

@@ -88,10 +88,12 @@ def _part_files(directory: Path) -> list[Path]:
 
 def _read(path: Path) -> Part:
     try:
+        if not path.is_file():
+            raise OSError(f"{path.name} is no regular file")
         facts = json.loads(path.read_text(encoding="utf-8"))
         schema = facts.pop("schema")
         part = Part(**facts)
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as error:
         raise ValueError(f"profile {str(path)!r} is not a part of a profile ({error}); remove it") from error
     if schema != SCHEMA:
         raise ValueError(f"profile {str(path)!r} has schema {schema}, not {SCHEMA}; measure it again, or remove it")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -184,7 +183,3 @@ class Study:
                 raise ValueError(
                     f"study {self.name!r} has no arm with levels {wanted}, with which others are to be compared; add it"
                 )
-
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-"""Study names become file names."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from vitbench.files import cannot_write, remove_leftovers, replacing
-from vitbench.training.signals import HeldSignals
+from vitbench.signals import HeldSignals
 
 FORMAT = 1
 """Raised whenever the content changes; a file of another format is not used."""
