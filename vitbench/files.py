@@ -102,6 +102,14 @@ def shown(path: Path) -> str:
         return str(path)
 
 
+def expanded(path: Path) -> Path:
+    """With `~` as the home folder, which shells leave as it is after `=`. Raises ValueError for one that is not there."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"path {str(path)!r} begins with a home folder that is not known; write it out") from error
+
+
 def entries(folder: Path) -> list[Path]:
     """What is in a folder, by name; nothing where there is none. Raises OSError for one that may not be listed."""
     try:

@@ -185,7 +185,29 @@ def test_a_folder_of_weights_that_may_not_be_listed_is_not_called_empty(vitbench
     assert said.err.startswith("vitbench: 'results/checkpoints': Permission denied")
 
 
-def test_a_name_that_is_not_utf_8_is_printed_and_written_with_its_odd_bytes_spelt_out(tmp_path):
+def test_a_data_set_whose_folder_s_name_is_not_utf_8_is_trained_on_and_reported(
+    vitbench, tmp_path, monkeypatch, folder_of_images
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VITBENCH_KERNELS", "torch")
+    results = os.fsdecode(b"r\xe9sultats")
+    try:
+        folder_of_images(tmp_path / os.fsdecode(b"caf\xe9"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    trained = vitbench(
+        *("train", "Nano/2", "--epochs", "1", "--batch-size", "16", "--precision", "fp32", "--json"),
+        *("--data", os.fsdecode(b"caf\xe9"), "--results", results),
+    )
+    assert trained.status == 0, trained.err
+    assert json.loads(trained.out)["config"]["data"]["dataset"].startswith(r"caf\udce9@")
+    for command in ("tables", "report"):
+        said = vitbench(command, "--results", results)
+        assert (said.status, said.err) == (0, "")
+        assert r"r\udce9sultats" in said.out
+
+
+def test_a_name_that_is_not_utf_8_is_printed_with_its_odd_bytes_spelt_out(tmp_path):
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     try:
         folder.mkdir()
