@@ -10,6 +10,7 @@ import json
 import re
 import unicodedata
 from difflib import get_close_matches
+from math import gcd
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -92,10 +93,14 @@ class Config(BaseModel):
         if isinstance(values, dict):
             for name in values:
                 if name not in cls.model_fields:
-                    close = get_close_matches(str(name), cls.model_fields, n=1)
-                    hint = f"did you mean {close[0]}?" if close else f"its fields are {', '.join(cls.model_fields)}"
-                    raise ValueError(f"{cls.__name__} has no field {name!r}; {hint}")
+                    raise ValueError(f"{cls.__name__} has no field {name!r}; {cls._instead_of(str(name))}")
         return values
+
+    @classmethod
+    def _instead_of(cls, name: str) -> str:
+        """What to do about a field that there is none of."""
+        close = get_close_matches(name, cls.model_fields, n=1)
+        return f"did you mean {close[0]}?" if close else f"its fields are {', '.join(cls.model_fields)}"
 
     def replace(self, **changes: Any) -> Self:
         """A copy that differs in the given fields, validated like a new one."""
@@ -110,8 +115,9 @@ class ViTConfig(Config):
     """One Vision Transformer. The defaults are ViT-Ti/16 with a linear head.
 
     Sizes are pixels; `image_size` and `patch_size` take an int or (height, width). For `stem="resnet"` and
-    `stem="conv"`, `patch_size` is the stem's total stride; `stem_layers` (blocks per ResNet stage),
-    `stem_width` (channels of the first convolution) and `stem_groups` describe it further.
+    `stem="conv"`, `patch_size` is the stem's total stride; `stem_layers` (blocks per ResNet stage; none for the
+    first convolution and pooling alone, and patches on their feature map), `stem_width` (channels of the first
+    convolution) and `stem_groups` describe it further.
     """
 
     image_size: Size = 224
@@ -225,9 +231,9 @@ class ViTConfig(Config):
             raise ValueError(f"patch_size {self.patch_size} must be square for stem {self.stem!r}: it is a stride")
         if self.stem == "resnet":
             strides = [first * 2 ** (len(self.stem_layers) - 1) for first in (1, 2, 4)]
-            if not 1 <= len(self.stem_layers) <= 4:
-                raise ValueError(f"stem_layers {self.stem_layers} must name 1 to 4 stages")
-            if stride not in strides:
+            if len(self.stem_layers) > 4:
+                raise ValueError(f"stem_layers {self.stem_layers} must name 1 to 4 stages, or none")
+            if self.stem_layers and stride not in strides:
                 raise ValueError(
                     f"patch_size {stride} is not a stride that {len(self.stem_layers)} ResNet stages can have; "
                     f"try one of {strides}, or another number of stem_layers"
@@ -236,9 +242,11 @@ class ViTConfig(Config):
                 raise ValueError(
                     f"stem_width {self.stem_width} must be a multiple of 8 (its channels are normalised in groups)"
                 )
-            if len(self.stem_layers) == 1 and self.num_patches == 1 and self.stem_groups % self.stem_width == 0:
+            normed = stride if self.stem_layers else min(self.root_stride, 2)  # the pooling comes after the norm
+            is_one_place = len(self.stem_layers) < 2 and self.image_hw == (normed, normed)
+            if is_one_place and self.stem_groups % self.stem_width == 0:
                 raise ValueError(
-                    f"image_size {self.image_size} is one place at stride {stride}, of which GroupNorm leaves nothing "
+                    f"image_size {self.image_size} is one place at stride {normed}, of which GroupNorm leaves nothing "
                     f"(stem_width {self.stem_width} gives groups of one channel); use a larger image_size or fewer stem_groups"
                 )
         elif stride < 2 or stride & (stride - 1):
@@ -255,6 +263,15 @@ class ViTConfig(Config):
     def patch_hw(self) -> tuple[int, int]:
         """(height, width) of a patch in pixels."""
         return as_pair(self.patch_size)
+
+    @property
+    def root_stride(self) -> int:
+        """Of a ResNet stem's first convolution and pooling: what its stages leave of `patch_size`.
+
+        Without stages at most 4, the paper's; patches on the feature map bring the rest.
+        """
+        stride = self.patch_hw[0]
+        return stride // 2 ** (len(self.stem_layers) - 1) if self.stem_layers else gcd(stride, 4)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -305,6 +322,12 @@ class TimmConfig(Config):
     in_channels: Extent = 3
     num_classes: Annotated[int, Field(gt=0, le=MOST)] = 1000
     options: dict[str, Any] = {}
+
+    @classmethod
+    def _instead_of(cls, name: str) -> str:
+        if name not in ViTConfig.model_fields:
+            return super()._instead_of(name)
+        return "give an argument that timm's model takes, by timm's name: --model-kwargs KEY=VALUE (options in Python)"
 
     @field_validator("options")
     @classmethod

@@ -132,13 +132,36 @@ def test_latex_special_characters_are_escaped():
     )
 
 
-def test_the_latex_table_has_booktabs_rules_and_one_cell_per_column():
+def test_the_latex_table_has_booktabs_rules_and_the_six_main_columns_alone():
     (comparison,) = compare([make_record(NASTY), make_record("gap")])
     text = table_formats.latex(comparison)
     rules = [text.index(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")]
     assert rules == sorted(rules)
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert [line.replace(r"\&", "").count("&") for line in rows] == [len(table_cells.columns(comparison)) - 1] * 3
+    assert [line.replace(r"\&", "").count("&") for line in rows] == [5, 5, 5]
+    assert rows[0].strip() == r"arm & params & GMACs & top-1 (\%) & \shortstack{difference \\ (points)} & verdict \\"
+    assert "rrrrl}" in text and "resizebox" not in text
+    assert (
+        len(table_cells.columns(comparison)) > 6 and len(table_cells.raw_rows(comparison)[0]) > 30
+    )  # all are in the CSV
+
+
+def test_no_latex_table_has_more_columns_than_a_page_is_wide():
+    records = [make_record(arm, seed=seed, test=0.8 + 0.01 * seed) for arm in ("cls", "gap") for seed in range(3)]
+    (comparison,) = compare(records)
+    assert "Verdicts" in table_formats.further_tables(comparison)
+    rows = [line for line in table_formats.latex(comparison).splitlines() if line.endswith(r"\\")]
+    assert len(rows) > 4 and max(line.count("&") for line in rows) == 5
+
+
+def test_the_number_of_seeds_is_said_once_where_it_is_the_same_for_all_and_in_every_cell_where_not():
+    even = [make_record(arm, seed=seed, test=0.8 + 0.01 * seed) for arm in ("cls", "gap") for seed in range(3)]
+    (comparison,) = compare(even)
+    table = table_formats.latex(comparison).partition(r"\end{table}")[0]
+    assert "n = 3 everywhere." in table and "(n=" not in table and r"81.00 $\pm$ 1.00 &" in table
+    (comparison,) = compare(even[:-1])
+    table = table_formats.latex(comparison).partition(r"\end{table}")[0]
+    assert "everywhere" not in table and "(n=3)" in table and "(n=2)" in table
 
 
 def test_markdown_cells_stay_in_their_row():

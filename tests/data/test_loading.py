@@ -158,6 +158,7 @@ def test_built_in_images_never_change():
     assert load("shapes").sha256[:16] == "fd6c0a9fe8a05ba7"
     assert load("shapes/relation").sha256[:16] == "86484de8a16ba8fd"
     assert load("shapes/quadrant").sha256[:16] == "6b8e7d2bd751b418"
+    assert load("shapes/majority").sha256[:16] == "e8b5266d5b7d5842"
 
 
 def test_a_size_that_is_not_positive_is_refused():

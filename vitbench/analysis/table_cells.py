@@ -62,7 +62,7 @@ def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
         **({"training images": _training_images(comparison, arm)} if comparison.fractions else {}),
         **(matched if comparison.match != "epochs" or comparison.fractions or comparison.starts else {}),
         "top-1 (%)": percent(arm.test_top1),
-        "difference (points)": (finding and finding.decision.difference_text) or ABSENT,
+        "difference (points)": ABSENT if finding is None else finding.decision.difference_text or ABSENT,
         **({} if baseline is None else {"verdict": ABSENT if finding is None else finding.decision.words}),
         what: _setting_cell(arm),
         f"top-1 at baseline's {noun} (%)": percent(comparison.at_baseline_setting(arm)),
@@ -77,8 +77,10 @@ def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
 def _at_baseline(comparison: Comparison, arm: ArmResult) -> str:
     """The difference at the baseline's setting; `(n=3)` after it where it is over fewer seeds than the arm's own."""
     finding = comparison.findings.arms.get(arm.label)
-    decision = finding and (finding.at_baseline_setting or finding.decision)
-    if finding is None or decision is None or decision.difference is None:
+    if finding is None:
+        return ABSENT
+    decision = finding.at_baseline_setting or finding.decision
+    if decision.difference is None:
         return ABSENT
     own = finding.decision.difference
     fewer = own is not None and decision.difference.n < own.n and decision.interval is not None

@@ -10,7 +10,7 @@ from vitbench.analysis.interactions import FTest
 from vitbench.analysis.markup import ABSENT, significant
 from vitbench.analysis.notes import seeds_text
 from vitbench.analysis.power import MOST_SEEDS
-from vitbench.analysis.power_laws import Series, series_of
+from vitbench.analysis.power_laws import FURTHEST, Series, series_of
 from vitbench.analysis.verdicts import Decision, Verdict, rule
 
 Table = list[dict[str, str]]
@@ -87,9 +87,13 @@ def power_laws(comparison: Comparison) -> Table:
             "what grows": series.name,
             "over": series.unit,
             "sizes": _sizes(series),
-            "error × at twice the size": f"{2**-law.exponent:.3f} [{2**-law.high:.3f}, {2**-law.low:.3f}]",
-            "slope": f"{-law.exponent:+.3f} [{-law.high:+.3f}, {-law.low:+.3f}]".replace("-", "−"),
-            "furthest from the law": f"{100 * (law.worst - 1):.0f} %",
+            "error × at twice the size": (
+                f"{2**-law.exponent:.3f} [{2**-law.high:.3f}, {2**-law.low:.3f}]" if law.holds else ABSENT
+            ),
+            "slope": (
+                f"{-law.exponent:+.3f} [{-law.high:+.3f}, {-law.low:+.3f}]".replace("-", "−") if law.holds else ABSENT
+            ),
+            "furthest from the law": f"{100 * (law.worst - 1):.2g} %" + ("" if law.holds else ": no power law"),
             "seeds": str(law.num_seeds),
         }
         for series in series_of(comparison)
@@ -133,7 +137,7 @@ def reading(comparison: Comparison) -> list[str]:
         sentences.append(
             "Power laws: error = 1 − top-1 at each arm's own setting, a straight line through its logarithm at every seed; "
             "the mean slope, with a 95 % t-interval over seeds. Furthest from the law: of an arm's mean error; where that "
-            "is much, the errors follow no power law, and that slope holds between these sizes alone."
+            f"is more than {100 * (FURTHEST - 1):.0f} %, the errors follow no power law, and no slope is given."
         )
     if findings.overall_interaction:
         sentences.append(_overall(findings.overall_interaction))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vitbench.commands.here import Here
@@ -24,8 +24,10 @@ def by_run_id(pending: Iterable[Planned]) -> dict[str, list[Planned]]:
     return places
 
 
-def recorded_here(store: RecordStore, run_ids: Iterable[str], here: Here) -> dict[str, Record]:
-    """run_id → its latest record of any study that is of this environment, as far as that is known before data are read."""
+def recorded_here(
+    store: RecordStore, run_ids: Iterable[str], here: Here, *, of_these_images: Callable[[Record], bool]
+) -> dict[str, Record]:
+    """run_id → its latest record of any study that is of this environment and of these images."""
     wanted = set(run_ids)
     return {
         record.identity: record
@@ -35,6 +37,7 @@ def recorded_here(store: RecordStore, run_ids: Iterable[str], here: Here) -> dic
         and record.outcome is not Outcome.FAILED
         and record.environment.threads == here.threads
         and not here.differs(record)
+        and of_these_images(record)
     }
 
 
@@ -54,16 +57,20 @@ def take_over(
     whose record alone will not do, their weights must be there too.
     """
     places = by_run_id(pending)
-    found = recorded_here(store, places, here)
+
+    def of_these_images(record: Record) -> bool:
+        name, run = places[record.identity][0]
+        return record.environment.data_sha256 == data_sha256[name, run.config.model.image_hw]
+
+    found = recorded_here(store, places, here, of_these_images=of_these_images)
     left: list[Planned] = []
     for run_id, wanted in places.items():
-        name, run = wanted[0]
         record = found.get(run_id)
         # Weights are named by the run_id that the run had; of an older schema's record, the one written here is another.
         named_alike = record is not None and record.run_id == run_id and has_weights(store.root, record)
         if run_id in with_weights and not named_alike:
             record = None
-        if record is None or record.environment.data_sha256 != data_sha256[name, run.config.model.image_hw]:
+        if record is None:
             left += wanted
             continue
         if not claims.take(run_id):

@@ -36,6 +36,8 @@ class _Tally:
     given_up: set[tuple[str, str]] = field(default_factory=set)
     trained: set[str] = field(default_factory=set)
     """run_ids of what was trained here."""
+    executed: set[tuple[str, str]] = field(default_factory=set)
+    """Trained here, or taken over from another study: once in a call, even where its images change meanwhile."""
     recorded: int = 0
     elsewhere: int = 0
     """Runs that another process recorded meanwhile."""
@@ -61,8 +63,10 @@ def run_studies(
         while True:
             arrivals.start_again()  # before the store is read, so that nothing falls between
             tally.failed |= arrivals.failed()
-            standing = Standing.of(request, tally.failed, here)
-            pending = standing.pending(tally.failed | tally.given_up)
+            # Asked each time: files may change while runs do.
+            content = request.content(partial(decode, data_root=request.data_root, download=request.download))
+            standing = Standing.of(request, tally.failed, here, content)
+            pending = standing.pending(tally.failed | tally.given_up | tally.executed)
             if not pending:
                 break
             workers = resolve_jobs(jobs, device=device, pending=len(pending))
@@ -82,8 +86,11 @@ def run_studies(
         print(
             f"{without} of the recorded runs were recorded without --keep-weights; give another --results to have theirs"
         )
+    changed = tally.executed - tally.failed - standing.done
+    for line in standing.about_images() if changed or not tally.recorded else ():
+        print(line)
     _print_end(tally, len(standing.planned), store)
-    return len(tally.failed)
+    return len(tally.failed) + len(changed)
 
 
 @dataclass(frozen=True)
@@ -136,12 +143,15 @@ def _run_wave(
         print(f"then at most {standing.later.runs} more, which the results of these decide", flush=True)
     for line in _said_of(wave):
         print(line, flush=True)
+    for line in standing.about_images() if not tally.recorded else ():
+        print(line, flush=True)
     if not tally.recorded and (elsewhere := standing.recorded_elsewhere(on_this)).runs:
         print(elsewhere, flush=True)
     _record_hopeless(wave, make_job, store, share)
     kept = {run_id for run_id, job in jobs_of.items() if job.keep_weights}
     left = take_over(store, ready, on_this, data_sha256, share.claims, share.arrivals, with_weights=kept)
     tally.recorded += len(ready) - len(left)
+    tally.executed |= {(run.study, run.run_id) for _, run in ready} - {(run.study, run.run_id) for _, run in left}
     places = by_run_id(left)
     if len(places) < len(ready):
         print(f"{len(ready) - len(places)} of them are runs of another study too, and are trained once", flush=True)
@@ -251,6 +261,7 @@ def _execute(
                 tally.failed.update((run.study, run.run_id) for run in (job.run, *elsewhere))
             tally.recorded += 1 + len(elsewhere)
             tally.trained.add(job.run.run_id)
+            tally.executed.update((run.study, run.run_id) for run in (job.run, *elsewhere))
             display.record(job, record)
 
         def on_settled(job: Job) -> None:
@@ -331,22 +342,10 @@ def load_data(
 
     Returns the hash of the decoded data by data set, as the user named it, and image size.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from vitbench.data import load
 
-    console = Console(stderr=True)
-    data_sha256 = {}
-    with Progress(console=console, transient=True, disable=not is_live()) as progress:
-        for name, image_size in dict.fromkeys((name, run.config.model.image_hw) for name, run in runs):
-            row = progress.add_task(f"reading {name}", total=None)
-
-            def show(what: str, done: int, total: int, row: Any = row) -> None:
-                progress.update(row, description=f"reading {what}", completed=done, total=total)
-
-            data = load(name, root=data_root, image_size=image_size, download=download, progress=show)
-            data_sha256[name, image_size] = data.sha256
+    sizes = dict.fromkeys((name, run.config.model.image_hw) for name, run in runs)
+    data_sha256 = {size: decode(*size, data_root=data_root, download=download) for size in sizes}
     alike = {
         (name, run.config.data, run.config.model.image_hw, run.config.train.batch_size): (name, run)
         for name, run in runs
@@ -354,6 +353,22 @@ def load_data(
     for name, run in alike.values():
         check_split(load(name, root=data_root, image_size=run.config.model.image_hw).train.labels, run.config)
     return data_sha256
+
+
+def decode(name: str, image_size: tuple[int, int], *, data_root: Path | None, download: bool) -> str:
+    """The hash of a data set's images, decoded here where they are not yet in the cache."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vitbench.data import load
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not is_live()) as progress:
+        row = progress.add_task(f"reading {name}", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            progress.update(row, description=f"reading {what}", completed=done, total=total)
+
+        return load(name, root=data_root, image_size=image_size, download=download, progress=show).sha256
 
 
 def check_split(labels: NDArray[np.int64], config: RunConfig) -> None:

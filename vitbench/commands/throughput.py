@@ -11,7 +11,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
 from vitbench.config import MOST, ModelConfig, Precision, TimmConfig, block_width
-from vitbench.profiling.macs import MFU_MEANS, count
+from vitbench.profiling.macs import MFU_MEANS, count, unread_sentence
 from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ def show_throughput(
         print(f"{opened.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
         _print_table(results, ceilings)
         _print_notes(results, ceilings, seconds)
+        if sentence := unread_sentence({variant: named_model(variant, **model) for variant in variants}):
+            print(sentence)
     return sum(bool(result.reason) for result in results)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vitbench.commands.content import Content
 from vitbench.commands.display import is_live
 from vitbench.commands.once import has_weights
-from vitbench.commands.run import load_data, prepare
+from vitbench.commands.run import decode, load_data, prepare
 from vitbench.config import DataConfig, ModelConfig, RunConfig, TimmConfig, TrainConfig
 from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
@@ -61,9 +63,14 @@ def train_one(
         data = {"crop_padding": 0, "flip": False, **data}
     start = {"init": init_identity, "keep_head": keep_head}
     run = _single_run(label, model_config, start, info, recipe=defaults.replace(**train), data=data, seed=seed)
+    if keep_head and init is not None:
+        decode(dataset, run.config.model.image_hw, data_root=data_root, download=download)
+        _check_classes(init, dataset, data_root, run.config)
     store = RecordStore(results, faults)
     arrivals = Arrivals(store)
-    before = _recorded(store, run, with_weights=keep_weights)
+    read = partial(decode, data_root=data_root, download=download)
+    content = Content({info.dataset: dataset}, data_root, read)
+    before = _recorded(store, run, content, with_weights=keep_weights)
     if before is not None:
         record = before
     else:
@@ -86,9 +93,13 @@ def train_one(
     return record
 
 
-def _recorded(store: RecordStore, run: PlannedRun, *, with_weights: bool) -> Record | None:
+def _recorded(store: RecordStore, run: PlannedRun, content: Content, *, with_weights: bool) -> Record | None:
     """The record of the run that makes it needless to run it again."""
-    records = [r for r in store.read("train") if r.identity == run.run_id and r.outcome is not Outcome.FAILED]
+    records = [
+        record
+        for record in store.read("train")
+        if record.identity == run.run_id and record.outcome is not Outcome.FAILED and content.agrees(record)
+    ]
     if with_weights and not any(has_weights(store.root, record) for record in records):
         records = [record for record in records if record.outcome is Outcome.DIVERGED]
     return records[-1] if records else None
@@ -118,6 +129,23 @@ def _weights(init: str, results: Path) -> str:
     from vitbench.models.weights import find_weights, is_run
 
     return str(find_weights(init, results)) if is_run(init) else init
+
+
+def _check_classes(init: str, dataset: str, data_root: Path | None, config: RunConfig) -> None:
+    """Raises ValueError where a head that is kept knows other classes; says so where it has no names for them."""
+    from vitbench.commands.opened import tell_unknown_classes
+    from vitbench.data import load
+    from vitbench.models.weights import SUFFIX, differing_class, load_trained
+
+    data = load(dataset, root=data_root, image_size=config.model.image_hw)
+    trained = load_trained(init) if init.endswith(SUFFIX) else None
+    if trained is not None and (difference := differing_class(trained.class_names, data.class_names)):
+        raise ValueError(
+            f"keep_head: {difference} ({data.info.dataset}); leave --keep-head out, or give the data of its classes"
+        )
+    own = trained is not None and trained.config.data.dataset == data.info.dataset
+    if not own and not (trained and trained.class_names and data.class_names):
+        tell_unknown_classes(init, data.info)
 
 
 def _model(
@@ -186,7 +214,7 @@ def _single_run(
 ) -> PlannedRun:
     data_config, _ = data_settings(info, wanted=None)
     data_config = data_config.resampled(info.image_size, model_config.image_hw).replace(**data)
-    left = info.train_images - round(info.train_images * data_config.validation_fraction)
+    left = info.images_left(data_config.validation_fraction)
     if data_config.train_images is not None and data_config.train_images > left:
         raise ValueError(
             f"train_images {data_config.train_images} is more than the {left} of {info.dataset} outside the "

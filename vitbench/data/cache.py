@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from vitbench.config import canonical_json
 from vitbench.data.info import DataInfo
+from vitbench.data.sources import Source
 from vitbench.files import cannot_write, sync_folder, write_whole
 from vitbench.machine import cache_directory
 
@@ -46,6 +47,12 @@ def folder_for(dataset: str, fingerprint: str) -> Path:
     """The data set's folder in the cache. Another Pillow may decode a JPEG to other pixels, so it counts."""
     key = hashlib.sha256(json.dumps([FORMAT, dataset, fingerprint, metadata.version("pillow")]).encode()).hexdigest()
     return cache_directory() / "data" / f"{re.sub(r'[^A-Za-z0-9_.@-]+', '-', dataset)}-{key[:16]}"
+
+
+def entry_for(source: Source, size: tuple[int, int], *, streamed: bool) -> Path:
+    """The folder of a data set at (height, width): its decoded images, or what was measured of images that are streamed."""
+    name = f"{size[0]}x{size[1]}" + ("-streamed" if streamed else "")
+    return folder_for(source.dataset, source.fingerprint) / name
 
 
 def read_info(folder: Path) -> DataInfo | None:

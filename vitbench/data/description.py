@@ -43,8 +43,27 @@ def describe(dataset: str, *, root: Path | None = None, download: bool = False) 
     return info
 
 
+def fingerprint(dataset: str, *, root: Path | None = None) -> str:
+    """Changes when the data set's files do; empty of what is built in. Raises ValueError where there are none."""
+    return "" if dataset in BUILT_IN else find(dataset, root).fingerprint
+
+
+def known_sha256(dataset: str, *, root: Path | None = None, image_size: tuple[int, int]) -> str | None:
+    """The hash of the decoded images (`ImageData.sha256`) where the cache has it of the files as they are now, else None."""
+    if dataset in BUILT_IN:
+        return None
+    try:
+        source = find(dataset, root)
+    except ValueError:
+        return None
+    metas = (cache.read_entry(cache.entry_for(source, image_size, streamed=streamed)) for streamed in (False, True))
+    return next((str(meta["sha256"]) for meta in metas if meta is not None), None)
+
+
 def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataInfo:
     """Looks at labels, and at a few images."""
+    import numpy as np
+
     size, in_channels = _size_and_channels(train)
     train_labels, test_labels = train.labels(), test.labels()
     lowest, highest = (f(f(train_labels), f(test_labels)) for f in (min, max))
@@ -66,6 +85,7 @@ def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataIn
         test_images=len(test_labels),
         crop_padding=size[0] // 8,
         flip=in_channels == 3,  # grey sets are mostly characters, whose mirror images mean something else
+        class_counts=tuple(np.bincount(train_labels, minlength=num_classes).tolist()),
     )
 
 

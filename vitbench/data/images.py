@@ -186,3 +186,5 @@ class ImageData:
     std: tuple[float, ...]
     sha256: str
     """Of train images, train labels, test images, test labels as bytes: uint8 [N, C, H, W], little-endian int64."""
+    class_names: tuple[str, ...] = ()
+    """By label; empty where classes have no names."""

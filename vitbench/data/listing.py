@@ -51,6 +51,11 @@ _AFTER_THE_END = 2**16
 """Bytes behind a tar's end mark that are looked at; writers fill up to 10,240 with zeros."""
 
 
+def times(status: os.stat_result) -> tuple[int, int]:
+    """Of modification and of change in ns: a file can be replaced by another of its size, and the first be set back."""
+    return status.st_mtime_ns, status.st_ctime_ns
+
+
 class ImageFile(NamedTuple):
     """One image file of a split."""
 
@@ -58,8 +63,8 @@ class ImageFile(NamedTuple):
     """Below the split, with `/`: `cat/1.png`."""
     size: int
     """In bytes."""
-    changed: int
-    """Modification time in ns; 0 in a tar."""
+    changed: tuple[int, int]
+    """Its `times`; zeros within a tar, which has its own."""
     offset: int = 0
     """Where its bytes start in the tar."""
 
@@ -156,7 +161,7 @@ def list_folder(root: str) -> Listing:
             elif not is_image(entry.name):
                 unused.append(name)
             elif stat.S_ISREG(status.st_mode):
-                files.append(ImageFile(name, status.st_size, status.st_mtime_ns))
+                files.append(ImageFile(name, status.st_size, times(status)))
             else:
                 kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no file")
                 raise ValueError(f"image {entry.path!r} is {kind}; remove it")
@@ -209,7 +214,7 @@ def list_tar(path: str) -> Listing:
                     continue
                 if content.offset + content.info.size > size:
                     raise ValueError(f"it ends within {member.name!r}")
-                files.append(ImageFile(member.name, content.info.size, 0, content.offset))
+                files.append(ImageFile(member.name, content.info.size, (0, 0), content.offset))
     except Exception as error:  # whatever tarfile raises for bytes that are no tar
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise ValueError(f"tar {path!r} cannot be listed ({reason}); mend or make it again") from error

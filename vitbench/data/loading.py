@@ -82,10 +82,9 @@ def _load(
     size = image_size or info.image_size
     num_bytes = (info.train_images + info.test_images) * info.in_channels * size[0] * size[1]
     streamed = num_bytes > cache.cache_limit_bytes()
-    name = f"{size[0]}x{size[1]}" + ("-streamed" if streamed else "")
 
     source = find(dataset, root, download=download)
-    entry = cache.folder_for(source.dataset, source.fingerprint) / name
+    entry = cache.entry_for(source, size, streamed=streamed)
     meta = cache.read_entry(entry)
     if meta is not None and not streamed:
         return _cached(info, entry, meta), [*source.notes, *meta["notes"]]
@@ -93,7 +92,7 @@ def _load(
     splits = dict(zip(("train", "test"), open_splits(source, download=download), strict=True))
     _check_counts(info, describe_opened(source, splits["train"], splits["test"]))
     source = find(dataset, root)  # a download has changed the files
-    entry = cache.folder_for(source.dataset, source.fingerprint) / name
+    entry = cache.entry_for(source, size, streamed=streamed)
     for split in splits.values() if streamed else ():
         if not split.random_access:
             raise ValueError(
@@ -107,7 +106,9 @@ def _load(
         return _cached(info, entry, meta), notes
     train, test = (StreamedImages(split, size, info.in_channels) for split in splits.values())
     mean, std = tuple(meta["mean"]), tuple(meta["std"])
-    return ImageData(info=info, train=train, test=test, mean=mean, std=std, sha256=meta["sha256"]), notes
+    names = tuple(meta["class_names"])
+    sha256 = meta["sha256"]
+    return ImageData(info=info, train=train, test=test, mean=mean, std=std, sha256=sha256, class_names=names), notes
 
 
 def _check_counts(info: DataInfo, opened: DataInfo) -> None:
@@ -166,6 +167,7 @@ def _built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageData:
         mean=tuple(found["mean"]),
         std=tuple(found["std"]),
         sha256=found["sha256"],
+        class_names=builtin.CLASS_NAMES.get(dataset, ()),
     )
 
 
@@ -175,7 +177,13 @@ def _cached(info: DataInfo, entry: Path, meta: dict[str, Any]) -> ImageData:
         for split in ("train", "test")
     )
     return ImageData(
-        info=info, train=train, test=test, mean=tuple(meta["mean"]), std=tuple(meta["std"]), sha256=meta["sha256"]
+        info=info,
+        train=train,
+        test=test,
+        mean=tuple(meta["mean"]),
+        std=tuple(meta["std"]),
+        sha256=meta["sha256"],
+        class_names=tuple(meta["class_names"]),
     )
 
 
@@ -199,11 +207,13 @@ def _build_cached(
             raise ValueError(f"{split.title} gave {len(labels)} images where it has {total}; its files change, retry")
         np.save(folder / f"{name}_labels.npy", np.array(labels, dtype=np.int64))
         measure.add_labels(np.array(labels, dtype=np.int64))
-    return {**measure.result(), "notes": _notes(splits)}
+    return {**measure.result(), **_said_of(splits)}
 
 
-def _notes(splits: dict[str, FileSplit]) -> list[str]:
-    return [note for split in splits.values() for note in split.notes]
+def _said_of(splits: dict[str, FileSplit]) -> dict[str, list[str]]:
+    """What an entry keeps beside the pixels."""
+    notes = [note for split in splits.values() for note in split.notes]
+    return {"notes": notes, "class_names": splits["train"].class_names() or []}
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
@@ -237,4 +247,4 @@ def _build_streamed(
             if progress:
                 progress(f"measuring {name}", done, len(images))
         measure.add_labels(images.labels)
-    return {**measure.result(), "notes": _notes(splits)}
+    return {**measure.result(), **_said_of(splits)}

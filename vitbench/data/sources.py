@@ -19,7 +19,7 @@ from typing import Any
 
 from vitbench.config import printable
 from vitbench.data.info import BUILT_IN, KNOWN
-from vitbench.data.listing import Listing, list_folder, list_split
+from vitbench.data.listing import Listing, list_folder, list_split, times
 from vitbench.data.reading import FileSplit, IterableSplit, ListedSplit
 from vitbench.files import expanded
 from vitbench.machine import cache_directory
@@ -65,7 +65,7 @@ class Source:
     tests: tuple[str, ...]
     """Candidates for the test split, best first."""
     fingerprint: str
-    """Changes when the files do: names, sizes, modification times."""
+    """Changes when the files do: names, sizes, times of modification and of change, which no program can set back."""
     listings: Mapping[str, Listing] = field(default_factory=dict)
     """What has been listed already, by split name."""
     notes: tuple[str, ...] = ()
@@ -194,11 +194,11 @@ def _has_classes(listing: Listing) -> bool:
     return bool(listing.files) and listing.outside is None
 
 
-def _files(folder: Path, entry: str, listing: Listing | None) -> list[tuple[str, int, int]]:
-    """(relative name, bytes, modification time in ns) of a tar, or of the images below a folder."""
+def _files(folder: Path, entry: str, listing: Listing | None) -> list[tuple[str, int, tuple[int, int]]]:
+    """(relative name, bytes, times) of a tar, or of the images below a folder."""
     if listing is None or not (folder / entry).is_dir():
         status = (folder / entry).stat()
-        return [(entry, status.st_size, status.st_mtime_ns)]
+        return [(entry, status.st_size, times(status))]
     return sorted((f"{entry}/{file.name}", file.size, file.changed) for file in listing.files)
 
 
@@ -217,19 +217,19 @@ def _unknown(dataset: str, root: Path | None) -> str:
     )
 
 
-def _walk(folder: Path) -> list[tuple[str, int, int]]:
-    """(relative name, bytes, modification time in ns) of the files of a data set that torchvision opens."""
+def _walk(folder: Path) -> list[tuple[str, int, tuple[int, int]]]:
+    """(relative name, bytes, times) of the files of a data set that torchvision opens."""
     files = []
     for below, _, names in os.walk(folder, followlinks=True):
         for name in names:
             file = os.path.join(below, name)
             if os.path.isfile(file):
                 status = os.stat(file)
-                files.append((Path(os.path.relpath(file, folder)).as_posix(), status.st_size, status.st_mtime_ns))
+                files.append((Path(os.path.relpath(file, folder)).as_posix(), status.st_size, times(status)))
     return sorted(files)
 
 
-def _listing(root: Path) -> list[tuple[str, int, int]]:
+def _listing(root: Path) -> list[tuple[str, int, tuple[int, int]]]:
     """The top of a folder that may hold millions of files. Locks come and go without a meaning."""
     if not root.is_dir():
         return []
@@ -237,7 +237,7 @@ def _listing(root: Path) -> list[tuple[str, int, int]]:
     for entry in os.scandir(root):
         if not entry.name.endswith(".lock"):
             status = entry.stat()
-            found.append((entry.name, status.st_size if entry.is_file() else 0, status.st_mtime_ns))
+            found.append((entry.name, status.st_size if entry.is_file() else 0, times(status)))
     return sorted(found)
 
 

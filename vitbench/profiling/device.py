@@ -8,6 +8,7 @@ import gc
 import json
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -28,6 +29,9 @@ from vitbench.profiling.fresh_process import CALLS, peak_bytes, peak_rise, start
 from vitbench.profiling.memory import LiveBytes
 from vitbench.profiling.nvml import Nvml
 from vitbench.profiling.rapl import RaplCounter
+
+# Said of each of torch.compile's guards; how fast they are is measured.
+warnings.filterwarnings("ignore", message=r"Guards may run slower on Python 3\.13\.0", category=RuntimeWarning)
 
 SomeModule = TypeVar("SomeModule", bound=nn.Module)
 
