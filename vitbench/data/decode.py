@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
-from pathlib import PurePath
 from typing import IO
 
 import numpy as np
@@ -42,7 +41,7 @@ def read_image(file: IO[bytes], name: str = "") -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged metadata, which no pixel depends on
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file, formats=_formats(PurePath(name).suffix.lower())) as image:
+        with Image.open(file, formats=_formats(name.rpartition(".")[2].lower())) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width:,} × {image.height:,} pixels are more than {MAX_PIXELS:,}")
             image.load()
@@ -53,7 +52,7 @@ def read_image(file: IO[bytes], name: str = "") -> Image.Image:
 def _formats(extension: str) -> tuple[str, ...]:
     """What a file of that extension may be: all that Pillow knows by their first bytes. Without such a mark, by name alone."""
     Image.init()
-    named = Image.EXTENSION.get(extension, "")
+    named = Image.EXTENSION.get(f".{extension}", "")
     marked = [format for format, (_, accept) in Image.OPEN.items() if accept or format == named]
     return tuple(sorted(set(marked) - set(_OTHER_PROGRAMS), key=lambda format: (format != named, format)))
 
