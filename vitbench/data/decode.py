@@ -10,7 +10,7 @@ from functools import cache
 from typing import IO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 GREY_MODES = ("1", "L")
 MAX_PIXELS = 89_478_485
@@ -41,7 +41,11 @@ def read_image(file: IO[bytes], name: str = "") -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged metadata, which no pixel depends on
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file, formats=_formats(name.rpartition(".")[2].lower())) as image:
+        try:
+            opened = Image.open(file, formats=_formats(name.rpartition(".")[2].lower()))
+        except UnidentifiedImageError as error:  # its own words hold an address in memory
+            raise ValueError("it is of no image format that Pillow knows") from error
+        with opened as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width:,} × {image.height:,} pixels are more than {MAX_PIXELS:,}")
             image.load()
@@ -106,6 +110,15 @@ def fit(image: Image.Image, size: tuple[int, int], in_channels: int, filename: s
             f"image {filename!r} is coloured ({image.mode}), but those of its set that were looked at first are grey; "
             "make all of one kind"
         )
+    try:
+        return _fitted(image, size, in_channels)
+    except MemoryError as error:
+        raise ValueError(
+            f"image {filename!r} of {image.width} × {image.height} pixels needs more memory than there is; make it smaller"
+        ) from error
+
+
+def _fitted(image: Image.Image, size: tuple[int, int], in_channels: int) -> np.ndarray:
     mode = "L" if in_channels == 1 else "RGB"
     if image.mode != mode:
         image = image.convert(mode)
