@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import random
@@ -326,10 +327,28 @@ def test_a_folder_beside_a_flat_test_serves_and_the_choice_is_said(tmp_path, wri
 
 
 def test_names_that_are_not_utf_8_are_read_and_can_be_printed(tmp_path):
-    folder = write_folder(tmp_path / "pets", random_pixels())
+    folder = write_folder(tmp_path / os.fsdecode(b"p\xe9ts"), random_pixels())
+    assert describe(str(folder)).dataset.startswith("p\\xe9ts@")
     for split in ("train", "test"):
         (folder / split / "cat").rename(folder / split / os.fsdecode(b"caf\xe9"))
     train, _ = open_splits(find(str(folder), None), download=False)
     assert train.class_names() == ["caf\\xe9", "dog"] and len(load(str(folder)).train) == 6
     (folder / "train" / os.fsdecode(b"caf\xe9") / "0.png").write_bytes(b"broken")
     assert "image 'caf\\udce9/0.png' of the train split" in refusal(load, folder)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "reason"), [("~no such user/pets", "home directory"), ("x" * 5000, "File name too long")]
+)
+def test_a_place_that_cannot_be_looked_at_is_refused_in_one_line(dataset, reason):
+    with pytest.raises(ValueError, match=rf"^dataset '.*' cannot be looked at \(.*{reason}.*\); give a folder .*$"):
+        describe(dataset)
+
+
+def test_a_folder_of_data_that_may_not_be_read_is_refused_in_one_line(tmp_path, monkeypatch):
+    def forbidden(self: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_dir", forbidden)
+    message = refusal(describe, tmp_path / "pets")
+    assert message.endswith(f"(Permission denied: {str(tmp_path / 'pets')!r}); give a folder that can be read")

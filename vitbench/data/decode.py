@@ -21,6 +21,8 @@ _TOO_DEEP = ("I", "F")  # PIL would clip 16-bit and float pixels to 255 in silen
 _OTHER_PROGRAMS = ("EPS", "WMF")
 """What Pillow hands to Ghostscript or Windows."""
 _ORIENTATION = 0x0112
+_METADATA = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+"""Where Pillow keeps what tells an orientation. It turns TIFF by itself."""
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -75,6 +77,8 @@ def as_shown(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    if image.info.keys().isdisjoint(_METADATA):
+        return image
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged metadata, which viewers ignore too

@@ -110,6 +110,11 @@ def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
     return key, name
 
 
+def printable(name: str) -> str:
+    """Bytes of `name` that are not UTF-8 as `\\xe9`, so that it can be printed and stored."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name was put there by a system or an editor, not by the user."""
     return name.startswith(".") or name in _SYSTEM_FOLDERS or name.lower() in _SYSTEM_FILES

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitbench.data.listing import Listing
+from vitbench.data.listing import Listing, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,8 +132,8 @@ class ListedSplit(FileSplit):
         return np.array([self._label_of(index) for index in range(len(self))], dtype=np.int64)
 
     def class_names(self) -> list[str]:
-        """In the order of their indices; bytes that are not UTF-8 as `\\xe9`, so that they can be printed."""
-        return [name.encode(errors="surrogateescape").decode(errors="backslashreplace") for name in self.classes]
+        """In the order of their indices; as they can be printed."""
+        return [printable(name) for name in self.classes]
 
 
 class IterableSplit(FileSplit):

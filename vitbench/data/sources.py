@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vitbench.data.info import BUILT_IN, KNOWN
-from vitbench.data.listing import Listing, list_folder, list_split
+from vitbench.data.listing import Listing, list_folder, list_split, printable
 from vitbench.data.reading import FileSplit, IterableSplit, ListedSplit
 from vitbench.machine import cache_directory
 
@@ -74,10 +74,11 @@ def find(dataset: str, root: Path | None, *, download: bool = False) -> Source:
     """The files that `dataset` stands for. Raises ValueError where there are none, or where they cannot be listed."""
     try:
         return _find(dataset, root, download=download)
-    except OSError as error:
-        where = f" at {str(error.filename)!r}" if error.filename else ""
+    except (OSError, RuntimeError) as error:  # RuntimeError: `~name` of an unknown user
+        file = getattr(error, "filename", None)
+        reason = f"{getattr(error, 'strerror', None) or error}" + (f": {str(file)!r}" if file else "")
         raise ValueError(
-            f"dataset {dataset!r} cannot be looked at ({error.strerror or error}{where}); make it readable"
+            f"dataset {dataset!r} cannot be looked at ({reason}); give a folder that can be read"
         ) from error
 
 
@@ -138,7 +139,7 @@ def _find_folder(dataset: str, root: Path | None) -> Source:
         listings[train] = list_folder(str(folder / train))
     files = [file for entry in (train, test) for file in _files(folder, entry, listings.get(entry))]
     content = [(name, size) for name, size, _ in files]
-    canonical = f"{folder.resolve().name}@{_hash(content)[:8]}"
+    canonical = f"{printable(folder.resolve().name)}@{_hash(content)[:8]}"
     if wanted and not canonical.endswith(f"@{wanted}"):
         raise ValueError(f"dataset {dataset!r} is now {canonical!r}: its files have changed; give it as {plain!r}")
     said = [note for entry, listing in sorted(listings.items()) for note in listing.notes(entry)]
