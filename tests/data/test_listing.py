@@ -178,7 +178,7 @@ def test_files_that_are_not_read_and_folders_without_images_are_said_in_every_pr
         load(str(image_folder))
         assert said() == [
             f"vitbench: the train split of {name!r}: 2 files are not read as images, the first is 'cat/notes.txt'",
-            f"vitbench: the train split of {name!r}: 1 folder holds no images and are no class, the first is 'emu'",
+            f"vitbench: the train split of {name!r}: 1 folder holds no images, the first is 'emu'",
             f"vitbench: the test split of {name!r}: 2 files are not read as images, the first is 'cat/queue'",
         ]
     (image_folder / "train/cat/late.txt").write_text("")

@@ -91,7 +91,7 @@ class Listing(NamedTuple):
             notes.append(f"{title}: {count} not read as images, the first is {self.unused[0]!r}")
         if self.empty:
             count = "1 folder holds" if len(self.empty) == 1 else f"{len(self.empty)} folders hold"
-            notes.append(f"{title}: {count} no images and are no class, the first is {self.empty[0]!r}")
+            notes.append(f"{title}: {count} no images, the first is {self.empty[0]!r}")
         nested = next((file.name for file in self.files if file.name.count("/") > 1), None)
         if nested:
             label, _, below = nested.partition("/")

@@ -132,7 +132,7 @@ class ListedSplit(FileSplit):
         return np.array([self._label_of(index) for index in range(len(self))], dtype=np.int64)
 
     def class_names(self) -> list[str]:
-        """In the order of their indices; as they can be printed."""
+        """In the order of their indices, as they can be printed."""
         return [printable(name) for name in self.classes]
 
 
