@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as reference
 
-from vitbench.data.decode import fit
+from vitbench.data import decode
+from vitbench.data.decode import fit, read_image
 
 
 def picture(height: int, width: int, channels: int = 3) -> Image.Image:
@@ -55,3 +58,98 @@ def test_sixteen_bits_are_refused_by_name():
     deep = Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16))
     with pytest.raises(ValueError, match=r"^image 'deep.png' has mode I;16.* convert it to 8 bits$"):
         fit(deep, (4, 4), 1, "deep.png")
+
+
+def read(image: Image.Image, format: str = "PNG", **options) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return read_image(file)
+
+
+@pytest.mark.against("Pillow", "EXIF orientation undone, with ImageOps.exif_transpose", "exact")
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_a_picture_is_turned_as_its_exif_says(orientation, format):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    picture(5, 9).save(file, format, exif=exif)
+    with Image.open(file) as stored:
+        expected = ImageOps.exif_transpose(stored)
+    shown = read_image(file)
+    assert shown.size == ((9, 5) if orientation < 5 else (5, 9))
+    assert np.array_equal(np.asarray(shown), np.asarray(expected.convert("RGB")))
+
+
+@pytest.mark.parametrize("damage", [b"Exif\0\0" + b"\xff" * 40, b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0"])
+def test_damaged_metadata_change_no_pixel(damage):
+    file, plain = io.BytesIO(), io.BytesIO()
+    picture(5, 9).save(file, "JPEG", exif=damage)
+    picture(5, 9).save(plain, "JPEG")
+    assert np.array_equal(np.asarray(read_image(file)), np.asarray(read_image(plain)))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_what_is_transparent_lies_on_white(mode):
+    bands = np.random.default_rng(0).integers(256, size=(40, 50, len(mode)), dtype=np.uint8)
+    bands[:10, :, -1], bands[10:20, :, -1] = 255, 0
+    shown = np.asarray(read(Image.fromarray(bands, mode))).astype(float)
+    alpha = bands[..., -1:] / 255
+    expected = (bands[..., :-1] * alpha + 255 * (1 - alpha)).reshape(shown.shape)
+    assert np.abs(shown - expected).max() <= 0.51  # rounded once
+    assert np.array_equal(shown[:10], bands[:10, :, :-1].reshape(shown[:10].shape)) and (shown[10:20] == 255).all()
+
+
+def test_a_picture_drawn_in_alpha_alone_is_seen():
+    alpha = Image.fromarray(np.random.default_rng(0).integers(256, size=(8, 8), dtype=np.uint8))
+    black = Image.new("RGB", (8, 8))
+    black.putalpha(alpha)
+    assert np.array_equal(np.asarray(read(black))[..., 0], 255 - np.asarray(alpha))
+
+
+@pytest.mark.parametrize("format", ["PNG", "GIF"])
+def test_a_transparent_entry_of_a_palette_or_colour_key_is_white(format):
+    levels = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    palette = Image.frombytes("P", (4, 4), levels.tobytes())
+    palette.putpalette([channel for level in range(16) for channel in (level, 2 * level, 3 * level)])
+    shown = np.asarray(read(palette, format, transparency=5)).reshape(16, 3).tolist()
+    assert shown == [[255] * 3 if level == 5 else [level, 2 * level, 3 * level] for level in range(16)]
+    opaque = np.asarray(read(palette, format)).reshape(16, 3).tolist()
+    assert opaque == [[level, 2 * level, 3 * level] for level in range(16)]
+    grey = read(Image.fromarray(levels), "PNG", transparency=5)
+    assert grey.mode == "L" and np.asarray(grey).ravel().tolist() == [
+        255 if level == 5 else level for level in range(16)
+    ]
+
+
+def test_cmyk_is_the_colour_that_its_inks_leave():
+    inks = np.random.default_rng(0).integers(256, size=(6, 7, 4), dtype=np.uint8)
+    shown = np.asarray(read(Image.fromarray(inks, "CMYK"), "TIFF")).astype(float)
+    expected = (255.0 - inks[..., :3]) * (255.0 - inks[..., 3:]) / 255
+    assert np.abs(shown - expected).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_more_than_eight_bits_are_refused_and_not_clipped(mode):
+    deep = read(Image.fromarray(np.full((4, 4), 40000, np.int32)).convert(mode), "TIFF")
+    with pytest.raises(ValueError, match=r"^image 'deep.tif' has mode [IF].* convert it to 8 bits$"):
+        fit(deep, (4, 4), 1, "deep.tif")
+
+
+@pytest.mark.parametrize("stored", [(3, 999), (999, 3), (7, 400)])
+def test_the_part_of_a_strip_that_is_kept_is_resized_alone_to_the_same_pixels(stored, monkeypatch):
+    # Of little contrast: bicubic overshoots are then not clipped, in whichever order Pillow takes the two directions.
+    image = picture(*stored).point(lambda level: 100 + level // 5)
+    whole = fit(image, (32, 32), 3, "x").astype(int)
+    monkeypatch.setattr(decode, "MAX_PIXELS", 1)
+    assert np.abs(fit(image, (32, 32), 3, "x").astype(int) - whole).max() <= 2  # rounded in between
+
+
+def test_the_first_frame_of_several_is_the_picture():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    assert np.asarray(read(frames[0], "GIF", save_all=True, append_images=frames[1:]))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_a_picture_that_another_program_would_draw_is_refused():
+    with pytest.raises(ValueError, match="no image format that Pillow knows"):
+        read_image(io.BytesIO(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"), "a.jpg")

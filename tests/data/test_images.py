@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from vitbench.data import Images
+from vitbench.data import Images, load
 
 CPU = torch.device("cpu")
 
@@ -57,3 +64,59 @@ def test_batches_on_cuda_equal_those_on_the_cpu(arrays, resident, monkeypatch):
     on_cuda = list(images.batches(order, 2, torch.device("cuda")))
     for (x, y), (cx, cy) in zip(images.batches(order, 2, CPU), on_cuda, strict=True):
         assert cx.is_cuda and torch.equal(x, cx.cpu()) and torch.equal(y, cy.cpu())
+
+
+@pytest.fixture
+def streamed(image_folder, monkeypatch):
+    monkeypatch.setenv("VITBENCH_CACHE_LIMIT_GB", "0")
+    return load(str(image_folder)).train
+
+
+@pytest.mark.parametrize("where", ["before its first batch", "later"])
+def test_a_decoding_process_that_is_killed_ends_the_stream_with_one_line(streamed, monkeypatch, where):
+    read, parent = streamed.files.read, os.getpid()
+
+    def killed(index):
+        if os.getpid() != parent and index == (0 if where == "before its first batch" else 4):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(index)
+
+    monkeypatch.setattr(streamed.files, "read", killed)
+    with pytest.raises(
+        ValueError, match=r"^a process that decodes the train split of 'pets@.*' was killed by SIGKILL; .*$"
+    ):
+        list(streamed.batches(np.arange(6), 2, CPU))
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_killed_in_the_middle_of_a_batch_ends_the_stream(streamed):
+    streamed.num_workers = 1
+    order = np.zeros(6_000, np.int64)  # batches of 1 MB, more than a pipe holds
+    batches = streamed.batches(order, 3_000, CPU)
+    next(batches)
+    (child,) = multiprocessing.active_children()
+    pipe_is_full = time.monotonic() + 60
+    while Path(f"/proc/{child.pid}/wchan").exists() and child.is_alive() and time.monotonic() < pipe_is_full:
+        if Path(f"/proc/{child.pid}/stat").read_text().split(") ")[1][0] == "S":  # asleep: it waits for the pipe
+            break
+    os.kill(child.pid, signal.SIGKILL)
+    with pytest.raises(ValueError, match="was killed by SIGKILL"):
+        list(batches)
+
+
+def test_streaming_needs_no_shared_memory(streamed, monkeypatch):
+    # Shared memory is a file to the kernel: none may grow beyond 1 kB, and batches are of 1.4 kB.
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        batches = list(streamed.batches(np.arange(6), 4, CPU))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [len(images) for images, _ in batches] == [4, 2]
+
+
+def test_a_stream_that_is_left_early_leaves_no_process(streamed):
+    batches = streamed.batches(np.arange(6), 1, CPU)
+    next(batches)
+    batches.close()
+    assert not multiprocessing.active_children()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from vitbench.data import StreamedImages, describe, load
 from .conftest import REAL_DATA, random_pixels, write_folder, write_tars
 
 CPU = torch.device("cpu")
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
 
 def expected_split(pixels, split):
@@ -187,6 +189,8 @@ def test_cifar10_tars_are_described_and_decoded():
     assert info.dataset.startswith("cifar10@") and info.image_size == (32, 32) and info.in_channels == 3
     assert (info.num_classes, info.train_images, info.test_images) == (10, 50000, 10000)
     data = load("cifar10", root=REAL_DATA)
+    recorded = (REFERENCE / "records" / "pooling.jsonl").read_text()
+    assert f'"{info.dataset}"' in recorded and f'"data_sha256":"{data.sha256}"' in recorded
     assert np.bincount(data.train.labels).tolist() == [5000] * 10
     assert np.bincount(data.test.labels).tolist() == [1000] * 10
     with tarfile.open(REAL_DATA / "cifar10" / "test.tar") as tar:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
-from pathlib import PurePath
 from typing import IO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 GREY_MODES = ("1", "L")
 MAX_PIXELS = 89_478_485
@@ -22,6 +21,8 @@ _TOO_DEEP = ("I", "F")  # PIL would clip 16-bit and float pixels to 255 in silen
 _OTHER_PROGRAMS = ("EPS", "WMF")
 """What Pillow hands to Ghostscript or Windows."""
 _ORIENTATION = 0x0112
+_METADATA = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+"""Where Pillow keeps what tells an orientation. It turns TIFF by itself."""
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,7 +43,11 @@ def read_image(file: IO[bytes], name: str = "") -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged metadata, which no pixel depends on
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file, formats=_formats(PurePath(name).suffix.lower())) as image:
+        try:
+            opened = Image.open(file, formats=_formats(name.rpartition(".")[2].lower()))
+        except UnidentifiedImageError as error:  # its own words hold an address in memory
+            raise ValueError("it is of no image format that Pillow knows") from error
+        with opened as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width:,} × {image.height:,} pixels are more than {MAX_PIXELS:,}")
             image.load()
@@ -53,7 +58,7 @@ def read_image(file: IO[bytes], name: str = "") -> Image.Image:
 def _formats(extension: str) -> tuple[str, ...]:
     """What a file of that extension may be: all that Pillow knows by their first bytes. Without such a mark, by name alone."""
     Image.init()
-    named = Image.EXTENSION.get(extension, "")
+    named = Image.EXTENSION.get(f".{extension}", "")
     marked = [format for format, (_, accept) in Image.OPEN.items() if accept or format == named]
     return tuple(sorted(set(marked) - set(_OTHER_PROGRAMS), key=lambda format: (format != named, format)))
 
@@ -72,6 +77,8 @@ def as_shown(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    if image.info.keys().isdisjoint(_METADATA):
+        return image
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged metadata, which viewers ignore too
@@ -107,6 +114,15 @@ def fit(image: Image.Image, size: tuple[int, int], in_channels: int, filename: s
             f"image {filename!r} is coloured ({image.mode}), but those of its set that were looked at first are grey; "
             "make all of one kind"
         )
+    try:
+        return _fitted(image, size, in_channels)
+    except MemoryError as error:
+        raise ValueError(
+            f"image {filename!r} of {image.width} × {image.height} pixels needs more memory than there is; make it smaller"
+        ) from error
+
+
+def _fitted(image: Image.Image, size: tuple[int, int], in_channels: int) -> np.ndarray:
     mode = "L" if in_channels == 1 else "RGB"
     if image.mode != mode:
         image = image.convert(mode)

@@ -96,7 +96,7 @@ class Listing(NamedTuple):
             notes.append(f"{title}: {count} not read as images, the first is {self.unused[0]!r}")
         if self.empty:
             count = "1 folder holds" if len(self.empty) == 1 else f"{len(self.empty)} folders hold"
-            notes.append(f"{title}: {count} no images and are no class, the first is {self.empty[0]!r}")
+            notes.append(f"{title}: {count} no images, the first is {self.empty[0]!r}")
         nested = next((file.name for file in self.files if file.name.count("/") > 1), None)
         if nested:
             label, _, below = nested.partition("/")
@@ -218,7 +218,7 @@ def list_tar(path: str) -> Listing:
     except Exception as error:  # whatever tarfile raises for bytes that are no tar
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise ValueError(f"tar {path!r} cannot be listed ({reason}); mend or make it again") from error
-    shared = _shared_folder([file.name for file in files])
+    shared = _shared_folder([file.name for file in files], split=Path(path).stem)
     files = [file._replace(name=file.name.removeprefix(shared)) for file in files]
     folders = {name.removeprefix(shared) for name in members if name.startswith(shared) and members[name].info.isdir()}
     return _listing(files, unused, {name for name in folders if "/" not in name})
@@ -278,14 +278,14 @@ def _content(member: _Member, members: dict[str, _Member]) -> _Member:
     raise ValueError(f"{member.name!r} is a link in a circle")
 
 
-def _shared_folder(names: list[str]) -> str:
-    """`train/` where all images lie in folders below it; empty where there is none."""
+def _shared_folder(names: list[str], split: str) -> str:
+    """`train/` where all images lie in folders below it, or where the split has that name; empty where there is none."""
     folders = {name.rpartition("/")[0] for name in names}
     shared = []
     for parts in zip(*(folder.split("/") for folder in folders), strict=False):
         if len(set(parts)) > 1:
             break
         shared.append(parts[0])
-    if "/".join(shared) in folders:  # the last one is the class
+    if "/".join(shared) in folders and shared[-1] != split:  # the last one is the class
         shared = shared[:-1]
     return "".join(f"{part}/" for part in shared)

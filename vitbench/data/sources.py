@@ -76,10 +76,11 @@ def find(dataset: str, root: Path | None, *, download: bool = False) -> Source:
     """The files that `dataset` stands for. Raises ValueError where there are none, or where they cannot be listed."""
     try:
         return _find(dataset, root, download=download)
-    except OSError as error:
-        where = f" at {str(error.filename)!r}" if error.filename else ""
+    except (OSError, RuntimeError) as error:  # RuntimeError: `~name` of an unknown user
+        file = getattr(error, "filename", None)
+        reason = f"{getattr(error, 'strerror', None) or error}" + (f": {str(file)!r}" if file else "")
         raise ValueError(
-            f"dataset {dataset!r} cannot be looked at ({error.strerror or error}{where}); make it readable"
+            f"dataset {dataset!r} cannot be looked at ({reason}); give a folder that can be read"
         ) from error
 
 
