@@ -18,6 +18,7 @@ from vitbench.analysis.grouping import Group, arms_of, groups
 from vitbench.analysis.naming import slug_of, title_of, with_distinct_names
 from vitbench.analysis.notes import notes_about
 from vitbench.analysis.pairing import PairedDifference
+from vitbench.analysis.presentable import presentable
 from vitbench.analysis.summary import Summary
 from vitbench.analysis.verdicts import FEWEST_SEEDS
 from vitbench.config import DataConfig, TrainConfig
@@ -236,7 +237,7 @@ def load_comparisons(
     infos = study_infos or {}
     comparisons: list[Comparison] = []
     for study in store.studies():
-        records = store.read(study)
+        records = presentable(store.read(study))
         if not records:
             continue
         remarks = faults.remarks(store.path(study))

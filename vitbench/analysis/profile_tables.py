@@ -254,7 +254,13 @@ def ceilings(profile: Profile) -> Table:
 
 def _page(profile: Profile, tables: Sequence[Table]) -> str:
     """All Markdown tables of a device on one page, with links to their files."""
-    lines = [f"# {escape_markdown(profile.device)}", "", f"<!-- {MARK}; do not edit -->", "", f"{profile.where}."]
+    lines = [
+        f"# {escape_markdown(profile.device)}",
+        "",
+        f"<!-- {MARK}; do not edit -->",
+        "",
+        f"{escape_markdown(profile.where)}.",
+    ]
     if (profile.directory / "plots" / "roofline.png").exists():
         lines += ["", "![Roofline](plots/roofline.png)"]
     failed = [
