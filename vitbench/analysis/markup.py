@@ -34,7 +34,7 @@ def _one_line(text: str) -> str:
 def escape_markdown(text: str) -> str:
     """Text that Markdown shows as it is, in a table cell or at the beginning of a line too, and makes no link of."""
     escaped = re.sub(r"([\\`*_|<>\[\]~#&$]|:(?=//)|(?<=www)\.)", r"\\\1", _one_line(text))
-    return re.sub(r"^(\d*)([-+.)=])(?= |$)", r"\1\\\2", escaped)
+    return re.sub(r"^(\d*)([-+.)=])(?= |[-=]*$)", r"\1\\\2", escaped)
 
 
 _LATEX = {

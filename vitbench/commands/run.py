@@ -12,6 +12,7 @@ from vitbench.commands.here import Here
 from vitbench.commands.once import Planned, by_run_id, has_weights, in_place_of, take_over
 from vitbench.commands.pretraining import Pretrained, Wave
 from vitbench.commands.request import Request, Standing, num_gpus, resolve_jobs
+from vitbench.config import printable
 from vitbench.execution import Job
 from vitbench.records import Outcome, Record
 from vitbench.studies import PlannedRun
@@ -70,7 +71,8 @@ def run_studies(
         for (name, run), before in wave.hopeless:
             record = make_job(name, run).without_pretraining(before)
             store.append(record)
-            print(f"{run.study}, {run.arm}, seed {record.seed}: {record.outcome}: {record.reason}", flush=True)
+            said = f"{run.study}, {run.arm}, seed {record.seed}: {record.outcome}: {record.reason}"
+            print(printable(said), flush=True)
             (failed if record.outcome is Outcome.FAILED else given_up).add((run.study, run.run_id))
         kept = jobs_of.keys() if keep_weights else wave.kept
         left = take_over(store, ready, on_this, data_sha256, with_weights=kept)

@@ -108,7 +108,7 @@ def sound(entries: Iterable[Entry[Read]], faults: Faults | None) -> list[Read]:
 
 
 def files_in(folder: Path, faults: Faults | None) -> list[Path]:
-    """What is called `*.jsonl` in a folder, by name; nothing where there is no folder."""
+    """What is called `*.jsonl` in a folder, by name, but what macOS puts beside files; nothing where there is no folder."""
     try:
         names = sorted(path.name for path in folder.iterdir())
     except FileNotFoundError:
@@ -116,7 +116,7 @@ def files_in(folder: Path, faults: Faults | None) -> list[Path]:
     except OSError as error:
         fault = Fault(folder, f"cannot be read ({error.strerror})", kind="unreadable")
         return sound([Entry(None, b"", fault=fault)], faults)
-    return [folder / name for name in names if name.endswith(".jsonl") and not name.startswith(".")]
+    return [folder / name for name in names if name.endswith(".jsonl") and not name.startswith("._")]
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
