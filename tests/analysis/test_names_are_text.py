@@ -167,7 +167,7 @@ CHECKS = {".html": check_html, ".csv": check_csv, ".tex": check_latex, ".md": ch
 
 def check_results(root: Path, outside: set[Path]) -> None:
     """Reads all that was written below `root`, and nothing was written elsewhere."""
-    assert {path for path in root.parent.iterdir()} == outside
+    assert set(root.parent.iterdir()) == outside
     written = [path for path in root.rglob("*") if path.is_file() and path.suffix in CHECKS]
     assert {path.suffix for path in written} == set(CHECKS)
     for path in written:
