@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -11,13 +10,16 @@ from pydantic import BaseModel
 from vitbench.config import printable
 
 Shown = TypeVar("Shown", bound=BaseModel)
-_SUSPECT = re.compile(r"\\[bfnrtu]|[^\x20-\x7e]")
-"""In JSON: what might be no printable character."""
 
 
 def presentable(records: Iterable[Shown]) -> list[Shown]:
     """The same records; of those with such text, copies that have it as `printable` writes it."""
-    return [_with_printable_text(one) if _SUSPECT.search(one.model_dump_json()) else one for one in records]
+    return [one if _is_printable(one.model_dump_json()) else _with_printable_text(one) for one in records]
+
+
+def _is_printable(text: str) -> bool:
+    """Of JSON, which writes most of what is not with a backslash."""
+    return text.isprintable() and "\\" not in text
 
 
 def _with_printable_text(value: Any) -> Any:
