@@ -237,14 +237,14 @@ def load_comparisons(
     infos = study_infos or {}
     comparisons: list[Comparison] = []
     for study in store.studies():
-        records = presentable(store.read(study))
+        records = store.read(study)
         if not records:
             continue
         remarks = faults.remarks(store.path(study))
         with faults.leaving_out(store.path(study)):
             comparisons += [
                 replace(one, notes=(*one.notes, *remarks)) if remarks else one  # which keeps what it has computed
-                for one in compare(records, infos.get(study))
+                for one in compare(presentable(records), infos.get(study))
             ]
     if needed and not comparisons and not faults:
         raise ValueError(f"no records under {str(store.root)!r}; run `vitbench run` first")

@@ -141,9 +141,11 @@ def parse(line: bytes, *, schema: int, names: Collection[str]) -> dict[str, Any]
     """
     try:
         fields = _DECODER.decode(line.decode())
+        if b"\\ud" in line.lower():  # half of a character can be written so, and then by nobody be printed
+            json.dumps(fields, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    except (_NoNumberError, UnicodeDecodeError) as error:
+    except (_NoNumberError, UnicodeError) as error:
         raise ValueError(f"not JSON ({error})") from error
     except ValueError as error:
         raise ValueError("not JSON") from error
