@@ -240,7 +240,7 @@ def load_comparisons(
         records = store.read(study)
         if not records:
             continue
-        remarks = faults.remarks(store.path(study))
+        remarks = [f"Left out: {remark}" for remark in faults.remarks(store.path(study))]
         with faults.leaving_out(store.path(study)):
             comparisons += [
                 replace(one, notes=(*one.notes, *remarks)) if remarks else one  # which keeps what it has computed

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitbench.analysis.contest_tables import peers, settings, summary
-from vitbench.analysis.markup import ABSENT, count_text, escape_markdown, significant
+from vitbench.analysis.markup import ABSENT, count_text, escape_markdown, html_id, significant
 from vitbench.analysis.output import MARK, remove_stale, write
 from vitbench.analysis.profile_rows import (
     counts_of_timm,
@@ -72,7 +72,7 @@ def _texts(table: Table, profile: Profile) -> dict[str, str]:
     return {
         "md": markdown(table, where=profile.where, remarks=left_out(profile)),
         "csv": csv_text(table),
-        "tex": latex(table, where=profile.where, label=f"profile-{profile.directory.name}-{table.name}"),
+        "tex": latex(table, where=profile.where, label=html_id("profile", profile.directory.name, table.name)),
     }
 
 

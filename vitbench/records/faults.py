@@ -47,7 +47,7 @@ class Fault:
 _REMEDIES: dict[Kind, str] = {
     "damage": "mend or remove that line (`vitbench records repair`)",
     "unreadable": "make it readable, or remove it",
-    "conflict": "the first counts (`vitbench records repair --conflicts`)",
+    "conflict": "`vitbench records repair --conflicts` sets this line aside",
     "failure": "the others are made without it",
 }
 
