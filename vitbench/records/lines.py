@@ -98,12 +98,12 @@ def sound(entries: Iterable[Entry[Read]], faults: Faults | None) -> list[Read]:
     """
     records = []
     for entry in entries:
-        if entry.fault is not None and faults is None:
-            raise ValueError(str(entry.fault))
-        if entry.fault is not None and faults is not None:
-            faults.add(entry.fault)
-        elif entry.record is not None:
+        if entry.record is not None:
             records.append(entry.record)
+        elif entry.fault is not None:
+            if faults is None:
+                raise ValueError(str(entry.fault))
+            faults.add(entry.fault)
     return records
 
 
