@@ -140,7 +140,7 @@ def check_latex(text: str) -> None:
             "bottomrule",
         ),
         *("textbackslash", "textasciitilde", "textasciicircum", "textless", "textgreater", "textbar", "textquotedbl"),
-        *("pm", "times", "to"),
+        *("pm", "times", "to", "small", "shortstack"),
     }
     unescaped = re.sub(r"\\[&%$#_{}\\]", "", body)
     assert "%" not in unescaped.replace("{%", "", unescaped.count(r"\linewidth}{!}{%")) and "#" not in unescaped

@@ -62,6 +62,7 @@ def test_a_folder_is_described_from_its_files(image_folder):
         "crop_padding": 1,
         "flip": True,
         "size_step": 1,
+        "class_counts": (3, 3),
     }
 
 

@@ -8,10 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitbench.data import Images, split, train_batches
+from vitbench.data import Images, describe, split, train_batches
 
 CPU = torch.device("cpu")
-labels_of = st.lists(st.integers(0, 6), min_size=4, max_size=120).map(np.array)
+labels_of = (
+    st.lists(st.integers(0, 6), min_size=4, max_size=120).filter(lambda own: len(set(own)) < len(own)).map(np.array)
+)
 fractions = st.floats(0.01, 0.99)
 
 
@@ -63,6 +65,26 @@ def test_the_seed_decides_and_nothing_else():
 def test_more_training_images_than_are_left_is_refused_with_the_number_left():
     with pytest.raises(ValueError, match=r"^train_images 91 is larger than the 90 images left .*use at most 90$"):
         split(np.arange(100) % 10, validation_fraction=0.1, train_images=91, seed=0)
+
+
+@settings(deadline=None)
+@given(labels=labels_of, fraction=fractions)
+def test_a_description_knows_how_many_images_a_split_will_leave(labels, fraction):
+    counts = np.bincount(labels, minlength=7).tolist()
+    info = describe("digits").model_copy(update={"train_images": len(labels), "class_counts": tuple(counts)})
+    assert info.images_left(fraction) == len(split(labels, validation_fraction=fraction, seed=0)[0])
+
+
+@pytest.mark.parametrize(("dataset", "left"), [("digits", 1078), ("shapes", 3600), ("torch/cifar10", 45000)])
+def test_built_in_and_torchvisions_sets_leave_nine_tenths(dataset, left):
+    assert describe(dataset).images_left(0.1) == left
+
+
+def test_a_split_that_would_leave_nothing_to_validate_on_is_refused():
+    with pytest.raises(
+        ValueError, match=r"validation split would be empty: each of the 5 classes has one training image"
+    ):
+        split(np.arange(5), validation_fraction=0.1, seed=0)
 
 
 @pytest.fixture

@@ -242,13 +242,17 @@ def load_comparisons(
             continue
         remarks = [f"Left out: {remark}" for remark in faults.remarks(store.path(study))]
         with faults.leaving_out(store.path(study)):
-            comparisons += [
-                replace(one, notes=(*one.notes, *remarks)) if remarks else one  # which keeps what it has computed
-                for one in compare(presentable(records), infos.get(study))
-            ]
+            of_study = compare(presentable(records), infos.get(study))
+            if remarks:
+                of_study = [replace(one, notes=(*one.notes, *remarks)) for one in of_study]
+            for one in of_study:
+                _ = one.findings  # a failure of its statistics is the study's own
+            comparisons += of_study
     if needed and not comparisons and not faults:
         raise ValueError(f"no records under {str(store.root)!r}; run `vitbench run` first")
-    return comparisons
+    from vitbench.analysis.elsewhere import with_other_verdicts  # it reads comparisons
+
+    return with_other_verdicts(comparisons)
 
 
 def compare(records: Iterable[Record], info: StudyInfo | None = None) -> list[Comparison]:

@@ -19,6 +19,7 @@ from vitbench.analysis.profile_rows import (
     parts_of_timm,
     rate_with_interval,
     raw_throughput,
+    unread,
     warnings_of,
 )
 from vitbench.analysis.profiles import (
@@ -126,7 +127,12 @@ def throughput(profile: Profile) -> Table:
             MFU_MEANS,
             "Peak memory: on CPU the rise of the resident size of a fresh process, on CUDA the allocator's peak.",
         ),
-        notes=(*failed_parts(profile, "throughput"), *notes, *warnings_of(profile, "throughput")),
+        notes=(
+            *failed_parts(profile, "throughput"),
+            *notes,
+            *unread(profile, "throughput"),
+            *warnings_of(profile, "throughput"),
+        ),
     )
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 JUDGING = (
     "Agrees: the verdict is what the claim expects; where equivalence is expected, it was shown within the margin, and where "
-    "no gain is, that or worse. Disagrees: another verdict. Undecided: inconclusive, fewer than 3 seeds, or a "
+    "no gain is, that or worse. Disagrees: another verdict. Open: the verdict claims nothing, or a "
     "learning rate at the edge of the grid, beyond which the verdict could turn. Published numbers are of other data, "
     "larger models and other recipes (ours stands above each table): compared is the direction."
 )
@@ -134,7 +134,7 @@ def _print_comparison(comparison: Comparison, console: Console) -> None:
 
 
 def _beyond_the_table(comparison: Comparison) -> Iterator[str]:
-    """What would settle the undecided arms, and what the literature says of those that are in."""
+    """What would settle the open arms, and what the literature says of those that are in."""
     open_arms = [f"{label} {one.to_settle.words}" for label, one in comparison.findings.arms.items() if one.to_settle]
     if open_arms:
         yield f"To settle at the mean and spread seen: {'; '.join(open_arms)}."

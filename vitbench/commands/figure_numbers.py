@@ -22,6 +22,7 @@ from vitbench.evaluation.confusion import confusion_counts
 from vitbench.evaluation.principal import principal_components
 from vitbench.models import ViT, recording
 from vitbench.models.insides import NoSuchPartError, patch_filters, position_tables
+from vitbench.models.weights import differing_class
 
 COMPONENTS = 28
 """Of the patch filters (Dosovitskiy et al. 2021, Figure 7)."""
@@ -200,6 +201,8 @@ def confusion(subject: Subject) -> dict[str, Any]:
     model = subject.weights.model
     if model.config.num_classes != subject.num_classes:
         raise NoSuchPartError(f"the model knows {model.config.num_classes} classes, these images {subject.num_classes}")
+    if difference := differing_class(subject.weights.class_names, subject.class_names):
+        raise NoSuchPartError(difference)
     everything = np.arange(len(subject.images.labels))
     predicted = [model(images).argmax(dim=-1).cpu() for images, _ in subject.batches(everything, EVALUATION_BATCH)]
     counts = confusion_counts(subject.images.labels, torch.cat(predicted).numpy(), num_classes=subject.num_classes)

@@ -56,6 +56,12 @@ class Subject:
     def class_name(self, label: int) -> str:
         return self.class_names[label] if label < len(self.class_names) else str(label)
 
+    def predicted_name(self, label: int) -> str:
+        """The model's name for its class, else that of the images' classes, where there are as many, else its number."""
+        if label < len(self.weights.class_names):
+            return self.weights.class_names[label]
+        return self.class_name(label) if self.weights.model.config.num_classes == self.num_classes else str(label)
+
     def described(self, first: int, labels: Tensor, logits: Tensor) -> list[dict[str, Any]]:
         """Row, label, prediction, and pixels as PNG in base64, of the shown images from number `first` on."""
         rows = self.shown[first : first + len(labels)]
@@ -65,7 +71,7 @@ class Subject:
             {
                 "row": int(row),
                 "label": self.class_name(label),
-                "predicted": self.class_name(best),
+                "predicted": self.predicted_name(best),
                 "png": _png(image.numpy()),
             }
             for row, label, best, image in zip(rows, labels.tolist(), predicted.tolist(), pixels, strict=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.config import ViTConfig
+from vitbench.files import shown
 
 if TYPE_CHECKING:
     import torch
@@ -82,11 +82,14 @@ def draw_figures(
     from vitbench.commands.figure_numbers import OF_WEIGHTS
     from vitbench.commands.opened import open_weights
     from vitbench.data import describe
+    from vitbench.models import convert
     from vitbench.models.insides import NoSuchPartError
     from vitbench.models.weights import is_run
     from vitbench.profiling.device import open_device
 
     opened = open_device(device).torch_device
+    if not is_run(run):
+        convert.check_name(run, field="run")
     if data is None and not is_run(run) and set(wanted) - set(OF_WEIGHTS):
         raise ValueError(f"data is missing: {run} has none of its own; give --data, or --only {','.join(OF_WEIGHTS)}")
     channels = None if data is None else describe(data, root=data_root, download=download).in_channels
@@ -115,7 +118,7 @@ def draw_figures(
     if as_json:
         print(document.to_json(), end="")
         return
-    print(*map(os.path.relpath, written), sep="\n")
+    print(*map(shown, written), sep="\n")
     for name in computations:
         if name in document.skipped:
             print(f"{name} has no figure: {document.skipped[name]}")
@@ -158,6 +161,7 @@ def _computations(
     """What computes the numbers of each figure, by its name. Images are loaded here, where any figure needs them."""
     from vitbench.commands import figure_numbers
     from vitbench.commands.figure_subject import Compared
+    from vitbench.commands.opened import tell_unknown_classes
 
     about = _about(weights)
 
@@ -172,9 +176,12 @@ def _computations(
     assert data is not None, "weights from elsewhere were refused without"
     load_at = partial(_load, data, data_root, download)
     loaded = load_at(weights)
-    subject = _subject(weights, loaded, _class_names(data, data_root), images=images, device=device)
+    subject = _subject(weights, loaded, images=images, device=device)
     own = weights.run is not None and loaded.info.dataset == weights.run.data.dataset
     other_images = "" if own else f", images of {loaded.info.dataset}"
+    named = own or (weights.class_names and loaded.class_names)
+    if weights.run is not None and not named and "confusion" in wanted:
+        tell_unknown_classes(weights.name, loaded.info)
     seen = {"dataset": loaded.info.dataset, "sha256": loaded.sha256, "split": "test", "rows": subject.rows.tolist()}
 
     def of_images(kind: str, other: Compared | None = None) -> dict[str, Any]:
@@ -202,9 +209,7 @@ def _load(dataset: str, root: Path | None, download: bool, weights: Weights) -> 
     return loaded
 
 
-def _subject(
-    weights: Weights, loaded: ImageData, class_names: tuple[str, ...], *, images: int, device: torch.device
-) -> Subject:
+def _subject(weights: Weights, loaded: ImageData, *, images: int, device: torch.device) -> Subject:
     """Shown `images` of the test split, evenly spaced, since some sets are sorted by class."""
     import numpy as np
 
@@ -217,21 +222,8 @@ def _subject(
         )
     weights.model.to(device)
     rows = np.arange(images) * total // images
-    return Subject(weights.on(loaded.mean, loaded.std), loaded.test, rows, loaded.info.num_classes, class_names, device)
-
-
-def _class_names(dataset: str, root: Path | None) -> tuple[str, ...]:
-    from vitbench.data import BUILT_IN
-    from vitbench.data.sources import find, open_splits
-
-    if dataset in BUILT_IN:
-        return ()
-    splits = open_splits(find(dataset, root), download=False)
-    try:
-        return tuple(splits[0].class_names() or ())
-    finally:
-        for split in splits:
-            split.close()
+    weights = weights.on(loaded.mean, loaded.std)
+    return Subject(weights, loaded.test, rows, loaded.info.num_classes, loaded.class_names, device)
 
 
 def _facts(weights: Weights) -> dict[str, Any]:

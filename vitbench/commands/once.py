@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vitbench.commands.here import Here
+from vitbench.execution.arrivals import Arrivals
+from vitbench.execution.claims import Claims
 from vitbench.execution.job import weights_path
 from vitbench.records import Outcome, Record, RecordStore
 from vitbench.studies import PlannedRun
@@ -22,8 +24,10 @@ def by_run_id(pending: Iterable[Planned]) -> dict[str, list[Planned]]:
     return places
 
 
-def recorded_here(store: RecordStore, run_ids: Iterable[str], here: Here) -> dict[str, Record]:
-    """run_id → its latest record of any study that is of this environment, as far as that is known before data are read."""
+def recorded_here(
+    store: RecordStore, run_ids: Iterable[str], here: Here, *, of_these_images: Callable[[Record], bool]
+) -> dict[str, Record]:
+    """run_id → its latest record of any study that is of this environment and of these images."""
     wanted = set(run_ids)
     return {
         record.identity: record
@@ -33,6 +37,7 @@ def recorded_here(store: RecordStore, run_ids: Iterable[str], here: Here) -> dic
         and record.outcome is not Outcome.FAILED
         and record.environment.threads == here.threads
         and not here.differs(record)
+        and of_these_images(record)
     }
 
 
@@ -41,29 +46,40 @@ def take_over(
     pending: Sequence[Planned],
     here: Here,
     data_sha256: Mapping[tuple[str, tuple[int, int]], str],
+    claims: Claims,
+    arrivals: Arrivals,
     *,
     with_weights: Collection[str] = (),
 ) -> list[Planned]:
-    """Appends the records that other studies have of these runs; returns what is left to run.
+    """Appends the records that other studies have of these runs; returns what is left to run, or claimed by others.
 
     `data_sha256` is by data set, as the user named it, and image size: (height, width). `with_weights`: run_ids of those
     whose record alone will not do, their weights must be there too.
     """
     places = by_run_id(pending)
-    found = recorded_here(store, places, here)
+
+    def of_these_images(record: Record) -> bool:
+        name, run = places[record.identity][0]
+        return record.environment.data_sha256 == data_sha256[name, run.config.model.image_hw]
+
+    found = recorded_here(store, places, here, of_these_images=of_these_images)
     left: list[Planned] = []
     for run_id, wanted in places.items():
-        name, run = wanted[0]
         record = found.get(run_id)
         # Weights are named by the run_id that the run had; of an older schema's record, the one written here is another.
         named_alike = record is not None and record.run_id == run_id and has_weights(store.root, record)
         if run_id in with_weights and not named_alike:
             record = None
-        if record is None or record.environment.data_sha256 != data_sha256[name, run.config.model.image_hw]:
+        if record is None:
+            left += wanted
+            continue
+        if not claims.take(run_id):
             left += wanted
             continue
         for _, place in wanted:
-            store.append(in_place_of(record, place))
+            if not arrivals.has(run_id, place.study):
+                store.append(in_place_of(record, place))
+        claims.release(run_id)
     return left
 
 

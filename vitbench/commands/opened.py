@@ -30,6 +30,8 @@ class Weights:
     mean: tuple[float, ...] = ()
     """With `std`, per channel, of pixels in [0, 1]: what images are normalised with. Of weights from elsewhere empty."""
     std: tuple[float, ...] = ()
+    class_names: tuple[str, ...] = ()
+    """By label; empty where they are not known."""
 
     @property
     def name(self) -> str:
@@ -60,9 +62,19 @@ def open_weights(name: str, results: Path, *, in_channels: int | None) -> Weight
             run_id=trained.run_id,
             mean=trained.mean,
             std=trained.std,
+            class_names=trained.class_names,
         )
     model = copy.deepcopy(convert.load_named(name, in_channels=in_channels)).eval()  # it is not ours to move
     return Weights(model, convert.weights_identity(name, model), weights_sha256(model))
+
+
+def tell_unknown_classes(weights: str, info: DataInfo) -> None:
+    """Says that a model's classes could be held against those of other data by their number alone."""
+    print(
+        f"vitbench: {weights} and {info.dataset} do not both name their classes; whether they are the same was not checked",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def tell_channels(weights: Weights, info: DataInfo) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vitbench.commands import rates
+from vitbench.commands.content import Content, Decode
 from vitbench.commands.here import PARTS, Here
 from vitbench.data import DataInfo, describe
 from vitbench.machine import cpu_cores
@@ -16,6 +17,8 @@ from vitbench.records import Faults, Outcome, Record, RecordStore
 from vitbench.studies import BUDGETS, STUDIES, Overrides, Plan, PlannedRun, Study, load_study, plan_in_stages
 from vitbench.studies.outline import Outline, outline
 from vitbench.studies.plan import Later, recorded
+
+MOST_JOBS = 1024
 
 Failed = Collection[tuple[str, str]]
 """(study, run_id) of runs that failed in this very call and are not tried again in it."""
@@ -61,6 +64,10 @@ class Request:
         # By what they are: one set may have been given twice, under two spellings.
         infos = list({info.dataset: (name, info) for name, info in described}.values())
         return [(study, name, info) for study in studies for name, info in infos]
+
+    def content(self, decode: Decode | None = None) -> Content:
+        """What its data sets hold now; see `Content`."""
+        return Content({info.dataset: name for _, name, info in self.asked}, self.data_root, decode)
 
     @property
     def store(self) -> RecordStore:
@@ -138,17 +145,26 @@ class Standing:
 
     planned: list[tuple[str, PlannedRun]]
     records: list[Record]
+    """Of the images that the data sets have now, as far as that is known."""
     done: set[tuple[str, str]]
+    of_other_images: int = 0
+    """Runs that are recorded, but of other images under the same names, and so are not done."""
+    unknown_images: Mapping[str, str] = field(default_factory=dict)
+    """Data sets whose images could not be held against their records, and why."""
     later: Later | None = None
     """At most so many runs follow, which the results of pending ones decide; None where no run does."""
     epochs_are_estimates: bool = False
     """Whether `run` will measure images/s first, and arms will have other epochs than these."""
 
     @classmethod
-    def of(cls, request: Request, failed: Failed = (), here: Here | None = None) -> Standing:
+    def of(
+        cls, request: Request, failed: Failed = (), here: Here | None = None, content: Content | None = None
+    ) -> Standing:
         """`here` is what the command knows of its environment, which counts where runs are asked for `again`."""
         store = request.store
-        everywhere = {name: store.read(name) for name in dict.fromkeys(study.name for study, _, _ in request.asked)}
+        content = content or request.content()
+        stored = {name: store.read(name) for name in dict.fromkeys(study.name for study, _, _ in request.asked)}
+        everywhere = {name: [r for r in of_study if content.agrees(r)] for name, of_study in stored.items()}
         records = everywhere
         if request.again:
             here = here or Here()
@@ -160,14 +176,34 @@ class Standing:
             for study, counting in records.items()
             for run_id in recorded((run for _, run in planned if run.study == study), counting)
         }
+        of_others = {
+            (record.study, record.identity)
+            for of_study in stored.values()
+            for record in of_study
+            if record.outcome is not Outcome.FAILED and not content.agrees(record)
+        }
         later = [made.later for _, made in plans if made.later is not None]
         return cls(
             planned,
-            [record for found in everywhere.values() for record in found],
+            [record for of_study in everywhere.values() for record in of_study],
             done,
+            len(of_others & {(run.study, run.run_id) for _, run in planned} - done),
+            content.unknown,
             Later(sum(one.runs for one in later), sum(one.training_flops for one in later)) if later else None,
             any(made.epochs_are_estimates for _, made in plans),
         )
+
+    def about_images(self) -> list[str]:
+        """A line on runs that are recorded of other images, and on each data set of which that is not known."""
+        lines = [
+            f"whether {name} still has the images of its records is not known: {why}"
+            for name, why in self.unknown_images.items()
+        ]
+        if self.of_other_images:
+            lines.append(
+                f"{self.of_other_images} recorded runs are of other images under the same file names: they are not done"
+            )
+        return lines
 
     def recorded_elsewhere(self, here: Here) -> Elsewhere:
         """Of the studies and data sets with something pending, the runs that are done, but in no environment like this."""
@@ -194,8 +230,8 @@ class Standing:
 def resolve_jobs(jobs: str, *, device: str, pending: int) -> int:
     """How many workers: a number, or `auto` (one per GPU, else one per CPU core); never more than there are runs."""
     if jobs != "auto":
-        if not jobs.isdigit() or int(jobs) < 1:
-            raise ValueError(f"jobs {jobs!r} is not a positive number; give one, or auto")
+        if not (jobs.isascii() and jobs.isdecimal() and 0 < float(jobs) <= MOST_JOBS):
+            raise ValueError(f"jobs {jobs!r} is not a number from 1 to {MOST_JOBS}; give one, or auto")
         return max(1, min(int(jobs), pending))
     workers = (num_gpus(device) if device != "cpu" else 0) or cpu_cores()
     return max(1, min(workers, pending))

@@ -24,12 +24,13 @@ from vitbench.variants import variant_names
 
 def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
     """Prints the plan."""
-    standing = Standing.of(request)
+    content = request.content()
+    standing = Standing.of(request, content=content)
     pending = [run for _, run in standing.pending()]
     elsewhere = standing.recorded_elsewhere(Here())
     places = by_run_id(standing.pending())
     store = request.store
-    taken_over = recorded_here(store, places, Here())
+    taken_over = recorded_here(store, places, Here(), of_these_images=content.agrees)
     to_train = [wanted[0][1] for run_id, wanted in places.items() if run_id not in taken_over]
     again = Pretrained.of(request.results, standing.records, Here()).wave(standing.pending(), standing.planned).again
     to_train += {run.run_id: run for _, run in standing.planned if run.run_id in again}.values()
@@ -64,6 +65,8 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
             "epochs_are_estimates": standing.epochs_are_estimates,
             "later": _later_facts(standing, cost),
             "recorded_elsewhere": elsewhere.runs,
+            "of_other_images": standing.of_other_images,
+            "unknown_images": dict(standing.unknown_images),
             "runs_to_train": len(to_train),
             "runs": runs,
         }
@@ -91,6 +94,8 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
         )
     if standing.epochs_are_estimates:
         print("epochs are estimates by FLOPs: `vitbench run` measures how fast each arm trains, and plans by that")
+    for line in standing.about_images():
+        print(line)
     if elsewhere.runs:
         print(elsewhere)
     for whole in request.outlines() if request.match == "time" else ():

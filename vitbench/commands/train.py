@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vitbench.commands.content import Content
 from vitbench.commands.display import is_live
 from vitbench.commands.once import has_weights
-from vitbench.commands.run import load_data, prepare
-from vitbench.config import ModelConfig, RunConfig, TimmConfig, TrainConfig, printable
+from vitbench.commands.run import decode, load_data, prepare
+from vitbench.config import DataConfig, ModelConfig, RunConfig, TimmConfig, TrainConfig, printable
 from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
+from vitbench.execution.arrivals import Arrivals
+from vitbench.execution.claims import Claims
 from vitbench.machine import cpu_cores
 from vitbench.profiling import count
 from vitbench.records import Design, Faults, Outcome, Record, RecordStore
+from vitbench.signals import RECORDING_SECONDS, HeldSignals
 from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.budgets import CUSTOM
 from vitbench.studies.outline import data_settings, recipe_of
@@ -57,12 +63,16 @@ def train_one(
         data = {"crop_padding": 0, "flip": False, **data}
     start = {"init": init_identity, "keep_head": keep_head}
     run = _single_run(label, model_config, start, info, recipe=defaults.replace(**train), data=data, seed=seed)
+    if keep_head and init is not None:
+        decode(dataset, run.config.model.image_hw, data_root=data_root, download=download)
+        _check_classes(init, dataset, data_root, run.config)
     store = RecordStore(results, faults)
-    before = [r for r in store.read("train") if r.identity == run.run_id and r.outcome is not Outcome.FAILED]
-    if keep_weights and not any(has_weights(results, record) for record in before):
-        before = [record for record in before if record.outcome is Outcome.DIVERGED]
-    if before:
-        record = before[-1]
+    arrivals = Arrivals(store)
+    read = partial(decode, data_root=data_root, download=download)
+    content = Content({info.dataset: dataset}, data_root, read)
+    before = _recorded(store, run, content, with_weights=keep_weights)
+    if before is not None:
+        record = before
     else:
         _, make_job = prepare(
             data_root,
@@ -75,14 +85,43 @@ def train_one(
         job = replace(make_job(dataset, run), init=init)
         load_data([(dataset, run)], data_root=data_root, download=download)
         store.prepare()
-        record = _execute_here(job)
-        store.append(record)
-        job.remove_checkpoint()
+        record, before = _run_claimed(job, store, arrivals)
     if as_json:
         print(record.to_json())
     else:
-        _print_record(record, recorded_before=bool(before), path=store.path("train"))
+        _print_record(record, recorded_before=before is not None, path=store.path("train"))
     return record
+
+
+def _recorded(store: RecordStore, run: PlannedRun, content: Content, *, with_weights: bool) -> Record | None:
+    """The record of the run that makes it needless to run it again."""
+    records = [
+        record
+        for record in store.read("train")
+        if record.identity == run.run_id and record.outcome is not Outcome.FAILED and content.agrees(record)
+    ]
+    if with_weights and not any(has_weights(store.root, record) for record in records):
+        records = [record for record in records if record.outcome is Outcome.DIVERGED]
+    return records[-1] if records else None
+
+
+def _run_claimed(job: Job, store: RecordStore, arrivals: Arrivals) -> tuple[Record, Record | None]:
+    """(the record of the job, which is appended, None), or twice that which another process has appended by now."""
+    run_id = job.run.run_id
+
+    def say_waits() -> None:
+        print(f"vitbench: run {run_id} is claimed by another process: waiting for it", file=sys.stderr, flush=True)
+
+    with Claims(store.root) as claims, claims.held(run_id, on_wait=say_waits):
+        if arrivals.has(run_id, job.run.study):
+            record = [record for record in store.read(job.run.study) if record.identity == run_id][-1]
+            if not job.keep_weights or has_weights(store.root, record):
+                return record, record
+        record = _execute_here(job)
+        with HeldSignals(patience=RECORDING_SECONDS):
+            store.append(record)
+            job.remove_checkpoint()
+        return record, None
 
 
 def _weights(init: str, results: Path) -> str:
@@ -90,6 +129,23 @@ def _weights(init: str, results: Path) -> str:
     from vitbench.models.weights import find_weights, is_run
 
     return str(find_weights(init, results)) if is_run(init) else init
+
+
+def _check_classes(init: str, dataset: str, data_root: Path | None, config: RunConfig) -> None:
+    """Raises ValueError where a head that is kept knows other classes; says so where it has no names for them."""
+    from vitbench.commands.opened import tell_unknown_classes
+    from vitbench.data import load
+    from vitbench.models.weights import SUFFIX, differing_class, load_trained
+
+    data = load(dataset, root=data_root, image_size=config.model.image_hw)
+    trained = load_trained(init) if init.endswith(SUFFIX) else None
+    if trained is not None and (difference := differing_class(trained.class_names, data.class_names)):
+        raise ValueError(
+            f"keep_head: {difference} ({data.info.dataset}); leave --keep-head out, or give the data of its classes"
+        )
+    own = trained is not None and trained.config.data.dataset == data.info.dataset
+    if not own and not (trained and trained.class_names and data.class_names):
+        tell_unknown_classes(init, data.info)
 
 
 def _model(
@@ -158,17 +214,30 @@ def _single_run(
 ) -> PlannedRun:
     data_config, _ = data_settings(info, wanted=None)
     data_config = data_config.resampled(info.image_size, model_config.image_hw).replace(**data)
-    left = info.train_images - round(info.train_images * data_config.validation_fraction)
+    left = info.images_left(data_config.validation_fraction)
     if data_config.train_images is not None and data_config.train_images > left:
         raise ValueError(
             f"train_images {data_config.train_images} is more than the {left} of {info.dataset} outside the "
             "validation split; make it smaller"
         )
     images = data_config.train_images or left
-    if recipe.batch_size > images:
-        raise ValueError(f"batch_size {recipe.batch_size} is more than the {images} training images; make it smaller")
-    count(model_config)  # refuses, before data are read, what timm makes but cannot run at this size
     config = RunConfig(model=model_config, data=data_config, train=recipe, seed=seed, **start)
+    if config.train.epochs == 0 and config.train.batch_size > images > 0:
+        # What only evaluates has no batch to fit.
+        config = config.replace(train=recipe.replace(batch_size=images))
+    if config.train.batch_size > images:
+        usual = DataConfig().validation_fraction
+        if data_config.validation_fraction > usual and config.train.batch_size <= round(
+            info.train_images * (1 - usual)
+        ):
+            raise ValueError(
+                f"validation_fraction {data_config.validation_fraction} leaves {images} of the {info.train_images} images to "
+                f"train on, fewer than batch_size {config.train.batch_size}; make it smaller"
+            )
+        raise ValueError(
+            f"batch_size {config.train.batch_size} is more than the {images} training images; make it smaller"
+        )
+    count(model_config)  # refuses, before data are read, what timm makes but cannot run at this size
     design = Design(
         question="",
         source="",

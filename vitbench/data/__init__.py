@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from vitbench.data.description import describe
+from vitbench.data.description import describe, fingerprint, known_sha256
 from vitbench.data.info import BUILT_IN, DataInfo
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ __all__ = [
     "Images",
     "StreamedImages",
     "describe",
+    "fingerprint",
+    "known_sha256",
     "load",
     "normalise",
     "split",

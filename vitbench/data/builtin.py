@@ -13,6 +13,15 @@ from vitbench.data.splits import split
 
 _DIGITS_SEED = 0
 
+_SIDES = ("left", "right", "above", "below")
+CLASS_NAMES: dict[str, tuple[str, ...]] = {
+    "digits": tuple("0123456789"),
+    "shapes": _SIDES,
+    "shapes/relation": (*(f"{side} of the square" for side in _SIDES[:2]), "above the square", "below the square"),
+    "shapes/quadrant": ("upper left", "upper right", "lower left", "lower right"),
+}
+"""By label."""
+
 
 def arrays(dataset: str, size: tuple[int, int]) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """((images, labels) of train, of test): uint8 [N, 1, H, W] and int64 [N], resized to `size`."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitbench.data import cache
-from vitbench.data.info import KNOWN, DataInfo
-from vitbench.data.sources import FileSplit, Source, find, open_splits
+from vitbench.data.info import BUILT_IN, KNOWN, DataInfo
+from vitbench.data.reading import FileSplit
+from vitbench.data.sources import Source, find, open_splits
 
 MAX_NATIVE = 64
 """Images of one size up to this many pixels a side keep it; all others are brought to `LARGE`."""
@@ -23,6 +24,11 @@ def describe(dataset: str, *, root: Path | None = None, download: bool = False) 
 
     Raises ValueError for an unknown name, missing or empty splits, splits that do not fit each other.
     """
+    if dataset in BUILT_IN and root is not None and (root / dataset).exists():
+        raise ValueError(
+            f"dataset {dataset!r} is built in, and there is {str(root / dataset)!r} too; give that path as --data, or leave "
+            "--data-root out"
+        )
     known = KNOWN.get(dataset) or KNOWN.get(dataset.lower() if dataset.lower().startswith("torch/") else "")
     if known is not None:
         return known
@@ -31,25 +37,34 @@ def describe(dataset: str, *, root: Path | None = None, download: bool = False) 
     if info is not None:
         return info
     train, test = open_splits(source, download=download)
-    try:
-        info = describe_opened(source, train, test)
-    finally:
-        train.close()
-        test.close()
+    info = describe_opened(source, train, test)
     source = find(dataset, root)  # a download has changed the files
     cache.write_info(cache.folder_for(source.dataset, source.fingerprint), info)
     return info
 
 
-def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataInfo:
-    """Looks at labels, at the first image, and at the sizes of a few others."""
-    from vitbench.data.decode import num_channels
+def fingerprint(dataset: str, *, root: Path | None = None) -> str:
+    """Changes when the data set's files do; empty of what is built in. Raises ValueError where there are none."""
+    return "" if dataset in BUILT_IN else find(dataset, root).fingerprint
 
-    image, _ = train.read(0)
-    in_channels = num_channels(image)
-    size = image.height, image.width
-    if max(size) > MAX_NATIVE or not _all_of_size(train, size):
-        size = LARGE, LARGE
+
+def known_sha256(dataset: str, *, root: Path | None = None, image_size: tuple[int, int]) -> str | None:
+    """The hash of the decoded images (`ImageData.sha256`) where the cache has it of the files as they are now, else None."""
+    if dataset in BUILT_IN:
+        return None
+    try:
+        source = find(dataset, root)
+    except ValueError:
+        return None
+    metas = (cache.read_entry(cache.entry_for(source, image_size, streamed=streamed)) for streamed in (False, True))
+    return next((str(meta["sha256"]) for meta in metas if meta is not None), None)
+
+
+def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataInfo:
+    """Looks at labels, and at a few images."""
+    import numpy as np
+
+    size, in_channels = _size_and_channels(train)
     train_labels, test_labels = train.labels(), test.labels()
     lowest, highest = (f(f(train_labels), f(test_labels)) for f in (min, max))
     names = train.class_names()
@@ -70,11 +85,22 @@ def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataIn
         test_images=len(test_labels),
         crop_padding=size[0] // 8,
         flip=in_channels == 3,  # grey sets are mostly characters, whose mirror images mean something else
+        class_counts=tuple(np.bincount(train_labels, minlength=num_classes).tolist()),
     )
 
 
-def _all_of_size(split: FileSplit, size: tuple[int, int]) -> bool:
-    if not split.random_access:
-        return all((image.height, image.width) == size for image, _ in split)
-    probes = {i * (len(split) - 1) // (PROBES - 1) for i in range(PROBES)}
-    return all((image.height, image.width) == size for image, _ in (split.read(index) for index in sorted(probes)))
+def _size_and_channels(split: FileSplit) -> tuple[tuple[int, int], int]:
+    """The size (height, width) to bring images to, and 3 channels unless all those looked at are grey."""
+    from vitbench.data.decode import num_channels
+
+    probes = {i * (len(split) - 1) // (PROBES - 1) for i in range(PROBES)} if split.random_access else set()
+    is_native, is_grey, sizes = False, True, set()
+    for image, _ in map(split.read, sorted(probes)) if split.random_access else split:
+        sizes.add((image.height, image.width))
+        is_native = len(sizes) == 1 and max(image.size) <= MAX_NATIVE
+        is_grey = is_grey and num_channels(image) == 1
+        if not is_native and not is_grey:
+            break
+    if not sizes:
+        raise ValueError(f"{split.title} holds no images; give one that has some")
+    return sizes.pop() if is_native else (LARGE, LARGE), 1 if is_grey else 3

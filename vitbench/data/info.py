@@ -5,6 +5,8 @@ Imports no torch: `vitbench list` and `plan` ask here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -27,6 +29,30 @@ class DataInfo(BaseModel):
     """Recommended `DataConfig.flip`."""
     size_step: int = 1
     """Images can be had square, at multiples of so many pixels; 1: at any size."""
+    class_counts: tuple[int, ...] = ()
+    """Training images by class; empty where all classes have equally many, or one more than others."""
+
+    def images_left(self, validation_fraction: float) -> int:
+        """Training images outside the validation split. Raises ValueError where that would be empty."""
+        each, more = divmod(self.train_images, self.num_classes)
+        counts = self.class_counts or [each + (label < more) for label in range(self.num_classes)]
+        return self.train_images - validation_images(counts, validation_fraction)
+
+
+def validation_images(class_counts: Sequence[int], fraction: float) -> int:
+    """How many of so many images by class the validation split takes: `fraction` of all, but at least one of every class
+    that has two, and never a class's last.
+
+    Raises ValueError where it would be empty: no class has two.
+    """
+    counts = [count for count in class_counts if count]
+    with_two = sum(count > 1 for count in counts)
+    if not with_two:
+        raise ValueError(
+            f"validation split would be empty: each of the {len(counts)} classes has one training image; "
+            "give two or more of a class"
+        )
+    return min(max(round(fraction * sum(counts)), with_two), sum(counts) - len(counts))
 
 
 BUILT_IN: dict[str, str] = {
@@ -34,6 +60,7 @@ BUILT_IN: dict[str, str] = {
     "shapes": "generated, 32×32 grey, 4 classes: which half do the discs fill? Without position information, chance",
     "shapes/relation": "generated, 32×32 grey, 4 classes: is the disc left of, right of, above or below the square? Harder",
     "shapes/quadrant": "generated, 32×32 grey, 4 classes: in which quadrant is the disc? Harder than `shapes`",
+    "shapes/majority": "generated, 32×32 grey, 4 classes: in which half are most discs? No model can pass 93 %",
 }
 """Data sets that need no files: name → one line."""
 
@@ -74,6 +101,7 @@ KNOWN: dict[str, DataInfo] = {
         _info("shapes", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32),
         _info("shapes/relation", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32),
         _info("shapes/quadrant", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32),
+        _info("shapes/majority", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32),
         _info("torch/cifar10", 32, 3, 10, 50000, 10000, crop_padding=4, flip=True),
         _info("torch/cifar100", 32, 3, 100, 50000, 10000, crop_padding=4, flip=True),
         _info("torch/mnist", 28, 1, 10, 60000, 10000, crop_padding=3, flip=False),

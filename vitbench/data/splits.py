@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vitbench.data.info import validation_images
 from vitbench.data.seeding import random_state
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ def split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(train indices, validation indices), both ascending int64 and stratified by class.
 
-    Validation is cut first, `round(validation_fraction × N)` images, so it does not depend on `train_images`; every
-    class with two images or more keeps at least one on either side. Raises ValueError when `train_images` is larger
-    than what is left.
+    Validation is cut first, so it does not depend on `train_images`; `vitbench.data.info.validation_images` says how many.
+    Every class with two images or more keeps at least one on either side. Raises ValueError where validation would be
+    empty, and when `train_images` is larger than what is left.
     """
     labels = np.asarray(labels)
     classes, counts = np.unique(labels, return_counts=True)
@@ -34,9 +35,8 @@ def split(
     if not len(labels):
         raise ValueError("labels are empty, there is nothing to split; give at least two images per class")
     shuffled = [random_state("split", seed, int(c)).permutation(np.flatnonzero(labels == c)) for c in classes]
-    held_out = _allocate(
-        counts, round(validation_fraction * len(labels)), at_least=(counts > 1).astype(np.int64), at_most=counts - 1
-    )
+    total = validation_images(counts.tolist(), validation_fraction)
+    held_out = _allocate(counts, total, at_least=(counts > 1).astype(np.int64), at_most=counts - 1)
     left = counts - held_out
     if train_images is None:
         taken = left

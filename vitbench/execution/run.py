@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.config import RunConfig, ViTConfig, block_width
-from vitbench.data import Augment, ImageData, Images, StreamedImages, load, normalise, split, train_batches
+from vitbench.data import Augment, ImageData, Images, StreamedImages, fingerprint, load, normalise, split, train_batches
 from vitbench.evaluation import Evaluation, evaluate
 from vitbench.execution.job import Job, Report, utc_now
 from vitbench.kernels import native
@@ -138,7 +138,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
             correct, weights = "", ""
     if outcome is Outcome.COMPLETED and job.weights is not None:
         try:
-            save_trained(job.weights, model, config, mean=data.mean, std=data.std)
+            save_trained(job.weights, model, config, mean=data.mean, std=data.std, class_names=data.class_names)
         except ValueError as error:  # what was measured is not lost for it
             say(f"run {job.run.run_id} is recorded, but its {error}")
     counts = count(config.model)
@@ -256,9 +256,13 @@ def _pretrained_model(job: Job, pretraining: RunConfig) -> ViT:
     return inherit(trained.model, config.model, seed=config.seed, keep_head=config.keep_head)
 
 
-@lru_cache(maxsize=4)
 def load_once(dataset: str, root: Path | None, image_size: tuple[int, int]) -> ImageData:
-    """The data set, kept open for the next run of this process."""
+    """The data set, kept open for the next run of this process, unless its files change."""
+    return _load_once(dataset, root, image_size, fingerprint(dataset, root=root))
+
+
+@lru_cache(maxsize=4)
+def _load_once(dataset: str, root: Path | None, image_size: tuple[int, int], _files: str) -> ImageData:
     return load(dataset, root=root, image_size=image_size)
 
 

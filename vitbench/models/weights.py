@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from vitbench.config import RunConfig, one_line
+from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 from vitbench.models.timm_model import TimmModel
 from vitbench.models.vit import ViT
 
@@ -41,6 +40,8 @@ class Trained:
     weights_sha256: str
     run_id: str
     """As it was when they were written: a field that the configuration has since gained gives it another one."""
+    class_names: tuple[str, ...] = ()
+    """By label; empty where the classes have no names, and of files that were written before names were kept."""
 
     @property
     def identity(self) -> str:
@@ -58,7 +59,13 @@ def weights_sha256(model: nn.Module) -> str:
 
 
 def save_trained(
-    path: Path, model: nn.Module, config: RunConfig, *, mean: Sequence[float], std: Sequence[float]
+    path: Path,
+    model: nn.Module,
+    config: RunConfig,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    class_names: Sequence[str] = (),
 ) -> None:
     """Writes the file, whole or not at all. Raises ValueError where it cannot be written."""
     metadata = {
@@ -68,21 +75,13 @@ def save_trained(
         "mean": json.dumps(list(mean)),
         "std": json.dumps(list(std)),
         "weights_sha256": weights_sha256(model),
+        "class_names": json.dumps(list(class_names)),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in _unshared(model).items()}
-    half_written = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, half_written, metadata=metadata)
-        with half_written.open("rb") as file:
-            os.fsync(file.fileno())
-        half_written.replace(path)
+        write_whole(path, save(tensors, metadata=metadata))
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            half_written.unlink()
-        raise ValueError(
-            f"weights {str(path)!r} cannot be written ({error}); free space there or give another --results"
-        ) from error
+        raise cannot_write("weights", path, error, ANOTHER_RESULTS) from error
 
 
 def _unshared(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -126,7 +125,18 @@ def load_trained(path: str | Path) -> Trained:
     if found != metadata["weights_sha256"]:
         raise ValueError(f"weights {str(path)!r} are damaged: their SHA-256 is another than the one inside")
     mean, std = (tuple(json.loads(metadata[name])) for name in ("mean", "std"))
-    return Trained(model.eval(), config, mean, std, found, metadata["run_id"])
+    class_names = tuple(json.loads(metadata.get("class_names", "[]")))
+    return Trained(model.eval(), config, mean, std, found, metadata["run_id"], class_names)
+
+
+def differing_class(known: Sequence[str], others: Sequence[str]) -> str:
+    """Where a model's classes are not those of its images: the first difference in words; else, or without names, empty."""
+    if not (known and others) or list(known) == list(others):
+        return ""
+    if len(known) != len(others):
+        return f"the model knows {len(known)} classes, these images {len(others)}"
+    label = next(i for i, (name, other) in enumerate(zip(known, others, strict=True)) if name != other)
+    return f"class {label} is {known[label]!r} to the model, and {others[label]!r} in these images"
 
 
 def is_run(name: str) -> bool:

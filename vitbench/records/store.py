@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vitbench.files import ANOTHER_RESULTS, cannot_write
+from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 from vitbench.records.faults import Fault, Faults
 from vitbench.records.lines import Entry, append_line, files_in, parse, read_entries, sound
 from vitbench.records.schema import SCHEMA, STUDY_NAME, Record
@@ -42,13 +42,7 @@ class RecordStore:
     def prepare(self) -> None:
         """Creates the folders; raises ValueError where results cannot be written."""
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            probe = self.directory / f".writable-{os.getpid()}"
-            with probe.open("wb") as file:
-                file.write(b"\0" * 4096)
-                file.flush()
-                os.fsync(file.fileno())
-            probe.unlink()
+            write_whole(self.directory / ".writable", b"\0" * 4096).unlink(missing_ok=True)
         except OSError as error:
             raise cannot_write("results", self.root, error, ANOTHER_RESULTS) from error
 

@@ -32,13 +32,12 @@ class DataFacts(Protocol):
     @property
     def num_classes(self) -> int: ...
     @property
-    def train_images(self) -> int: ...
-    @property
     def crop_padding(self) -> int: ...
     @property
     def flip(self) -> bool: ...
     @property
     def size_step(self) -> int: ...
+    def images_left(self, validation_fraction: float) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -358,7 +357,7 @@ def data_settings(data: DataFacts, *, wanted: int | None) -> tuple[DataConfig, i
     A subset as large as what the validation split leaves is the whole, and named so.
     """
     config = DataConfig(dataset=data.dataset, crop_padding=data.crop_padding, flip=data.flip)
-    left = data.train_images - round(data.train_images * config.validation_fraction)
+    left = data.images_left(config.validation_fraction)
     if wanted is None or wanted >= left:
         return config, left
     return config.replace(train_images=wanted), wanted
