@@ -6,6 +6,7 @@ from functools import partial
 
 from tests.analysis.made_up_records import make_record
 from vitbench.records import RecordStore, pack_correct
+from vitbench.records.lines import with_digest
 
 RECORDS = 10_000
 CURVE = [i / 20 for i in range(20)]
@@ -16,15 +17,15 @@ CORRECT = pack_correct([True, False] * 360)
 def test_appending_a_record(timed, tmp_path):
     store = RecordStore(tmp_path)
     store.prepare()
-    append = partial(store.append, make_record(study="many", curve=CURVE, correct=CORRECT))
+    append = partial(store.append, make_record(study="many", test=0.5, curve=CURVE, correct=CORRECT))
     timed(append, group="record store", label="append", unit="records")
 
 
 def test_reading_many_records(timed, tmp_path):
     store = RecordStore(tmp_path)
     store.prepare()
-    lines = [make_record(study="many", seed=i, curve=CURVE, correct=CORRECT).to_json() for i in range(RECORDS)]
-    store.path("many").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    records = [make_record(study="many", seed=i, test=0.5, curve=CURVE, correct=CORRECT) for i in range(RECORDS)]
+    store.path("many").write_bytes(b"".join(with_digest(record.to_json().encode()) + b"\n" for record in records))
     read = partial(store.read, "many")
     assert len(read()) == RECORDS
     timed(read, group="record store", label=f"read {RECORDS:,}", items=RECORDS, unit="records", min_rounds=5)

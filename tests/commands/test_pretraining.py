@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.commands.test_run import in_this_process as in_this_process
+from tests.older_records import plain_text
 from vitbench.config import RunConfig, run_id
 from vitbench.data import load, normalise
 from vitbench.execution import local
@@ -127,7 +128,7 @@ def test_weights_of_another_machine_or_of_other_content_are_not_gone_on_from(
     vitbench("run", *request_of)
     before = records_of(tmp_path)
     path = RecordStore(tmp_path).path("sizes")
-    path.write_text(path.read_text().replace(before["8 px"].environment.machine, "abcdef01"))
+    path.write_text(plain_text(path).replace(before["8 px"].environment.machine, "abcdef01"))
     # Under its name lie weights that are whole and of this configuration, but not those that were recorded.
     kept = weights_of(tmp_path, before["8 px"])
     other = load_trained(kept)
@@ -154,7 +155,7 @@ def test_weights_that_a_record_of_an_older_schema_names_are_not_looked_for_under
     )
     vitbench("run", str(tmp_path / "zpools.py"), *request_of[1:], "--keep-weights")
     path = RecordStore(tmp_path).path("zpools")
-    older = [json.loads(line) for line in path.read_text().splitlines()]
+    older = [json.loads(line) for line in plain_text(path).splitlines()]
     for record in older:
         del record["config"]["pretraining"]
         before, record["run_id"] = record["run_id"], run_id(record["config"])

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from tests.older_records import plain_text
 from vitbench.analysis.comparison import load_comparisons
 from vitbench.config import run_id
 from vitbench.records import RecordStore
@@ -82,7 +83,7 @@ def test_runs_of_another_machine_count_until_they_are_asked_for_again(vitbench, 
     assert vitbench("run", *request, "--seeds", "1", *here).status == 0
     path = RecordStore(tmp_path).path("mine")
     machine = RecordStore(tmp_path).read("mine")[0].environment.machine
-    path.write_text(path.read_text().replace(machine, "abcdef01"))
+    path.write_text(plain_text(path).replace(machine, "abcdef01"))
 
     finished = vitbench("run", *request, "--seeds", "1", *here)
     assert "all 2 runs are recorded" in finished.out and "another environment" not in finished.out
@@ -141,7 +142,7 @@ def test_a_run_that_several_studies_need_is_trained_once(vitbench, tmp_path, mon
 
     # A record from before the configuration had some field is written with that field, and its run_id with it.
     path = store.path("pools")
-    now = path.read_text()
+    now = plain_text(path)
     older = [json.loads(line) for line in now.splitlines()]
     for record in older:
         del record["config"]["pretraining"]
@@ -154,13 +155,13 @@ def test_a_run_that_several_studies_need_is_trained_once(vitbench, tmp_path, mon
 
     # What another machine recorded is not taken over; `widths` still has what `pools` trained here.
     machine = taken[0].environment.machine
-    path.write_text(path.read_text().replace(machine, "abcdef01"))
+    path.write_text(plain_text(path).replace(machine, "abcdef01"))
     store.path("heads").unlink()
     vitbench("run", heads, *request, *here)
     assert len(trained) == 4 and [record.taken_from for record in store.read("heads")] == ["pools", ""]
     # Nor what was trained on other data of that name, or with more threads, which takes sums in another order.
     for part, other in (('"data_sha256":"', '"data_sha256":"0'), ('"threads":1', '"threads":3')):
-        before = {path: path.read_text() for path in store.directory.glob("*.jsonl")}
+        before = {path: plain_text(path) for path in store.directory.glob("*.jsonl")}
         for path, text in before.items():
             path.write_text(text.replace(part, other))
         store.path("heads").unlink()

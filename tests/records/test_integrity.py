@@ -168,6 +168,13 @@ def test_a_bit_behind_the_last_image_is_a_contradiction(made_up):
     assert record.objection()
 
 
+def test_half_a_character_is_no_text_and_a_whole_one_is(store, made_up):
+    whole, half = made_up(seed=0, a_field_of_later="\U0001f600"), made_up(seed=1).to_json()
+    write(store, json.dumps(whole.to_dict()), half[:-1] + ',"a_field_of_later":"\\uD83D"}')
+    assert store.read("pooling") == [whole]
+    assert [fault.line for fault in store.faults] == [2]
+
+
 def test_a_tail_that_is_more_than_a_line_is_damage_and_no_torn_line(store, made_up):
     store.append(made_up(seed=0))
     store.append(made_up(seed=1))

@@ -18,6 +18,7 @@ from vitbench.analysis.grouping import Group, arms_of, groups
 from vitbench.analysis.naming import slug_of, title_of, with_distinct_names
 from vitbench.analysis.notes import notes_about
 from vitbench.analysis.pairing import PairedDifference
+from vitbench.analysis.presentable import presentable
 from vitbench.analysis.summary import Summary
 from vitbench.analysis.verdicts import FEWEST_SEEDS
 from vitbench.config import DataConfig, TrainConfig
@@ -239,9 +240,9 @@ def load_comparisons(
         records = store.read(study)
         if not records:
             continue
-        remarks = faults.remarks(store.path(study))
+        remarks = [f"Left out: {remark}" for remark in faults.remarks(store.path(study))]
         with faults.leaving_out(store.path(study)):
-            of_study = compare(records, infos.get(study))
+            of_study = compare(presentable(records), infos.get(study))
             if remarks:
                 of_study = [replace(one, notes=(*one.notes, *remarks)) for one in of_study]
             for one in of_study:

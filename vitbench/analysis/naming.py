@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from vitbench.records import Design, Record
 
 
+MOST_IN_SLUG = 120
+"""Characters; file systems take 255 bytes in a name."""
+
+
 def slug_of(record: Record, design: Design) -> str:
     """Budget and data; variant and epochs of single runs; what is matched and tuned if not epochs and the learning rate."""
     match = [] if design.match == "epochs" else [design.match]
@@ -120,4 +124,6 @@ def digest(value: Any) -> str:
 
 
 def _slug(*words: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-.") or "comparison"
+    """Of letters, digits, dots and dashes; cut, and told apart by a hash, where a file of that name could not be."""
+    slug = re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-.") or "comparison"
+    return slug if len(slug) <= MOST_IN_SLUG else f"{slug[:MOST_IN_SLUG].rstrip('-.')}-{digest(words)[:8]}"

@@ -8,19 +8,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
+
 MARK = "written by vitbench from its records"
 
 
 def write(path: Path, content: str | bytes) -> Path:
-    """Writes a whole file, and its folder where needed; raises ValueError where it cannot."""
+    """Writes a file whole or not at all, and its folder where needed; raises ValueError where it cannot."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return write_whole(path, content)
     except OSError as error:
-        raise ValueError(
-            f"results {str(path)!r} cannot be written ({error.strerror}); free space there or give another --results"
-        ) from error
-    return path
+        raise cannot_write("results", path, error, ANOTHER_RESULTS) from error
 
 
 def remove_stale(directory: Path, *, written: Collection[Path], suffixes: Collection[str]) -> None:

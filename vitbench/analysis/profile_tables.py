@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitbench.analysis.contest_tables import peers, settings, summary
-from vitbench.analysis.markup import ABSENT, count_text, escape_markdown, significant
+from vitbench.analysis.markup import ABSENT, count_text, escape_markdown, html_id, significant
 from vitbench.analysis.output import MARK, remove_stale, write
 from vitbench.analysis.profile_rows import (
     counts_of_timm,
@@ -73,7 +73,7 @@ def _texts(table: Table, profile: Profile) -> dict[str, str]:
     return {
         "md": markdown(table, where=profile.where, remarks=left_out(profile)),
         "csv": csv_text(table),
-        "tex": latex(table, where=profile.where, label=f"profile-{profile.directory.name}-{table.name}"),
+        "tex": latex(table, where=profile.where, label=html_id("profile", profile.directory.name, table.name)),
     }
 
 
@@ -260,7 +260,13 @@ def ceilings(profile: Profile) -> Table:
 
 def _page(profile: Profile, tables: Sequence[Table]) -> str:
     """All Markdown tables of a device on one page, with links to their files."""
-    lines = [f"# {escape_markdown(profile.device)}", "", f"<!-- {MARK}; do not edit -->", "", f"{profile.where}."]
+    lines = [
+        f"# {escape_markdown(profile.device)}",
+        "",
+        f"<!-- {MARK}; do not edit -->",
+        "",
+        f"{escape_markdown(profile.where)}.",
+    ]
     if (profile.directory / "plots" / "roofline.png").exists():
         lines += ["", "![Roofline](plots/roofline.png)"]
     failed = [

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitbench.analysis.markup import escape_latex, escape_markdown
+from vitbench.analysis.markup import escape_csv, escape_latex, escape_markdown
 from vitbench.analysis.output import MARK
 
 
@@ -53,10 +53,15 @@ def markdown_rows(table: Table) -> list[str]:
 
 def csv_text(table: Table) -> str:
     """One line a row; full precision; empty where there is no number."""
+    return csv_table(table.raw)
+
+
+def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of equal keys, at least one."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(table.raw[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table.raw)
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([escape_csv(name) for name in rows[0]])
+    writer.writerows([escape_csv(value) for value in row.values()] for row in rows)
     return buffer.getvalue()
 
 

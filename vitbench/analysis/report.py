@@ -10,14 +10,15 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vitbench.analysis import across, table_cells, table_formats, table_text
 from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
+from vitbench.analysis.markup import html_id, html_template
 from vitbench.analysis.output import MARK, write
 from vitbench.analysis.plots import KINDS, render, render_transfer
 from vitbench.analysis.transfer_tables import WHERE, TransferRow, load_rows, table_of
+from vitbench.config import printable
 from vitbench.records import Faults, RecordStore
 from vitbench.records.transfer import TransferStore
 
@@ -54,15 +55,7 @@ def write_report(
         features = load_rows(store_root, faults)
         transfer_figure = _transfer_figure(features)
         transfer = table_of(features) if features else None
-    environment = Environment(
-        loader=PackageLoader("vitbench.analysis"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    html = environment.get_template("report.html.j2").render(
+    html = html_template("report.html.j2").render(
         mark=MARK,
         studies=studies,
         across=across,
@@ -82,7 +75,7 @@ def write_report(
 
 def anchor(comparison: Comparison) -> str:
     """The id of a comparison on the page."""
-    return f"{comparison.study}-{comparison.slug}"
+    return html_id(comparison.study, comparison.slug)
 
 
 def inlined_figures(comparison: Comparison) -> dict[str, Markup]:
@@ -91,7 +84,7 @@ def inlined_figures(comparison: Comparison) -> dict[str, Markup]:
     for kind in KINDS:
         for svg in render(comparison, kind).values():
             label = f"{HEADINGS[kind]}: {comparison.title}"
-            figures[HEADINGS[kind]] = _inline(svg.decode(), prefix=f"{anchor(comparison)}-{kind}-", label=label)
+            figures[HEADINGS[kind]] = _inline(svg.decode(), prefix=html_id(anchor(comparison), kind, ""), label=label)
     return figures
 
 
@@ -102,11 +95,11 @@ def _transfer_figure(rows: Sequence[TransferRow]) -> Markup:
 
 
 def _inline(svg: str, *, prefix: str, label: str) -> Markup:
-    """The `<svg>` element alone. Ids get a prefix, because those of one page share a name space."""
+    """The `<svg>` element alone. Ids get a prefix, of `html_id`, because those of one page share a name space."""
     element = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     element = re.sub(r'\bid="', f'id="{prefix}', element)
     element = re.sub(r'href="#', f'href="#{prefix}', element)
     element = element.replace("url(#", f"url(#{prefix}")
     # Chosen by whoever names arms and studies, so escaped like any other text.
-    described = Markup('<svg role="img" aria-label="{}"').format(label)
+    described = Markup('<svg role="img" aria-label="{}"').format(printable(label))
     return described + Markup(element.removeprefix("<svg"))

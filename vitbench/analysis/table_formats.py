@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from vitbench.analysis import verdict_cells
 from vitbench.analysis.comparison import Comparison
 from vitbench.analysis.going_on import going_on
 from vitbench.analysis.markup import escape_latex, escape_markdown
 from vitbench.analysis.output import MARK
+from vitbench.analysis.rendering import csv_table
 from vitbench.analysis.table_cells import columns, raw_rows, rows
 from vitbench.analysis.table_text import conventions, facts
 
@@ -50,7 +47,7 @@ def markdown_table(table: verdict_cells.Table) -> list[str]:
     headings = list(table[0])
     aligned = ["---" if name in verdict_cells.WORDS else "---:" for name in headings]
     return [
-        f"| {' | '.join(headings)} |",
+        f"| {' | '.join(map(escape_markdown, headings))} |",
         f"|{'|'.join(aligned)}|",
         *(f"| {' | '.join(map(escape_markdown, row.values()))} |" for row in table),
     ]
@@ -59,15 +56,6 @@ def markdown_table(table: verdict_cells.Table) -> list[str]:
 def csv_text(comparison: Comparison) -> str:
     """One line per arm; full precision; empty where there is no number."""
     return csv_table(raw_rows(comparison))
-
-
-def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of equal keys, at least one."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
 
 
 LATEX_COLUMNS = {

@@ -14,8 +14,9 @@ from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
 from vitbench.analysis.markup import escape_markdown
 from vitbench.analysis.output import MARK, remove_stale, write
 from vitbench.analysis.profile_tables import write_profiles
+from vitbench.analysis.rendering import csv_table
 from vitbench.analysis.table_cells import TERMINAL_COLUMNS, columns, rows
-from vitbench.analysis.table_formats import csv_table, csv_text, latex, markdown, markdown_table
+from vitbench.analysis.table_formats import csv_text, latex, markdown, markdown_table
 from vitbench.analysis.transfer_tables import write_transfer
 from vitbench.records import Faults, RecordStore
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from vitbench.analysis.markup import html_template
 from vitbench.analysis.output import write
 from vitbench.profiling.breakdown import ROW_PHASES, Breakdown, Operator, Row
 from vitbench.profiling.events import MemoryPoint
@@ -46,16 +45,8 @@ class Table:
 
 def write_page(trace: Trace, folder: Path) -> Path:
     """Writes `trace.html` into `folder`; returns its path. Raises ValueError where it cannot be written."""
-    environment = Environment(
-        loader=PackageLoader("vitbench.analysis"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     analysis = trace.analysis
-    html = environment.get_template("trace.html.j2").render(
+    html = html_template("trace.html.j2").render(
         title=title(trace),
         facts=facts(trace),
         shares=_shares(analysis.breakdown, lambda rows: rows.grouped(lambda _: "step"))["step"],

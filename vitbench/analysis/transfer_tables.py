@@ -12,6 +12,7 @@ from typing import Any
 from vitbench.analysis.markup import ABSENT
 from vitbench.analysis.notes import listed
 from vitbench.analysis.output import write
+from vitbench.analysis.presentable import presentable
 from vitbench.analysis.rendering import Table, csv_text, markdown
 from vitbench.records import Faults, Outcome, Record, RecordStore
 from vitbench.records.transfer import TransferRecord, TransferStore
@@ -65,7 +66,7 @@ class TransferRow:
 
 def load_rows(store_root: str | Path, faults: Faults | None = None) -> list[TransferRow]:
     """The rows of all that is recorded of frozen features, in the table's order. `faults` as of `RecordStore`."""
-    records = TransferStore(store_root, faults).read()
+    records = presentable(TransferStore(store_root, faults).read())
     return transfer_rows(records, _runs(RecordStore(store_root, faults), {record.run_id for record in records} - {""}))
 
 
@@ -209,7 +210,7 @@ def _runs(store: RecordStore, run_ids: set[str]) -> dict[str, Record]:
     """run_id → its completed training record, of the first study that has it."""
     found: dict[str, Record] = {}
     for study in store.studies() if run_ids else ():
-        for record in store.read(study):
+        for record in presentable(store.read(study)):
             if record.outcome is Outcome.COMPLETED and (record.run_id in run_ids or record.identity in run_ids):
                 found.setdefault(record.run_id if record.run_id in run_ids else record.identity, record)
     return found

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from vitbench.config import printable
 from vitbench.execution.job import Job, Report
 from vitbench.records import Outcome, Record
 
@@ -94,6 +95,7 @@ class RunDisplay:
 
     def say(self, line: str) -> None:
         """A line that stays, on stderr."""
+        line = printable(line)
         if self.live:
             self.console.print(line, markup=False, highlight=False)
         else:

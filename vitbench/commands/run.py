@@ -13,6 +13,7 @@ from vitbench.commands.here import Here
 from vitbench.commands.once import Planned, by_run_id, has_weights, in_place_of, take_over
 from vitbench.commands.pretraining import Pretrained, Wave
 from vitbench.commands.request import Request, Standing, num_gpus, resolve_jobs
+from vitbench.config import printable
 from vitbench.execution import Job
 from vitbench.execution.arrivals import Arrivals
 from vitbench.execution.claims import Claims, JobQueue
@@ -168,7 +169,8 @@ def _record_hopeless(wave: Wave, make_job: Callable[[str, PlannedRun], Job], sto
         store.append(record)
         share.tally.recorded += 1
         share.claims.release(run.run_id)
-        print(f"{run.study}, {run.arm}, seed {record.seed}: {record.outcome}: {record.reason}", flush=True)
+        line = f"{run.study}, {run.arm}, seed {record.seed}: {record.outcome}: {record.reason}"
+        print(printable(line), flush=True)
         failed = record.outcome is Outcome.FAILED
         (share.tally.failed if failed else share.tally.given_up).add((run.study, run.run_id))
 

@@ -12,7 +12,7 @@ from vitbench.commands.content import Content
 from vitbench.commands.display import is_live
 from vitbench.commands.once import has_weights
 from vitbench.commands.run import decode, load_data, prepare
-from vitbench.config import DataConfig, ModelConfig, RunConfig, TimmConfig, TrainConfig
+from vitbench.config import DataConfig, ModelConfig, RunConfig, TimmConfig, TrainConfig, printable
 from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
 from vitbench.execution.arrivals import Arrivals
@@ -269,7 +269,7 @@ def _execute_here(job: Job) -> Record:
 def _print_record(record: Record, *, recorded_before: bool, path: Path) -> None:
     where = f"recorded in {path}" + (" before; not run again" if recorded_before else "")
     if record.outcome is not Outcome.COMPLETED:
-        print(f"{record.outcome}: {record.reason} ({where})")
+        print(printable(f"{record.outcome}: {record.reason} ({where})"))
         return
     cost = record.cost
     print(f"test top-1 {record.metrics['test_top1']:.2%}, validation top-1 {record.metrics['val_top1']:.2%}")

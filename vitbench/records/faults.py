@@ -47,7 +47,7 @@ class Fault:
 _REMEDIES: dict[Kind, str] = {
     "damage": "mend or remove that line (`vitbench records repair`)",
     "unreadable": "make it readable, or remove it",
-    "conflict": "the first counts (`vitbench records repair --conflicts`)",
+    "conflict": "`vitbench records repair --conflicts` sets this line aside",
     "failure": "the others are made without it",
 }
 
@@ -93,7 +93,7 @@ class Faults:
 
     def remarks(self, path: Path | None = None) -> list[str]:
         """What is to be said of them, or of those of one file, where tables are made of the rest."""
-        remarks = [f"{fault.place}: {fault.what}." for fault in self._all if path in (None, fault.path)]
+        remarks = [printable(f"{fault.place}: {fault.what}.") for fault in self._all if path in (None, fault.path)]
         more = len(remarks) - MOST_SAID
         return remarks[:MOST_SAID] + ([f"And {more} more."] if more > 0 else [])
 

@@ -98,17 +98,17 @@ def sound(entries: Iterable[Entry[Read]], faults: Faults | None) -> list[Read]:
     """
     records = []
     for entry in entries:
-        if entry.fault is not None and faults is None:
-            raise ValueError(str(entry.fault))
-        if entry.fault is not None and faults is not None:
-            faults.add(entry.fault)
-        elif entry.record is not None:
+        if entry.record is not None:
             records.append(entry.record)
+        elif entry.fault is not None:
+            if faults is None:
+                raise ValueError(str(entry.fault))
+            faults.add(entry.fault)
     return records
 
 
 def files_in(folder: Path, faults: Faults | None) -> list[Path]:
-    """What is called `*.jsonl` in a folder, by name; nothing where there is no folder."""
+    """What is called `*.jsonl` in a folder, by name, but what macOS puts beside files; nothing where there is no folder."""
     try:
         names = sorted(path.name for path in folder.iterdir())
     except FileNotFoundError:
@@ -116,7 +116,7 @@ def files_in(folder: Path, faults: Faults | None) -> list[Path]:
     except OSError as error:
         fault = Fault(folder, f"cannot be read ({error.strerror})", kind="unreadable")
         return sound([Entry(None, b"", fault=fault)], faults)
-    return [folder / name for name in names if name.endswith(".jsonl") and not name.startswith(".")]
+    return [folder / name for name in names if name.endswith(".jsonl") and not name.startswith("._")]
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -141,9 +141,11 @@ def parse(line: bytes, *, schema: int, names: Collection[str]) -> dict[str, Any]
     """
     try:
         fields = _DECODER.decode(line.decode())
+        if b"\\ud" in line.lower():  # half of a character can be written so, and then by nobody be printed
+            json.dumps(fields, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    except (_NoNumberError, UnicodeDecodeError) as error:
+    except (_NoNumberError, UnicodeError) as error:
         raise ValueError(f"not JSON ({error})") from error
     except ValueError as error:
         raise ValueError("not JSON") from error

@@ -105,7 +105,10 @@ def first_conflict(entry: Entry[Any], first: dict[Any, Entry[Any]]) -> str:
     differing = record.differs(earlier.record)
     if not differing:
         return ""
-    return f"run {record.run_id} ({record.arm}, seed {record.seed}) is in line {earlier.number} with other {differing}"
+    return (
+        f"run {record.run_id} ({record.arm}, seed {record.seed}) is in line {earlier.number} with other {differing}, "
+        "which counts"
+    )
 
 
 def _refuse_records_folder(root: Path) -> None:

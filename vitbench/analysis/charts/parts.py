@@ -79,10 +79,10 @@ def role(arm: ArmResult, comparison: Comparison) -> str:
 
 
 def wrapped(text: str, width: int) -> str:
-    """On two lines at most."""
+    """On two lines at most; never beginning with an underscore, for which matplotlib leaves a label out of its legend."""
     lines = textwrap.wrap(text, width) or [""]
     rest = [textwrap.shorten(" ".join(lines[1:]), width, placeholder="…")] if len(lines) > 1 else []
-    return "\n".join([lines[0], *rest])
+    return (" " if text.startswith("_") else "") + "\n".join([lines[0], *rest])
 
 
 def draw_chance(panels: Sequence[Axes], comparison: Comparison, values: Sequence[float]) -> None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vitbench.analysis.charts.parts import outer, panels_height, panels_of
+from vitbench.analysis.charts.parts import outer, panels_height, panels_of, wrapped
 from vitbench.analysis.drawing import GREY, PALETTE, headed_figure
 from vitbench.analysis.naming import data_text, distinct_names
 from vitbench.analysis.transfer_tables import HEADINGS, TransferRow, environments_of, order_of
@@ -41,7 +41,7 @@ def transfer_figure(rows: Sequence[TransferRow]) -> Figure | None:
     figure = headed_figure("Frozen features", CAPTION + (SEVERAL if several else ""), height)
     panels = panels_of(figure, len(datasets))
     for axes, dataset in zip(panels, datasets, strict=True):
-        axes.set_title(names[dataset])
+        axes.set_title(wrapped(names[dataset], 45))
         for row, model in zip(rows, labels_of(rows), strict=True):
             if row.record.request.dataset == dataset:
                 _draw(axes, row, shots, models.index(model))
@@ -120,7 +120,7 @@ def _handles(rows: Sequence[TransferRow], models: Sequence[str]) -> list[Line2D]
             linestyle=LINES[i % len(LINES)],
             marker="o",
             fillstyle=FILLS[i % len(FILLS)],
-            label=model,
+            label=wrapped(model, 55),
         )
         for i, model in enumerate(models)
     ]
