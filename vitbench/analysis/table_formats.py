@@ -63,7 +63,7 @@ LATEX_COLUMNS = {
     "params": "params",
     "GMACs": "GMACs",
     "top-1 (%)": "top-1 (%)",
-    "difference (points, 95 % interval)": "difference (points)",
+    "difference (points)": "difference (points)",
     "verdict": "verdict",
 }
 """The main columns, and under which heading."""
