@@ -41,7 +41,7 @@ def check_takes(model: nn.Module, images: Tensor, config: TimmConfig) -> None:
         logits = model(images)
     except Exception as error:  # whatever the forward pass of any of timm's models raises
         raise ValueError(
-            f"timm {config.timm!r} cannot take images of {config.image_hw} pixels: {_reason(error)}{_size_of_timm(config)}"
+            f"timm {config.timm!r} cannot take images of {config.image_hw} pixels: {_reason(error)}{_remedy(error, config)}"
         ) from error
     if not isinstance(logits, Tensor) or logits.shape != expected:
         outputs = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
@@ -58,11 +58,13 @@ def _reason(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {text}".split())
 
 
-def _size_of_timm(config: TimmConfig) -> str:
-    """What to try: the size that timm has the model at, where it says one and it is another."""
+def _remedy(error: Exception, config: TimmConfig) -> str:
+    """What to try: other arguments, or the size that timm has the model at, where it says one and it is another."""
+    if isinstance(error, TypeError) and "argument" in str(error):
+        return f"; see the arguments of timm's {config.timm}"
     pretrained = timm.get_pretrained_cfg(config.timm, allow_unregistered=True)
     size = tuple(pretrained.input_size[1:]) if pretrained is not None else config.image_hw
-    return "" if size == config.image_hw else f"; timm has it at image_size {size}"
+    return "; give another size or other options" if size == config.image_hw else f"; timm has it at image_size {size}"
 
 
 def _make(config: TimmConfig, *, seed: int) -> tuple[nn.Module, bool]:
@@ -77,7 +79,7 @@ def _make(config: TimmConfig, *, seed: int) -> tuple[nn.Module, bool]:
         except Exception as error:  # the constructors of a thousand models speak here, each with errors of its own
             raise ValueError(
                 f"timm {config.timm!r} with options {config.options} cannot be made for images of {config.image_hw} "
-                f"pixels: {_reason(error)}{_size_of_timm(config)}"
+                f"pixels: {_reason(error)}{_remedy(error, config)}"
             ) from error
 
 
