@@ -104,6 +104,7 @@ def counted_or_refused(config: TimmConfig) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # a family may have two hundred models, among which the smallest is looked for
 @pytest.mark.filterwarnings("ignore")  # some of timm's entry points are deprecated, and say so
 @pytest.mark.parametrize("family", timm.list_modules())
 def test_the_smallest_model_of_every_family_is_counted_exactly(family):
