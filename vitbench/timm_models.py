@@ -41,7 +41,8 @@ def check_takes(model: nn.Module, images: Tensor, config: TimmConfig) -> None:
         logits = model(images)
     except Exception as error:  # whatever the forward pass of any of timm's models raises
         raise ValueError(
-            f"timm {config.timm!r} cannot take images of {config.image_hw} pixels: {_reason(error)}{_size_of_timm(config)}"
+            f"timm {config.timm!r} cannot take images of {config.image_hw} pixels with in_channels {config.in_channels}: "
+            f"{_reason(error)}{_remedy(error, config)}"
         ) from error
     if not isinstance(logits, Tensor) or logits.shape != expected:
         outputs = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
@@ -58,11 +59,21 @@ def _reason(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {text}".split())
 
 
-def _size_of_timm(config: TimmConfig) -> str:
-    """What to try: the size that timm has the model at, where it says one and it is another."""
+def _remedy(error: Exception, config: TimmConfig) -> str:
+    """What to try: other arguments, or the images that timm has the model for, where it says so and they are others."""
+    if isinstance(error, TypeError) and "argument" in str(error):
+        return f"; see the arguments of timm's {config.timm}"
+    given = {"in_channels": config.in_channels, "image_size": config.image_hw}
     pretrained = timm.get_pretrained_cfg(config.timm, allow_unregistered=True)
-    size = tuple(pretrained.input_size[1:]) if pretrained is not None else config.image_hw
-    return "" if size == config.image_hw else f"; timm has it at image_size {size}"
+    channels, *size = pretrained.input_size if pretrained is not None else (config.in_channels, *config.image_hw)
+    others = {
+        name: value
+        for name, value in {"in_channels": channels, "image_size": tuple(size)}.items()
+        if value != given[name]
+    }
+    if not others:
+        return "; give another size or other options"
+    return f"; timm has it for {', '.join(f'{name} {value}' for name, value in others.items())}"
 
 
 def _make(config: TimmConfig, *, seed: int) -> tuple[nn.Module, bool]:
@@ -77,7 +88,7 @@ def _make(config: TimmConfig, *, seed: int) -> tuple[nn.Module, bool]:
         except Exception as error:  # the constructors of a thousand models speak here, each with errors of its own
             raise ValueError(
                 f"timm {config.timm!r} with options {config.options} cannot be made for images of {config.image_hw} "
-                f"pixels: {_reason(error)}{_size_of_timm(config)}"
+                f"pixels: {_reason(error)}{_remedy(error, config)}"
             ) from error
 
 

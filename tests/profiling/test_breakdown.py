@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from vitbench.profiling.breakdown import Breakdown, Row, analyse, block_of, part_of_place, role_of
 from vitbench.profiling.events import KERNEL, LAUNCH, NODE, OPERATOR, RANGE, Event, read_events, read_memory
@@ -274,6 +275,12 @@ BACKWARD = tensors((2, 3, 5, 8), (2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 8))
         ("aten::bmm", tensors((6, 2, 3), (6, 3, 4)), "attention", 6 * 2 * 2 * 3 * 4),
         ("aten::baddbmm", tensors((6, 2, 4), (6, 2, 3), (6, 3, 4)), "attention", 6 * 2 * 2 * 3 * 4),
         ("mkldnn::_linear_pointwise", tensors((2, 5, 3), (4, 3)), "linear", 2 * 2 * 5 * 3 * 4),
+        (
+            "aten::_cudnn_rnn",
+            {"shapes": (((7, 2, 6),), ((16, 6), (16, 4), (16,), (16,)))},
+            "linear",
+            2 * 14 * 16 * (6 + 4),
+        ),
         ("aten::_scaled_dot_product_flash_attention_for_cpu", ATTENTION, "attention", 2 * 2 * HEADS * LOGITS * DEEP),
         (
             "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
@@ -302,6 +309,21 @@ def test_flops_of_a_convolution_are_those_of_its_outputs():
     for wanted, products in (("[False, True, True]", 1), ("[True, True, True]", 2)):
         backward = event("aten::convolution_backward", 0, 1, **inputs, values=("", "", "", "[8]", wanted))
         assert flops_of(backward) == 2 * products * macs
+
+
+@pytest.mark.parametrize("layer", ["LSTM", "transposed convolution"])
+def test_flops_of_what_torch_ran_are_counted_by_hand(layer, tmp_path):
+    with torch.profiler.profile(record_shapes=True) as profiler:
+        if layer == "LSTM":
+            torch.nn.LSTM(6, 4, num_layers=2)(torch.zeros(7, 2, 6))[0].sum().backward()
+        else:
+            torch.nn.ConvTranspose2d(3, 8, 4, stride=4)(torch.zeros(2, 3, 5, 5)).sum().backward()
+    # 4 gates of 4 units, 14 places, inputs of 6 and then of 4; or a weight of 8 × 4 × 4 for each of 2 × 3 × 5 × 5 pixels.
+    macs = 14 * 16 * (6 + 4 + 4 + 4) if layer == "LSTM" else 150 * 8 * 16
+    wanted = 3 if layer == "LSTM" else 2  # the images want no gradient; inside an LSTM both products have theirs
+    profiler.export_chrome_trace(str(tmp_path / "trace.json"))
+    events = read_events(json.loads((tmp_path / "trace.json").read_text()))
+    assert sum(map(flops_of, events)) == 2 * wanted * macs
 
 
 @pytest.mark.parametrize(

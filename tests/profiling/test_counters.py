@@ -211,6 +211,90 @@ def test_every_fused_attention_operator_is_counted_as_its_two_products(name):
     assert parts == {"elsewhere": Counts(macs=2 * 3 * 16 * 32 * (8 + 8), activations=2 * 3 * 16 * (32 + 8))}
 
 
+class Recurrent(nn.Module):
+    """Sequences [B, T, C] through a bidirectional LSTM of two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(6, 4, num_layers=2, bidirectional=True, batch_first=True)
+
+    def forward(self, x):
+        return self.lstm(x)[0]
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_an_lstm_is_counted_as_its_products_with_inputs_and_states(device):
+    model, sequences = Recurrent().eval().to(device), torch.zeros(2, 7, 6, device=device)
+    # 4 gates of 4 units; 2 × 7 places, 2 directions; the second layer's inputs are 2 × 4.
+    macs = 14 * 2 * (16 * (6 + 4) + 16 * (8 + 4))
+    expected = Counts(sum(p.numel() for p in model.parameters()), macs, activations=14 * 2 * 2 * (16 + 16))
+    with torch.no_grad():
+        assert count_with_fvcore(model, sequences)[0] == {"lstm": expected}
+        assert count_with_flop_counter(model, sequences) == {"lstm": expected}
+
+
+class Called(nn.Module):
+    """A function of images [B, C, H, W], and no more."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, images):
+        return self.function(images, torch.zeros(6, 3, 4, 2, device=images.device))
+
+
+CALLS = {
+    # A function of 1 × 3 × 8 × 10 pixels and 6 kernels of 3 × 4 × 2, and at how many places it is evaluated.
+    "as few arguments as can be": (lambda x, w: torch.conv2d(x, w), 5 * 9),
+    "by name": (lambda x, w: torch.conv2d(weight=w, input=x, stride=2), 3 * 5),
+    "same": (lambda x, w: torch.conv2d(x, w, padding="same"), 8 * 10),
+    "same, dilated": (lambda x, w: torch.conv2d(x, w, None, 1, "same", (2, 3)), 8 * 10),
+    "valid": (lambda x, w: torch.conv2d(x, w, padding="valid", stride=(2, 1)), 3 * 9),
+    "one axis": (lambda x, w: torch.conv1d(x.flatten(2), w.flatten(2), stride=8), 10),
+    "three axes": (lambda x, w: torch.conv3d(x[..., None], w[..., None], padding=(0, 0, 1)), 5 * 9 * 3),
+    "transposed": (lambda x, w: torch.conv_transpose2d(x.repeat(1, 2, 1, 1), w, stride=2), 8 * 10),
+    "transposed, one axis": (lambda x, w: torch.conv_transpose1d(x.repeat(1, 2, 1, 1).flatten(2), w.flatten(2)), 80),
+    "einsum": (lambda x, w: torch.einsum("bchw,ockl->bohw", x, w[..., :1, :1]), 8 * 10 / 8),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("name", CALLS)
+def test_convolutions_are_counted_however_they_are_called(name, device):
+    function, places = CALLS[name]
+    model, images = Called(function), torch.zeros(1, 3, 8, 10, device=device)
+    for parts in (count_with_fvcore(model, images)[0], count_with_flop_counter(model, images)):
+        assert parts["elsewhere"].macs == places * 6 * 3 * 4 * 2
+
+
+class Shared(nn.Module):
+    """A layer that is called by itself, and from within another module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.outer = nn.Sequential(nn.Linear(4, 4), self.layer)
+
+    def forward(self, x):
+        return self.outer(self.layer(x))
+
+
+def test_what_a_shared_layer_does_within_another_module_is_that_module_s():
+    model, inputs = Shared(), torch.zeros(1, 4, device="meta")
+    expected = {"layer": Counts(20, 16, 4), "outer": Counts(20, 32, 8)}
+    assert count_with_fvcore(model.to("meta"), inputs)[0] == expected
+    assert count_with_flop_counter(model, inputs) == expected
+
+
+def test_a_module_that_is_given_a_parameter_is_counted_without_gradients():
+    model = nn.Sequential(nn.Linear(4, 4)).to("meta")
+    token = nn.Parameter(torch.zeros(1, 4, device="meta"))  # as CaiT gives its class token to a norm
+    with torch.no_grad():
+        assert count_with_flop_counter(model, token) == {"0": Counts(20, 16, 4)}
+
+
 def test_without_the_handlers_either_counter_misses_the_products_of_attention():
     from fvcore.nn import FlopCountAnalysis  # its import warns, unless `counters` has made it before
 

@@ -25,17 +25,28 @@ from vitbench import timm_models
 from vitbench.config import TimmConfig
 from vitbench.kernels.native import plain
 from vitbench.profiling.counts import Counts
-from vitbench.profiling.parts import ELSEWHERE, WHOLE, OutermostCalls, as_counts, sum_calls, sum_names
+from vitbench.profiling.parts import WHOLE, OutermostCalls, as_counts, sum_calls, sum_names
 
 with warnings.catch_warnings():  # fvcore is built on torch.jit, which torch deprecates
     for category in (DeprecationWarning, FutureWarning):
         warnings.filterwarnings("ignore", message=r"`torch\.jit", category=category)
     from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis, parameter_count
-    from fvcore.nn.jit_handles import einsum_flop_jit, generic_activation_jit, get_shape
+    from fvcore.nn.jit_handles import conv_flop_count, einsum_flop_jit, generic_activation_jit, get_shape
 
 NORMS = ("batch_norm", "group_norm", "instance_norm", "layer_norm")
 """What fvcore, by its own names, counts beyond our convention: up to 5 operations a normalised element."""
-PRODUCTS = ("addmm", "bmm", "conv", "einsum", "linear", "lstm", "matmul", "mm", "scaled_dot_product_attention")
+PRODUCTS = (
+    "_convolution_mode",
+    "addmm",
+    "bmm",
+    "conv",
+    "einsum",
+    "linear",
+    "lstm",
+    "matmul",
+    "mm",
+    "scaled_dot_product_attention",
+)
 """What fvcore counts by our convention. It counts pooling and resizing too, in models of timm, by elements."""
 
 FUSED_ATTENTION = (
@@ -50,6 +61,8 @@ FUSED_ATTENTION = (
 
 TRACED_ATTENTION = "aten::scaled_dot_product_attention"
 """What a trace has in their place."""
+PADDED_CONVOLUTION = "aten::_convolution_mode"
+"""And of a convolution with padding="same" or "valid", which fvcore overlooks."""
 FUSED_LSTM = ("mkldnn_rnn_layer", "_cudnn_rnn")
 """Operators that an LSTM becomes on CPU and on CUDA."""
 
@@ -86,6 +99,7 @@ def count_with_fvcore(model: nn.Module, images: Tensor) -> tuple[dict[str, Count
     handles = {
         TRACED_ATTENTION: _fvcore_handle(attention_activations),
         "aten::lstm": _fvcore_lstm(lstm_activations),
+        PADDED_CONVOLUTION: generic_activation_jit(),
         "aten::mm": generic_activation_jit(),
     }
     elements = _trace(ActivationCountAnalysis, model, images, handles)
@@ -106,6 +120,7 @@ def fvcore_operations(model: nn.Module, images: Tensor) -> dict[str, Counter[str
         TRACED_ATTENTION: _fvcore_handle(attention_macs),
         "aten::lstm": _fvcore_lstm(lstm_macs),
         "aten::einsum": _fvcore_einsum,
+        PADDED_CONVOLUTION: lambda inputs, outputs: conv_flop_count(*map(get_shape, (*inputs[:2], outputs[0]))),
     }
     return _trace(FlopCountAnalysis, model, images, handles)
 
@@ -183,8 +198,8 @@ def _trace(kind: Any, model: nn.Module, images: Tensor, handles: dict[str, Any])
     with plain(), convolutions:
         for name, number in analysis.by_operator().items():
             module, operator = name.split("/")
-            for counter in (counts[""], counts.setdefault(module, Counter())):
-                counter[operator] += number
+            for place in {"", module}:
+                counts.setdefault(place, Counter())[operator] += number
     return counts
 
 
@@ -194,7 +209,7 @@ def _with_scope(operator: str, handle: Callable[..., Any], inputs: list[Any], ou
     if not isinstance(counts, Counter):
         counts = {operator.removeprefix("aten::"): counts}
     _, *modules = outputs[0].node().scopeName().split("/")
-    return Counter({f"{(modules or [ELSEWHERE])[0]}/{name}": int(number) for name, number in counts.items()})
+    return Counter({f"{modules[0] if modules else ''}/{name}": int(number) for name, number in counts.items()})
 
 
 class _TraceableConvolutions(TorchFunctionMode):
@@ -250,7 +265,8 @@ def _convolve_transposed(
 
 
 def _convolution(*arguments: Any) -> Tensor:
-    return torch._convolution(*arguments, False, False, True, True)  # cuDNN's settings, as torch has them by itself
+    convolution: Callable[..., Tensor] = torch._convolution
+    return convolution(*arguments, False, False, True, True)  # cuDNN's settings, as torch has them by itself
 
 
 def _of_each_axis(value: int | Shape, kernel: Shape) -> Shape:

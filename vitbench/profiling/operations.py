@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ast import literal_eval
 from collections.abc import Callable
+from functools import partial
 from math import prod
 
 from vitbench.profiling.events import OPERATOR, OWN, Event, Shape
@@ -35,7 +36,8 @@ LINEAR = "aten::linear"
 """It may call batched products, as for the transposed tokens of an MLP-Mixer."""
 
 NAMES = {
-    "linear": "mm addmm mv addmv _addmm_activation _scaled_mm mkldnn_linear _linear_pointwise",
+    "linear": "mm addmm mv addmv _addmm_activation _scaled_mm mkldnn_linear _linear_pointwise mkldnn_rnn_layer "
+    "mkldnn_rnn_layer_backward _cudnn_rnn _cudnn_rnn_backward",
     "attention": "bmm baddbmm",
     "convolution": "convolution convolution_backward",
     "softmax": "_softmax _softmax_backward_data _log_softmax _log_softmax_backward_data",
@@ -100,7 +102,7 @@ def kind_of(event: Event) -> str | None:
 
 
 def flops_of(event: Event) -> int:
-    """2 × MACs of matrix products, convolutions and attention; of anything else 0.
+    """2 × MACs of matrix products, those of LSTMs among them, convolutions and attention; of anything else 0.
 
     The backward of fused attention counts as twice its forward, although the kernel computes logits anew.
     """
@@ -226,7 +228,16 @@ def _convolution_elements(event: Event) -> int:
     return images[0] * weight[0] * prod(sizes)
 
 
+def _lstm(event: Event, *, products: int = 1) -> int:
+    """inputs [..., C]; then weights [rows, columns], one by one or in a list, each of which is one product at every place."""
+    weights = event.shapes[1] if len(event.shapes[1]) > 1 else [_shape(event, 1), _shape(event, 2)]
+    return 2 * products * prod(_shape(event, 0)[:-1]) * sum(prod(weight) for weight in weights if len(weight) == 2)
+
+
 def _convolution(event: Event) -> int:
+    """Of a transposed one, whose weight is [C, O / groups, *], every pixel is multiplied with every weight of its channel."""
+    if event.values[6:7] == ("True",):
+        return 2 * prod(_shape(event, 0)) * prod(_shape(event, 1)[1:])
     return 2 * _convolution_elements(event) * prod(_shape(event, 1)[1:])
 
 
@@ -235,7 +246,8 @@ def _convolution_backward(event: Event) -> int:
     gradient, weight = _shape(event, 0), _shape(event, 2)
     wanted = _numbers(event.values[-1]) if event.values else ()
     products = sum(wanted[:2]) if len(wanted) == 3 else 2
-    return 2 * products * prod(gradient) * prod(weight[1:])
+    places = _shape(event, 1) if event.values[7:8] == ("True",) else gradient
+    return 2 * products * prod(places) * prod(weight[1:])
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -258,6 +270,10 @@ FORMULAS: dict[str, Callable[[Event], int]] = {
     "_linear_pointwise": _linear,
     "convolution": _convolution,
     "convolution_backward": _convolution_backward,
+    "mkldnn_rnn_layer": _lstm,
+    "mkldnn_rnn_layer_backward": partial(_lstm, products=2),
+    "_cudnn_rnn": _lstm,
+    "_cudnn_rnn_backward": partial(_lstm, products=2),
 }
 OUTPUTS: dict[str, Callable[[Event], int]] = {
     "mm": _product_elements(0),

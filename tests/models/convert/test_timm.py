@@ -128,7 +128,6 @@ def test_other_patches_on_a_feature_map_are_refused(layers, patch):
         convert.from_timm(hybrid(layers, patch_size=patch))
 
 
-@pytest.mark.against("timm", "logits of named models", "1e-9")
 def test_r_ti_16_is_timm_s_in_float32_too():
     peer = random_weights(timm.create_model("vit_tiny_r_s16_p8_224")).float()
     model = convert.from_timm(peer)
