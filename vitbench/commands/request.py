@@ -193,7 +193,7 @@ class Standing:
         ]
         if self.of_other_images:
             lines.append(
-                f"{self.of_other_images} recorded runs are of other images under the same file names: they do not count as done"
+                f"{self.of_other_images} recorded runs are of other images under the same names: they do not count as done"
             )
         return lines
 

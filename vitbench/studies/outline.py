@@ -262,7 +262,7 @@ def outline(
         fractions={arm.name: arm.fraction for arm in arms} if study.fractions else {},
         starts={arm.name: arm.start for arm in arms if arm.start},
         left_out=[arm.name for arm in asked if arm not in arms],
-        remarks=study.left_out(base) if study.left_out else (),
+        remarks=study.remarks(base),
         epochs_are_estimates=overrides.match == "time" and images_per_second is None,
     )
 
