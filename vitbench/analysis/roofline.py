@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from vitbench.analysis.drawing import GREY, INK, MARKERS, PALETTE, STYLE, headed_figure, saved
+from vitbench.analysis.glyphs import legibly
 from vitbench.analysis.output import remove_stale, write
 from vitbench.analysis.profiles import Profile, load_profile, model_label, shares
 from vitbench.profiling.macs import FORWARDS
@@ -73,9 +74,13 @@ def write_rooflines(store_root: str | Path) -> list[Path]:
 
 def render_roofline(profile: Profile, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
     """The figure in each of `formats`; empty where there is nothing to show. Equal profiles give equal bytes."""
-    with mpl.rc_context(STYLE):
+
+    def drawn() -> dict[str, bytes]:
         figure = roofline_figure(profile)
         return {suffix: saved(figure, suffix) for suffix in formats} if figure else {}
+
+    with mpl.rc_context(STYLE):
+        return legibly(drawn)
 
 
 def roofline_figure(profile: Profile) -> Figure | None:
