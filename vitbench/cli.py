@@ -47,6 +47,7 @@ from vitbench.commands.arguments import (
     Tune,
     TuneSeeds,
     Variant,
+    at_home,
 )
 from vitbench.commands.options import given_fields, model_kwargs, with_config_options
 from vitbench.config import DataConfig, TrainConfig, ViTConfig, one_line
@@ -287,7 +288,7 @@ def trace(
     steps: Annotated[int, typer.Option(help="Steps that are recorded, after warm-up.")] = 5,
     device: DeviceName = "auto",
     threads: Threads = None,
-    out: Annotated[Path, typer.Option(help="Folder; each trace gets one of its own within.")] = Path(
+    out: Annotated[Path, typer.Option(callback=at_home, help="Folder; each trace gets one of its own within.")] = Path(
         "results/local/traces"
     ),
     as_json: AsJson = False,
@@ -356,7 +357,7 @@ def profile(
 def features(
     run: TrunkName,
     data: Images,
-    out: Annotated[Path, typer.Option(help="FILE.npz or FILE.parquet.")],
+    out: Annotated[Path, typer.Option(callback=at_home, help="FILE.npz or FILE.parquet.")],
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
     data_root: DataRoot = None,
     batch_size: FeatureBatch = 256,

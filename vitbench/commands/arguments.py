@@ -21,8 +21,16 @@ class ExecutorName(StrEnum):
     ray = "ray"
 
 
-Results = Annotated[Path, typer.Option(help="Folder with records/, tables/ and plots/.")]
-DataRoot = Annotated[Path | None, typer.Option(help="Folder in which the data set lies.")]
+def at_home(path: Path | None) -> Path | None:
+    """`~/x` as it is meant: a shell leaves it as it is in `--results=~/x`."""
+    try:
+        return path and path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"path {str(path)!r}: {error}; give it in full") from error
+
+
+Results = Annotated[Path, typer.Option(callback=at_home, help="Folder with records/, tables/ and plots/.")]
+DataRoot = Annotated[Path | None, typer.Option(callback=at_home, help="Folder in which the data set lies.")]
 Download = Annotated[bool, typer.Option("--download", help="Let the data set's library download what is missing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]

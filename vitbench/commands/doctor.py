@@ -13,6 +13,8 @@ from vitbench.data.info import BUILT_IN, KNOWN
 
 def examine(*, data_root: Path | None, as_json: bool) -> None:
     """Prints device, speed of matrix products per precision, compiler, data sets found and optional parts."""
+    if data_root is not None and not data_root.is_dir():
+        raise ValueError(f"data_root {str(data_root)!r} is not a folder; give the one that holds data sets")
     import torch
 
     from vitbench.kernels import native

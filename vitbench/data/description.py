@@ -21,8 +21,14 @@ PROBES = 64
 def describe(dataset: str, *, root: Path | None = None, download: bool = False) -> DataInfo:
     """What `load` will give for the same `dataset` and `root`.
 
-    Raises ValueError for an unknown name, missing or empty splits, splits that do not fit each other.
+    Raises ValueError for an unknown name, one that may mean two sets, missing or empty splits, and splits that do not fit
+    each other.
     """
+    if dataset in BUILT_IN and root is not None and (root / dataset).is_dir():
+        raise ValueError(
+            f"dataset {dataset!r} is built in, but {str(root / dataset)!r} is a folder too; give the folder's whole path for "
+            "it, or leave --data-root out for what is built in"
+        )
     known = KNOWN.get(dataset) or KNOWN.get(dataset.lower() if dataset.lower().startswith("torch/") else "")
     if known is not None:
         return known
