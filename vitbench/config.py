@@ -47,7 +47,7 @@ POSITION_SITES: dict[str, tuple[PositionSite, ...]] = {
 """Where each position embedding has a meaning. A fixed (parameter-free) kind has nothing to share between layers."""
 
 
-LONGEST_VALUE = 200
+LONGEST_VALUE = 120
 """Letters of a value that is refused, as far as it is said."""
 _BRANCH = re.compile(r"(constrained-)?int|tuple\[.*|ViTConfig|TimmConfig")
 
@@ -527,10 +527,11 @@ def one_line(error: ValueError) -> str:
     where = _field(first["loc"])
     if first["type"].startswith("missing"):  # its input is all that was given instead
         return f"{where} is missing; give one"
-    return f"{where} {_short(first['input'])}: {message}" if where else message
+    return f"{where} {shortened(first['input'])}: {message}" if where else message
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """How a value is told in a refusal: as in Python, up to LONGEST_VALUE letters."""
     text = repr(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 

@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
-from vitbench.config import DataConfig, ModelConfig, TimmConfig, TrainConfig, ViTConfig, one_line
+from vitbench.config import DataConfig, ModelConfig, TimmConfig, TrainConfig, ViTConfig, one_line, shortened
 from vitbench.studies.blame import blamed
 from vitbench.studies.tunable import check_tuned
 
@@ -88,8 +88,12 @@ class Arm(BaseModel):
             for key in changes:
                 _check_change(key, TimmConfig if fields.get("timm") is not None else ViTConfig)
             super().__init__(name=name, changes=changes, **own)
+            if self.options and self.timm is None:
+                raise ValueError(
+                    f"options {self.options} are for a model of timm; give its name as timm, or leave them out"
+                )
         except ValueError as error:
-            raise ValueError(f"arm {name!r}: {one_line(error)}") from error
+            raise ValueError(f"arm {shortened(name)}: {one_line(error)}") from error
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         yield None, self.name
@@ -224,6 +228,11 @@ class Study:
             raise ValueError(f"train: {one_line(error)}") from error
         return self
 
+    @property
+    def title(self) -> str:
+        """What refusals call it."""
+        return f"study {self.name!r}" if self.name else "this study"
+
     def all_arms(self, base: ViTConfig) -> list[Arm]:
         """The baseline, then the others; where there are fractions, each on the largest first.
 
@@ -244,12 +253,14 @@ class Study:
         try:
             with redirect_stdout(sys.stderr):
                 return check(function(base))
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a user's function raises, SystemExit too, it is what must be mended
             if isinstance(error, ValueError) and getattr(function, "__module__", "").startswith("vitbench."):
                 raise
             file = getattr(getattr(function, "__code__", None), "co_filename", "")
             of = f" of {Path(file).name}" if file else ""
-            raise ValueError(f"study {self.name!r}: {field}{of}{blamed(error, file)}") from error
+            raise ValueError(f"{self.title}: {field}{of}{blamed(error, file)}") from error
 
     def _checked(self, arms: list[Arm]) -> list[Arm]:
         self._check_starts(arms)
@@ -258,7 +269,7 @@ class Study:
         names = [arm.name for arm in arms]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"study {self.name!r} has two arms named {name!r}; rename one")
+                raise ValueError(f"{self.title} has two arms named {name!r}; rename one")
         self._check_factors(arms)
         return arms
 
@@ -276,14 +287,12 @@ class Study:
         before: set[str] = set()
         for arm in arms:
             if arm.start and self.fractions:
-                raise ValueError(f"study {self.name!r}: arm {arm.name!r} has a start, which fractions do not go with")
+                raise ValueError(f"{self.title}: arm {arm.name!r} has a start, which fractions do not go with")
             if arm.start and arm.start not in before:
-                raise ValueError(
-                    f"study {self.name!r}: arm {arm.name!r} starts from {arm.start!r}, which is no arm before it"
-                )
+                raise ValueError(f"{self.title}: arm {arm.name!r} starts from {arm.start!r}, which is no arm before it")
             if arm.epochs < 0 or (arm.epochs != 1 and not arm.start):
                 raise ValueError(
-                    f"study {self.name!r}: arm {arm.name!r} has epochs {arm.epochs:g}, which is for arms that go on from "
+                    f"{self.title}: arm {arm.name!r} has epochs {arm.epochs:g}, which is for arms that go on from "
                     "others, and 0 or more; give it a start or leave it out"
                 )
             before.add(arm.name)
@@ -293,30 +302,28 @@ class Study:
         named = {*self.factors, *levels}
         if not named and self.within:
             raise ValueError(
-                f"study {self.name!r} compares within {self.within[0]!r}, but has no factors; give arms their levels"
+                f"{self.title} compares within {self.within[0]!r}, but has no factors; give arms their levels"
             )
         if not named:
             return
         if named != set(names):
             odd = sorted(named ^ set(names))[0]
-            raise ValueError(
-                f"study {self.name!r} has factors or an arm {odd!r}, but not both; give each arm its levels"
-            )
+            raise ValueError(f"{self.title} has factors or an arm {odd!r}, but not both; give each arm its levels")
         expected = set(levels[names[0]])
         for name in names:
             if set(levels[name]) != expected:
                 raise ValueError(
-                    f"study {self.name!r}: arm {name!r} has levels of {sorted(levels[name])}, the baseline of "
+                    f"{self.title}: arm {name!r} has levels of {sorted(levels[name])}, the baseline of "
                     f"{sorted(expected)}; give every arm a level of each factor"
                 )
         self._check_within([levels[name] for name in names])
 
     def _check_within(self, levels: Sequence[Mapping[str, str]]) -> None:
         if odd := [name for name in self.within if name not in levels[0]]:
-            raise ValueError(f"study {self.name!r} compares within {odd[0]!r}, which is none of its factors")
+            raise ValueError(f"{self.title} compares within {odd[0]!r}, which is none of its factors")
         for own in levels if self.within else ():
             wanted = {**levels[0], **{name: own[name] for name in self.within}}
             if wanted not in levels:
                 raise ValueError(
-                    f"study {self.name!r} has no arm with levels {wanted}, with which others are to be compared; add it"
+                    f"{self.title} has no arm with levels {wanted}, with which others are to be compared; add it"
                 )

@@ -50,7 +50,7 @@ def _load_file(path: Path) -> Study:
     module = _import(path)
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
-        there = "" if study is None else f", but a {type(study).__name__} of that name"
+        there = "" if study is None else f", but something of type {type(study).__name__}"
         raise ValueError(f"study file {str(path)!r} defines no STUDY{there}; assign one: STUDY = Study(question=…, …)")
     name = study.name or path.stem
     if NAME.fullmatch(name) is None or name in STUDIES or name == "train":
@@ -83,7 +83,9 @@ def _import(path: Path) -> ModuleType:
     try:
         with redirect_stdout(sys.stderr):
             spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever a user's file raises, it is the file that must be mended
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a user's file raises, SystemExit too, it is the file that must be mended
         del sys.modules[name]
         raise ValueError(f"study file {str(path)!r}{blamed(error, str(file))}") from error
     finally:

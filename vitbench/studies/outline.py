@@ -209,8 +209,11 @@ def outline(
         data_config = data_config.replace(crop_padding=0, flip=False)
     train = train.replace(**{**study.train, **(overrides.train or {})})
     asked = _arms(study, base, train_images, train.batch_size)
-    arms = _of_sizes_that_come(asked, base, data)
-    models = _models(arms, base, name)
+    try:
+        arms = _of_sizes_that_come(asked, base, data)
+        models = _models(arms, base, name)
+    except ValueError as error:
+        raise ValueError(f"{study.title}: {error}") from error
     grid = _grid(study, scale, base, overrides)
     epochs = matched_epochs(
         models,
