@@ -23,6 +23,7 @@ IN_TIMM = {
     "L/16": "vit_large_patch16_224",
     "L/32": "vit_large_patch32_224",
     "H/14": "vit_huge_patch14_224",
+    "R+Ti/16": "vit_tiny_r_s16_p8_224",
     "R26+S/32": "vit_small_r26_s32_224",
     "R50+B/16": "vit_base_r50_s16_224",
     "R50+L/32": "vit_large_r50_s32_224",
@@ -61,15 +62,16 @@ def test_the_default_configuration_is_ti_16():
 @pytest.mark.parametrize("name", variant_names())
 def test_every_listed_name_stands_for_a_configuration_of_its_patch_size(name):
     config = variant(name)
-    assert config.patch_size == int(name.rpartition("/")[2])
+    # Patches of R+Ti/16 are 8 × 8 on a map of stride 4 (timm's vit_tiny_r_s16_p8_224: 7 × 7 places at 224 pixels).
+    assert config.patch_size == (32 if name == "R+Ti/16" else int(name.rpartition("/")[2]))
     assert config.stem == {"R": "resnet", "C": "conv"}.get(name[0] if "+" in name else "", "patch")
     assert config.image_size == (32 if config.patch_size < 8 else 224)
 
 
 def test_the_resnet_stems_have_the_layers_of_the_papers():
     # Steiner et al. 2021 (R26); Dosovitskiy et al. 2021, section 4.1 (R50 at strides 32 and 16).
-    layers = {name: variant(name).stem_layers for name in ("R26+S/32", "R50+L/32", "R50+B/16")}
-    assert layers == {"R26+S/32": (2, 2, 2, 2), "R50+L/32": (3, 4, 6, 3), "R50+B/16": (3, 4, 9)}
+    layers = {name: variant(name).stem_layers for name in ("R+Ti/16", "R26+S/32", "R50+L/32", "R50+B/16")}
+    assert layers == {"R+Ti/16": (), "R26+S/32": (2, 2, 2, 2), "R50+L/32": (3, 4, 6, 3), "R50+B/16": (3, 4, 9)}
 
 
 @pytest.mark.against("Xiao et al. 2021", "channels of the convolutional stems, blocks left", "as printed")
@@ -135,7 +137,7 @@ def test_changes_go_on_top_of_the_name():
         ("b/16", "B/16"),
         ("Micr/4", "Micro/4"),
         ("R50+B16", r"R50\+B/16"),
-        ("R26+B/16", r"the ResNet stems are R26\+S/32, R50\+B/16, R50\+L/32"),
+        ("R26+B/16", r"the ResNet stems are R\+Ti/16, R26\+S/32, R50\+B/16, R50\+L/32"),
         ("R18+B/16", "the ResNet stems are"),
         ("C+Ti16", r"did you mean C\+Ti/16"),
         ("c+s/16", r"did you mean C\+S/16"),

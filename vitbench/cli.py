@@ -5,11 +5,13 @@ Importing this file imports no torch; commands that compute import it when they 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -36,21 +38,25 @@ from vitbench.commands.arguments import (
     KeepWeights,
     Match,
     ModelKwargs,
+    Out,
     PrecisionOption,
     Rates,
     Results,
     Seeds,
     Studies,
     Threads,
+    TraceOut,
     TrainImages,
     TrunkName,
     Tune,
     TuneSeeds,
     Variant,
-    at_home,
+    expanded_name,
 )
 from vitbench.commands.options import given_fields, model_kwargs, with_config_options
-from vitbench.config import DataConfig, TrainConfig, ViTConfig, one_line
+from vitbench.config import MOST, DataConfig, TrainConfig, ViTConfig, one_line
+from vitbench.files import shown
+from vitbench.signals import ENDING, obeyed, outlive_terminal
 
 if TYPE_CHECKING:
     from vitbench.commands.features import TrunkRequest
@@ -66,7 +72,11 @@ app = typer.Typer(
 )
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-INTERRUPTED_SAYS = "vitbench: interrupted; what was finished is recorded, the same command goes on"
+TRACEBACK = "VITBENCH_TRACEBACK"
+"""Set in the environment, errors keep their traceback."""
+_USERS_TO_MEND = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+ENDED = {128 + number: number.name for number in ENDING}
+"""Exit statuses of a command that a signal ended."""
 
 
 @app.callback(invoke_without_command=True)
@@ -113,6 +123,7 @@ def plan(
     from vitbench.commands.show import show_plan
 
     show_plan(request, jobs=jobs, as_json=as_json)
+    raise typer.Exit(FAILED if request.faults else DONE)
 
 
 @app.command()
@@ -149,7 +160,7 @@ def run(
     failed = run_studies(
         request, device=device, executor=executor.value, jobs=jobs, threads=threads, keep_weights=keep_weights
     )
-    raise typer.Exit(FAILED if failed else DONE)
+    raise typer.Exit(FAILED if failed or request.faults else DONE)
 
 
 @app.command()
@@ -163,7 +174,10 @@ def train(
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(help="Weights to start from: a RUN of --results, a file (.safetensors, .npz), or timm:NAME."),
+        typer.Option(
+            callback=expanded_name,
+            help="Weights to start from: a RUN of --results, a file (.safetensors, .npz), or timm:NAME.",
+        ),
     ] = None,
     keep_head: Annotated[
         bool, typer.Option("--keep-head", help="Take the head over too; with --epochs 0, to evaluate it as it is.")
@@ -172,7 +186,7 @@ def train(
     recipe: Annotated[BudgetName | None, typer.Option(help="Train as this budget does, but for what is given.")] = None,
     data: Annotated[str, typer.Option(help="Data set: a name or a folder.")] = "digits",
     data_root: DataRoot = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
     device: DeviceName = "auto",
     threads: Threads = None,
     keep_weights: KeepWeights = True,
@@ -182,7 +196,9 @@ def train(
 ) -> None:
     """One run, any field of the model, the recipe and the data as an option."""
     from vitbench.commands.train import train_one
+    from vitbench.records import Faults
 
+    faults = Faults()
     record = train_one(
         variant,
         init=init,
@@ -200,8 +216,9 @@ def train(
         keep_weights=keep_weights,
         results=results,
         as_json=as_json,
+        faults=faults,
     )
-    raise typer.Exit(FAILED if record.outcome == "failed" else DONE)
+    raise typer.Exit(FAILED if record.outcome == "failed" or faults else DONE)
 
 
 @app.command()
@@ -210,7 +227,7 @@ def flops(
     context: typer.Context,
     variant: Annotated[str, typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")],
     kwargs: ModelKwargs = None,
-    batch_size: Annotated[int, typer.Option(help="Images in the batch whose FLOPs are told.")] = 1,
+    batch_size: Annotated[int, typer.Option(max=MOST, help="Images in the batch whose FLOPs are told.")] = 1,
     mode: Annotated[str, typer.Option(help="infer (forward) or train (3 × forward).")] = "infer",
     device: Annotated[str, typer.Option(help="meta (shapes, no arithmetic), or auto, cpu, cuda, cuda:N.")] = "meta",
     as_json: AsJson = False,
@@ -281,16 +298,14 @@ def trace(
     mode: Annotated[list[str] | None, typer.Option(help="infer or train; both by default.")] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     compile: Annotated[str, typer.Option(help="torch.compile: off or on.")] = "off",
-    batch_size: Annotated[int, typer.Option(help="Images.")] = 64,
+    batch_size: Annotated[int, typer.Option(max=MOST, help="Images.")] = 64,
     peer: Annotated[
         str | None, typer.Option(help="timm, vit-pytorch, torchvision or transformers in place of ours.")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Steps that are recorded, after warm-up.")] = 5,
+    steps: Annotated[int, typer.Option(max=10_000, help="Steps that are recorded, after warm-up.")] = 5,
     device: DeviceName = "auto",
     threads: Threads = None,
-    out: Annotated[Path, typer.Option(callback=at_home, help="Folder; each trace gets one of its own within.")] = Path(
-        "results/local/traces"
-    ),
+    out: TraceOut = LOCAL_RESULTS / "traces",
     as_json: AsJson = False,
 ) -> None:
     """Where the time of a step goes, by block, kind of operation and operator; traces for Perfetto and TensorBoard."""
@@ -322,7 +337,7 @@ def profile(
         typer.Argument(help="Micro/2, B/16, … or timm:NAME; by default a set that suits the device."),
     ] = None,
     kwargs: ModelKwargs = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images, of the variants named.")] = None,
+    batch_size: Annotated[int | None, typer.Option(max=MOST, help="Images, of the variants named.")] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(help="ceilings, flops, throughput, traces or peers, or one part of these; may be given again."),
@@ -357,7 +372,7 @@ def profile(
 def features(
     run: TrunkName,
     data: Images,
-    out: Annotated[Path, typer.Option(callback=at_home, help="FILE.npz or FILE.parquet.")],
+    out: Out,
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
     data_root: DataRoot = None,
     batch_size: FeatureBatch = 256,
@@ -391,9 +406,13 @@ def probe(
     as_json: AsJson = False,
 ) -> None:
     """How good a trained model's frozen features are: linear probe, few-shot and nearest neighbours, recorded."""
+    request = _trunk_request(**locals())
     from vitbench.commands.probe import probe_features
+    from vitbench.records import Faults
 
-    probe_features(_trunk_request(**locals()), methods=method.split(","), shots=shots, again=again, as_json=as_json)
+    faults = Faults()
+    probe_features(request, methods=method.split(","), shots=shots, again=again, as_json=as_json, faults=faults)
+    raise typer.Exit(FAILED if faults else DONE)
 
 
 @app.command()
@@ -402,7 +421,8 @@ def figures(
         str, typer.Argument(help="A run of --results whose weights are kept, its .safetensors, timm:NAME or FILE.npz.")
     ],
     with_run: Annotated[
-        str | None, typer.Option("--with", help="Another such model: CKA between the layers of both.")
+        str | None,
+        typer.Option("--with", callback=expanded_name, help="Another such model: CKA between the layers of both."),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Data set; that of the run where not given; others have none.")
@@ -412,7 +432,9 @@ def figures(
         list[str] | None,
         typer.Option(help="filters, position, distance, rollout, class-token, cka, confusion; with commas, or again."),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Test images whose attention and layers are looked at.")] = 128,
+    images: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Test images whose attention and layers are looked at.")
+    ] = 128,
     device: DeviceName = "auto",
     results: Results = LOCAL_RESULTS,
     download: Download = False,
@@ -439,26 +461,71 @@ def figures(
 def tables(results: Results = LOCAL_RESULTS) -> None:
     """Every table again, as Markdown, CSV and LaTeX, from the records in --results alone."""
     from vitbench.analysis.tables import print_tables, write_tables
+    from vitbench.records import Faults
 
-    paths = write_tables(results)
-    print_tables(results)
+    faults = Faults()
+    paths = write_tables(results, faults=faults)
+    print_tables(results, faults=faults)
     _print_paths(paths)
+    raise typer.Exit(FAILED if faults else DONE)
 
 
 @app.command()
 def plots(results: Results = LOCAL_RESULTS) -> None:
     """Every plot again, as SVG and PNG, from the records in --results alone."""
     from vitbench.analysis.plots import write_plots
+    from vitbench.records import Faults
 
-    _print_paths(write_plots(results))
+    faults = Faults()
+    _print_paths(write_plots(results, faults=faults))
+    raise typer.Exit(FAILED if faults else DONE)
 
 
 @app.command()
 def report(results: Results = LOCAL_RESULTS) -> None:
     """One HTML page with all tables and plots, from the records in --results alone."""
     from vitbench.analysis.report import write_report
+    from vitbench.records import Faults
 
-    _print_paths([write_report(results)])
+    faults = Faults()
+    _print_paths([write_report(results, faults=faults)])
+    raise typer.Exit(FAILED if faults else DONE)
+
+
+records = typer.Typer(help="The record files themselves: check, repair and merge them.", no_args_is_help=True)
+app.add_typer(records, name="records")
+
+
+@records.command("check")
+def records_check(results: Results = LOCAL_RESULTS, as_json: AsJson = False) -> None:
+    """All that is damaged in the record files, and lines of one run that contradict each other."""
+    from vitbench.commands.records import check_records
+
+    raise typer.Exit(FAILED if check_records(results, as_json=as_json) else DONE)
+
+
+@records.command("repair")
+def records_repair(
+    results: Results = LOCAL_RESULTS,
+    conflicts: Annotated[
+        bool, typer.Option("--conflicts", help="Also the later of two lines of one run with other numbers.")
+    ] = False,
+) -> None:
+    """Set damaged lines aside, into FILE.damaged with their numbers; all other lines stay as they are."""
+    from vitbench.commands.records import repair_records
+
+    raise typer.Exit(FAILED if repair_records(results, conflicts=conflicts) else DONE)
+
+
+@records.command("merge")
+def records_merge(
+    into: Annotated[Path, typer.Argument(help="Results folder that the records go into.")],
+    source: Annotated[Path, typer.Argument(help="Results folder that they come from; it stays as it is.")],
+) -> None:
+    """Add the records of one results folder to another; a second time adds nothing."""
+    from vitbench.commands.records import merge_records
+
+    raise typer.Exit(FAILED if merge_records(into, source) else DONE)
 
 
 @app.command()
@@ -505,23 +572,97 @@ def _trunk_request(**options: Any) -> TrunkRequest:
 
 def _print_paths(paths: list[Path]) -> None:
     for path in paths:
-        typer.echo(os.path.relpath(path))
+        typer.echo(shown(path))
 
 
 def main() -> None:
-    """Entry point: a ValueError is the user's to mend, in one line, with exit status 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8")  # a pipe on Windows has no × and no −
+    """Entry point, and the one place where an error becomes a line and an exit status.
+
+    A ValueError is the user's to mend (2), and so is a file that is not there or not theirs to open. A machine that has no
+    more memory or space has failed (1). Any other exception is a bug of ours, and keeps its traceback; with TRACEBACK set,
+    all do.
+    """
+    _open_streams()
+    outlive_terminal()
+    with obeyed():
+        status, line = _outcome()
+    if (lost := _flush(sys.stdout)) is not None:
+        status, line = status or FAILED, lost
+    if line:
+        with suppress(OSError):
+            print(line, file=sys.stderr)
+    _flush(sys.stderr)
+    sys.exit(status)
+
+
+def _open_streams() -> None:
+    for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+        if stream is None:  # closed by whoever started this process; the next file opened must not become the output
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            # A pipe on Windows has no × and no −, and a file's name need not be UTF-8.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _outcome() -> tuple[int, str]:
+    """(exit status, what is said on stderr) of the command line."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:  # MKL ends a process that is nowhere
+        return WRONG, "vitbench: the working directory is gone; change to one that exists"
     try:
         app()
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # typer's answer to Ctrl-C, which is silent
-            print(INTERRUPTED_SAYS, file=sys.stderr)
-        raise
-    except ValueError as error:
-        print(f"vitbench: {one_line(error)}", file=sys.stderr)
-        sys.exit(WRONG)
+        status = end.code if isinstance(end.code, int) else DONE
+        return status, _said_of_signal(status) if status in ENDED else ""  # typer's answer to Ctrl-C is silent
     except KeyboardInterrupt:
-        print(INTERRUPTED_SAYS, file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED, _said_of_signal(INTERRUPTED)
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        status, line = _said_of(error)
+        if not line or os.environ.get(TRACEBACK):
+            raise
+        return status, f"vitbench: {line}"
+    return DONE, ""
+
+
+def _said_of_signal(status: int) -> str:
+    how = "interrupted" if status == INTERRUPTED else f"ended by {ENDED[status]}"
+    return f"vitbench: {how}; what was finished is recorded, the same command goes on"
+
+
+def _said_of(error: Exception) -> tuple[int, str]:
+    """(exit status, one line); the line is empty for a bug."""
+    if isinstance(error, ValueError):
+        return WRONG, one_line(error)
+    if isinstance(error, OSError):
+        return _said_of_system(error)
+    from vitbench.profiling.device import is_out_of_memory
+
+    if is_out_of_memory(error):
+        reason = str(error).partition("\n")[0] or "MemoryError"
+        return FAILED, f"out of memory ({reason}); give a smaller model, batch or image"
+    return FAILED, ""
+
+
+def _said_of_system(error: OSError) -> tuple[int, str]:
+    if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return FAILED, _output_is_lost(error)  # files of ours say themselves that they cannot be written
+    reason = error.strerror or str(error) or type(error).__name__
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)!r}: "
+    status = WRONG if isinstance(error, _USERS_TO_MEND) else FAILED
+    return status, f"{where}{reason}; {TRACEBACK}=1 shows where it happened"
+
+
+def _flush(stream: TextIO) -> str | None:
+    """Writes what is left; returns None where it could, else what is said of it: nothing of a reader that has gone."""
+    try:
+        stream.flush()
+    except OSError as error:
+        # Else it would be tried, and complained of, once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return "" if error.errno == errno.EPIPE else f"vitbench: {_output_is_lost(error)}"
+    return None
+
+
+def _output_is_lost(error: OSError) -> str:
+    return f"output cannot be written ({error.strerror}); free space there"

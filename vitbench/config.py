@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from difflib import get_close_matches
+from math import gcd
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -70,10 +72,14 @@ def _square_as_int(size: Any) -> Any:
 
 
 MOST = 1_000_000
-"""No size or count of a model is larger: it would be a slip of the keyboard, found only when memory runs out."""
+"""No size, count or constant is larger: it would be a slip of the keyboard, found only when memory or patience runs out."""
+MOST_BLOCKS = 10_000
+MOST_IMAGES = 1_000_000_000
 
-PositiveInt = Annotated[int, Field(gt=0)]
 Extent = Annotated[int, Field(gt=0, le=MOST)]
+Blocks = Annotated[int, Field(gt=0, le=MOST_BLOCKS)]
+Positive = Annotated[float, Field(gt=0, le=MOST)]
+NotNegative = Annotated[float, Field(ge=0, le=MOST)]
 Size = Annotated[Extent | tuple[Extent, Extent], BeforeValidator(_square_as_int)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
@@ -89,10 +95,14 @@ class Config(BaseModel):
         if isinstance(values, dict):
             for name in values:
                 if name not in cls.model_fields:
-                    close = get_close_matches(str(name), cls.model_fields, n=1)
-                    hint = f"did you mean {close[0]}?" if close else f"its fields are {', '.join(cls.model_fields)}"
-                    raise ValueError(f"{cls.__name__} has no field {name!r}; {hint}")
+                    raise ValueError(f"{cls.__name__} has no field {name!r}; {cls._instead_of(str(name))}")
         return values
+
+    @classmethod
+    def _instead_of(cls, name: str) -> str:
+        """What to do about a field that there is none of."""
+        close = get_close_matches(name, cls.model_fields, n=1)
+        return f"did you mean {close[0]}?" if close else f"its fields are {', '.join(cls.model_fields)}"
 
     def replace(self, **changes: Any) -> Self:
         """A copy that differs in the given fields, validated like a new one."""
@@ -107,17 +117,18 @@ class ViTConfig(Config):
     """One Vision Transformer. The defaults are ViT-Ti/16 with a linear head.
 
     Sizes are pixels; `image_size` and `patch_size` take an int or (height, width). For `stem="resnet"` and
-    `stem="conv"`, `patch_size` is the stem's total stride; `stem_layers` (blocks per ResNet stage),
-    `stem_width` (channels of the first convolution) and `stem_groups` describe it further.
+    `stem="conv"`, `patch_size` is the stem's total stride; `stem_layers` (blocks per ResNet stage; none for the
+    first convolution and pooling alone, and patches on their feature map), `stem_width` (channels of the first
+    convolution) and `stem_groups` describe it further.
     """
 
     image_size: Size = 224
     in_channels: Extent = 3
     patch_size: Size = 16
     width: Extent = 192
-    depth: Extent = 12
+    depth: Blocks = 12
     num_heads: Extent = 3
-    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
+    mlp_ratio: Positive = 4.0
     num_classes: Annotated[int, Field(ge=0, le=MOST)] = 1000
     """0 is a model without classifier: its logits are its features."""
     pool: Pool = "cls"
@@ -127,7 +138,7 @@ class ViTConfig(Config):
     """Patches a side, or (rows, columns), that the coordinates of `sincos_2d` and `rope_2d` are stretched or squeezed to, as
     tables are resampled: that of the pretraining, at another image size. None: one patch is one step."""
     stem: Stem = "patch"
-    stem_layers: tuple[Extent, ...] = (3, 4, 9)
+    stem_layers: tuple[Blocks, ...] = (3, 4, 9)
     stem_width: Extent = 64
     stem_groups: Extent = 32
     """Groups that the ResNet stem's GroupNorms have, or their greatest common divisor with `stem_width`: 32 at width 64 is the
@@ -146,7 +157,7 @@ class ViTConfig(Config):
     """The last LayerNorm before pooling, on all tokens (the paper); after it, on the pooled one; or left out."""
     norm_eps: Annotated[float, Field(ge=1e-12, lt=1)] = 1e-6
     """ε of every LayerNorm: 1e-6 in JAX, timm and torchvision, 1e-5 in vit-pytorch, 1e-12 in transformers."""
-    layer_scale: Annotated[float, Field(gt=0, le=MOST)] | None = None
+    layer_scale: Positive | None = None
     activation: Activation = "gelu"
     dropout: Rate = 0.0
     attention_dropout: Rate = 0.0
@@ -185,8 +196,6 @@ class ViTConfig(Config):
             raise ValueError(
                 f"num_heads {self.num_heads} gives heads of {self.head_dim} channels; rope_2d needs a multiple of 4"
             )
-        if self.width * self.mlp_ratio > 2**53:
-            raise ValueError(f"mlp_ratio {self.mlp_ratio} has no whole number of hidden units; make it smaller")
         if round(self.width * self.mlp_ratio) < 1:
             raise ValueError(f"mlp_ratio {self.mlp_ratio} leaves no hidden unit at width {self.width}; make it larger")
         if self.qk_norm and self.head_dim == 1:
@@ -224,9 +233,9 @@ class ViTConfig(Config):
             raise ValueError(f"patch_size {self.patch_size} must be square for stem {self.stem!r}: it is a stride")
         if self.stem == "resnet":
             strides = [first * 2 ** (len(self.stem_layers) - 1) for first in (1, 2, 4)]
-            if not 1 <= len(self.stem_layers) <= 4:
-                raise ValueError(f"stem_layers {self.stem_layers} must name 1 to 4 stages")
-            if stride not in strides:
+            if len(self.stem_layers) > 4:
+                raise ValueError(f"stem_layers {self.stem_layers} must name 1 to 4 stages, or none")
+            if self.stem_layers and stride not in strides:
                 raise ValueError(
                     f"patch_size {stride} is not a stride that {len(self.stem_layers)} ResNet stages can have; "
                     f"try one of {strides}, or another number of stem_layers"
@@ -235,9 +244,11 @@ class ViTConfig(Config):
                 raise ValueError(
                     f"stem_width {self.stem_width} must be a multiple of 8 (its channels are normalised in groups)"
                 )
-            if len(self.stem_layers) == 1 and self.num_patches == 1 and self.stem_groups % self.stem_width == 0:
+            normed = stride if self.stem_layers else min(self.root_stride, 2)  # the pooling comes after the norm
+            is_one_place = len(self.stem_layers) < 2 and self.image_hw == (normed, normed)
+            if is_one_place and self.stem_groups % self.stem_width == 0:
                 raise ValueError(
-                    f"image_size {self.image_size} is one place at stride {stride}, of which GroupNorm leaves nothing "
+                    f"image_size {self.image_size} is one place at stride {normed}, of which GroupNorm leaves nothing "
                     f"(stem_width {self.stem_width} gives groups of one channel); use a larger image_size or fewer stem_groups"
                 )
         elif stride < 2 or stride & (stride - 1):
@@ -254,6 +265,15 @@ class ViTConfig(Config):
     def patch_hw(self) -> tuple[int, int]:
         """(height, width) of a patch in pixels."""
         return as_pair(self.patch_size)
+
+    @property
+    def root_stride(self) -> int:
+        """Of a ResNet stem's first convolution and pooling: what its stages leave of `patch_size`.
+
+        Without stages at most 4, the paper's; patches on the feature map bring the rest.
+        """
+        stride = self.patch_hw[0]
+        return stride // 2 ** (len(self.stem_layers) - 1) if self.stem_layers else gcd(stride, 4)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -304,6 +324,12 @@ class TimmConfig(Config):
     in_channels: Extent = 3
     num_classes: Annotated[int, Field(gt=0, le=MOST)] = 1000
     options: dict[str, Any] = {}
+
+    @classmethod
+    def _instead_of(cls, name: str) -> str:
+        if name not in ViTConfig.model_fields:
+            return super()._instead_of(name)
+        return "give an argument that timm's model takes, by timm's name: --model-kwargs KEY=VALUE (options in Python)"
 
     @field_validator("options")
     @classmethod
@@ -366,16 +392,16 @@ class DataConfig(Config):
     """Which images, how they are split, and how a training batch is augmented. Where they lie is environment."""
 
     dataset: str = "digits"
-    train_images: PositiveInt | None = None
+    train_images: Annotated[int, Field(gt=0, le=MOST_IMAGES)] | None = None
     """Train on a stratified subset of this many images, drawn by seed, after the validation split is cut; None takes all."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    crop_padding: Annotated[int, Field(ge=0)] = 0
+    crop_padding: Annotated[int, Field(ge=0, le=MOST)] = 0
     """Pixels of zero padding before a random crop back to size; 0 is no crop."""
     flip: bool = False
     """Mirror left–right with probability ½."""
-    mixup: Annotated[float, Field(ge=0)] = 0.0
+    mixup: NotNegative = 0.0
     """α of the Beta distribution (Zhang et al. 2018); 0 is off."""
-    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    cutmix: NotNegative = 0.0
     """α of the Beta distribution (Yun et al. 2019); 0 is off."""
 
     def resampled(self, before: tuple[int, int], after: tuple[int, int]) -> DataConfig:
@@ -388,14 +414,14 @@ class DataConfig(Config):
 class TrainConfig(Config):
     """The recipe that every arm of a study shares. AdamW, cosine schedule with linear warm-up."""
 
-    epochs: Annotated[int | float, Field(ge=0)] = 20
+    epochs: Annotated[int | float, Field(ge=0, le=MOST)] = 20
     """Passes over the training images; 2.5 ends half-way through the third, at the nearest whole step.
 
     0 evaluates weights from elsewhere as they are, head and all.
     """
-    batch_size: PositiveInt = 128
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    batch_size: Extent = 128
+    learning_rate: Positive = 1e-3
+    weight_decay: NotNegative = 0.05
     """Not applied to biases, norms, tokens and position tables."""
     optimizer: str = "adamw"
     """Any name that timm's optimizer factory knows. `muon` takes the weights of the blocks' linear layers, AdamW the rest."""
@@ -403,7 +429,7 @@ class TrainConfig(Config):
     """Share of all steps in which the learning rate rises linearly from 0."""
     schedule: Literal["cosine", "linear"] = "cosine"
     """How the learning rate falls to 0 after that."""
-    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    clip_norm: Positive | None = 1.0
     """Global gradient norm is clipped to this; None is off."""
     label_smoothing: Rate = 0.0
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -451,6 +477,11 @@ class RunConfig(Config):
         if (self.data.mixup or self.data.cutmix) and self.train.batch_size % 2:
             raise ValueError(
                 f"batch_size {self.train.batch_size} is odd, but mixup and cutmix pair images; use an even one"
+            )
+        if self.data.crop_padding > max(self.model.image_hw):
+            raise ValueError(
+                f"crop_padding {self.data.crop_padding} is more than image_size {self.model.image_size}, and most crops would "
+                "be empty; make it smaller"
             )
         self._check_start()
         model = self.model
@@ -518,7 +549,7 @@ def run_id(config: dict[str, Any]) -> str:
 def one_line(error: ValueError) -> str:
     """The first complaint of a ValueError or pydantic ValidationError as one line: field, value, remedy."""
     if not isinstance(error, ValidationError):
-        return " ".join(str(error).split())
+        return printable(" ".join(str(error).split()))
     complaints = error.errors()
     # Of the branches of a union, report the one that got furthest: the one that the value was meant for.
     same_field = [c for c in complaints if _field(c["loc"]) == _field(complaints[0]["loc"])]
@@ -527,13 +558,34 @@ def one_line(error: ValueError) -> str:
     where = _field(first["loc"])
     if first["type"].startswith("missing"):  # its input is all that was given instead
         return f"{where} is missing; give one"
-    return f"{where} {shortened(first['input'])}: {message}" if where else message
+    return printable(f"{where} {shortened(first['input'])}: {message}" if where else message)
 
 
 def shortened(value: Any) -> str:
     """How a value is told in a refusal: as in Python, up to LONGEST_VALUE letters."""
     text = repr(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+_JOINERS = "\u200c\u200d"
+"""Zero-width, but part of how some scripts are written."""
+
+
+def printable(text: str) -> str:
+    """Text that others chose, so that it only stands there: no character of it moves the cursor, colours what follows or turns
+    the reading direction. Line breaks and tabs become spaces, other such characters are written out as `\\x1b`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_printable_character, text))
+
+
+def _printable_character(character: str) -> str:
+    if character in "\n\r\t":
+        return " "
+    if character in _JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode()
 
 
 def _field(location: tuple[int | str, ...]) -> str:

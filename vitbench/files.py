@@ -5,12 +5,18 @@ Whoever reads it, now or after a full disk or a kill, finds the earlier content 
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+ABANDONED_SECONDS = 86_400.0
+"""A half-written file as old as this has no writer any more, wherever on a shared folder that ran."""
 
 
 @contextmanager
@@ -19,9 +25,11 @@ def replacing(path: Path) -> Iterator[Path]:
     `path`, safely on disk.
 
     It has the mode that the umask gives, whatever the writer made of it; a link is followed. Where an exception leaves the
-    block, `path` is as it was and the new file is gone. Raises OSError where it cannot be written.
+    block, `path` is as it was and the new file is gone. What killed writers of `path` left is removed once it is a day old.
+    Raises OSError where it cannot be written, before the block for a folder or a device of that name.
     """
     path = Path(os.path.realpath(path))
+    _refuse_irregular(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with new.open("xb") as file:
@@ -37,18 +45,41 @@ def replacing(path: Path) -> Iterator[Path]:
             new.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+    remove_leftovers(path, older_than=ABANDONED_SECONDS)
 
 
 def write_whole(path: Path, content: bytes | str) -> Path:
-    """Writes `content`, text as UTF-8, in place of what `path` held; returns `path`. Raises OSError."""
+    """Writes `content` in place of what `path` held; returns `path`. Raises OSError.
+
+    Text is written as UTF-8; of names that are none, the odd bytes as `\udcff`, which JSON reads back.
+    """
     with replacing(path) as new:
-        new.write_bytes(content.encode() if isinstance(content, str) else content)
+        new.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
     return path
 
 
-def leftovers(path: Path) -> list[Path]:
-    """What writers of `path` that were killed left half-written beside it."""
-    return [one for one in path.parent.glob(".*.tmp") if one.name.startswith(f".{path.name}.")]
+def remove_leftovers(path: Path, *, older_than: float = 0.0) -> None:
+    """Removes what writers of `path` left half-written beside it that many seconds ago or earlier.
+
+    With the default nobody may be writing `path`. What cannot be removed stays.
+    """
+    latest = time.time() - older_than
+    with suppress(OSError):
+        for half_written in path.parent.glob(".*.tmp"):
+            if half_written.name.startswith(f".{path.name}.") and half_written.stat().st_mtime <= latest:
+                half_written.unlink(missing_ok=True)
+
+
+def _refuse_irregular(path: Path) -> None:
+    """A file that took the place of a folder, a device or a pipe would be worse than none."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def sync_folder(folder: Path) -> None:
@@ -61,6 +92,14 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def shown(path: Path) -> str:
+    """The path as seen from the working directory; whole where there is no way from there."""
+    try:
+        return os.path.relpath(path)
+    except ValueError:  # another drive
+        return str(path)
 
 
 def cannot_write(what: str, path: Path, error: Exception, remedy: str = "free space there") -> ValueError:

@@ -39,10 +39,17 @@ def memory_bytes() -> int:
 
 
 def cache_directory() -> Path:
-    """`$VITBENCH_CACHE`, or vitbench's folder in the platform's cache folder."""
-    if chosen := os.environ.get("VITBENCH_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "vitbench"
-    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
-    return Path(os.environ.get(variable) or Path.home() / ".cache") / "vitbench"
+    """`$VITBENCH_CACHE`, or vitbench's folder in the platform's cache folder.
+
+    Raises ValueError where there is none, as in a container whose user has no account.
+    """
+    chosen = os.environ.get("VITBENCH_CACHE")
+    variable = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME")
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        if folder := os.environ.get(variable):
+            return Path(folder) / "vitbench"
+        return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "vitbench"
+    except RuntimeError as error:
+        raise ValueError("there is no home folder to keep the cache in; set VITBENCH_CACHE to a folder") from error

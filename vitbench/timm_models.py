@@ -7,11 +7,13 @@ from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from os import sep
+from traceback import extract_tb
 from typing import Any
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vitbench.config import TimmConfig
 
@@ -32,6 +34,37 @@ def is_made_for_a_size(config: TimmConfig) -> bool:
     return _make(config, seed=0)[1]
 
 
+def check_takes(model: nn.Module, images: Tensor, config: TimmConfig) -> None:
+    """Raises ValueError unless the model makes logits [B, num_classes] of `images` [B, C, H, W], which may be on `meta`."""
+    expected = (len(images), config.num_classes)
+    try:
+        logits = model(images)
+    except Exception as error:  # whatever the forward pass of any of timm's models raises
+        raise ValueError(
+            f"timm {config.timm!r} cannot take images of {config.image_hw} pixels: {_reason(error)}{_size_of_timm(config)}"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.shape != expected:
+        outputs = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise ValueError(
+            f"timm {config.timm!r} with options {config.options} cannot classify: it puts out {outputs}, not logits "
+            f"{list(expected)}; give other options, or another model"
+        )
+
+
+def _reason(error: Exception) -> str:
+    """In one line: the error's text or, of an assertion without text, the line of timm's that failed."""
+    lines = [frame.line for frame in extract_tb(error.__traceback__) if f"{sep}timm{sep}" in frame.filename]
+    text = str(error) or f"at {lines[-1]}" if lines else str(error)
+    return " ".join(f"{type(error).__name__}: {text}".split())
+
+
+def _size_of_timm(config: TimmConfig) -> str:
+    """What to try: the size that timm has the model at, where it says one and it is another."""
+    pretrained = timm.get_pretrained_cfg(config.timm, allow_unregistered=True)
+    size = tuple(pretrained.input_size[1:]) if pretrained is not None else config.image_hw
+    return "" if size == config.image_hw else f"; timm has it at image_size {size}"
+
+
 def _make(config: TimmConfig, *, seed: int) -> tuple[nn.Module, bool]:
     """(the model, whether it was made for the image size)."""
     make = _maker(config.timm)
@@ -42,10 +75,9 @@ def _make(config: TimmConfig, *, seed: int) -> tuple[nn.Module, bool]:
             model, is_told = _call(make, {**shape, **config.options}, image_hw=config.image_hw)
             return model.train(), is_told
         except Exception as error:  # the constructors of a thousand models speak here, each with errors of its own
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(
                 f"timm {config.timm!r} with options {config.options} cannot be made for images of {config.image_hw} "
-                f"pixels: {reason}"
+                f"pixels: {_reason(error)}{_size_of_timm(config)}"
             ) from error
 
 
@@ -71,6 +103,6 @@ def _call(
     try:
         return make(**arguments, img_size=image_hw), True
     except TypeError as error:
-        if "unexpected keyword argument 'img_size'" not in str(error):
+        if "unexpected keyword argument" not in str(error) or "img_size" not in str(error):
             raise
     return make(**arguments), False

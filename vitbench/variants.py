@@ -29,16 +29,18 @@ PATCHES = (8, 14, 16, 32)
 
 STEM_LAYERS: dict[tuple[str, int], tuple[int, ...]] = {
     # R26 is (2, 2, 2, 2) at stride 32 (Steiner et al. 2021); R50 is (3, 4, 6, 3) at stride 32, and at stride 16
-    # the layers of stage 4 move to stage 3 (Dosovitskiy et al. 2021, section 4.1).
+    # the layers of stage 4 move to stage 3 (Dosovitskiy et al. 2021, section 4.1). R is the first convolution and pooling
+    # alone (Steiner et al. 2021).
+    ("R", 16): (),
     ("R26", 32): (2, 2, 2, 2),
     ("R50", 16): (3, 4, 9),
     ("R50", 32): (3, 4, 6, 3),
 }
-HYBRIDS = ("R26+S/32", "R50+B/16", "R50+L/32")
+HYBRIDS = ("R+Ti/16", "R26+S/32", "R50+B/16", "R50+L/32")
 CONV_STEMS = ("C+Ti/16", "C+S/16")
 """With the stems of ViT_C-1GF and ViT_C-4GF (Xiao et al. 2021). Any size takes one, with a power of two for a patch."""
 
-_NAME = re.compile(r"(?:(?P<stem>C|R\d+)\+)?(?P<size>[A-Za-z0-9]+)/(?P<patch>\d+)", re.ASCII)
+_NAME = re.compile(r"(?:(?P<stem>C|R\d*)\+)?(?P<size>[A-Za-z0-9]+)/(?P<patch>\d+)", re.ASCII)
 
 
 def variant_names() -> list[str]:
@@ -64,6 +66,10 @@ def variant(name: str, **changes: Any) -> ViTConfig:
         if layers is None:
             raise ValueError(f"unknown variant {name!r}; the ResNet stems are {', '.join(HYBRIDS)}")
         fields |= {"stem": "resnet", "stem_layers": layers}
+        if not layers:
+            fields["patch_size"] = (
+                32  # 8 × 8 on a map of stride 4, in its authors' files and in timm, under the name of /16
+            )
     if fields["patch_size"] < 8 and "image_size" not in changes:
         fields["image_size"] = 32  # a patch this small is meant for small images; 224 would be thousands of tokens
     if "image_size" not in fields | changes and 224 % fields["patch_size"]:

@@ -1,7 +1,7 @@
 """Studies with a known truth, and how often the analysis finds it.
 
 The same checks run here at a reduced count and in benchmarks/test_statistics.py in full. They go through the functions
-that tables are made from: `decide`, `PairedDifference`, `CrossedDifference`, `crossed_bootstrap`, power; where settings are
+that tables are made from: `decide`, `PairedDifference`, `CrossedDifference`, `saturation`, power; where settings are
 chosen, from records through `compare`.
 """
 
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.optimize import brentq
+from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
 from tests.analysis.made_up_records import DESIGN, make_record
-from vitbench.analysis.bootstrap import crossed_bootstrap
 from vitbench.analysis.comparison import compare
+from vitbench.analysis.findings import saturation
 from vitbench.analysis.pairing import PairedDifference, image_differences
 from vitbench.analysis.seeds_and_images import CrossedDifference
 from vitbench.analysis.verdicts import MARGIN, Verdict, decide
@@ -117,25 +118,20 @@ WORLDS = {
     "images matter": World(difficulty=2.0, taste=1.5, seeds=0.0),
     "luck alone": World(difficulty=2.0, taste=0.0, seeds=0.0),
 }
-INTERVALS = ("seeds", "seeds and images", "bootstrap, rescaled", "bootstrap, percentiles")
+INTERVALS = ("seeds", "seeds and images")
 
 
-def coverage(num_studies: int, world: World, *, num_seeds: int, num_images=1000, resamples=1000) -> dict[str, float]:
+def coverage(num_studies: int, world: World, *, num_seeds: int, num_images=1000) -> dict[str, float]:
     """Share of 95 % intervals that hold their truth: that on these images for `seeds`, else that over all images."""
     random = np.random.RandomState(3)
     held = dict.fromkeys(INTERVALS, 0)
     truth = world.difference(GAP)
-    differences = []
     for _ in range(num_studies):
         (baseline, arm), accuracies = world.sample(random, gaps=[GAP], num_seeds=num_seeds, num_images=num_images)
         one = image_differences(arm, baseline)
         by_seed = PairedDifference.of(accuracies_of(arm), accuracies_of(baseline))
         held["seeds"] += holds(by_seed.interval(), accuracies[1] - accuracies[0])
-        held["seeds and images"] += holds(CrossedDifference.of(one).interval(), truth)
-        differences.append(one)
-    for name, rescaled in (("bootstrap, rescaled", True), ("bootstrap, percentiles", False)):
-        for interval in crossed_bootstrap(differences, rescaled=rescaled, resamples=resamples):
-            held[name] += holds(interval, truth)
+        held["seeds and images"] += holds(CrossedDifference.of(one).estimate.interval(), truth)
     return {name: count / num_studies for name, count in held.items()}
 
 
@@ -159,6 +155,50 @@ def false_alarms_on_images(num_studies: int, *, num_arms=4, num_seeds=5, num_ima
         decisions = decide({i: PairedDifference.of(arm, baseline) for i, arm in enumerate(arms)})
         alarms += any(one.verdict in (Verdict.BETTER, Verdict.WORSE) for one in decisions.values())
     return alarms / num_studies
+
+
+def verdicts_on_images(correct, *, num_classes: int):
+    """Decisions on arms, from what runs get right: bool [1 + arms, seeds, images], the baseline first."""
+    baseline, *arms = correct
+    differences, crossed, saturated = {}, {}, {}
+    for i, arm in enumerate(arms):
+        by_seed = PairedDifference.of(accuracies_of(arm), accuracies_of(baseline))
+        differences[i] = by_seed
+        if by_seed.sd * arm.shape[1] < 1:
+            accuracies = [*arm.mean(axis=1), *baseline.mean(axis=1)]
+            if verdict := saturation(accuracies, [arm, baseline], 1 / num_classes):
+                saturated[i] = verdict
+            else:
+                crossed[i] = CrossedDifference.of(image_differences(arm, baseline))
+    return decide(differences, crossed=crossed, saturated=saturated)
+
+
+@cache
+def _latent(accuracy: float, num_images: int) -> np.ndarray:
+    """Of a network that gets so large a share of just these images right, [num_images]; their difficulties spread by 2."""
+    difficulty = 2.0 * ndtri((np.arange(num_images) + 0.5) / num_images)
+    return difficulty + brentq(lambda skill: ndtr(difficulty + skill).mean() - accuracy, -20, 40)
+
+
+def false_verdicts(
+    num_studies: int, *, accuracy: float, num_images: int, num_seeds: int, num_arms=4
+) -> tuple[float, float]:
+    """(share of studies that call any of equal arms better or worse, share of arms at the margin called equivalent).
+
+    All at this true accuracy, or the margin below, on few test images: most differences are 0 or one image.
+    """
+    random = np.random.RandomState(6)
+    equal, apart = (
+        np.stack([_latent(one, num_images) for one in accuracies])[:, np.newaxis]
+        for accuracies in ([accuracy] * (1 + num_arms), [accuracy] + [accuracy - MARGIN] * num_arms)
+    )
+    alarms = equivalent = 0
+    for _ in range(num_studies):
+        luck = random.standard_normal((1 + num_arms, num_seeds, num_images))
+        decisions = verdicts_on_images(equal + luck > 0, num_classes=10).values()
+        alarms += any(one.verdict in (Verdict.BETTER, Verdict.WORSE) for one in decisions)
+        equivalent += sum(one.within_margin for one in verdicts_on_images(apart + luck > 0, num_classes=10).values())
+    return alarms / num_studies, equivalent / num_studies / num_arms
 
 
 RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)

@@ -43,10 +43,10 @@ def test_an_arm_is_alike_opposed_or_open_by_its_verdicts(first, second, together
     assert (arm.study, arm.arm, arm.agreement) == ("pool", "gap", together)
 
 
-def test_an_inconclusive_verdict_leaves_it_open():
+def test_an_open_verdict_leaves_it_open():
     wide = tuple(20 * one for one in WOBBLE)  # SD 1.6 points around half a point
     (arm,) = found(*records("digits", gap=0.005, wobble=wide), *records("shapes", gap=0.005, wobble=wide))
-    assert [finding.decision.words for finding in arm.findings.values()] == ["inconclusive"] * 2
+    assert [finding.decision.words for finding in arm.findings.values()] == ["open"] * 2
     assert arm.agreement == "open"
 
 

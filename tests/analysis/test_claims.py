@@ -44,9 +44,9 @@ BETTER, WORSE, EQUIVALENT = Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT
         ("not better", EQUIVALENT, "agrees"),
         ("not better", BETTER, "disagrees"),
         *(
-            (expected, verdict, "undecided")
+            (expected, verdict, "open")
             for expected in ("better", "worse", "equivalent", "not better")
-            for verdict in (Verdict.INCONCLUSIVE, Verdict.NONE)
+            for verdict in (Verdict.OPEN, Verdict.NONE, Verdict.AT_CEILING, Verdict.AT_FLOOR)
         ),
     ],
 )
@@ -90,7 +90,7 @@ def test_a_row_has_the_claim_the_papers_number_ours_and_whether_they_agree():
     (row,) = claim_rows([one], {})
     assert (row.here, row.verdict) == ("not run", "not comparable")
     (row,) = claim_rows([one], decide({"gap": None}))
-    assert (row.here, row.verdict) == ("no seed in common with the baseline", "undecided")
+    assert (row.here, row.verdict) == ("no seed in common with the baseline", "open")
     (row,) = claim_rows([claim(not_comparable="one size only")], differences(gap=(3.0, 3.2, 2.8)))
     assert (row.here, row.verdict) == ("one size only", "not comparable")
 

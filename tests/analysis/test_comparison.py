@@ -8,6 +8,7 @@ from made_up_records import make_record
 from scipy import stats
 
 from vitbench.analysis.comparison import StudyInfo, compare, load_comparisons
+from vitbench.profiling import count
 from vitbench.records import Design, Outcome, pack_correct
 
 
@@ -428,3 +429,18 @@ def test_single_runs_are_told_apart_by_their_variant_and_epochs():
         "custom-digits-mini-2-0.5-epochs",
         "custom-digits-mini-2-20-epochs",
     ]
+
+
+def test_what_a_class_token_saves_is_said_where_arms_differ_in_pooling_and_nowhere_else():
+    pools = [make_record(pool, model={"pool": pool}) for pool in ("cls", "gap", "mean_all")]
+    (comparison,) = compare(pools)
+    (note,) = (note for note in comparison.notes if "class token alone" in note)
+    # By hand: 16 of 17 tokens of 64 channels: attention, projection and MLP of 4 × 64 hidden units, of one block in four.
+    unread = 2 * 16 * 17 * 64 + 16 * 64**2 + 2 * 16 * 64 * 256
+    share = f"{100 * unread / count(pools[0].config.model).macs:.2g} % (cls)"
+    assert share in note and "gap" not in note
+    for alike in (["cls"], ["gap"]):
+        (comparison,) = compare(
+            [make_record(f"{pool}{i}", model={"pool": pool, "depth": i}) for pool in alike for i in (1, 2)]
+        )
+        assert not any("class token alone" in note for note in comparison.notes)

@@ -48,7 +48,7 @@ def test_the_verdict_is_that_of_scipys_paired_t_test_after_holm():
     found = one.findings.arms
     assert found["gap"].decision.adjusted_p == pytest.approx(2 * p_gap)
     assert found["map"].decision.adjusted_p == pytest.approx(max(p_map, 2 * p_gap))
-    assert (found["gap"].decision.verdict, found["map"].decision.verdict) == (Verdict.BETTER, Verdict.INCONCLUSIVE)
+    assert (found["gap"].decision.verdict, found["map"].decision.verdict) == (Verdict.BETTER, Verdict.OPEN)
     assert found["gap"].to_settle is None
     assert found["map"].to_settle is not None
 
@@ -73,7 +73,7 @@ def test_images_count_for_the_interval_over_both_and_for_what_only_one_gets():
     by_hand = (right["gap"] & ~right["cls"]).sum(axis=1).mean(), (right["cls"] & ~right["gap"]).sum(axis=1).mean()
     assert finding.images_only_one_gets == pytest.approx(by_hand)
     over_seeds = finding.decision.difference.interval()
-    assert finding.seeds_and_images.half_width >= over_seeds.half_width * (1 - 1e-9)
+    assert finding.seeds_and_images.estimate.interval().half_width >= over_seeds.half_width * (1 - 1e-9)
     share = CrossedDifference.of(right["gap"].astype(np.int8) - right["cls"]).image_share
     (cells,) = further_tables(one)["Verdicts"]
     assert cells["variance from test images"] == f"{100 * share:.0f} %"
@@ -104,7 +104,7 @@ def test_an_arm_at_the_baselines_rate_has_a_verdict_of_its_own():
     of = DESIGN.model_copy(update={"tuning_seeds": 2})
     (staged,) = compare([record.model_copy(update={"design": of}) for record in records])
     assert staged.findings.arms["gap"].at_baseline_setting.difference.n == 3
-    heading = "difference at baseline's rate (points, 95 % interval)"
+    heading = "difference at baseline's rate (points)"
     cells = [dict(zip(columns(staged), row, strict=True))[heading] for row in rows(staged)]
     assert [cell.endswith(" (n=3)") for cell in cells] == [False, True]
     assert any("over seeds 2, 3, 4 alone, which had no say in the choice." in line for line in reading(staged))
@@ -128,8 +128,9 @@ def test_seeds_at_which_an_arm_diverged_leave_no_verdict_that_is_good_for_it():
     (one,) = compare(with_diverged("gap", (1, 3), records))
     found = one.findings.arms["gap"]
     assert found.decision.difference.n == 3 and found.decision.difference.interval().low > 0
-    assert found.decision.words == "inconclusive, 2 runs diverged"
-    assert "not decided: gap" in sentence(one) and "(2 runs diverged)" in sentence(one)
+    assert found.decision.words == "open, 2 runs diverged"
+    assert found.decision.interval is None  # it would leave out 0
+    assert "open: gap" in sentence(one) and "(2 runs diverged)" in sentence(one)
     # Of the baseline: what is better than the pairs show stays so.
     (one,) = compare(with_diverged("cls", (1, 3), records))
     assert one.findings.arms["gap"].decision.words == "better, 2 runs of the baseline diverged"
@@ -153,7 +154,7 @@ def test_what_is_said_of_runs_that_another_study_trained_and_of_what_would_settl
     assert said.count("Claim: ") == 3 and "5 seeds: better: agrees." in said
 
 
-def test_a_diverged_run_in_any_corner_leaves_an_interaction_undecided():
+def test_a_diverged_run_in_any_corner_leaves_an_interaction_open():
     factors = {f"{a}, {b}": {"position": a, "pool": b} for a in ("1-D", "none") for b in ("cls", "gap")}
     arms = {"1-D, cls": CLS, "1-D, gap": GAP, "none, cls": [v - 0.05 for v in CLS], "none, gap": [v - 0.2 for v in GAP]}
     arms["none, gap"][0] += 0.001
@@ -162,10 +163,10 @@ def test_a_diverged_run_in_any_corner_leaves_an_interaction_undecided():
     (decision,) = compare(records)[0].findings.interactions.values()
     assert decision.verdict is Verdict.WORSE
     (decision,) = compare(with_diverged("none, cls", (4,), records, design=design))[0].findings.interactions.values()
-    assert decision.verdict is Verdict.INCONCLUSIVE and decision.difference.n == 4
+    assert decision.verdict is Verdict.OPEN and decision.difference.n == 4
 
 
-def test_a_claim_that_a_rate_beyond_the_grid_could_turn_is_undecided():
+def test_a_claim_that_a_rate_beyond_the_grid_could_turn_is_open():
     rates = {"cls": {1e-3: 0.60, 2e-3: 0.70, 4e-3: 0.65}, "gap": {1e-3: 0.55, 2e-3: 0.60, 4e-3: 0.62}}
     records = [
         make_record(arm, seed=seed, learning_rate=rate, test=value + 0.001 * seed * (arm == "gap"), study="pooling")
@@ -178,7 +179,7 @@ def test_a_claim_that_a_rate_beyond_the_grid_could_turn_is_undecided():
     assert "(at the edge of the grid)" in sentence(one)
     rows = {row.claim: row for row in one.findings.claims}
     better = rows["Averaging the patch tokens does better than a class token"]
-    assert better.verdict == "undecided" and better.here.endswith("worse, at the edge of the grid")
+    assert better.verdict == "open" and better.here.endswith("worse, at the edge of the grid")
     # At the baseline's rate nothing was chosen for the arm.
     assert rows["At the class token's learning rate, averaging the patch tokens does worse"].verdict == "agrees"
 
@@ -216,11 +217,11 @@ def test_csv_has_verdicts_at_full_precision():
     assert (raw["cls"]["outperforming"], raw["gap"]["outperforming"]) == ("", "not significant")
 
 
-def test_a_difference_without_spread_has_no_interval_in_any_table():
+def test_a_difference_without_spread_and_images_has_no_interval_in_any_table():
     one = comparison_of({"cls": CLS, "gap": tuple(value + 0.004 for value in CLS)})
     headings, row = columns(one), rows(one)[1]
-    assert row[headings.index("difference (points, 95 % interval)")] == "+0.40 (n=5)"
-    assert further_tables(one)["Verdicts"][0]["difference (points), new seeds"] == "+0.40 (n=5)"
+    assert row[headings.index("difference (points)")] == "+0.40 (n=5)"
+    assert further_tables(one)["Verdicts"][0]["difference (points)"] == "+0.40 (n=5)"
     raw = raw_rows(one)[1]
     assert raw["difference_mean_points"] == pytest.approx(0.4)
     assert (raw["difference_ci95_low_points"], raw["difference_ci95_high_points"]) == (None, None)
@@ -252,3 +253,44 @@ def test_what_a_claim_is_about_is_in_its_study(study):
         if claim.study == study:
             assert claim.subject in {*design.arms, *cells, *relative}, claim.text
     assert {claim.study for claim in CLAIMS} <= set(STUDIES)
+
+
+def correct_records(right, **fields):
+    """A record of each arm and seed from how many of 80 test images it gets right, always the first ones."""
+    return [
+        make_record(arm, seed=seed, test=count / 80, correct=pack_correct(np.arange(80) < count), **fields)
+        for arm, counts in right.items()
+        for seed, count in enumerate(counts)
+    ]
+
+
+def test_a_collapse_is_worse_and_two_arms_that_make_no_error_are_at_the_ceiling():
+    right = {"cls": (80, 80, 80), "gap": (20, 20, 20), "map": (80, 80, 80)}
+    (one,) = compare(correct_records(right, study="pooling"))
+    rows = {row["arm"]: row for row in further_tables(one)["Verdicts"]}
+    assert (rows["gap"]["verdict"], rows["map"]["verdict"]) == ("worse", "at the ceiling")
+    assert rows["map"]["difference (points)"] == "0.00 (n=3)"
+    assert rows["map"]["seeds to settle"] == "no number: other data"
+    # By the standard error of a mean over 80 images; one arm is tested.
+    low, high = stats.ttest_1samp(np.repeat([-1.0, 0.0], [60, 20]), 0).confidence_interval(0.95)
+    assert one.findings.arms["gap"].decision.interval == pytest.approx((low, high), rel=1e-9)
+    judged = {row.claim: row.verdict for row in one.findings.claims}
+    assert judged["Averaging the patch tokens does better than a class token"] == "disagrees"
+    assert "at the ceiling, where nothing can show: map 0.00 (n=3)" in sentence(one)
+
+
+def test_a_claim_about_an_arm_at_the_ceiling_is_open():
+    (one,) = compare(correct_records({"cls": (80, 80, 80), "gap": (80, 80, 80)}, study="pooling"))
+    assert {row.verdict for row in one.findings.claims} == {"open"}
+
+
+def test_interactions_of_arms_that_make_no_error_are_at_the_ceiling():
+    factors = {f"{a}, {b}": {"position": a, "pool": b} for a in ("1-D", "none") for b in ("cls", "gap")}
+    design = DESIGN.model_copy(update={"factors": factors, "baseline": "1-D, cls"})
+    (one,) = compare(correct_records(dict.fromkeys(factors, (80, 80, 80)), design=design))
+    ((_, decision),) = one.findings.interactions.items()
+    assert decision.verdict is Verdict.AT_CEILING
+    # One corner fails at every seed: the interaction is clear, by images.
+    right = {**dict.fromkeys(factors, (80, 80, 80)), "none, gap": (20, 20, 20)}
+    ((_, decision),) = compare(correct_records(right, design=design))[0].findings.interactions.items()
+    assert decision.verdict is Verdict.WORSE

@@ -10,7 +10,7 @@ from made_up_records import make_record
 from PIL import Image
 
 from vitbench.analysis import drawing, plots
-from vitbench.analysis.charts.cost import pareto_front, side_by_side
+from vitbench.analysis.charts.cost import LINE, pareto_front, spaced
 from vitbench.analysis.charts.parts import looks_of, round_ticks
 from vitbench.analysis.comparison import compare
 from vitbench.analysis.plots import KINDS, render, write_plots
@@ -195,31 +195,75 @@ def test_rates_are_said_to_be_chosen_where_they_were(rates, says):
     assert says in said
 
 
-def test_arms_of_equal_cost_stand_side_by_side_around_it_and_the_others_where_they_belong():
-    cost = {"a": 10.0, "b": 30.0, "c": 10.0, "d": 10.0, "e": 20.0}
-    assert side_by_side(cost, step=1.0) == pytest.approx({"a": 9.0, "c": 10.0, "d": 11.0, "e": 20.0, "b": 30.0})
-    # Two groups of two that would overlap: together the four are as near to their costs as they can be.
-    near = side_by_side({"a": 10.0, "b": 10.0, "c": 10.5, "d": 10.5}, step=1.0)
+@pytest.mark.parametrize("largest", [1_000_000, 1_500_000, 3_000_000_000], ids=["all equal", "linear", "logarithmic"])
+def test_every_arm_stands_exactly_at_its_macs_its_seconds_and_its_mean(largest):
+    macs = [1_000_000] * 20 + [largest]
+    arms = [
+        make_record(
+            f"arm {i}",
+            test=0.5 + 0.01 * (i % 7),
+            model={"depth": 1 + i},
+            cost={"macs": value, "train_seconds": 30 + i % 3},
+        )
+        for i, value in enumerate(macs)
+    ]
+    (comparison,) = compare(arms)
+    scale = 1e9 if largest >= 1e9 else 1e6
+    costs = [value / scale for value in macs], [30 + i % 3 for i in range(21)]
+    for axes, expected in zip(plots.cost_figure(comparison).axes, costs, strict=True):
+        drawn = [container.lines[0].get_xydata()[0].tolist() for container in axes.containers]
+        assert drawn == [[cost, pytest.approx(50 + i % 7)] for i, cost in enumerate(expected)]
+        left, right = axes.get_xlim()
+        assert left < min(expected) and max(expected) < right
+
+
+def test_arms_that_hide_each_other_are_named_beside_their_points_which_the_names_point_at():
+    arms = [make_record(f"arm {i}", test=0.9, model={"depth": 1 + i}, cost={"macs": 1_000_000}) for i in range(9)]
+    (comparison,) = compare(arms)
+    axes = plots.cost_figure(comparison).axes[0]
+    assert {text.get_text(): text.xy for text in axes.texts} == {f"arm {i}": (1.0, 90.0) for i in range(9)}
+    heights = sorted(text.get_position()[1] for text in axes.texts)
+    assert min(b - a for a, b in pairwise(heights)) > LINE - 1e-9 and heights[0] > 0 and heights[-1] < 1
+
+
+def test_names_are_spread_around_their_heights_by_hand():
+    heights = {"a": 10.0, "b": 30.0, "c": 10.0, "d": 10.0, "e": 20.0}
+    assert spaced(heights, step=1.0) == pytest.approx({"a": 9.0, "c": 10.0, "d": 11.0, "e": 20.0, "b": 30.0})
+    # Two groups of two that would overlap: together the four are as near to their heights as they can be.
+    near = spaced({"a": 10.0, "b": 10.0, "c": 10.5, "d": 10.5}, step=1.0)
     assert near == pytest.approx({"a": 8.75, "b": 9.75, "c": 10.75, "d": 11.75})
 
 
-@pytest.mark.parametrize("largest", [1_000_000, 1_500_000, 3_000_000_000], ids=["all equal", "linear", "logarithmic"])
-def test_arms_spread_at_the_edge_stay_within_the_picture(largest):
-    macs = [1_000_000] * 20 + [largest]
-    arms = [make_record(f"arm {i}", model={"depth": 1 + i}, cost={"macs": value}) for i, value in enumerate(macs)]
-    (comparison,) = compare(arms)
-    for axes in plots.cost_figure(comparison).axes:
-        left, right = axes.get_xlim()
-        drawn = [x for container in axes.containers for x in container.lines[0].get_xdata()]
-        assert len(drawn) == 21 and left < min(drawn) and max(drawn) < right
-
-
-def test_no_two_arms_stand_nearer_than_a_step_and_their_order_is_kept():
-    costs = {str(i): value for i, value in enumerate((5.0, 5.0, 5.4, 5.9, 6.0, 6.0, 6.0, 9.0, 9.1))}
-    places = side_by_side(costs, step=0.5)
-    ordered = [places[label] for label in sorted(costs, key=costs.__getitem__)]
+def test_no_two_names_stand_nearer_than_a_step_and_their_order_is_kept():
+    heights = {str(i): value for i, value in enumerate((5.0, 5.0, 5.4, 5.9, 6.0, 6.0, 6.0, 9.0, 9.1))}
+    places = spaced(heights, step=0.5)
+    ordered = [places[label] for label in sorted(heights, key=heights.__getitem__)]
     assert min(b - a for a, b in pairwise(ordered)) > 0.5 - 1e-9
-    assert sum(places.values()) == pytest.approx(sum(costs.values()))
+    assert sum(places.values()) == pytest.approx(sum(heights.values()))
+
+
+def contrast_on_white(color: str) -> float:
+    """WCAG 2.1, 'relative luminance' and 'contrast ratio'."""
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 1.05 / (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+
+
+def test_every_colour_of_points_and_lines_is_seen_on_white():
+    assert contrast_on_white("#777777") == pytest.approx(4.48, abs=0.01)  # WebAIM's checker
+    assert min(map(contrast_on_white, (*drawing.PALETTE, drawing.INK, drawing.GREY))) >= 3
+
+
+def folder_of(dataset: str, **fields):
+    return make_record(data={"dataset": dataset}, **fields)
+
+
+def test_a_folder_s_hash_is_in_no_title_but_where_two_folders_have_one_name():
+    (alone,) = compare([folder_of("cifar10@c637c7f8")])
+    assert alone.title == "pool: quick budget, cifar10, Micro/2" and "c637c7f8" in alone.slug
+    assert alone.data.dataset == "cifar10@c637c7f8"
+    titles = [one.title for one in compare([folder_of("cifar10@c637c7f8"), folder_of("cifar10@00000000")])]
+    assert len(set(titles)) == 2 and any("cifar10@c637c7f8" in title for title in titles)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from vitbench.analysis.comparison import compare
 from vitbench.analysis.plots import render
 from vitbench.analysis.power_laws import fit_power_law, series_of
 from vitbench.analysis.table_formats import markdown
+from vitbench.analysis.verdict_cells import power_laws
 from vitbench.config import DataConfig, RunConfig, TrainConfig
 from vitbench.records import Design
 
@@ -155,3 +156,49 @@ def test_on_fractions_each_model_is_a_series_over_its_images(made_up):
 def test_what_hardly_changes_the_error_has_a_flat_law(slope):
     law = fit_power_law(SIZES, {seed: [0.2 * (size / 1e9) ** slope for size in SIZES] for seed in range(3)})
     assert law.exponent == pytest.approx(-slope, abs=1e-9) and law.error(1e9) == pytest.approx(0.2)
+
+
+def bending(made_up, *errors_of_the_last: float):
+    """Depths of 1, 2, 4 and 8 blocks; errors of 40 and 20 % at the first two, then those given."""
+    errors = (0.4, 0.2, *errors_of_the_last)
+    design = Design(question="?", source="", baseline="base", arms=(), learning_rates=(1e-3,), train_images=256)
+    names = {1: "base", 2: "depth 2", 4: "depth 4", 8: "depth 8"}
+    records = [
+        made(made_up, names[depth], 1 - error * (1 + 0.001 * seed), seed, design=design, depth=depth)
+        for seed in range(3)
+        for depth, error in zip((1, 2, 4, 8), errors, strict=False)
+    ]  # fmt: skip
+    (comparison,) = compare(records)
+    (series,) = series_of(comparison)
+    return comparison, series
+
+
+def test_a_fit_that_misses_its_points_by_more_than_5_percent_is_drawn_as_no_law_and_has_no_slope(made_up):
+    comparison, series = bending(made_up, 0.2, 0.2)
+    line = np.polyfit(np.log(series.sizes), np.log([0.4, 0.2, 0.2, 0.2]), 1)
+    off = np.exp(np.abs(np.log([0.4, 0.2, 0.2, 0.2]) - np.polyval(line, np.log(series.sizes))).max()) - 1
+    assert off > 0.05 and series.law.falls and not series.law.holds and not series.law.is_drawn
+    (axes,) = scaling_figure(comparison).axes
+    (label,) = (text.get_text() for text in axes.get_legend().get_texts())
+    assert label == f"depth: no power law, off by {100 * off:.2g} %"
+    (drawn,) = axes.get_lines()  # the points, and no law
+    assert list(drawn.get_ydata()) == pytest.approx([100 * e * 1.001 for e in (0.4, 0.2, 0.2, 0.2)], rel=1e-5)
+    (row,) = power_laws(comparison)
+    assert (row["slope"], row["error × at twice the size"]) == ("–", "–")
+    assert row["furthest from the law"] == f"{100 * off:.2g} %: no power law"
+    assert "the errors follow no power law, and no slope is given" in markdown(comparison)
+
+
+def test_a_fit_that_passes_by_its_points_is_drawn_through_all_of_its_length(made_up):
+    comparison, series = bending(made_up, 0.1, 0.05)
+    assert series.law.holds and series.law.is_drawn
+    (axes,) = scaling_figure(comparison).axes
+    points, law = axes.get_lines()
+    assert (
+        list(points.get_xdata()) == pytest.approx([size / 1e12 for size in series.sizes])
+        and points.get_linestyle() == "None"
+    )
+    assert law.get_xdata()[0] < min(points.get_xdata()) and law.get_xdata()[-1] > max(points.get_xdata())
+    assert law.get_ydata()[0] / law.get_ydata()[-1] > 8
+    (row,) = power_laws(comparison)
+    assert row["slope"].startswith("−") and "no power law" not in row["furthest from the law"]

@@ -28,6 +28,8 @@ from vitbench.analysis.profiles import comparisons, load_profile, shares
 from vitbench.analysis.rendering import csv_text
 from vitbench.analysis.roofline import points_of, render_roofline, roofline_figure, roofs_of
 from vitbench.analysis.tables import print_tables, write_tables
+from vitbench.config import ViTConfig
+from vitbench.profiling.macs import count
 from vitbench.profiling.profile_store import list_profiles
 
 
@@ -199,11 +201,27 @@ def test_the_roofline_has_log_axes_with_units_and_a_panel_for_each_mode(tmp_path
     assert all(axes.get_xscale() == axes.get_yscale() == "log" for axes in figure.axes)
     assert all("(FLOP/byte, log scale)" in axes.get_xlabel() for axes in figure.axes)
     assert "GFLOP/s (log scale)" in figure.axes[0].get_ylabel()
+    # The limits are those of points and roofs, within a factor of two: 1 to 16 FLOP/byte, 20 to 400 GFLOP/s.
+    assert 0.5 < figure.axes[1].get_xlim()[0] < 1 and 10 < figure.axes[1].get_ylim()[0] < 20
+    ridge = max(CEILINGS["flops_per_second"].values()) / CEILINGS["bytes_per_second"]
+    assert ridge < figure.axes[1].get_xlim()[1] < 2 * ridge and 400 < figure.axes[1].get_ylim()[1] < 800
     drawn = sorted(tuple(dots.get_offsets()[0]) for dots in figure.axes[1].collections)
     assert drawn == [pytest.approx((1, 20)), pytest.approx((9.6, 120)), pytest.approx((10, 100))]
     first, second = (render_roofline(profile, formats=("svg", "png")) for _ in range(2))
     assert first == second and all(len(content) < 150_000 for content in first.values())
     assert ElementTree.fromstring(first["svg"]).tag.endswith("svg")
+
+
+@pytest.mark.parametrize(("table", "peers_too"), [("throughput", False), ("summary", True)])
+def test_what_a_class_token_leaves_out_is_said_beside_its_images_per_second(tmp_path, table, peers_too):
+    make_contest(tmp_path, {"vitbench": [1.0] * 3, "timm": [2.0] * 3})
+    make_throughput(tmp_path, make_row("vitbench", [0.8] * 3))
+    tables = {table.name: table for table in tables_of(profile_in(tmp_path))}
+    (note,) = (note for note in tables[table].notes if "class token alone" in note)
+    # By hand, Ti/16 at 224: 196 of 197 tokens of 192 channels: attention, projection and MLP of 4 × 192 hidden units.
+    unread = 2 * 196 * 197 * 192 + 196 * 192**2 + 2 * 196 * 192 * 768
+    share = f"{100 * unread / count(ViTConfig(patch_size=16)).macs:.2g} % (S/16, 224 px)"
+    assert share in note and ("Peers compute all tokens." in note) is peers_too
 
 
 def test_parts_measured_with_another_torch_are_left_out_and_named(tmp_path):

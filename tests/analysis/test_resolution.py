@@ -88,7 +88,10 @@ def test_each_is_compared_at_its_own_size():
 
 def test_what_went_on_is_set_against_the_weights_as_they_were_at_that_size():
     (comparison,) = compare(records())
-    found = {row["arm"]: (row["against"], row["gained (points)"]) for row in going_on(comparison)}
+    found = {
+        row["arm"]: (row["against"], row["gained (points, 95 % for each arm by itself)"])
+        for row in going_on(comparison)
+    }
     # Equal at every seed, as both have the same luck: no interval.
     assert found == {
         "1-D, 8 px, fine-tuned": ("1-D, 8 px", "+1.00 (n=3)"),
@@ -157,11 +160,19 @@ def test_the_picture_has_a_line_as_it_is_and_one_fine_tuned_for_each_embedding()
     assert {key: pixels for key, (pixels, _) in lines.items()} == {
         key: [8, 12] for key in [(position, tuned) for position in POSITIONS for tuned in (False, True)]
     }
-    figure = resolution_figure(comparison)
-    drawn = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 2 and line.get_marker() != "None"]
-    # Means over three seeds, by hand: 0.5 + 0.001 at 12 pixels, 0.9 + 0.001 at 8.
-    assert next(list(line.get_ydata()) for line in drawn) == pytest.approx([90.1, 50.1])
-    assert {tuple(line.get_xdata()) for line in drawn} == {(8, 12)} and len(drawn) == 4
+    panels = resolution_figure(comparison).axes
+    assert [axes.get_title() for axes in panels] == ["the weights as they are", "fine-tuned at that size"]
+    # Means over three seeds, by hand: seeds add 0, 0.1 and 0.2 points to 1-D, twice that to sincos.
+    expected = {False: [[90.1, 50.1], [88.2, 70.2]], True: [[91.1, 80.1], [89.2, 85.2]]}
+    for axes, tuned in zip(panels, expected, strict=True):
+        drawn = [container.lines[0] for container in axes.containers]
+        assert [line.get_ydata() for line in drawn] == [pytest.approx(means) for means in expected[tuned]]
+        assert all(list(line.get_xdata()) == [8, 12] for line in drawn)
+        looks = [{name: getattr(line, f"get_{name}")() for name in ("color", "marker", "linestyle")} for line in drawn]
+        assert all(looks[0][name] != looks[1][name] for name in looks[0])
+        # Every seed is a point of its own, at its size and its accuracy.
+        seeds = sorted(tuple(point) for collection in axes.collections for point in collection.get_offsets().tolist())
+        assert len([point for point in seeds if point != (0, 0)]) == 12
     assert set(render(comparison, "resolution", formats=("svg", "png"))) == {"svg", "png"}
     # What is compared at each size apart has no kind of plot in which one baseline stands for all.
     assert {kind for kind in KINDS if render(comparison, kind)} == {"resolution"}

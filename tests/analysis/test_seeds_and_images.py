@@ -7,7 +7,6 @@ import pytest
 import simulated_studies as simulated
 from scipy import stats
 
-from vitbench.analysis.bootstrap import crossed_bootstrap
 from vitbench.analysis.pairing import PairedDifference, image_differences
 from vitbench.analysis.seeds_and_images import CrossedDifference
 
@@ -40,12 +39,12 @@ def test_where_images_add_nothing_the_interval_is_the_one_over_seeds():
     # Seed by seed all images differ alike: −, 0 or + on each.
     differences = np.repeat(np.array([[1], [0], [0], [-1], [1]], np.int8), 50, axis=1)
     by_seed = PairedDifference(dict(enumerate(differences.mean(axis=1).tolist())))
-    assert CrossedDifference.of(differences).interval() == pytest.approx(by_seed.interval())
+    assert CrossedDifference.of(differences).estimate.interval() == pytest.approx(by_seed.interval())
 
 
 def test_where_seeds_agree_the_interval_is_that_of_a_mean_over_images():
     row = np.array([1] * 30 + [0] * 60 + [-1] * 10, np.int8)
-    low, high = CrossedDifference.of(np.stack([row] * 4)).interval()
+    low, high = CrossedDifference.of(np.stack([row] * 4)).estimate.interval()
     assert (low, high) == pytest.approx(stats.ttest_1samp(row.astype(float), 0).confidence_interval(0.95), rel=1e-9)
 
 
@@ -54,7 +53,7 @@ def test_new_images_never_make_an_interval_narrower(world):
     for seed in range(20):
         differences = sample(num_seeds=3, world=world, seed=seed)
         over_seeds = PairedDifference(dict(enumerate(differences.mean(axis=1).tolist()))).interval()
-        over_both = CrossedDifference.of(differences).interval()
+        over_both = CrossedDifference.of(differences).estimate.interval()
         assert over_both.half_width >= over_seeds.half_width * (1 - 1e-9)
 
 
@@ -71,45 +70,20 @@ def test_the_share_from_images_by_hand():
     assert crossed.image_share == pytest.approx((1 / 3) / (1 / 3 + 1 / 8))
 
 
-def test_the_bootstrap_resamples_seeds_and_images_each_by_itself():
-    # By the slow way: draw seeds and images, index, average.
-    differences = sample(num_seeds=4, num_images=60)
-    random = np.random.RandomState(0)
-    means = [differences[np.ix_(random.randint(4, size=4), random.randint(60, size=60))].mean() for _ in range(20_000)]
-    (found,) = crossed_bootstrap([differences], rescaled=False, resamples=20_000)
-    assert tuple(found) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01 * np.ptp(means))
+def test_a_spread_over_seeds_below_one_test_image_counts_as_one_image():
+    # Nothing differs: t(2) at 0.975 is 4.303, of one image in 20 over √3.
+    same = CrossedDifference.of(np.zeros((3, 20), np.int8))
+    assert same.image_share is None
+    assert tuple(same.estimate.interval()) == pytest.approx((-0.05 * 4.30265 / 3**0.5, 0.05 * 4.30265 / 3**0.5))
+    # One image more at every seed, another each time: sums of squares leave seeds no spread at all.
+    crossed = CrossedDifference.of(np.eye(3, 20, dtype=np.int8))
+    assert crossed.seed_variance == 0.0
+    assert crossed.estimate.p_value == pytest.approx(2 * stats.t.sf(3**0.5, 2))
 
 
-@pytest.mark.parametrize("world", simulated.WORLDS)
-def test_the_rescaled_bootstrap_is_as_wide_as_the_interval_that_it_is_rescaled_to_and_never_narrower_than_over_seeds(
-    world,
-):
-    differences = [sample(num_seeds=n, num_images=500, seed=n, world=world) for n in (3, 5, 10)]
-    for one, found in zip(differences, crossed_bootstrap(differences), strict=True):
-        assert found.half_width == pytest.approx(CrossedDifference.of(one).interval().half_width, rel=1e-9)
-        over_seeds = PairedDifference(dict(enumerate(one.mean(axis=1).tolist()))).interval()
-        assert found.half_width >= over_seeds.half_width * (1 - 1e-9)
-        assert found.low < one.mean() < found.high
-
-
-def test_an_arms_interval_is_the_same_to_the_bit_again_and_beside_other_arms():
-    mine, other = sample(num_seeds=5), sample(num_seeds=3, seed=9)
-    alone = crossed_bootstrap([mine])
-    assert crossed_bootstrap([other, mine])[1] == alone[0] == crossed_bootstrap([mine])[0]
-
-
-def test_arms_that_never_differ_have_no_interval_and_a_bootstrap_of_zero():
-    same = np.zeros((3, 20), np.int8)
-    assert CrossedDifference.of(same).interval() is None
-    assert CrossedDifference.of(same).image_share is None
-    assert crossed_bootstrap([same]) == [(0.0, 0.0)]
-
-
-def test_one_seed_and_other_test_sets_are_refused():
+def test_one_seed_is_refused():
     with pytest.raises(ValueError, match="1 seeds × 20 images have no spread; give at least two of each"):
         CrossedDifference.of(np.zeros((1, 20), np.int8))
-    with pytest.raises(ValueError, match=r"tested on \[20, 30\] images"):
-        crossed_bootstrap([np.zeros((3, 20), np.int8), np.zeros((3, 30), np.int8)])
 
 
 STUDIES = 400
@@ -118,14 +92,8 @@ STUDIES = 400
 @pytest.mark.parametrize("num_seeds", [3, 5, 10])
 @pytest.mark.parametrize("world", simulated.WORLDS)
 def test_95_percent_intervals_hold_the_truth_in_95_percent_of_studies(world, num_seeds):
-    found = simulated.coverage(STUDIES, simulated.WORLDS[world], num_seeds=num_seeds, num_images=300, resamples=500)
+    found = simulated.coverage(STUDIES, simulated.WORLDS[world], num_seeds=num_seeds, num_images=300)
     low, high = simulated.within(STUDIES, 0.95)
     assert low <= found["seeds"] <= high
     low, high = simulated.within(STUDIES, 0.93, 0.97)
     assert low <= found["seeds and images"] <= high
-    assert low <= found["bootstrap, rescaled"] <= high
-
-
-def test_bootstrap_percentiles_of_three_seeds_promise_too_much():
-    found = simulated.coverage(STUDIES, simulated.WORLDS["seeds matter"], num_seeds=3, num_images=300, resamples=500)
-    assert found["bootstrap, percentiles"] < simulated.within(STUDIES, 0.93)[0]

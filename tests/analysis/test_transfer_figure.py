@@ -50,7 +50,7 @@ def test_lines_are_means_over_draws_and_points_what_is_fitted_to_all_images():
 @pytest.mark.parametrize(("images", "drawn_on_digits"), [(None, [[93.75]]), (256, [])])
 def test_its_own_head_is_drawn_on_the_data_of_its_training_where_it_saw_all_of_them(made_up, images, drawn_on_digits):
     config = RunConfig(model=NANO, data=DataConfig(train_images=images), train=TrainConfig(epochs=1))
-    trained = made_up(config=config, metrics={"test_top1": 0.9375, "val_top1": 0.5})
+    trained = made_up(config=config, metrics={"test_top1": 0.9375, "val_top1": 0.5}, correct="")
     records = [one for dataset in ("digits", "shapes") for one in methods(run_id=trained.run_id, dataset=dataset)]
     figure = transfer_figure(transfer_rows(records, {trained.run_id: trained}))
     heads = {axes.get_title(): [y for marker, _, _, y in drawn(axes) if marker == "P"] for axes in figure.axes}

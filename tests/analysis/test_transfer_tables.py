@@ -90,14 +90,14 @@ def test_doubtful_linear_probes_are_noted():
 
 
 def test_the_row_of_a_single_run_says_how_long_it_was(tmp_path, made_up):
-    trained = made_up(study="train", arm="Nano/2", metrics={"test_top1": 0.875})
+    trained = made_up(study="train", arm="Nano/2", metrics={"test_top1": 0.875}, correct="")
     RecordStore(tmp_path).append(trained)
     store_with_transfer(tmp_path, make_transfer("linear", {"linear": [0.5]}, run_id=trained.run_id))
     assert f"| Nano/2, 1 epoch (run:{trained.run_id}@00000000) |" in write_transfer(tmp_path)[0].read_text()
 
 
 def test_the_run_that_left_the_weights_names_the_row(tmp_path, made_up):
-    trained = made_up(study="pooling", arm="gap", seed=3, metrics={"test_top1": 0.875, "val_top1": 0.5})
+    trained = made_up(study="pooling", arm="gap", seed=3, metrics={"test_top1": 0.875, "val_top1": 0.5}, correct="")
     RecordStore(tmp_path).append(trained)
     store_with_transfer(tmp_path, make_transfer("linear", {"linear": [0.5]}, run_id=trained.run_id, dataset="shapes"))
     markdown, csv_file = write_transfer(tmp_path)

@@ -26,6 +26,7 @@ def test_every_field_is_an_option_of_train(vitbench):
         (ViTConfig, "patch_size", "4,8", (4, 8)),
         (ViTConfig, "stem_layers", "3,4,9", (3, 4, 9)),
         (ViTConfig, "stem_layers", "2", (2,)),
+        (ViTConfig, "stem_layers", "none", ()),
         (ViTConfig, "layer_scale", "none", None),
         (TrainConfig, "clip_norm", "None", None),
         (DataConfig, "train_images", "none", None),

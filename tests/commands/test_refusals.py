@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -63,6 +64,31 @@ WRONG = {
     "unknown match": ((*RUN, "--match", "steps"), "match 'steps' is not known; use epochs, flops, time"),
     "batch larger than the data": ((*RUN, "--batch-size", "300"), "batch_size 300 is more than the 256"),
     "batch larger than the data of train": ((*TRAIN, "--batch-size", "2000"), "batch_size 2000 is more than the 1078"),
+    "nothing left to train on": (
+        (*TRAIN, "--validation-fraction", "0.9999"),
+        "validation_fraction 0.9999 leaves 0 of the",
+    ),
+    "a batch larger than what is left": (
+        (*TRAIN, "--validation-fraction", "0.95"),
+        "validation_fraction 0.95 leaves 60 of the 1198 images to train on, fewer than batch_size 128; make it smaller",
+    ),
+    "a batch larger than the data, and a large validation split": (
+        (*TRAIN, "--validation-fraction", "0.5", "--batch-size", "2000"),
+        "batch_size 2000 is more than the 599",
+    ),
+    "no epochs of few images": (
+        (*TRAIN, "--epochs", "0", "--train-images", "20"),
+        "epochs 0 evaluates what was drawn from the seed",
+    ),
+    "built-in images that no memory holds": (
+        ("train", "Ti/16", "--image-size", "1000000"),
+        "image_size 1000000×1000000 makes 3,594,000 GB of 'digits'",
+    ),
+    "crops of nothing": ((*TRAIN, "--crop-padding", "9"), "crop_padding 9 is more than image_size 8"),
+    "too many jobs": ((*RUN, "--jobs", "100000"), "jobs '100000' is not a number from 1 to 1024"),
+    "jobs in superscript": ((*RUN, "--jobs", "²"), "jobs '²' is not a number"),
+    "epochs without end": ((*RUN, "--epochs", "1e300"), "epochs 1e+300"),
+    "figures of what is no run": (("figures", "abc"), "run 'abc' is neither timm:NAME, nor a run_id"),
 }
 LEFT_TO_TYPER = {
     "unknown budget": ("run", "pooling", "--budget", "huge"),
@@ -73,6 +99,7 @@ LEFT_TO_TYPER = {
     "extension below 0": (*RUN, "--extend", "-1"),
     "seed below 0": (*TRAIN, "--seed", "-1"),
     "threads of 0": (*RUN, "--threads", "0"),
+    "threads that no system has": (*RUN, "--threads", "100000"),
     "unknown command": ("runn",),
 }
 
@@ -175,19 +202,19 @@ def test_results_that_cannot_be_written_are_refused_before_training(refused, tmp
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-@pytest.mark.parametrize("command", [RUN, PLAN], ids=["run", "plan"])
 @pytest.mark.parametrize(
     ("line", "says"), [('{"schema": 99}', "schema 99 is not 1"), ('{"schema": 1, "ru', "not JSON")]
 )
-def test_records_that_cannot_be_read_are_refused_with_file_and_line(refused, tmp_path, made_up, command, line, says):
+def test_records_that_cannot_be_read_are_named_with_file_and_line(vitbench, tmp_path, made_up, line, says):
     store = RecordStore(tmp_path / "results")
     store.append(made_up(seed=0))
     with store.path("pooling").open("a") as file:
         file.write(line + "\n")
     store.append(made_up(seed=1))
     content = store.path("pooling").read_bytes()
-    told = refused(*command)
-    assert f"pooling.jsonl line 2: {says}" in told
+    told = vitbench(*PLAN, "--results", store.root)  # as of `run`: tests/commands/test_records.py
+    assert told.status == 1 and told.err.count("\n") == 1
+    assert f"pooling.jsonl line 2: {says}" in told.err
     assert store.path("pooling").read_bytes() == content
 
 
@@ -199,3 +226,53 @@ def test_cuda_without_a_cuda_device_is_refused(refused, command, device):
         pytest.skip("this machine has a CUDA device")
     what = ("pooling", "--budget", "smoke") if command == "run" else ("Nano/2",)
     assert f"device '{device}' is asked for" in refused(command, *what, "--device", device)
+
+
+def test_a_home_folder_is_meant_by_a_tilde_in_every_path(vitbench, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    assert vitbench("train", "Nano/2", "--epochs", "1", "--results=~/mine").status == 0
+    assert (tmp_path / "home" / "mine" / "records" / "train.jsonl").exists()
+    assert "'{}'".format(tmp_path / "home" / "data") in vitbench("doctor", "--data-root=~/data").err
+    assert "'{}'".format(tmp_path / "home" / "x.safetensors") in vitbench("train", "--init=~/x.safetensors").err
+    (run,) = (tmp_path / "home" / "mine" / "checkpoints").glob("*.safetensors")
+    told = vitbench("features", run, "--data", "digits", "--out=~/x.npz")
+    assert told.status == 0 and (tmp_path / "home" / "x.npz").exists()
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_home_folder_that_is_not_there_is_said(refused):
+    line = refused("plan", "pooling", results="~nobody-of-that-name/x")
+    assert "'~nobody-of-that-name/x' begins with a home folder that is not known" in line
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "train", "tables", "plots", "report", "figures"])
+def test_results_that_are_a_file_are_refused(refused, tmp_path, command):
+    (tmp_path / "file").write_text("")
+    arguments = {"plan": ("pooling",), "run": ("pooling",), "train": ("Nano/2",), "figures": ("abcd",)}.get(command, ())
+    assert "results 'file' is not a folder" in refused(command, *arguments, results="file")
+
+
+@pytest.mark.parametrize("command", [RUN[:4], PLAN[:4], TRAIN[:2]], ids=["run", "plan", "train"])
+def test_a_built_in_name_that_is_also_a_folder_of_the_data_root_is_refused(refused, tmp_path, command):
+    (tmp_path / "data" / "digits").mkdir(parents=True)
+    line = refused(*command, "--data", "digits", "--data-root", "data")
+    assert "'digits' is built in, and there is 'data/digits' too; give that path as --data" in line
+
+
+def test_a_data_root_that_the_doctor_does_not_find_is_named(vitbench, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = vitbench("doctor", "--data-root", "nowhere")
+    assert (told.status, told.out) == (2, "") and "data root 'nowhere' is not a folder" in told.err
+
+
+def test_weights_are_evaluated_on_fewer_images_than_a_batch(vitbench, tmp_path, monkeypatch, folder_of_images):
+    monkeypatch.chdir(tmp_path)
+    folder_of_images(tmp_path / "pets", train=40)
+    fields = ("--data", "pets", "--results", "results", "--json")
+    trained = vitbench("train", "Nano/2", "--epochs", "1", "--batch-size", "8", *fields)
+    run = json.loads(trained.out)["run_id"]
+    told = vitbench("train", "--init", run, "--keep-head", "--epochs", "0", *fields)
+    assert told.status == 0, told.err
+    assert json.loads(told.out)["metrics"]["test_top1"] == json.loads(trained.out)["metrics"]["test_top1"]

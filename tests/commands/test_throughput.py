@@ -170,3 +170,9 @@ def test_the_table_has_a_line_for_each_row_and_says_what_mfu_is(vitbench):
 def test_a_wrong_request_is_refused_in_one_line(vitbench, arguments, says):
     said = vitbench("throughput", *arguments)
     assert said.status == 2 and says in said.err and said.err.count("\n") == 1 and not said.out
+
+
+def test_what_a_class_token_leaves_out_is_said_below_the_rows(vitbench):
+    said = vitbench("throughput", "Nano/8", "--mode", "infer", *QUICK)
+    assert "the last block computes the class token alone" in said.out and "(Nano/8)" in said.out
+    assert "class token alone" not in vitbench("throughput", "Nano/8", "--pool", "gap", "--mode", "infer", *QUICK).out

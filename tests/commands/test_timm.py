@@ -59,6 +59,7 @@ def test_it_is_timed_beside_ours(vitbench):
     [
         (("train", "timm:resnet81"), "no model of timm"),
         (("train", "timm:resnet18", "--width", 32), "TimmConfig has no field 'width'"),
+        (("flops", "timm:resnet18", "--patch-size", 4), "by timm's name: --model-kwargs KEY=VALUE"),
         (("train", "Nano/2", "--model-kwargs", "depth=3"), "are for a timm:NAME"),
         (("train", "timm:resnet18", "--model-kwargs", "depth"), "is not KEY=VALUE"),
         (("flops", "timm:resnet18", "--model-kwargs", "depth=3"), "cannot be made"),
@@ -72,6 +73,12 @@ def test_a_wrong_request_is_answered_in_a_line(vitbench, tmp_path, request_, say
     assert said.status == 2, said
     assert said.err.startswith("vitbench: ") and says in said.err and said.err.count("\n") == 1
     assert not list(tmp_path.rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize("field", sorted(set(ViTConfig.model_fields) - set(TimmConfig.model_fields)))
+def test_a_field_of_a_vit_given_to_a_model_of_timm_is_answered_with_where_timms_arguments_go(field):
+    with pytest.raises(ValueError, match=f"TimmConfig has no field '{field}'; .* --model-kwargs KEY=VALUE"):
+        TimmConfig(timm="resnet18", **{field: 3})
 
 
 RESNET = TimmConfig(

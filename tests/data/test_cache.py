@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vitbench.data import cache as decoded
+from vitbench.data.info import DataInfo
 from vitbench.machine import cache_directory
 
 BUILDER = """
@@ -97,3 +99,62 @@ def test_a_limit_that_is_no_size_is_refused(monkeypatch, text):
     monkeypatch.setenv("VITBENCH_CACHE_LIMIT_GB", text)
     with pytest.raises(ValueError, match=f"^VITBENCH_CACHE_LIMIT_GB '{text}' must be gigabytes"):
         decoded.cache_limit_bytes()
+
+
+@pytest.mark.parametrize("name", ["x.npy", "meta.json"])
+def test_an_entry_of_which_any_one_bit_is_flipped_is_built_again(tmp_path, name):
+    entry = tmp_path / "set" / "8x8"
+    decoded.build_entry(entry, build_whole)
+    content = (entry / name).read_bytes()
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (entry / name).write_bytes(flipped)
+        os.utime(entry / name, ns=(bit, bit))
+        assert decoded.read_entry(entry) is None
+    decoded.build_entry(entry, build_whole)
+    assert (entry / name).read_bytes() == content
+
+
+def test_what_is_remembered_of_a_data_set_is_found_out_again_where_a_bit_is_flipped(tmp_path):
+    info = DataInfo(
+        dataset="pets",
+        num_classes=10,
+        in_channels=3,
+        image_size=(8, 8),
+        train_images=80,
+        test_images=20,
+        crop_padding=0,
+        flip=False,
+    )
+    decoded.write_info(tmp_path, info)
+    path = tmp_path / "info.json"
+    assert decoded.read_info(tmp_path) == info
+    path.write_bytes(path.read_bytes().replace(b'"num_classes":10', b'"num_classes":18'))
+    assert decoded.read_info(tmp_path) is None
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from vitbench.data.cache import build_entry
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+def build(folder):
+    (folder / "x.npy").write_bytes(b"1" * 1001)
+    return {}
+try:
+    build_entry(Path(sys.argv[1]), build)
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no RLIMIT_FSIZE to stand for a full disk")
+def test_a_full_disk_leaves_no_entry_and_the_others_as_they_were(tmp_path):
+    decoded.build_entry(tmp_path / "set" / "8x8", build_whole)
+    said = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "set" / "16x16")], capture_output=True, text=True, check=True
+    )
+    assert "cannot be written (File too large); free space there or set VITBENCH_CACHE" in said.stdout
+    assert sorted(path.name for path in (tmp_path / "set").iterdir() if path.is_dir()) == ["8x8"]
+    assert decoded.read_entry(tmp_path / "set" / "8x8") is not None

@@ -67,19 +67,17 @@ def test_streamed_images_equal_cached_ones(image_folder, pixels, monkeypatch):
     assert list(streamed.train.batches(order[:0], 2, CPU)) == []
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where there is one core
 def test_workers_that_share_a_tar_do_not_disturb_each_other(tmp_path, monkeypatch):
     pixels = random_pixels(train=40)
     monkeypatch.setenv("VITBENCH_CACHE_LIMIT_GB", "0")
     data = load(str(write_tars(tmp_path / "pets", pixels)))
-    data.train.files.read(0)  # opens the tar before the workers are forked
+    data.train.files.read(0)
     data.train.num_workers = 2
     names = sorted((name for name in pixels if name.startswith("train")), key=natural)
     by_file = np.stack([pixels[name].transpose(2, 0, 1) for name in names])
     assert np.array_equal(all_of(data.train)[0], by_file) and np.array_equal(
         all_of(data.train)[1], np.repeat([0, 1], 40)
     )
-    data.train.files.close()
 
 
 def natural(name):
@@ -160,6 +158,7 @@ def test_built_in_images_never_change():
     assert load("shapes").sha256[:16] == "fd6c0a9fe8a05ba7"
     assert load("shapes/relation").sha256[:16] == "86484de8a16ba8fd"
     assert load("shapes/quadrant").sha256[:16] == "6b8e7d2bd751b418"
+    assert load("shapes/majority").sha256[:16] == "e8b5266d5b7d5842"
 
 
 def test_a_size_that_is_not_positive_is_refused():

@@ -10,7 +10,7 @@ import pytest
 from vitbench import data
 from vitbench.data import shapes
 
-TASKS = ("shapes", "shapes/relation", "shapes/quadrant")
+TASKS = ("shapes", "shapes/relation", "shapes/quadrant", "shapes/majority")
 
 
 def patches(image: np.ndarray, size: tuple[int, int]) -> Counter[bytes]:
@@ -54,7 +54,8 @@ def test_contents_go_to_the_cells_that_the_placement_names():
 @pytest.mark.parametrize(
     ("dataset", "placements"),
     # Halves: one placement each. Relation: 4 lines × the pairs (0, 2), (0, 3), (1, 3). Quadrant: 4 cells × 15 others.
-    [("shapes", 1), ("shapes/relation", 12), ("shapes/quadrant", 60)],
+    # Majority: 6 of 8 cells in the half × 2 of 8 in the other.
+    [("shapes", 1), ("shapes/relation", 12), ("shapes/quadrant", 60), ("shapes/majority", 28 * 28)],
 )
 def test_every_class_has_as_many_placements(dataset, placements):
     counts = Counter(placement.label for placement in shapes.task_of(dataset).placements)
@@ -99,6 +100,26 @@ def test_labels_of_quadrant_are_what_the_picture_shows():
         disc, square = find_objects(image)
         assert disc != square
         assert (disc // 4 >= 2, disc % 4 >= 2) == ((False, False), (False, True), (True, False), (True, True))[label]
+
+
+def test_nobody_can_tell_more_than_93_percent_of_majority_from_what_the_picture_shows():
+    """Bayes' rule on 3,000 pictures: how many of the 784 placements of each class look so without a disc and a square."""
+    images, labels = (np.concatenate(parts) for parts in zip(*shapes.generate("shapes/majority"), strict=True))
+    cells = images[:3000, 0].reshape(-1, 4, 8, 4, 8).transpose(0, 1, 3, 2, 4).astype(int)
+    is_disc = cells[..., 3:5, 3:5].mean(axis=(3, 4)) > 100
+    is_square = cells[..., [1, 1, 6, 6], [1, 6, 1, 6]].mean(axis=3) > 100
+    assert (is_disc.sum(axis=(1, 2)) == 7).all() and (is_square.sum(axis=(1, 2)) == 7).all()
+    assert not (is_disc & is_square).any()
+    rows, columns = np.mgrid[:4, :4]
+    halves = np.stack([columns < 2, columns >= 2, rows < 2, rows >= 2])
+    discs = (is_disc[:, None] & halves).sum(axis=(2, 3))
+    free = 8 - discs - (is_square[:, None] & halves).sum(axis=(2, 3))
+    # The disc that is left out is in the half where five of seven are seen, on a free cell of it, or in the other.
+    ways = np.where(discs == 5, free, np.where(discs == 6, 2 - free, 0))
+    best = ways == ways.max(axis=1, keepdims=True)
+    right = (best / best.sum(axis=1, keepdims=True))[np.arange(3000), labels[:3000]]
+    assert (ways[np.arange(3000), labels[:3000]] > 0).all()
+    assert 0.915 < right.mean() < 0.945
 
 
 @pytest.mark.parametrize("dataset", TASKS)

@@ -23,7 +23,7 @@ def make_features(
 def on_disk(features: LabelledFeatures, path: Path, *, batch_size: int = 32) -> LabelledFeatures:
     """The same features, mapped from a file that was written batch by batch."""
     batches = (values for values, _ in features.batches(batch_size=batch_size))
-    return LabelledFeatures(keep(batches, num_images=len(features), path=path), features.labels)
+    return LabelledFeatures(keep(batches, num_images=len(features), folder=path.parent), features.labels)
 
 
 def standardised(features: LabelledFeatures, *, by: LabelledFeatures | None = None) -> np.ndarray:

@@ -63,7 +63,7 @@ def test_features_on_disk_are_never_in_memory_as_a_whole(tmp_path):
 
     tracemalloc.start()
     try:
-        kept = LabelledFeatures(keep(batches(), num_images=count, path=tmp_path / "kept.npy"), labels)
+        kept = LabelledFeatures(keep(batches(), num_images=count, folder=tmp_path), labels)
         fit_ridge(kept, np.arange(count))
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -71,9 +71,15 @@ def test_features_on_disk_are_never_in_memory_as_a_whole(tmp_path):
     assert peak < kept.values.nbytes
 
 
-def test_a_folder_that_is_not_there_is_said_in_one_line(tmp_path):
-    with pytest.raises(ValueError, match="cannot be written"):
-        keep([np.zeros((1, 2), np.float32)], num_images=1, path=tmp_path / "nowhere" / "kept.npy")
+def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"cannot be written \(Not a directory\).*VITBENCH_CACHE"):
+        keep([np.zeros((1, 2), np.float32)], num_images=1, folder=tmp_path / "file" / "below")
+
+
+def test_kept_features_have_no_file_that_a_kill_could_leave_behind(tmp_path):
+    kept = on_disk(make_features(25), tmp_path / "kept.npy")
+    assert list(tmp_path.iterdir()) == [] and kept.values.shape[0] == 25
 
 
 def test_features_without_a_label_each_are_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -409,3 +410,67 @@ def test_the_profiler_sees_them_with_their_flops():
         model(images)
     names = {event.key for event in profiler.key_averages()}
     assert {"vitbench::mlp", "vitbench::self_attention", "vitbench::add_norm"} <= names
+
+
+COMPILER = """#!/bin/sh
+[ "$1" = --version ] && { echo made up 1.0; exit; }
+echo compiled >> "$LOG"
+while [ "$1" != -o ]; do shift; done
+rm "$2"; head -c 9000 /dev/zero > "$2"
+"""
+
+
+@pytest.fixture
+def made_up_compiler(tmp_path, monkeypatch):
+    """Compiles anything to 9,000 zeros; gives how often it did."""
+    (tmp_path / "c++").write_text(COMPILER)
+    (tmp_path / "c++").chmod(0o755)
+    (tmp_path / "log").touch()
+    monkeypatch.setenv("CXX", str(tmp_path / "c++"))
+    monkeypatch.setenv("LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path / "cache"))
+    return lambda: len((tmp_path / "log").read_text().splitlines())
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="native operators are for Linux, and the compiler is a shell script"
+)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda library: os.truncate(library, 4096),
+        lambda library: os.truncate(library, 0),
+        lambda library: library.write_bytes(library.read_bytes()[:-1] + b"\1"),
+        lambda library: library.unlink(),
+        lambda library: library.with_suffix(".sha256").unlink(),
+        lambda library: library.with_suffix(".sha256").write_bytes(b"\xff"),
+    ],
+    ids=["truncated", "empty", "flipped", "gone", "without digest", "with a damaged digest"],
+)
+def test_a_damaged_library_is_compiled_again_and_a_whole_one_is_not(made_up_compiler, damage):
+    library = native._build()
+    assert native._build() == library and made_up_compiler() == 1
+    damage(library)
+    assert native._build() == library and made_up_compiler() == 2
+    assert library.read_bytes() == bytes(9000)
+    assert native._build() == library and made_up_compiler() == 2
+    assert {path.suffix for path in library.parent.iterdir()} <= {".so", ".sha256", ".lock"}
+
+
+@needs_native
+def test_a_truncated_library_is_no_crash_of_the_process_that_loads_it(tmp_path):
+    shutil.copytree(Path(os.environ["VITBENCH_CACHE"]) / "kernels", tmp_path / "kernels")
+    for library in (tmp_path / "kernels").glob("*.so"):
+        os.truncate(library, 4096)
+    # Without a compiler's time: it fails, and torch's own operators are what is left.
+    program = (
+        "import subprocess; from vitbench.kernels import native; run = subprocess.run\n"
+        "def refuse(command, **options):\n"
+        "    if '-o' in command: raise OSError('no compiler here')\n"
+        "    return run(command, **options)\n"
+        "subprocess.run = refuse\n"
+        "print(native.describe())"
+    )
+    environment = {**os.environ, "VITBENCH_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "torch: no compiler here\n")

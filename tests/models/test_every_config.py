@@ -32,9 +32,10 @@ def configs(draw: st.DrawFn) -> ViTConfig:
     pool = pick("cls", "gap", "mean_all", "map")
     fields: dict[str, Any] = {"position": position, "position_site": site, "stem": stem, "pool": pool}
     if stem == "resnet":
-        fields["stem_layers"] = pick((1,), (2,), (1, 1))
+        fields["stem_layers"] = pick((1,), (2,), (1, 1), ())
         fields["stem_width"] = pick(8, 16)
-        patch = pick(1, 2, 4) * 2 ** (len(fields["stem_layers"]) - 1)
+        num_stages = len(fields["stem_layers"])
+        patch = pick(1, 2, 4) * 2 ** (num_stages - 1) if num_stages else pick(1, 2, 3, 4, 6, 8)
     elif stem == "conv":
         fields["stem_width"] = pick(3, 8)
         patch = pick(2, 4)
@@ -175,6 +176,8 @@ def test_whatever_is_asked_either_runs_or_is_refused_in_one_line_that_names_a_fi
         {"depth": 2**31},
         {"width": 1, "num_heads": 1},
         {"stem": "resnet", "stem_layers": (1,), "stem_width": 8, "image_size": 4, "patch_size": 4},
+        {"stem": "resnet", "stem_layers": (), "stem_width": 8, "image_size": 1, "patch_size": 1},
+        {"stem": "resnet", "stem_layers": (), "stem_width": 8, "image_size": 2, "patch_size": 2},
     ],
 )
 def test_what_once_crashed_or_left_nothing_is_refused_by_name(fields):
@@ -184,7 +187,14 @@ def test_what_once_crashed_or_left_nothing_is_refused_by_name(fields):
 
 
 def test_groups_of_more_than_one_value_are_enough_for_a_resnet_stem():
-    for changes in ({"stem_width": 24}, {"stem_width": 64}, {"image_size": (4, 8)}, {"stem_layers": (1, 1)}):
+    root_alone = {"stem_layers": ()}  # normed before the pooling, at 2 × 2 places
+    for changes in (
+        {"stem_width": 24},
+        {"stem_width": 64},
+        {"image_size": (4, 8)},
+        {"stem_layers": (1, 1)},
+        root_alone,
+    ):
         fields = {"stem": "resnet", "stem_layers": (1,), "stem_width": 8, "image_size": 4, "patch_size": 4}
         config = ViTConfig(**{**fields, "width": 8, "num_heads": 2, "depth": 1, **changes})
         assert build_model(config)(torch.randn(1, 3, *config.image_hw)).isfinite().all()

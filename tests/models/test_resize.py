@@ -23,6 +23,7 @@ STEMS = {
     "patch_norm": {"stem": "patch_norm"},
     "conv": {"stem": "conv", "stem_width": 4},
     "resnet": {"stem": "resnet", "stem_layers": (1,), "stem_width": 8},
+    "resnet, no stage": {"stem": "resnet", "stem_layers": (), "stem_width": 8},
 }
 GRIDS = [
     ((2, 3), (4, 6)),

@@ -50,6 +50,31 @@ def test_a_resnet_stem_has_the_stride_that_patch_size_asks_for(layers, stride, f
 
 
 @pytest.mark.parametrize(
+    ("patch_size", "root", "kernel", "pooled"),
+    [(1, 1, 3, False), (2, 2, 3, False), (3, 1, 3, False), (4, 4, 7, True), (6, 2, 3, False), (32, 4, 7, True)],
+)
+def test_without_stages_patches_on_the_map_bring_what_the_first_convolution_leaves(patch_size, root, kernel, pooled):
+    config = small_config(
+        stem="resnet",
+        stem_layers=(),
+        stem_width=8,
+        stem_groups=4,
+        patch_size=patch_size,
+        image_size=(2 * patch_size, 3 * patch_size),
+    )
+    model = build_model(config).eval()
+    stem, patch = model.stem.backbone.stem, patch_size // root
+    assert stem.conv.kernel_size == (kernel, kernel) and isinstance(stem.pool, torch.nn.Identity) != pooled
+    assert model.stem.proj.kernel_size == model.stem.proj.stride == (patch, patch)
+    images = images_for(config).float()
+    feature_map, tokens = model.stem.feature_map(images), model.stem(images)
+    assert feature_map.shape == (2, 8, 2 * patch, 3 * patch) and tokens.shape == (2, 6, 16)
+    weight = model.stem.proj.weight.flatten(1)
+    below = feature_map[:, :, patch:, 2 * patch :].flatten(1) @ weight.T + model.stem.proj.bias
+    torch.testing.assert_close(tokens[:, 5], below, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
     ("groups", "width", "expected"), [(32, 64, 32), (32, 8, 8), (4, 8, 4), (3, 8, 1), (64, 16, 16)]
 )
 def test_a_resnet_stem_norms_as_many_groups_as_it_is_told_or_as_divide_its_width(groups, width, expected):
@@ -161,6 +186,8 @@ STRIDES: dict[str, tuple[ViTConfig, int, int]] = {
     "resnet, 2": (small_config(image_size=64, patch_size=2, stem_layers=(1, 1), **NARROW), 2, 5),
     "resnet, 4": (small_config(image_size=128, patch_size=4, stem_layers=(1, 1), **NARROW), 4, 5),
     "resnet, 8": (small_config(image_size=256, patch_size=8, stem_layers=(1, 1, 1), **NARROW), 8, 5),
+    "resnet, no stage": (small_config(image_size=128, patch_size=8, stem_layers=(), **NARROW), 8, 2),
+    "resnet, no stage, 6": (small_config(image_size=96, patch_size=6, stem_layers=(), **NARROW), 6, 2),
     "R26+S/32": (variant("R26+S/32", image_size=1024, width=16, depth=1, num_heads=1, **NARROW), 32, 7),
     "R50+B/16": (variant("R50+B/16", image_size=1024, width=16, depth=1, num_heads=1, **NARROW), 16, 12),
     "R50+L/32": (variant("R50+L/32", image_size=1024, width=16, depth=1, num_heads=1, **NARROW), 32, 8),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 
 import pytest
 import torch
@@ -134,3 +136,14 @@ def test_metadata_that_lack_something_are_refused_in_a_line(kept):
     save_file(load_file(path), path, metadata={"vitbench": "1", "config": "{}"})
     with pytest.raises(ValueError, match="are not a run's of this vitbench"):
         load_trained(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_weights_have_the_mode_that_the_umask_gives(kept, umask, mode):
+    before = os.umask(umask)
+    try:
+        _, _, path = kept()
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == mode

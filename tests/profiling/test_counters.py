@@ -58,6 +58,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "oblong patches": {"patch_size": (4, 8)},
     "conv": {"stem": "conv", "stem_width": 8},
     "conv and norm before": {"stem": "conv", "stem_width": 8, "pre_norm": True},
+    "resnet, no stage": {"stem": "resnet", "stem_layers": (), "stem_width": 8, "patch_size": 16},
+    "resnet, no stage, stride 2": {"stem": "resnet", "stem_layers": (), "stem_width": 8, "patch_size": 2},
+    "resnet, no stage, stride 1": {
+        "stem": "resnet",
+        "stem_layers": (),
+        "stem_width": 8,
+        "patch_size": 5,
+        "image_size": (10, 15),
+        "pre_norm": True,
+    },
     "resnet, 1 stage": {"stem": "resnet", "stem_layers": (2,), "stem_width": 8, "patch_size": 4},
     "resnet, first stride 1": {"stem": "resnet", "stem_layers": (1, 2), "stem_width": 8, "patch_size": 2},
     "resnet, first stride 2": {"stem": "resnet", "stem_layers": (1, 1, 2), "stem_width": 8},
@@ -237,6 +247,7 @@ PUBLISHED = {
     "L/16": (304.33, 61.60, 63.52),
     "L/14": (304.20, 81.08, 88.79),
     "H/14": (630.76, 167.40, 139.41),
+    "R+Ti/16": (6.34, 0.44, 2.06),
     "R26+S/32": (36.43, 3.56, 9.85),
     "R50+B/16": (97.89, 21.66, 35.28),
     "R50+L/32": (328.99, 19.58, 24.41),
@@ -259,11 +270,11 @@ def test_counts_with_norms_added_to_macs_are_what_timm_publishes(name):
     # Norms are 0.4 % (Ti) to 0.1 % (B, L, H) of a ViT's MACs; of a hybrid's 0.6 to 2.7 %: the ResNet's group norms, and
     # weight standardisation by batch norm.
     with torch.no_grad():
-        operations, _ = fvcore_operations(*build(config, device="meta"))
+        operations = fvcore_operations(*build(config, device="meta"))
     norms = sum(operations[""][norm] for norm in NORMS)
     assert 0 < norms < 0.028 * counts.macs
     assert operations[""].total() == counts.macs + norms
-    assert operations[""].total() / 1e9 == pytest.approx(gmacs, rel=0.005)
+    assert operations[""].total() / 1e9 == pytest.approx(gmacs, rel=0.005, abs=0.005)  # or as rounded there
     assert name.startswith("R") or counts.macs / 1e9 == pytest.approx(gmacs, rel=0.01)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import warnings
 
 import pytest
 import torch
@@ -366,3 +369,26 @@ def test_channels_last_is_another_layout_of_convolutions_and_the_same_function(s
     torch.testing.assert_close(placed(images), expected, rtol=0, atol=1e-12)
     for weight in placed.parameters():
         assert weight.ndim != 4 or weight.is_contiguous(memory_format=torch.channels_last)
+
+
+GUARD = """
+import sys
+{first}
+from torch._dynamo.guards import GuardBuilder
+sys.version_info = (3, 13, 0)
+GuardBuilder._get_generic_dict_manager_example_value(1)
+"""
+"""What torch.compile does on Python 3.13.0, whatever Python this is."""
+
+
+@pytest.mark.parametrize(("first", "silent"), [("", False), ("import vitbench.profiling.device", True)])
+def test_torch_s_warning_about_python_3_13_0_is_not_printed(first, silent):
+    code = GUARD.format(first=first)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ("Guards may run slower" not in done.stderr) is silent
+
+
+def test_torch_s_warning_about_python_3_13_0_is_no_error_in_tests():
+    warnings.warn("Guards may run slower on Python 3.13.0. Consider upgrading.", RuntimeWarning, stacklevel=1)
+    with pytest.raises(RuntimeWarning):
+        warnings.warn("Guards may run slower on Python 3.13.1.", RuntimeWarning, stacklevel=1)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from vitbench.config import ViTConfig
+from vitbench.models import build_model
 from vitbench.profiling.counts import Counts
-from vitbench.profiling.macs import count, count_parts, training_flops_per_image
+from vitbench.profiling.macs import count, count_parts, training_flops_per_image, unread_macs, unread_sentence
 from vitbench.variants import variant
 
 TINY = ViTConfig(image_size=8, patch_size=4, in_channels=1, width=6, depth=1, num_heads=2, mlp_ratio=2, num_classes=3)
@@ -61,3 +64,26 @@ def test_the_image_size_changes_macs_and_of_the_parameters_only_the_position_tab
     small, large = (count(variant("Ti/16", image_size=size)) for size in (224, 384))
     assert large.params - small.params == (24**2 - 14**2) * 192
     assert 24**2 / 14**2 < large.macs / small.macs < (24**2 / 14**2) ** 2
+
+
+@pytest.mark.parametrize("pool", ["cls", "gap", "mean_all", "map"])
+@pytest.mark.parametrize("fields", [{}, {"num_registers": 2, "activation": "swiglu"}, {"depth": 1}])
+def test_what_pooling_leaves_unread_is_what_the_model_computes_less_than_is_counted(pool, fields):
+    config = ViTConfig(
+        **{"image_size": 16, "patch_size": 4, "width": 48, "depth": 2, "num_heads": 3, "num_classes": 5, "pool": pool}
+        | fields
+    )
+    with FlopCounterMode(display=False) as counter:
+        build_model(config)(torch.zeros(1, 3, 16, 16))
+    assert unread_macs(config) == count(config).macs - counter.get_total_flops() // 2
+    assert (unread_macs(config) > 0) is (pool == "cls")
+
+
+def test_what_is_unread_by_hand():
+    # Micro/4 at 32 pixels: 65 tokens of 64 channels, of which 64 are not read. Attention 2 × 64 × 65 × 64, projection
+    # 64 × 64², MLP 64 × 2 × 64 × 128.
+    micro = variant("Micro/4", image_size=32, num_classes=10)
+    assert unread_macs(micro) == 532_480 + 262_144 + 1_048_576
+    share = f"{100 * 1_843_200 / count(micro).macs:.2g} %"
+    assert f"of the counted MACs: {share} (a, b)" in unread_sentence({"a": micro, "b": micro})
+    assert unread_sentence({"gap": micro.replace(pool="gap")}) == ""

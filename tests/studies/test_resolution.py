@@ -46,15 +46,15 @@ def test_every_position_embedding_is_pretrained_once_and_goes_on_at_every_size()
         position, size, *tuned = name.split(", ")
         assert config.model.position_grid == (4 if position.endswith(" rescaled") else None)
         assert config.model.image_size == int(size.removesuffix(" px"))
-        # 11 epochs of pretraining; a quarter of them; none.
-        assert config.train.epochs == (11 if name in scratch else 2.75 if tuned else 0)
+        # 5 epochs of pretraining; a quarter of them; none.
+        assert config.train.epochs == (5 if name in scratch else 1.25 if tuned else 0)
         if name not in scratch:
             assert config.pretraining == whole.arms[f"{position.removesuffix(' rescaled')}, 8 px"] and config.keep_head
         assert whole.compared_with(name) == ", ".join(["1-D", size, *tuned])
         assert whole.levels[name] == {"position": position, "image size": ", ".join([size, *tuned])}
     design = plan(load_study("resolution"), BUDGETS["quick"], DIGITS)[0].design
     assert design.within == ("image size",) and design.starts["RoPE, 6 px, fine-tuned"] == "RoPE, 8 px"
-    assert design.epochs["RoPE, 6 px"] == 0 and design.epochs["RoPE, 8 px"] == 11
+    assert design.epochs["RoPE, 6 px"] == 0 and design.epochs["RoPE, 8 px"] == 5
 
 
 @pytest.mark.parametrize(

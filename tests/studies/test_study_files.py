@@ -77,7 +77,7 @@ def refusal(vitbench, tmp_path):
         ("question", "3", "question 3: Input should be a valid string"),
         ("question", r'"two\nlines"', r"question 'two\nlines': write it on one line"),
         ("source", "None", "source None: Input should be a valid string"),
-        ("name", '"a/b"', "name 'a/b': use letters, digits, - and _"),
+        ("name", '"a/b"', "name 'a/b': use at most 100 letters, digits, - and _"),
         ("baseline", '"none"', "baseline 'none': give an Arm, or a function"),
         ("baseline", "None", "baseline None: give an Arm"),
         ("baseline", '[Arm("none")]', "give an Arm, or a function"),

@@ -210,7 +210,7 @@ def test_nothing_is_read_where_nothing_was_written(tmp_path):
 
 def test_what_a_writer_that_was_killed_left_half_written_is_removed_and_no_other_file(tmp_path):
     checkpoint = written(tmp_path / "run.pt")
-    (tmp_path / "run.pt.4711").write_bytes(b"half a che")
+    (tmp_path / ".run.pt.4711-0a1b2c3d.tmp").write_bytes(b"half a che")
     (tmp_path / "other.pt").write_bytes(b"another run's")
     assert checkpoint.read()[0]["training"]["step"] == 3
     assert {path.name for path in tmp_path.iterdir()} == {"run.pt", "other.pt"}

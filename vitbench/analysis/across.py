@@ -12,14 +12,14 @@ from typing import Any
 from vitbench.analysis.comparison import Comparison
 from vitbench.analysis.findings import Finding
 from vitbench.analysis.markup import ABSENT
-from vitbench.analysis.verdict_cells import Table, interval_text
+from vitbench.analysis.verdict_cells import Table
 from vitbench.analysis.verdicts import Verdict
 from vitbench.config import TrainConfig
 
 RULE = (
-    "Difference from the study's baseline in points, with its 95 % interval over seeds, and the verdict on that data set "
-    "alone. Alike: the same verdict on every data set, be it better, worse or equivalent. Opposed: better on one and worse "
-    "on another. Open: all else; an inconclusive verdict contradicts nothing. Side by side stand equal budgets, sizes and "
+    "Difference from the study's baseline in points, with the interval that decided the verdict on that data set alone. "
+    "Alike: the same verdict on every data set, be it better, worse or equivalent. Opposed: better on one and worse "
+    "on another. Open: all else; a verdict that is open contradicts nothing. Side by side stand equal budgets, sizes and "
     "recipes, on equal machines; crops, flips, patch size and epochs are those that the budget has for each data set. An arm "
     "that has a verdict on one data set alone is left out."
 )
@@ -44,11 +44,10 @@ class ArmAcross:
 
     @property
     def agreement(self) -> Agreement:
-        found = {finding.decision.verdict for finding in self.findings.values()}
-        if found >= {Verdict.BETTER, Verdict.WORSE}:
+        verdicts = {finding.decision.verdict for finding in self.findings.values()}
+        if verdicts >= {Verdict.BETTER, Verdict.WORSE}:
             return Agreement.OPPOSED
-        settled = found <= {Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT}
-        return Agreement.ALIKE if settled and len(found) == 1 else Agreement.OPEN
+        return Agreement.ALIKE if len(verdicts) == 1 and verdicts.pop().is_settled else Agreement.OPEN
 
 
 def arms_across(comparisons: Iterable[Comparison]) -> list[ArmAcross]:
@@ -103,7 +102,7 @@ def _what_is_compared(arm: ArmAcross) -> tuple[Any, ...]:
     return tuple(
         (
             data,
-            tuple(sorted(run.run_id for run in finding.arm.completed(finding.arm.setting).values())),
+            tuple(sorted(run.identity for run in finding.arm.completed(finding.arm.setting).values())),
             difference.mean,
         )
         for data, finding in arm.findings.items()
@@ -121,15 +120,19 @@ def raw(arms: Sequence[ArmAcross]) -> list[dict[str, Any]]:
             "dataset": data,
             "comparison": arm.slugs[data],
             "difference_points": None if difference is None else 100 * difference.mean,
+            "interval_low_points": None if decision.interval is None else 100 * decision.interval.low,
+            "interval_high_points": None if decision.interval is None else 100 * decision.interval.high,
+            "interval_confidence": decision.confidence,
             "difference_ci95_low_points": None if interval is None else 100 * interval.low,
             "difference_ci95_high_points": None if interval is None else 100 * interval.high,
             "seeds": 0 if difference is None else difference.n,
-            "verdict": finding.decision.verdict.value,
+            "verdict": decision.verdict.value,
             "together": arm.agreement.value,
         }
         for arm in arms
         for data, finding in arm.findings.items()
-        for difference in [finding.decision.difference]
+        for decision in [finding.decision]
+        for difference in [decision.difference]
         for interval in [None if difference is None else difference.interval()]
     ]
 
@@ -138,7 +141,7 @@ def _cell(finding: Finding | None) -> str:
     if finding is None:
         return ABSENT
     decision = finding.decision
-    return f"{interval_text(decision.difference)}: {', '.join((decision.words, *decision.caveats.words_of_edges))}"
+    return f"{decision.difference_text}: {', '.join((decision.words, *decision.caveats.words_of_edges))}"
 
 
 def _alike(comparisons: Iterable[Comparison]) -> list[dict[str, Comparison]]:

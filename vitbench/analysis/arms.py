@@ -184,7 +184,8 @@ class ArmResult:
             train_images = config.data.train_images or self._costed.design.train_images
             if train_images is None:
                 return None
-            flops += training_flops_per_image(config.model) * training_images(config.train, train_images=train_images)
+            per_image = training_flops_per_image(config.model, recorded_macs=self.macs)
+            flops += per_image * training_images(config.train, train_images=train_images)
             if config.pretraining is None:
                 return flops
             config = config.pretraining

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Literal, NamedTuple
 
 from vitbench.analysis.interactions import Cell
-from vitbench.analysis.pairing import difference_text, points
+from vitbench.analysis.pairing import points
 from vitbench.analysis.verdicts import Decision, Verdict
 
 Expectation = Literal["better", "worse", "equivalent", "not better"]
@@ -68,7 +68,7 @@ class Claim:
 class Judgement(StrEnum):
     AGREES = "agrees"
     DISAGREES = "disagrees"
-    UNDECIDED = "undecided"
+    OPEN = "open"
     NOT_COMPARABLE = "not comparable"
 
 
@@ -76,7 +76,7 @@ def judge(claim: Claim, decision: Decision | None) -> Judgement:
     """Whether the verdict on a claim's subject is what the claim expects. The first case that applies, of:
 
     1. not comparable: the claim says why no study here can tell, or its subject was not run (None).
-    2. undecided: the verdict is 'no verdict' or 'inconclusive'; or another learning rate, beyond the grid, could turn it.
+    2. open: the verdict claims nothing; or another learning rate, beyond the grid, could turn it.
     3. agrees: equivalence is expected and was shown within the margin, significant or not; or better or worse is
        expected and the verdict is that, however small; or 'not better' is expected and the verdict is worse, or
        equivalence was shown within the margin, significant or not.
@@ -85,8 +85,8 @@ def judge(claim: Claim, decision: Decision | None) -> Judgement:
     """
     if claim.not_comparable or decision is None:
         return Judgement.NOT_COMPARABLE
-    if decision.verdict in (Verdict.NONE, Verdict.INCONCLUSIVE) or decision.caveats.may_turn(decision.verdict):
-        return Judgement.UNDECIDED
+    if not decision.verdict.is_settled or decision.caveats.may_turn(decision.verdict):
+        return Judgement.OPEN
     agrees = {
         "better": decision.verdict is Verdict.BETTER,
         "worse": decision.verdict is Verdict.WORSE,
@@ -141,7 +141,8 @@ def _here(claim: Claim, decision: Decision | None) -> str:
     if decision.difference is None:
         return "no seed in common with the baseline"
     at_edge = decision.caveats.words_of_edges if decision.caveats.may_turn(decision.verdict) else ()
-    return f"{difference_text(decision.difference)}: {', '.join((decision.words, *at_edge))}"
+    seeds = "1 seed" if decision.difference.n == 1 else f"{decision.difference.n} seeds"
+    return f"{decision.difference_text} points, {seeds}: {', '.join((decision.words, *at_edge))}"
 
 
 def _subject(claim: Claim, arms: Sequence[str], baseline: str) -> str | Cell:

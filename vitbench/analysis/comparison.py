@@ -21,7 +21,7 @@ from vitbench.analysis.pairing import PairedDifference
 from vitbench.analysis.summary import Summary
 from vitbench.analysis.verdicts import FEWEST_SEEDS
 from vitbench.config import DataConfig, TrainConfig
-from vitbench.records import Environment, Outcome, Record, RecordStore, unpack_correct
+from vitbench.records import Environment, Faults, Outcome, Record, RecordStore, unpack_correct
 from vitbench.studies.settings import Setting
 
 if TYPE_CHECKING:
@@ -220,18 +220,38 @@ class Comparison:
 
 
 def load_comparisons(
-    store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None, *, needed: bool = True
+    store_root: str | Path,
+    study_infos: Mapping[str, StudyInfo] | None = None,
+    *,
+    needed: bool = True,
+    faults: Faults | None = None,
 ) -> list[Comparison]:
     """All comparisons under a results folder, by study and slug.
 
-    Raises ValueError where there are no records, unless they are not `needed`.
+    `faults` (else stderr) are told of what is damaged or cannot be compared; it is left out, and the notes of its study's
+    other comparisons say so. Raises ValueError where there is nothing at all, unless it is not `needed`.
     """
-    store = RecordStore(store_root)
+    faults = Faults() if faults is None else faults
+    store = RecordStore(store_root, faults)
     infos = study_infos or {}
-    found = [one for study in store.studies() for one in compare(store.read(study), infos.get(study))]
-    if needed and not found:
+    comparisons: list[Comparison] = []
+    for study in store.studies():
+        records = store.read(study)
+        if not records:
+            continue
+        remarks = faults.remarks(store.path(study))
+        with faults.leaving_out(store.path(study)):
+            of_study = compare(records, infos.get(study))
+            if remarks:
+                of_study = [replace(one, notes=(*one.notes, *remarks)) for one in of_study]
+            for one in of_study:
+                _ = one.findings  # a failure of its statistics is the study's own
+            comparisons += of_study
+    if needed and not comparisons and not faults:
         raise ValueError(f"no records under {str(store.root)!r}; run `vitbench run` first")
-    return found
+    from vitbench.analysis.elsewhere import with_other_verdicts  # it reads comparisons
+
+    return with_other_verdicts(comparisons)
 
 
 def compare(records: Iterable[Record], info: StudyInfo | None = None) -> list[Comparison]:

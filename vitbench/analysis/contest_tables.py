@@ -10,7 +10,14 @@ import numpy as np
 
 from vitbench.analysis.markup import ABSENT, significant
 from vitbench.analysis.notes import listed
-from vitbench.analysis.profile_rows import failed_parts, identity_of, rate_with_interval, raw_throughput, warnings_of
+from vitbench.analysis.profile_rows import (
+    failed_parts,
+    identity_of,
+    rate_with_interval,
+    raw_throughput,
+    unread,
+    warnings_of,
+)
 from vitbench.analysis.profiles import OURS, Comparison, Profile, comparisons, ran, setting_of, took_turns
 from vitbench.analysis.rendering import Table
 from vitbench.profiling.macs import FORWARDS, MFU_MEANS
@@ -75,6 +82,7 @@ def summary(profile: Profile) -> Table:
             *_failed_rows(contests),
             *_absent(contests),
             *_unsettled(contests),
+            *unread(profile, "peers"),
             *warnings_of(profile, "peers"),
         ),
     )

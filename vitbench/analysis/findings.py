@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from vitbench.analysis.bootstrap import crossed_bootstrap
 from vitbench.analysis.claims import ClaimRow, claim_rows, claims_of
 from vitbench.analysis.interactions import Cell, FTest, interactions, overall_interaction
 from vitbench.analysis.narrowing import StudyNarrowing, study_narrowing
 from vitbench.analysis.outperforming import Outperforming
-from vitbench.analysis.pairing import Interval, PairedDifference, disagreement, image_differences
+from vitbench.analysis.pairing import NO_SPREAD, PairedDifference, disagreement, image_differences
 from vitbench.analysis.power import SeedsToSettle, seeds_to_settle, smallest_difference
 from vitbench.analysis.seeds_and_images import CrossedDifference
 from vitbench.analysis.verdicts import ALPHA, MARGIN, Caveats, Decision, Verdict, decide
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
 
     from vitbench.analysis.arms import ArmResult
     from vitbench.analysis.comparison import Comparison
+    from vitbench.studies.settings import Setting
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,8 @@ class Finding:
     None where that is the arm's own setting too.
     """
     outperforming: Outperforming | None
-    seeds_and_images: Interval | None
-    image_share: float | None
-    """Of the variance behind `seeds_and_images`: what more test images would reduce, and more seeds would not."""
+    seeds_and_images: CrossedDifference | None
+    """For new test images too, at the arm's own setting."""
     images_only_one_gets: tuple[float, float] | None
     """Test images that only the arm, and only the baseline, gets right: means over seeds."""
     smallest_difference: float | None
@@ -64,6 +65,11 @@ class Findings:
     claims: Sequence[ClaimRow]
     margin: float
 
+    @property
+    def num_tested(self) -> int:
+        """Arms that Holm's correction is for."""
+        return sum(finding.decision.adjusted_p is not None for finding in self.arms.values())
+
 
 def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
     """Everything the statistics say of a comparison. `margin`, a fraction, is what counts as equivalent."""
@@ -72,15 +78,11 @@ def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
     others = [arm for arm in comparison.arms if references[arm.label] is not None]
     decisions = _decisions(comparison, others, margin, at_baseline_setting=False)
     at_baseline = _decisions(comparison, others, margin, at_baseline_setting=True)
-    by_image = _image_differences(comparison, others)
-    intervals = dict(zip(by_image, crossed_bootstrap(list(by_image.values())), strict=True))
-    shares = {label: CrossedDifference.of(one).image_share for label, one in by_image.items()}
     tested = sum(decision.adjusted_p is not None for decision in decisions.values())
     found = {}
     for arm in others:
         decision = decisions[arm.label]
         difference = decision.difference
-        settled = decision.verdict not in (Verdict.INCONCLUSIVE, Verdict.NONE)
         reference = references[arm.label]
         assert reference is not None
         found[arm.label] = Finding(
@@ -88,8 +90,7 @@ def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
             decision=decision,
             at_baseline_setting=None if arm.setting == reference.setting else at_baseline[arm.label],
             outperforming=Outperforming.of(*comparison.paired(arm)),
-            seeds_and_images=intervals.get(arm.label),
-            image_share=shares.get(arm.label),
+            seeds_and_images=_crossed(comparison, arm),
             images_only_one_gets=_images_only_one_gets(comparison, arm),
             smallest_difference=(
                 smallest_difference(difference.sd, difference.n, alpha=ALPHA / max(tested, 1))
@@ -97,17 +98,15 @@ def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
                 else None
             ),
             to_settle=(
-                None
-                if settled or difference is None
-                else seeds_to_settle(difference, num_arms=max(tested, 1), margin=margin)
+                seeds_to_settle(difference, num_arms=max(tested, 1), margin=margin)
+                if difference is not None and decision.verdict in (Verdict.OPEN, Verdict.NONE)
+                else None
             ),
         )
     cells, origin = _factorial(comparison)
     crossed: dict[Cell, Decision] = {}
     if origin is not None:
-        differences = interactions(cells, baseline=origin)
-        caveats = _caveats_of_interactions(comparison, differences, origin)
-        crossed = decide(differences, margin=margin, caveats=caveats)
+        crossed = _decisions_on_interactions(comparison, cells, origin, margin)
     by_name = {arm.name: decisions[arm.label] for arm in others}
     on_subjects: dict[str | Cell, Decision] = dict(chain(by_name.items(), crossed.items()))
     return Findings(
@@ -125,15 +124,90 @@ def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
     )
 
 
+class Term(NamedTuple):
+    """An arm at a setting, and the sign that its accuracy has in a difference."""
+
+    sign: int
+    arm: ArmResult
+    setting: Setting | None
+
+
 def _decisions(
     comparison: Comparison, arms: Sequence[ArmResult], margin: float, *, at_baseline_setting: bool
 ) -> dict[str, Decision]:
-    pairs = {arm.label: comparison.paired(arm, at_baseline_setting=at_baseline_setting) for arm in arms}
-    return decide(
-        {label: PairedDifference.of(*pair) for label, pair in pairs.items()},
-        margin=margin,
-        caveats={arm.label: _caveats(comparison, arm, at_baseline_setting=at_baseline_setting) for arm in arms},
-    )
+    differences, terms = {}, {}
+    for arm in arms:
+        reference = comparison.compared_with(arm)
+        assert reference is not None
+        differences[arm.label] = comparison.difference(arm, at_baseline_setting=at_baseline_setting)
+        setting = reference.setting if at_baseline_setting else arm.setting
+        terms[arm.label] = [Term(1, arm, setting), Term(-1, reference, reference.setting)]
+    caveats = {arm.label: _caveats(comparison, arm, at_baseline_setting=at_baseline_setting) for arm in arms}
+    return _decide(comparison, differences, terms, margin=margin, caveats=caveats)
+
+
+def _decisions_on_interactions(
+    comparison: Comparison, cells: Mapping[Cell, Mapping[int, float]], origin: Cell, margin: float
+) -> dict[Cell, Decision]:
+    differences, arms = interactions(cells, baseline=origin), _by_cell(comparison)
+    terms = {}
+    for a, b in differences:
+        corners = [arms[cell] for cell in ((a, b), (a, origin[1]), (origin[0], b), origin)]
+        terms[a, b] = [Term(sign, arm, arm.setting) for sign, arm in zip((1, -1, -1, 1), corners, strict=True)]
+    caveats = {cell: _caveats_of_interaction([term.arm for term in of_cell]) for cell, of_cell in terms.items()}
+    return _decide(comparison, differences, terms, margin=margin, caveats=caveats)
+
+
+def _decide(
+    comparison: Comparison,
+    differences: Mapping[Key, PairedDifference | None],
+    terms: Mapping[Key, Sequence[Term]],
+    *,
+    margin: float,
+    caveats: Mapping[Key, Caveats],
+) -> dict[Key, Decision]:
+    """`decide`, with the test images of those differences that spread over seeds by less than one. `terms`: what each is
+    made of."""
+    crossed, saturated = {}, {}
+    one_image = 1 / comparison.num_test_images if comparison.num_test_images else NO_SPREAD
+    for key, difference in differences.items():
+        if difference is None or difference.sd is None or difference.sd >= one_image:
+            continue
+        seeds = list(difference.by_seed)
+        accuracies = [arm.metric("test_top1", setting)[seed] for _, arm, setting in terms[key] for seed in seeds]
+        bits = [rows for _, arm, setting in terms[key] if (rows := _bits(comparison, arm, setting, seeds)) is not None]
+        all_known = len(bits) == len(terms[key])
+        if verdict := saturation(accuracies, bits if all_known else [], comparison.chance):
+            saturated[key] = verdict
+        elif all_known:
+            signed = [term.sign * rows.astype("int8") for term, rows in zip(terms[key], bits, strict=True)]
+            crossed[key] = CrossedDifference.of(sum(signed[1:], start=signed[0]))
+    return decide(differences, crossed=crossed, saturated=saturated, margin=margin, caveats=caveats)
+
+
+def _bits(
+    comparison: Comparison, arm: ArmResult, setting: Setting | None, seeds: Sequence[int]
+) -> NDArray[np.bool_] | None:
+    """Which test images an arm gets right at a setting, [seeds, images]; None where not all seeds say so, or there is one."""
+    import numpy as np
+
+    correct = comparison.correct_bits(arm, setting)
+    rows = [correct[seed] for seed in seeds if seed in correct]
+    return np.stack(rows) if len(rows) == len(seeds) > 1 else None
+
+
+def saturation(accuracies: Sequence[float], bits: Sequence[NDArray[np.bool_]], chance: float | None) -> Verdict | None:
+    """Whether all runs that a difference is made of are at the ceiling or at the floor, where nothing can show.
+
+    `bits`: [seeds, images] of each arm, empty where not known. Runs that answer alike on every image have learned nothing
+    that depends on them: such as the most frequent class.
+    """
+    if min(accuracies) == 1.0:
+        return Verdict.AT_CEILING
+    one_image = 1 / bits[0].shape[1] if bits else 0.0
+    below_chance = chance is not None and max(accuracies) < chance + one_image
+    alike = bool(bits) and all((rows == bits[0][0]).all() for rows in bits)
+    return Verdict.AT_FLOOR if below_chance or alike else None
 
 
 def _caveats(comparison: Comparison, arm: ArmResult, *, at_baseline_setting: bool) -> Caveats:
@@ -148,20 +222,31 @@ def _caveats(comparison: Comparison, arm: ArmResult, *, at_baseline_setting: boo
     )
 
 
-def _caveats_of_interactions(comparison: Comparison, places: Iterable[Cell], origin: Cell) -> dict[Cell, Caveats]:
+def _caveats_of_interaction(corners: Sequence[ArmResult]) -> Caveats:
     """An interaction is the sum of four arms' accuracies, two with a minus: whichever of them lacks runs, it may turn."""
-    names = list(next(iter(comparison.factors.values())))
-    arms = {
-        tuple(comparison.factors[arm.name][name] for name in names): arm
+    diverged, edge = sum(arm.diverged(arm.setting) for arm in corners), any(arm.edges for arm in corners)
+    return Caveats(diverged, diverged, at_edge=edge, baseline_at_edge=edge)
+
+
+def _by_cell(comparison: Comparison) -> dict[Cell, ArmResult]:
+    """The arm at each pair of levels of a study of two factors."""
+    first, second = next(iter(comparison.factors.values()))
+    return {
+        (comparison.factors[arm.name][first], comparison.factors[arm.name][second]): arm
         for arm in comparison.arms
         if arm.name in comparison.factors
     }
-    found = {}
-    for a, b in places:
-        corners = [arms[cell] for cell in ((a, b), (a, origin[1]), (origin[0], b), origin)]
-        diverged, edge = sum(arm.diverged(arm.setting) for arm in corners), any(arm.edges for arm in corners)
-        found[a, b] = Caveats(diverged, diverged, at_edge=edge, baseline_at_edge=edge)
-    return found
+
+
+def _crossed(comparison: Comparison, arm: ArmResult) -> CrossedDifference | None:
+    """Over the seeds at which the arm and what it is compared with have their images; None for fewer than two."""
+    import numpy as np
+
+    pairs = _both_bits(comparison, arm)
+    if len(pairs) < 2:
+        return None
+    arm_bits, reference_bits = (np.stack(rows) for rows in zip(*pairs, strict=True))
+    return CrossedDifference.of(image_differences(arm_bits, reference_bits))
 
 
 def _both_bits(comparison: Comparison, arm: ArmResult) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
@@ -173,19 +258,6 @@ def _both_bits(comparison: Comparison, arm: ArmResult) -> list[tuple[NDArray[np.
     return [(mine[seed], theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())]
 
 
-def _image_differences(comparison: Comparison, arms: Sequence[ArmResult]) -> dict[str, NDArray[np.int8]]:
-    """[seeds, images] of each arm that has the images of two seeds or more."""
-    import numpy as np
-
-    differences = {}
-    for arm in arms:
-        bits = _both_bits(comparison, arm)
-        if len(bits) > 1:
-            mine, theirs = (np.stack(rows) for rows in zip(*bits, strict=True))
-            differences[arm.label] = image_differences(mine, theirs)
-    return differences
-
-
 def _images_only_one_gets(comparison: Comparison, arm: ArmResult) -> tuple[float, float] | None:
     found = [disagreement(*bits) for bits in _both_bits(comparison, arm)]
     if not found:
@@ -195,19 +267,12 @@ def _images_only_one_gets(comparison: Comparison, arm: ArmResult) -> tuple[float
 
 def _factorial(comparison: Comparison) -> tuple[dict[Cell, dict[int, float]], Cell | None]:
     """(accuracies by seed of every cell of a study of two factors, the baseline's cell)."""
-    factors = comparison.factors
-    names = list(next(iter(factors.values()), {}))
-    if len(names) != 2 or comparison.baseline is None:
+    factors, baseline = comparison.factors, comparison.baseline
+    if len(next(iter(factors.values()), {})) != 2 or baseline is None:
         return {}, None
-    first, second = names
-
-    def cell(arm: ArmResult) -> Cell:
-        return factors[arm.name][first], factors[arm.name][second]
-
-    placed = [arm for arm in comparison.arms if arm.name in factors]
-    cells = {cell(arm): arm.metric("test_top1", arm.setting) for arm in placed}
-    filled = {place: values for place, values in cells.items() if values}
-    origin = cell(comparison.baseline) if comparison.baseline.name in factors else None
+    arms = _by_cell(comparison)
+    filled = {cell: values for cell, arm in arms.items() if (values := arm.metric("test_top1", arm.setting))}
+    origin = next((cell for cell, arm in arms.items() if arm is baseline), None)
     return filled, origin if origin in filled else None
 
 

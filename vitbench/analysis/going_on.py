@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from vitbench.analysis.arms import ArmResult
 from vitbench.analysis.comparison import Comparison
-from vitbench.analysis.pairing import PairedDifference
-from vitbench.analysis.verdict_cells import Table, interval_text
+from vitbench.analysis.markup import ABSENT
+from vitbench.analysis.pairing import PairedDifference, bounds, points
+from vitbench.analysis.verdict_cells import Table
+
+GAINED = "gained (points, 95 % for each arm by itself)"
 
 
 def going_on(comparison: Comparison) -> Table:
@@ -19,8 +22,16 @@ def going_on(comparison: Comparison) -> Table:
         as_it_is = _as_it_is(comparison, arm, first)
         if as_it_is is not None:
             difference = PairedDifference.of(*_paired_at_own(arm, as_it_is))
-            rows.append({"arm": arm.label, "against": as_it_is.label, "gained (points)": interval_text(difference)})
+            rows.append({"arm": arm.label, "against": as_it_is.label, GAINED: _text(difference)})
     return rows
+
+
+def _text(difference: PairedDifference | None) -> str:
+    """`+0.56 [−0.31, +1.43]`; `(n=1)` in place of an interval that there is none of."""
+    if difference is None:
+        return ABSENT
+    interval = difference.interval()
+    return f"{points(difference.mean)} {bounds(interval) if interval else f'(n={difference.n})'}"
 
 
 def _as_it_is(comparison: Comparison, arm: ArmResult, first: ArmResult) -> ArmResult | None:

@@ -29,12 +29,26 @@ def slug_of(record: Record, design: Design) -> str:
 
 def title_of(record: Record, design: Design) -> str:
     """The same in words, with the study and its base variant."""
-    parts = [f"{record.study}: {record.budget} budget", record.config.data.dataset, record.variant]
+    parts = [f"{record.study}: {record.budget} budget", data_text(record.config.data.dataset), record.variant]
     if design.match != "epochs":
         parts.append(f"equal {MATCHES[design.match]}")
     if design.tuned:
         parts.append(f"{' and '.join(design.tuned)} tuned")
     return ", ".join(parts)
+
+
+def data_text(dataset: str) -> str:
+    """A data set's name for people: without the hash of a folder's content. Where that is two sets, say more."""
+    return _CONTENT.sub("", dataset)
+
+
+def distinct_names(datasets: Sequence[str]) -> dict[str, str]:
+    """`data_text` of each; the whole name where two would be called alike."""
+    texts = [data_text(dataset) for dataset in datasets]
+    return {d: d if texts.count(text) > 1 else text for d, text in zip(datasets, texts, strict=True)}
+
+
+_CONTENT = re.compile(r"@[0-9a-f]{8,}$")
 
 
 def with_distinct_names(comparisons: Sequence[Comparison]) -> list[Comparison]:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vitbench.profiling.macs import unread_macs, unread_sentence
 from vitbench.records import Outcome, Record
 from vitbench.studies.choice import has_accuracies
 from vitbench.studies.settings import RATE, Setting, value_text
@@ -44,8 +45,8 @@ def _about_the_study(comparison: Comparison, baseline_name: str, planned_arms: S
         yield f"Without any run here: {listed(missing)}."
     if comparison.baseline is not None and (others := _trained_for(comparison.baseline)):
         yield (
-            f"Runs of the baseline, {comparison.baseline.label}, are those of {listed(others)} too: what luck they had "
-            "is in the differences of all these studies alike."
+            f"Runs of the baseline, {comparison.baseline.label}, are those of {listed(others)} too. A lucky baseline shifts "
+            "the differences of every study that shares it."
         )
     if len(comparison.seeds) == 1:
         yield f"One seed ({comparison.seeds[0]}): no standard deviation and no interval can be given."
@@ -158,10 +159,18 @@ def _about_pairs(arm: ArmResult, baseline: ArmResult) -> Iterator[str]:
 
 
 def _about_measuring(comparison: Comparison) -> Iterator[str]:
+    yield from _about_class_tokens(comparison)
     yield from _about_speeds(comparison)
     yield from _about_days(comparison)
     for note in comparison.environment_values("compile_note"):
         yield f"torch.compile: {' '.join(str(note).split()).rstrip('.')}."
+
+
+def _about_class_tokens(comparison: Comparison) -> Iterator[str]:
+    """What arms with a class token save, where they stand beside others."""
+    timed = {arm.label: arm.model for arm in comparison.arms if loads_of(arm)}
+    if not all(map(unread_macs, timed.values())) and (sentence := unread_sentence(timed)):
+        yield sentence
 
 
 def _about_speeds(comparison: Comparison) -> Iterator[str]:

@@ -32,6 +32,45 @@ class Interval(NamedTuple):
         return (self.high - self.low) / 2
 
 
+class Uncertainty(NamedTuple):
+    """Of a mean."""
+
+    standard_error: float
+    """Above 0."""
+    degrees_of_freedom: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and how uncertain it is, by Student's t; of several uncertainties, the largest counts."""
+
+    mean: float
+    uncertainties: tuple[Uncertainty, ...]
+    """At least one."""
+
+    def interval(self, confidence: float = CONFIDENCE) -> Interval:
+        """Two-sided, about the mean."""
+        half = max(t_quantile((1 + confidence) / 2, degrees) * error for error, degrees in self.uncertainties)
+        return Interval(self.mean - half, self.mean + half)
+
+    @cached_property
+    def p_value(self) -> float:
+        """Two-sided, that the true mean is 0: at most alpha exactly where the (1 − alpha) interval leaves out 0."""
+        return 2 * self._largest_tail(abs(self.mean))
+
+    def equivalence_p_value(self, margin: float) -> float:
+        """The larger p of two one-sided t-tests (Schuirmann 1987) that the true mean lies outside ±margin.
+
+        It is at most 0.05 exactly where the 90 % interval lies within ±margin.
+        """
+        return self._largest_tail(margin - abs(self.mean))
+
+    def _largest_tail(self, distance: float) -> float:
+        from scipy.special import stdtr
+
+        return max(float(stdtr(degrees, -distance / error)) for error, degrees in self.uncertainties)
+
+
 @dataclass(frozen=True)
 class PairedDifference:
     """Arm minus baseline at each seed that both have; everything else follows from these values.
@@ -69,35 +108,24 @@ class PairedDifference:
         """None where there is nothing to test by: one pair, or differences that are equal at every seed."""
         return self.sd / math.sqrt(self.n) if self.sd else None
 
-    def interval(self, confidence: float = CONFIDENCE) -> Interval | None:
-        """The t-interval over seeds: where the mean would lie over all seeds, on this test set and no other.
+    @property
+    def estimate(self) -> Estimate | None:
+        """What t says over seeds: of the mean over all seeds, on this test set and no other.
 
         None without a standard error: equal differences would give an interval of no width, which promises too much.
         """
         if self.standard_error is None:
             return None
-        half = t_quantile((1 + confidence) / 2, self.n - 1) * self.standard_error
-        return Interval(self.mean - half, self.mean + half)
+        return Estimate(self.mean, (Uncertainty(self.standard_error, self.n - 1),))
 
-    @cached_property
+    def interval(self, confidence: float = CONFIDENCE) -> Interval | None:
+        """The t-interval over seeds; None without a standard error."""
+        return None if self.estimate is None else self.estimate.interval(confidence)
+
+    @property
     def p_value(self) -> float | None:
         """Two-sided, of the paired t-test that the mean over all seeds is 0; None without a standard error."""
-        if self.standard_error is None:
-            return None
-        from scipy.special import stdtr
-
-        return 2 * float(stdtr(self.n - 1, -abs(self.mean) / self.standard_error))
-
-    def equivalence_p_value(self, margin: float) -> float | None:
-        """The larger p of two one-sided t-tests (Schuirmann 1987) that the mean lies outside ±margin.
-
-        It is at most 0.05 exactly where the 90 % t-interval lies within ±margin. None without a standard error.
-        """
-        if self.standard_error is None:
-            return None
-        from scipy.special import stdtr
-
-        return float(stdtr(self.n - 1, (abs(self.mean) - margin) / self.standard_error))
+        return None if self.estimate is None else self.estimate.p_value
 
 
 class Disagreement(NamedTuple):
@@ -151,8 +179,6 @@ def points(difference: float) -> str:
     return "0.00" if text[1:] == "0.00" else text
 
 
-def difference_text(difference: PairedDifference) -> str:
-    """`+0.56 [−0.31, +1.43] points, 5 seeds`; without an interval where there can be none."""
-    interval = difference.interval()
-    bounds = "" if interval is None else f" [{points(interval.low)}, {points(interval.high)}]"
-    return f"{points(difference.mean)}{bounds} points, {difference.n} {'seed' if difference.n == 1 else 'seeds'}"
+def bounds(interval: Interval) -> str:
+    """`[−0.31, +1.43]`, in points."""
+    return f"[{points(interval.low)}, {points(interval.high)}]"

@@ -24,6 +24,8 @@ from vitbench.analysis.glyphs import legibly
 from vitbench.analysis.output import remove_stale, write
 from vitbench.analysis.roofline import write_rooflines
 from vitbench.analysis.transfer_tables import TransferRow, load_rows
+from vitbench.records import Faults, RecordStore
+from vitbench.records.transfer import TransferStore
 
 KINDS: dict[str, Callable[[Comparison], Figure | None]] = {
     "accuracy": accuracy_figure,
@@ -40,24 +42,30 @@ OF_FEW_ARMS = ("accuracy", "cost", "curves")
 size or share of the images apart, which have a kind of their own."""
 
 
-def write_plots(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None) -> list[Path]:
+def write_plots(
+    store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None, *, faults: Faults | None = None
+) -> list[Path]:
     """Writes `plots/<study>/<slug>-<kind>.{svg,png}` for every comparison and kind in KINDS, `plots/transfer.{svg,png}` where
     frozen features were measured, and every device's roofline.
 
-    Returns the paths. A kind that has nothing to show for a comparison is left out. Raises ValueError where there are
-    no records of any kind, nor profiles.
+    Returns the paths. A kind that has nothing to show for a comparison is left out. `faults` (else stderr) are told of what
+    is damaged; it is left out too. Raises ValueError where there are no records of any kind, nor profiles.
     """
+    faults = Faults() if faults is None else faults
+    store = RecordStore(store_root, faults)
     directory = Path(store_root) / "plots"
-    rooflines = write_rooflines(store_root)
-    written = [
-        write(directory / f"transfer.{suffix}", content)
-        for suffix, content in render_transfer(load_rows(store_root), formats=("svg", "png")).items()
-    ]
-    for comparison in load_comparisons(store_root, study_infos, needed=not (rooflines or written)):
+    rooflines = write_rooflines(store_root, faults)
+    pictures: dict[str, bytes] = {}
+    with faults.leaving_out(TransferStore(store_root).directory):
+        pictures = render_transfer(load_rows(store_root, faults), formats=("svg", "png"))
+    written = [write(directory / f"transfer.{suffix}", content) for suffix, content in pictures.items()]
+    for comparison in load_comparisons(store_root, study_infos, needed=not (rooflines or written), faults=faults):
         for kind in KINDS:
             stem = directory / comparison.study / f"{comparison.slug}-{kind}"
-            for suffix, content in render(comparison, kind, formats=("svg", "png")).items():
-                written.append(write(stem.parent / f"{stem.name}.{suffix}", content))
+            pictures = {}
+            with faults.leaving_out(store.path(comparison.study)):
+                pictures = render(comparison, kind, formats=("svg", "png"))
+            written += [write(stem.parent / f"{stem.name}.{suffix}", content) for suffix, content in pictures.items()]
     remove_stale(directory, written=written, suffixes=(".svg", ".png"))
     return [*written, *rooflines]
 

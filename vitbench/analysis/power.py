@@ -1,4 +1,4 @@
-"""Which difference could so many seeds have found, and how many seeds would settle an undecided pair?"""
+"""Which difference could so many seeds have found, and how many seeds would settle an open pair?"""
 
 from __future__ import annotations
 

@@ -20,6 +20,8 @@ SCALED = {
 """What can grow alone, and the fields that change with it."""
 FEWEST_POINTS = 3
 FEWEST_SEEDS = 3
+FURTHEST = 1.05
+"""A fit that misses the mean error of one of its own arms by more than this ratio is no law: no slope is given for it."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,18 @@ class PowerLaw:
     num_seeds: int
 
     @property
+    def holds(self) -> bool:
+        """Whether it passes by all of its own points within `FURTHEST`."""
+        return self.worst <= FURTHEST
+
+    @property
     def falls(self) -> bool:
         """Whether the error falls as the size grows, as far as the seeds tell."""
         return self.low > 0
+
+    @property
+    def is_drawn(self) -> bool:
+        return self.holds and self.falls
 
     def error(self, size: float) -> float:
         return math.exp(self.intercept - self.exponent * math.log(size))

@@ -6,9 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from vitbench.analysis.markup import ABSENT, significant
 from vitbench.analysis.notes import listed
 from vitbench.analysis.profiles import Profile, is_of_timm, model_label, pixels, ran, variant_of
+from vitbench.config import ModelConfig
+from vitbench.profiling.macs import unread_sentence
 from vitbench.profiling.profile_store import Part
 
 
@@ -58,6 +62,15 @@ def warnings_of(profile: Profile, kind: str) -> Iterator[str]:
             where[warning].append(part.name)
     for warning, names in where.items():
         yield f"While {listed(names)} was measured: {warning}."
+
+
+def unread(profile: Profile, kind: str) -> Iterator[str]:
+    """What images/s of models with a class token owe to tokens that are not computed."""
+    models = TypeAdapter[ModelConfig](ModelConfig)
+    if sentence := unread_sentence(
+        {model_label(part): models.validate_python(part.request["model"]) for part in profile.of(kind)}
+    ):
+        yield f"{sentence} Peers compute all tokens." if kind == "peers" else sentence
 
 
 def failed_parts(profile: Profile, kind: str) -> Iterator[str]:

@@ -19,6 +19,7 @@ from vitbench.analysis.profile_rows import (
     parts_of_timm,
     rate_with_interval,
     raw_throughput,
+    unread,
     warnings_of,
 )
 from vitbench.analysis.profiles import (
@@ -34,23 +35,38 @@ from vitbench.analysis.profiles import (
 from vitbench.analysis.rendering import Table, csv_text, latex, markdown
 from vitbench.profiling.macs import FORWARDS, MFU_MEANS
 from vitbench.profiling.profile_store import list_profiles
+from vitbench.records import Faults
 
 
-def write_profiles(store_root: str | Path) -> list[Path]:
-    """Writes `profiles/<device>/tables/*.{md,csv,tex}` and `README.md` of every device; returns the paths."""
+def write_profiles(store_root: str | Path, faults: Faults | None = None) -> list[Path]:
+    """Writes `profiles/<device>/tables/*.{md,csv,tex}` and `README.md` of every device; returns the paths.
+
+    A profile that is damaged is left as it is; `faults` are told, or stderr.
+    """
+    faults = Faults() if faults is None else faults
     written: list[Path] = []
     for directory in list_profiles(store_root):
-        profile = load_profile(directory)
-        tables = tables_of(profile)
-        paths = [
-            write(directory / "tables" / f"{table.name}.{suffix}", text)
-            for table in tables
-            for suffix, text in _texts(table, profile).items()
-        ]
-        paths.append(write(directory / "README.md", _page(profile, tables)))
+        texts: dict[Path, str] = {}
+        with faults.leaving_out(directory):
+            texts = _pages(directory)
+        if not texts:
+            continue
+        paths = [write(path, text) for path, text in texts.items()]
         remove_stale(directory, written=paths, suffixes=(".md", ".csv", ".tex"))
         written += paths
     return written
+
+
+def _pages(directory: Path) -> dict[Path, str]:
+    """What a device's tables and README hold."""
+    profile = load_profile(directory)
+    tables = tables_of(profile)
+    texts = {
+        directory / "tables" / f"{table.name}.{suffix}": text
+        for table in tables
+        for suffix, text in _texts(table, profile).items()
+    }
+    return {**texts, directory / "README.md": _page(profile, tables)}
 
 
 def _texts(table: Table, profile: Profile) -> dict[str, str]:
@@ -111,7 +127,12 @@ def throughput(profile: Profile) -> Table:
             MFU_MEANS,
             "Peak memory: on CPU the rise of the resident size of a fresh process, on CUDA the allocator's peak.",
         ),
-        notes=(*failed_parts(profile, "throughput"), *notes, *warnings_of(profile, "throughput")),
+        notes=(
+            *failed_parts(profile, "throughput"),
+            *notes,
+            *unread(profile, "throughput"),
+            *warnings_of(profile, "throughput"),
+        ),
     )
 
 

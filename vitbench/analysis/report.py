@@ -18,6 +18,8 @@ from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
 from vitbench.analysis.output import MARK, write
 from vitbench.analysis.plots import KINDS, render, render_transfer
 from vitbench.analysis.transfer_tables import WHERE, TransferRow, load_rows, table_of
+from vitbench.records import Faults, RecordStore
+from vitbench.records.transfer import TransferStore
 
 HEADINGS = {
     "accuracy": "Accuracy",
@@ -29,17 +31,29 @@ HEADINGS = {
 }
 
 
-def write_report(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None) -> Path:
+def write_report(
+    store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None, *, faults: Faults | None = None
+) -> Path:
     """Writes `report.html` from the records alone; returns its path.
 
-    Raises ValueError where there are no records or the file cannot be written.
+    `faults` (else stderr) are told of what is damaged; it is left out, and the page says so. Raises ValueError where there
+    are no records or the file cannot be written.
     """
+    faults = Faults() if faults is None else faults
+    store = RecordStore(store_root, faults)
     studies: dict[str, list[Comparison]] = defaultdict(list)
-    comparisons = load_comparisons(store_root, study_infos)
-    for comparison in comparisons:
-        studies[comparison.study].append(comparison)
-    on_several = across.arms_across(comparisons)
-    features = load_rows(store_root)
+    figures: dict[str, dict[str, Markup]] = {}
+    for comparison in load_comparisons(store_root, study_infos, faults=faults):
+        with faults.leaving_out(store.path(comparison.study)):
+            table_formats.markdown(comparison)  # what cannot be computed fails here, and not within the page
+            figures[anchor(comparison)] = inlined_figures(comparison)
+            studies[comparison.study].append(comparison)
+    on_several = across.arms_across([one for ones in studies.values() for one in ones])
+    transfer, transfer_figure = None, Markup()
+    with faults.leaving_out(TransferStore(store_root).directory):
+        features = load_rows(store_root, faults)
+        transfer_figure = _transfer_figure(features)
+        transfer = table_of(features) if features else None
     environment = Environment(
         loader=PackageLoader("vitbench.analysis"),
         autoescape=True,
@@ -53,13 +67,14 @@ def write_report(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | 
         studies=studies,
         across=across,
         on_several=on_several,
-        transfer=table_of(features) if features else None,
-        transfer_figure=_transfer_figure(features),
+        left_out=faults.remarks(),
+        transfer=transfer,
+        transfer_figure=transfer_figure,
         where_transfer=WHERE,
         cells=table_cells,
         words=table_text,
         formats=table_formats,
-        figures=inlined_figures,
+        figures=figures,
         anchor=anchor,
     )
     return write(Path(store_root) / "report.html", html)

@@ -5,7 +5,6 @@ Drawn from a device's profile alone (Williams et al. 2009).
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from vitbench.analysis.charts.parts import round_ticks
 from vitbench.analysis.drawing import GREY, INK, MARKERS, PALETTE, STYLE, headed_figure, saved
 from vitbench.analysis.glyphs import legibly
 from vitbench.analysis.output import remove_stale, write
 from vitbench.analysis.profiles import Profile, load_profile, model_label, shares
 from vitbench.profiling.macs import FORWARDS
 from vitbench.profiling.profile_store import Part, list_profiles
+from vitbench.records import Faults
 
 CAPTION = (
     "Large: models, by their own arithmetic and the median of their steps. Small: kinds of operation, by profiled time. "
@@ -59,14 +60,20 @@ class Roofs:
         return min(self.flops_per_second[precision], self.bytes_per_second * intensity)
 
 
-def write_rooflines(store_root: str | Path) -> list[Path]:
-    """Writes `profiles/<device>/plots/roofline.{svg,png}` of every device with ceilings and traces; returns the paths."""
+def write_rooflines(store_root: str | Path, faults: Faults | None = None) -> list[Path]:
+    """Writes `profiles/<device>/plots/roofline.{svg,png}` of every device with ceilings and traces; returns the paths.
+
+    A profile that is damaged is left as it is; `faults` are told, or stderr.
+    """
+    faults = Faults() if faults is None else faults
     written: list[Path] = []
     for directory in list_profiles(store_root):
-        paths = [
-            write(directory / "plots" / f"roofline.{suffix}", content)
-            for suffix, content in render_roofline(load_profile(directory), formats=("svg", "png")).items()
-        ]
+        pictures: dict[str, bytes] | None = None
+        with faults.leaving_out(directory):
+            pictures = render_roofline(load_profile(directory), formats=("svg", "png"))
+        if pictures is None:
+            continue
+        paths = [write(directory / "plots" / f"roofline.{suffix}", content) for suffix, content in pictures.items()]
         remove_stale(directory, written=paths, suffixes=(".svg", ".png"))
         written += paths
     return written
@@ -117,9 +124,12 @@ def roofline_figure(profile: Profile) -> Figure | None:
                 zorder=3 if point.kind else 4,
             )
         axes.set_xlabel("arithmetic intensity (FLOP/byte, log scale)")
-        for axis in (axes.xaxis, axes.yaxis):
+        for axis, limits in ((axes.xaxis, (low, high)), (axes.yaxis, (floor, ceiling))):
+            axis.set_major_locator(
+                FixedLocator([tick for tick in round_ticks(*limits) if limits[0] <= tick <= limits[1]])
+            )
+            axis.set_minor_locator(NullLocator())
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-            axis.set_minor_formatter(NullFormatter())
     panels[0].set_ylabel("GFLOP/s (log scale)")
     handles = [_handle(marker, INK, names[name], size=8) for name, marker in models.items()]
     handles += [_handle("o", color, names[name], size=5) for name, color in kinds.items()]
@@ -214,8 +224,8 @@ def _ridge(roofs: Roofs, precision: str) -> float:
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
-    """Whole powers of ten around the values, with some room: a scale then has two labels at least."""
-    return 10.0 ** math.floor(math.log10(min(values) / 1.2)), 10.0 ** math.ceil(math.log10(1.6 * max(values)))
+    """Around the values, with some room: for markers below, for the names of the roofs above."""
+    return min(values) / 1.6, 1.6 * max(values)
 
 
 def _handle(marker: str, color: str, label: str, *, size: float) -> Line2D:

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vitbench.analysis.pairing import CONFIDENCE, Interval, t_quantile
+from vitbench.analysis.pairing import Estimate, Uncertainty
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,14 +39,15 @@ class CrossedDifference:
             raise ValueError(
                 f"differences of {num_seeds} seeds × {num_images} images have no spread; give at least two of each"
             )
-        # Sums of −1, 0 and 1 are exact in integers; so are their squares.
+        # Sums of whole numbers are exact in integers; so are their squares.
         seed_sums, image_sums = differences.sum(axis=1, dtype="int64"), differences.sum(axis=0, dtype="int64")
         cells = num_seeds * num_images
         total = int(seed_sums.sum())
         correction = total**2 / cells
-        of_seeds = int((seed_sums**2).sum()) / num_images - correction
+        equal = bool((seed_sums == seed_sums[0]).all())  # rounding must leave no spread where there is none
+        of_seeds = 0.0 if equal else int((seed_sums**2).sum()) / num_images - correction
         of_images = int((image_sums**2).sum()) / num_seeds - correction
-        of_all = int((differences != 0).sum()) - correction
+        of_all = int((differences.astype("int64") ** 2).sum()) - correction
         return cls(
             mean=total / cells,
             num_seeds=num_seeds,
@@ -82,18 +83,16 @@ class CrossedDifference:
             squares += (self.rest_mean_square / scale) ** 2 / ((self.num_seeds - 1) * (self.num_images - 1))
         return (self.seed_variance + self.image_variance) ** 2 / squares if squares else math.inf
 
-    def interval(self, confidence: float = CONFIDENCE) -> Interval | None:
-        """Where the mean would lie over all seeds and all images like these; None where all is equal.
+    @property
+    def estimate(self) -> Estimate:
+        """What t says of the mean over all seeds and all images like these: two crossed random effects, with Satterthwaite's
+        degrees of freedom; never surer than over seeds alone, which promises less. docs/statistics.md has its coverage.
 
-        The t-interval of two crossed random effects, with Satterthwaite's degrees of freedom; never narrower than the
-        one over seeds alone, which promises less. docs/statistics.md has its coverage.
+        The spread over seeds is taken for no less than one test image: a test set cannot show less.
         """
+        shown = max(self.seed_variance, 1 / (self.num_images**2 * self.num_seeds))
+        over_seeds = Uncertainty(math.sqrt(shown), self.num_seeds - 1)
         variance = self.seed_variance + self.image_variance
         if not variance:
-            return None
-        probability = (1 + confidence) / 2
-        half = max(
-            t_quantile(probability, self.degrees_of_freedom) * math.sqrt(variance),
-            t_quantile(probability, self.num_seeds - 1) * math.sqrt(self.seed_variance),
-        )
-        return Interval(self.mean - half, self.mean + half)
+            return Estimate(self.mean, (over_seeds,))
+        return Estimate(self.mean, (Uncertainty(math.sqrt(variance), self.degrees_of_freedom), over_seeds))

@@ -6,24 +6,25 @@ from collections.abc import Sequence
 
 from vitbench.analysis.comparison import Comparison
 from vitbench.analysis.notes import listed
-from vitbench.analysis.pairing import PairedDifference, points
-from vitbench.analysis.verdict_cells import interval_text
+from vitbench.analysis.pairing import points
 from vitbench.analysis.verdicts import Decision, Verdict, points_of
 
 WORDS = {
     Verdict.BETTER: "better",
     Verdict.WORSE: "worse",
     Verdict.EQUIVALENT: "equivalent within {margin} points",
-    Verdict.INCONCLUSIVE: "not decided",
+    Verdict.AT_CEILING: "at the ceiling, where nothing can show",
+    Verdict.AT_FLOOR: "at the floor, where nothing can show",
+    Verdict.OPEN: "open",
     Verdict.NONE: "too few seeds for a verdict",
 }
-MOST_UNDECIDED = 3
-"""Beyond that, of the arms that are not decided only those are named whose own interval leaves out 0."""
+MOST_OPEN = 3
+"""Open arms are named up to so many."""
 
 
 def sentence(comparison: Comparison) -> str:
-    """`Against cls (52.67 % after 4 epochs, 5 seeds, points with 95 % intervals): equivalent within 0.5 points: gap −0.14
-    [−0.33, +0.05].`
+    """`Against cls (52.67 % after 4 epochs, 5 seeds, points with the interval that decides): equivalent within 0.5 points: gap
+    −0.14 [−0.33, +0.05].`
 
     Arms by verdict, in the order of the study; empty without a baseline or other arms.
     """
@@ -36,29 +37,28 @@ def sentence(comparison: Comparison) -> str:
             label: finding.decision for label, finding in findings.arms.items() if finding.decision.verdict is verdict
         }
         if decisions:
-            several = verdict is Verdict.INCONCLUSIVE and len(decisions) > MOST_UNDECIDED
-            named = {label: one for label, one in decisions.items() if not several or _leaves_out_0(one.difference)}
-            arms = [_arm(label, decision) for label, decision in named.items()]
-            if others := [one.difference for label, one in decisions.items() if label not in named and one.difference]:
-                arms.append(_range(others, more=bool(named)))
+            if verdict is Verdict.OPEN and len(decisions) > MOST_OPEN:
+                arms = [_range(list(decisions.values()))]
+            else:
+                arms = [_arm(label, decision) for label, decision in decisions.items()]
             parts.append(f"{words.format(margin=points_of(findings.margin))}: {listed(arms)}")
     pairs = {finding.decision.difference.n for finding in findings.arms.values() if finding.decision.difference}
     seeds = f"{min(pairs, default=0)} to {max(pairs, default=0)}" if len(pairs) > 1 else f"{max(pairs, default=0)}"
-    reached = f"{_reached(comparison)}{seeds} seeds, points with 95 % intervals"
+    reached = f"{_reached(comparison)}{seeds} seeds, points with the interval that decides"
     return f"Against {comparison.reference} ({reached}): {'; '.join(parts)}.{_interactions(comparison)}"
 
 
 def _interactions(comparison: Comparison) -> str:
     """` Together, beyond the sum of both: less for RoPE with gap −1.03 [−2.00, −0.10].`; empty where there are none."""
     words = {Verdict.BETTER: "more for", Verdict.WORSE: "less for", Verdict.EQUIVALENT: "as expected for"}
-    parts, rest = [], []
+    parts, still_open = [], []
     for (first, second), decision in comparison.findings.interactions.items():
         if decision.verdict in words:
             parts.append(f"{words[decision.verdict]} {first} with {_arm(second, decision)}")
-        elif decision.difference is not None and decision.verdict is not Verdict.NONE:
-            rest.append(decision.difference)
-    if rest:
-        parts.append(f"not decided: {_range(rest, more=False, of='pair')}")
+        elif decision.verdict is Verdict.OPEN:
+            still_open.append(decision)
+    if still_open:
+        parts.append(f"open: {_range(still_open, of='pair')}")
     return f" Together, beyond the sum of both: {'; '.join(parts)}." if parts else ""
 
 
@@ -74,20 +74,13 @@ def _reached(comparison: Comparison) -> str:
 def _arm(label: str, decision: Decision) -> str:
     """`gap −0.14 [−0.33, +0.05]`, and what its runs leave out."""
     caveats = decision.caveats.words
-    return f"{label} {interval_text(decision.difference)}" + (f" ({caveats})" if caveats else "")
+    return f"{label} {decision.difference_text}" + (f" ({caveats})" if caveats else "")
 
 
-def _leaves_out_0(difference: PairedDifference | None) -> bool:
-    interval = None if difference is None else difference.interval()
-    return interval is not None and not interval.low <= 0 <= interval.high
-
-
-def _range(differences: Sequence[PairedDifference], *, more: bool, of: str = "arm") -> str:
-    """`6 arms, differences of −3.06 to +0.90, intervals up to 1.70 points either side`; `and 6 arms more, …` after others."""
-    means = [one.mean for one in differences]
-    reaches = [interval.half_width for one in differences if (interval := one.interval()) is not None]
-    arms = f"1 {of}" if len(differences) == 1 else f"{len(differences)} {of}s"
-    text = f"{'and ' * more}{arms}{' more' * more}, differences of {points(min(means))} to {points(max(means))}"
-    if not reaches:
-        return f"{text}, without intervals: the same at every seed"
-    return f"{text}, intervals up to {100 * max(reaches):.2f} points either side"
+def _range(decisions: Sequence[Decision], *, of: str = "arm") -> str:
+    """`6 arms, differences of −3.06 to +0.90, intervals up to 1.70 points either side`."""
+    means = [one.difference.mean for one in decisions if one.difference is not None]
+    reaches = [one.interval.half_width for one in decisions if one.interval is not None]
+    number = f"1 {of}" if len(decisions) == 1 else f"{len(decisions)} {of}s"
+    text = f"{number}, differences of {points(min(means))} to {points(max(means))}"
+    return f"{text}, intervals up to {100 * max(reaches):.2f} points either side" if reaches else text

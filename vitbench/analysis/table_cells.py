@@ -10,14 +10,13 @@ from vitbench.analysis.markup import ABSENT, count_text, significant
 from vitbench.analysis.notes import listed
 from vitbench.analysis.pairing import PairedDifference
 from vitbench.analysis.summary import Summary
-from vitbench.analysis.verdict_cells import interval_text
 from vitbench.analysis.verdict_cells import raw as raw_verdict
 from vitbench.records import Outcome
 
 TERMINAL_COLUMNS = {
     "arm": "arm",
     "top-1 (%)": "top-1 (%)",
-    "difference (points, 95 % interval)": "difference (points)",
+    "difference (points)": "difference (points)",
     "verdict": "verdict",
     "learning rate": "rate",
     "setting": "setting",
@@ -51,7 +50,8 @@ def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
         "epochs": f"{arm.epochs:g}",
         "training (TFLOP)": ABSENT if arm.training_flops is None else significant(arm.training_flops / 1e12),
     }
-    at_baselines = {f"difference at baseline's {noun} (points, 95 % interval)": _at_baseline(comparison, arm)}
+    at_baselines = {f"difference at baseline's {noun} (points)": _at_baseline(comparison, arm)}
+    finding = comparison.findings.arms.get(arm.label)
     return {
         "arm": f"{arm.label} (baseline)" if arm is baseline else arm.label,
         "params": count_text(arm.params),
@@ -62,8 +62,8 @@ def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
         **({"training images": _training_images(comparison, arm)} if comparison.fractions else {}),
         **(matched if comparison.match != "epochs" or comparison.fractions or comparison.starts else {}),
         "top-1 (%)": percent(arm.test_top1),
-        "difference (points, 95 % interval)": interval_text(comparison.difference(arm)),
-        **({} if baseline is None else {"verdict": _verdict_cell(comparison, arm)}),
+        "difference (points)": ABSENT if finding is None else finding.decision.difference_text or ABSENT,
+        **({} if baseline is None else {"verdict": ABSENT if finding is None else finding.decision.words}),
         what: _setting_cell(arm),
         f"top-1 at baseline's {noun} (%)": percent(comparison.at_baseline_setting(arm)),
         **(at_baselines if comparison.has_choice else {}),
@@ -76,9 +76,15 @@ def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
 
 def _at_baseline(comparison: Comparison, arm: ArmResult) -> str:
     """The difference at the baseline's setting; `(n=3)` after it where it is over fewer seeds than the arm's own."""
-    there, own = comparison.difference(arm, at_baseline_setting=True), comparison.difference(arm)
-    fewer = there is not None and own is not None and there.n < own.n and there.interval() is not None
-    return interval_text(there) + (f" (n={there.n})" if there is not None and fewer else "")
+    finding = comparison.findings.arms.get(arm.label)
+    if finding is None:
+        return ABSENT
+    decision = finding.at_baseline_setting or finding.decision
+    if decision.difference is None:
+        return ABSENT
+    own = finding.decision.difference
+    fewer = own is not None and decision.difference.n < own.n and decision.interval is not None
+    return decision.difference_text + (f" (n={decision.difference.n})" if fewer else "")
 
 
 def _training_images(comparison: Comparison, arm: ArmResult) -> str:
@@ -153,11 +159,6 @@ def percent(summary: Summary | None) -> str:
         return ABSENT
     spread = "" if summary.sd is None else f" ± {100 * summary.sd:.2f}"
     return f"{100 * summary.mean:.2f}{spread} (n={summary.n})"
-
-
-def _verdict_cell(comparison: Comparison, arm: ArmResult) -> str:
-    finding = comparison.findings.arms.get(arm.label)
-    return ABSENT if finding is None else finding.decision.words
 
 
 def _setting_cell(arm: ArmResult) -> str:

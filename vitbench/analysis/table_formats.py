@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,13 +70,35 @@ def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return buffer.getvalue()
 
 
+LATEX_COLUMNS = {
+    "arm": "arm",
+    "params": "params",
+    "GMACs": "GMACs",
+    "top-1 (%)": "top-1 (%)",
+    "difference (points, 95 % interval)": "difference (points)",
+    "verdict": "verdict",
+}
+"""The main columns, and under which heading."""
+MOST_COLUMNS, LONGEST_CELL, LONGEST_HEADING = 6, 40, 18
+"""What a page is wide enough for; longer cells and headings are broken into lines."""
+
+
 def latex(comparison: Comparison) -> str:
-    """`table` environments in booktabs style: the comparison's, then the further ones."""
+    """`table` environments in booktabs style: the comparison's main columns, then the further tables' first ones.
+
+    All columns are in the CSV file.
+    """
     headings = columns(comparison)
-    caption = " ".join([f"{comparison.title}.", comparison.question, *conventions(comparison)]).replace("  ", " ")
-    main = [dict(zip(headings, row, strict=True)) for row in rows(comparison)]
+    whole = [dict(zip(headings, row, strict=True)) for row in rows(comparison)]
+    main = [{heading: row[name] for name, heading in LATEX_COLUMNS.items() if name in row} for row in whole]
+    counted = {count for row in main for cell in row.values() for count in _COUNT.findall(cell)}
+    sentences = [f"{comparison.title}.", comparison.question, *conventions(comparison)]
+    if len(counted) == 1:
+        main = [{name: _COUNT.sub("", cell) for name, cell in row.items()} for row in main]
+        sentences.append(f"n = {counted.pop()} everywhere.")
+    caption = " ".join(filter(None, sentences))
     label = f"tab:{re.sub(r'[^A-Za-z0-9.-]+', '-', comparison.study)}-{comparison.slug}"
-    lines = [f"% {MARK}; do not edit. Needs \\usepackage{{booktabs}} and \\usepackage{{graphicx}}."]
+    lines = [f"% {MARK}; do not edit. Needs \\usepackage{{booktabs,adjustbox}}. All columns are in the CSV file."]
     lines += _latex_table(main, caption=caption, label=label)
     for title, table in further_tables(comparison).items():
         word = title.split()[-1].lower()
@@ -83,21 +106,36 @@ def latex(comparison: Comparison) -> str:
     return "\n".join([*lines, ""])
 
 
+_COUNT = re.compile(r" ?\(n=(\d+)\)")
+
+
 def _latex_table(table: verdict_cells.Table, *, caption: str, label: str) -> list[str]:
-    escape = escape_latex
-    headings = list(table[0])
+    headings = list(table[0])[:MOST_COLUMNS]
+    longest = {name: max(len(row[name]) for row in table) for name in headings}
+    paragraph = f"p{{{0.9 / len(headings):.2f}\\linewidth}}"
+    kinds = [
+        paragraph if longest[name] > LONGEST_CELL else "l" if name in verdict_cells.WORDS else "r" for name in headings
+    ]
     return [
         r"\begin{table}",
         r"  \centering",
-        f"  \\caption{{{escape(caption)}}}",
+        r"  \small",
+        f"  \\caption{{{escape_latex(caption)}}}",
         f"  \\label{{{label}}}",
-        r"  \resizebox{\linewidth}{!}{%",
-        f"  \\begin{{tabular}}{{{''.join('l' if name in verdict_cells.WORDS else 'r' for name in headings)}}}",
+        r"  \begin{adjustbox}{max width=\linewidth}",
+        f"  \\begin{{tabular}}{{{''.join(kinds)}}}",
         r"    \toprule",
-        f"    {' & '.join(map(escape, headings))} \\\\",
+        f"    {' & '.join(map(_heading, headings))} \\\\",
         r"    \midrule",
-        *(f"    {' & '.join(map(escape, row.values()))} \\\\" for row in table),
+        *(f"    {' & '.join(escape_latex(row[name]) for name in headings)} \\\\" for row in table),
         r"    \bottomrule",
-        r"  \end{tabular}}",
+        r"  \end{tabular}",
+        r"  \end{adjustbox}",
         r"\end{table}",
     ]
+
+
+def _heading(text: str) -> str:
+    lines = [escape_latex(line) for line in textwrap.wrap(text, LONGEST_HEADING)]
+    together = r" \\ ".join(lines)
+    return together if len(lines) == 1 else f"\\shortstack{{{together}}}"

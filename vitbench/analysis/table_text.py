@@ -52,7 +52,7 @@ def conventions(comparison: Comparison) -> list[str]:
     ]
     if comparison.baseline is not None:
         sentences.append(
-            f"Differences are from {comparison.reference}, paired by seed, with a 95 % t-interval for each arm by itself."
+            f"Differences are from {comparison.reference}, paired by seed, with the interval that decides the verdict."
         )
         if comparison.fractions:
             sentences.append(

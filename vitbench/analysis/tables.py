@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,8 @@ from vitbench.analysis.output import MARK, remove_stale, write
 from vitbench.analysis.profile_tables import write_profiles
 from vitbench.analysis.table_cells import TERMINAL_COLUMNS, columns, rows
 from vitbench.analysis.table_formats import csv_table, csv_text, latex, markdown, markdown_table
-from vitbench.analysis.transfer_tables import has_transfer, write_transfer
-from vitbench.profiling.profile_store import list_profiles
+from vitbench.analysis.transfer_tables import write_transfer
+from vitbench.records import Faults, RecordStore
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,31 +25,39 @@ if TYPE_CHECKING:
 
 JUDGING = (
     "Agrees: the verdict is what the claim expects; where equivalence is expected, it was shown within the margin, and where "
-    "no gain is, that or worse. Disagrees: another verdict. Undecided: inconclusive, fewer than 3 seeds, or a "
+    "no gain is, that or worse. Disagrees: another verdict. Open: the verdict claims nothing, or a "
     "learning rate at the edge of the grid, beyond which the verdict could turn. Published numbers are of other data, "
     "larger models and other recipes (ours stands above each table): compared is the direction."
 )
 
 
-def write_tables(store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None) -> list[Path]:
+def write_tables(
+    store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None, *, faults: Faults | None = None
+) -> list[Path]:
     """Writes `tables/<study>/<slug>.{md,csv,tex}`, the index `tables/README.md`, and the tables of every device's profile
     and of frozen features.
 
-    Returns the paths. Raises ValueError where there is nothing to write, or the folder cannot be written.
+    Returns the paths. `faults` (else stderr) are told of what is damaged; it is left out. Raises ValueError where there is
+    nothing to write, or the folder cannot be written.
     """
-    others = [*write_profiles(store_root), *write_transfer(store_root)]
-    comparisons = load_comparisons(store_root, study_infos, needed=not others)
-    if not comparisons:
-        return others
+    faults = Faults() if faults is None else faults
+    store = RecordStore(store_root, faults)
+    transfer = write_transfer(store_root, faults)
+    others = [*write_profiles(store_root, faults), *transfer]
     directory = Path(store_root) / "tables"
-    written = []
-    for comparison in comparisons:
-        stem = directory / comparison.study / comparison.slug
-        for suffix, text in (("md", markdown(comparison)), ("csv", csv_text(comparison)), ("tex", latex(comparison))):
-            written.append(write(stem.parent / f"{stem.name}.{suffix}", text))
+    written: list[Path] = []
+    comparisons: list[Comparison] = []
+    for comparison in load_comparisons(store_root, study_infos, needed=not others, faults=faults):
+        stem, texts = directory / comparison.study / comparison.slug, {}
+        with faults.leaving_out(store.path(comparison.study)):
+            texts = {"md": markdown(comparison), "csv": csv_text(comparison), "tex": latex(comparison)}
+            comparisons.append(comparison)
+        written += [write(stem.parent / f"{stem.name}.{suffix}", text) for suffix, text in texts.items()]
+    if not comparisons and not faults:
+        return others
     written += _write_claims(directory, comparisons)
     written += _write_across(directory, comparisons)
-    index = _index(comparisons, transfer=has_transfer(store_root))
+    index = _index(comparisons, transfer=bool(transfer), left_out=faults.remarks())
     written += [write(directory / "README.md", index), *others]
     remove_stale(directory, written=written, suffixes=(".csv", ".tex", ".md"))
     return written
@@ -89,35 +97,43 @@ def print_tables(
     *,
     studies: Iterable[str] | None = None,
     console: Console | None = None,
+    faults: Faults | None = None,
 ) -> None:
     """Prints the main columns of every comparison, or of those of `studies`, its notes, what would settle it, and claims."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     # A pipe has no width of its own; 80 columns would fold every cell.
     console = console or Console(width=None if sys.stdout.isatty() else 140)
     wanted = None if studies is None else set(studies)
-    needed = not (list_profiles(store_root) or has_transfer(store_root))
-    for comparison in load_comparisons(store_root, study_infos, needed=needed):
+    faults = Faults() if faults is None else faults
+    store = RecordStore(store_root, faults)
+    for comparison in load_comparisons(store_root, study_infos, needed=False, faults=faults):
         if wanted is not None and comparison.study not in wanted:
             continue
-        headings = columns(comparison)
-        shown = [(headings.index(name), heading) for name, heading in TERMINAL_COLUMNS.items() if name in headings]
-        table = Table(title=Text(comparison.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for index, heading in shown:
-            table.add_column(heading, justify="right" if index else "left", overflow="fold")
-        for row in rows(comparison):
-            table.add_row(*(Text(row[index]) for index, _ in shown))
-        console.print(table)
-        for line in (*comparison.notes, *_beyond_the_table(comparison)):
-            console.print(Text(f"- {line}"))
-        console.print()
+        with faults.leaving_out(store.path(comparison.study)):
+            _print_comparison(comparison, console)
+
+
+def _print_comparison(comparison: Comparison, console: Console) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    headings = columns(comparison)
+    shown = [(headings.index(name), heading) for name, heading in TERMINAL_COLUMNS.items() if name in headings]
+    table = Table(title=Text(comparison.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for index, heading in shown:
+        table.add_column(heading, justify="right" if index else "left", overflow="fold")
+    for row in rows(comparison):
+        table.add_row(*(Text(row[index]) for index, _ in shown))
+    console.print(table)
+    for line in (*comparison.notes, *_beyond_the_table(comparison)):
+        console.print(Text(f"- {line}"))
+    console.print()
 
 
 def _beyond_the_table(comparison: Comparison) -> Iterator[str]:
-    """What would settle the undecided arms, and what the literature says of those that are in."""
+    """What would settle the open arms, and what the literature says of those that are in."""
     open_arms = [f"{label} {one.to_settle.words}" for label, one in comparison.findings.arms.items() if one.to_settle]
     if open_arms:
         yield f"To settle at the mean and spread seen: {'; '.join(open_arms)}."
@@ -126,7 +142,7 @@ def _beyond_the_table(comparison: Comparison) -> Iterator[str]:
             yield f"Claim: {row.claim} (paper: {row.paper}). Here {row.here}: {row.verdict}."
 
 
-def _index(comparisons: list[Comparison], *, transfer: bool) -> str:
+def _index(comparisons: list[Comparison], *, transfer: bool, left_out: Sequence[str]) -> str:
     """All Markdown tables on one page, with links to their files."""
     by_study: dict[str, list[Comparison]] = defaultdict(list)
     for comparison in comparisons:
@@ -138,6 +154,9 @@ def _index(comparisons: list[Comparison], *, transfer: bool) -> str:
         lines += ["[Does it hold on other data?](across.md)", ""]
     if transfer:
         lines += ["[Frozen features: linear probe, few-shot, nearest neighbours](transfer.md).", ""]
+    if left_out:
+        lines += ["Left out, as something is wrong with the records:", ""]
+        lines += [*(f"- {escape_markdown(remark)}" for remark in left_out), ""]
     for study, ones in by_study.items():
         links = ", ".join(f"[{one.slug}]({study}/{one.slug}.md)" for one in ones)
         lines.append(f"- {escape_markdown(study)}: {links}")

@@ -13,36 +13,31 @@ from vitbench.analysis.markup import ABSENT
 from vitbench.analysis.notes import listed
 from vitbench.analysis.output import write
 from vitbench.analysis.rendering import Table, csv_text, markdown
-from vitbench.records import Outcome, Record, RecordStore
+from vitbench.records import Faults, Outcome, Record, RecordStore
 from vitbench.records.transfer import TransferRecord, TransferStore
 
 WHERE = "Test top-1 (%) of classifiers on frozen pre-logits; docs/transfer.md has the methods and their constants"
 HEADINGS = {"knn": "kNN", "knn-majority": "kNN, majority"}
 
 
-def has_transfer(store_root: str | Path) -> bool:
-    """Whether anything is recorded of frozen features."""
-    return bool(TransferStore(store_root).read())
-
-
-def write_transfer(store_root: str | Path) -> list[Path]:
+def write_transfer(store_root: str | Path, faults: Faults | None = None) -> list[Path]:
     """Writes `tables/transfer.{md,csv}`; returns the paths, none where nothing is recorded.
 
-    Raises ValueError for a damaged record, and where the folder cannot be written.
+    `faults` (else stderr) are told of what is damaged; it is left out. Raises ValueError where the folder cannot be written.
     """
-    table = load_transfer(store_root)
-    if table is None:
-        return []
+    faults = Faults() if faults is None else faults
+    texts = {}
+    with faults.leaving_out(TransferStore(store_root).directory):
+        table = load_transfer(store_root, faults)
+        if table is not None:
+            texts = {"md": markdown(table, where=WHERE), "csv": csv_text(table)}
     directory = Path(store_root) / "tables"
-    return [
-        write(directory / "transfer.md", markdown(table, where=WHERE)),
-        write(directory / "transfer.csv", csv_text(table)),
-    ]
+    return [write(directory / f"transfer.{suffix}", text) for suffix, text in texts.items()]
 
 
-def load_transfer(store_root: str | Path) -> Table | None:
-    """The table of all that is recorded of frozen features; None where nothing is."""
-    rows = load_rows(store_root)
+def load_transfer(store_root: str | Path, faults: Faults | None = None) -> Table | None:
+    """The table of all that is recorded of frozen features; None where nothing is. `faults` as of `RecordStore`."""
+    rows = load_rows(store_root, faults)
     return table_of(rows) if rows else None
 
 
@@ -68,10 +63,10 @@ class TransferRow:
         return single if self.trained.study == "train" else f"{self.trained.study}: {self.trained.arm}"
 
 
-def load_rows(store_root: str | Path) -> list[TransferRow]:
-    """The rows of all that is recorded of frozen features, in the table's order."""
-    records = TransferStore(store_root).read()
-    return transfer_rows(records, _runs(RecordStore(store_root), {record.run_id for record in records} - {""}))
+def load_rows(store_root: str | Path, faults: Faults | None = None) -> list[TransferRow]:
+    """The rows of all that is recorded of frozen features, in the table's order. `faults` as of `RecordStore`."""
+    records = TransferStore(store_root, faults).read()
+    return transfer_rows(records, _runs(RecordStore(store_root, faults), {record.run_id for record in records} - {""}))
 
 
 def transfer_rows(records: Iterable[TransferRecord], runs: Mapping[str, Record]) -> list[TransferRow]:

@@ -9,9 +9,8 @@ from vitbench.analysis.findings import Finding, Findings
 from vitbench.analysis.interactions import FTest
 from vitbench.analysis.markup import ABSENT, significant
 from vitbench.analysis.notes import seeds_text
-from vitbench.analysis.pairing import Interval, PairedDifference, points
 from vitbench.analysis.power import MOST_SEEDS
-from vitbench.analysis.power_laws import Series, series_of
+from vitbench.analysis.power_laws import FURTHEST, Series, series_of
 from vitbench.analysis.verdicts import Decision, Verdict, rule
 
 Table = list[dict[str, str]]
@@ -47,18 +46,15 @@ def verdicts(comparison: Comparison) -> Table:
         own = {
             "arm": label,
             "verdict": finding.decision.words,
-            "difference (points), new seeds": interval_text(finding.decision.difference),
-            "new seeds and images": bounds(finding.seeds_and_images),
-            "variance from test images": ABSENT
-            if finding.image_share is None
-            else f"{100 * finding.image_share:.0f} %",
+            "difference (points)": finding.decision.difference_text or ABSENT,
             "p, Holm": p_text(finding.decision.adjusted_p),
-            "P(arm > baseline)": _wins(finding),
+            "seeds won": _wins(finding),
+            "variance from test images": _image_share(finding),
             "images only one gets": _images(finding),
         }
         if comparison.has_choice:
             own[f"at baseline's {noun}"] = _at_baseline(finding)
-        own["finds from (points)"] = (
+        own["detectable difference (points, 80 % power)"] = (
             ABSENT if finding.smallest_difference is None else f"{100 * finding.smallest_difference:.2f}"
         )
         own["seeds to settle"] = _to_settle(finding)
@@ -76,7 +72,7 @@ def interactions(comparison: Comparison) -> Table:
         {
             first: a,
             second: b,
-            "together, beyond the sum of both (points)": interval_text(decision.difference),
+            "together, beyond the sum of both (points)": decision.difference_text or ABSENT,
             "p, Holm": p_text(decision.adjusted_p),
             "verdict": _interaction_words(decision),
         }
@@ -91,9 +87,13 @@ def power_laws(comparison: Comparison) -> Table:
             "what grows": series.name,
             "over": series.unit,
             "sizes": _sizes(series),
-            "error × at twice the size": f"{2**-law.exponent:.3f} [{2**-law.high:.3f}, {2**-law.low:.3f}]",
-            "slope": f"{-law.exponent:+.3f} [{-law.high:+.3f}, {-law.low:+.3f}]".replace("-", "−"),
-            "furthest from the law": f"{100 * (law.worst - 1):.0f} %",
+            "error × at twice the size": (
+                f"{2**-law.exponent:.3f} [{2**-law.high:.3f}, {2**-law.low:.3f}]" if law.holds else ABSENT
+            ),
+            "slope": (
+                f"{-law.exponent:+.3f} [{-law.high:+.3f}, {-law.low:+.3f}]".replace("-", "−") if law.holds else ABSENT
+            ),
+            "furthest from the law": f"{100 * (law.worst - 1):.2g} %" + ("" if law.holds else ": no power law"),
             "seeds": str(law.num_seeds),
         }
         for series in series_of(comparison)
@@ -119,17 +119,14 @@ def claims(comparison: Comparison) -> Table:
 def reading(comparison: Comparison) -> list[str]:
     """How to read the verdicts: the rule, each interval's question, and what pairing was worth."""
     findings = comparison.findings
-    tested = sum(finding.decision.adjusted_p is not None for finding in findings.arms.values())
     sentences = [
-        *rule(tested, margin=findings.margin),
-        "New seeds: where the mean over all seeds would lie on these test images (t-interval). New seeds and images: on "
-        "other images like them too (bootstrap over both, as wide as the t-interval of two crossed random effects; it "
-        "leans where few seeds do, and so may leave out 0 where the other does not). "
-        "Variance from test images: the part of the latter that more images would reduce, and more seeds would not.",
-        "P(arm > baseline) is over paired seeds, ties count half: exact interval, or the bootstrap's from 10 seeds on "
-        "(Bouthillier et al. 2021). Images only one gets: means over seeds, the arm's before the baseline's.",
-        "Finds from: the smallest true difference that so many paired seeds find in four of five studies, at the spread "
-        "seen and the first, strictest step of Holm's correction. Seeds to settle: at the mean and spread seen, up to "
+        *rule(findings.num_tested, margin=findings.margin),
+        "Differences hold for new seeds on these test images. Variance from test images: of what is uncertain about new "
+        "seeds and new images, the part that more images would reduce, and more seeds would not; the CSV has an interval for "
+        "both, and one for P(arm > baseline). Seeds won: at which the arm is more accurate, ties as half. Images only one "
+        "gets: means over seeds, the arm's before the baseline's.",
+        "Detectable difference: the smallest true difference that so many paired seeds find in four of five studies, at the "
+        "spread seen and the first, strictest step of Holm's correction. Seeds to settle: at the mean and spread seen, up to "
         f"{MOST_SEEDS}.",
     ]
     if any(finding.at_baseline_setting for finding in findings.arms.values()):
@@ -140,7 +137,7 @@ def reading(comparison: Comparison) -> list[str]:
         sentences.append(
             "Power laws: error = 1 − top-1 at each arm's own setting, a straight line through its logarithm at every seed; "
             "the mean slope, with a 95 % t-interval over seeds. Furthest from the law: of an arm's mean error; where that "
-            "is much, the errors follow no power law, and that slope holds between these sizes alone."
+            f"is more than {100 * (FURTHEST - 1):.0f} %, the errors follow no power law, and no slope is given."
         )
     if findings.overall_interaction:
         sentences.append(_overall(findings.overall_interaction))
@@ -151,7 +148,8 @@ def raw(findings: Findings, label: str) -> dict[str, Any]:
     """An arm's verdict and what it rests on at full precision, units in the names; None where there is none."""
     finding = findings.arms.get(label)
     decision = None if finding is None else finding.decision
-    images = finding.seeds_and_images if finding else None
+    crossed = finding.seeds_and_images if finding else None
+    images = crossed.estimate.interval() if crossed else None
     wins = finding.outperforming if finding else None
     won = wins.interval() if wins else None
     settle = finding.to_settle if finding else None
@@ -160,9 +158,12 @@ def raw(findings: Findings, label: str) -> dict[str, Any]:
         "within_margin": None if decision is None else decision.within_margin,
         "margin_points": 100 * findings.margin,
         "p_holm": None if decision is None else decision.adjusted_p,
+        "interval_low_points": 100 * decision.interval.low if decision and decision.interval else None,
+        "interval_high_points": 100 * decision.interval.high if decision and decision.interval else None,
+        "interval_confidence": decision.confidence if decision else None,
         "difference_seeds_and_images_ci95_low_points": None if images is None else 100 * images.low,
         "difference_seeds_and_images_ci95_high_points": None if images is None else 100 * images.high,
-        "share_of_variance_from_images": finding.image_share if finding else None,
+        "share_of_variance_from_images": crossed.image_share if crossed else None,
         "probability_of_outperforming": None if wins is None else wins.probability,
         "probability_of_outperforming_ci95_low": None if won is None else won.low,
         "probability_of_outperforming_ci95_high": None if won is None else won.high,
@@ -172,19 +173,6 @@ def raw(findings: Findings, label: str) -> dict[str, Any]:
         ),
         "seeds_to_settle": None if settle is None else settle.num_seeds,
     }
-
-
-def interval_text(difference: PairedDifference | None) -> str:
-    """`+0.56 [−0.31, +1.43]`; `(n=3)` in place of an interval that one pair, or equal differences, cannot have."""
-    if difference is None:
-        return ABSENT
-    interval = difference.interval()
-    return f"{points(difference.mean)} {f'(n={difference.n})' if interval is None else bounds(interval)}"
-
-
-def bounds(interval: Interval | None) -> str:
-    """`[−0.31, +1.43]`, in points."""
-    return ABSENT if interval is None else f"[{points(interval.low)}, {points(interval.high)}]"
 
 
 def p_text(p_value: float | None) -> str:
@@ -205,11 +193,14 @@ def _judged_on(comparison: Comparison) -> list[str]:
 
 
 def _wins(finding: Finding) -> str:
+    """`4 of 5`."""
     wins = finding.outperforming
-    if wins is None:
-        return ABSENT
-    low, high = wins.interval()
-    return f"{wins.probability:.2f} [{low:.2f}, {high:.2f}]"
+    return ABSENT if wins is None else f"{wins.wins + wins.ties / 2:g} of {wins.n}"
+
+
+def _image_share(finding: Finding) -> str:
+    share = finding.seeds_and_images.image_share if finding.seeds_and_images else None
+    return ABSENT if share is None else f"{100 * share:.0f} %"
 
 
 def _images(finding: Finding) -> str:
@@ -223,13 +214,15 @@ def _at_baseline(finding: Finding) -> str:
     there = finding.at_baseline_setting
     if there is None:
         return "the same"
-    return f"{interval_text(there.difference)}: {there.words}"
+    return f"{there.difference_text}: {there.words}" if there.difference else ABSENT
 
 
 def _to_settle(finding: Finding) -> str:
     if finding.to_settle is not None:
         return finding.to_settle.words
-    return ABSENT if finding.decision.verdict in (Verdict.INCONCLUSIVE, Verdict.NONE) else "settled"
+    if finding.decision.verdict in (Verdict.AT_CEILING, Verdict.AT_FLOOR):
+        return "no number: other data"
+    return "settled" if finding.decision.verdict.is_settled else ABSENT
 
 
 def _interaction_words(decision: Decision) -> str:

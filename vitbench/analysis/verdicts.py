@@ -1,13 +1,14 @@
-"""Is an arm better than the baseline, worse, equivalent within a margin, or can nobody tell yet? By a written rule."""
+"""Is an arm better than the baseline, worse, equivalent within a margin, or is that open? By a written rule."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeVar
 
-from vitbench.analysis.pairing import PairedDifference
+from vitbench.analysis.pairing import Estimate, Interval, PairedDifference, bounds, points
+from vitbench.analysis.seeds_and_images import CrossedDifference
 
 ALPHA = 0.05
 FEWEST_SEEDS = 3
@@ -23,8 +24,15 @@ class Verdict(StrEnum):
     BETTER = "better"
     WORSE = "worse"
     EQUIVALENT = "equivalent"
-    INCONCLUSIVE = "inconclusive"
+    AT_CEILING = "at the ceiling"
+    AT_FLOOR = "at the floor"
+    OPEN = "open"
     NONE = "no verdict"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it claims something of the arm."""
+        return self in (Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,11 @@ class Decision:
     verdict: Verdict
     difference: PairedDifference | None
     margin: float
+    interval: Interval | None = None
+    """The one that decided: of a two-sided test, as wide as Holm's correction took this arm; for 'equivalent', that of the
+    two one-sided tests. None where none decided: too few seeds, nothing to test by, runs that diverged."""
+    confidence: float | None = None
+    """That of `interval`: 0.95 of one arm tested by itself."""
     adjusted_p: float | None = None
     """After Holm's correction over the arms tested together; None where nothing was tested."""
     within_margin: bool = False
@@ -88,16 +101,31 @@ class Decision:
 
     @property
     def words(self) -> str:
-        """`better`, `worse, within 0.5 points`, `inconclusive, 2 runs diverged`: the verdict as a table's cell."""
+        """`better`, `worse, within 0.5 points`, `open, 2 runs diverged`: the verdict as a table's cell.
+
+        'Within' where the interval beside it is.
+        """
         parts = [str(self.verdict)]
-        if self.within_margin and self.verdict is not Verdict.EQUIVALENT:
+        lies_within = self.interval is not None and max(map(abs, self.interval)) <= self.margin
+        if self.verdict in (Verdict.BETTER, Verdict.WORSE) and lies_within and self.within_margin:
             parts.append(f"within {points_of(self.margin)} points")
         return ", ".join((*parts, *self.caveats.words_of_diverged))
+
+    @property
+    def difference_text(self) -> str:
+        """`+0.56 [−0.31, +1.43]`; `+0.56 (n=2)` where no interval decided; empty without a pair of runs."""
+        if self.difference is None:
+            return ""
+        return (
+            f"{points(self.difference.mean)} {bounds(self.interval) if self.interval else f'(n={self.difference.n})'}"
+        )
 
 
 def decide(
     differences: Mapping[Key, PairedDifference | None],
     *,
+    crossed: Mapping[Key, CrossedDifference] | None = None,
+    saturated: Mapping[Key, Verdict] | None = None,
     margin: float = MARGIN,
     alpha: float = ALPHA,
     caveats: Mapping[Key, Caveats] | None = None,
@@ -105,48 +133,83 @@ def decide(
     """The verdict on every arm of a study, tested together. The first case that applies, of:
 
     1. no verdict: fewer than 3 seeds have both the arm and the baseline (None: no seed has).
-    2. inconclusive: the difference is the same at every seed, so that there is no spread to test by.
-    3. better, worse: the paired t-test over seeds has p ≤ alpha after Holm's correction over the arms that come this
-       far; the sign of the mean says which. `within_margin` where 4 holds too.
-    4. equivalent: both one-sided t-tests against ±margin have p ≤ alpha, that is, the (1 − 2 alpha) t-interval lies
-       within ±margin. Not corrected for the number of arms.
-    5. inconclusive: neither was shown.
+    2. at the ceiling, at the floor: `saturated` says so. It claims nothing.
+    3. better, worse: the two-sided test has p ≤ alpha after Holm's correction over the arms that come this far; the sign
+       of the mean says which. `within_margin` where 4 holds too.
+    4. equivalent: both one-sided tests against ±margin have p ≤ alpha, that is, the (1 − 2 alpha) interval lies within
+       ±margin. Not corrected for the number of arms.
+    5. open: neither was shown, or there is nothing to test by.
 
-    A run that diverged is in no pair, and is worse than any. So 'better' and 'equivalent' become inconclusive where a
-    run of the arm diverged (`caveats`), 'worse' and 'equivalent' where one of the baseline did.
+    The tests are paired t-tests over seeds. Where seeds spread less than one test image, as where the difference is the
+    same at every seed, they are t-tests over seeds and images: of `crossed`, which has these differences alone.
+
+    A run that diverged is in no pair, and is worse than any. So 'better' and 'equivalent' become open where a run of the
+    arm diverged (`caveats`), 'worse' and 'equivalent' where one of the baseline did.
 
     `margin` is a fraction. Raises ValueError unless it is above 0.
     """
     if not margin > 0:
         raise ValueError(f"margin {margin:g} must be above 0, as a fraction: 0.005 is half a point")
-    p_values = {
-        key: one.p_value
-        for key, one in differences.items()
-        if one is not None and one.n >= FEWEST_SEEDS and one.p_value is not None
+    ended = {key: verdict for key, verdict in (saturated or {}).items() if _enough(differences.get(key))}
+    estimates = {
+        key: estimate
+        for key, difference in differences.items()
+        if difference is not None and _enough(difference) and key not in ended
+        if (estimate := _estimate(difference, (crossed or {}).get(key))) is not None
     }
-    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    against = caveats or {}
-    return {
-        key: _decision(one, adjusted.get(key), margin, alpha, against.get(key, NO_CAVEATS))
-        for key, one in differences.items()
-    }
+    adjusted, confidences = _corrected({key: one.p_value for key, one in estimates.items()}, alpha)
+    decisions = {}
+    for key, difference in differences.items():
+        against = (caveats or {}).get(key, NO_CAVEATS)
+        if key in estimates:
+            tested = _tested(
+                estimates[key], adjusted[key], confidences[key], margin=margin, alpha=alpha, caveats=against
+            )
+            decisions[key] = replace(tested, difference=difference)
+        else:
+            verdict = ended.get(key) or (Verdict.OPEN if _enough(difference) else Verdict.NONE)
+            decisions[key] = Decision(verdict, difference, margin, caveats=against)
+    return decisions
 
 
-def _decision(
-    difference: PairedDifference | None, adjusted_p: float | None, margin: float, alpha: float, caveats: Caveats
+def _enough(difference: PairedDifference | None) -> bool:
+    return difference is not None and difference.n >= FEWEST_SEEDS
+
+
+def _estimate(difference: PairedDifference, crossed: CrossedDifference | None) -> Estimate | None:
+    return difference.estimate if crossed is None else crossed.estimate
+
+
+def _tested(
+    estimate: Estimate, adjusted_p: float, confidence: float, *, margin: float, alpha: float, caveats: Caveats
 ) -> Decision:
-    if difference is None or difference.n < FEWEST_SEEDS:
-        return Decision(Verdict.NONE, difference, margin, caveats=caveats)
-    equivalence_p = difference.equivalence_p_value(margin)
-    if adjusted_p is None or equivalence_p is None:
-        return Decision(Verdict.INCONCLUSIVE, difference, margin, caveats=caveats)
-    within = equivalence_p <= alpha and caveats.allow(Verdict.EQUIVALENT)
+    interval = estimate.interval(confidence)
+    equivalent = estimate.equivalence_p_value(margin) <= alpha
     if adjusted_p <= alpha:
-        verdict = Verdict.BETTER if difference.mean > 0 else Verdict.WORSE
+        verdict = Verdict.BETTER if estimate.mean > 0 else Verdict.WORSE
+    elif equivalent:
+        verdict, confidence = Verdict.EQUIVALENT, 1 - 2 * alpha
+        interval = estimate.interval(confidence)
     else:
-        verdict = Verdict.EQUIVALENT if within else Verdict.INCONCLUSIVE
-    verdict = verdict if caveats.allow(verdict) else Verdict.INCONCLUSIVE
-    return Decision(verdict, difference, margin, adjusted_p, within, caveats)
+        verdict = Verdict.OPEN
+    if not caveats.allow(verdict):
+        return Decision(Verdict.OPEN, None, margin, adjusted_p=adjusted_p, caveats=caveats)
+    within = equivalent and caveats.allow(Verdict.EQUIVALENT)
+    return Decision(verdict, None, margin, interval, confidence, adjusted_p, within, caveats)
+
+
+def _corrected(p_values: Mapping[Key, float], alpha: float) -> tuple[dict[Key, float], dict[Key, float]]:
+    """(p by Holm's correction, the confidence of the interval that it makes of each arm).
+
+    Holm holds the smallest p of m against alpha / m, the next against alpha / (m − 1), …, and stops at the first that
+    fails, whose level all that are left keep. The interval of an arm's own level leaves out 0 exactly where its
+    corrected p is at most alpha.
+    """
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    shown = sum(p <= alpha for p in adjusted.values())
+    ranked = sorted(p_values, key=p_values.__getitem__)
+    steps = {key: len(ranked) - min(rank, shown) for rank, key in enumerate(ranked)}
+    return adjusted, {key: 1 - alpha / steps[key] for key in p_values}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -171,13 +234,17 @@ def rule(num_arms: int, *, margin: float = MARGIN, alpha: float = ALPHA) -> list
     within = f"±{points_of(margin)} points"
     return [
         f"No verdict: fewer than {FEWEST_SEEDS} seeds have both the arm and the baseline.",
+        "At the ceiling: every run of both gets every test image right. At the floor: no run of either is right more often "
+        "than chance, or all get the same images right. Neither claims anything: take harder data, or fewer images.",
         f"Better, worse: the paired t-test over seeds has p ≤ {alpha:g} after Holm's correction over {arms}.",
         f"Equivalent: not so, and two one-sided t-tests at {alpha:g} each show the difference to lie within {within}, "
-        "whatever the number of arms. 'Within' after better or worse: shown as well.",
-        "Inconclusive: all else; a difference that is the same at every seed, and what would be better or equivalent but "
-        "for a run of the arm that diverged (or worse or equivalent, but for one of the baseline).",
-        "Intervals are 95 % for each arm by itself, not corrected: one may leave out 0 where the verdict is "
-        "inconclusive.",
+        "whatever the number of arms. 'Within' after better or worse: the interval lies there too.",
+        "Open: the evidence does not decide. So it is where a run of the arm diverged and the rest would be better or "
+        "equivalent, or one of the baseline and the rest would be worse or equivalent; no interval stands there.",
+        "Where differences spread over seeds by less than one test image, the tests are over seeds and images.",
+        "Intervals are those that decide. They leave out 0 where the verdict is better or worse, and hold 0 where it is "
+        f"open: of confidence 1 − {alpha:g} / k, where Holm's correction multiplied the arm's p by k, at most the number of "
+        "arms. Where it is equivalent: 90 %, within the margin.",
     ]
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from vitbench.config import MOST
+
 
 class BudgetName(StrEnum):
     smoke = "smoke"
@@ -21,24 +23,42 @@ class ExecutorName(StrEnum):
     ray = "ray"
 
 
-def at_home(path: Path | None) -> Path | None:
-    """`~/x` as it is meant: a shell leaves it as it is in `--results=~/x`."""
+def expanded(path: Path | None) -> Path | None:
+    """With `~` as the home folder, which shells leave as it is after `=`. Raises ValueError for one that is not there."""
     try:
-        return path and path.expanduser()
+        return None if path is None else path.expanduser()
     except RuntimeError as error:
-        raise ValueError(f"path {str(path)!r}: {error}; give it in full") from error
+        raise ValueError(f"path {str(path)!r} begins with a home folder that is not known; write it out") from error
 
 
-Results = Annotated[Path, typer.Option(callback=at_home, help="Folder with records/, tables/ and plots/.")]
-DataRoot = Annotated[Path | None, typer.Option(callback=at_home, help="Folder in which the data set lies.")]
+def expanded_name(name: str | None) -> str | None:
+    """The same of what may be a path or another name."""
+    return str(expanded(Path(name))) if name and name.startswith("~") else name
+
+
+def _results(path: Path) -> Path | None:
+    folder = expanded(path)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ValueError(f"results {str(folder)!r} is not a folder; give another --results")
+    return folder
+
+
+MOST_THREADS = 1024
+"""More than any machine has cores, and fewer than a system lets a process have."""
+MOST_SEEDS = 1000
+
+Results = Annotated[Path, typer.Option(callback=_results, help="Folder with records/, tables/ and plots/.")]
+DataRoot = Annotated[Path | None, typer.Option(callback=expanded, help="Folder in which the data set lies.")]
+Out = Annotated[Path, typer.Option(callback=expanded, help="FILE.npz or FILE.parquet.")]
+TraceOut = Annotated[Path, typer.Option(callback=expanded, help="Folder; each trace gets one of its own within.")]
 Download = Annotated[bool, typer.Option("--download", help="Let the data set's library download what is missing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads a worker computes with on CPU.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads a worker computes with on CPU.")]
 Studies = Annotated[list[str] | None, typer.Argument(help="Names of studies, paths of study files; all by default.")]
 BudgetOption = Annotated[BudgetName, typer.Option(help="How much to spend.")]
 Data = Annotated[list[str] | None, typer.Option(help="Data set: a name, a folder; may be given again.")]
-Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm; the budget's where not given.")]
+Seeds = Annotated[int | None, typer.Option(min=1, max=MOST_SEEDS, help="Seeds per arm; the budget's where not given.")]
 Variant = Annotated[str | None, typer.Option(help="Base variant, in place of the budget's: Mini/4.")]
 PrecisionOption = Annotated[str | None, typer.Option(help="auto, fp32 or bf16; the budget's where not given.")]
 CompileOption = Annotated[str | None, typer.Option(help="torch.compile: off, auto or on.")]
@@ -47,11 +67,16 @@ BatchSize = Annotated[int | None, typer.Option(help="In place of the budget's.")
 TrainImages = Annotated[int | None, typer.Option(help="Train on a subset of this size, in place of the budget's.")]
 Rates = Annotated[list[float] | None, typer.Option("--learning-rate", help="Grid for every arm; may be given again.")]
 TuneSeeds = Annotated[
-    int | None, typer.Option(min=1, help="Choose settings on so many seeds; run the others at chosen settings alone.")
+    int | None,
+    typer.Option(
+        min=1, max=MOST_SEEDS, help="Choose settings on so many seeds; run the others at chosen settings alone."
+    ),
 ]
 Extend = Annotated[
     int | None,
-    typer.Option(min=0, help="Steps by which the grid may grow where an arm is best at its edge; 0 only flags it."),
+    typer.Option(
+        min=0, max=100, help="Steps by which the grid may grow where an arm is best at its edge; 0 only flags it."
+    ),
 ]
 Tune = Annotated[
     list[str] | None,
@@ -69,7 +94,7 @@ TrunkName = Annotated[
     str, typer.Argument(metavar="RUN", help="A run_id of --results or its beginning, FILE.safetensors, or timm:NAME.")
 ]
 Images = Annotated[str, typer.Option("--data", help="Data set: a name or a folder; resized to what the model takes.")]
-FeatureBatch = Annotated[int, typer.Option(min=1, help="Images whose features are computed at a time.")]
+FeatureBatch = Annotated[int, typer.Option(min=1, max=MOST, help="Images whose features are computed at a time.")]
 FeaturePrecision = Annotated[str, typer.Option(help="fp32 or bf16.")]
 KeepWeights = Annotated[bool, typer.Option(help="Keep trained weights in checkpoints/, as RUN_ID.safetensors.")]
 Jobs = Annotated[str, typer.Option(help="Worker processes: a number, or auto (one per CPU core or GPU).")]

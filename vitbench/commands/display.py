@@ -33,7 +33,7 @@ class RunDisplay:
         self.console = Console(stderr=True)
         self.live = is_live()
         self.left = Counter(job.run.study for job in jobs)
-        self.outcomes: dict[str, Counter[Outcome]] = {study: Counter() for study in self.left}
+        self.outcomes: dict[str, Counter[str]] = {study: Counter() for study in self.left}
         self.started = time.monotonic()
         self._total_weight = sum(map(self._weight, jobs))
         self.progress = Progress(
@@ -69,6 +69,15 @@ class RunDisplay:
 
     def record(self, job: Job, record: Record) -> None:
         """A run has ended."""
+        if record.outcome is not Outcome.COMPLETED:
+            self.say(f"{job.run.study}, {record.arm}, seed {record.seed}: {record.outcome}: {record.reason}")
+        self._is_over(job, record.outcome)
+
+    def elsewhere(self, job: Job) -> None:
+        """Another process has recorded a run."""
+        self._is_over(job, "by other processes")
+
+    def _is_over(self, job: Job, how: str) -> None:
         self._num_done += 1
         self._done_weight += self._weight(job)
         key = self._key(job)
@@ -77,10 +86,8 @@ class RunDisplay:
             self.progress.remove_task(self._rows.pop(key))
         self._update_total()
         study = job.run.study
-        self.outcomes[study][record.outcome] += 1
+        self.outcomes[study][how] += 1
         self.left[study] -= 1
-        if record.outcome is not Outcome.COMPLETED:
-            self.say(f"{study}, {record.arm}, seed {record.seed}: {record.outcome}: {record.reason}")
         if self.left[study] == 0:
             counts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(self.outcomes[study].items()))
             self.say(f"{study}: {counts} ({time.monotonic() - self.started:.0f} s)")

@@ -12,9 +12,14 @@ from vitbench.data.info import BUILT_IN, KNOWN
 
 
 def examine(*, data_root: Path | None, as_json: bool) -> None:
-    """Prints device, speed of matrix products per precision, compiler, data sets found and optional parts."""
+    """Prints device, speed of matrix products per precision, compiler, data sets found and optional parts.
+
+    Raises ValueError for a data root that is no folder.
+    """
     if data_root is not None and not data_root.is_dir():
-        raise ValueError(f"data_root {str(data_root)!r} is not a folder; give the one that holds data sets")
+        raise ValueError(
+            f"data root {str(data_root)!r} is not a folder; give the one that holds the data as --data-root"
+        )
     import torch
 
     from vitbench.kernels import native
@@ -23,6 +28,10 @@ def examine(*, data_root: Path | None, as_json: bool) -> None:
 
     device = open_device("auto")
     speedup = device.bf16_speedup()
+    try:
+        cache = str(cache_directory())
+    except ValueError as error:
+        cache = f"none: {error}"
     facts: dict[str, Any] = {
         "device": device.name,
         "torch": torch.__version__,
@@ -33,7 +42,7 @@ def examine(*, data_root: Path | None, as_json: bool) -> None:
         "kernels": native.describe(),
         "tensorboard": importlib.util.find_spec("torch_tb_profiler") is not None,
         "nvml": importlib.util.find_spec("pynvml") is not None,
-        "cache": str(cache_directory()),
+        "cache": cache,
         "ray": importlib.util.find_spec("ray") is not None,
         "datasets": _found(data_root),
     }

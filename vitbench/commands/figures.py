@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.config import ViTConfig
+from vitbench.files import shown
 
 if TYPE_CHECKING:
     import torch
@@ -82,11 +82,14 @@ def draw_figures(
     from vitbench.commands.figure_numbers import OF_WEIGHTS
     from vitbench.commands.opened import open_weights
     from vitbench.data import describe
+    from vitbench.models import convert
     from vitbench.models.insides import NoSuchPartError
     from vitbench.models.weights import is_run
     from vitbench.profiling.device import open_device
 
     opened = open_device(device).torch_device
+    if not is_run(run):
+        convert.check_name(run, field="run")
     if data is None and not is_run(run) and set(wanted) - set(OF_WEIGHTS):
         raise ValueError(f"data is missing: {run} has none of its own; give --data, or --only {','.join(OF_WEIGHTS)}")
     channels = None if data is None else describe(data, root=data_root, download=download).in_channels
@@ -115,7 +118,7 @@ def draw_figures(
     if as_json:
         print(document.to_json(), end="")
         return
-    print(*map(os.path.relpath, written), sep="\n")
+    print(*map(shown, written), sep="\n")
     for name in computations:
         if name in document.skipped:
             print(f"{name} has no figure: {document.skipped[name]}")

@@ -119,13 +119,14 @@ def count_three_times(config: ModelConfig, *, device: torch.device, training: bo
     """
     import torch
 
+    from vitbench import timm_models
     from vitbench.profiling.counters import count_with_flop_counter, count_with_fvcore
 
-    model = _without_weights(config)
-    if device.type != "meta":
-        model.to_empty(device=device)  # no count depends on what the weights are
+    model = _on_device(config, device)
     images = torch.zeros(1, config.in_channels, *config.image_hw, device=device)
     with torch.set_grad_enabled(training):
+        if isinstance(config, TimmConfig):
+            timm_models.check_takes(model, images, config)
         fvcore, norms = count_with_fvcore(model, images)
         flop_counter = count_with_flop_counter(model, images)
     counters = {"fvcore": fvcore, "FlopCounterMode": flop_counter}
@@ -136,17 +137,18 @@ def count_three_times(config: ModelConfig, *, device: torch.device, training: bo
     return Agreed(counters, norms, check_agreement(counters))
 
 
-def _without_weights(config: ModelConfig) -> nn.Module:
-    """The model on `meta`, in evaluation mode."""
+def _on_device(config: ModelConfig, device: torch.device) -> nn.Module:
+    """The model in evaluation mode. One of ours has no weights: no count depends on what they are."""
     import torch
 
     from vitbench import timm_models
     from vitbench.models import ViT
 
     if isinstance(config, TimmConfig):
-        return timm_models.create(config).eval().to("meta")  # some of timm's constructors compute with values
+        return timm_models.create(config).eval().to(device)  # as it is: its constructor may compute with values
     with torch.device("meta"):
-        return ViT(config).eval()
+        model = ViT(config).eval()
+    return model if device.type == "meta" else model.to_empty(device=device)
 
 
 def _torch_device(device: str) -> torch.device:

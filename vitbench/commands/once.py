@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vitbench.commands.here import Here
+from vitbench.execution.arrivals import Arrivals
+from vitbench.execution.claims import Claims
 from vitbench.execution.job import weights_path
 from vitbench.records import Outcome, Record, RecordStore
 from vitbench.studies import PlannedRun
@@ -44,10 +46,12 @@ def take_over(
     pending: Sequence[Planned],
     here: Here,
     data_sha256: Mapping[tuple[str, tuple[int, int]], str],
+    claims: Claims,
+    arrivals: Arrivals,
     *,
     with_weights: Collection[str] = (),
 ) -> list[Planned]:
-    """Appends the records that other studies have of these runs; returns what is left to run.
+    """Appends the records that other studies have of these runs; returns what is left to run, or claimed by others.
 
     `data_sha256` is by data set, as the user named it, and image size: (height, width). `with_weights`: run_ids of those
     whose record alone will not do, their weights must be there too.
@@ -69,8 +73,13 @@ def take_over(
         if record is None:
             left += wanted
             continue
+        if not claims.take(run_id):
+            left += wanted
+            continue
         for _, place in wanted:
-            store.append(in_place_of(record, place))
+            if not arrivals.has(run_id, place.study):
+                store.append(in_place_of(record, place))
+        claims.release(run_id)
     return left
 
 

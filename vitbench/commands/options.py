@@ -54,9 +54,11 @@ def given_fields(context: typer.Context, config: type[Config]) -> dict[str, Any]
 
 
 def parse(name: str, text: str, field: FieldInfo) -> Any:
-    """`32`, `28x32` (a size), `3,4,9` (a list), `none`, or the text itself for the configuration to judge."""
+    """`32`, `28x32` (a size), `3,4,9` (a list), `none` (also no list), or the text itself for the configuration to judge."""
     if text.lower() == "none" and type(None) in _parts(field.annotation):
         return None
+    if text.lower() == "none" and _is_sequence(field) and not _takes_int(field):
+        return ()
     if _is_sequence(field):
         separator = "x" if "x" in text else ","
         parts = text.split(separator)

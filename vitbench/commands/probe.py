@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from vitbench.commands.features import SPLITS, Trunk, TrunkRequest, open_trunk, validation_split
+from vitbench.config import MOST
 from vitbench.data import split
 from vitbench.evaluation.features import LabelledFeatures, keep
 from vitbench.evaluation.few_shot import CONSTANT, DRAWS, L2, SHOTS, draw_images, few_shot
@@ -20,6 +19,7 @@ from vitbench.evaluation.neighbours import TEMPERATURE, K, neighbours
 from vitbench.evaluation.probe import L2_GRID, MOST_ITERATIONS, TOLERANCE, linear_probe
 from vitbench.execution.job import utc_now
 from vitbench.machine import cache_directory
+from vitbench.records import Faults
 from vitbench.records.transfer import TransferAccuracy, TransferRecord, TransferRequest, TransferStore, probe_id
 
 Found = tuple[list[TransferAccuracy], dict[str, Any]]
@@ -36,18 +36,24 @@ class Method:
 
 
 def probe_features(
-    request: TrunkRequest, *, methods: Sequence[str], shots: str, again: bool, as_json: bool
+    request: TrunkRequest,
+    *,
+    methods: Sequence[str],
+    shots: str,
+    again: bool,
+    as_json: bool,
+    faults: Faults | None = None,
 ) -> list[TransferRecord]:
     """Measures and records what is not recorded yet, or all of it `again`; prints and returns the records, by method.
 
-    Raises ValueError for a wrong request, before any feature is computed.
+    `faults` as of `TransferStore`. Raises ValueError for a wrong request, before any feature is computed.
     """
     for method in methods:
         if method not in METHODS:
             raise ValueError(f"method {method!r} is not known; use {', '.join(METHODS)}")
     numbers = _numbers(shots)
     trunk = open_trunk(request)
-    store = TransferStore(request.results)
+    store = TransferStore(request.results, faults)
     asked = {
         method: TransferRequest(**trunk.facts(), method=method, constants=METHODS[method].constants(trunk, numbers))
         for method in dict.fromkeys(methods)
@@ -58,11 +64,10 @@ def probe_features(
     for method in missing:
         METHODS[method].check(trunk, asked[method].constants)
     if missing:
-        with ExitStack() as stack:
-            train, test = (_features(trunk, part, stack, batch_size=request.batch_size) for part in SPLITS)
-            for method in missing:
-                found[method] = record = _measured(trunk, asked[method], train, test)
-                store.append(record)
+        train, test = (_features(trunk, part, batch_size=request.batch_size) for part in SPLITS)
+        for method in missing:
+            found[method] = record = _measured(trunk, asked[method], train, test)
+            store.append(record)
     records = [record for record in found.values() if record is not None]
     if as_json:
         print(json.dumps([record.to_dict() for record in records]))
@@ -74,23 +79,16 @@ def probe_features(
 def _numbers(shots: str) -> list[int]:
     """`1,5`: each once, ascending."""
     parts = shots.split(",")
-    if not all(part.strip().isdecimal() and int(part) for part in parts):
-        raise ValueError(f"shots {shots!r} is not a list of positive numbers; give {','.join(map(str, SHOTS))}")
+    if not all(part.strip().isdecimal() and 0 < float(part) <= MOST for part in parts):
+        raise ValueError(f"shots {shots!r} is not a list of numbers from 1 to {MOST}; give {','.join(map(str, SHOTS))}")
     return sorted({int(part) for part in parts})
 
 
-def _features(trunk: Trunk, part: str, stack: ExitStack, *, batch_size: int) -> LabelledFeatures:
-    """Features of a split in a file that is gone once `stack` is left: those of a million images need not fit in memory."""
+def _features(trunk: Trunk, part: str, *, batch_size: int) -> LabelledFeatures:
+    """Features of a split, on disk: those of a million images need not fit in memory."""
     labels = getattr(trunk.data, part).labels
-    try:
-        cache_directory().mkdir(parents=True, exist_ok=True)
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="features-", dir=cache_directory()))
-    except OSError as error:
-        raise ValueError(
-            f"cache {str(cache_directory())!r} cannot be written ({error.strerror}); set VITBENCH_CACHE"
-        ) from error
     batches = trunk.batches(part, batch_size=batch_size)
-    return LabelledFeatures(keep(batches, num_images=len(labels), path=Path(folder) / f"{part}.npy"), labels)
+    return LabelledFeatures(keep(batches, num_images=len(labels), folder=cache_directory()), labels)
 
 
 def _measured(

@@ -5,7 +5,6 @@ Every part is a file of its own, so that what was measured stays when the comman
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.commands.profile_models import CPU, CUDA, Model, Workload
-from vitbench.commands.throughput import MODES, OURS
+from vitbench.commands.throughput import MODES, OURS, check_seconds
 from vitbench.config import TimmConfig, ViTConfig
+from vitbench.files import shown
 from vitbench.profiling.profile_store import Part, find_part, profile_directory, write_part
 from vitbench.records.environment import describe_environment
 
@@ -63,8 +63,7 @@ def show_profile(
 
     from vitbench.profiling.device import open_device
 
-    if seconds <= 0:
-        raise ValueError(f"seconds {seconds:g} is no time to measure in; give more than 0")
+    check_seconds(seconds)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size {batch_size} is not a number of images; give 1 or more")
     if not variants and (model or batch_size):
@@ -358,7 +357,7 @@ def _print_and_draw(directory: Path, results: Path) -> None:
     if (table := summary(profile)).rows:
         print(markdown(table, where=profile.where, remarks=left_out(profile)))
     for path in paths:
-        print(os.path.relpath(path))
+        print(shown(path))
 
 
 def _say(line: str) -> None:

@@ -13,10 +13,12 @@ from vitbench.commands.content import Content, Decode
 from vitbench.commands.here import PARTS, Here
 from vitbench.data import DataInfo, describe
 from vitbench.machine import cpu_cores
-from vitbench.records import Outcome, Record, RecordStore
+from vitbench.records import Faults, Outcome, Record, RecordStore
 from vitbench.studies import BUDGETS, STUDIES, Overrides, Plan, PlannedRun, Study, load_study, plan_in_stages
 from vitbench.studies.outline import Outline, outline
 from vitbench.studies.plan import Later, recorded
+
+MOST_JOBS = 1024
 
 Failed = Collection[tuple[str, str]]
 """(study, run_id) of runs that failed in this very call and are not tried again in it."""
@@ -43,6 +45,8 @@ class Request:
     match: str = "epochs"
     again: bool = False
     """Runs count as done only where they were recorded in this environment."""
+    faults: Faults = field(default_factory=Faults, compare=False)
+    """What is wrong with the records; a run whose line is damaged counts as not recorded."""
 
     @cached_property
     def asked(self) -> list[tuple[Study, str, DataInfo]]:
@@ -64,6 +68,10 @@ class Request:
     def content(self, decode: Decode | None = None) -> Content:
         """What its data sets hold now; see `Content`."""
         return Content({info.dataset: name for _, name, info in self.asked}, self.data_root, decode)
+
+    @property
+    def store(self) -> RecordStore:
+        return RecordStore(self.results, self.faults)
 
     @property
     def overrides(self) -> Overrides:
@@ -153,7 +161,7 @@ class Standing:
         cls, request: Request, failed: Failed = (), here: Here | None = None, content: Content | None = None
     ) -> Standing:
         """`here` is what the command knows of its environment, which counts where runs are asked for `again`."""
-        store = RecordStore(request.results)
+        store = request.store
         content = content or request.content()
         stored = {name: store.read(name) for name in dict.fromkeys(study.name for study, _, _ in request.asked)}
         everywhere = {name: [r for r in of_study if content.agrees(r)] for name, of_study in stored.items()}
@@ -193,7 +201,7 @@ class Standing:
         ]
         if self.of_other_images:
             lines.append(
-                f"{self.of_other_images} recorded runs are of other images under the same names: they do not count as done"
+                f"{self.of_other_images} recorded runs are of other images under the same file names: they are not done"
             )
         return lines
 
@@ -222,8 +230,8 @@ class Standing:
 def resolve_jobs(jobs: str, *, device: str, pending: int) -> int:
     """How many workers: a number, or `auto` (one per GPU, else one per CPU core); never more than there are runs."""
     if jobs != "auto":
-        if not jobs.isdigit() or int(jobs) < 1:
-            raise ValueError(f"jobs {jobs!r} is not a positive number; give one, or auto")
+        if not (jobs.isascii() and jobs.isdecimal() and 0 < float(jobs) <= MOST_JOBS):
+            raise ValueError(f"jobs {jobs!r} is not a number from 1 to {MOST_JOBS}; give one, or auto")
         return max(1, min(int(jobs), pending))
     workers = (num_gpus(device) if device != "cpu" else 0) or cpu_cores()
     return max(1, min(workers, pending))

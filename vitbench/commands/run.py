@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ from vitbench.commands.once import Planned, by_run_id, has_weights, in_place_of,
 from vitbench.commands.pretraining import Pretrained, Wave
 from vitbench.commands.request import Request, Standing, num_gpus, resolve_jobs
 from vitbench.execution import Job
+from vitbench.execution.arrivals import Arrivals
+from vitbench.execution.claims import Claims, JobQueue
 from vitbench.records import Outcome, Record, RecordStore
 from vitbench.studies import PlannedRun
 
@@ -25,86 +27,163 @@ if TYPE_CHECKING:
     from vitbench.profiling.device import Device
 
 
+@dataclass
+class _Tally:
+    """What a command has come to so far; runs are named by (study, run_id)."""
+
+    failed: set[tuple[str, str]] = field(default_factory=set)
+    """Here, or meanwhile in another process: not tried again in this call."""
+    given_up: set[tuple[str, str]] = field(default_factory=set)
+    trained: set[str] = field(default_factory=set)
+    """run_ids of what was trained here."""
+    executed: set[tuple[str, str]] = field(default_factory=set)
+    """Trained here, or taken over from another study: once in a call, even where its images change meanwhile."""
+    recorded: int = 0
+    elsewhere: int = 0
+    """Runs that another process recorded meanwhile."""
+
+
 def run_studies(
     request: Request, *, device: str, executor: str, jobs: str, threads: int | None, keep_weights: bool = False
 ) -> int:
     """Runs what is pending and appends each record as it comes, then what follows from these, until nothing is pending.
 
+    Other processes may do the same on the same results: each run is claimed by one of them, and what others record counts.
     Returns how many runs failed; they are tried again by the next call.
     """
-    here = _open_here(request, device=device, threads=threads or 1) if request.again else None
-    if request.match == "time":
-        _settle_rates(request, device=device, threads=threads or 1)
-    for line in request.left_out():
-        print(line)
-    failed: set[tuple[str, str]] = set()
-    trained: set[str] = set()
-    given_up: set[tuple[str, str]] = set()
-    executed: set[tuple[str, str]] = set()
-    ran = 0
-    while True:
-        # Asked each time: files may change while runs do.
-        content = request.content(partial(decode, data_root=request.data_root, download=request.download))
-        standing = Standing.of(request, failed, here, content)
-        pending = standing.pending(failed | given_up | executed)
-        if not pending:
-            break
-        workers = resolve_jobs(jobs, device=device, pending=len(pending))
-        opened, make_job = prepare(
-            request.data_root,
-            device=device,
-            threads=threads or 1,
-            workers=workers,
-            results=request.results,
-            keep_weights=keep_weights,
-        )
-        on_this = Here(opened, threads=threads or 1)
-        pretrained = Pretrained.of(request.results, standing.records, on_this, trained)
-        wave = pretrained.wave(pending, standing.planned)
-        ready = wave.ready
-        jobs_of = {run.run_id: _from_weights(make_job(name, run), pretrained, wave) for name, run in reversed(ready)}
-        data_sha256 = load_data([*pending, *ready], data_root=request.data_root, download=request.download)
-        store = RecordStore(request.results)
-        store.prepare()
-        print(
-            f"{len(pending)} of {len(standing.planned)} runs to do, {workers} at a time, on {opened.name}", flush=True
-        )
-        if standing.later is not None:
-            print(f"then at most {standing.later.runs} more, which the results of these decide", flush=True)
-        for line in _said_of(wave):
-            print(line, flush=True)
-        for line in standing.about_images() if not ran else ():
-            print(line, flush=True)
-        if not ran and (elsewhere := standing.recorded_elsewhere(on_this)).runs:
-            print(elsewhere, flush=True)
-        for (name, run), before in wave.hopeless:
-            record = make_job(name, run).without_pretraining(before)
-            store.append(record)
-            print(f"{run.study}, {run.arm}, seed {record.seed}: {record.outcome}: {record.reason}", flush=True)
-            (failed if record.outcome is Outcome.FAILED else given_up).add((run.study, run.run_id))
-        kept = jobs_of.keys() if keep_weights else wave.kept
-        left = take_over(store, ready, on_this, data_sha256, with_weights=kept)
-        places = by_run_id(left)
-        if len(places) < len(ready):
-            print(f"{len(ready) - len(places)} of them are runs of another study too, and are trained once", flush=True)
-        prepared = [jobs_of[run_id] for run_id in places]
-        failed |= _execute(prepared, places, request, opened=opened, device=device, executor=executor, workers=workers)
-        trained |= jobs_of.keys()
-        executed |= {(run.study, run.run_id) for _, run in ready}
-        ran += len(ready) + len(wave.hopeless)
+    threads = threads or 1
+    here = _open_here(request, device=device, threads=threads) if request.again else None
+    tally, store = _Tally(), request.store
+    arrivals = Arrivals(store)
+    with Claims(request.results) as claims:
+        if request.match == "time":
+            _settle_rates(request, claims, device=device, threads=threads)
+        for line in request.left_out():
+            print(line)
+        while True:
+            arrivals.start_again()  # before the store is read, so that nothing falls between
+            tally.failed |= arrivals.failed()
+            # Asked each time: files may change while runs do.
+            content = request.content(partial(decode, data_root=request.data_root, download=request.download))
+            standing = Standing.of(request, tally.failed, here, content)
+            pending = standing.pending(tally.failed | tally.given_up | tally.executed)
+            if not pending:
+                break
+            workers = resolve_jobs(jobs, device=device, pending=len(pending))
+            opened, make_job = prepare(
+                request.data_root,
+                device=device,
+                threads=threads,
+                workers=workers,
+                results=request.results,
+                keep_weights=keep_weights,
+            )
+            share = _Share(claims, arrivals, tally, executor)
+            on_this = Here(opened, threads=threads)
+            devices = _devices(opened, device)
+            _run_wave(request, standing, pending, make_job, on_this, share, devices=devices, workers=workers)
     if keep_weights and (without := _without_weights(request, standing)):
         print(
             f"{without} of the recorded runs were recorded without --keep-weights; give another --results to have theirs"
         )
-    changed = executed - failed - standing.done
-    for line in standing.about_images() if changed or not ran else ():
+    changed = tally.executed - tally.failed - standing.done
+    for line in standing.about_images() if changed or not tally.recorded else ():
         print(line)
-    if not ran:
-        print(f"all {len(standing.planned)} runs are recorded in {request.results}")
-        return 0
-    where = RecordStore(request.results).directory
-    print(f"{ran - len(failed)} runs recorded in {where}" + (f", {len(failed)} failed" if failed else ""))
-    return len(failed) + len(changed)
+    _print_end(tally, len(standing.planned), store)
+    return len(tally.failed) + len(changed)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """How the runs of a wave are shared with other processes."""
+
+    claims: Claims
+    arrivals: Arrivals
+    tally: _Tally
+    executor: str
+
+    def queue(self, jobs: Sequence[Job], **callbacks: Any) -> JobQueue:
+        """The jobs, each to be claimed; those that another process records meanwhile are dropped."""
+        return JobQueue(
+            jobs,
+            self.claims,
+            is_settled=lambda job: self.arrivals.has(job.run.run_id),
+            by_process=self.executor != "ray",
+            **callbacks,
+        )
+
+    def is_lost(self, run_id: str) -> bool:
+        """Whether another process took over a run that was finished here: one that was stopped for longer than a lease."""
+        claims = self.claims
+        return not claims.holds(run_id) and (claims.is_anothers(run_id) or self.arrivals.has(run_id))
+
+
+def _run_wave(
+    request: Request,
+    standing: Standing,
+    pending: Sequence[Planned],
+    make_job: Callable[[str, PlannedRun], Job],
+    on_this: Here,
+    share: _Share,
+    *,
+    devices: Sequence[str],
+    workers: int,
+) -> None:
+    """Runs what of `pending` can run now."""
+    store, tally = request.store, share.tally
+    pretrained = Pretrained.of(request.results, standing.records, on_this, tally.trained)
+    wave = pretrained.wave(pending, standing.planned)
+    ready = wave.ready
+    jobs_of = {run.run_id: _from_weights(make_job(name, run), pretrained, wave) for name, run in reversed(ready)}
+    data_sha256 = load_data([*pending, *ready], data_root=request.data_root, download=request.download)
+    store.prepare()
+    device_name = make_job(*pending[0]).device_name
+    print(f"{len(pending)} of {len(standing.planned)} runs to do, {workers} at a time, on {device_name}", flush=True)
+    if standing.later is not None:
+        print(f"then at most {standing.later.runs} more, which the results of these decide", flush=True)
+    for line in _said_of(wave):
+        print(line, flush=True)
+    for line in standing.about_images() if not tally.recorded else ():
+        print(line, flush=True)
+    if not tally.recorded and (elsewhere := standing.recorded_elsewhere(on_this)).runs:
+        print(elsewhere, flush=True)
+    _record_hopeless(wave, make_job, store, share)
+    kept = {run_id for run_id, job in jobs_of.items() if job.keep_weights}
+    left = take_over(store, ready, on_this, data_sha256, share.claims, share.arrivals, with_weights=kept)
+    tally.recorded += len(ready) - len(left)
+    tally.executed |= {(run.study, run.run_id) for _, run in ready} - {(run.study, run.run_id) for _, run in left}
+    places = by_run_id(left)
+    if len(places) < len(ready):
+        print(f"{len(ready) - len(places)} of them are runs of another study too, and are trained once", flush=True)
+    prepared = [jobs_of[run_id] for run_id in places]
+    _execute(prepared, places, store, share, devices=devices, workers=workers)
+
+
+def _record_hopeless(wave: Wave, make_job: Callable[[str, PlannedRun], Job], store: RecordStore, share: _Share) -> None:
+    """Records what can never run, as its pretraining diverged, failed or left no weights."""
+    before_of = {run.run_id: before for (_, run), before in wave.hopeless}
+    for job in share.queue([make_job(name, run) for (name, run), _ in wave.hopeless]):
+        run = job.run
+        record = job.without_pretraining(before_of[run.run_id])
+        store.append(record)
+        share.tally.recorded += 1
+        share.claims.release(run.run_id)
+        print(f"{run.study}, {run.arm}, seed {record.seed}: {record.outcome}: {record.reason}", flush=True)
+        failed = record.outcome is Outcome.FAILED
+        (share.tally.failed if failed else share.tally.given_up).add((run.study, run.run_id))
+
+
+def _print_end(tally: _Tally, planned: int, store: RecordStore) -> None:
+    if not tally.recorded and not tally.elsewhere:
+        print(f"all {planned} runs are recorded in {store.root}")
+        return
+    done = tally.recorded + tally.elsewhere - len(tally.failed)
+    parts = [f"{done} runs recorded in {store.directory}"]
+    if tally.elsewhere:
+        parts.append(f"{tally.elsewhere} by other processes")
+    if tally.failed:
+        parts.append(f"{len(tally.failed)} failed")
+    print(", ".join(parts))
 
 
 def _said_of(wave: Wave) -> Iterator[str]:
@@ -137,8 +216,11 @@ def _open_here(request: Request, *, device: str, threads: int) -> Here:
     return Here(open_device(device), threads=threads)
 
 
-def _settle_rates(request: Request, *, device: str, threads: int) -> None:
-    """Sees to it that the images/s of all arms are kept, by which plans match epochs; what cannot run is refused first."""
+def _settle_rates(request: Request, claims: Claims, *, device: str, threads: int) -> None:
+    """Sees to it that the images/s of all arms are kept, by which plans match epochs; what cannot run is refused first.
+
+    One process measures them: plans of other rates would have other epochs.
+    """
     from vitbench.commands import rates
     from vitbench.profiling.device import open_device
 
@@ -147,51 +229,64 @@ def _settle_rates(request: Request, *, device: str, threads: int) -> None:
     for _, run in estimated:
         _check_recipe(run)
     load_data(estimated, data_root=request.data_root, download=request.download)
-    store = RecordStore(request.results)
+    store = request.store
     store.prepare()
-    for whole in request.outlines():
-        rates.settle(request.results, whole, store.read(whole.study.name), device=device, threads=threads)
+    with claims.held("rates"):
+        for whole in request.outlines():
+            rates.settle(request.results, whole, store.read(whole.study.name), device=device, threads=threads)
 
 
 def _execute(
     jobs: list[Job],
     places: Mapping[str, Sequence[Planned]],
-    request: Request,
+    store: RecordStore,
+    share: _Share,
     *,
-    opened: Device,
-    device: str,
-    executor: str,
+    devices: Sequence[str],
     workers: int,
-) -> set[tuple[str, str]]:
-    """Runs the jobs and records each in all `places` of its run_id; returns (study, run_id) of those that failed."""
-    store = RecordStore(request.results)
-    failed: set[tuple[str, str]] = set()
+) -> None:
+    """Runs the jobs that no other process has claimed, and records each in all `places` of its run_id."""
+    tally = share.tally
     with RunDisplay(jobs) as display:
 
         def on_record(job: Job, record: Record) -> None:
+            if share.is_lost(job.run.run_id):
+                on_settled(job)
+                return
             store.append(record)
             elsewhere = [run for _, run in places[job.run.run_id] if run != job.run]
             for run in elsewhere:
                 store.append(in_place_of(record, run))
             if record.outcome is Outcome.FAILED:
-                failed.update((run.study, run.run_id) for run in (job.run, *elsewhere))
+                tally.failed.update((run.study, run.run_id) for run in (job.run, *elsewhere))
+            tally.recorded += 1 + len(elsewhere)
+            tally.trained.add(job.run.run_id)
+            tally.executed.update((run.study, run.run_id) for run in (job.run, *elsewhere))
             display.record(job, record)
 
-        if executor == "ray":
+        def on_settled(job: Job) -> None:
+            tally.elsewhere += len(places[job.run.run_id])
+            display.elsewhere(job)
+
+        def on_wait(left: int) -> None:
+            display.say(f"{left} runs are claimed by other processes: waiting for them")
+
+        queue_of = partial(share.queue, on_settled=on_settled, on_wait=on_wait)
+        if share.executor == "ray":
             from vitbench.execution import cluster
 
-            cluster.run_jobs(jobs, workers=workers, on_record=on_record)
+            cluster.run_jobs(jobs, workers=workers, on_record=on_record, queue_of=queue_of)
         else:
             from vitbench.execution import local
 
             local.run_jobs(
                 jobs,
                 workers=workers,
-                devices=_devices(opened, device),
+                devices=devices,
                 on_record=on_record,
                 on_report=display.report,
+                queue_of=queue_of,
             )
-    return failed
 
 
 def _devices(opened: Device, asked: str) -> list[str]:

@@ -16,7 +16,6 @@ from vitbench.commands.request import Request, Standing, resolve_jobs
 from vitbench.data import BUILT_IN
 from vitbench.machine import cpu_cores, cpu_name
 from vitbench.profiling import count
-from vitbench.records import RecordStore
 from vitbench.studies import BUDGETS, STUDIES, PlannedRun, load_study
 from vitbench.studies.estimate import Estimate, estimate
 from vitbench.variants import variant as named_variant
@@ -30,7 +29,7 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
     pending = [run for _, run in standing.pending()]
     elsewhere = standing.recorded_elsewhere(Here())
     places = by_run_id(standing.pending())
-    store = RecordStore(request.results)
+    store = request.store
     taken_over = recorded_here(store, places, Here(), of_these_images=content.agrees)
     to_train = [wanted[0][1] for run_id, wanted in places.items() if run_id not in taken_over]
     again = Pretrained.of(request.results, standing.records, Here()).wave(standing.pending(), standing.planned).again

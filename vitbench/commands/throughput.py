@@ -10,8 +10,8 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
-from vitbench.config import ModelConfig, Precision, TimmConfig, block_width
-from vitbench.profiling.macs import MFU_MEANS, count
+from vitbench.config import MOST, ModelConfig, Precision, TimmConfig, block_width
+from vitbench.profiling.macs import MFU_MEANS, count, unread_sentence
 from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MODES, PRECISIONS, COMPILES = ("infer", "train"), ("auto", "fp32", "bf16"), ("off", "on")
 OURS = "vitbench"
+MOST_SECONDS = 86_400
 SCHEMA = 1
 """Of the rows of `--json`."""
 
@@ -63,8 +64,7 @@ def show_throughput(
         for value in values:
             if value not in known:
                 raise ValueError(f"{name} {value!r} is not known; use {', '.join(known)}")
-    if seconds <= 0:
-        raise ValueError(f"seconds {seconds:g} is no time to measure in; give more than 0")
+    check_seconds(seconds)
     if threads is not None:
         torch.set_num_threads(threads)
     opened = open_device(device)
@@ -87,6 +87,8 @@ def show_throughput(
         print(f"{opened.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
         _print_table(results, ceilings)
         _print_notes(results, ceilings, seconds)
+        if sentence := unread_sentence({variant: named_model(variant, **model) for variant in variants}):
+            print(sentence)
     return sum(bool(result.reason) for result in results)
 
 
@@ -151,6 +153,12 @@ def candidate_of(
     )
 
 
+def check_seconds(seconds: float) -> None:
+    """Raises ValueError for no time, and for more than a day, to measure a row in."""
+    if not 0 < seconds <= MOST_SECONDS:
+        raise ValueError(f"seconds {seconds:g} is no time to measure in; give more than 0, and {MOST_SECONDS} at most")
+
+
 def _batch_size(text: str, device: Device) -> int | str:
     """A number of images, or the name of a search that this device can do."""
     from vitbench.profiling.batch_size import SEARCHES
@@ -162,8 +170,10 @@ def _batch_size(text: str, device: Device) -> int | str:
         )
     if text in SEARCHES:
         return text
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise ValueError(f"batch_size {text} is not a number of images; give 1 or more, or {', '.join(SEARCHES)}")
+    if not (text.isascii() and text.isdecimal() and 0 < float(text) <= MOST):
+        raise ValueError(
+            f"batch_size {text} is not from 1 to {MOST} images; give such a number, or {', '.join(SEARCHES)}"
+        )
     return int(text)
 
 

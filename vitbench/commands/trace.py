@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from vitbench.commands.throughput import COMPILES, MODES, OURS, PRECISIONS, make_candidate
 from vitbench.config import Precision
+from vitbench.files import cannot_write, shown
 
 if TYPE_CHECKING:
     from vitbench.analysis.trace_page import Table
@@ -108,9 +109,7 @@ def _write(trace: Trace, folder: Path) -> dict[str, str]:
     try:
         events = write_trace(trace, folder)
     except OSError as error:
-        raise ValueError(
-            f"out {str(folder)!r} cannot be written ({error.strerror}); free space there or give another --out"
-        ) from error
+        raise cannot_write("out", folder, error, "free space there or give another --out") from error
     summary = write(folder / SUMMARY_NAME, json.dumps(trace.as_json(), indent=1) + "\n")
     return {"events": str(events), "summary": str(summary), "page": str(write_page(trace, folder))}
 
@@ -130,10 +129,8 @@ def _print(trace: Trace, files: dict[str, str]) -> None:
     ):
         _print_table(table)
     for path in files.values():
-        print(os.path.relpath(path))
-    print(
-        f"TensorBoard (extra tensorboard): tensorboard --logdir {os.path.relpath(Path(files['events']).parent.parent)}"
-    )
+        print(shown(Path(path)))
+    print(f"TensorBoard (extra tensorboard): tensorboard --logdir {shown(Path(files['events']).parent.parent)}")
     print()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,15 @@ from vitbench.commands.content import Content
 from vitbench.commands.display import is_live
 from vitbench.commands.once import has_weights
 from vitbench.commands.run import decode, load_data, prepare
-from vitbench.config import ModelConfig, RunConfig, TimmConfig, TrainConfig
+from vitbench.config import DataConfig, ModelConfig, RunConfig, TimmConfig, TrainConfig
 from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
+from vitbench.execution.arrivals import Arrivals
+from vitbench.execution.claims import Claims
 from vitbench.machine import cpu_cores
 from vitbench.profiling import count
-from vitbench.records import Design, Outcome, Record, RecordStore
+from vitbench.records import Design, Faults, Outcome, Record, RecordStore
+from vitbench.signals import RECORDING_SECONDS, HeldSignals
 from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.budgets import CUSTOM
 from vitbench.studies.outline import data_settings, recipe_of
@@ -43,10 +47,12 @@ def train_one(
     keep_weights: bool,
     results: Path,
     as_json: bool,
+    faults: Faults | None = None,
 ) -> Record:
     """One run outside any study, recorded under the study `train`.
 
-    What is recorded already is not run again, unless its weights are to be kept and are not there.
+    What is recorded already is not run again, unless its weights are to be kept and are not there. `faults` as of
+    `RecordStore`.
     """
     info = describe(dataset, root=data_root, download=download)
     if init is not None:
@@ -60,18 +66,13 @@ def train_one(
     if keep_head and init is not None:
         decode(dataset, run.config.model.image_hw, data_root=data_root, download=download)
         _check_classes(init, dataset, data_root, run.config)
-    store = RecordStore(results)
+    store = RecordStore(results, faults)
+    arrivals = Arrivals(store)
     read = partial(decode, data_root=data_root, download=download)
-    of_these_images = Content({info.dataset: dataset}, data_root, read).agrees
-    before = [
-        record
-        for record in store.read("train")
-        if record.identity == run.run_id and record.outcome is not Outcome.FAILED and of_these_images(record)
-    ]
-    if keep_weights and not any(has_weights(results, record) for record in before):
-        before = [record for record in before if record.outcome is Outcome.DIVERGED]
-    if before:
-        record = before[-1]
+    content = Content({info.dataset: dataset}, data_root, read)
+    before = _recorded(store, run, content, with_weights=keep_weights)
+    if before is not None:
+        record = before
     else:
         _, make_job = prepare(
             data_root,
@@ -84,14 +85,43 @@ def train_one(
         job = replace(make_job(dataset, run), init=init)
         load_data([(dataset, run)], data_root=data_root, download=download)
         store.prepare()
-        record = _execute_here(job)
-        store.append(record)
-        job.remove_checkpoint()
+        record, before = _run_claimed(job, store, arrivals)
     if as_json:
         print(record.to_json())
     else:
-        _print_record(record, recorded_before=bool(before), path=store.path("train"))
+        _print_record(record, recorded_before=before is not None, path=store.path("train"))
     return record
+
+
+def _recorded(store: RecordStore, run: PlannedRun, content: Content, *, with_weights: bool) -> Record | None:
+    """The record of the run that makes it needless to run it again."""
+    records = [
+        record
+        for record in store.read("train")
+        if record.identity == run.run_id and record.outcome is not Outcome.FAILED and content.agrees(record)
+    ]
+    if with_weights and not any(has_weights(store.root, record) for record in records):
+        records = [record for record in records if record.outcome is Outcome.DIVERGED]
+    return records[-1] if records else None
+
+
+def _run_claimed(job: Job, store: RecordStore, arrivals: Arrivals) -> tuple[Record, Record | None]:
+    """(the record of the job, which is appended, None), or twice that which another process has appended by now."""
+    run_id = job.run.run_id
+
+    def say_waits() -> None:
+        print(f"vitbench: run {run_id} is claimed by another process: waiting for it", file=sys.stderr, flush=True)
+
+    with Claims(store.root) as claims, claims.held(run_id, on_wait=say_waits):
+        if arrivals.has(run_id, job.run.study):
+            record = [record for record in store.read(job.run.study) if record.identity == run_id][-1]
+            if not job.keep_weights or has_weights(store.root, record):
+                return record, record
+        record = _execute_here(job)
+        with HeldSignals(patience=RECORDING_SECONDS):
+            store.append(record)
+            job.remove_checkpoint()
+        return record, None
 
 
 def _weights(init: str, results: Path) -> str:
@@ -191,14 +221,23 @@ def _single_run(
             "validation split; make it smaller"
         )
     images = data_config.train_images or left
-    if recipe.batch_size > images:
-        fraction = data_config.validation_fraction
+    config = RunConfig(model=model_config, data=data_config, train=recipe, seed=seed, **start)
+    if config.train.epochs == 0 and config.train.batch_size > images > 0:
+        # What only evaluates has no batch to fit.
+        config = config.replace(train=recipe.replace(batch_size=images))
+    if config.train.batch_size > images:
+        usual = DataConfig().validation_fraction
+        if data_config.validation_fraction > usual and config.train.batch_size <= round(
+            info.train_images * (1 - usual)
+        ):
+            raise ValueError(
+                f"validation_fraction {data_config.validation_fraction} leaves {images} of the {info.train_images} images to "
+                f"train on, fewer than batch_size {config.train.batch_size}; make it smaller"
+            )
         raise ValueError(
-            f"batch_size {recipe.batch_size} is more than the {images} training images that validation_fraction {fraction:g} "
-            "leaves; make either smaller"
+            f"batch_size {config.train.batch_size} is more than the {images} training images; make it smaller"
         )
     count(model_config)  # refuses, before data are read, what timm makes but cannot run at this size
-    config = RunConfig(model=model_config, data=data_config, train=recipe, seed=seed, **start)
     design = Design(
         question="",
         source="",

@@ -11,22 +11,25 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from vitbench.config import canonical_json
 from vitbench.data.info import DataInfo
 from vitbench.data.sources import Source
+from vitbench.files import cannot_write, sync_folder, write_whole
 from vitbench.machine import cache_directory
 
 FORMAT = 2
 """Raised whenever decoding or the layout changes, so that older folders are left alone."""
 
-META = "meta.json"
+META, INFO = "meta.json", "info.json"
 
 
 def cache_limit_bytes() -> float:
@@ -54,30 +57,32 @@ def entry_for(source: Source, size: tuple[int, int], *, streamed: bool) -> Path:
 
 
 def read_info(folder: Path) -> DataInfo | None:
-    """What was once found out about a data set, or None."""
+    """What was once found out about a data set, or None where that is absent or damaged."""
+    facts = _read_facts(folder / INFO)
     try:
-        return DataInfo.model_validate_json((folder / "info.json").read_bytes())
-    except (OSError, ValueError):
+        return None if facts is None else DataInfo.model_validate(facts)
+    except ValueError:
         return None
 
 
 def write_info(folder: Path, info: DataInfo) -> None:
     """Remembers it where it can; describing a data set must not need a writable cache."""
-    temporary = folder / f".info-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(info.model_dump_json(), encoding="utf-8")
-        temporary.replace(folder / "info.json")
-    except OSError:
-        return
+    with suppress(OSError):
+        _write_facts(folder / INFO, info.model_dump(mode="json"))
 
 
 def read_entry(entry: Path) -> dict[str, Any] | None:
-    """The meta data of a whole entry; None where it is absent or a file of it is not as long as it was."""
+    """The meta data of a whole entry; None where it is absent, or any file of it is not what was written.
+
+    Each file is read through once a process: a flipped bit would be trained on under the digest of the images as they were.
+    """
+    meta = _read_facts(entry / META)
     try:
-        meta: dict[str, Any] = json.loads((entry / META).read_bytes())
-        whole = all((entry / name).stat().st_size == size for name, size in meta["files"].items())
-    except (OSError, ValueError, KeyError):
+        whole = meta is not None and all(
+            _sha256(entry / name, (entry / name).stat().st_mtime_ns, (entry / name).stat().st_size) == digest
+            for name, digest in meta["files"].items()
+        )
+    except (OSError, KeyError, AttributeError):
         return None
     return meta if whole else None
 
@@ -93,10 +98,9 @@ def build_entry(entry: Path, build: Callable[[Path], dict[str, Any]]) -> dict[st
             meta = read_entry(entry)
             return meta if meta is not None else _build(entry, build)
     except OSError as error:
-        remedy = "free space there" if error.errno == errno.ENOSPC else "make it writable"
-        raise ValueError(
-            f"cache {str(cache_directory())!r} cannot be written ({error.strerror or error}); "
-            f"{remedy} or set VITBENCH_CACHE to another folder"
+        remedy = "free space there" if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) else "make it writable"
+        raise cannot_write(
+            "cache", cache_directory(), error, f"{remedy} or set VITBENCH_CACHE to another folder"
         ) from error
 
 
@@ -105,14 +109,44 @@ def _build(entry: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, An
     # Under the lock nobody else builds this entry: what is left over belongs to a process that was killed.
     for abandoned in [*entry.parent.glob(f"{prefix}*"), entry]:
         shutil.rmtree(abandoned, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=entry.parent))
+    temporary = entry.parent / f"{prefix}{os.getpid()}"
+    temporary.mkdir()
     try:
         meta = build(temporary)
-        meta["files"] = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
-        (temporary / META).write_text(json.dumps(meta), encoding="utf-8")
-        temporary.chmod(0o755)  # mkdtemp keeps others out, a shared cache must not
+        meta["files"] = {}
+        for path in sorted(temporary.iterdir()):
+            with path.open("rb") as file:
+                meta["files"][path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+                os.fsync(file.fileno())
+        _write_facts(temporary / META, meta)
         temporary.rename(entry)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    sync_folder(entry.parent)
     return meta
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, _mtime_ns: int, _size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_facts(path: Path, facts: dict[str, Any]) -> None:
+    """JSON with its own digest, by which a flipped bit does not pass for another number. Raises OSError."""
+    write_whole(path, canonical_json({"facts": facts, "sha256": _digest(facts)}))
+
+
+def _read_facts(path: Path) -> dict[str, Any] | None:
+    """What `_write_facts` wrote; None where that is absent or damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+        facts: dict[str, Any] = content["facts"]
+        return facts if content["sha256"] == _digest(facts) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(facts).encode()).hexdigest()

@@ -1,15 +1,92 @@
-"""How one stored image becomes an array of the size and channels that were asked for.
+"""How one stored image becomes an array of the size and channels that were asked for: what a viewer shows.
 
 Both the decoded cache and the streamed path go through here, which is why their pixels are equal.
 """
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
+from pathlib import PurePath
+from typing import IO
+
 import numpy as np
 from PIL import Image
 
 GREY_MODES = ("1", "L")
+MAX_PIXELS = 89_478_485
+"""Pillow's own limit, above which it warns of a decompression bomb: 0.36 GB as RGB."""
+MAX_BYTES = 2**29
+"""Of one file. Pillow reads some of them whole."""
 _TOO_DEEP = ("I", "F")  # PIL would clip 16-bit and float pixels to 255 in silence
+_OTHER_PROGRAMS = ("EPS", "WMF")
+"""What Pillow hands to Ghostscript or Windows."""
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation → what undoes it (EXIF 2.32, 4.6.4 A)."""
+
+
+def read_image(file: IO[bytes], name: str = "") -> Image.Image:
+    """The picture in `file` as `as_shown` gives it; of several frames the first. `name` tells by its ending what it may be.
+
+    Raises whatever Pillow raises for bytes that it cannot read, and ValueError for more than `MAX_PIXELS`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged metadata, which no pixel depends on
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file, formats=_formats(PurePath(name).suffix.lower())) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width:,} × {image.height:,} pixels are more than {MAX_PIXELS:,}")
+            image.load()
+            return as_shown(image)
+
+
+@cache
+def _formats(extension: str) -> tuple[str, ...]:
+    """What a file of that extension may be: all that Pillow knows by their first bytes. Without such a mark, by name alone."""
+    Image.init()
+    named = Image.EXTENSION.get(extension, "")
+    marked = [format for format, (_, accept) in Image.OPEN.items() if accept or format == named]
+    return tuple(sorted(set(marked) - set(_OTHER_PROGRAMS), key=lambda format: (format != named, format)))
+
+
+def as_shown(image: Image.Image) -> Image.Image:
+    """Upright (EXIF), what is transparent on white, as grey or RGB. More than 8 bits a channel stay as they are.
+
+    White, because that is what browsers and paper show behind a picture. Opaque pixels keep their values.
+    """
+    image = _upright(image)
+    if image.mode.split(";")[0] in _TOO_DEEP:
+        return image
+    if image.has_transparency_data:
+        return _on_white(image)
+    return image if image.mode in (*GREY_MODES, "RGB") else image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged metadata, which viewers ignore too
+        return image
+    turn = _UPRIGHT.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    grey = image.mode in ("1", "L", "LA", "La")
+    if image.mode not in ("LA", "RGBA"):
+        image = image.convert("LA" if grey else "RGBA")
+    shown = Image.new("L" if grey else "RGB", image.size, "white")
+    shown.paste(image, mask=image)
+    return shown
 
 
 def num_channels(image: Image.Image) -> int:
@@ -27,7 +104,8 @@ def fit(image: Image.Image, size: tuple[int, int], in_channels: int, filename: s
         raise ValueError(f"image {filename!r} has mode {image.mode}, more than 8 bits a channel; convert it to 8 bits")
     if in_channels == 1 and num_channels(image) != 1:
         raise ValueError(
-            f"image {filename!r} is coloured ({image.mode}), the first one of its set is grey; make all of one kind"
+            f"image {filename!r} is coloured ({image.mode}), but those of its set that were looked at first are grey; "
+            "make all of one kind"
         )
     mode = "L" if in_channels == 1 else "RGB"
     if image.mode != mode:
@@ -35,19 +113,26 @@ def fit(image: Image.Image, size: tuple[int, int], in_channels: int, filename: s
     height, width = size
     if (image.height, image.width) != size:
         image = _cover(image, height, width)
-        top, left = round((image.height - height) / 2), round((image.width - width) / 2)
-        image = image.crop((left, top, left + width, top + height))
     pixels = np.asarray(image, dtype=np.uint8).reshape(height, width, in_channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _cover(image: Image.Image, height: int, width: int) -> Image.Image:
-    """The smallest resize that covers height × width; the longer side is cut to whole pixels as torchvision does."""
+    """The centre of the smallest resize that covers height × width; the longer side is cut to whole pixels as torchvision
+    does.
+    """
     if height * image.width >= width * image.height:
         new = (max(width, int(height * image.width / image.height)), height)
     else:
         new = (width, max(height, int(width * image.height / image.width)))
-    return image if new == image.size else image.resize(new, Image.Resampling.BICUBIC)
+    left, top = round((new[0] - width) / 2), round((new[1] - height) / 2)
+    if new[0] * new[1] > MAX_PIXELS:  # of a long strip, the part that is kept is resized alone
+        across, down = image.width / new[0], image.height / new[1]
+        right, bottom = min((left + width) * across, image.width), min((top + height) * down, image.height)
+        return image.resize((width, height), Image.Resampling.BICUBIC, (left * across, top * down, right, bottom))
+    if new != image.size:
+        image = image.resize(new, Image.Resampling.BICUBIC)
+    return image.crop((left, top, left + width, top + height))
 
 
 def fit_array(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from vitbench.data import cache
 from vitbench.data.info import BUILT_IN, KNOWN, DataInfo
-from vitbench.data.sources import FileSplit, Source, find, open_splits
+from vitbench.data.reading import FileSplit
+from vitbench.data.sources import Source, find, open_splits
 
 MAX_NATIVE = 64
 """Images of one size up to this many pixels a side keep it; all others are brought to `LARGE`."""
@@ -24,10 +25,10 @@ def describe(dataset: str, *, root: Path | None = None, download: bool = False) 
     Raises ValueError for an unknown name, one that may mean two sets, missing or empty splits, and splits that do not fit
     each other.
     """
-    if dataset in BUILT_IN and root is not None and (root / dataset).is_dir():
+    if dataset in BUILT_IN and root is not None and (root / dataset).exists():
         raise ValueError(
-            f"dataset {dataset!r} is built in, but {str(root / dataset)!r} is a folder too; give the folder's whole path for "
-            "it, or leave --data-root out for what is built in"
+            f"dataset {dataset!r} is built in, and there is {str(root / dataset)!r} too; give that path as --data, or leave "
+            "--data-root out"
         )
     known = KNOWN.get(dataset) or KNOWN.get(dataset.lower() if dataset.lower().startswith("torch/") else "")
     if known is not None:
@@ -37,11 +38,7 @@ def describe(dataset: str, *, root: Path | None = None, download: bool = False) 
     if info is not None:
         return info
     train, test = open_splits(source, download=download)
-    try:
-        info = describe_opened(source, train, test)
-    finally:
-        train.close()
-        test.close()
+    info = describe_opened(source, train, test)
     source = find(dataset, root)  # a download has changed the files
     cache.write_info(cache.folder_for(source.dataset, source.fingerprint), info)
     return info
@@ -65,16 +62,10 @@ def known_sha256(dataset: str, *, root: Path | None = None, image_size: tuple[in
 
 
 def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataInfo:
-    """Looks at labels, at the first image, and at the sizes of a few others."""
+    """Looks at labels, and at a few images."""
     import numpy as np
 
-    from vitbench.data.decode import num_channels
-
-    image, _ = train.read(0)
-    in_channels = num_channels(image)
-    size = image.height, image.width
-    if max(size) > MAX_NATIVE or not _all_of_size(train, size):
-        size = LARGE, LARGE
+    size, in_channels = _size_and_channels(train)
     train_labels, test_labels = train.labels(), test.labels()
     lowest, highest = (f(f(train_labels), f(test_labels)) for f in (min, max))
     names = train.class_names()
@@ -99,8 +90,18 @@ def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataIn
     )
 
 
-def _all_of_size(split: FileSplit, size: tuple[int, int]) -> bool:
-    if not split.random_access:
-        return all((image.height, image.width) == size for image, _ in split)
-    probes = {i * (len(split) - 1) // (PROBES - 1) for i in range(PROBES)}
-    return all((image.height, image.width) == size for image, _ in (split.read(index) for index in sorted(probes)))
+def _size_and_channels(split: FileSplit) -> tuple[tuple[int, int], int]:
+    """The size (height, width) to bring images to, and 3 channels unless all those looked at are grey."""
+    from vitbench.data.decode import num_channels
+
+    probes = {i * (len(split) - 1) // (PROBES - 1) for i in range(PROBES)} if split.random_access else set()
+    is_native, is_grey, sizes = False, True, set()
+    for image, _ in map(split.read, sorted(probes)) if split.random_access else split:
+        sizes.add((image.height, image.width))
+        is_native = len(sizes) == 1 and max(image.size) <= MAX_NATIVE
+        is_grey = is_grey and num_channels(image) == 1
+        if not is_native and not is_grey:
+            break
+    if not sizes:
+        raise ValueError(f"{split.title} holds no images; give one that has some")
+    return sizes.pop() if is_native else (LARGE, LARGE), 1 if is_grey else 3

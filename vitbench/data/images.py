@@ -5,19 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 import torch
-from timm.data.loader import create_loader, fast_collate
-from torch.utils.data import Dataset, Subset
 
 from vitbench.data.decode import fit
 from vitbench.data.info import DataInfo
-from vitbench.data.sources import FileSplit
+from vitbench.data.reading import FileSplit
 from vitbench.machine import cpu_cores
 
 RESIDENT_BYTES = 2 * 2**30
@@ -107,54 +109,68 @@ class StreamedImages:
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """(uint8 [B, C, H, W], int64 [B]) on `device`, in the order of `order` [M]; the last batch may be ragged.
 
-        Raises ValueError, naming the file, where an image cannot be read.
+        Raises ValueError, naming the file, where an image cannot be read, and where a process that decodes is killed.
         """
-        if not len(order):
-            return
-        # timm sets its own transform on what it is given. On a Subset that has no effect, which is intended: pixels
-        # must be those of the cached path, and augmentation works on whole batches.
-        subset: Any = Subset(_Decoded(self.files, self.size, self.in_channels), [int(i) for i in order])
-        loader = create_loader(
-            subset,
-            input_size=self.image_shape,
-            batch_size=batch_size,
-            is_training=False,
-            use_prefetcher=False,
-            num_workers=self.num_workers,
-            persistent_workers=False,
-            collate_fn=_collate,
-            pin_memory=device.type == "cuda",
-            device=device,
-        )
-        for batch in loader:
-            if isinstance(batch, ValueError):
-                raise batch
-            images, labels = batch
-            yield (images.to(device, non_blocking=True), labels.to(device, non_blocking=True))
-
-
-class _Decoded(Dataset[Any]):
-    """(uint8 [C, H, W], label), or the ValueError: raised in a worker it would arrive as a page of traceback."""
-
-    def __init__(self, files: FileSplit, size: tuple[int, int], in_channels: int) -> None:
-        self.files, self.size, self.in_channels = files, size, in_channels
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int] | ValueError:
+        order = np.asarray(order, dtype=np.int64)
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        # The k-th of n processes decodes batches k, k + n, …, and waits where the pipe is full.
+        num_workers = min(self.num_workers, len(batches))
+        workers: list[tuple[BaseProcess, Connection]] = []
         try:
-            image, label = self.files.read(index)
-            return fit(image, self.size, self.in_channels, self.files.filename(index)), label
-        except ValueError as error:
-            return error
+            workers.extend(self._start(batches[k::num_workers]) for k in range(num_workers))
+            for k in range(len(batches)):
+                images, labels = (torch.from_numpy(array) for array in self._receive(*workers[k % num_workers]))
+                if device.type == "cuda":
+                    images, labels = images.pin_memory(), labels.pin_memory()
+                yield (images.to(device, non_blocking=True), labels.to(device, non_blocking=True))
+        finally:
+            for process, pipe in workers:
+                process.kill()
+                process.join()
+                pipe.close()
 
+    def _start(self, batches: Sequence[np.ndarray]) -> tuple[BaseProcess, Connection]:
+        ours, theirs = multiprocessing.Pipe(duplex=False)
+        process = multiprocessing.Process(target=self._decode, args=(batches, ours, theirs), daemon=True)
+        process.start()
+        theirs.close()  # the pipe then ends with the process, even in the middle of a batch
+        return process, ours
 
-def _collate(items: list[Any]) -> Any:
-    for item in items:
-        if isinstance(item, ValueError):
-            return item
-    return fast_collate(items)
+    def _decode(self, batches: Sequence[np.ndarray], other_end: Connection, pipe: Connection) -> None:
+        other_end.close()  # the pipe then breaks with the parent
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal's Ctrl-C, the parent decides
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with suppress(BrokenPipeError):
+            for rows in batches:
+                try:
+                    batch: tuple[np.ndarray, np.ndarray] | Exception = self._batch(rows)
+                except Exception as error:  # raised by the parent, where it is answered
+                    batch = error
+                # Through the pipe, not through shared memory: of that, containers have 64 MB.
+                pipe.send(batch)
+
+    def _batch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        images = np.empty((len(rows), *self.image_shape), dtype=np.uint8)
+        labels = np.empty(len(rows), dtype=np.int64)
+        for i, row in enumerate(rows.tolist()):
+            image, labels[i] = self.files.read(row)
+            images[i] = fit(image, self.size, self.in_channels, self.files.filename(row))
+        return images, labels
+
+    def _receive(self, process: BaseProcess, pipe: Connection) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            batch: tuple[np.ndarray, np.ndarray] | Exception = pipe.recv()
+        except (EOFError, OSError) as error:
+            process.join()
+            code = process.exitcode or 0
+            reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+            raise ValueError(
+                f"a process that decodes {self.files.title} {reason}; where memory ran out, give it more or make "
+                "batch_size smaller"
+            ) from error
+        if isinstance(batch, Exception):
+            raise batch
+        return batch
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ BUILT_IN: dict[str, str] = {
     "shapes": "generated, 32×32 grey, 4 classes: which half do the discs fill? Without position information, chance",
     "shapes/relation": "generated, 32×32 grey, 4 classes: is the disc left of, right of, above or below the square? Harder",
     "shapes/quadrant": "generated, 32×32 grey, 4 classes: in which quadrant is the disc? Harder than `shapes`",
+    "shapes/majority": "generated, 32×32 grey, 4 classes: in which half are most discs? No model can pass 93 %",
 }
 """Data sets that need no files: name → one line."""
 
@@ -100,6 +101,7 @@ KNOWN: dict[str, DataInfo] = {
         _info("shapes", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32),
         _info("shapes/relation", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32),
         _info("shapes/quadrant", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32),
+        _info("shapes/majority", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32),
         _info("torch/cifar10", 32, 3, 10, 50000, 10000, crop_padding=4, flip=True),
         _info("torch/cifar100", 32, 3, 100, 50000, 10000, crop_padding=4, flip=True),
         _info("torch/mnist", 28, 1, 10, 60000, 10000, crop_padding=3, flip=False),

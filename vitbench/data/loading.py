@@ -6,7 +6,9 @@ Whichever way they come, pixels, statistics and hash are the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +21,9 @@ from vitbench.data.decode import fit
 from vitbench.data.description import describe, describe_opened
 from vitbench.data.images import ImageData, Images, StreamedImages
 from vitbench.data.info import BUILT_IN, DataInfo
-from vitbench.data.sources import FileSplit, find, open_splits
+from vitbench.data.reading import FileSplit
+from vitbench.data.sources import find, open_splits
+from vitbench.machine import memory_bytes
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, how many are done, how many there are)."""
@@ -42,8 +46,38 @@ def load(
     """
     if image_size is not None and min(image_size) < 1:
         raise ValueError(f"image_size {image_size} must be positive; leave it out for the native size")
-    if dataset in BUILT_IN:
-        return _built_in(dataset, image_size)
+    data, notes = (
+        (_built_in(dataset, image_size), ())
+        if dataset in BUILT_IN
+        else _load(dataset, root, image_size, download, progress)
+    )
+    flat = [channel for channel, std in enumerate(data.std) if not std]
+    if flat:
+        listed = " and ".join(str(channel) for channel in flat)
+        notes = (
+            *notes,
+            f"{data.info.dataset}: channel {listed} has one value in all training images, and tells nothing",
+        )
+    _say(notes)
+    return data
+
+
+_said: set[str] = set()
+
+
+def _say(notes: Iterable[str]) -> None:
+    """One line on stderr each, once per process; what workers could say, the process that started them has said."""
+    if multiprocessing.parent_process() is None:
+        for note in notes:
+            if note not in _said:
+                _said.add(note)
+                print(f"vitbench: {note}", file=sys.stderr, flush=True)
+
+
+def _load(
+    dataset: str, root: Path | None, image_size: tuple[int, int] | None, download: bool, progress: Progress | None
+) -> tuple[ImageData, Sequence[str]]:
+    """(the data, what to say of them)."""
     info = describe(dataset, root=root, download=download)
     size = image_size or info.image_size
     num_bytes = (info.train_images + info.test_images) * info.in_channels * size[0] * size[1]
@@ -53,44 +87,37 @@ def load(
     entry = cache.entry_for(source, size, streamed=streamed)
     meta = cache.read_entry(entry)
     if meta is not None and not streamed:
-        return _cached(info, entry, meta)
+        return _cached(info, entry, meta), [*source.notes, *meta["notes"]]
 
-    train, test = open_splits(source, download=download)
-    try:
-        # The tables in `info` speak of complete files; these may not be.
-        found = describe_opened(source, train, test)
-        if (found.train_images, found.test_images) != (info.train_images, info.test_images):
+    splits = dict(zip(("train", "test"), open_splits(source, download=download), strict=True))
+    _check_counts(info, describe_opened(source, splits["train"], splits["test"]))
+    source = find(dataset, root)  # a download has changed the files
+    entry = cache.entry_for(source, size, streamed=streamed)
+    for split in splits.values() if streamed else ():
+        if not split.random_access:
             raise ValueError(
-                f"dataset {info.dataset!r} has {found.train_images} train and {found.test_images} test images here, "
-                f"not {info.train_images} and {info.test_images}; get it again (--download)"
+                f"{split.title} has no random access and is larger than the cache's limit; "
+                f"raise VITBENCH_CACHE_LIMIT_GB above {num_bytes / 1e9:.1f}"
             )
-        source = find(dataset, root)  # a download has changed the files
-        entry = cache.entry_for(source, size, streamed=streamed)
-        build = _build_streamed if streamed else _build_cached
-        if streamed:
-            for split in (train, test):
-                if not split.random_access:
-                    raise ValueError(
-                        f"{split.title} has no random access and is larger than the cache's limit; "
-                        f"raise VITBENCH_CACHE_LIMIT_GB above {num_bytes / 1e9:.1f}"
-                    )
-        meta = cache.build_entry(
-            entry, partial(build, splits={"train": train, "test": test}, info=info, size=size, progress=progress)
-        )
-    finally:
-        train.close()
-        test.close()
+    build = _build_streamed if streamed else _build_cached
+    meta = cache.build_entry(entry, partial(build, splits=splits, info=info, size=size, progress=progress))
+    notes = [*source.notes, *meta["notes"]]
     if not streamed:
-        return _cached(info, entry, meta)
-    return ImageData(
-        info=info,
-        train=StreamedImages(train, size, info.in_channels),
-        test=StreamedImages(test, size, info.in_channels),
-        mean=tuple(meta["mean"]),
-        std=tuple(meta["std"]),
-        sha256=meta["sha256"],
-        class_names=tuple(meta["class_names"]),
-    )
+        return _cached(info, entry, meta), notes
+    train, test = (StreamedImages(split, size, info.in_channels) for split in splits.values())
+    mean, std = tuple(meta["mean"]), tuple(meta["std"])
+    names = tuple(meta["class_names"])
+    sha256 = meta["sha256"]
+    return ImageData(info=info, train=train, test=test, mean=mean, std=std, sha256=sha256, class_names=names), notes
+
+
+def _check_counts(info: DataInfo, opened: DataInfo) -> None:
+    """The tables in `info` speak of complete files; these may not be."""
+    if (opened.train_images, opened.test_images) != (info.train_images, info.test_images):
+        raise ValueError(
+            f"dataset {info.dataset!r} has {opened.train_images} train and {opened.test_images} test images here, "
+            f"not {info.train_images} and {info.test_images}; get it again (--download)"
+        )
 
 
 class _Measure:
@@ -119,6 +146,13 @@ class _Measure:
 
 def _built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageData:
     info = describe(dataset)
+    height, width = image_size or info.image_size
+    num_bytes = 2 * (info.train_images + info.test_images) * info.in_channels * height * width  # a split is a copy
+    if 0 < memory_bytes() < num_bytes:
+        raise ValueError(
+            f"image_size {height}×{width} makes {num_bytes / 1e9:,.0f} GB of {dataset!r}, and this machine has "
+            f"{memory_bytes() / 1e9:,.0f} GB of memory; make it smaller"
+        )
     (train, train_labels), (test, test_labels) = builtin.arrays(dataset, image_size or info.image_size)
     measure = _Measure(info.in_channels)
     measure.add(train, train=True)
@@ -173,7 +207,13 @@ def _build_cached(
             raise ValueError(f"{split.title} gave {len(labels)} images where it has {total}; its files change, retry")
         np.save(folder / f"{name}_labels.npy", np.array(labels, dtype=np.int64))
         measure.add_labels(np.array(labels, dtype=np.int64))
-    return {**measure.result(), "class_names": splits["train"].class_names() or []}
+    return {**measure.result(), **_said_of(splits)}
+
+
+def _said_of(splits: dict[str, FileSplit]) -> dict[str, list[str]]:
+    """What an entry keeps beside the pixels."""
+    notes = [note for split in splits.values() for note in split.notes]
+    return {"notes": notes, "class_names": splits["train"].class_names() or []}
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
@@ -207,4 +247,4 @@ def _build_streamed(
             if progress:
                 progress(f"measuring {name}", done, len(images))
         measure.add_labels(images.labels)
-    return {**measure.result(), "class_names": splits["train"].class_names() or []}
+    return {**measure.result(), **_said_of(splits)}

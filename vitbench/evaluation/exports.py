@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitbench.evaluation.features import write_array
+from vitbench.files import cannot_write, replacing
 
 Batches = Iterable[NDArray[np.float32]]
 
@@ -34,18 +33,11 @@ def export(path: Path, batches: Batches, *, ids: NDArray[np.int64], labels: NDAr
     Raises ValueError for what `check_export` refuses, and where the file cannot be written.
     """
     check_export(path)
-    half_written = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _WRITERS[path.suffix](half_written, batches, ids, labels, json.dumps(facts, ensure_ascii=False))
-        half_written.replace(path)
+        with replacing(path) as new:
+            _WRITERS[path.suffix](new, batches, ids, labels, json.dumps(facts, ensure_ascii=False))
     except OSError as error:
-        raise ValueError(
-            f"out {str(path)!r} cannot be written ({error.strerror}); free space or give another"
-        ) from error
-    finally:
-        with suppress(OSError):
-            half_written.unlink()
+        raise cannot_write("out", path, error, "free space there or give another --out") from error
 
 
 def _write_npz(path: Path, batches: Batches, ids: NDArray[np.int64], labels: NDArray[np.int64], facts: str) -> None:

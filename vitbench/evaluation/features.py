@@ -5,6 +5,7 @@ No more than a batch is in memory; on disk they lie once.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from vitbench.files import cannot_write
 
 BATCH = 4096
 """Features that are read and computed with at a time."""
@@ -106,18 +109,25 @@ def feature_batches(
         yield values
 
 
-def keep(batches: Iterable[NDArray[np.float32]], *, num_images: int, path: Path) -> NDArray[np.float32]:
-    """Writes batches [B, D] one below the other to the .npy file `path`; returns it mapped into memory, [num_images, D].
+def keep(batches: Iterable[NDArray[np.float32]], *, num_images: int, folder: Path) -> NDArray[np.float32]:
+    """Writes batches [B, D] one below the other to a file in `folder` that has no name, so that nothing is left of it
+    however the process ends; returns it mapped into memory, [num_images, D].
 
     Raises ValueError where the file cannot be written.
     """
     try:
-        with path.open("wb") as file:  # written, not mapped: a full disk is then an error and not a SIGBUS
-            write_array(file, batches, num_images=num_images)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            write_array(file, batches, num_images=num_images)  # not mapped: a full disk is then an error and no SIGBUS
+            file.flush()
+            file.seek(0)
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            return np.memmap(file, dtype, mode="r", offset=file.tell(), shape=shape)
     except OSError as error:
-        raise ValueError(f"features {str(path)!r} cannot be written ({error.strerror}); free space there") from error
-    mapped: NDArray[np.float32] = np.load(path, mmap_mode="r")
-    return mapped
+        raise cannot_write(
+            "cache", folder, error, "free space there or set VITBENCH_CACHE to another folder"
+        ) from error
 
 
 def write_array(file: BinaryIO, batches: Iterable[NDArray[np.float32]], *, num_images: int) -> None:

@@ -3,52 +3,92 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from vitbench.execution.claims import POLL_SECONDS, JobQueue
 from vitbench.execution.job import Job, OnRecord, utc_now
 from vitbench.records import Record
+from vitbench.signals import RECORDING_SECONDS, HeldSignals, obeyed
 
 
-def run_jobs(jobs: Sequence[Job], *, workers: int, on_record: OnRecord) -> None:
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    on_record: OnRecord,
+    queue_of: Callable[[Sequence[Job]], JobQueue] = JobQueue,
+) -> None:
     """Runs all jobs as Ray tasks; connects to the cluster in `RAY_ADDRESS`, else starts one here; `workers` at a time.
 
-    Raises ValueError where Ray is not installed.
+    `queue_of` makes the queue that hands them out; by itself nothing is claimed. Raises ValueError where Ray is not
+    installed.
     """
     try:
         import ray
     except ImportError as error:
         raise ValueError("executor 'ray' needs Ray; install vitbench[ray] or use --executor local") from error
-    if not ray.is_initialized():
-        # Ray refuses a number of slots for a cluster that is there already.
-        slots: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
-        ray.init(**slots, include_dashboard=False, log_to_driver=False)
-    gpus = 1 if jobs and jobs[0].device.startswith("cuda") else 0
-    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_execute)
-    waiting = deque(jobs)
+    with obeyed():
+        try:
+            _connect(ray, workers)
+            _run_tasks(
+                ray,
+                queue_of(jobs),
+                on_gpus=bool(jobs) and jobs[0].device.startswith("cuda"),
+                workers=workers,
+                on_record=on_record,
+            )
+        finally:
+            ray.shutdown()
+
+
+def _connect(ray: Any, workers: int) -> None:
+    if ray.is_initialized():
+        return
+    # Ray refuses a number of slots for a cluster that is there already.
+    slots: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
+    with HeldSignals():
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(**slots, include_dashboard=False, log_to_driver=False)
+        except SystemExit as end:  # of Ray's own handler, which it puts in place of ours
+            raise SystemExit(128 + signal.SIGTERM) from end
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _run_tasks(ray: Any, queue: JobQueue, *, on_gpus: bool, workers: int, on_record: OnRecord) -> None:
+    task = ray.remote(num_cpus=1, num_gpus=int(on_gpus), max_retries=0)(_execute)
     pending: dict[Any, tuple[Job, str]] = {}
+    while queue or pending:
+        while len(pending) < workers and (job := queue.take()) is not None:
+            if on_gpus:
+                job = replace(job, device="cuda:0")  # Ray shows a task its own GPU alone
+            pending[task.remote(job)] = job, utc_now()
+        if not pending:
+            if queue:
+                queue.wait()
+            continue
+        # Ray turns what a handler raises within it into exit status 1; and what has been fetched is to be recorded.
+        with HeldSignals(patience=RECORDING_SECONDS):
+            done, _ = ray.wait(list(pending), num_returns=1, timeout=POLL_SECONDS)
+            for reference in done:
+                job, started = pending.pop(reference)
+                _record(ray, reference, job, started, on_record)
+                queue.done(job)
+
+
+def _record(ray: Any, reference: Any, job: Job, started: str, on_record: OnRecord) -> None:
     try:
-        while waiting or pending:
-            while waiting and len(pending) < workers:
-                job = waiting.popleft()
-                if gpus:
-                    job = replace(job, device="cuda:0")  # Ray shows a task its own GPU alone
-                pending[task.remote(job)] = job, utc_now()
-            (done,), _ = ray.wait(list(pending), num_returns=1)
-            job, started = pending.pop(done)
-            died = False
-            try:
-                record = Record.model_validate_json(ray.get(done))
-            except ray.exceptions.RayError as error:
-                died = True  # what the run had kept of itself stays for the next try
-                record = job.failed(" ".join(f"Ray: {type(error).__name__}: {error}".split())[:300], started=started)
-            on_record(job, record)
-            if not died:
-                job.remove_checkpoint()
-    finally:
-        ray.shutdown()
+        record = Record.model_validate_json(ray.get(reference))
+    except ray.exceptions.RayError as error:
+        # What the run had kept of itself stays for the next try.
+        reason = " ".join(f"Ray: {type(error).__name__}: {error}".split())[:300]
+        on_record(job, job.failed(reason, started=started))
+        return
+    on_record(job, record)
+    job.remove_checkpoint()
 
 
 def _execute(job: Job) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from vitbench.files import remove_leftovers
 from vitbench.profiling.macs import count
 from vitbench.records import Cost, Outcome, Record, describe_environment
 from vitbench.studies.plan import PlannedRun
@@ -50,8 +51,8 @@ class Job:
     def remove_checkpoint(self) -> None:
         """For whoever has recorded the run. Takes what writers that were killed left half-written with it."""
         if self.checkpoint is not None:
-            for path in self.checkpoint.parent.glob(f"{self.checkpoint.name}*"):
-                path.unlink(missing_ok=True)
+            self.checkpoint.unlink(missing_ok=True)
+            remove_leftovers(self.checkpoint)
 
     def failed(self, reason: str, *, started: str) -> Record:
         """The record of this run as one that could not be done."""

@@ -6,20 +6,22 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import NoReturn
 
+from vitbench.execution.claims import POLL_SECONDS, JobQueue
 from vitbench.execution.job import Job, OnRecord, OnReport, Report, utc_now
 from vitbench.records import Outcome, Record
+from vitbench.signals import ENDING, RECORDING_SECONDS, HeldSignals, obeyed, outlive_terminal
 
 _SPAWN = multiprocessing.get_context("spawn")
 _CAN_MASK = hasattr(signal, "pthread_sigmask")
+_PARENT_DECIDES = frozenset(ENDING) - {signal.SIGTERM}
 SAVING_SECONDS = 30.0
 """What workers get, once they are told to end, to finish their step and write a checkpoint; then they are killed."""
 
@@ -42,57 +44,66 @@ class _Worker:
 
 
 def run_jobs(
-    jobs: Sequence[Job], *, workers: int, devices: Sequence[str], on_record: OnRecord, on_report: OnReport
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    devices: Sequence[str],
+    on_record: OnRecord,
+    on_report: OnReport,
+    queue_of: Callable[[Sequence[Job]], JobQueue] = JobQueue,
 ) -> None:
     """Runs all jobs on `workers` processes, dealt round over `devices`; calls back in this process as they go.
 
+    `queue_of` makes the queue that hands them out; by itself nothing is claimed.
     A worker that dies takes only its own run with it, which is recorded as failed; what the run had kept of itself stays,
     and the next try goes on from there. When this function is left by an exception (Ctrl-C, a full disk), the workers
     write their checkpoints, where they keep any, and end; a second Ctrl-C kills them.
     """
-    waiting = deque(jobs)
+    queue = queue_of(jobs)
     pool: list[_Worker] = []
     interrupted = False
-    before = signal.signal(signal.SIGTERM, _end)  # so that whoever ends us ends the workers too
-    try:
-        while waiting or any(worker.job for worker in pool):
-            while waiting and len(pool) < workers:
-                free = next(i for i in range(workers) if all(i != worker.index for worker in pool))
-                pool.append(_start(free, waiting[0]))
-            for worker in pool:
-                if worker.job is None and waiting:
-                    worker.give(waiting.popleft(), devices)
-            ready = wait([worker.pipe for worker in pool if worker.job])
-            for worker in [w for w in pool if w.pipe in ready]:
-                with _undisturbed():  # or what was read from the pipe could be lost before it is recorded
-                    _receive(worker, on_record, on_report)
-                if not worker.process.is_alive() and worker.job is None:
-                    pool.remove(worker)
-    except (KeyboardInterrupt, SystemExit):
-        interrupted = True
-        raise
-    finally:
-        # One is being obeyed: whoever ends a group of processes sends another, and workers are still writing.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with obeyed():
         try:
+            while queue or any(worker.job for worker in pool):
+                _give_out(queue, pool, workers, devices)
+                busy = [worker for worker in pool if worker.job]
+                if not busy:
+                    if queue:
+                        queue.wait()
+                    continue
+                is_idle = bool(queue) and len(busy) < workers
+                ready = wait([worker.pipe for worker in busy], timeout=POLL_SECONDS if is_idle else None)
+                for worker in [w for w in busy if w.pipe in ready]:
+                    job = worker.job
+                    # Or what was read from the pipe could be lost before it is recorded.
+                    with HeldSignals(patience=RECORDING_SECONDS):
+                        _receive(worker, on_record, on_report)
+                    if worker.job is None and job is not None:
+                        queue.done(job)
+                        if not worker.process.is_alive():
+                            pool.remove(worker)
+        except (KeyboardInterrupt, SystemExit):
+            interrupted = True
+            raise
+        finally:
             _end_all([worker.process for worker in pool])
             if interrupted:
-                _receive_last(pool, on_record)
-        finally:
-            signal.signal(signal.SIGTERM, before)
+                with HeldSignals(patience=RECORDING_SECONDS):
+                    _receive_last(pool, on_record)
 
 
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until it is left."""
-    if not _CAN_MASK:
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _give_out(queue: JobQueue, pool: list[_Worker], workers: int, devices: Sequence[str]) -> None:
+    """Gives every free worker a job, starting workers as long as there are jobs that nobody else has claimed."""
+    free = [worker for worker in pool if worker.job is None]
+    while (free or len(pool) < workers) and (job := queue.take()) is not None:
+        if not free:
+            index = next(i for i in range(workers) if all(i != worker.index for worker in pool))
+            with HeldSignals(patience=RECORDING_SECONDS):  # or the worker could be left without its first message
+                free.append(_start(index, job))
+                pool.append(free[-1])
+        worker = free.pop()
+        queue.give_to(job, worker.process.pid)
+        worker.give(job, devices)
 
 
 def _receive_last(pool: Sequence[_Worker], on_record: OnRecord) -> None:
@@ -121,18 +132,15 @@ def _end_all(processes: Sequence[SpawnProcess]) -> None:
             process.join()
 
 
-def _end(number: int, _: object) -> NoReturn:
-    raise SystemExit(128 + number)
-
-
 def _start(index: int, first: Job) -> _Worker:
     ours, theirs = _SPAWN.Pipe()
-    # Ctrl-C reaches the whole group, and the parent decides. A worker is born deaf to it: what it imports before its
-    # first line takes a second. The tracker goes first, since starting it lifts the mask.
+    # Ctrl-C and a terminal that closes reach the whole group, and the parent decides. A worker is born deaf to them: what
+    # it imports before its first line takes a second. The tracker goes first, since starting it lifts the mask.
     before_mask = set()
     if _CAN_MASK:
+        before_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENT_DECIDES)
         resource_tracker.ensure_running()
-        before_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_BLOCK, _PARENT_DECIDES)
     # Read by OpenMP when torch is imported, so it must be set before the process starts.
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(first.threads)
@@ -183,11 +191,28 @@ def _how_it_died(exit_code: int | None) -> str:
 
 def _serve(pipe: Connection) -> None:
     """A worker's life: jobs in, reports and records out, until the other end is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where there is no mask to inherit
+    for number in _PARENT_DECIDES:
+        signal.signal(number, signal.SIG_IGN)  # where there is no mask to inherit
+    outlive_terminal()
+    threading.Thread(target=_end_after_parent, daemon=True).start()
     from vitbench.execution.run import execute
+
+    def report(report: Report) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone, and SIGTERM on its way
+            pipe.send(report)
 
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             job = pipe.recv()
             # As JSON, so that what the parent appends is what a reader will see.
-            pipe.send(execute(job, pipe.send).to_json())
+            pipe.send(execute(job, report).to_json())
+
+
+def _end_after_parent() -> None:
+    """Ends this worker as its parent would have: told to save its state, then killed. Before its run's claim lapses."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SAVING_SECONDS)
+    os._exit(1)

@@ -19,6 +19,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from vitbench.files import replacing, write_whole
 from vitbench.machine import cache_directory, cpu_name
 
 SOURCES = sorted(path for pattern in ("*.cpp", "*.h") for path in Path(__file__).parent.glob(pattern))
@@ -168,17 +169,30 @@ def _build() -> Path:
     # -march=native follows the processor's features, and one name stands for several processors.
     identity = "\n".join([*sources, version, *FLAGS, cpu_name(), _processor_flags()])
     library = cache_directory() / "kernels" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
-    if library.exists():
+    if _is_whole(library):
         return library
     library.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(library.with_suffix(".lock")):
-        if not library.exists():
-            new = library.with_suffix(f".{os.getpid()}")
+        if not _is_whole(library):
             (main,) = (path for path in SOURCES if path.suffix == ".cpp")
-            command = [*compiler, *FLAGS, str(main), "-o", str(new)]
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-            new.replace(library)
+            with replacing(library) as new:
+                command = [*compiler, *FLAGS, str(main), "-o", str(new)]
+                subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+                digest = hashlib.sha256(new.read_bytes()).hexdigest()
+            write_whole(_digest_file(library), digest)
     return library
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether it is what was compiled. Loading a truncated one would end the process by SIGBUS."""
+    try:
+        return _digest_file(library).read_text() == hashlib.sha256(library.read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        return False
+
+
+def _digest_file(library: Path) -> Path:
+    return library.with_suffix(".sha256")
 
 
 def call(name: str, *arguments: Tensor | int | float | Shape | None, flops: int = 0) -> None:

@@ -68,6 +68,7 @@ class ResNetStem(nn.Module):
 
     Each stage after the first halves the map; the first convolution brings the rest of `patch_size`: 4 is the
     paper's 7×7 of stride 2 and a pooling of stride 2; 2 and 1, for small images, a 3×3 of that stride and no pooling.
+    Without stages, patches are as large as `patch_size` asks for (R+Ti/16: Steiner et al. 2021).
     """
 
     def __init__(self, config: ViTConfig) -> None:
@@ -86,16 +87,16 @@ class ResNetStem(nn.Module):
             norm_layer=partial(GroupNormAct, num_groups=groups),
             conv_layer=partial(StdConv2dSame, eps=1e-8),
         )
-        first_stride = config.patch_hw[0] // 2 ** (num_stages - 1)
-        if first_stride < 4:
+        if config.root_stride < 4:
             self.backbone.stem.conv = StdConv2dSame(
-                config.in_channels, config.stem_width, 3, stride=first_stride, eps=1e-8
+                config.in_channels, config.stem_width, 3, stride=config.root_stride, eps=1e-8
             )
             self.backbone.stem.pool = nn.Identity()
-        self.proj = nn.Conv2d(self.backbone.num_features, config.width, 1, bias=not config.pre_norm)
+        patch = 1 if num_stages else config.patch_hw[0] // config.root_stride
+        self.proj = nn.Conv2d(self.backbone.num_features, config.width, patch, stride=patch, bias=not config.pre_norm)
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """images [B, C, H, W] → [B, channels, H / patch_size, W / patch_size]."""
+        """images [B, C, H, W] → [B, channels, H / stride, W / stride]; the stride is `patch_size`, or the root's alone."""
         return self.backbone(images)
 
     def forward(self, images: Tensor) -> Tensor:

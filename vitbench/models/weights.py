@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from vitbench.config import RunConfig, one_line
+from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 from vitbench.models.timm_model import TimmModel
 from vitbench.models.vit import ViT
 
@@ -79,19 +78,10 @@ def save_trained(
         "class_names": json.dumps(list(class_names)),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in _unshared(model).items()}
-    half_written = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, half_written, metadata=metadata)
-        with half_written.open("rb") as file:
-            os.fsync(file.fileno())
-        half_written.replace(path)
+        write_whole(path, save(tensors, metadata=metadata))
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            half_written.unlink()
-        raise ValueError(
-            f"weights {str(path)!r} cannot be written ({error}); free space there or give another --results"
-        ) from error
+        raise cannot_write("weights", path, error, ANOTHER_RESULTS) from error
 
 
 def _unshared(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -6,9 +6,9 @@ import copy
 import ctypes
 import gc
 import json
-import os
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from vitbench.config import Compile, Precision
+from vitbench.files import write_whole
 from vitbench.machine import cache_directory, cpu_name
 from vitbench.profiling.cpu_state import State, available_bytes, cpu_state, others_cores
 from vitbench.profiling.energy import EnergyCounter, NotAvailableError
@@ -28,6 +29,9 @@ from vitbench.profiling.fresh_process import CALLS, peak_bytes, peak_rise, start
 from vitbench.profiling.memory import LiveBytes
 from vitbench.profiling.nvml import Nvml
 from vitbench.profiling.rapl import RaplCounter
+
+# Said of each of torch.compile's guards; how fast they are is measured.
+warnings.filterwarnings("ignore", message=r"Guards may run slower on Python 3\.13\.0", category=RuntimeWarning)
 
 SomeModule = TypeVar("SomeModule", bound=nn.Module)
 
@@ -159,18 +163,16 @@ class Device:
     def bf16_speedup(self) -> float:
         """Rate of bf16 matrix products over that of fp32 (1024³, best of 5 alternating), from memory where measured before."""
         key = f"{self.name} | torch {torch.__version__}"
-        path = cache_directory() / "bf16_speedup.json"
         try:
+            path = cache_directory() / "bf16_speedup.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
                 known = _read_speedups(path)
                 if key not in known:
                     known[key] = self._measure_bf16_speedup()
-                    new = path.with_suffix(f".{os.getpid()}")
-                    new.write_text(json.dumps(known, indent=1), encoding="utf-8")
-                    new.replace(path)
+                    write_whole(path, json.dumps(known, indent=1))
                 return known[key]
-        except OSError:  # nowhere to remember it
+        except (OSError, ValueError):  # nowhere to remember it
             return self._measure_bf16_speedup()
 
     def _measure_bf16_speedup(self) -> float:

@@ -5,6 +5,7 @@ Parameters, multiply–accumulates (MACs) and activations, as `CONVENTIONS` says
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from math import prod
 
@@ -64,9 +65,49 @@ def count_parts(config: ViTConfig) -> dict[str, Counts]:
     }
 
 
-def training_flops_per_image(config: ModelConfig) -> int:
-    """Forward and backward: 3 × forward, at 2 FLOPs a MAC."""
+def training_flops_per_image(config: ModelConfig, *, recorded_macs: int | None = None) -> int:
+    """Forward and backward: 3 × forward, at 2 FLOPs a MAC.
+
+    With `recorded_macs`, of a model that ran, no model of timm is built to be counted: it may be none of the timm that is
+    installed.
+    """
+    if recorded_macs is not None and isinstance(config, TimmConfig):
+        return 6 * recorded_macs
     return 6 * count(config).macs
+
+
+def unread_macs(config: ModelConfig) -> int:
+    """Of `count`'s MACs for one image, those that a model of ours leaves out, as pooling by class token does not read them: in
+    the last block, all but the class token's attention, projection and MLP. 0 with other pooling, and for models of timm.
+
+    Native operators leave out the other tokens' queries, too.
+    """
+    if isinstance(config, TimmConfig) or config.pool != "cls":
+        return 0
+    unread = config.num_tokens - 1
+    left_out = (
+        attention(config, queries=unread, keys=config.num_tokens)
+        + linear(config.width, config.width, positions=unread)
+        + mlp(config, positions=unread)
+    )
+    return left_out.macs
+
+
+def unread_sentence(models: Mapping[str, ModelConfig]) -> str:
+    """What images/s of models, by what they are called, owe to `unread_macs`; empty where they owe nothing to it."""
+    shares = {
+        name: f"{100 * macs / count(model).macs:.2g} %"
+        for name, model in models.items()
+        if (macs := unread_macs(model))
+    }
+    if not shares:
+        return ""
+    texts = dict.fromkeys(shares.values())
+    each = "; ".join(f"{text} ({', '.join(name for name in shares if shares[name] == text)})" for text in texts)
+    return (
+        "Images/s: with cls, the last block computes the class token alone, which leaves out at least this share of the "
+        f"counted MACs: {each}. With other pooling, all tokens are computed."
+    )
 
 
 def attention(config: ViTConfig, *, queries: int, keys: int) -> Counts:
@@ -166,12 +207,11 @@ def _conv_stem(config: ViTConfig) -> Counts:
 
 
 def _resnet_stem(config: ViTConfig) -> Counts:
-    first_stride = config.patch_hw[0] // 2 ** (len(config.stem_layers) - 1)
-    kernel, convolution_stride = (7, 2) if first_stride == 4 else (3, first_stride)
+    kernel, convolution_stride = (7, 2) if config.root_stride == 4 else (3, config.root_stride)
     pixels = prod(config.image_hw) // convolution_stride**2
     channels = config.stem_width
     total = convolution(config.in_channels, channels, kernel=kernel, positions=pixels)
-    pixels = prod(config.image_hw) // first_stride**2
+    pixels = prod(config.image_hw) // config.root_stride**2
     for stage, num_blocks in enumerate(config.stem_layers):
         middle, out = config.stem_width * 2**stage, 4 * config.stem_width * 2**stage
         for i in range(num_blocks):
@@ -184,4 +224,5 @@ def _resnet_stem(config: ViTConfig) -> Counts:
             total += convolution(middle, middle, kernel=3, positions=pixels)
             total += convolution(middle, out, kernel=1, positions=pixels)
             channels = out
-    return total + linear(channels, config.width, positions=config.num_patches, bias=not config.pre_norm)
+    inputs = channels * pixels // config.num_patches
+    return total + linear(inputs, config.width, positions=config.num_patches, bias=not config.pre_norm)

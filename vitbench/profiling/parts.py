@@ -6,12 +6,12 @@ Parts are those of `macs.count_parts`; of a model with other names, its children
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from vitbench.profiling.counts import Counts
 
@@ -29,37 +29,47 @@ def part_of(name: str) -> str:
     return {"class_token": "tokens", "registers": "tokens", "pre_norm": "norm"}.get(first, first)
 
 
-@contextmanager
-def outermost_calls(model: nn.Module) -> Iterator[list[str]]:
-    """While entered, notes the names of modules that `model` calls other than from within another of its modules.
+WHOLE = "Global"
+"""What torch's FlopCounterMode calls all that runs."""
 
-    These divide what it computes; its children need not: `head.hidden` runs without `head` being called around it.
+
+class OutermostCalls:
+    """While entered, `parents` names the module of `model` that runs now, called from within no other of its modules.
+
+    Such modules divide what it computes; its children need not: `head.hidden` runs without `head` being called around it.
+    For torch's FlopCounterMode, whose own tracker fails without gradients where a module is given a parameter.
     """
-    called: list[str] = []
-    running: list[str] = []
 
-    def enter(name: str, *_: Any) -> None:
-        if not running and name not in called:
-            called.append(name)
-        running.append(name)
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = {name: module for name, module in model.named_modules() if name}
+        self._running: list[str] = []
+        self._hooks: list[RemovableHandle] = []
 
-    def leave(*_: Any) -> None:
-        running.pop()
+    @property
+    def parents(self) -> set[str]:
+        return {WHOLE, *self._running[:1]}
 
-    modules = {name: module for name, module in model.named_modules() if name}
-    hooks = [module.register_forward_pre_hook(partial(enter, name)) for name, module in modules.items()]
-    hooks += [module.register_forward_hook(leave) for module in modules.values()]
-    try:
-        yield called
-    finally:
-        for hook in hooks:
+    def __enter__(self) -> OutermostCalls:
+        for name, module in self._modules.items():
+            self._hooks.append(module.register_forward_pre_hook(partial(self._begin, name)))
+            self._hooks.append(module.register_forward_hook(self._end))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
             hook.remove()
 
+    def _begin(self, name: str, *_: Any) -> None:
+        self._running.append(name)
 
-def sum_calls(counts: Mapping[str, int], called: Iterable[str]) -> Counter[str]:
-    """Sums by part. `counts` has every module's, nested ones in it, and under "" the whole; `called`: `outermost_calls`."""
-    outermost = {name: counts.get(name, 0) for name in called}
-    return sum_names({**outermost, ELSEWHERE: counts.get("", 0) - sum(outermost.values())})
+    def _end(self, *_: Any) -> None:
+        self._running.pop()
+
+
+def sum_calls(counts: Mapping[str, int]) -> Counter[str]:
+    """Sums by part of what is counted by outermost module, and under "" in the whole."""
+    outermost = {name: number for name, number in counts.items() if name}
+    return sum_names({**outermost, ELSEWHERE: counts[""] - sum(outermost.values())})
 
 
 def sum_names(counts: Mapping[str, int]) -> Counter[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 
 SCHEMA = 1
 SAME_SET = ("device", "machine", "torch", "threads")
@@ -76,15 +77,9 @@ def write_part(directory: Path, part: Part) -> Path:
         for key, value in {"schema": SCHEMA, **asdict(part)}.items()
     )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(f".{os.getpid()}")
-        new.write_text(f"{{{lines}}}\n", encoding="utf-8")
-        new.replace(path)
+        return write_whole(path, f"{{{lines}}}\n")
     except OSError as error:
-        raise ValueError(
-            f"results {str(path)!r} cannot be written ({error.strerror}); free space there or give another --results"
-        ) from error
-    return path
+        raise cannot_write("results", path, error, ANOTHER_RESULTS) from error
 
 
 def _part_files(directory: Path) -> list[Path]:
@@ -93,10 +88,12 @@ def _part_files(directory: Path) -> list[Path]:
 
 def _read(path: Path) -> Part:
     try:
+        if not path.is_file():
+            raise OSError(f"{path.name} is no regular file")
         facts = json.loads(path.read_text(encoding="utf-8"))
         schema = facts.pop("schema")
         part = Part(**facts)
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as error:
         raise ValueError(f"profile {str(path)!r} is not a part of a profile ({error}); remove it") from error
     if schema != SCHEMA:
         raise ValueError(f"profile {str(path)!r} has schema {schema}, not {SCHEMA}; measure it again, or remove it")

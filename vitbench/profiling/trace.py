@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, schedule
 
+from vitbench.files import replacing
 from vitbench.profiling.breakdown import Analysis, Breakdown, Span, analyse
 from vitbench.profiling.device import Device
 from vitbench.profiling.events import MemoryPoint, read_events, read_memory
@@ -99,10 +100,9 @@ def record(candidate: Candidate, device: Device, *, steps: int = STEPS) -> Trace
 
 
 def write_trace(trace: Trace, folder: Path) -> Path:
-    """Writes the events into `folder`, which then is a run of TensorBoard too; returns the path."""
+    """Writes the events into `folder`, which then is a run of TensorBoard too; returns the path. Raises OSError."""
     path = folder / CHROME_NAME
-    folder.mkdir(parents=True, exist_ok=True)
-    with gzip.open(path, "wt", encoding="utf-8", compresslevel=6) as file:
+    with replacing(path) as new, gzip.open(new, "wt", encoding="utf-8", compresslevel=6) as file:
         json.dump(trace.chrome, file)
     return path
 

@@ -1,69 +1,204 @@
-"""How one JSON object a line is kept in a file: whole lines or none, appended, safe for several writers."""
+"""How one JSON object a line is kept in a file: whole lines or none, each with its digest, safe for several writers.
+
+A line is `{"digest":"<64 hex>",` and then the object as it would stand without it. The digest is the SHA-256 of that object's
+bytes, brace included. It stands first so that no damage turns such a line into one of an older version, which has none: those
+begin with a field of the schema.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NoReturn, TypeVar
 
 from filelock import FileLock
 
-from vitbench.config import one_line
+from vitbench.config import one_line, printable
+from vitbench.files import ANOTHER_RESULTS, cannot_write
+from vitbench.records.faults import Fault, Faults
+
+Read = TypeVar("Read")
+
+_BEFORE, _AFTER = b'{"digest":"', b'",'
+_DIGITS = 64
+_HEAD = len(_BEFORE) + _DIGITS + len(_AFTER)
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds one whole line, or raises ValueError and leaves the file as it was."""
-    content = (line + "\n").encode()
+    """Adds one whole line, a JSON object, with its digest; or raises ValueError and leaves the file as it was."""
+    append_lines(path, [with_digest(line.encode())])
+
+
+def append_lines(path: Path, lines: Collection[bytes]) -> None:
+    """Adds lines as they are, all or none; raises ValueError likewise."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.parent / f".{path.stem}.lock"):
+        with lock_of(path):
+            if path.exists() and (reason := not_a_file(path)):
+                raise OSError(None, reason)
             path.touch()
-            _mend_tail(path)
+            mend_tail(path)
             size = path.stat().st_size
             try:
                 with path.open("ab") as file:
-                    file.write(content)
+                    file.write(b"".join(line + b"\n" for line in lines))
                     file.flush()
                     os.fsync(file.fileno())
             except OSError:
                 os.truncate(path, size)
                 raise
     except OSError as error:
-        raise ValueError(
-            f"results {str(path)!r} cannot be written ({error.strerror}); free space there or give another --results"
-        ) from error
+        raise cannot_write("results", path, error, ANOTHER_RESULTS) from error
 
 
-def read_lines(path: Path, *, schema: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(`FILE line N`, its object) of every line; a torn last one (a writer that was killed) is left out.
+def lock_of(path: Path) -> FileLock:
+    """Held by whoever changes the file."""
+    return FileLock(path.parent / f".{path.stem}.lock")
 
-    Raises ValueError, naming file and line, for a line that is no JSON object of this `schema`.
+
+def with_digest(plain: bytes) -> bytes:
+    """The line of an object's JSON."""
+    return _BEFORE + hashlib.sha256(plain).hexdigest().encode() + _AFTER + plain[1:]
+
+
+@dataclass(frozen=True)
+class Entry(Generic[Read]):
+    """A line of a file, and what it holds or what is wrong with it; number and bytes are missing where that is the file."""
+
+    number: int | None
+    line: bytes
+    record: Read | None = None
+    fault: Fault | None = None
+
+
+def read_entries(path: Path, read: Callable[[bytes], Read]) -> Iterator[Entry[Read]]:
+    """Every line of a file as `read` takes it, which raises ValueError for one that is damaged."""
+    try:
+        for number, line in _numbered_lines(path):
+            try:
+                record = read(line)
+                check_digest(line)  # last: it cannot say what is wrong
+                yield Entry(number, line, record)
+            except ValueError as error:
+                yield Entry(number, line, fault=Fault(path, one_line(error), number))
+            except RecursionError:
+                yield Entry(number, line, fault=Fault(path, "nested too deeply", number))
+    except OSError as error:
+        yield Entry(None, b"", fault=Fault(path, f"cannot be read ({error.strerror})", kind="unreadable"))
+
+
+def sound(entries: Iterable[Entry[Read]], faults: Faults | None) -> list[Read]:
+    """The records that nothing is wrong with; of the others `faults` are told. Raises ValueError for these where there is
+    nobody to tell.
     """
+    records = []
+    for entry in entries:
+        if entry.fault is not None and faults is None:
+            raise ValueError(str(entry.fault))
+        if entry.fault is not None and faults is not None:
+            faults.add(entry.fault)
+        elif entry.record is not None:
+            records.append(entry.record)
+    return records
+
+
+def files_in(folder: Path, faults: Faults | None) -> list[Path]:
+    """What is called `*.jsonl` in a folder, by name; nothing where there is no folder."""
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        fault = Fault(folder, f"cannot be read ({error.strerror})", kind="unreadable")
+        return sound([Entry(None, b"", fault=fault)], faults)
+    return [folder / name for name in names if name.endswith(".jsonl") and not name.startswith(".")]
+
+
+def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, bytes) of every line but empty ones and a torn last one, which its writer had not finished.
+
+    Raises OSError for what cannot be read. Nothing but a regular file is opened: a pipe would wait for a writer.
+    """
+    if reason := not_a_file(path):
+        raise OSError(None, reason)
     lines = path.read_bytes().split(b"\n")
+    if is_torn(lines[-1]):
+        lines.pop()
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        if number == len(lines) and not _is_json(line):
-            return
-        where = f"{path} line {number}"
-        try:
-            fields = json.loads(line)
-        except ValueError as error:
-            raise damaged(where, "not JSON") from error
-        found = fields.get("schema") if isinstance(fields, dict) else None
-        if found != schema:
-            raise damaged(where, f"schema {found!r} is not {schema}; read it with the vitbench that wrote it")
-        yield where, fields
+        if line.strip():
+            yield number, line.removesuffix(b"\r")
 
 
-def damaged(where: str, what: str | ValueError) -> ValueError:
-    """What is said of a line that cannot be read."""
-    return ValueError(f"{where}: {what if isinstance(what, str) else one_line(what)}; mend or remove that line")
+def parse(line: bytes, *, schema: int, names: Collection[str]) -> dict[str, Any]:
+    """The object of a line. `names`: the fields that one without a digest may begin with.
+
+    Raises ValueError for a line that is no JSON object of this `schema`.
+    """
+    try:
+        fields = _DECODER.decode(line.decode())
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except (_NoNumberError, UnicodeDecodeError) as error:
+        raise ValueError(f"not JSON ({error})") from error
+    except ValueError as error:
+        raise ValueError("not JSON") from error
+    kind = fields.get("schema") if isinstance(fields, dict) else None
+    if kind != schema:
+        raise ValueError(f"schema {kind!r} is not {schema}; read it with the vitbench that wrote it")
+    first = next(iter(fields))
+    if not line.startswith(_BEFORE) and (first not in names or "digest" in fields):
+        raise ValueError(f"begins with {first!r}, neither its digest nor a field of a record without one")
+    return dict(fields)
 
 
-def _mend_tail(path: Path) -> None:
+def without_digest(line: bytes) -> bytes:
+    """The object's JSON."""
+    return b"{" + line[_HEAD:] if line.startswith(_BEFORE) else line
+
+
+def check_digest(line: bytes) -> None:
+    """Raises ValueError for a line that is not as it was written; one without a digest cannot tell."""
+    if line.startswith(_BEFORE) and with_digest(without_digest(line)) != line:
+        raise ValueError("its digest is not that of its bytes")
+
+
+def not_a_file(path: Path) -> str:
+    """Why nothing can be read from `path`; empty for a regular file. Raises OSError where that cannot be told."""
+    mode = path.stat().st_mode
+    if stat.S_ISREG(mode):
+        return ""
+    return "is a folder" if stat.S_ISDIR(mode) else "is no regular file"
+
+
+def is_torn(tail: bytes) -> bool:
+    """Whether what stands behind the last line break is a part of a line: of an object, no part but the whole is JSON."""
+    text = tail.decode(errors="replace")
+    try:
+        json.JSONDecoder().raw_decode(text)
+    except RecursionError:
+        return False
+    except ValueError:
+        return True
+    return False
+
+
+class _NoNumberError(ValueError):
+    """NaN or an infinity, which Python reads and JSON has not."""
+
+
+def _no_number(name: str) -> NoReturn:
+    raise _NoNumberError(f"{printable(name)} is no number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
+
+
+def mend_tail(path: Path) -> None:
     """After a writer was killed: a torn last line moves to a side file, so that the next line starts whole."""
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
@@ -74,19 +209,10 @@ def _mend_tail(path: Path) -> None:
     data = path.read_bytes()
     end = data.rfind(b"\n") + 1
     tail = data[end:]
-    if _is_json(tail):  # whole, it only lacks its line break
+    if not is_torn(tail):  # it only lacks its line break
         with path.open("ab") as file:
             file.write(b"\n")
         return
     with path.with_suffix(".torn").open("ab") as side:
         side.write(tail + b"\n")
     os.truncate(path, end)
-
-
-def _is_json(line: bytes) -> bool:
-    """Of an object's JSON, no part but the whole is JSON."""
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import binascii
+import math
+import re
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,6 +20,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 SCHEMA = 1
+STUDY_NAME = re.compile(r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)$)[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+"""A study names files and folders, on Windows too."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Loss = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Measured = Annotated[float, Field(ge=0, le=1e15)]
+"""Seconds, or images a second."""
 
 
 class Outcome(StrEnum):
@@ -27,39 +39,39 @@ class Outcome(StrEnum):
 class EpochPoint(BaseModel):
     """One epoch of the learning curve. Accuracies are fractions in [0, 1], losses in nats."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
-    epoch: int
+    epoch: Annotated[int, Field(ge=1)]
     """1 after the first pass over the training images."""
-    train_loss: float | None
+    train_loss: Loss | None
     """Mean over the epoch; None where it was not finite."""
-    val_loss: float | None = None
-    val_top1: float | None = None
-    fraction: float = 1.0
+    val_loss: Loss | None = None
+    val_top1: Share | None = None
+    fraction: Share = 1.0
     """Share of the epoch that was trained: below 1 where a run of a broken number of epochs ends."""
 
 
 class Cost(BaseModel):
     """What the run cost. 1 MAC = 2 FLOPs; MACs are per image, forward; training counts 3 × forward."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
-    params: int
-    macs: int
-    train_seconds: float | None = None
+    params: Count
+    macs: Count
+    train_seconds: Measured | None = None
     """Training steps and their data alone; evaluation stops the clock."""
-    train_images_per_second: float | None = None
-    infer_images_per_second: float | None = None
-    peak_memory_bytes: int | None = None
+    train_images_per_second: Measured | None = None
+    infer_images_per_second: Measured | None = None
+    peak_memory_bytes: Count | None = None
     """CUDA: the allocator's peak over the run. CPU: the most bytes of tensors alive at once in one training step."""
-    resumed: int = 0
+    resumed: Count = 0
     """How often the run was interrupted and went on from a checkpoint; seconds and rates are then of all parts together."""
 
 
 class Design(BaseModel):
     """The study that a run belongs to, as it was planned: what tables need besides the numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     question: str
     source: str
@@ -92,7 +104,7 @@ class Design(BaseModel):
 class Record(BaseModel):
     """One run, as measured. Never edited, only appended."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     schema_: int = Field(default=SCHEMA, alias="schema")
     run_id: str
@@ -127,10 +139,12 @@ class Record(BaseModel):
     @classmethod
     def _agrees_with_its_config(cls, values: Any) -> Any:
         """Held against the configuration as it was written: a field that came later must not disown old records."""
-        config = values.get("config") if isinstance(values, dict) else None
+        if not isinstance(values, dict):
+            return values
+        config = values.get("config")
         if isinstance(config, dict) and (expected := run_id(config)) != values.get("run_id"):
             raise ValueError(f"run_id {values.get('run_id')!r} is not that of its config, {expected!r}")
-        return values
+        return {name: value for name, value in values.items() if name != "digest"}  # of a line, not of the record
 
     @property
     def identity(self) -> str:
@@ -142,12 +156,64 @@ class Record(BaseModel):
         """Whether the run failed so early that it cannot say which data, compiler and operators it would have had."""
         return self.outcome is Outcome.FAILED and not self.environment.data_sha256
 
+    @property
+    def counts(self) -> bool:
+        """Whether it settles its run: it was not failed, and a completed one has numbers."""
+        return self.outcome is Outcome.DIVERGED or (self.outcome is Outcome.COMPLETED and bool(self.metrics))
+
+    def objection(self) -> str:
+        """Why it cannot be right: a metric out of its range, or two fields that should agree and do not; else empty."""
+        for name, value in self.metrics.items():
+            low, high = _limits(name)
+            if not low <= value <= high:
+                return f"{name} {value} is not in [{low}, {high}]"
+        if self.seed != self.config.seed:
+            return f"seed {self.seed} is not its config's, {self.config.seed}"
+        if self.learning_rate != self.config.train.learning_rate:
+            return f"learning_rate {self.learning_rate} is not its config's, {self.config.train.learning_rate}"
+        if self.correct and "test_top1" in self.metrics:
+            return _bits_against(self.correct, self.metrics["test_top1"])
+        return ""
+
+    def differs(self, other: Record) -> str:
+        """Which numbers are not those of another record of the same run; empty where all are that both have."""
+        numbers = ("outcome", "metrics", "curve", "correct", "weights_sha256")
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in numbers}
+        return ", ".join(name for name, (mine, theirs) in pairs.items() if mine and theirs and mine != theirs)
+
     def to_json(self) -> str:
-        """One line, without the line break."""
+        """The object of its line, without the digest and the line break."""
         return self.model_dump_json(by_alias=True)
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True)
+
+
+@cache
+def _limits(name: str) -> tuple[float, float]:
+    """The smallest and the largest value of a metric, by the end of its name."""
+    if re.search(r"_top\d+$|_ece$", name):
+        return 0.0, 1.0
+    if name.endswith("_brier"):
+        return 0.0, 2.0
+    return (0.0 if name.endswith("_loss") else -math.inf), math.inf
+
+
+def _bits_against(correct: str, top1: float) -> str:
+    """Whether packed bits can be of so many test images that this share was right; if not, why.
+
+    Of n bytes they are of 8 n images, or up to 7 fewer: the bits behind the last image are 0.
+    """
+    try:
+        packed = base64.b64decode(correct, validate=True)
+    except (binascii.Error, ValueError):
+        return "correct is not base64"
+    bits = int.from_bytes(packed, "big")
+    right, padding = bits.bit_count(), (bits & -bits).bit_length() - 1 if bits else 8
+    sizes = range(8 * len(packed), 8 * len(packed) - 1 - min(padding, 7), -1)
+    if any(size and abs(right / size - top1) < 1e-6 for size in sizes):
+        return ""
+    return f"correct has {right} right of {sizes[-1]} to {sizes[0]} images, which is no test_top1 of {top1}"
 
 
 def pack_correct(correct: Sequence[bool] | np.ndarray) -> str:

@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from vitbench.records.lines import append_line, damaged, read_lines
-from vitbench.records.schema import SCHEMA, Record
+from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
+from vitbench.records.faults import Fault, Faults
+from vitbench.records.lines import Entry, append_line, files_in, parse, read_entries, sound
+from vitbench.records.schema import SCHEMA, STUDY_NAME, Record
+
+_NAMES = frozenset(field.alias or name for name, field in Record.model_fields.items())
 
 
 class RecordStore:
-    """The records under `root/records/`. Reading never writes; appending never rewrites."""
+    """The records under `root/records/`. Reading never writes; appending never rewrites.
 
-    def __init__(self, root: str | Path) -> None:
+    `faults` are told what is wrong with lines and files, which are then left out. Without, reading raises ValueError for the
+    first of them.
+    """
+
+    def __init__(self, root: str | Path, faults: Faults | None = None) -> None:
         self.root = Path(root)
         self.directory = self.root / "records"
+        self.faults = faults
+        _refuse_records_folder(self.root)
 
     def path(self, study: str) -> Path:
+        """Raises ValueError for what cannot name a file."""
+        if STUDY_NAME.fullmatch(study) is None:
+            raise ValueError(f"study {study!r} cannot name a file; use at most 100 letters, digits, - and _")
         return self.directory / f"{study}.jsonl"
 
     def studies(self) -> list[str]:
         """Studies that have a record file, by name."""
-        return sorted(path.stem for path in self.directory.glob("*.jsonl"))
+        return [path.stem for path in files_in(self.directory, self.faults)]
 
     def prepare(self) -> None:
         """Creates the folders; raises ValueError where results cannot be written."""
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            probe = self.directory / f".writable-{os.getpid()}"
-            with probe.open("wb") as file:
-                file.write(b"\0" * 4096)
-                file.flush()
-                os.fsync(file.fileno())
-            probe.unlink()
+            write_whole(self.directory / ".writable", b"\0" * 4096).unlink(missing_ok=True)
         except OSError as error:
-            raise ValueError(
-                f"results {str(self.root)!r} cannot be written ({error.strerror}); free space there or give another --results"
-            ) from error
+            raise cannot_write("results", self.root, error, ANOTHER_RESULTS) from error
 
     def append(self, record: Record) -> None:
         """Adds one whole line, or raises ValueError and leaves the file as it was."""
@@ -46,19 +53,62 @@ class RecordStore:
     def read(self, study: str) -> list[Record]:
         """All records of a study, in the order in which they were appended.
 
-        A torn last line (a writer that was killed) is left out. Raises ValueError, naming file and line, for a foreign
-        schema or a line that is not a record.
+        Left out are a torn last line (a writer that was killed), damaged lines, and of two lines of one run with other
+        numbers the later. Raises ValueError, naming file and line, for the latter two where no `faults` are told.
         """
-        path = self.path(study)
-        if not path.exists():
-            return []
-        return list(_parse(path))
+        return sound(self.entries(study), self.faults)
+
+    def entries(self, study: str) -> Iterator[Entry[Record]]:
+        """Every line of a study's file, with its record or what is wrong with it."""
+        path = self.directory / f"{study}.jsonl"
+        if STUDY_NAME.fullmatch(study) is None:
+            what = f"{study!r} is no name of a study (at most 100 letters, digits, - and _)"
+            return iter([Entry(None, b"", fault=Fault(path, what, kind="unreadable"))])
+        if not os.path.lexists(path):
+            return iter(())
+        return _with_conflicts(path, read_entries(path, lambda line: _record(study, line)))
 
 
-def _parse(path: Path) -> Iterator[Record]:
-    for where, fields in read_lines(path, schema=SCHEMA):
-        try:
-            record = Record.model_validate(fields)
-        except ValueError as error:
-            raise damaged(where, error) from error
-        yield record
+def _record(study: str, line: bytes) -> Record:
+    """Raises ValueError for a line that is no record of the study, or contradicts itself."""
+    record = Record.model_validate(parse(line, schema=SCHEMA, names=_NAMES))
+    if record.study != study:
+        raise ValueError(f"study {record.study!r} is not that of its file, {study!r}")
+    if objection := record.objection():
+        raise ValueError(objection)
+    return record
+
+
+def _with_conflicts(path: Path, entries: Iterable[Entry[Record]]) -> Iterator[Entry[Record]]:
+    """The same, where a later line of a run, in an environment like that of the first, must have its numbers.
+
+    What was recorded first stays: no later line changes a number that may have been reported.
+    """
+    first: dict[Any, Entry[Record]] = {}
+    for entry in entries:
+        if conflict := first_conflict(entry, first):
+            yield replace(entry, record=None, fault=Fault(path, conflict, entry.number, "conflict"))
+        else:
+            yield entry
+
+
+def first_conflict(entry: Entry[Any], first: dict[Any, Entry[Any]]) -> str:
+    """Which numbers are not those of the first line of the same run, with its number; empty where there is none like it.
+
+    `first` is by run, and the entry's is added. Of frozen features, what is measured again counts: there is no conflict.
+    """
+    record = entry.record
+    if not isinstance(record, Record) or not record.counts:
+        return ""
+    earlier = first.setdefault((record.arm, record.config, record.environment.comparison_key), entry)
+    assert isinstance(earlier.record, Record)
+    differing = record.differs(earlier.record)
+    if not differing:
+        return ""
+    return f"run {record.run_id} ({record.arm}, seed {record.seed}) is in line {earlier.number} with other {differing}"
+
+
+def _refuse_records_folder(root: Path) -> None:
+    """Where someone gave `results/local/records`: nothing would be found there, in silence."""
+    if root.name == "records" and not (root / "records").exists() and files_in(root, Faults(say=lambda _: None)):
+        raise ValueError(f"results {str(root)!r} is the folder of the records themselves; give {str(root.parent)!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vitbench.config import run_id
 from vitbench.records.environment import Environment
-from vitbench.records.lines import append_line, damaged, read_lines
+from vitbench.records.faults import Faults
+from vitbench.records.lines import Entry, append_line, files_in, parse, read_entries, sound
+from vitbench.records.schema import Measured, Share
 
 SCHEMA = 1
 TRANSFER_VERSION = 1
@@ -20,7 +23,7 @@ TRANSFER_VERSION = 1
 class TransferRequest(BaseModel):
     """All that the accuracies depend on, up to the environment."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     weights: str
     """Whose features: name, `run:` and a run_id where they are a run's, `@` and 8 hex digits of the weights' SHA-256."""
@@ -45,19 +48,19 @@ class TransferRequest(BaseModel):
 class TransferAccuracy(BaseModel):
     """Test accuracy, a fraction in [0, 1], of one classifier of the method."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     classifier: str
     """`linear`; `1-shot`, `5-shot`, …; `knn` (weighted) and `knn-majority`."""
     draw: int | None = None
     """Which draw of training images, from 0; None where all are used."""
-    top1: float
+    top1: Share
 
 
 class TransferRecord(BaseModel):
     """One method on the features of one model, as measured."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     schema_: int = Field(default=SCHEMA, alias="schema")
     probe_id: str
@@ -73,7 +76,7 @@ class TransferRecord(BaseModel):
     accuracies: tuple[TransferAccuracy, ...]
     details: dict[str, Any] = {}
     """What the method found besides: of `linear` the chosen `l2`, `validation_top1` by l2, `iterations`, `converged`."""
-    seconds: float
+    seconds: Measured
     """Of the method, with the features at hand."""
     environment: Environment
     started: str
@@ -84,10 +87,12 @@ class TransferRecord(BaseModel):
     @classmethod
     def _agrees_with_its_request(cls, values: Any) -> Any:
         """Held against the request as it was written, so that later fields do not disown old records."""
-        request = values.get("request") if isinstance(values, dict) else None
+        if not isinstance(values, dict):
+            return values
+        request = values.get("request")
         if isinstance(request, dict) and (expected := run_id(request)) != values.get("probe_id"):
             raise ValueError(f"probe_id {values.get('probe_id')!r} is not that of its request, {expected!r}")
-        return values
+        return {name: value for name, value in values.items() if name != "digest"}  # of a line, not of the record
 
     @property
     def identity(self) -> str:
@@ -107,15 +112,22 @@ def probe_id(request: TransferRequest) -> str:
     return run_id(request.model_dump(mode="json"))
 
 
-class TransferStore:
-    """The records under `root/transfer/`: one file for each data set. Reading never writes; appending never rewrites."""
+_NAMES = frozenset(field.alias or name for name, field in TransferRecord.model_fields.items())
 
-    def __init__(self, root: str | Path) -> None:
+
+class TransferStore:
+    """The records under `root/transfer/`: one file for each data set. Reading never writes; appending never rewrites.
+
+    `faults` are told what is wrong, as of `RecordStore`.
+    """
+
+    def __init__(self, root: str | Path, faults: Faults | None = None) -> None:
         self.directory = Path(root) / "transfer"
+        self.faults = faults
 
     def path(self, dataset: str) -> Path:
         """`torch/cifar10` is in `torch-cifar10.jsonl`."""
-        return self.directory / f"{re.sub(r'[^a-z0-9.]+', '-', dataset.lower()).strip('-.') or 'data'}.jsonl"
+        return self.directory / f"{re.sub(r'[^a-z0-9.]+', '-', dataset.lower()).strip('-.')[:100] or 'data'}.jsonl"
 
     def append(self, record: TransferRecord) -> Path:
         """Adds one whole line to its data set's file, or raises ValueError and leaves it as it was; returns the file."""
@@ -126,18 +138,18 @@ class TransferStore:
     def read(self, dataset: str | None = None) -> list[TransferRecord]:
         """All records, of one data set or of all, in the order in which they were appended.
 
-        Raises ValueError, naming file and line, for what is not a record of this schema.
+        Damaged lines are left out; raises ValueError, naming file and line, where no `faults` are told of them.
         """
-        paths = sorted(self.directory.glob("*.jsonl")) if dataset is None else [self.path(dataset)]
-        records = [record for path in paths if path.exists() for record in _parse(path)]
+        paths = files_in(self.directory, self.faults)
+        if dataset is not None:
+            paths = [path for path in paths if path == self.path(dataset)]
+        records = [record for path in paths for record in sound(self.entries(path), self.faults)]
         return [record for record in records if dataset in (None, record.request.dataset)]
 
+    def entries(self, path: Path) -> Iterator[Entry[TransferRecord]]:
+        """Every line of one of the files, with its record or what is wrong with it."""
+        return read_entries(path, _record)
 
-def _parse(path: Path) -> list[TransferRecord]:
-    records = []
-    for where, fields in read_lines(path, schema=SCHEMA):
-        try:
-            records.append(TransferRecord.model_validate(fields))
-        except ValueError as error:
-            raise damaged(where, error) from error
-    return records
+
+def _record(line: bytes) -> TransferRecord:
+    return TransferRecord.model_validate(parse(line, schema=SCHEMA, names=_NAMES))

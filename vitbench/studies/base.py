@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -25,13 +24,12 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
 from vitbench.config import DataConfig, ModelConfig, TimmConfig, TrainConfig, ViTConfig, one_line, shortened
+from vitbench.records.schema import STUDY_NAME
 from vitbench.studies.blame import blamed
 from vitbench.studies.tunable import check_tuned
 
 LONGEST = 100
 """Letters of an arm's name, which stands in tables and plots."""
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-"""Study names become file names."""
 
 
 def _line(text: str) -> str:
@@ -47,8 +45,8 @@ def _label(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    if text and NAME.fullmatch(text) is None:
-        raise ValueError("use letters, digits, - and _, or leave it out for the file's name")
+    if text and STUDY_NAME.fullmatch(text) is None:
+        raise ValueError("use at most 100 letters, digits, - and _, or leave it out for the file's name")
     return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from math import isfinite, nan
 from statistics import fmean
 
 from vitbench.records import Outcome, Record
@@ -67,7 +68,7 @@ def outcome_of(record: Record) -> Outcome:
 
 def has_accuracies(record: Record) -> bool:
     """Whether there is a number to choose by and one to report."""
-    return {"test_top1", "val_top1"} <= record.metrics.keys()
+    return all(isfinite(record.metrics.get(name, nan)) for name in ("test_top1", "val_top1"))
 
 
 _PRECEDENCE = (Outcome.FAILED, Outcome.DIVERGED, Outcome.COMPLETED)

@@ -9,7 +9,6 @@ from math import log10
 from statistics import median
 
 from vitbench.config import ModelConfig, ViTConfig
-from vitbench.profiling import count
 from vitbench.profiling.macs import training_flops_per_image
 from vitbench.records import Record
 from vitbench.studies.plan import PlannedRun
@@ -42,45 +41,43 @@ def estimate(
     that are most like its own. `flops_per_second` is that of all runs together.
     """
     measured: dict[ModelConfig, list[float]] = defaultdict(list)
+    flops_per_image: dict[ModelConfig, int] = {}
     for r in sorted((r for r in records if not r.taken_from), key=lambda r: r.finished):
         here = r.environment.device.startswith("cpu") and (r.environment.cpu, r.environment.cpu_cores) == (
             cpu,
             cpu_cores,
         )
-        if here and (rate := _flops_per_second(r)):
-            measured[r.config.model].append(rate)
+        if here and r.cost.train_images_per_second and r.cost.macs:
+            flops_per_image[r.config.model] = each = training_flops_per_image(r.config.model, recorded_macs=r.cost.macs)
+            measured[r.config.model].append(r.cost.train_images_per_second * each)
     flops: dict[ModelConfig, int] = defaultdict(int)
     for run in runs:
         flops[run.config.model] += run.training_flops
     total = sum(flops.values())
-    seconds = sum(one / _rate(model, measured) for model, one in flops.items())
+    seconds = sum(one / _rate(model, measured, flops_per_image) for model, one in flops.items())
     rate = total / seconds if total else ASSUMED_FLOPS_PER_SECOND
     found = Estimate(0.0, total, rate, bool(measured), workers)
     return replace(found, hours=found.hours_of(total))
 
 
-def _rate(model: ModelConfig, measured: Mapping[ModelConfig, Sequence[float]]) -> float:
-    """FLOP/s of the latest records of the nearest model, or of several as near."""
+def _rate(
+    model: ModelConfig, measured: Mapping[ModelConfig, Sequence[float]], flops_per_image: Mapping[ModelConfig, int]
+) -> float:
+    """FLOP/s of the latest records of the nearest model, or of several as near: by the ratio of FLOPs and `_difference`."""
     if not measured:
         return ASSUMED_FLOPS_PER_SECOND
-    distances = {other: _distance(model, other) for other in measured}
+    mine = training_flops_per_image(model)
+    distances = {other: abs(log10(mine / flops_per_image[other])) + _difference(model, other) for other in measured}
     nearest = min(distances.values())
     return median(rate for other, rates in measured.items() if distances[other] == nearest for rate in rates[-LATEST:])
 
 
-def _distance(one: ModelConfig, other: ModelConfig) -> float:
-    """By the ratio of MACs; what sets kernels apart weighs as much as a factor of ten."""
-    kinds = (_kind(one), _kind(other))
-    return abs(log10(count(one).macs / count(other).macs)) + sum(a != b for a, b in zip(*kinds, strict=True))
+def _difference(one: ModelConfig, other: ModelConfig) -> int:
+    """In how much of what sets kernels apart two models differ; each weighs as much as a factor of ten in FLOPs."""
+    return sum(a != b for a, b in zip(_kind(one), _kind(other), strict=True))
 
 
 def _kind(model: ModelConfig) -> tuple[str, str, str]:
     if isinstance(model, ViTConfig):
         return "", model.stem, model.position if model.position in ("relative", "rope_2d") else ""
     return model.timm, "", ""
-
-
-def _flops_per_second(record: Record) -> float | None:
-    if not record.cost.train_images_per_second:
-        return None
-    return record.cost.train_images_per_second * training_flops_per_image(record.config.model)

@@ -13,7 +13,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
-from vitbench.studies.base import NAME, Study
+from vitbench.records.schema import STUDY_NAME
+from vitbench.studies.base import Study
 from vitbench.studies.blame import blamed
 
 STUDIES = (
@@ -53,9 +54,9 @@ def _load_file(path: Path) -> Study:
         there = "" if study is None else f", but something of type {type(study).__name__}"
         raise ValueError(f"study file {str(path)!r} defines no STUDY{there}; assign one: STUDY = Study(question=…, …)")
     name = study.name or path.stem
-    if NAME.fullmatch(name) is None or name in STUDIES or name == "train":
+    if STUDY_NAME.fullmatch(name) is None or name in STUDIES or name == "train":
         raise ValueError(
-            f"study name {name!r} in {str(path)!r} must be letters, digits, - and _, and none of "
+            f"study name {name!r} in {str(path)!r} must be at most 100 letters, digits, - and _, and none of "
             f"{', '.join([*STUDIES, 'train'])}; rename the file or give STUDY a name"
         )
     return replace(study, name=name)

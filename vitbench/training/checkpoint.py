@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +12,8 @@ from typing import Any
 
 import torch
 
-from vitbench.training.signals import HeldSignals
+from vitbench.files import cannot_write, remove_leftovers, replacing
+from vitbench.signals import HeldSignals
 
 FORMAT = 1
 """Raised whenever the content changes; a file of another format is not used."""
@@ -61,8 +61,7 @@ class Checkpoint:
         """
         if self.path is None:
             return None, ""
-        for half_written in self.path.parent.glob(f"{self.path.name}.*"):
-            half_written.unlink(missing_ok=True)
+        remove_leftovers(self.path)
         if not self.path.exists():
             return None, ""
         try:
@@ -83,7 +82,7 @@ class Checkpoint:
             _write(self.path, {"format": FORMAT, "made_by": self.made_by, "training": training, **self.more()})
         except (OSError, MemoryError) as error:
             if not self._complained:
-                say(f"checkpoint {str(self.path)!r} cannot be written ({error}); the run goes on without")
+                say(str(cannot_write("checkpoint", self.path, error, "the run goes on without")))
             self._complained = True
         self._written = time.monotonic()
         self._took = self._written - start
@@ -104,24 +103,9 @@ def _write(path: Path, content: State) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     payload = buffer.getbuffer()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        with new.open("wb") as file:
-            file.write(payload)
-            file.write(hashlib.sha256(payload).digest())
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-    if sys.platform != "win32":  # the file's new name is the folder's to keep
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    with replacing(path) as new, new.open("wb") as file:
+        file.write(payload)
+        file.write(hashlib.sha256(payload).digest())
 
 
 def _read(path: Path) -> State:

@@ -37,7 +37,7 @@ def norm(name: str, draw: Any, *shape: int) -> Arrays:
 
 
 def checkpoint(
-    layout: str, *, grid: int = 3, patch: int = 4, pool: str = "cls", resnet: tuple[int, ...] = ()
+    layout: str, *, grid: int = 3, patch: int = 4, pool: str = "cls", resnet: tuple[int, ...] | None = None
 ) -> Arrays:
     """`layout`: `vit` (vision_transformer), `bv` (big_vision), `stacked` (big_vision, layers scanned)."""
     generator = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def checkpoint(
     names = ("MultiHeadDotProductAttention_1", "MlpBlock_3", "LayerNorm_2")
     if layout != "vit":
         names = ("MultiHeadDotProductAttention_0", "MlpBlock_0", "LayerNorm_1")
-    inputs = 64 * 4 * 2 ** (len(resnet) - 1) if resnet else 3
+    inputs = 3 if resnet is None else 64 * 4 * 2 ** (len(resnet) - 1) if resnet else 64
     embedding = (1, 1) if resnet else (patch, patch)
     arrays = {"embedding/kernel": draw(*embedding, inputs, WIDTH), "embedding/bias": draw(WIDTH)}
     arrays |= norm("Transformer/encoder_norm", draw, WIDTH) | dense("head", WIDTH, CLASSES, draw)
@@ -72,7 +72,7 @@ def checkpoint(
         arrays |= attention("MAPHead_0/MultiHeadDotProductAttention_0", draw)
         arrays |= dense("MAPHead_0/MlpBlock_0/Dense_0", WIDTH, HIDDEN, draw)
         arrays |= dense("MAPHead_0/MlpBlock_0/Dense_1", HIDDEN, WIDTH, draw)
-    return arrays | (backbone(resnet, draw) if resnet else {})
+    return arrays | ({} if resnet is None else backbone(resnet, draw))
 
 
 def backbone(layers: tuple[int, ...], draw: Any) -> Arrays:
@@ -145,6 +145,18 @@ def test_a_hybrid_s_checkpoint_is_the_model_that_timm_reads(tmp_path, layers, gr
     peer.load_pretrained(str(path))
     model = convert.from_npz(path)
     assert model.config.stem_layers == layers and model.config.image_size == 64
+    assert_same(model, peer, 64)
+
+
+@pytest.mark.against("timm", "files in the layouts of the paper's .npz checkpoints", "1e-9")
+def test_a_checkpoint_of_patches_on_the_root_alone_is_the_model_that_timm_reads(tmp_path):
+    path = save(
+        tmp_path, checkpoint("vit", grid=2, patch=8, resnet=())
+    )  # as R_Ti_16-….npz: conv_root, gn_root, embedding
+    peer = twin(img_size=64, patch_size=8, embed_layer=lambda **k: HybridEmbed(backbone=_resnetv2(()), **k))
+    peer.load_pretrained(str(path))
+    model = convert.from_npz(path)
+    assert (model.config.stem_layers, model.config.patch_size, model.config.image_size) == ((), 32, 64)
     assert_same(model, peer, 64)
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from tests.models.convert.agreement import AGREEMENT, assert_agree, assert_drops_alike, random_weights
 from vitbench.models import convert
+from vitbench.variants import variant
 
 SMALL: dict[str, Any] = {
     "img_size": (8, 12),
@@ -95,12 +96,12 @@ def test_gradients_of_folded_places_are_those_of_the_tokens_that_they_were_added
     torch.testing.assert_close(peer.pos_embed.grad[0, 1:3], model.registers.grad, rtol=0, atol=1e-8)
 
 
-def hybrid(layers: tuple[int, ...], **arguments: Any) -> VisionTransformer:
-    """As timm builds vit_small_r26_s32 and vit_base_r50_s16, but narrow and on small images."""
-    return on_backbone(_resnetv2(layers), **arguments)
+def hybrid(layers: tuple[int, ...], *, backbone_channels: int = 3, **arguments: Any) -> VisionTransformer:
+    """As timm builds vit_small_r26_s32, vit_base_r50_s16 and vit_tiny_r_s16_p8, but narrow and on small images."""
+    return on_backbone(_resnetv2(layers, in_chans=backbone_channels), **arguments)
 
 
-def on_backbone(backbone: ResNetV2, **arguments: Any) -> VisionTransformer:
+def on_backbone(backbone: nn.Module, **arguments: Any) -> VisionTransformer:
     settings = SMALL | {"img_size": (64, 96), "patch_size": 1, "depth": 2, "embed_dim": 24}
     return VisionTransformer(**settings | arguments, embed_layer=lambda **k: HybridEmbed(backbone=backbone, **k))
 
@@ -110,6 +111,31 @@ def on_backbone(backbone: ResNetV2, **arguments: Any) -> VisionTransformer:
 def test_outputs_and_gradients_of_hybrids_are_timm_s(layers, stride):
     model = assert_agree(convert.from_timm, random_weights(hybrid(layers)))
     assert (model.config.stem, model.config.stem_layers, model.config.patch_size) == ("resnet", layers, stride)
+
+
+@pytest.mark.against("timm", "logits and all gradients, every setting that converts", AGREEMENT)
+@pytest.mark.parametrize(("patch", "channels"), [(1, 3), (2, 1), (4, 3), (8, 3)])
+def test_outputs_and_gradients_of_patches_on_the_first_convolution_alone_are_timm_s(patch, channels):
+    peer = hybrid((), patch_size=patch, in_chans=channels, backbone_channels=channels)
+    config = assert_agree(convert.from_timm, random_weights(peer)).config
+    assert (config.stem, config.stem_layers, config.patch_size) == ("resnet", (), 4 * patch)
+    assert config.in_channels == channels and config.grid == (16 // patch, 24 // patch)
+
+
+@pytest.mark.parametrize(("layers", "patch"), [((1, 1), 2), ((), (2, 4))])
+def test_other_patches_on_a_feature_map_are_refused(layers, patch):
+    with pytest.raises(ValueError, match=r"^patch_size .* cannot be expressed: patches are 1 × 1 on a ResNetV2"):
+        convert.from_timm(hybrid(layers, patch_size=patch))
+
+
+@pytest.mark.against("timm", "logits of named models", "1e-9")
+def test_r_ti_16_is_timm_s_in_float32_too():
+    peer = random_weights(timm.create_model("vit_tiny_r_s16_p8_224")).float()
+    model = convert.from_timm(peer)
+    assert model.config == variant("R+Ti/16")
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), peer(images), rtol=0, atol=1e-5)
 
 
 @pytest.mark.against("timm", "logits and all gradients, every setting that converts", AGREEMENT)
@@ -132,6 +158,7 @@ def test_outputs_and_gradients_of_a_hybrid_with_other_groups_are_timm_s():
         "vit_base_patch16_siglip_224",
         "vit_base_patch32_clip_quickgelu_224",
         "vit_small_patch14_reg4_dinov2",
+        "vit_tiny_r_s16_p8_224",
         "vit_small_r26_s32_224",
         "vit_base_r50_s16_224",
     ],
@@ -366,7 +393,6 @@ def test_what_is_no_configuration_is_refused_in_one_line():
         ("deit_tiny_distilled_patch16_224", "dist_token"),
         ("vit_base_patch16_rope_224", "module 'Eva'"),
         ("vit_relpos_small_patch16_224", "module 'VisionTransformerRelPos'"),
-        ("vit_tiny_r_s16_p8_224", "embed_layer"),
         ("vit_small_resnet26d_224", "embed_layer"),
         ("resnet18", "module 'ResNet'"),
     ],

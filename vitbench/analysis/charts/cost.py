@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from vitbench.analysis.arms import ArmResult
-from vitbench.analysis.charts.parts import figure_of, looks_of, role, round_ticks, wrapped
+from vitbench.analysis.charts.parts import Look, figure_of, looks_of, role, round_ticks, wrapped
 from vitbench.analysis.comparison import Comparison
+from vitbench.analysis.drawing import GREY
 from vitbench.analysis.notes import days_of, loads_of
+
+NEAR, FEWEST_NAMED, LINE = 0.02, 3, 0.045
+"""Arms nearer than the first share of the axis are a group; of so many, names stand beside it, at lines of the last share of
+the height."""
 
 
 def cost_figure(comparison: Comparison) -> Figure | None:
@@ -26,87 +33,128 @@ def cost_figure(comparison: Comparison) -> Figure | None:
     figure = figure_of(
         comparison,
         4.2 + legend_height,
-        "Mean ± 1 SD over seeds. Arms of nearly equal cost are drawn side by side. Grey line, where several arms are on it: "
-        "Pareto front; no other arm is cheaper and better.",
+        "Mean ± 1 SD over seeds. Dotted line, where several arms are on it: Pareto front; no other arm is cheaper and better.",
     )
-    scale, unit = (1e9, "GMACs") if max(arm.macs for arm in arms) >= 1e9 else (1e6, "million MACs")
-    costs: list[tuple[str, dict[str, float]]] = [
-        (f"{unit} per image, forward", {arm.label: arm.macs / scale for arm in arms})
-    ]
-    seconds = {arm.label: value for arm in arms if (value := arm.median_cost("train_seconds")) is not None}
-    loads, days = {load for arm in arms for load in loads_of(arm)}, {days_of(arm) for arm in arms}
-    # A run that goes on from another took as long as both; what shared the machine with others, or had it on another
-    # day, took longer or shorter.
-    if seconds and not comparison.starts and len(loads) == len(days) == 1:
-        costs.append(("training seconds per run, median", seconds))
+    costs = _costs(comparison, arms)
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
-    for axes, (label, cost) in zip(panels, costs, strict=True):
+    for axes, (label, cost) in zip(panels, costs.items(), strict=True):
         shown = [arm for arm in arms if arm.label in cost]
-        low, high = min(cost.values()), max(cost.values())
-        is_log = high > 4 * low
-        # Costs that are nearly equal should look so.
-        margin = max(0.1 * (high - low), 0.1 * high)
-        if is_log:
-            left, right = low / 1.3, high * 1.3
-            step = math.log10(right / left) / 50
-            exponents = side_by_side({label: math.log10(value) for label, value in cost.items()}, step=step)
-            places = {label: 10**x for label, x in exponents.items()}
-            left, right = (
-                min(left, 10 ** (min(exponents.values()) - step)),
-                max(right, 10 ** (max(exponents.values()) + step)),
-            )
-        else:
-            left, right = max(0.0, low - margin), high + margin
-            step = (right - left) / 50
-            places = side_by_side(cost, step=step)
-            left, right = min(left, min(places.values()) - step), max(right, max(places.values()) + step)
-        front = set(pareto_front([(cost[arm.label], 100 * _mean(arm)) for arm in shown]))
-        on_it = sorted(
-            (places[arm.label], 100 * _mean(arm)) for arm in shown if (cost[arm.label], 100 * _mean(arm)) in front
-        )
-        axes.plot(*zip(*on_it, strict=True), drawstyle="steps-post", color="#d5d5d5", linewidth=4, zorder=1)
+        _draw_front(axes, shown, cost)
         for arm in shown:
-            look, summary = looks[arm.label], arm.test_top1
-            assert summary is not None
-            axes.errorbar(
-                places[arm.label],
-                100 * summary.mean,
-                yerr=None if summary.sd is None else 100 * summary.sd,
-                fmt=look.marker,
-                color=look.color,
-                markersize=7.5,
-                markeredgecolor="white",
-                markeredgewidth=0.6,
-                elinewidth=1,
-                capsize=2.5,
-                label=wrapped(role(arm, comparison), 34) if axes is panels[0] else None,
-                zorder=3,
-            )
-        if is_log:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(FixedLocator(round_ticks(low, high)))
-            axes.xaxis.set_minor_locator(NullLocator())
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.set_xlim(left, right)
-            label += " (log scale)"
-        else:
-            axes.set_xlim(left, right)
-            axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-        axes.set_xlabel(label)
+            name = wrapped(role(arm, comparison), 34) if axes is panels[0] else None
+            _draw(axes, arm, cost[arm.label], looks[arm.label], name)
+        _scale(axes, label, min(cost.values()), max(cost.values()))
     panels[0].set_ylabel("test top-1 (%)")
+    for axes, cost in zip(panels, costs.values(), strict=True):
+        _name_groups(axes, [arm for arm in arms if arm.label in cost], cost)
     figure.legend(loc="outside lower center", ncols=columns, fontsize=9, columnspacing=1.2, handletextpad=0.3)
     return figure
 
 
-def side_by_side(cost: Mapping[str, float], *, step: float) -> dict[str, float]:
-    """Where to draw each arm: as near to its cost as a step between all of them allows, in their order.
+def _costs(comparison: Comparison, arms: Sequence[ArmResult]) -> dict[str, dict[str, float]]:
+    """The name of an axis to the place of each arm on it, by label."""
+    scale, unit = (1e9, "GMACs") if max(arm.macs for arm in arms) >= 1e9 else (1e6, "million MACs")
+    costs = {f"{unit} per image, forward": {arm.label: arm.macs / scale for arm in arms}}
+    seconds = {arm.label: value for arm in arms if (value := arm.median_cost("train_seconds"))}
+    loads, days = {load for arm in arms for load in loads_of(arm)}, {days_of(arm) for arm in arms}
+    # A run that goes on from another took as long as both; what shared the machine with others, or had it on another
+    # day, took longer or shorter.
+    if seconds and not comparison.starts and len(loads) == len(days) == 1:
+        costs["training seconds per run, median"] = seconds
+    return costs
 
-    The least squares of that: isotonic regression of costs less a step for each arm before (pool adjacent violators).
+
+def _draw_front(axes: Axes, arms: Sequence[ArmResult], cost: Mapping[str, float]) -> None:
+    front = pareto_front([(cost[arm.label], _top1(arm)) for arm in arms])
+    axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color=GREY, linewidth=1.2, linestyle=":", zorder=1)
+
+
+def _draw(axes: Axes, arm: ArmResult, cost: float, look: Look, name: str | None) -> None:
+    """Exactly at its numbers; hollow and with thin bars, so that arms of equal cost show through each other."""
+    summary = arm.test_top1
+    assert summary is not None
+    points = axes.errorbar(
+        cost,
+        100 * summary.mean,
+        yerr=None if summary.sd is None else 100 * summary.sd,
+        fmt=look.marker,
+        color=look.color,
+        markersize=7.5,
+        markerfacecolor="none",
+        markeredgewidth=1.6,
+        elinewidth=1,
+        capsize=2.5,
+        label=name,
+        zorder=3,
+    )
+    for bar in (*points.lines[1], *points.lines[2]):
+        bar.set_alpha(0.45)
+
+
+def _scale(axes: Axes, label: str, low: float, high: float) -> None:
+    """Linear, or logarithmic where costs differ much; costs that are nearly equal look so."""
+    if high > 4 * low:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(round_ticks(low, high)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlim(low / 1.3, high * 1.3)
+        label += " (log scale)"
+    else:
+        margin = max(0.1 * (high - low), 0.1 * high)
+        axes.set_xlim(max(0.0, low - margin), high + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.set_xlabel(label)
+
+
+def _name_groups(axes: Axes, arms: Sequence[ArmResult], cost: Mapping[str, float]) -> None:
+    """Names beside arms of equal cost, which hide each other; on the side with more room, each with a line to its point."""
+    axes.set_ylim(axes.get_ylim())
+    to_axes = axes.transData + axes.transAxes.inverted()
+    places = {arm.label: tuple(map(float, to_axes.transform((cost[arm.label], _top1(arm))))) for arm in arms}
+    groups: list[list[ArmResult]] = []
+    for arm in sorted(arms, key=lambda arm: places[arm.label]):
+        if groups and places[arm.label][0] - places[groups[-1][0].label][0] < NEAR:
+            groups[-1].append(arm)
+        else:
+            groups.append([arm])
+    for index, group in enumerate(groups):
+        if FEWEST_NAMED <= len(group) <= 1 / LINE:
+            left = places[groups[index - 1][-1].label][0] if index else 0.0
+            right = places[groups[index + 1][0].label][0] if index + 1 < len(groups) else 1.0
+            first, last = places[group[0].label][0], places[group[-1].label][0]
+            side = 1 if right - last >= first - left else -1
+            heights = spaced({arm.label: places[arm.label][1] for arm in group}, step=LINE)
+            shift = max(0.0, LINE - min(heights.values())) + min(0.0, 1 - LINE - max(heights.values()))
+            for arm in group:
+                axes.annotate(
+                    shorten(arm.label, 30, placeholder="…"),
+                    (cost[arm.label], _top1(arm)),
+                    xytext=((last if side > 0 else first) + 0.045 * side, heights[arm.label] + shift),
+                    textcoords="axes fraction",
+                    ha="left" if side > 0 else "right",
+                    va="center",
+                    fontsize=8,
+                    arrowprops={
+                        "arrowstyle": "-",
+                        "color": GREY,
+                        "linewidth": 0.6,
+                        "shrinkA": 1,
+                        "shrinkB": 5,
+                        "relpos": (0.0 if side > 0 else 1.0, 0.5),
+                    },
+                )
+
+
+def spaced(places: Mapping[str, float], *, step: float) -> dict[str, float]:
+    """Each as near to its place as a step between all of them allows, in their order.
+
+    The least squares of that: isotonic regression of places less a step for each before (pool adjacent violators).
     """
-    labels = sorted(cost, key=cost.__getitem__)
+    labels = sorted(places, key=places.__getitem__)
     pools: list[tuple[float, int]] = []  # (mean, how many)
     for i, label in enumerate(labels):
-        mean, size = cost[label] - i * step, 1
+        mean, size = places[label] - i * step, 1
         while pools and pools[-1][0] > mean:
             before, others = pools.pop()
             mean, size = (before * others + mean * size) / (others + size), others + size
@@ -124,6 +172,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return front
 
 
-def _mean(arm: ArmResult) -> float:
+def _top1(arm: ArmResult) -> float:
+    """In percent."""
     assert arm.test_top1 is not None
-    return arm.test_top1.mean
+    return 100 * arm.test_top1.mean

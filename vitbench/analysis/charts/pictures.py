@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from vitbench.analysis.drawing import PALE, PNG_DOTS_PER_INCH, WIDTH
+from vitbench.analysis.drawing import PALE, PNG_DOTS_PER_INCH, WIDTH, drawn
 from vitbench.analysis.glyphs import brief
 from vitbench.analysis.output import MARK
 
@@ -127,15 +127,12 @@ def verdict(image: Mapping[str, Any]) -> str:
 
 def saved(figure: Figure, suffix: str) -> bytes:
     """The bytes of an `svg` or `png` file, with all tones of its images; equal figures give equal bytes."""
-    buffer = io.BytesIO()
+    file = drawn(figure, suffix, dpi=PNG_DOTS_PER_INCH)
     if suffix == "svg":
-        metadata = {"Date": None, "Creator": MARK}
-        figure.savefig(buffer, format="svg", dpi=PNG_DOTS_PER_INCH, metadata=metadata)
-        return buffer.getvalue()
-    figure.savefig(buffer, format="png", dpi=PNG_DOTS_PER_INCH)
+        return file.getvalue()
     remark = PngInfo()
     remark.add_text("Software", MARK)
     smaller = io.BytesIO()
     resolution = (PNG_DOTS_PER_INCH, PNG_DOTS_PER_INCH)
-    Image.open(buffer).convert("RGB").save(smaller, format="png", optimize=True, pnginfo=remark, dpi=resolution)
+    Image.open(file).convert("RGB").save(smaller, format="png", optimize=True, pnginfo=remark, dpi=resolution)
     return smaller.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from vitbench.analysis.arms import ArmResult
-from vitbench.analysis.charts.parts import chance_remark, draw_chance, figure_of
+from vitbench.analysis.charts.parts import chance_remark, draw_chance, figure_of, wrapped
 from vitbench.analysis.comparison import Comparison
-from vitbench.analysis.drawing import INK, MARKERS, PALETTE
+from vitbench.analysis.drawing import MARKERS, PALETTE
 
-AS_IT_IS: Literal["dashed"] = "dashed"
-FINE_TUNED: Literal["solid"] = "solid"
+TITLES = {False: "the weights as they are", True: "fine-tuned at that size"}
+LineStyle = Literal["solid", "dashed", "dashdot", "dotted"]
+STYLES: tuple[LineStyle, ...] = ("solid", "dashed", "dashdot", "dotted")
+LEGEND_COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -34,37 +37,43 @@ class Line:
 
 
 def resolution_figure(comparison: Comparison) -> Figure | None:
-    """Test accuracy against image height in pixels; None where no arm goes on at another size than its start's."""
+    """Test accuracy against image height in pixels, as it is and fine-tuned apart; None where no arm goes on at another size
+    than its start's.
+    """
     lines = list(lines_of(comparison))
     if not lines:
         return None
     values = [
         100 * value for line in lines for arm in line.arms for value in arm.metric("test_top1", arm.setting).values()
     ]
-    caption = (
-        "Points: seeds. Lines: means. Dashed: the weights as they are. Solid: fine-tuned at that size"
-        + (f", each at a {comparison.noun} of its own." if comparison.has_choice else ".")
-        + chance_remark(comparison, values)
-    )
-    figure = figure_of(comparison, 4.4, caption)
-    axes = figure.subplots()
+    kinds = [kind for kind in TITLES if any(line.fine_tuned == kind for line in lines)]
     names = list(dict.fromkeys(line.name for line in lines))
-    for line in lines:
-        index = names.index(line.name)
-        _draw(axes, line, PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)])
+    looks = {
+        name: (PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)], STYLES[i % len(STYLES)])
+        for i, name in enumerate(names)
+    }
+    figure = figure_of(
+        comparison,
+        4.2 + 0.24 * math.ceil(len(names) / LEGEND_COLUMNS),
+        "Lines: mean ± 1 SD. Small points: seeds"
+        + (f", each arm at a {comparison.noun} of its own." if comparison.has_choice else ".")
+        + chance_remark(comparison, values),
+    )
+    panels = figure.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, fine_tuned in zip(panels, kinds, strict=True):
+        axes.set_title(TITLES[fine_tuned])
+        for line in lines:
+            if line.fine_tuned == fine_tuned:
+                _draw(axes, line, *looks[line.name])
+        axes.set_xticks(sorted({size for line in lines for size in line.pixels}))
+        axes.set_xlabel("image size (pixels a side)")
+    draw_chance(panels, comparison, values)
+    panels[0].set_ylabel("test top-1 (%)")
     handles = [
-        Line2D([], [], color=PALETTE[index % len(PALETTE)], marker=MARKERS[index % len(MARKERS)], label=name)
-        for index, name in enumerate(names)
+        Line2D([], [], color=color, marker=marker, linestyle=style, linewidth=1.6, label=wrapped(name, 34))
+        for name, (color, marker, style) in looks.items()
     ]
-    draw_chance([axes], comparison, values)
-    axes.set_xticks(sorted({size for line in lines for size in line.pixels}))
-    axes.set_xlabel("image size (pixels a side)")
-    axes.set_ylabel("test top-1 (%)")
-    kinds = [
-        Line2D([], [], color=INK, linewidth=1.6, linestyle=style, label=label)
-        for style, label in ((FINE_TUNED, "fine-tuned"), (AS_IT_IS, "as it is"))
-    ]
-    axes.legend(handles=[*handles, *kinds], loc="best", fontsize=9, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=9, handlelength=3.2)
     return figure
 
 
@@ -93,18 +102,22 @@ def _levels(comparison: Comparison, arm: ArmResult) -> str:
     return ", ".join(level for factor, level in levels.items() if factor not in comparison.within)
 
 
-def _draw(axes: Axes, line: Line, color: str, marker: str) -> None:
+def _draw(axes: Axes, line: Line, color: str, marker: str, style: LineStyle) -> None:
     for arm, size in zip(line.arms, line.pixels, strict=True):
-        own = [100 * value for value in arm.metric("test_top1", arm.setting).values()]
-        axes.scatter([size] * len(own), own, s=10, color=color, alpha=0.5, linewidths=0, zorder=2)
-    means = [100 * arm.test_top1.mean for arm in line.arms if arm.test_top1 is not None]
-    axes.plot(
+        top1 = [100 * value for value in arm.metric("test_top1", arm.setting).values()]
+        axes.scatter([size] * len(top1), top1, s=10, color=color, alpha=0.5, linewidths=0, zorder=2)
+    summaries = [arm.test_top1 for arm in line.arms if arm.test_top1 is not None]
+    axes.errorbar(
         line.pixels,
-        means,
+        [100 * summary.mean for summary in summaries],
+        yerr=[100 * (summary.sd or 0.0) for summary in summaries],
         color=color,
         marker=marker,
         markersize=6.5,
+        markerfacecolor="none",
+        markeredgewidth=1.4,
         linewidth=1.6,
-        linestyle=FINE_TUNED if line.fine_tuned else AS_IT_IS,
-        markerfacecolor=color if line.fine_tuned else "none",
+        linestyle=style,
+        elinewidth=1,
+        capsize=2.5,
     )

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from vitbench.analysis.charts.parts import figure_of, round_ticks
 from vitbench.analysis.comparison import Comparison
 from vitbench.analysis.drawing import MARKERS, PALETTE
-from vitbench.analysis.power_laws import Series, series_of
+from vitbench.analysis.power_laws import FURTHEST, Series, series_of
 
 
 def scaling_figure(comparison: Comparison) -> Figure | None:
-    """Test error against training FLOPs or images, both logarithmic, with power laws; None where nothing grows at 3 sizes."""
-    found = [series for series in series_of(comparison) if len(series.arms) >= 3]
-    if not found:
+    """Test error against training FLOPs or images, both logarithmic, with power laws.
+
+    None where nothing grows at 3 sizes with an error at each.
+    """
+    grown = [series for series in series_of(comparison) if len(series.arms) >= 3]
+    drawn = [series for series in grown if series.errors]
+    if not drawn:
         return None
+    without = ", ".join(series.name for series in grown if not series.errors)
     figure = figure_of(
         comparison,
         4.4,
-        "Points: seeds. Line: mean (geometric). Dashed: power law, where there are 3 seeds and it falls; slope with its "
-        "95 % interval over seeds, and how far off the law the furthest mean is.",
+        "Small points: seeds. Large: geometric mean. Dashed line: power law, where 3 seeds or more show that the error falls "
+        f"and no mean is off the law by more than {100 * (FURTHEST - 1):.0f} %; slope with its 95 % interval over seeds. "
+        "Thin line: no law." + (f" Not drawn, as some arm makes no error: {without}." if without else ""),
     )
     axes = figure.subplots()
-    for index, series in enumerate(found):
+    handles = [
         _draw(axes, series, PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)])
-    flops = found[0].unit == "training FLOPs"
-    unit = "training TFLOP of a run" if flops else found[0].unit
+        for index, series in enumerate(drawn)
+    ]
+    flops = drawn[0].unit == "training FLOPs"
+    unit = "training TFLOP of a run" if flops else drawn[0].unit
     axes.set_xlabel(f"{unit} (log scale)")
     axes.set_ylabel("test error (%, log scale)")
     axes.set_xscale("log")
@@ -37,7 +48,8 @@ def scaling_figure(comparison: Comparison) -> Figure | None:
         axis.set_major_locator(FixedLocator(_ticks(*limits)))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.legend(loc="best", fontsize=9, frameon=False, title="what grows: slope" if flops else "model: slope")
+    title = "what grows: slope" if flops else "model: slope"
+    axes.legend(handles=handles, loc="best", fontsize=9, handlelength=3, title=title)
     return figure
 
 
@@ -47,27 +59,30 @@ def _ticks(low: float, high: float) -> list[float]:
     return ticks if len(ticks) >= 3 else [tick for tick in MaxNLocator(6).tick_values(low, high) if low <= tick <= high]
 
 
-def _draw(axes: Axes, series: Series, color: str, marker: str) -> None:
+def _draw(axes: Axes, series: Series, color: str, marker: str) -> Line2D:
+    """Returns the handle of its legend."""
     errors = 100 * np.array(list(series.errors.values()))
-    if not len(errors):
-        return
     unit = 1e12 if series.unit == "training FLOPs" else 1.0
     sizes = np.array(series.sizes) / unit
-    for own in errors:
-        axes.scatter(sizes, own, s=10, color=color, alpha=0.5, linewidths=0, zorder=2)
-    law = series.law
-    exponent = f": {-law.exponent:+.2f} [{-law.high:+.2f}, {-law.low:+.2f}]".replace("-", "−") if law else ""
-    if law is not None:
-        exponent += f", off by {100 * (law.worst - 1):.0f} %"
+    for errors_of_seed in errors:
+        axes.scatter(sizes, errors_of_seed, s=10, color=color, alpha=0.5, linewidths=0, zorder=2)
+    law = series.law if series.law is not None and series.law.is_drawn else None
+    look: dict[str, Any] = {"color": color, "linestyle": (0, (4, 3)), "linewidth": 1.4}
+    if law is None:
+        look |= {"linestyle": "-", "linewidth": 0.7}
     means = np.exp(np.log(errors).mean(axis=0))
-    axes.plot(sizes, means, color=color, marker=marker, markersize=6.5, linewidth=1.6, label=f"{series.name}{exponent}")
-    if law is not None and law.falls:
+    points = {"marker": marker, "markersize": 6.5}
+    axes.plot(sizes, means, **look | points | ({"linestyle": ""} if law else {}))
+    if law is not None:
         ends = np.geomspace(sizes[0] / 1.15, sizes[-1] * 1.15, 2)
-        axes.plot(
-            ends,
-            [100 * law.error(end * unit) for end in ends],
-            color=color,
-            linewidth=1,
-            linestyle=(0, (4, 3)),
-            zorder=1,
-        )
+        axes.plot(ends, [100 * law.error(end * unit) for end in ends], **look, zorder=1)
+    return Line2D([], [], **look | points, label=f"{series.name}{_slope(series)}")
+
+
+def _slope(series: Series) -> str:
+    law = series.law
+    if law is None:
+        return ""
+    if not law.holds:
+        return f": no power law, off by {100 * (law.worst - 1):.2g} %"
+    return f": {-law.exponent:+.2f} [{-law.high:+.2f}, {-law.low:+.2f}]".replace("-", "−")

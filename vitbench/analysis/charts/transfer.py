@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from vitbench.analysis.charts.parts import outer, panels_height, panels_of
 from vitbench.analysis.drawing import GREY, PALETTE, headed_figure
+from vitbench.analysis.naming import data_text, distinct_names
 from vitbench.analysis.transfer_tables import HEADINGS, TransferRow, environments_of, order_of
 
 ON_ALL = {"linear": ("D", "linear probe"), "knn": ("s", HEADINGS["knn"])}
@@ -31,6 +32,7 @@ def transfer_figure(rows: Sequence[TransferRow]) -> Figure | None:
     if not rows:
         return None
     datasets = list(dict.fromkeys(row.record.request.dataset for row in rows))
+    names = distinct_names(datasets)
     models = list(dict.fromkeys(labels_of(rows)))
     shots = sorted({shot for row in rows for shot in shots_of(row)})
     handles = _handles(rows, models)
@@ -39,7 +41,7 @@ def transfer_figure(rows: Sequence[TransferRow]) -> Figure | None:
     figure = headed_figure("Frozen features", CAPTION + (SEVERAL if several else ""), height)
     panels = panels_of(figure, len(datasets))
     for axes, dataset in zip(panels, datasets, strict=True):
-        axes.set_title(dataset)
+        axes.set_title(names[dataset])
         for row, model in zip(rows, labels_of(rows), strict=True):
             if row.record.request.dataset == dataset:
                 _draw(axes, row, shots, models.index(model))
@@ -59,7 +61,7 @@ def labels_of(rows: Sequence[TransferRow]) -> list[str]:
     """What each row's model is called: equal for runs that differ in their seed alone, a hash where names clash."""
     names: dict[str, str] = {}
     for row in rows:
-        label = row.model if row.trained is None else f"{row.model} of {row.trained.config.data.dataset}"
+        label = row.model if row.trained is None else f"{row.model} of {data_text(row.trained.config.data.dataset)}"
         taken = label in names.values() and _but_seed(row) not in names
         names.setdefault(_but_seed(row), f"{label} #{_but_seed(row)[:4]}" if taken else label)
     return [names[_but_seed(row)] for row in rows]

@@ -105,9 +105,17 @@ def _converted(name: str, peer: nn.Module) -> ViT:
         raise ValueError(f"init {name!r}: {error}") from error
 
 
+def check_name(name: str, *, field: str) -> None:
+    """Raises ValueError where `field`, an argument of a command, names no weights from elsewhere."""
+    if not name.startswith("timm:") and not name.endswith((SUFFIX, ".npz")):
+        raise ValueError(
+            f"{field} {name!r} is neither timm:NAME, nor a run_id, nor a FILE{SUFFIX} or FILE.npz; a run_id has 16 hex "
+            "digits, of which 4 are enough"
+        )
+
+
 def _from_file(name: str, hints: Hints) -> ViT:
-    if not name.endswith(".npz"):
-        raise ValueError(f"init {name!r} is neither timm:NAME, nor a run_id, nor a FILE{SUFFIX} or FILE.npz")
+    check_name(name, field="init")
     return from_npz(
         name,
         image_size_if_untold=hints.image_size,

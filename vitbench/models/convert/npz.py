@@ -169,16 +169,18 @@ def _config(
 def _resnet(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     units = [tuple(map(int, m.groups())) for name in shapes if (m := re.match(r"block(\d+)/unit(\d+)/conv1", name))]
     layers = tuple(max(unit for block, unit in units if block == b) for b in sorted({block for block, _ in units}))
-    if not layers or shapes["embedding/kernel"][:2] != (1, 1):
-        raise ValueError(
-            f"embedding/kernel {shapes['embedding/kernel']} cannot be expressed: hybrids have 1 × 1 patches"
-        )
     _, _, channels, stem_width = shapes["conv_root/kernel"]
+    height, width, inputs, _ = shapes["embedding/kernel"]
+    if height != width or (height > 1 if layers else inputs != stem_width):
+        raise ValueError(
+            f"embedding/kernel {shapes['embedding/kernel']} cannot be expressed: hybrids have 1 × 1 patches, or square ones "
+            "on the root alone"
+        )
     return {
         "stem": "resnet",
         "stem_layers": layers,
         "stem_width": stem_width,
-        "patch_size": 2 ** (len(layers) + 1),
+        "patch_size": 2 ** (len(layers) + 1) if layers else 4 * height,
         "in_channels": channels,
     }
 

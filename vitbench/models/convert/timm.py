@@ -32,7 +32,7 @@ def from_timm(module: nn.Module) -> ViT:
     """A vitbench model with the weights and outputs of a timm `VisionTransformer` (timm 1.0), in evaluation mode.
 
     Class token or not; `global_pool` token, avg or map; learned position tables, with or without places for prefix
-    tokens, or none; registers, qk-norm, LayerScale, pre-norm, SwiGLU; stems of patches, or R26 and R50 hybrids. A class
+    tokens, or none; registers, qk-norm, LayerScale, pre-norm, SwiGLU; stems of patches, or R, R26 and R50 hybrids. A class
     token that is not pooled becomes a register, and the places of registers are added to the registers.
 
     An image that patches do not divide is cropped at its right and bottom there, and is smaller here. Raises ValueError,
@@ -82,11 +82,14 @@ def _stem(module: VisionTransformer) -> dict[str, Any]:
 
 
 def _resnet(embed: HybridEmbed) -> dict[str, Any]:
-    backbone = embed.backbone
-    if not isinstance(backbone, ResNetV2) or tuple(embed.proj.kernel_size) != (1, 1):
-        raise refuse("embed_layer", type(backbone).__name__, "hybrids are patches of 1 × 1 on a ResNetV2")
-    layers = tuple(len(stage.blocks) for stage in backbone.stages)
-    convolution = getattr(backbone.stem, "conv", None)
+    backbone, patch = embed.backbone, tuple(embed.proj.kernel_size)
+    root = backbone.stem if isinstance(backbone, ResNetV2) else backbone
+    if not isinstance(root, nn.Sequential):
+        raise refuse("embed_layer", type(backbone).__name__, "hybrids are patches on a ResNetV2, or on its stem")
+    layers = tuple(len(stage.blocks) for stage in backbone.stages) if isinstance(backbone, ResNetV2) else ()
+    if patch[0] != patch[1] or (layers and patch != (1, 1)) or tuple(embed.proj.stride) != patch:
+        raise refuse("patch_size", patch, "patches are 1 × 1 on a ResNetV2, and square on its stem, side by side")
+    convolution = getattr(root, "conv", None)
     if convolution is None:
         raise refuse("stem_type", "deep", "the ResNet starts with one convolution")
     return {
@@ -94,7 +97,7 @@ def _resnet(embed: HybridEmbed) -> dict[str, Any]:
         "stem_layers": layers,
         "stem_width": convolution.out_channels,
         "stem_groups": next((m.num_groups for m in backbone.modules() if isinstance(m, nn.GroupNorm)), 32),
-        "patch_size": 2 ** (len(layers) + 1),
+        "patch_size": 2 ** (len(layers) + 1) if layers else 4 * patch[0],
         "in_channels": convolution.in_channels,
     }
 
@@ -240,7 +243,8 @@ def _dropout(module: VisionTransformer) -> dict[str, Any]:
 def _stem_weights(config: ViTConfig, source: Source) -> Weights:
     weights = source.layer("patch_embed.proj", "stem.proj")
     if config.stem == "resnet":
-        return weights | source.tree("patch_embed.backbone", "stem.backbone")
+        is_stem_alone = "patch_embed.backbone.conv.weight" in source
+        return weights | source.tree("patch_embed.backbone", "stem.backbone" + ".stem" * is_stem_alone)
     return weights | {"stem.proj.weight": weights["stem.proj.weight"].flatten(1)}
 
 

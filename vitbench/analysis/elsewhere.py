@@ -1,0 +1,51 @@
+"""Which arms does another study judge otherwise, though by the same runs? Each has its own number of arms and seeds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vitbench.analysis.arms import ArmResult
+from vitbench.analysis.comparison import Comparison
+from vitbench.analysis.findings import Finding
+from vitbench.analysis.verdicts import Verdict
+
+
+def with_other_verdicts(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons, with a note on every arm of which another has the same runs, or some of them, and another verdict."""
+    judged: dict[tuple[str, str], list[tuple[int, Finding]]] = defaultdict(list)
+    for index, comparison in enumerate(comparisons):
+        for finding in comparison.findings.arms.values():
+            reference = comparison.compared_with(finding.arm)
+            if reference is not None and finding.decision.verdict is not Verdict.NONE:
+                judged[_first_run(finding.arm), _first_run(reference)].append((index, finding))
+    notes: dict[int, list[str]] = defaultdict(list)
+    for findings in judged.values():
+        for index, finding in findings:
+            for other_index, other in findings:
+                if other.decision.verdict is not finding.decision.verdict:
+                    notes[index].append(_note(comparisons[index], finding, comparisons[other_index], other))
+    return [
+        replace(comparison, notes=(*comparison.notes, *notes[index])) if index in notes else comparison
+        for index, comparison in enumerate(comparisons)
+    ]
+
+
+def _first_run(arm: ArmResult) -> str:
+    """That of the lowest seed: studies that share a run share this one."""
+    return next(record.identity for record in arm.completed(arm.setting).values())
+
+
+def _note(comparison: Comparison, finding: Finding, other: Comparison, other_finding: Finding) -> str:
+    return (
+        f"{finding.arm.label}: {finding.decision.words} here ({_by_what(comparison, finding)}), but "
+        f"{other_finding.decision.words} in {other.study}, which has these runs too ({_by_what(other, other_finding)}). "
+        "The more arms are tested together, the more evidence each needs."
+    )
+
+
+def _by_what(comparison: Comparison, finding: Finding) -> str:
+    assert finding.decision.difference is not None
+    arms = comparison.findings.num_tested
+    return f"{finding.decision.difference.n} seeds, {arms} {'arm' if arms == 1 else 'arms'}"

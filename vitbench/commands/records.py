@@ -1,0 +1,55 @@
+"""What `vitbench records` prints: what is wrong with a store, what was set aside, what was taken over."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from vitbench.config import printable
+from vitbench.records import Faults, upkeep
+
+
+def check_records(results: Path, *, as_json: bool) -> bool:
+    """Prints all damage and conflicts; whether there are any."""
+    faults = _quiet()
+    files, records = upkeep.check(results, faults)
+    if as_json:
+        facts = {"files": files, "records": records, "faults": [fault.to_dict() for fault in faults]}
+        print(json.dumps(facts))
+        return bool(faults)
+    _print_all(faults)
+    print(f"{records} records in {files} files are sound" + (f"; {len(faults)} faults" if faults else ""))
+    return bool(faults)
+
+
+def repair_records(results: Path, *, conflicts: bool) -> bool:
+    """Sets damaged lines aside and prints which; whether anything is wrong still."""
+    faults = _quiet()
+    moved = upkeep.repair(results, faults, conflicts=conflicts)
+    for path, wrong in moved.items():
+        for fault in wrong:
+            print(printable(f"{path} line {fault.line}: {fault.what}"))
+        print(printable(f"{len(wrong)} lines of {path} are in {path.with_suffix(upkeep.SIDE_FILE)} now"))
+    if not moved:
+        print("no damaged line")
+    _print_all(faults)
+    return bool(faults)
+
+
+def merge_records(into: Path, source: Path) -> bool:
+    """Takes records over and prints how many; whether something was left out."""
+    faults = _quiet()
+    for path, count in upkeep.merge(into, source, faults).items():
+        print(printable(f"{count} records added to {path}"))
+    _print_all(faults)
+    return bool(faults)
+
+
+def _quiet() -> Faults:
+    """All are printed here, however many there are."""
+    return Faults(say=lambda _: None)
+
+
+def _print_all(faults: Faults) -> None:
+    for fault in faults:
+        print(printable(str(fault)))

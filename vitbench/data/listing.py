@@ -1,0 +1,291 @@
+"""Which images are in a folder or a tar, of which class, and in which order? It follows from names alone.
+
+The class of an image is the folder directly below the split. Imports no torch, and opens no image.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+EXTENSIONS = {
+    *(
+        "apng",
+        "avif",
+        "avifs",
+        "bmp",
+        "bw",
+        "cur",
+        "dds",
+        "dib",
+        "fit",
+        "fits",
+        "gif",
+        "icb",
+        "icns",
+        "ico",
+        "j2c",
+        "j2k",
+    ),
+    *("jfif", "jp2", "jpc", "jpe", "jpeg", "jpf", "jpg", "jpx", "mpo", "msp", "pbm", "pcx", "pfm", "pgm", "png", "pnm"),
+    *("ppm", "psd", "qoi", "ras", "rgb", "rgba", "sgi", "tga", "tif", "tiff", "vda", "vst", "webp", "xbm", "xpm"),
+}
+"""Names of pictures that Pillow decodes by itself. It hands EPS and PostScript to another program: they are left out."""
+
+_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+_SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_MAX_LINKS = 40
+"""As many as Linux follows from one name."""
+_AFTER_THE_END = 2**16
+"""Bytes behind a tar's end mark that are looked at; writers fill up to 10,240 with zeros."""
+
+
+def times(status: os.stat_result) -> tuple[int, int]:
+    """Of modification and of change in ns: a file can be replaced by another of its size, and the first be set back."""
+    return status.st_mtime_ns, status.st_ctime_ns
+
+
+class ImageFile(NamedTuple):
+    """One image file of a split."""
+
+    name: str
+    """Below the split, with `/`: `cat/1.png`."""
+    size: int
+    """In bytes."""
+    changed: tuple[int, int]
+    """Its `times`; zeros within a tar, which has its own."""
+    offset: int = 0
+    """Where its bytes start in the tar."""
+
+
+class Listing(NamedTuple):
+    """What a split holds."""
+
+    files: list[ImageFile]
+    """In natural order of their names."""
+    unused: list[str]
+    """Files that are not read as images, sorted. Hidden ones and those of operating systems are not counted."""
+    empty: list[str]
+    """Folders below the split in which no image lies, sorted."""
+
+    @property
+    def outside(self) -> str | None:
+        """The first image that lies in no class folder."""
+        return next((file.name for file in self.files if "/" not in file.name), None)
+
+    def classes(self) -> list[str]:
+        """Names of the folders below the split that hold images, in natural order, as they are stored."""
+        return sorted({file.name.partition("/")[0] for file in self.files}, key=natural_key)
+
+    def notes(self, title: str) -> list[str]:
+        """What a user might not expect, a line each."""
+        notes = []
+        if self.unused:
+            count = "1 file is" if len(self.unused) == 1 else f"{len(self.unused)} files are"
+            notes.append(f"{title}: {count} not read as images, the first is {self.unused[0]!r}")
+        if self.empty:
+            count = "1 folder holds" if len(self.empty) == 1 else f"{len(self.empty)} folders hold"
+            notes.append(f"{title}: {count} no images and are no class, the first is {self.empty[0]!r}")
+        nested = next((file.name for file in self.files if file.name.count("/") > 1), None)
+        if nested:
+            label, _, below = nested.partition("/")
+            notes.append(f"{title}: folders below a class count as that class: {below!r} is of class {label!r}")
+        return notes
+
+
+def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
+    """Sorts `a2` before `a10`, large letters like small ones; what is alike then goes by its characters, so that no two
+    names tie.
+    """
+    parts = re.split("([0-9]+)", name.lower())
+    digits = (part.lstrip("0") for part in parts[1::2])
+    key: list[str | tuple[int, str]] = list(parts)
+    key[1::2] = [(len(number), number) for number in digits]
+    return key, name
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name was put there by a system or an editor, not by the user."""
+    return name.startswith(".") or name in _SYSTEM_FOLDERS or name.lower() in _SYSTEM_FILES
+
+
+def is_image(name: str) -> bool:
+    return "." in name and name.lower().rpartition(".")[2] in EXTENSIONS
+
+
+def list_split(path: str) -> Listing:
+    """What a folder or a tar holds. Raises ValueError, naming the entry, where it cannot be listed or has no one meaning."""
+    return list_folder(path) if Path(path).is_dir() else list_tar(path)
+
+
+def list_folder(root: str) -> Listing:
+    """Links are followed, but no folder is entered twice. Raises ValueError, naming the entry, for pipes, devices, links
+    to nothing or into a circle, and folders that may not be read.
+    """
+    files: list[ImageFile] = []
+    unused: list[str] = []
+    entered: dict[tuple[int, int], str] = {}
+    pending = [""]
+    while pending:
+        below = pending.pop()
+        folder = f"{root}/{below}" if below else root
+        try:
+            status = Path(folder).stat()
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            raise ValueError(f"folder {folder!r} cannot be listed ({error.strerror}); mend or remove it") from error
+        earlier = entered.setdefault((status.st_dev, status.st_ino), below)
+        if earlier != below:
+            raise ValueError(
+                f"folder {folder!r} is {f'{root}/{earlier}'.rstrip('/')!r} once more, by a link: its images would count "
+                "twice; remove the link"
+            )
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            name = f"{below}/{entry.name}" if below else entry.name
+            status = _status(entry)
+            if stat.S_ISDIR(status.st_mode):
+                pending.append(name)
+            elif not is_image(entry.name):
+                unused.append(name)
+            elif stat.S_ISREG(status.st_mode):
+                files.append(ImageFile(name, status.st_size, times(status)))
+            else:
+                kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no file")
+                raise ValueError(f"image {entry.path!r} is {kind}; remove it")
+    folders = {below for below in entered.values() if below and "/" not in below}
+    return _listing(files, unused, folders)
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result:
+    try:
+        return entry.stat()
+    except OSError as error:
+        kind = "link" if entry.is_symlink() else "file"
+        raise ValueError(f"{kind} {entry.path!r} leads nowhere ({error.strerror}); mend or remove it") from error
+
+
+def _listing(files: list[ImageFile], unused: list[str], folders: set[str]) -> Listing:
+    files.sort(key=lambda file: natural_key(file.name))
+    empty = folders - {file.name.partition("/")[0] for file in files}
+    return Listing(files, sorted(unused), sorted(empty))
+
+
+class _Member(NamedTuple):
+    """An entry of a tar, or of a tar in it: its name from the top, and where its bytes lie in the outermost file."""
+
+    name: str
+    info: tarfile.TarInfo
+    offset: int
+
+
+def list_tar(path: str) -> Listing:
+    """Members are taken by name, whatever their order; tars in the tar are folders; folders that all images share are
+    entered. Raises ValueError, naming the member, for names that occur twice or lead out, and links to what is not there.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            members: dict[str, _Member] = {}
+            for member in _members(file):
+                if member.name in members and not (member.info.isdir() and members[member.name].info.isdir()):
+                    raise ValueError(f"{member.name!r} is in it twice")
+                members[member.name] = member
+            files, unused = [], []
+            for member in members.values():
+                if member.info.isdir():
+                    continue
+                is_linked = member.info.issym()
+                content = _content(member, members) if is_linked or is_image(member.name) else member
+                if not is_image(member.name):
+                    unused.append(member.name)
+                    continue
+                if content.offset + content.info.size > size:
+                    raise ValueError(f"it ends within {member.name!r}")
+                files.append(ImageFile(member.name, content.info.size, (0, 0), content.offset))
+    except Exception as error:  # whatever tarfile raises for bytes that are no tar
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+        raise ValueError(f"tar {path!r} cannot be listed ({reason}); mend or make it again") from error
+    shared = _shared_folder([file.name for file in files])
+    files = [file._replace(name=file.name.removeprefix(shared)) for file in files]
+    folders = {name.removeprefix(shared) for name in members if name.startswith(shared) and members[name].info.isdir()}
+    return _listing(files, unused, {name for name in folders if "/" not in name})
+
+
+def _members(file: IO[bytes], prefix: str = "", start: int = 0) -> Iterator[_Member]:
+    with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
+        while (info := tar.next()) is not None:
+            tar.members.clear()  # type: ignore[attr-defined]  # of a million images it would keep a million
+            parts = [part for part in info.name.split("/") if part not in ("", ".")]
+            if ".." in parts:
+                raise ValueError(f"{info.name!r} leads out of it")
+            if not parts or any(map(is_hidden, parts)):
+                continue
+            name = prefix + "/".join(parts)
+            if info.isreg() and name.lower().endswith(".tar"):
+                inner = tar.extractfile(info)
+                assert inner is not None
+                yield from _members(inner, name[: -len(".tar")] + "/", start + info.offset_data)
+            else:
+                yield _Member(name, info, start + info.offset_data)
+        _check_end(file, tar.offset)
+
+
+def _check_end(file: IO[bytes], offset: int) -> None:
+    """tarfile takes a damaged header, or the end of the file, for the end of the tar."""
+    file.seek(offset)
+    mark = file.read(tarfile.BLOCKSIZE)
+    if any(mark):
+        raise ValueError(f"its entry at byte {offset:,} is damaged")
+    if len(mark) < tarfile.BLOCKSIZE:
+        raise ValueError("it is cut short: its end mark is missing")
+    if any(file.read(_AFTER_THE_END)):
+        raise ValueError(f"there is more behind its end mark at byte {offset:,}; tars are not joined by `cat`")
+
+
+def _content(member: _Member, members: dict[str, _Member]) -> _Member:
+    """The file that `member` is, or that it links to."""
+    target = member
+    for _ in range(_MAX_LINKS):
+        info = target.info
+        if info.issparse():
+            raise ValueError(f"{member.name!r} is stored with holes")
+        if info.isreg():
+            return target
+        if info.islnk():
+            linked = os.path.normpath(info.linkname.lstrip("/"))
+        elif info.issym():
+            folder = target.name.rpartition("/")[0]
+            is_within = folder and not info.linkname.startswith("/")
+            linked = os.path.normpath(f"{folder}/{info.linkname}" if is_within else info.linkname)
+        else:
+            raise ValueError(f"{member.name!r} is no file")
+        if linked not in members:
+            raise ValueError(f"{member.name!r} is a link to {info.linkname!r}, which is not in it")
+        target = members[linked]
+    raise ValueError(f"{member.name!r} is a link in a circle")
+
+
+def _shared_folder(names: list[str]) -> str:
+    """`train/` where all images lie in folders below it; empty where there is none."""
+    folders = {name.rpartition("/")[0] for name in names}
+    shared = []
+    for parts in zip(*(folder.split("/") for folder in folders), strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    if "/".join(shared) in folders:  # the last one is the class
+        shared = shared[:-1]
+    return "".join(f"{part}/" for part in shared)

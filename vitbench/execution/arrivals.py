@@ -1,0 +1,78 @@
+"""Which records have been appended to a store, by whichever process, since a command last read it whole?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vitbench.records import Outcome, Record, RecordStore
+
+_BLOCK = 2**16
+
+
+class Arrivals:
+    """Reads what is new in the record files, and only that."""
+
+    def __init__(self, store: RecordStore) -> None:
+        self._store = store
+        self._places: set[tuple[str, str]] = set()
+        self._run_ids: set[str] = set()
+        self._failed: set[tuple[str, str]] = set()
+        self._read_to = {path: _end_of_last_line(path) for path in self._paths()}
+
+    def start_again(self) -> None:
+        """Forgets what has arrived so far, up to now; but not what failed."""
+        self._update()
+        self._places.clear()
+        self._run_ids.clear()
+
+    def has(self, run_id: str, study: str | None = None) -> bool:
+        """Whether a record of this run has arrived, in this study or in any."""
+        self._update()
+        return run_id in self._run_ids if study is None else (study, run_id) in self._places
+
+    def failed(self) -> set[tuple[str, str]]:
+        """(study, run_id) of all runs that failed last since this was made."""
+        self._update()
+        return set(self._failed)
+
+    def _paths(self) -> Iterator[Path]:
+        return (path for path in self._store.directory.glob("*.jsonl") if path.is_file())
+
+    def _update(self) -> None:
+        for path in self._paths():
+            start, size = self._read_to.get(path, 0), path.stat().st_size
+            if size < start:  # someone repaired the file
+                self._read_to[path] = _end_of_last_line(path)
+            elif size > start:
+                with path.open("rb") as file:
+                    file.seek(start)
+                    lines, line_break, _ = file.read().rpartition(b"\n")
+                self._read_to[path] = start + len(lines) + len(line_break)
+                for line in lines.split(b"\n"):
+                    self._add(line)
+
+    def _add(self, line: bytes) -> None:
+        try:
+            record = Record.model_validate_json(line)
+        except ValueError:  # whoever reads the whole file says so
+            return
+        place = record.study, record.identity
+        self._places.add(place)
+        self._run_ids.add(record.identity)
+        (self._failed.add if record.outcome is Outcome.FAILED else self._failed.discard)(place)
+
+
+def _end_of_last_line(path: Path) -> int:
+    """Where the next line begins; what a writer that was killed left of one may lie there."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            place = file.read(end - start).rfind(b"\n")
+            if place >= 0:
+                return start + place + 1
+            end = start
+    return 0

@@ -1,0 +1,286 @@
+"""Who runs what, where several processes share one results folder? Each run is claimed, and a claim lapses with its process.
+
+A claim is a file, `claims/<run_id>`, whose time of change its process renews. Another process takes it over once it has
+seen that time unchanged for the length of a lease on its own clock, so that clocks need not agree; on the machine of the
+claim, as soon as its processes are gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from filelock import FileLock
+
+from vitbench.execution.job import Job
+from vitbench.files import ANOTHER_RESULTS, cannot_write
+
+LEASE_SECONDS = 60.0
+"""How long a claim holds without being renewed: six renewals may fail, and workers whose driver died get 30 s to save."""
+RENEWALS = 6
+"""In the time of a lease."""
+POLL_SECONDS = 1.0
+"""Between two looks at what others have claimed."""
+
+
+class Claims:
+    """The claims of this process in a results folder, while it is entered; at the end all are released."""
+
+    def __init__(self, results: Path) -> None:
+        self._folder = results.absolute() / "claims"
+        self._lock_file = results.absolute() / "records" / ".claims.lock"
+        self._token = secrets.token_hex(8)
+        self._held: set[str] = set()
+        self._others: dict[str, tuple[object, float, float]] = {}
+        """run_id → (another's claim as it was last seen, when that was, seconds that it has been so)."""
+        self._over = threading.Event()
+        self._renewing = threading.Thread(target=self._renew, name="claims", daemon=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        for run_id in tuple(self._held):
+            self.release(run_id)
+        self._sweep()
+
+    def take(self, run_id: str, *, by_process: bool = True) -> bool:
+        """Claims a run; False where another process has it. Raises ValueError where results cannot be written.
+
+        `by_process`: it is computed on this machine, so that the end of this process, and of those named to `share`, ends
+        the claim.
+        """
+        if self._is_anothers(run_id):
+            return False
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock_file.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._lock_file):
+                if self._is_anothers(run_id):
+                    return False
+                self._folder.mkdir(exist_ok=True)  # its last claim may just have been released
+                self._path(run_id).unlink(missing_ok=True)
+                self._write(run_id, [os.getpid()] if by_process else [], mode="x")
+        except FileExistsError:  # on a file system whose locks do not reach other machines
+            return False
+        except OSError as error:
+            raise cannot_write("claims", self._folder, error, ANOTHER_RESULTS) from error
+        self._held.add(run_id)
+        if not self._renewing.is_alive():
+            self._renewing.start()
+        return True
+
+    @contextmanager
+    def held(self, name: str, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """The claim of one thing; `on_wait` is called once where another process has it, and must end first."""
+        has_said = False
+        while not self.take(name):
+            if not has_said:
+                on_wait()
+                has_said = True
+            time.sleep(POLL_SECONDS)
+        try:
+            yield
+        finally:
+            self.release(name)
+
+    def share(self, run_id: str, process: int) -> None:
+        """Has the claim outlive this process for as long as `process` lives, which computes the run."""
+        if self.holds(run_id):
+            with suppress(OSError):
+                self._write(run_id, [os.getpid(), process], mode="w")
+
+    def holds(self, run_id: str) -> bool:
+        """Whether the claim is still this process's: it loses it when it is stopped for longer than a lease."""
+        state = _read(self._path(run_id))
+        return state is not None and state[0].get("token") == self._token
+
+    def is_anothers(self, run_id: str) -> bool:
+        """Whether a living process other than this one has claimed the run."""
+        return not self.holds(run_id) and self._is_anothers(run_id)
+
+    def release(self, run_id: str) -> None:
+        """Lets others have it. The folder goes with the last claim in it."""
+        if run_id not in self._held:
+            return
+        self._held.discard(run_id)
+        with suppress(OSError), FileLock(self._lock_file):
+            if self.holds(run_id):
+                self._path(run_id).unlink(missing_ok=True)
+            self._folder.rmdir()
+
+    def _path(self, run_id: str) -> Path:
+        return self._folder / run_id
+
+    def _write(self, run_id: str, processes: Sequence[int], *, mode: str) -> None:
+        content = {"token": self._token, "machine": _machine(), "processes": list(processes)}
+        path = self._path(run_id)
+        with path.open(mode, encoding="utf-8") as file:
+            try:
+                file.write(json.dumps(content))
+                file.flush()
+            except OSError:
+                path.unlink(missing_ok=True)  # the disk is full
+                raise
+
+    def _is_anothers(self, run_id: str) -> bool:
+        state = _read(self._path(run_id))
+        if state is None:
+            self._others.pop(run_id, None)
+            return False
+        if _has_ended(state[0]):
+            return False
+        now = time.monotonic()
+        seen, last, unchanged = self._others.get(run_id, (None, now, 0.0))
+        # Between two looks far apart, both may have been without the file system, and the other unable to renew.
+        unchanged = unchanged + min(now - last, LEASE_SECONDS / RENEWALS) if seen == state else 0.0
+        self._others[run_id] = state, now, unchanged
+        return unchanged < LEASE_SECONDS
+
+    def _renew(self) -> None:
+        while not self._over.wait(LEASE_SECONDS / RENEWALS):
+            for run_id in tuple(self._held):
+                with suppress(OSError):
+                    if self.holds(run_id):
+                        os.utime(self._path(run_id))
+
+    def _sweep(self) -> None:
+        """Removes what processes of this machine that were killed left behind of runs that nobody asks for any more."""
+        with suppress(OSError):
+            dead = [path for path in self._folder.iterdir() if (state := _read(path)) and _has_ended(state[0])]
+            if dead:
+                with FileLock(self._lock_file):
+                    for path in dead:
+                        if (state := _read(path)) and _has_ended(state[0]):
+                            path.unlink(missing_ok=True)
+                    self._folder.rmdir()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], int] | None:
+    """(what the claim says, when it was renewed); None where there is none. Of one being written, it says nothing.
+
+    The file is opened, as a network file system then asks the server for its time.
+    """
+    try:
+        with path.open("rb") as file:
+            content, renewed = file.read(), os.fstat(file.fileno()).st_mtime_ns
+    except FileNotFoundError:
+        return None
+    try:
+        claim = json.loads(content)
+    except ValueError:
+        claim = None
+    return (claim if isinstance(claim, dict) else {}), renewed
+
+
+def _has_ended(claim: dict[str, Any]) -> bool:
+    """Whether a claim was made on this machine, by processes that are all gone; False where that cannot be known."""
+    processes = claim.get("processes")
+    if not processes or not claim.get("machine") or claim["machine"] != _machine():
+        return False
+    return not any(map(_is_alive, processes))
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state not in "ZX"
+
+
+def _machine() -> str:
+    """This boot of this machine, and within it the set of processes that see each other; empty where it is not told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+class JobQueue:
+    """Jobs in their order, each claimed before it is handed out. What others have claimed is waited for.
+
+    `is_settled` tells whether a job has been recorded by now; such a job is dropped, and `on_settled` called.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        claims: Claims | None = None,
+        *,
+        is_settled: Callable[[Job], bool] = lambda _: False,
+        on_settled: Callable[[Job], None] = lambda _: None,
+        on_wait: Callable[[int], None] = lambda _: None,
+        by_process: bool = True,
+    ) -> None:
+        self.claims = claims
+        self._waiting = dict(enumerate(jobs))
+        self._is_settled, self._on_settled, self._on_wait = is_settled, on_settled, on_wait
+        self._by_process = by_process
+        self._has_said = False
+
+    def __bool__(self) -> bool:
+        """Whether something is left, to run or to wait for."""
+        return bool(self._waiting)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(self) -> Job | None:
+        """The next job, claimed; None where nothing is left, or others have claimed all that is."""
+        for index, job in tuple(self._waiting.items()):
+            if self._drops(index, job):
+                continue
+            if self.claims is not None and not self.claims.take(job.run.run_id, by_process=self._by_process):
+                continue
+            if self._drops(index, job):  # recorded between the two
+                self.done(job)
+                continue
+            del self._waiting[index]
+            return job
+        return None
+
+    def done(self, job: Job) -> None:
+        """For whoever has recorded the job and removed its checkpoint."""
+        if self.claims is not None:
+            self.claims.release(job.run.run_id)
+
+    def give_to(self, job: Job, process: int | None) -> None:
+        """Names the process that runs a job that was taken."""
+        if self.claims is not None and process is not None:
+            self.claims.share(job.run.run_id, process)
+
+    def wait(self) -> None:
+        """Lets a while go by in which others may come further; says so, once."""
+        if not self._has_said:
+            self._on_wait(len(self))
+            self._has_said = True
+        time.sleep(POLL_SECONDS)
+
+    def __iter__(self) -> Iterator[Job]:
+        """One job after the other, for whoever calls `done` before the next."""
+        while self:
+            job = self.take()
+            if job is not None:
+                yield job
+            elif self:
+                self.wait()
+
+    def _drops(self, index: int, job: Job) -> bool:
+        if not self._is_settled(job):
+            return False
+        del self._waiting[index]
+        self._on_settled(job)
+        return True

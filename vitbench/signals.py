@@ -1,0 +1,151 @@
+"""How does a process end that is told to? It first gets to a safe point: the end of a training step, or of a record."""
+
+from __future__ import annotations
+
+import errno
+import io
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+ENDING = tuple(
+    signal.Signals[name]
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+    if name in signal.Signals.__members__
+)
+"""What asks a process to end: people, a terminal that closes, and cluster managers, which warn with one of the last three."""
+
+RECORDING_SECONDS = 10.0
+"""How long a second Ctrl-C, too, waits for a record that is being written: its `patience`."""
+
+_is_ending = False
+
+
+@contextmanager
+def obeyed() -> Iterator[None]:
+    """Within it, the first signal that asks this process to end raises SystemExit(128 + its number), as a shell counts;
+    of Ctrl-C, KeyboardInterrupt.
+
+    After the first, only Ctrl-C has an effect: whoever ends a group of processes sends several signals. What is ignored, as
+    under nohup, or handled by others stays so. In another than the main thread: nothing.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in ENDING}
+        before = {number: handler for number, handler in before.items() if handler in _DEFAULTS}
+    if before:
+        _set_ending(False)
+    for number in before:
+        signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if before:
+            _set_ending(False)
+
+
+_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
+
+
+def _set_ending(value: bool) -> None:
+    global _is_ending
+    _is_ending = value
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    is_first = not _is_ending
+    _set_ending(True)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    if is_first:
+        raise SystemExit(128 + number)
+
+
+class HeldSignals:
+    """While it is entered, the first signal that asks to end waits for `release`, which gives it its effect.
+
+    A second SIGINT has its effect at once, or where `patience` seconds have gone by since the first; a second of another
+    kind has none. What is ignored stays ignored. Python handles signals in its main thread, whichever thread they reach;
+    entered in another thread, nothing is held.
+    """
+
+    def __init__(self, *, patience: float = 0.0) -> None:
+        self.held: int | None = None
+        """The signal that waits."""
+        self.patience = patience
+        self._since = 0.0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in ENDING:
+                before = signal.getsignal(number)
+                if before not in (signal.SIG_IGN, None):  # None: not Python's to handle
+                    self._before[number] = before
+                    signal.signal(number, self._hold)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        self._before.clear()
+        if self.held is not None:  # it came after the last step
+            number, self.held = self.held, None
+            signal.raise_signal(number)
+
+    def release(self) -> None:
+        """Lets the signal that waits, if one does, take effect: it ends the process, or raises what ends it."""
+        if self.held is None:
+            return
+        number, self.held = self.held, None
+        signal.signal(number, self._before[number])
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.signal(number, self._hold)
+
+    def _hold(self, number: int, _: FrameType | None) -> None:
+        if self.held is None:
+            self.held, self._since = number, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._since >= self.patience:
+            self.held = number
+            self.release()
+
+
+def outlive_terminal() -> None:
+    """Replaces stdout and stderr by streams that lose what is written once their terminal is closed, and raise nothing."""
+    if sys.platform == "win32":
+        return
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):
+            stream.flush()
+            raw = io.BufferedWriter(_Outliving(stream.fileno(), "wb", closefd=False))
+            lasting = io.TextIOWrapper(
+                raw,
+                encoding=stream.encoding,
+                errors=stream.errors,
+                line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
+            )
+            setattr(sys, name, lasting)
+
+
+class _Outliving(io.FileIO):
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            # EIO: a terminal that is gone. While the process ends, what it says matters less than what it saves.
+            if error.errno == errno.EIO or _is_ending:
+                return len(memoryview(data).cast("B"))
+            raise
