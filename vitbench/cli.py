@@ -55,7 +55,7 @@ from vitbench.commands.arguments import (
 )
 from vitbench.commands.options import given_fields, model_kwargs, with_config_options
 from vitbench.config import MOST, DataConfig, TrainConfig, ViTConfig, one_line
-from vitbench.files import shown
+from vitbench.files import FULL, shown
 from vitbench.signals import ENDING, obeyed, outlive_terminal
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ app = typer.Typer(
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 TRACEBACK = "VITBENCH_TRACEBACK"
 """Set in the environment, errors keep their traceback."""
-_USERS_TO_MEND = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+_USERS_TO_MEND = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 ENDED = {128 + number: number.name for number in ENDING}
 """Exit statuses of a command that a signal ended."""
 
@@ -645,10 +645,12 @@ def _said_of(error: Exception) -> tuple[int, str]:
 
 
 def _said_of_system(error: OSError) -> tuple[int, str]:
-    if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.filename is None and error.errno in FULL:
         return FAILED, _output_is_lost(error)  # files of ours say themselves that they cannot be written
     reason = error.strerror or str(error) or type(error).__name__
     where = "" if error.filename is None else f"{os.fsdecode(error.filename)!r}: "
+    if isinstance(error, PermissionError):
+        return WRONG, f"{where}{reason}; make it readable and writable for you, or give another"
     status = WRONG if isinstance(error, _USERS_TO_MEND) else FAILED
     return status, f"{where}{reason}; {TRACEBACK}=1 shows where it happened"
 

@@ -102,10 +102,30 @@ def shown(path: Path) -> str:
         return str(path)
 
 
-def cannot_write(what: str, path: Path, error: Exception, remedy: str = "free space there") -> ValueError:
-    """What is said to the user where `path`, a kind of thing `what`, could not be written."""
+def expanded(path: Path) -> Path:
+    """With `~` as the home folder, which shells leave as it is after `=`. Raises ValueError for one that is not there."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"path {str(path)!r} begins with a home folder that is not known; write it out") from error
+
+
+def entries(folder: Path) -> list[Path]:
+    """What is in a folder, by name; nothing where there is none. Raises OSError for one that may not be listed."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""How the system says that a disk, a quota or a limit is exhausted."""
+ANOTHER_RESULTS = "give another --results"
+
+
+def cannot_write(what: str, path: Path, error: Exception, otherwise: str = "") -> ValueError:
+    """What is said to the user where `path`, a kind of thing `what`, could not be written; `otherwise`, what else would do."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    mend = "make it writable" if isinstance(error, OSError) and error.errno not in FULL else "free space there"
+    remedy = f"{mend} or {otherwise}" if otherwise else mend
     return ValueError(f"{what} {str(path)!r} cannot be written ({reason}); {remedy}")
-
-
-ANOTHER_RESULTS = "free space there or give another --results"

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from vitbench.files import expanded
+
 
 def cpu_name() -> str:
     """The processor's own name for itself."""
@@ -47,7 +49,7 @@ def cache_directory() -> Path:
     variable = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME")
     try:
         if chosen:
-            return Path(chosen).expanduser()
+            return expanded(Path(chosen))
         if folder := os.environ.get(variable):
             return Path(folder) / "vitbench"
         return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "vitbench"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 
-import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from vitbench.analysis import drawing
@@ -115,7 +116,7 @@ def test_any_number_of_classes_can_be_drawn(classes):
 
 @pytest.fixture(autouse=True)
 def house_style():
-    with mpl.rc_context(drawing.STYLE):
+    with drawing.style():
         yield
 
 
@@ -214,3 +215,27 @@ def test_confusion_is_in_percent_of_each_class_and_its_diagonal_is_the_accuracy(
     points = np.ma.filled(bars.collections[1].get_offsets(), np.nan)
     np.testing.assert_allclose(points, [[75, 0], [50, 1], 2 * [np.nan]])
     assert "(%)" in bars.get_xlabel()
+
+
+@pytest.mark.parametrize(
+    "name", ["a name of a class that goes on for a line or two {}", "{} 位置嵌入の名前がとても長い場合", "{}"]
+)
+def test_names_of_many_classes_do_not_lie_on_each_other_and_warn_of_nothing(name):
+    size = 300
+    numbers = {
+        "classes": [name.format(i) for i in range(size)],
+        "counts": np.eye(size, dtype=int).tolist(),
+        "top1": 1.0,
+        "num_images": size,
+    }
+    assert render("confusion", numbers, ABOUT)["svg"]
+    with drawing.style():
+        figure = confusion_figure(numbers, ABOUT)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        renderer = canvas.get_renderer()
+        labels = figure.axes[0].get_yticklabels()
+        boxes = sorted((label.get_window_extent(renderer) for label in labels), key=lambda box: box.y0)
+    assert len({label.get_text() for label in labels}) == len(labels)
+    assert all(a.y1 <= b.y0 + 2 for a, b in pairwise(boxes)) and len(boxes) <= 40
+    assert figure.axes[0].get_position().width > 0.3

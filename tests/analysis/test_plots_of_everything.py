@@ -51,7 +51,7 @@ def starting(test: float, *, seeds: int = 1):
         epochs={name: epochs for name, (_, epochs) in names.items()},
         starts={name: "8 px" for name in names if name != "8 px"},
     )
-    found = []
+    records = []
     for name, (size, epochs) in names.items():
         for seed in range(seeds):
             record = make_record(name, seed=seed, test=test, design=design, model={"image_size": size})
@@ -59,8 +59,8 @@ def starting(test: float, *, seeds: int = 1):
             if name != "8 px":
                 first = config.replace(model=MODEL)
                 config = config.replace(train=TrainConfig(epochs=epochs), pretraining=first, keep_head=True)
-            found.append(record.model_copy(update={"config": config, "run_id": config.run_id}))
-    return found
+            records.append(record.model_copy(update={"config": config, "run_id": config.run_id}))
+    return records
 
 
 EVERYTHING = {
@@ -76,7 +76,7 @@ EVERYTHING = {
         *(make_record("gap", seed=seed, learning_rate=1e-2, outcome=Outcome.DIVERGED) for seed in range(3)),
     ],
     "forty arms of long names": arms(*(f"{i} {LONG}" for i in range(40)), seeds=1, rates=(1e-3,)),
-    "thirteen arms": arms(*(f"arm {i}" for i in range(13)), seeds=1),
+    "thirteen arms": arms(*(f"arm {i}" for i in range(13)), seeds=1, rates=(1e-3,)),
     "long names": arms(LONG, f"x{LONG}"),
     "a word without end": arms("w" * 300, "v" * 300),
     "names of other scripts": arms("位置嵌入", "положение", "🦒", "$x$", "a\nb\tc", "\x07"),
@@ -118,7 +118,7 @@ def test_a_series_without_errors_has_no_plot_and_no_legend_without_artists():
 
 
 def test_the_command_writes_the_plots_of_all_of_them_at_once_without_a_warning(store_with, vitbench):
-    few = ("one arm", "failed only", "sizes without an error", "long names", "names of other scripts")
+    few = ("one arm, one seed, one rate", "failed only", "sizes without an error")
     records = [
         record.model_copy(update={"study": f"study{i}"}) for i, name in enumerate(few) for record in EVERYTHING[name]
     ]

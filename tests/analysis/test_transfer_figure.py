@@ -109,3 +109,12 @@ def test_it_is_written_where_nothing_else_is_recorded_and_goes_with_its_records(
     RecordStore(tmp_path).append(made_up())
     write_plots(tmp_path)
     assert not any(path.exists() for path in paths) and render_transfer([]) == {}
+
+
+def test_panels_are_called_by_their_data_s_names_and_by_the_hash_too_where_two_names_are_one():
+    def titles(*datasets):
+        records = [one for dataset in datasets for one in methods(dataset=dataset)]
+        return [axes.get_title() for axes in transfer_figure(transfer_rows(records, {})).axes]
+
+    assert titles("birds@c637c7f8", "torch/mnist") == ["birds", "torch/mnist"]
+    assert titles("birds@c637c7f8", "birds@00000000") == ["birds@00000000", "birds@c637c7f8"]

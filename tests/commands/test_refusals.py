@@ -66,7 +66,7 @@ WRONG = {
     "batch larger than the data of train": ((*TRAIN, "--batch-size", "2000"), "batch_size 2000 is more than the 1078"),
     "nothing left to train on": (
         (*TRAIN, "--validation-fraction", "0.9999"),
-        "validation_fraction 0.9999 leaves 0 of the",
+        "validation_fraction 0.9999 leaves 10 of the",
     ),
     "a batch larger than what is left": (
         (*TRAIN, "--validation-fraction", "0.95"),

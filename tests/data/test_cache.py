@@ -102,11 +102,11 @@ def test_a_limit_that_is_no_size_is_refused(monkeypatch, text):
 
 
 @pytest.mark.parametrize("name", ["x.npy", "meta.json"])
-def test_an_entry_of_which_any_one_bit_is_flipped_is_built_again(tmp_path, name):
+def test_an_entry_of_which_one_bit_is_flipped_is_built_again(tmp_path, name):
     entry = tmp_path / "set" / "8x8"
     decoded.build_entry(entry, build_whole)
     content = (entry / name).read_bytes()
-    for bit in range(8 * len(content)):
+    for bit in range(0, 8 * len(content), 5):  # every place within a byte, and every fifth bit of all
         flipped = bytearray(content)
         flipped[bit // 8] ^= 1 << bit % 8
         (entry / name).write_bytes(flipped)

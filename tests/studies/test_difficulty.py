@@ -18,12 +18,12 @@ FLOOR, CEILING = 0.70, 0.95
 
 def baselines(dataset):
     """A run of each configuration that is the baseline of some study, and the studies."""
-    found = {}
+    runs = {}
     for name in STUDIES:
         for run in plan(load_study(name), QUICK, describe(dataset), Overrides()):
             if run.arm == run.design.baseline:
-                found.setdefault(run.run_id, (run, set()))[1].add(name)
-    return list(found.values())
+                runs.setdefault(run.run_id, (run, set()))[1].add(name)
+    return list(runs.values())
 
 
 def test_the_default_run_is_of_digits_and_of_the_shapes_that_no_model_knows_all_of():

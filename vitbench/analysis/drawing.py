@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import re
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import matplotlib as mpl
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
@@ -66,6 +69,13 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
     "path.simplify": True,
 }
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Within it figures are made and saved, so that they look alike."""
+    with mpl.rc_context(STYLE):
+        yield
 
 
 def headed_figure(title: str, about: str, height: float) -> Figure:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -14,7 +13,7 @@ from vitbench.analysis.charts.confusion import confusion_figure
 from vitbench.analysis.charts.layers import cka_figure
 from vitbench.analysis.charts.pictures import saved
 from vitbench.analysis.charts.weights import filters_figure, position_figure
-from vitbench.analysis.drawing import STYLE
+from vitbench.analysis.drawing import style
 from vitbench.analysis.glyphs import legibly
 
 KINDS: dict[str, Callable[[Mapping[str, Any], str], Figure]] = {
@@ -31,7 +30,7 @@ KINDS: dict[str, Callable[[Mapping[str, Any], str], Figure]] = {
 
 def render(kind: str, numbers: Mapping[str, Any], about: str, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
     """One figure in each of `formats`; equal numbers give equal bytes."""
-    with mpl.rc_context(STYLE):
+    with style():
         return legibly(lambda: _drawn(kind, numbers, about, formats))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from vitbench.analysis.charts.accuracy import accuracy_figure
@@ -19,7 +18,7 @@ from vitbench.analysis.charts.resolution import resolution_figure
 from vitbench.analysis.charts.scaling import scaling_figure
 from vitbench.analysis.charts.transfer import transfer_figure
 from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
-from vitbench.analysis.drawing import STYLE, saved
+from vitbench.analysis.drawing import saved, style
 from vitbench.analysis.glyphs import legibly
 from vitbench.analysis.output import remove_stale, write
 from vitbench.analysis.roofline import write_rooflines
@@ -87,5 +86,5 @@ def _saved(draw: Callable[[], Figure | None], formats: Sequence[str]) -> dict[st
         figure = draw()
         return {} if figure is None else {suffix: saved(figure, suffix) for suffix in formats}
 
-    with mpl.rc_context(STYLE):
+    with style():
         return legibly(drawn)

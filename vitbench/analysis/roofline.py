@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from vitbench.analysis.charts.parts import round_ticks
-from vitbench.analysis.drawing import GREY, INK, MARKERS, PALETTE, STYLE, headed_figure, saved
+from vitbench.analysis.drawing import GREY, INK, MARKERS, PALETTE, headed_figure, saved, style
 from vitbench.analysis.glyphs import legibly
 from vitbench.analysis.output import remove_stale, write
 from vitbench.analysis.profiles import Profile, load_profile, model_label, shares
@@ -86,7 +85,7 @@ def render_roofline(profile: Profile, *, formats: Sequence[str] = ("svg",)) -> d
         figure = roofline_figure(profile)
         return {suffix: saved(figure, suffix) for suffix in formats} if figure else {}
 
-    with mpl.rc_context(STYLE):
+    with style():
         return legibly(drawn)
 
 

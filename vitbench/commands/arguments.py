@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vitbench.config import MOST
+from vitbench.files import expanded
 
 
 class BudgetName(StrEnum):
@@ -23,22 +24,18 @@ class ExecutorName(StrEnum):
     ray = "ray"
 
 
-def expanded(path: Path | None) -> Path | None:
-    """With `~` as the home folder, which shells leave as it is after `=`. Raises ValueError for one that is not there."""
-    try:
-        return None if path is None else path.expanduser()
-    except RuntimeError as error:
-        raise ValueError(f"path {str(path)!r} begins with a home folder that is not known; write it out") from error
+def _path(path: Path | None) -> Path | None:
+    return None if path is None else expanded(path)
 
 
 def expanded_name(name: str | None) -> str | None:
-    """The same of what may be a path or another name."""
+    """What may be a path or another name, with the home folder for a `~`."""
     return str(expanded(Path(name))) if name and name.startswith("~") else name
 
 
-def _results(path: Path) -> Path | None:
+def _results(path: Path) -> Path:
     folder = expanded(path)
-    if folder is not None and folder.exists() and not folder.is_dir():
+    if folder.exists() and not folder.is_dir():
         raise ValueError(f"results {str(folder)!r} is not a folder; give another --results")
     return folder
 
@@ -48,9 +45,9 @@ MOST_THREADS = 1024
 MOST_SEEDS = 1000
 
 Results = Annotated[Path, typer.Option(callback=_results, help="Folder with records/, tables/ and plots/.")]
-DataRoot = Annotated[Path | None, typer.Option(callback=expanded, help="Folder in which the data set lies.")]
-Out = Annotated[Path, typer.Option(callback=expanded, help="FILE.npz or FILE.parquet.")]
-TraceOut = Annotated[Path, typer.Option(callback=expanded, help="Folder; each trace gets one of its own within.")]
+DataRoot = Annotated[Path | None, typer.Option(callback=_path, help="Folder in which the data set lies.")]
+Out = Annotated[Path, typer.Option(callback=_path, help="FILE.npz or FILE.parquet.")]
+TraceOut = Annotated[Path, typer.Option(callback=_path, help="Folder; each trace gets one of its own within.")]
 Download = Annotated[bool, typer.Option("--download", help="Let the data set's library download what is missing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]

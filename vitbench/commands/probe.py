@@ -80,7 +80,9 @@ def _numbers(shots: str) -> list[int]:
     """`1,5`: each once, ascending."""
     parts = shots.split(",")
     if not all(part.strip().isdecimal() and 0 < float(part) <= MOST for part in parts):
-        raise ValueError(f"shots {shots!r} is not a list of numbers from 1 to {MOST}; give {','.join(map(str, SHOTS))}")
+        raise ValueError(
+            f"shots {shots!r} is not a list of positive numbers, {MOST} at most; give {','.join(map(str, SHOTS))}"
+        )
     return sorted({int(part) for part in parts})
 
 

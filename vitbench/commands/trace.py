@@ -109,7 +109,7 @@ def _write(trace: Trace, folder: Path) -> dict[str, str]:
     try:
         events = write_trace(trace, folder)
     except OSError as error:
-        raise cannot_write("out", folder, error, "free space there or give another --out") from error
+        raise cannot_write("out", folder, error, "give another --out") from error
     summary = write(folder / SUMMARY_NAME, json.dumps(trace.as_json(), indent=1) + "\n")
     return {"events": str(events), "summary": str(summary), "page": str(write_page(trace, folder))}
 

@@ -5,7 +5,6 @@ Two processes that need the same one at once get one builder; nothing half-built
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -98,10 +97,7 @@ def build_entry(entry: Path, build: Callable[[Path], dict[str, Any]]) -> dict[st
             meta = read_entry(entry)
             return meta if meta is not None else _build(entry, build)
     except OSError as error:
-        remedy = "free space there" if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) else "make it writable"
-        raise cannot_write(
-            "cache", cache_directory(), error, f"{remedy} or set VITBENCH_CACHE to another folder"
-        ) from error
+        raise cannot_write("cache", cache_directory(), error, "set VITBENCH_CACHE to another folder") from error
 
 
 def _build(entry: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:

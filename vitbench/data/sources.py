@@ -17,9 +17,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from vitbench.config import printable
 from vitbench.data.info import BUILT_IN, KNOWN
 from vitbench.data.listing import Listing, list_folder, list_split, times
 from vitbench.data.reading import FileSplit, IterableSplit, ListedSplit
+from vitbench.files import expanded
 from vitbench.machine import cache_directory
 
 TORCH_NAMES = (
@@ -82,7 +84,7 @@ def find(dataset: str, root: Path | None, *, download: bool = False) -> Source:
 
 
 def _find(dataset: str, root: Path | None, *, download: bool) -> Source:
-    root = None if root is None else Path(root).expanduser()
+    root = None if root is None else expanded(Path(root))
     if root is not None and not root.is_dir() and not download:
         raise ValueError(f"data root {str(root)!r} is not a folder; give the one that holds the data as --data-root")
     prefix, slash, rest = dataset.partition("/")
@@ -128,7 +130,7 @@ def _find_torch(name: str, root: Path | None) -> Source:
 def _find_folder(dataset: str, root: Path | None) -> Source:
     # A canonical name is understood too, so that a recorded configuration can be run again.
     plain, _, wanted = dataset.rpartition("@") if re.search(r"@[0-9a-f]{8}$", dataset) else (dataset, "", "")
-    places = [Path(plain).expanduser()] if root is None else [root / plain, Path(plain).expanduser()]
+    places = [expanded(Path(plain))] if root is None else [root / plain, expanded(Path(plain))]
     folder = next((place for place in places if place.is_dir()), None)
     if folder is None or not plain:
         raise ValueError(_unknown(dataset, root))
@@ -138,7 +140,7 @@ def _find_folder(dataset: str, root: Path | None) -> Source:
         listings[train] = list_folder(str(folder / train))
     files = [file for entry in (train, test) for file in _files(folder, entry, listings.get(entry))]
     content = [(name, size) for name, size, _ in files]
-    canonical = f"{folder.resolve().name}@{_hash(content)[:8]}"
+    canonical = f"{printable(folder.resolve().name)}@{_hash(content)[:8]}"
     if wanted and not canonical.endswith(f"@{wanted}"):
         raise ValueError(f"dataset {dataset!r} is now {canonical!r}: its files have changed; give it as {plain!r}")
     said = [note for entry, listing in sorted(listings.items()) for note in listing.notes(entry)]

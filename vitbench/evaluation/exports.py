@@ -37,7 +37,7 @@ def export(path: Path, batches: Batches, *, ids: NDArray[np.int64], labels: NDAr
         with replacing(path) as new:
             _WRITERS[path.suffix](new, batches, ids, labels, json.dumps(facts, ensure_ascii=False))
     except OSError as error:
-        raise cannot_write("out", path, error, "free space there or give another --out") from error
+        raise cannot_write("out", path, error, "give another --out") from error
 
 
 def _write_npz(path: Path, batches: Batches, ids: NDArray[np.int64], labels: NDArray[np.int64], facts: str) -> None:

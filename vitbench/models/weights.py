@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from vitbench.config import RunConfig, one_line
-from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
+from vitbench.files import ANOTHER_RESULTS, cannot_write, entries, write_whole
 from vitbench.models.timm_model import TimmModel
 from vitbench.models.vit import ViT
 
@@ -101,11 +101,15 @@ def load_trained(path: str | Path) -> Trained:
 
     path = Path(path)
     try:
+        path.open(
+            "rb"
+        ).close()  # says why it cannot: safetensors takes every file that it may not open for one not there
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"weights {str(path)!r} cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"weights {str(path)!r} cannot be read: {reason}") from error
     if metadata.get("vitbench") != FORMAT or not metadata.keys() >= KEYS:
         raise ValueError(
             f"weights {str(path)!r} are not a run's of this vitbench (format {metadata.get('vitbench')!r}, not "
@@ -156,13 +160,14 @@ def find_weights(name: str, results: Path) -> Path:
     if not _RUN.fullmatch(name):
         raise ValueError(f"run {name!r} is neither a {SUFFIX} file nor a run_id, or 4 or more digits of its beginning")
     folder = results / "checkpoints"
-    found = sorted(folder.glob(f"{name}*{SUFFIX}"))
+    kept = [path for path in entries(folder) if path.suffix == SUFFIX and _RUN.fullmatch(path.stem)]
+    found = [path for path in kept if path.stem.startswith(name)]
     if len(found) == 1:
         return found[0]
     if found:
         raise ValueError(f"run {name!r} may be {' or '.join(path.stem for path in found)}; give more digits")
-    kept = ", ".join(path.stem for path in sorted(folder.glob(f"*{SUFFIX}"))[:3])
+    some = ", ".join(path.stem for path in kept[:3])
     raise ValueError(
-        f"run {name!r} has no weights in {folder}; there {f'are those of {kept}' if kept else 'are none'}. `vitbench "
+        f"run {name!r} has no weights in {folder}; there {f'are those of {some}' if some else 'are none'}. `vitbench "
         "train` keeps them, `vitbench run` with --keep-weights"
     )

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
+from vitbench.files import ANOTHER_RESULTS, cannot_write, entries, write_whole
 
 SCHEMA = 1
 SAME_SET = ("device", "machine", "torch", "threads")
@@ -55,8 +55,8 @@ def profile_directory(results: str | Path, device: str) -> Path:
 
 def list_profiles(results: str | Path) -> list[Path]:
     """The folders of all devices that anything was measured on, by name."""
-    folders = (path for path in (Path(results) / "profiles").glob("*") if path.is_dir())
-    return sorted(folder for folder in folders if any(_part_files(folder)))
+    folders = (path for path in entries(Path(results) / "profiles") if path.is_dir())
+    return [folder for folder in folders if any(_part_files(folder))]
 
 
 def read_parts(directory: Path) -> list[Part]:

@@ -82,7 +82,7 @@ class Checkpoint:
             _write(self.path, {"format": FORMAT, "made_by": self.made_by, "training": training, **self.more()})
         except (OSError, MemoryError) as error:
             if not self._complained:
-                say(str(cannot_write("checkpoint", self.path, error, "the run goes on without")))
+                say(f"{cannot_write('checkpoint', self.path, error)}; the run goes on without")
             self._complained = True
         self._written = time.monotonic()
         self._took = self._written - start

@@ -17,7 +17,7 @@ MOST_WRITTEN = 20
 """Classes up to which each value is written."""
 MOST_NAMED = 30
 """Classes that have their names beside the axes; of more, so many evenly spaced."""
-LONGEST_NAME = 16
+LONGEST_NAME = 20
 
 
 def confusion_figure(numbers: Mapping[str, Any], about: str) -> Figure:

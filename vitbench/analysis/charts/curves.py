@@ -19,7 +19,7 @@ from vitbench.analysis.charts.parts import (
     panels_of,
 )
 from vitbench.analysis.comparison import Comparison
-from vitbench.analysis.drawing import PALE
+from vitbench.analysis.drawing import GREY
 from vitbench.analysis.summary import Summary
 
 FEWEST_POINTS = 3
@@ -53,7 +53,7 @@ def curves_figure(comparison: Comparison) -> Figure | None:
         look, frame = looks[arm.label], frames[arm.label]
         if baseline is not None and arm is not baseline:
             reference = frames[baseline.label]
-            axes.plot(reference["epoch"], reference["mean"], color=PALE, linewidth=1.6, linestyle=(0, (4, 2)), zorder=1)
+            axes.plot(reference["epoch"], reference["mean"], color=GREY, linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
         axes.fill_between(
             frame["epoch"],
             frame["mean"] - frame["sd"],

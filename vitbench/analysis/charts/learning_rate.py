@@ -22,7 +22,7 @@ from vitbench.analysis.charts.parts import (
     panels_of,
 )
 from vitbench.analysis.comparison import Comparison
-from vitbench.analysis.drawing import INK, PALE
+from vitbench.analysis.drawing import GREY, INK
 from vitbench.records import Outcome
 from vitbench.studies.choice import outcome_of
 from vitbench.studies.settings import Setting, value_text
@@ -56,7 +56,7 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
         look, frame = looks[arm.label], frames[arm.label]
         if arm is not comparison.baseline and len(reference):
             means = reference.groupby("rate")["top1"].mean()
-            axes.plot(means.index, means, color=PALE, linewidth=1.6, linestyle=(0, (4, 2)), zorder=1)
+            axes.plot(means.index, means, color=GREY, linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
         sns.lineplot(frame, x="rate", y="top1", ax=axes, color=look.color, errorbar=None, linewidth=1.8, zorder=2)
         axes.scatter(
             frame["rate"], frame["top1"], s=14, color=look.color, alpha=0.75, linewidths=0, rasterized=rasterized

@@ -13,7 +13,7 @@ import torch
 from timm.models import is_model_pretrained
 from torch import nn
 
-from vitbench.config import Activation, Position
+from vitbench.config import Activation, Position, printable
 from vitbench.models.convert.npz import from_npz
 from vitbench.models.convert.timm import from_timm
 from vitbench.models.vit import ViT
@@ -64,7 +64,7 @@ def weights_identity(name: str, model: nn.Module) -> str:
         digest.update(value.cpu().contiguous().numpy().tobytes())
     kind, _, rest = name.rpartition(":")
     label = f"timm:{Path(rest).name if kind.endswith('local-dir') else name.removeprefix('timm:')}"
-    return f"{label if name.startswith('timm:') else Path(name).name}@{digest.hexdigest()[:8]}"
+    return f"{printable(label if name.startswith('timm:') else Path(name).name)}@{digest.hexdigest()[:8]}"
 
 
 @lru_cache(maxsize=1)
