@@ -49,6 +49,8 @@ POSITION_SITES: dict[str, tuple[PositionSite, ...]] = {
 """Where each position embedding has a meaning. A fixed (parameter-free) kind has nothing to share between layers."""
 
 
+LONGEST_VALUE = 120
+"""Letters of a value that is refused, as far as it is said."""
 _BRANCH = re.compile(r"(constrained-)?int|tuple\[.*|ViTConfig|TimmConfig")
 
 
@@ -554,7 +556,15 @@ def one_line(error: ValueError) -> str:
     first = max(same_field, key=lambda c: (len(c["loc"]), c["type"] == "too_long"))
     message = str(first["msg"]).removeprefix("Value error, ")
     where = _field(first["loc"])
-    return printable(f"{where} {first['input']!r}: {message}" if where else message)
+    if first["type"].startswith("missing"):  # its input is all that was given instead
+        return f"{where} is missing; give one"
+    return printable(f"{where} {shortened(first['input'])}: {message}" if where else message)
+
+
+def shortened(value: Any) -> str:
+    """How a value is told in a refusal: as in Python, up to LONGEST_VALUE letters."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 
 _JOINERS = "\u200c\u200d"

@@ -99,7 +99,7 @@ def test_a_name_that_cannot_be_a_record_file_of_its_own_is_refused(study_file, n
     ],
 )
 def test_an_arm_without_a_meaning_is_refused_by_name(study_file, arm, says):
-    study = load_study(study_file(GOOD.replace('Arm("4 registers", num_registers=4)', arm)))
+    path = study_file(GOOD.replace('Arm("4 registers", num_registers=4)', arm))
     with pytest.raises(ValueError) as error:
-        plan(study, BUDGETS["smoke"], describe("digits"))
+        plan(load_study(path), BUDGETS["smoke"], describe("digits"))
     assert says in str(error.value) and "\n" not in str(error.value)

@@ -14,6 +14,7 @@ from vitbench.analysis.charts.layers import cka_figure
 from vitbench.analysis.charts.pictures import saved
 from vitbench.analysis.charts.weights import filters_figure, position_figure
 from vitbench.analysis.drawing import style
+from vitbench.analysis.glyphs import legibly
 
 KINDS: dict[str, Callable[[Mapping[str, Any], str], Figure]] = {
     "filters": filters_figure,
@@ -30,9 +31,13 @@ KINDS: dict[str, Callable[[Mapping[str, Any], str], Figure]] = {
 def render(kind: str, numbers: Mapping[str, Any], about: str, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
     """One figure in each of `formats`; equal numbers give equal bytes."""
     with style():
-        figure = KINDS[kind](numbers, about)
-        if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
-            # Laid out once: a second time, for the next format, would move things by a hair.
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")
-        return {suffix: saved(figure, suffix) for suffix in formats}
+        return legibly(lambda: _drawn(kind, numbers, about, formats))
+
+
+def _drawn(kind: str, numbers: Mapping[str, Any], about: str, formats: Sequence[str]) -> dict[str, bytes]:
+    figure = KINDS[kind](numbers, about)
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        # Laid out once: a second time, for the next format, would move things by a hair.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return {suffix: saved(figure, suffix) for suffix in formats}

@@ -19,6 +19,7 @@ from vitbench.analysis.charts.scaling import scaling_figure
 from vitbench.analysis.charts.transfer import transfer_figure
 from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
 from vitbench.analysis.drawing import saved, style
+from vitbench.analysis.glyphs import legibly
 from vitbench.analysis.output import remove_stale, write
 from vitbench.analysis.roofline import write_rooflines
 from vitbench.analysis.transfer_tables import TransferRow, load_rows
@@ -81,6 +82,9 @@ def render_transfer(rows: Sequence[TransferRow], *, formats: Sequence[str] = ("s
 
 
 def _saved(draw: Callable[[], Figure | None], formats: Sequence[str]) -> dict[str, bytes]:
-    with style():
+    def drawn() -> dict[str, bytes]:
         figure = draw()
         return {} if figure is None else {suffix: saved(figure, suffix) for suffix in formats}
+
+    with style():
+        return legibly(drawn)

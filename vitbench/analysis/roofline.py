@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from vitbench.analysis.charts.parts import round_ticks
 from vitbench.analysis.drawing import GREY, INK, MARKERS, PALETTE, headed_figure, saved, style
+from vitbench.analysis.glyphs import legibly
 from vitbench.analysis.output import remove_stale, write
 from vitbench.analysis.profiles import Profile, load_profile, model_label, shares
 from vitbench.profiling.macs import FORWARDS
@@ -79,9 +80,13 @@ def write_rooflines(store_root: str | Path, faults: Faults | None = None) -> lis
 
 def render_roofline(profile: Profile, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
     """The figure in each of `formats`; empty where there is nothing to show. Equal profiles give equal bytes."""
-    with style():
+
+    def drawn() -> dict[str, bytes]:
         figure = roofline_figure(profile)
         return {suffix: saved(figure, suffix) for suffix in formats} if figure else {}
+
+    with style():
+        return legibly(drawn)
 
 
 def roofline_figure(profile: Profile) -> Figure | None:

@@ -17,7 +17,7 @@ _SIDES = ("left", "right", "above", "below")
 CLASS_NAMES: dict[str, tuple[str, ...]] = {
     "digits": tuple("0123456789"),
     "shapes": _SIDES,
-    "shapes/relation": (*(f"{side} of the square" for side in _SIDES[:2]), "above the square", "below the square"),
+    "shapes/relation": ("left of the square", "right of the square", "above the square", "below the square"),
     "shapes/quadrant": ("upper left", "upper right", "lower left", "lower right"),
 }
 """By label."""

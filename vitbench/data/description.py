@@ -22,7 +22,8 @@ PROBES = 64
 def describe(dataset: str, *, root: Path | None = None, download: bool = False) -> DataInfo:
     """What `load` will give for the same `dataset` and `root`.
 
-    Raises ValueError for an unknown name, missing or empty splits, splits that do not fit each other.
+    Raises ValueError for an unknown name, one that may mean two sets, missing or empty splits, and splits that do not fit
+    each other.
     """
     if dataset in BUILT_IN and root is not None and (root / dataset).exists():
         raise ValueError(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import re
+import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from types import ModuleType
 
 from vitbench.records.schema import STUDY_NAME
 from vitbench.studies.base import Study
+from vitbench.studies.blame import blamed
 
 STUDIES = (
     "pooling",
@@ -42,17 +48,11 @@ def load_study(name: str) -> Study:
 def _load_file(path: Path) -> Study:
     if not path.is_file():
         raise ValueError(f"study file {str(path)!r} does not exist; give the path of a Python file that defines STUDY")
-    spec = importlib.util.spec_from_file_location(f"vitbench_study_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever a user's file raises, it is the file that must be mended
-        line = _line_in(error, str(spec.origin))
-        raise ValueError(f"study file {str(path)!r}{line} fails to import: {type(error).__name__}: {error}") from error
+    module = _import(path)
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
-        raise ValueError(f"study file {str(path)!r} defines no STUDY; assign one: STUDY = Study(question=…, …)")
+        there = "" if study is None else f", but something of type {type(study).__name__}"
+        raise ValueError(f"study file {str(path)!r} defines no STUDY{there}; assign one: STUDY = Study(question=…, …)")
     name = study.name or path.stem
     if STUDY_NAME.fullmatch(name) is None or name in STUDIES or name == "train":
         raise ValueError(
@@ -62,13 +62,48 @@ def _load_file(path: Path) -> Study:
     return replace(study, name=name)
 
 
-def _line_in(error: BaseException, file: str) -> str:
-    """` line N`, where the error arose in that file."""
-    if isinstance(error, SyntaxError) and error.filename == file:
-        return f" line {error.lineno}"
-    lines, trace = [], error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            lines.append(trace.tb_lineno)
-        trace = trace.tb_next
-    return f" line {lines[-1]}" if lines else ""
+_FOLDERS: set[Path] = set()
+"""Of the study files that were imported: Python finds their siblings there."""
+
+
+def _import(path: Path) -> ModuleType:
+    """The file as a module, in `sys.modules` under a name of its own; what it prints goes to stderr.
+
+    Its siblings can be imported, while it is and later, by functions of it.
+    """
+    file = path.resolve()
+    _check_siblings(path, file.parent)
+    name = f"vitbench_study_{re.sub(r'[^A-Za-z0-9_]', '_', path.stem)}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    # First while the file is imported, as Python has it for a script; last afterwards, so that no sibling hides a module
+    # that we have yet to import.
+    folder = str(file.parent)
+    sys.path.insert(0, folder)
+    try:
+        with redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a user's file raises, SystemExit too, it is the file that must be mended
+        del sys.modules[name]
+        raise ValueError(f"study file {str(path)!r}{blamed(error, str(file))}") from error
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
+        _FOLDERS.add(file.parent)
+    return module
+
+
+def _check_siblings(path: Path, folder: Path) -> None:
+    """Raises ValueError where a sibling has the name of one beside another study file: Python would take that in its place."""
+    for sibling in sorted(folder.glob("*.py")):
+        there = getattr(sys.modules.get(sibling.stem), "__file__", None)
+        if there and Path(there).parent in _FOLDERS - {folder}:
+            raise ValueError(
+                f"study file {str(path)!r}: its sibling {sibling.name} has the name of {there!r}, which another study "
+                "imports; rename one"
+            )

@@ -209,8 +209,11 @@ def outline(
         data_config = data_config.replace(crop_padding=0, flip=False)
     train = train.replace(**{**study.train, **(overrides.train or {})})
     asked = _arms(study, base, train_images, train.batch_size)
-    arms = _of_sizes_that_come(asked, base, data)
-    models = _models(arms, base, name)
+    try:
+        arms = _of_sizes_that_come(asked, base, data)
+        models = _models(arms, base, name)
+    except ValueError as error:
+        raise ValueError(f"{study.title}: {error}") from error
     grid = _grid(study, scale, base, overrides)
     epochs = matched_epochs(
         models,
@@ -262,7 +265,7 @@ def outline(
         fractions={arm.name: arm.fraction for arm in arms} if study.fractions else {},
         starts={arm.name: arm.start for arm in arms if arm.start},
         left_out=[arm.name for arm in asked if arm not in arms],
-        remarks=study.left_out(base) if study.left_out else (),
+        remarks=study.remarks(base),
         epochs_are_estimates=overrides.match == "time" and images_per_second is None,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,28 +11,31 @@ from matplotlib.figure import Figure
 
 from vitbench.analysis.charts.pictures import SEQUENTIAL, array, scale_beside
 from vitbench.analysis.drawing import GREY, PALETTE, headed_figure
+from vitbench.analysis.glyphs import brief, spelled
 
 MOST_WRITTEN = 20
 """Classes up to which each value is written."""
-MOST_NAMED = 40
+MOST_NAMED = 30
+"""Classes that have their names beside the axes; of more, so many evenly spaced."""
 LONGEST_NAME = 20
-"""Letters of a class's name; what is in the middle of a longer one is an ellipsis."""
 
 
 def confusion_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     """Left: what images of each class were taken for. Right: the accuracy on each class."""
     counts = array(numbers["counts"])
-    classes = [
-        name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}…{name[1 - LONGEST_NAME // 2 :]}"
-        for name in numbers["classes"]
-    ]
+    classes = numbers["classes"]
     per_class = counts.sum(axis=1, keepdims=True)
     percent = 100 * np.divide(counts, per_class, out=np.full_like(counts, np.nan), where=per_class > 0)
+    step = -(-len(classes) // MOST_NAMED)
+    named = range(0, len(classes), step)
+    names = _names(classes)
     figure = headed_figure(
         "Accuracy per class, and confusion",
         f"{about}. All {numbers['num_images']:,} test images. Left: of the images of a class (row), percent that were taken "
         f"for each class (column); rows add up to 100. Right: the diagonal; dashed: over all classes, "
-        f"{100 * numbers['top1']:.1f} %.",
+        f"{100 * numbers['top1']:.1f} %."
+        + (f" One class in {step} is named." if step > 1 else "")
+        + ("" if names == classes else " Names that do not fit are cut, or numbers; numbers.json has them."),
         5.6,
     )
     matrix, bars = figure.subplots(1, 2, sharey=True, width_ratios=(5, 2))
@@ -46,11 +49,9 @@ def confusion_figure(numbers: Mapping[str, Any], about: str) -> Figure:
                 matrix.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8.5, color=color)
     else:
         scale_beside(figure, [matrix, bars], "percent of the class", color_map=SEQUENTIAL, scale=scale)
-    step = -(-len(classes) // MOST_NAMED)
-    named = range(0, len(classes), step)
-    matrix.set_xticks(named, [classes[i] for i in named], rotation=90 if max(map(len, classes)) > 2 else 0)
-    matrix.set_yticks(named, [classes[i] for i in named])
-    matrix.tick_params(length=0, labelsize=9 if len(named) <= MOST_WRITTEN else 7)
+    matrix.set_xticks(named, names[::step], rotation=90 if max(map(len, names)) > 2 else 0)
+    matrix.set_yticks(named, names[::step])
+    matrix.tick_params(length=0, labelsize=9 if len(named) <= MOST_WRITTEN else 8)
     matrix.set(xlabel="taken for", ylabel="class")
     accuracy = np.diagonal(percent)
     rows = np.arange(len(classes))
@@ -61,3 +62,12 @@ def confusion_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     bars.tick_params(axis="y", length=0, labelleft=False)
     bars.grid(axis="y", visible=False)
     return figure
+
+
+def _names(classes: Sequence[str]) -> list[str]:
+    """Short names of all classes; a class's number where it would be called as another, or no font here has its letters."""
+    short = [brief(name, LONGEST_NAME) for name in classes]
+    return [
+        name if spelled(full) == full and short.count(name) == 1 else f"class {label}"
+        for label, (name, full) in enumerate(zip(short, classes, strict=True))
+    ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from vitbench.analysis.drawing import PALE, PNG_DOTS_PER_INCH, WIDTH, drawn
+from vitbench.analysis.glyphs import brief
 from vitbench.analysis.output import MARK
 
 SEQUENTIAL = "viridis"
@@ -121,7 +121,7 @@ def _bar(bar: Colorbar) -> None:
 
 def verdict(image: Mapping[str, Any]) -> str:
     """The class of a shown image, and beneath it an arrow to what it was taken for, where that is another."""
-    label, predicted = (textwrap.shorten(image[key], LONGEST_NAME, placeholder="…") for key in ("label", "predicted"))
+    label, predicted = (brief(image[key], LONGEST_NAME) for key in ("label", "predicted"))
     return f"{label}\n" if image["label"] == image["predicted"] else f"{label}\n→ {predicted}"
 
 
