@@ -90,6 +90,27 @@ def test_a_signal_that_another_thread_gets_waits_until_the_record_is_written(num
     assert child.returncode == (-number if number == signal.SIGINT else 128 + number)
 
 
+def test_a_forked_process_that_reads_for_its_parent_leaves_its_end_to_the_parent():
+    forking = """
+import os, signal, time
+from vitbench.signals import ENDING, HeldSignals, obeyed
+print("ready", flush=True)
+with obeyed(), HeldSignals():
+    if not (child := os.fork()):
+        for number in ENDING:
+            if number != signal.SIGTERM:
+                os.kill(os.getpid(), number)
+        os._exit(7)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    if not (child := os.fork()):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    said, _ = started(forking).communicate(timeout=30)
+    assert said == "7\n-15\n"
+
+
 def test_a_second_ctrl_c_waits_for_a_record_no_longer_than_its_patience(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("vitbench.signals.time.monotonic", lambda: now[0])
