@@ -185,9 +185,10 @@ def _read(path: Path) -> tuple[dict[str, Any], int] | None:
 
 def _has_ended(claim: dict[str, Any]) -> bool:
     """Whether a claim was made on this machine, by processes that are all gone; False where that cannot be known."""
-    processes = claim.get("processes")
-    is_ours = isinstance(processes, list) and bool(processes) and claim.get("machine") == _machine() != ""
-    return is_ours and not any(map(_is_alive, processes))
+    processes, machine = claim.get("processes"), _machine()
+    if not isinstance(processes, list) or not processes or not machine or claim.get("machine") != machine:
+        return False
+    return not any(map(_is_alive, processes))
 
 
 def _is_alive(process: int) -> bool:
