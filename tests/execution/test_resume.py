@@ -252,9 +252,7 @@ TRAIN = (
 
 
 ENDS = [
-    getattr(signal, name)
-    for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGQUIT")
-    if hasattr(signal, name)
+    getattr(signal, name) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
 ]
 
 
