@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests.commands.test_run import TWO_POOLS
 from vitbench.execution import claims as claims_module
 from vitbench.execution.claims import Claims
 from vitbench.kernels import native
@@ -121,8 +122,6 @@ def test_a_run_that_fails_in_one_command_is_not_tried_again_by_those_beside_it(
 
 def test_a_run_of_two_studies_is_claimed_once_and_recorded_in_both(vitbench, tmp_path, in_this_process, monkeypatch):
     """While one study's command trains it, the other's waits, and takes its record over."""
-    from tests.commands.test_run import TWO_POOLS
-
     monkeypatch.setattr(claims_module, "POLL_SECONDS", 0.02)
     for name in ("first", "second"):
         (tmp_path / f"{name}.py").write_text(TWO_POOLS)
@@ -215,7 +214,8 @@ def test_a_run_whose_terminal_is_closed_saves_its_state_and_the_same_command_goe
 
     script, results = tmp_path / "impatient.py", tmp_path / "results"
     script.write_text(IMPATIENT)
-    request = ("run", "pooling", *SMALL, "--seeds", "1", "--epochs", "60.5", "--results")
+    (tmp_path / "two.py").write_text(TWO_POOLS)
+    request = ("run", str(tmp_path / "two.py"), *SMALL, "--seeds", "1", "--epochs", "60.5", "--results")
     terminal, theirs = os.openpty()
     os.set_blocking(terminal, False)
     child = subprocess.Popen(
@@ -242,8 +242,6 @@ def test_a_run_whose_terminal_is_closed_saves_its_state_and_the_same_command_goe
 
     assert vitbench(*request, results).status == 0
     assert vitbench(*request, tmp_path / "whole").status == 0
-    resumed, whole = (
-        {r.run_id: r for r in RecordStore(root).read("pooling")} for root in (results, tmp_path / "whole")
-    )
+    resumed, whole = ({r.run_id: r for r in RecordStore(root).read("two")} for root in (results, tmp_path / "whole"))
     assert {run_id: bits(record) for run_id, record in resumed.items()} == {i: bits(r) for i, r in whole.items()}
     assert resumed[checkpoint.stem].cost.resumed == 1
