@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import signal
 import sys
 import threading
@@ -66,6 +67,18 @@ def _end(number: int, _: FrameType | None) -> None:
         raise KeyboardInterrupt
     if is_first:
         raise SystemExit(128 + number)
+
+
+def _leave_to_parent() -> None:
+    """In a forked process, such as reads images for its parent: a whole group is told to end, and the parent decides."""
+    for number in ENDING:
+        handler = signal.getsignal(number)
+        if handler is _end or getattr(handler, "__func__", None) is HeldSignals._hold:
+            signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class HeldSignals:

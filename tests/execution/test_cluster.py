@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
 
 import pytest
@@ -35,6 +36,28 @@ def test_ray_records_the_same_numbers_as_this_process(process, tmp_path, monkeyp
             *(record.run_id, record.metrics, record.curve),
             record.correct,
         )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (vitbench[ray])")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_ends_ray_with_the_status_and_the_line_of_local_workers(process, tmp_path, monkeypatch, number):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    results = tmp_path / "results"
+    child = process(
+        *("run", "pooling", "--budget", "smoke", "--seeds", "1", "--learning-rate", "1e-3", "--device", "cpu"),
+        *("--precision", "fp32", "--threads", "1", "--train-images", "128", "--epochs", "3000", "--executor", "ray"),
+        *("--jobs", "1", "--results", results),
+    )
+    wait_until(lambda: any((results / "claims").glob("*")))
+    child.send_signal(number)
+    assert child.wait(60) == 128 + number
+    lines = [line for line in (tmp_path / "stderr").read_text().splitlines() if " -- " not in line]  # Ray's own
+    how = "interrupted" if number is signal.SIGINT else f"ended by {number.name}"
+    assert lines == [f"vitbench: {how}; what was finished is recorded, the same command goes on"]
+    assert not (results / "claims").exists()
 
 
 def test_without_ray_the_executor_is_refused_with_the_remedy(make_job, monkeypatch):

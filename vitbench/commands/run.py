@@ -40,6 +40,7 @@ class _Tally:
     executed: set[tuple[str, str]] = field(default_factory=set)
     """Trained here, or taken over from another study: once in a call, even where its images change meanwhile."""
     recorded: int = 0
+    """Runs that did not fail here."""
     elsewhere: int = 0
     """Runs that another process recorded meanwhile."""
 
@@ -63,10 +64,11 @@ def run_studies(
             print(line)
         while True:
             arrivals.start_again()  # before the store is read, so that nothing falls between
-            tally.failed |= arrivals.failed()
+            failed = tally.failed | arrivals.failed()
             # Asked each time: files may change while runs do.
             content = request.content(partial(decode, data_root=request.data_root, download=request.download))
-            standing = Standing.of(request, tally.failed, here, content)
+            standing = Standing.of(request, failed, here, content)
+            tally.failed |= failed & {(run.study, run.run_id) for _, run in standing.planned}
             pending = standing.pending(tally.failed | tally.given_up | tally.executed)
             if not pending:
                 break
@@ -115,8 +117,10 @@ class _Share:
 
     def is_lost(self, run_id: str) -> bool:
         """Whether another process took over a run that was finished here: one that was stopped for longer than a lease."""
-        claims = self.claims
-        return not claims.holds(run_id) and (claims.is_anothers(run_id) or self.arrivals.has(run_id))
+        try:
+            return self.claims.is_anothers(run_id) or (not self.claims.holds(run_id) and self.arrivals.has(run_id))
+        except OSError:  # what was finished is not lost for a claim that cannot be read
+            return False
 
 
 def _run_wave(
@@ -167,20 +171,19 @@ def _record_hopeless(wave: Wave, make_job: Callable[[str, PlannedRun], Job], sto
         run = job.run
         record = job.without_pretraining(before_of[run.run_id])
         store.append(record)
-        share.tally.recorded += 1
         share.claims.release(run.run_id)
         line = f"{run.study}, {run.arm}, seed {record.seed}: {record.outcome}: {record.reason}"
         print(printable(line), flush=True)
         failed = record.outcome is Outcome.FAILED
+        share.tally.recorded += not failed
         (share.tally.failed if failed else share.tally.given_up).add((run.study, run.run_id))
 
 
 def _print_end(tally: _Tally, planned: int, store: RecordStore) -> None:
-    if not tally.recorded and not tally.elsewhere:
+    if not tally.recorded and not tally.elsewhere and not tally.failed:
         print(f"all {planned} runs are recorded in {store.root}")
         return
-    done = tally.recorded + tally.elsewhere - len(tally.failed)
-    parts = [f"{done} runs recorded in {store.directory}"]
+    parts = [f"{tally.recorded} runs recorded in {store.directory}"]
     if tally.elsewhere:
         parts.append(f"{tally.elsewhere} by other processes")
     if tally.failed:
@@ -261,7 +264,8 @@ def _execute(
                 store.append(in_place_of(record, run))
             if record.outcome is Outcome.FAILED:
                 tally.failed.update((run.study, run.run_id) for run in (job.run, *elsewhere))
-            tally.recorded += 1 + len(elsewhere)
+            else:
+                tally.recorded += 1 + len(elsewhere)
             tally.trained.add(job.run.run_id)
             tally.executed.update((run.study, run.run_id) for run in (job.run, *elsewhere))
             display.record(job, record)
@@ -271,7 +275,7 @@ def _execute(
             display.elsewhere(job)
 
         def on_wait(left: int) -> None:
-            display.say(f"{left} runs are claimed by other processes: waiting for them")
+            display.say(f"waiting for {left} run{'s' * (left > 1)} that other processes have claimed")
 
         queue_of = partial(share.queue, on_settled=on_settled, on_wait=on_wait)
         if share.executor == "ray":

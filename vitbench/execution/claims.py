@@ -61,15 +61,14 @@ class Claims:
         `by_process`: it is computed on this machine, so that the end of this process, and of those named to `share`, ends
         the claim.
         """
-        if self._is_anothers(run_id):
-            return False
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            if self._is_anothers(run_id):
+                return False
             self._lock_file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self._lock_file):
                 if self._is_anothers(run_id):
                     return False
-                self._folder.mkdir(exist_ok=True)  # its last claim may just have been released
+                self._folder.mkdir(exist_ok=True)
                 self._path(run_id).unlink(missing_ok=True)
                 self._write(run_id, [os.getpid()] if by_process else [], mode="x")
         except FileExistsError:  # on a file system whose locks do not reach other machines
@@ -186,8 +185,8 @@ def _read(path: Path) -> tuple[dict[str, Any], int] | None:
 
 def _has_ended(claim: dict[str, Any]) -> bool:
     """Whether a claim was made on this machine, by processes that are all gone; False where that cannot be known."""
-    processes = claim.get("processes")
-    if not processes or not claim.get("machine") or claim["machine"] != _machine():
+    processes, machine = claim.get("processes"), _machine()
+    if not isinstance(processes, list) or not processes or not machine or claim.get("machine") != machine:
         return False
     return not any(map(_is_alive, processes))
 

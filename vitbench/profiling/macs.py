@@ -103,10 +103,10 @@ def unread_sentence(models: Mapping[str, ModelConfig]) -> str:
     if not shares:
         return ""
     texts = dict.fromkeys(shares.values())
-    each = "; ".join(f"{text} ({', '.join(name for name in shares if shares[name] == text)})" for text in texts)
+    each = ", ".join(f"{text} ({'; '.join(name for name in shares if shares[name] == text)})" for text in texts)
     return (
-        "Images/s: with cls, the last block computes the class token alone, which leaves out at least this share of the "
-        f"counted MACs: {each}. With other pooling, all tokens are computed."
+        "Images/s: a model with cls computes the class token alone in its last block. Of the counted MACs it leaves out at "
+        f"least {each}. With other pooling, all tokens are computed."
     )
 
 
