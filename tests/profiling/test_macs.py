@@ -85,5 +85,5 @@ def test_what_is_unread_by_hand():
     micro = variant("Micro/4", image_size=32, num_classes=10)
     assert unread_macs(micro) == 532_480 + 262_144 + 1_048_576
     share = f"{100 * 1_843_200 / count(micro).macs:.2g} %"
-    assert f"of the counted MACs: {share} (a, b)" in unread_sentence({"a": micro, "b": micro})
+    assert f"at least {share} (a; b)." in unread_sentence({"a": micro, "b": micro})
     assert unread_sentence({"gap": micro.replace(pool="gap")}) == ""
