@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 
@@ -74,3 +75,22 @@ def test_the_similarity_that_is_drawn_is_that_of_the_weights_by_hand(path):
     unit = table / np.linalg.norm(table, axis=1, keepdims=True)
     shown = np.array(numbers["position"]["similarity"])
     np.testing.assert_allclose(shown.reshape(len(table), len(table)), unit @ unit.T, atol=1e-5)
+
+
+def test_no_committed_row_is_open_beside_an_interval_that_leaves_out_0_or_settled_beside_one_that_holds_it():
+    """From the CSVs as anyone would read them: better and worse leave out 0, open holds it, equivalent lies in the margin."""
+    seen = set()
+    for path in sorted((ROOT / REFERENCE / "tables").glob("*/*.csv")):
+        for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
+            if not row.get("interval_low_points"):
+                continue
+            low, high = float(row["interval_low_points"]), float(row["interval_high_points"])
+            holds = {
+                "better": low > 0,
+                "worse": high < 0,
+                "open": low <= 0 <= high,
+                "equivalent": max(-low, high) <= float(row["margin_points"]),
+            }
+            assert holds[row["verdict"]], (path.name, row["arm"])
+            seen.add(row["verdict"])
+    assert seen == {"better", "worse", "open", "equivalent"}
