@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from made_up_records import MODEL, make_record
 
@@ -82,7 +80,6 @@ EVERYTHING = {
     "names of other scripts": arms("位置嵌入", "положение", "🦒", "$x$", "a\nb\tc", "\x07"),
     "no name": arms("", " "),
     "no accuracy": arms("cls", "gap", test=None),
-    "accuracies of NaN": arms("cls", "gap", test=math.nan),
     "no costs": arms("cls", "gap", cost={"macs": 0, "train_seconds": 0.0, "train_images_per_second": None}),
     "costs of ten orders": [
         make_record(f"arm {i}", model={"depth": 1 + i}, cost={"macs": 10**i, "train_seconds": 10.0**i}) for i in range(1, 11)
@@ -93,7 +90,6 @@ EVERYTHING = {
     "sizes without an error": growing(lambda depth: 1.0),
     "one size without an error": growing(lambda depth: 1.0 if depth == 8 else 0.5),
     "sizes of equal error": growing(lambda depth: 0.5),
-    "sizes of NaN": growing(lambda depth: math.nan),
     "sizes of one seed": growing(lambda depth: 0.5 + 0.01 * depth, seeds=1),
     "image sizes": starting(0.5, seeds=3),
     "image sizes of one seed": starting(1.0),

@@ -30,7 +30,7 @@ STUDY = Study(
     question="Does a study go on?",
     source="",
     baseline=Arm("cls"),
-    arms=[Arm("beyond memory", mlp_ratio=1e12), Arm("gap", pool="gap")],
+    arms=[Arm("beyond memory", width=6144, mlp_ratio=1e6), Arm("gap", pool="gap")],
 )
 """
 

@@ -306,7 +306,7 @@ def test_a_process_killed_in_the_worst_moments_ends_with_the_same_bits(vitbench,
     whole = Record.model_validate_json(vitbench(*train, tmp_path / "whole", "--json").out)
     results = tmp_path / "killed"
     assert process(*train, results, script=script).wait(120) == -signal.SIGKILL
-    half_written = list((results / "checkpoints").glob("*.pt.*"))
+    half_written = list((results / "checkpoints").glob(".*.pt.*.tmp"))
     assert len(half_written) == (moment == "while a checkpoint is written")
     assert len(RecordStore(results).read("train")) == (moment == "once recorded")
     record = Record.model_validate_json(vitbench(*train, results, "--json").out)
