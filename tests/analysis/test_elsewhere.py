@@ -40,6 +40,16 @@ def test_the_same_runs_with_two_verdicts_have_a_note_in_both_studies(store_with)
     }
 
 
+def test_runs_of_another_machine_are_not_these_runs(store_with):
+    more = {f"other {i}": tuple(value + 0.0001 * i for value in NOISY) for i in range(4)}
+    small = records_of("small", {"cls": CLS, "gap": BETTER})
+    moved = [
+        one.model_copy(update={"environment": one.environment.model_copy(update={"machine": "x"})}) for one in small
+    ]
+    root = store_with(*moved, *records_of("large", {"cls": CLS, "gap": BETTER, **more}))
+    assert notes_of(root) == {"small": [], "large": []}
+
+
 def test_equal_verdicts_have_no_note(store_with):
     arms = {"cls": CLS, "gap": BETTER}
     assert notes_of(store_with(*records_of("small", arms), *records_of("large", arms))) == {"small": [], "large": []}

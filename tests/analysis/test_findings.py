@@ -294,3 +294,19 @@ def test_interactions_of_arms_that_make_no_error_are_at_the_ceiling():
     right = {**dict.fromkeys(factors, (80, 80, 80)), "none, gap": (20, 20, 20)}
     ((_, decision),) = compare(correct_records(right, design=design))[0].findings.interactions.items()
     assert decision.verdict is Verdict.WORSE
+
+
+def test_an_arm_that_only_more_images_would_settle_is_told_no_number_of_seeds():
+    """Of 80 images two more at every seed: open over images, however many seeds agree."""
+    (one,) = compare(correct_records({"cls": (60,) * 9, "gap": (62,) * 9}))
+    finding = one.findings.arms["gap"]
+    assert finding.decision.verdict is Verdict.OPEN and finding.decision.interval.low < 0
+    assert (finding.to_settle, finding.smallest_difference) == (None, None)
+    (row,) = further_tables(one)["Verdicts"]
+    assert row["seeds to settle"] == "no number: more test images"
+
+
+def test_runs_that_all_get_the_same_images_right_are_open_and_not_at_the_floor():
+    (one,) = compare(correct_records({"cls": (79,) * 3, "gap": (79,) * 3}))
+    (row,) = further_tables(one)["Verdicts"]
+    assert (row["verdict"], row["difference (points)"]) == ("open", "0.00 (n=3)")

@@ -123,7 +123,7 @@ def test_arms_that_are_always_right_are_at_the_ceiling_and_those_that_learned_no
     assert {right: one.words for right, one in at.items()} == {
         80: "at the ceiling",
         20: "at the floor",
-        60: "at the floor",  # three in four images of one class, and nothing else ever answered
+        60: "open",  # perhaps three in four images are of one class, and nothing else was ever answered; perhaps not
     }
     assert all(one.interval is None and not one.within_margin for one in at.values())
 

@@ -11,10 +11,13 @@ from vitbench.analysis.comparison import Comparison
 from vitbench.analysis.findings import Finding
 from vitbench.analysis.verdicts import Verdict
 
+Run = tuple[str, tuple[str, ...]]
+"""A configuration, and the environment that it ran in."""
+
 
 def with_other_verdicts(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons, with a note on every arm of which another has the same runs, or some of them, and another verdict."""
-    judged: dict[tuple[str, str], list[tuple[int, Finding]]] = defaultdict(list)
+    judged: dict[tuple[Run, Run], list[tuple[int, Finding]]] = defaultdict(list)
     for index, comparison in enumerate(comparisons):
         for finding in comparison.findings.arms.values():
             reference = comparison.compared_with(finding.arm)
@@ -24,7 +27,8 @@ def with_other_verdicts(comparisons: Sequence[Comparison]) -> list[Comparison]:
     for findings in judged.values():
         for index, finding in findings:
             for other_index, other in findings:
-                if other.decision.verdict is not finding.decision.verdict:
+                elsewhere = comparisons[other_index].study != comparisons[index].study
+                if elsewhere and other.decision.verdict is not finding.decision.verdict:
                     notes[index].append(_note(comparisons[index], finding, comparisons[other_index], other))
     return [
         replace(comparison, notes=(*comparison.notes, *notes[index])) if index in notes else comparison
@@ -32,16 +36,17 @@ def with_other_verdicts(comparisons: Sequence[Comparison]) -> list[Comparison]:
     ]
 
 
-def _first_run(arm: ArmResult) -> str:
+def _first_run(arm: ArmResult) -> Run:
     """That of the lowest seed: studies that share a run share this one."""
-    return next(record.identity for record in arm.completed(arm.setting).values())
+    return next((one.identity, one.environment.comparison_key) for one in arm.completed(arm.setting).values())
 
 
 def _note(comparison: Comparison, finding: Finding, other: Comparison, other_finding: Finding) -> str:
+    reason = " The more arms are tested together, the more evidence each needs."
     return (
         f"{finding.arm.label}: {finding.decision.words} here ({_by_what(comparison, finding)}), but "
-        f"{other_finding.decision.words} in {other.study}, which has these runs too ({_by_what(other, other_finding)}). "
-        "The more arms are tested together, the more evidence each needs."
+        f"{other_finding.decision.words} in {other.study}, which has these runs too ({_by_what(other, other_finding)})."
+        f"{reason if comparison.findings.num_tested != other.findings.num_tested else ''}"
     )
 
 

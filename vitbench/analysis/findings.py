@@ -48,9 +48,10 @@ class Finding:
     images_only_one_gets: tuple[float, float] | None
     """Test images that only the arm, and only the baseline, gets right: means over seeds."""
     smallest_difference: float | None
-    """That so many seeds find with 80 % power, from the spread seen, at the first step of Holm's correction."""
+    """That so many seeds find with 80 % power, from the spread seen, at the first step of Holm's correction; None where the
+    test was over images too."""
     to_settle: SeedsToSettle | None
-    """None where it is settled."""
+    """None where it is settled, or more seeds alone would not settle it."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,14 @@ def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
             images_only_one_gets=_images_only_one_gets(comparison, arm),
             smallest_difference=(
                 smallest_difference(difference.sd, difference.n, alpha=ALPHA / max(tested, 1))
-                if difference is not None and difference.sd
+                if difference is not None and difference.sd and not decision.over_images
                 else None
             ),
             to_settle=(
                 seeds_to_settle(difference, num_arms=max(tested, 1), margin=margin)
-                if difference is not None and decision.verdict in (Verdict.OPEN, Verdict.NONE)
+                if difference is not None
+                and decision.verdict in (Verdict.OPEN, Verdict.NONE)
+                and not decision.over_images
                 else None
             ),
         )
@@ -188,7 +191,7 @@ def _decide(
 def _bits(
     comparison: Comparison, arm: ArmResult, setting: Setting | None, seeds: Sequence[int]
 ) -> NDArray[np.bool_] | None:
-    """Which test images an arm gets right at a setting, [seeds, images]; None where not all seeds say so, or there is one."""
+    """Which test images an arm gets right at a setting, [seeds, images]; None unless there are two seeds and all have bits."""
     import numpy as np
 
     correct = comparison.correct_bits(arm, setting)
@@ -197,17 +200,17 @@ def _bits(
 
 
 def saturation(accuracies: Sequence[float], bits: Sequence[NDArray[np.bool_]], chance: float | None) -> Verdict | None:
-    """Whether all runs that a difference is made of are at the ceiling or at the floor, where nothing can show.
+    """What is to be said where nothing can show in the runs that a difference is made of; None where something can.
 
-    `bits`: [seeds, images] of each arm, empty where not known. Runs that answer alike on every image have learned nothing
-    that depends on them: such as the most frequent class.
+    `bits`: [seeds, images] of each arm, empty where not known. Runs that all get the same images right may have learned the
+    same, or may all answer the most frequent class: that is open.
     """
     if min(accuracies) == 1.0:
         return Verdict.AT_CEILING
     one_image = 1 / bits[0].shape[1] if bits else 0.0
-    below_chance = chance is not None and max(accuracies) < chance + one_image
-    alike = bool(bits) and all((rows == bits[0][0]).all() for rows in bits)
-    return Verdict.AT_FLOOR if below_chance or alike else None
+    if chance is not None and max(accuracies) < chance + one_image:
+        return Verdict.AT_FLOOR
+    return Verdict.OPEN if bits and all((rows == bits[0][0]).all() for rows in bits) else None
 
 
 def _caveats(comparison: Comparison, arm: ArmResult, *, at_baseline_setting: bool) -> Caveats:

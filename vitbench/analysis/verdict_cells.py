@@ -222,6 +222,8 @@ def _to_settle(finding: Finding) -> str:
         return finding.to_settle.words
     if finding.decision.verdict in (Verdict.AT_CEILING, Verdict.AT_FLOOR):
         return "no number: other data"
+    if finding.decision.over_images and finding.decision.verdict is Verdict.OPEN:
+        return "no number: more test images"
     return "settled" if finding.decision.verdict.is_settled else ABSENT
 
 

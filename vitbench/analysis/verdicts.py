@@ -93,6 +93,8 @@ class Decision:
     two one-sided tests. None where none decided: too few seeds, nothing to test by, runs that diverged."""
     confidence: float | None = None
     """That of `interval`: 0.95 of one arm tested by itself."""
+    over_images: bool = False
+    """Whether seeds spread by less than one test image, and the tests were over seeds and images."""
     adjusted_p: float | None = None
     """After Holm's correction over the arms tested together; None where nothing was tested."""
     within_margin: bool = False
@@ -133,7 +135,7 @@ def decide(
     """The verdict on every arm of a study, tested together. The first case that applies, of:
 
     1. no verdict: fewer than 3 seeds have both the arm and the baseline (None: no seed has).
-    2. at the ceiling, at the floor: `saturated` says so. It claims nothing.
+    2. at the ceiling, at the floor, or open: `saturated` says so. It claims nothing.
     3. better, worse: the two-sided test has p ≤ alpha after Holm's correction over the arms that come this far; the sign
        of the mean says which. `within_margin` where 4 holds too.
     4. equivalent: both one-sided tests against ±margin have p ≤ alpha, that is, the (1 − 2 alpha) interval lies within
@@ -165,7 +167,7 @@ def decide(
             tested = _tested(
                 estimates[key], adjusted[key], confidences[key], margin=margin, alpha=alpha, caveats=against
             )
-            decisions[key] = replace(tested, difference=difference)
+            decisions[key] = replace(tested, difference=difference, over_images=key in (crossed or {}))
         else:
             verdict = ended.get(key) or (Verdict.OPEN if _enough(difference) else Verdict.NONE)
             decisions[key] = Decision(verdict, difference, margin, caveats=against)
@@ -195,7 +197,9 @@ def _tested(
     if not caveats.allow(verdict):
         return Decision(Verdict.OPEN, None, margin, adjusted_p=adjusted_p, caveats=caveats)
     within = equivalent and caveats.allow(Verdict.EQUIVALENT)
-    return Decision(verdict, None, margin, interval, confidence, adjusted_p, within, caveats)
+    return Decision(
+        verdict, None, margin, interval, confidence, adjusted_p=adjusted_p, within_margin=within, caveats=caveats
+    )
 
 
 def _corrected(p_values: Mapping[Key, float], alpha: float) -> tuple[dict[Key, float], dict[Key, float]]:
@@ -235,12 +239,13 @@ def rule(num_arms: int, *, margin: float = MARGIN, alpha: float = ALPHA) -> list
     return [
         f"No verdict: fewer than {FEWEST_SEEDS} seeds have both the arm and the baseline.",
         "At the ceiling: every run of both gets every test image right. At the floor: no run of either is right more often "
-        "than chance, or all get the same images right. Neither claims anything: take harder data, or fewer images.",
+        "than chance. Neither claims anything: take harder data, or fewer images.",
         f"Better, worse: the paired t-test over seeds has p ≤ {alpha:g} after Holm's correction over {arms}.",
-        f"Equivalent: not so, and two one-sided t-tests at {alpha:g} each show the difference to lie within {within}, "
+        f"Equivalent: neither, and two one-sided t-tests at {alpha:g} each show the difference to lie within {within}, "
         "whatever the number of arms. 'Within' after better or worse: the interval lies there too.",
         "Open: the evidence does not decide. So it is where a run of the arm diverged and the rest would be better or "
-        "equivalent, or one of the baseline and the rest would be worse or equivalent; no interval stands there.",
+        "equivalent, or one of the baseline and the rest would be worse or equivalent, and where all runs of both get the "
+        "same images right; no interval stands there.",
         "Where differences spread over seeds by less than one test image, the tests are over seeds and images.",
         "Intervals are those that decide. They leave out 0 where the verdict is better or worse, and hold 0 where it is "
         f"open: of confidence 1 − {alpha:g} / k, where Holm's correction multiplied the arm's p by k, at most the number of "
