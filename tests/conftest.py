@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,3 +140,29 @@ def made_up() -> Callable[..., Record]:
         return Record.model_validate({**values, **fields})
 
     return record
+
+
+@pytest.fixture
+def unreadable(tmp_path):
+    """While `with unreadable(path)` is entered, `path` may not be read, also by tests that run as root."""
+
+    @contextmanager
+    def unread(path: Path) -> Iterator[None]:
+        is_root = os.geteuid() == 0
+        closed = [folder for folder in (tmp_path, *tmp_path.parents) if folder.stat().st_mode & 0o005 != 0o005]
+        opened = closed if is_root else []
+        before = {one: one.stat().st_mode for one in (path, *opened)}
+        try:
+            for folder in opened:
+                folder.chmod(0o755)
+            path.chmod(0)
+            if is_root:
+                os.seteuid(65534)
+            yield
+        finally:
+            if is_root:
+                os.seteuid(0)
+            for one, mode in before.items():
+                one.chmod(mode)
+
+    return unread

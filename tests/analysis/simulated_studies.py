@@ -160,7 +160,7 @@ def false_alarms_on_images(num_studies: int, *, num_arms=4, num_seeds=5, num_ima
 def verdicts_on_images(correct, *, num_classes: int):
     """Decisions on arms, from what runs get right: bool [1 + arms, seeds, images], the baseline first."""
     baseline, *arms = correct
-    differences, crossed, saturated = {}, {}, {}
+    differences, over_images, saturated = {}, {}, {}
     for i, arm in enumerate(arms):
         by_seed = PairedDifference.of(accuracies_of(arm), accuracies_of(baseline))
         differences[i] = by_seed
@@ -169,8 +169,8 @@ def verdicts_on_images(correct, *, num_classes: int):
             if verdict := saturation(accuracies, [arm, baseline], 1 / num_classes):
                 saturated[i] = verdict
             else:
-                crossed[i] = CrossedDifference.of(image_differences(arm, baseline))
-    return decide(differences, crossed=crossed, saturated=saturated)
+                over_images[i] = CrossedDifference.of(image_differences(arm, baseline)).estimate
+    return decide(differences, over_images=over_images, saturated=saturated)
 
 
 @cache

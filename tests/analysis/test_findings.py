@@ -106,7 +106,7 @@ def test_an_arm_at_the_baselines_rate_has_a_verdict_of_its_own():
     assert staged.findings.arms["gap"].at_baseline_setting.difference.n == 3
     heading = "difference at baseline's rate (points)"
     cells = [dict(zip(columns(staged), row, strict=True))[heading] for row in rows(staged)]
-    assert [cell.endswith(" (n=3)") for cell in cells] == [False, True]
+    assert cells[0] == "–" and cells[1].endswith(" (n=3): worse")
     assert any("over seeds 2, 3, 4 alone, which had no say in the choice." in line for line in reading(staged))
     claims = {
         row.claim: row.verdict
@@ -217,11 +217,12 @@ def test_csv_has_verdicts_at_full_precision():
     assert (raw["cls"]["outperforming"], raw["gap"]["outperforming"]) == ("", "not significant")
 
 
-def test_a_difference_without_spread_and_images_has_no_interval_in_any_table():
+def test_without_images_a_difference_without_spread_takes_one_image_for_a_point():
+    """t(4) at 0.975 is 2.776, of one point over √5."""
     one = comparison_of({"cls": CLS, "gap": tuple(value + 0.004 for value in CLS)})
     headings, row = columns(one), rows(one)[1]
-    assert row[headings.index("difference (points)")] == "+0.40 (n=5)"
-    assert further_tables(one)["Verdicts"][0]["difference (points)"] == "+0.40 (n=5)"
+    assert row[headings.index("difference (points)")] == "+0.40 [−0.84, +1.64]"
+    assert further_tables(one)["Verdicts"][0]["difference (points)"] == "+0.40 [−0.84, +1.64]"
     raw = raw_rows(one)[1]
     assert raw["difference_mean_points"] == pytest.approx(0.4)
     assert (raw["difference_ci95_low_points"], raw["difference_ci95_high_points"]) == (None, None)

@@ -48,10 +48,9 @@ def test_clear_arms_are_named_however_many_are_open():
     assert "better: clear +5.00 [+4.43, +5.57]; open: 4 arms, differences of 0.00 to +1.00" in text
 
 
-def test_equal_differences_of_runs_whose_images_are_not_known_are_open_without_an_interval():
-    assert sentence_of(a=(0.4, 0.4, 0.4)).endswith("open: a +0.40 (n=3).")
-    same = dict.fromkeys("abcd", (0.4, 0.4, 0.4))
-    assert sentence_of(**same).endswith("open: 4 arms, differences of +0.40 to +0.40.")
+def test_equal_differences_of_runs_whose_images_are_not_known_take_one_image_for_a_point():
+    assert sentence_of(a=(0.4, 0.4, 0.4)).endswith("open: a +0.40 [−2.08, +2.88].")  # 4.303 / √3
+    assert sentence_of(a=(-60.0, -60.0, -60.0)).endswith("worse: a −60.00 [−62.48, −57.52].")
 
 
 def test_without_another_arm_there_is_nothing_to_say():

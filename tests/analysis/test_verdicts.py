@@ -138,6 +138,14 @@ def test_an_arm_that_makes_the_same_errors_less_often_at_every_seed_is_tested_ov
     assert found.interval == pytest.approx(tuple(stats.ttest_1samp(row, 0).confidence_interval(0.95)), rel=1e-9)
 
 
+def test_as_many_images_lost_as_won_are_no_gain_though_every_seed_has_one_image_more():
+    """Of 200 images 41 won and 40 lost at each of 3 seeds, other ones each time: luck spreads seeds by √81 / 200."""
+    rows = [np.roll(np.repeat([1, -1, 0], [41, 40, 119]), 67 * seed) for seed in range(3)]
+    arm, baseline = (np.stack([row == sign for row in rows]) | (np.stack(rows) == 0) for sign in (1, -1))
+    (found,) = simulated.verdicts_on_images([baseline, arm], num_classes=10).values()
+    assert (found.verdict, round(100 * found.difference.mean, 2), found.difference.sd) == (Verdict.OPEN, 0.5, 0.0)
+
+
 def test_the_rule_as_text_has_its_numbers_and_every_verdict():
     text = " ".join(rule(4, margin=0.01)).lower()
     assert all(verdict.value in text for verdict in Verdict)

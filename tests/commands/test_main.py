@@ -128,59 +128,41 @@ def test_with_the_switch_every_error_keeps_its_traceback(monkeypatch):
         cli.main()
 
 
-@pytest.fixture
-def others(tmp_path, monkeypatch):
-    """Makes a file or folder one that may not be read, also for tests that run as root."""
-    monkeypatch.chdir(tmp_path)
-    is_root = os.geteuid() == 0
-    taken: list[tuple[Path, int]] = []
-
-    def take(path: Path) -> None:
-        taken.append((path, path.stat().st_mode))
-        path.chmod(0)
-        if is_root:
-            for folder in (tmp_path, *tmp_path.parents[:2]):
-                taken.append((folder, folder.stat().st_mode))
-                folder.chmod(0o755)
-            os.seteuid(65534)
-
-    yield take
-    if is_root:
-        os.seteuid(0)
-    for path, mode in reversed(taken):
-        path.chmod(mode)
-
-
 @pytest.mark.parametrize("place", ["results", "results/records", "results/records/pooling.jsonl"])
 @pytest.mark.parametrize("command", [("plan", "pooling", "--budget", "smoke"), ("tables",), ("plots",), ("report",)])
-def test_results_that_may_not_be_read_are_said_and_no_traceback(vitbench, others, tmp_path, made_up, command, place):
+def test_results_that_may_not_be_read_are_said_and_no_traceback(
+    vitbench, unreadable, tmp_path, monkeypatch, made_up, command, place
+):
+    monkeypatch.chdir(tmp_path)
     RecordStore(tmp_path / "results").append(made_up(seed=0))
     vitbench(command[0], "--help")
     vitbench(*command, "--results", "results")  # what it imports may not be readable any more afterwards
-    others(tmp_path / place)
-    said = vitbench(*command, "--results", "results")
+    with unreadable(tmp_path / place):
+        said = vitbench(*command, "--results", "results")
     assert said.status in (1, 2), said
     assert "Permission denied" in said.err and "Traceback" not in said.err
     assert all(line.startswith("vitbench: ") for line in said.err.splitlines())
 
 
-def test_weights_that_may_not_be_read_are_not_called_missing(vitbench, others, tmp_path, monkeypatch):
+def test_weights_that_may_not_be_read_are_not_called_missing(vitbench, unreadable, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VITBENCH_KERNELS", "torch")
     trained = vitbench("train", "Nano/2", "--epochs", "1", "--results", "results", "--json")
     run_id = json.loads(trained.out)["run_id"]
     arguments = ("figures", run_id, "--only", "filters", "--results", "results")
     assert vitbench(*arguments).status == 0
-    others(tmp_path / "results" / "checkpoints" / f"{run_id}.safetensors")
-    said = vitbench(*arguments)
+    with unreadable(tmp_path / "results" / "checkpoints" / f"{run_id}.safetensors"):
+        said = vitbench(*arguments)
     assert said.status == 2 and "cannot be read: Permission denied" in said.err and said.err.count("\n") == 1
 
 
-def test_a_folder_of_weights_that_may_not_be_listed_is_not_called_empty(vitbench, others, tmp_path):
+def test_a_folder_of_weights_that_may_not_be_listed_is_not_called_empty(vitbench, unreadable, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "results" / "checkpoints").mkdir(parents=True)
     arguments = ("figures", "0123abcd", "--only", "filters", "--results", "results")
     assert "there are none" in vitbench(*arguments).err
-    others(tmp_path / "results" / "checkpoints")
-    said = vitbench(*arguments)
+    with unreadable(tmp_path / "results" / "checkpoints"):
+        said = vitbench(*arguments)
     assert (said.status, said.err.count("\n")) == (2, 1)
     assert said.err.startswith("vitbench: 'results/checkpoints': Permission denied")
 

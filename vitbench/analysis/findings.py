@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,7 +13,14 @@ from vitbench.analysis.claims import ClaimRow, claim_rows, claims_of
 from vitbench.analysis.interactions import Cell, FTest, interactions, overall_interaction
 from vitbench.analysis.narrowing import StudyNarrowing, study_narrowing
 from vitbench.analysis.outperforming import Outperforming
-from vitbench.analysis.pairing import NO_SPREAD, PairedDifference, disagreement, image_differences
+from vitbench.analysis.pairing import (
+    NO_SPREAD,
+    Estimate,
+    PairedDifference,
+    Uncertainty,
+    disagreement,
+    image_differences,
+)
 from vitbench.analysis.power import SeedsToSettle, seeds_to_settle, smallest_difference
 from vitbench.analysis.seeds_and_images import CrossedDifference
 from vitbench.analysis.verdicts import ALPHA, MARGIN, Caveats, Decision, Verdict, decide
@@ -26,6 +34,8 @@ if TYPE_CHECKING:
     from vitbench.studies.settings import Setting
 
 Key = TypeVar("Key", bound=Hashable)
+UNKNOWN_IMAGE = 0.01
+"""What one test image is taken for where records do not say which were right: too much, of 100 test images or more."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +181,7 @@ def _decide(
 ) -> dict[Key, Decision]:
     """`decide`, with the test images of those differences that spread over seeds by less than one. `terms`: what each is
     made of."""
-    crossed, saturated = {}, {}
+    over_images, saturated = {}, {}
     one_image = 1 / comparison.num_test_images if comparison.num_test_images else NO_SPREAD
     for key, difference in differences.items():
         if difference is None or difference.sd is None or difference.sd >= one_image:
@@ -184,8 +194,11 @@ def _decide(
             saturated[key] = verdict
         elif all_known:
             signed = [term.sign * rows.astype("int8") for term, rows in zip(terms[key], bits, strict=True)]
-            crossed[key] = CrossedDifference.of(sum(signed[1:], start=signed[0]))
-    return decide(differences, crossed=crossed, saturated=saturated, margin=margin, caveats=caveats)
+            over_images[key] = CrossedDifference.of(sum(signed[1:], start=signed[0])).estimate
+        elif not difference.sd:
+            error = UNKNOWN_IMAGE / math.sqrt(difference.n)
+            over_images[key] = Estimate(difference.mean, (Uncertainty(error, difference.n - 1),))
+    return decide(differences, over_images=over_images, saturated=saturated, margin=margin, caveats=caveats)
 
 
 def _bits(

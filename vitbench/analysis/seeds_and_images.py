@@ -88,11 +88,17 @@ class CrossedDifference:
         """What t says of the mean over all seeds and all images like these: two crossed random effects, with Satterthwaite's
         degrees of freedom; never surer than over seeds alone, which promises less. docs/statistics.md has its coverage.
 
-        The spread over seeds is taken for no less than one test image: a test set cannot show less.
+        The spread over seeds is taken for no less than one test image, as a test set cannot show less, and then for no less
+        than the luck within image and seed, which alone spreads seeds by so much.
         """
-        shown = max(self.seed_variance, 1 / (self.num_images**2 * self.num_seeds))
-        over_seeds = Uncertainty(math.sqrt(shown), self.num_seeds - 1)
-        variance = self.seed_variance + self.image_variance
-        if not variance:
-            return Estimate(self.mean, (over_seeds,))
-        return Estimate(self.mean, (Uncertainty(math.sqrt(variance), self.degrees_of_freedom), over_seeds))
+        cells, one_image = self.num_seeds * self.num_images, 1 / (self.num_images**2 * self.num_seeds)
+        over_seeds = Uncertainty(math.sqrt(max(self.seed_variance, one_image)), self.num_seeds - 1)
+        if self.seed_variance < one_image:
+            largest, degrees = max(
+                (self.image_mean_square, self.num_images - 1),
+                (self.rest_mean_square, (self.num_seeds - 1) * (self.num_images - 1)),
+            )
+            over_both = Uncertainty(math.sqrt(largest / cells), degrees)
+        else:
+            over_both = Uncertainty(math.sqrt(self.seed_variance + self.image_variance), self.degrees_of_freedom)
+        return Estimate(self.mean, (over_both, over_seeds) if over_both.standard_error else (over_seeds,))

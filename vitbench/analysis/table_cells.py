@@ -75,16 +75,18 @@ def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
 
 
 def _at_baseline(comparison: Comparison, arm: ArmResult) -> str:
-    """The difference at the baseline's setting; `(n=3)` after it where it is over fewer seeds than the arm's own."""
+    """The difference at the baseline's setting and its verdict; `(n=3)` where it is over fewer seeds than the arm's own."""
     finding = comparison.findings.arms.get(arm.label)
     if finding is None:
         return ABSENT
-    decision = finding.at_baseline_setting or finding.decision
+    decision = finding.at_baseline_setting
+    if decision is None:
+        return "the same"
     if decision.difference is None:
         return ABSENT
     own = finding.decision.difference
     fewer = own is not None and decision.difference.n < own.n and decision.interval is not None
-    return decision.difference_text + (f" (n={decision.difference.n})" if fewer else "")
+    return f"{decision.difference_text}{f' (n={decision.difference.n})' if fewer else ''}: {decision.words}"
 
 
 def _training_images(comparison: Comparison, arm: ArmResult) -> str:

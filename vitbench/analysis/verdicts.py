@@ -8,7 +8,6 @@ from enum import StrEnum
 from typing import TypeVar
 
 from vitbench.analysis.pairing import Estimate, Interval, PairedDifference, bounds, points
-from vitbench.analysis.seeds_and_images import CrossedDifference
 
 ALPHA = 0.05
 FEWEST_SEEDS = 3
@@ -126,7 +125,7 @@ class Decision:
 def decide(
     differences: Mapping[Key, PairedDifference | None],
     *,
-    crossed: Mapping[Key, CrossedDifference] | None = None,
+    over_images: Mapping[Key, Estimate] | None = None,
     saturated: Mapping[Key, Verdict] | None = None,
     margin: float = MARGIN,
     alpha: float = ALPHA,
@@ -143,7 +142,7 @@ def decide(
     5. open: neither was shown, or there is nothing to test by.
 
     The tests are paired t-tests over seeds. Where seeds spread less than one test image, as where the difference is the
-    same at every seed, they are t-tests over seeds and images: of `crossed`, which has these differences alone.
+    same at every seed, they are t-tests over seeds and images: of `over_images`, which has these differences alone.
 
     A run that diverged is in no pair, and is worse than any. So 'better' and 'equivalent' become open where a run of the
     arm diverged (`caveats`), 'worse' and 'equivalent' where one of the baseline did.
@@ -157,7 +156,7 @@ def decide(
         key: estimate
         for key, difference in differences.items()
         if difference is not None and _enough(difference) and key not in ended
-        if (estimate := _estimate(difference, (crossed or {}).get(key))) is not None
+        if (estimate := (over_images or {}).get(key, difference.estimate)) is not None
     }
     adjusted, confidences = _corrected({key: one.p_value for key, one in estimates.items()}, alpha)
     decisions = {}
@@ -167,7 +166,7 @@ def decide(
             tested = _tested(
                 estimates[key], adjusted[key], confidences[key], margin=margin, alpha=alpha, caveats=against
             )
-            decisions[key] = replace(tested, difference=difference, over_images=key in (crossed or {}))
+            decisions[key] = replace(tested, difference=difference, over_images=key in (over_images or {}))
         else:
             verdict = ended.get(key) or (Verdict.OPEN if _enough(difference) else Verdict.NONE)
             decisions[key] = Decision(verdict, difference, margin, caveats=against)
@@ -176,10 +175,6 @@ def decide(
 
 def _enough(difference: PairedDifference | None) -> bool:
     return difference is not None and difference.n >= FEWEST_SEEDS
-
-
-def _estimate(difference: PairedDifference, crossed: CrossedDifference | None) -> Estimate | None:
-    return difference.estimate if crossed is None else crossed.estimate
 
 
 def _tested(
