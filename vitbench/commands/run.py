@@ -208,10 +208,9 @@ def _from_weights(job: Job, pretrained: Pretrained, wave: Wave) -> Job:
 def _without_weights(request: Request, standing: Standing) -> int:
     """Of the planned runs that completed, those whose weights are not kept."""
     planned = {(run.study, run.run_id) for _, run in standing.planned}
-    completed = {
-        (record.study, record.identity): record for record in standing.records if record.outcome is Outcome.COMPLETED
-    }
-    return sum(not has_weights(request.results, completed[key]) for key in planned & completed.keys())
+    completed = [record for record in standing.records if record.outcome is Outcome.COMPLETED]
+    kept = {(record.study, record.identity) for record in completed if has_weights(request.results, record)}
+    return len((planned & {(record.study, record.identity) for record in completed}) - kept)
 
 
 def _open_here(request: Request, *, device: str, threads: int) -> Here:

@@ -100,8 +100,9 @@ def _recorded(store: RecordStore, run: PlannedRun, content: Content, *, with_wei
         for record in store.read("train")
         if record.identity == run.run_id and record.outcome is not Outcome.FAILED and content.agrees(record)
     ]
-    if with_weights and not any(has_weights(store.root, record) for record in records):
-        records = [record for record in records if record.outcome is Outcome.DIVERGED]
+    if with_weights:
+        kept = [record for record in records if has_weights(store.root, record)]
+        records = kept or [record for record in records if record.outcome is Outcome.DIVERGED]
     return records[-1] if records else None
 
 
