@@ -101,7 +101,7 @@ def test_what_was_recorded_without_weights_is_trained_again_for_them(vitbench, t
     assert json.loads(vitbench(*plan, "--json").out)["runs_to_train"] == 0
     forget(tmp_path, "12 px, on", "12 px, further", weights=True)
     assert json.loads(vitbench(*plan, "--json").out)["runs_to_train"] == 3
-    assert "1 of them are recorded, but train again for their weights" in vitbench(*plan).out
+    assert "1 of them is recorded, but trains again for its weights" in vitbench(*plan).out
     said = vitbench("run", *request_of)
     assert said.status == 0 and "2 of 4 runs to do" in said.out
     after = RecordStore(tmp_path).read("sizes")

@@ -226,11 +226,21 @@ def test_a_retry_a_repetition_and_another_environment_are_no_conflict(store, mad
 
 @pytest.mark.parametrize(
     "environment",
-    [{"threads": 2}, {"numpy": "1.0.0"}, {"python": "3.9.0"}, {"torch": "1.0"}, {"precision": "bf16"}, {"compiled": True}],
+    [
+        {"threads": 2},
+        {"numpy": "1.0.0"},
+        {"python": "3.9.0"},
+        {"torch": "1.0"},
+        {"precision": "bf16"},
+        {"compiled": True},
+    ],
     ids=str,
 )
 def test_what_may_change_a_bit_makes_other_numbers_no_conflict(store, made_up, environment):
-    lines = [made_up(), made_up(environment=environment, weights_sha256="b" * 64, metrics={"test_top1": 0.9}, correct="")]
+    lines = [
+        made_up(),
+        made_up(environment=environment, weights_sha256="b" * 64, metrics={"test_top1": 0.9}, correct=""),
+    ]
     for record in lines:
         store.append(record)
     assert store.read("pooling") == lines and not store.faults

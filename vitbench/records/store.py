@@ -54,7 +54,8 @@ class RecordStore:
         """All records of a study, in the order in which they were appended.
 
         Left out are a torn last line (a writer that was killed), damaged lines, and of two lines of one run that must have
-        the same numbers and have not, the later. Raises ValueError, naming file and line, for the latter two where no `faults` are told.
+        the same numbers and have not, the later. Raises ValueError, naming file and line, for the latter two where no `faults`
+        are told.
         """
         return sound(self.entries(study), self.faults)
 
