@@ -131,6 +131,8 @@ def test_check_repair_and_merge_from_the_command_line(vitbench, tmp_path, made_u
     assert said.status == 1 and "1 record added to" in said.out and "line 2: run" in said.out
     assert [record.seed for record in store.read("pooling")] == [0, 2, 1]
     assert vitbench("records", "merge", store.root, tmp_path / "nothing").status == 2
+    said = vitbench("records", "merge", tmp_path / "mistyped", other.root)
+    assert said.status == 2 and "mistyped" in said.err and not (tmp_path / "mistyped").exists()
 
 
 def test_many_faults_of_one_file_are_not_all_said(vitbench, tmp_path, made_up):

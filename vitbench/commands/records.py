@@ -40,7 +40,11 @@ def repair_records(results: Path, *, conflicts: bool) -> bool:
 
 
 def merge_records(into: Path, source: Path) -> bool:
-    """Takes records over and prints how many; whether something was left out."""
+    """Takes records over and prints how many; whether something was left out. Raises ValueError where `into` is no folder."""
+    if not into.is_dir():
+        raise ValueError(
+            f"results {str(into)!r} is no folder that records could go into; make it first, or give another"
+        )
     faults = _quiet()
     for path, count in upkeep.merge(into, source, faults).items():
         print(printable(f"{counted(count, 'record')} added to {path}"))

@@ -273,10 +273,10 @@ def _execute(
     tally = share.tally
     with RunDisplay(jobs) as display:
 
-        def on_record(job: Job, record: Record) -> None:
+        def on_record(job: Job, record: Record) -> bool:
             if share.is_lost(job.run.run_id):
                 on_settled(job)
-                return
+                return False
             store.append(record)
             elsewhere = [run for _, run in places[job.run.run_id] if run != job.run]
             for run in elsewhere:
@@ -288,6 +288,7 @@ def _execute(
             tally.trained.add(job.run.run_id)
             tally.executed.update((run.study, run.run_id) for run in (job.run, *elsewhere))
             display.record(job, record)
+            return True
 
         def on_settled(job: Job) -> None:
             tally.elsewhere.update((run.study, run.run_id) for _, run in places[job.run.run_id])
