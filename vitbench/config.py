@@ -571,6 +571,11 @@ _JOINERS = "\u200c\u200d"
 """Zero-width, but part of how some scripts are written."""
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def printable(text: str) -> str:
     """Text that others chose, so that it only stands there: no character of it moves the cursor, colours what follows or turns
     the reading direction. Line breaks and tabs become spaces, other such characters are written out as `\\x1b`.

@@ -101,12 +101,37 @@ def test_what_was_recorded_without_weights_is_trained_again_for_them(vitbench, t
     assert json.loads(vitbench(*plan, "--json").out)["runs_to_train"] == 0
     forget(tmp_path, "12 px, on", "12 px, further", weights=True)
     assert json.loads(vitbench(*plan, "--json").out)["runs_to_train"] == 3
-    assert "1 of them are recorded, but train again for their weights" in vitbench(*plan).out
+    assert "1 of them is recorded, but trains again for its weights" in vitbench(*plan).out
     said = vitbench("run", *request_of)
     assert said.status == 0 and "2 of 4 runs to do" in said.out
     after = RecordStore(tmp_path).read("sizes")
     assert [record.arm for record in after] == ["8 px", "12 px", "8 px", "12 px, on", "12 px, further"]
     assert {r.arm: r.weights_sha256 for r in after} == {arm: r.weights_sha256 for arm, r in before.items()}
+
+
+def test_a_pretraining_that_has_other_bits_with_other_threads_is_trained_again_once(
+    vitbench, tmp_path, request_of, in_this_process
+):
+    vitbench("run", *request_of)
+    forget(tmp_path, "12 px", "12 px, on", "12 px, further", weights=True)
+    store = RecordStore(tmp_path)
+    (first,) = store.read("sizes")
+    first = with_other_bits(first, threads=first.environment.threads + 1)
+    store.path("sizes").unlink()
+    store.append(first)
+    said = vitbench("run", *request_of)
+    assert said.status == 0 and "could not be kept" not in said.out and "left out" not in said.err
+    after = store.read("sizes")
+    assert [record.arm for record in after] == ["8 px", "8 px", "12 px", "12 px, on", "12 px, further"]
+    assert {record.outcome for record in after} == {Outcome.COMPLETED} and after[0] == first
+    said = vitbench("run", *request_of)
+    assert said.status == 0 and store.read("sizes") == after
+
+
+def with_other_bits(record, **environment):
+    """As the same run comes out in another environment."""
+    other = record.environment.model_copy(update=environment)
+    return record.model_copy(update={"environment": other, "weights_sha256": "0" * 64, "curve": ()})
 
 
 def test_a_chain_whose_weights_are_gone_is_trained_again_from_its_beginning(

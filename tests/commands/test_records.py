@@ -55,7 +55,7 @@ def test_plan_counts_the_run_of_a_damaged_line_as_not_recorded(vitbench, tmp_pat
     plan = json.loads(vitbench("plan", *run[1:-4], "--learning-rate", "1e-3", "--results", tmp_path, "--json").out)
     assert [entry["done"] for entry in plan["runs"]].count(False) == 1
     said = vitbench(*run)
-    assert said.status == 1 and "pooling.jsonl line 1" in said.err and "1 runs recorded" in said.out
+    assert said.status == 1 and "pooling.jsonl line 1" in said.err and "1 run recorded" in said.out
     assert path.read_bytes().count(b"\n") == content.count(b"\n") + 1
     assert vitbench("records", "repair", "--results", tmp_path).status == 0
     said = vitbench(*run)
@@ -121,16 +121,18 @@ def test_check_repair_and_merge_from_the_command_line(vitbench, tmp_path, made_u
     assert [(fault["line"], fault["kind"]) for fault in facts["faults"]] == [(2, "damage")]
 
     said = vitbench("records", "repair", "--results", store.root)
-    assert said.status == 0 and "1 lines of" in said.out and "pooling.damaged" in said.out
+    assert said.status == 0 and "1 line of" in said.out and "pooling.damaged" in said.out
     assert vitbench("records", "check", "--results", store.root).status == 0
 
     other = RecordStore(tmp_path / "b", Faults())
     other.append(made_up(seed=1))
     other.append(made_up(seed=2, **OTHER))
     said = vitbench("records", "merge", store.root, other.root)
-    assert said.status == 1 and "1 records added to" in said.out and "line 2: run" in said.out
+    assert said.status == 1 and "1 record added to" in said.out and "line 2: run" in said.out
     assert [record.seed for record in store.read("pooling")] == [0, 2, 1]
     assert vitbench("records", "merge", store.root, tmp_path / "nothing").status == 2
+    said = vitbench("records", "merge", tmp_path / "mistyped", other.root)
+    assert said.status == 2 and "mistyped" in said.err and not (tmp_path / "mistyped").exists()
 
 
 def test_many_faults_of_one_file_are_not_all_said(vitbench, tmp_path, made_up):

@@ -124,10 +124,14 @@ def test_a_run_that_several_studies_need_is_trained_once(vitbench, tmp_path, mon
     planned = json.loads(vitbench("plan", pools, widths, *request, "--json").out)
     assert len(planned["runs"]) == 4 and planned["runs_to_train"] == 3
 
-    assert "1 of them are runs of another study too" in vitbench("run", pools, widths, *request, *here).out
+    assert (
+        "1 of them is a run of another study too, and is trained once"
+        in vitbench("run", pools, widths, *request, *here).out
+    )
     assert len(trained) == 3
     assert "2 of 2 runs to do (0 to train" in vitbench("plan", heads, *request).out
-    vitbench("run", heads, *request, *here)
+    said = vitbench("run", heads, *request, *here).out
+    assert "2 of them are taken over from the records of another study" in said and "trained once" not in said
     assert len(trained) == 3
     # Both arms of `heads` are runs of `pools`: there under other names, and nothing but the place is another.
     store = RecordStore(tmp_path)

@@ -7,10 +7,12 @@ import json
 import pytest
 import torch
 
+from tests.commands.test_pretraining import with_other_bits
 from tests.commands.trunks import keep_weights
 from vitbench.config import TrainConfig
 from vitbench.data import describe
 from vitbench.models.weights import load_trained
+from vitbench.records import RecordStore
 from vitbench.studies import BUDGETS, load_study, plan
 
 
@@ -93,6 +95,20 @@ def test_the_weights_of_a_run_are_kept_and_another_run_starts_from_them(vitbench
     tuned = load_trained(tmp_path / "checkpoints" / f"{record['run_id']}.safetensors").model.state_dict()
     for name, value in kept.model.state_dict().items():
         assert torch.allclose(tuned[name], value, atol=1e-6) != name.startswith("head."), name
+
+
+def test_a_run_that_has_other_bits_with_other_threads_is_trained_for_its_weights_once(vitbench, tmp_path):
+    small = ("--data", "digits", "--train-images", 128, "--batch-size", 64, "--epochs", 1, "--precision", "fp32")
+    request = ("train", "Nano/2", *small, "--device", "cpu", "--threads", 1, "--results", tmp_path, "--json")
+    vitbench(*request, "--no-keep-weights")
+    store = RecordStore(tmp_path)
+    (first,) = store.read("train")
+    first = with_other_bits(first, threads=2)
+    store.path("train").unlink()
+    store.append(first)
+    trained, third = vitbench(*request), vitbench(*request)
+    assert (trained.status, third.status, trained.err + third.err) == (0, 0, "") and third.out == trained.out
+    assert len(store.read("train")) == 2 and store.read("train")[0] == first
 
 
 def test_attention_alone_can_be_fine_tuned_at_another_image_size(vitbench, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from vitbench.execution import claims as claims_module
 from vitbench.execution.arrivals import Arrivals
@@ -184,6 +186,35 @@ def test_results_that_cannot_be_written_are_told_with_the_remedy(tmp_path):
     (tmp_path / "claims").write_text("a file")
     with Claims(tmp_path) as claims, pytest.raises(ValueError, match=r"cannot be written .* give another --results"):
         claims.take(RUN)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on a file's size")
+def test_a_claim_that_cannot_be_shared_for_want_of_space_is_still_held(tmp_path):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    with Claims(tmp_path) as claims:
+        assert claims.take(RUN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8, before[1]))
+        try:
+            claims.share(RUN, os.getpid())
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, ignored)
+        assert claims.holds(RUN) and not Claims(tmp_path).take(RUN)
+        assert [path.name for path in (tmp_path / "claims").iterdir()] == [RUN]
+        claims.share(RUN, 12345)
+        assert json.loads((tmp_path / "claims" / RUN).read_text())["processes"] == [os.getpid(), 12345]
+    assert not (tmp_path / "claims").exists()
+
+
+def test_the_lock_of_claims_is_not_that_of_the_records_of_a_study_called_claims(tmp_path, made_up):
+    record = made_up(study="claims")
+    with Claims(tmp_path) as claims, FileLock(tmp_path / "records" / ".claims.lock", timeout=0):
+        assert claims.take(RUN)
+    RecordStore(tmp_path).append(record)
+    assert RecordStore(tmp_path).read("claims") == [record]
 
 
 # Queues of jobs

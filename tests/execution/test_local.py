@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,23 @@ def test_what_another_worker_had_finished_is_recorded_when_ctrl_c_comes(make_job
         local.run_jobs(jobs, workers=2, devices=["cpu"], on_record=on_record, on_report=lambda *_: None)
     assert sorted(arms) == ["one", "other"]
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["while it goes on", "while it ends"])
+@pytest.mark.parametrize(("answer", "is_left"), [(False, True), (True, False), (None, False)])
+def test_the_checkpoint_of_a_run_that_another_process_took_over_is_left_to_that_one(
+    make_job, tmp_path, answer, is_left, last
+):
+    job = replace(make_job(), checkpoints=tmp_path)
+    job.checkpoint.write_bytes(b"theirs")
+    ours, theirs = multiprocessing.Pipe()
+    worker = local._Worker(0, multiprocessing.get_context("spawn").Process(), ours, job)
+    theirs.send(job.failed("it does not matter which", started="2026-01-01T00:00:00+00:00").to_json())
+    if last:
+        local._receive_last([worker], lambda *_: answer)
+    else:
+        local._receive(worker, lambda *_: answer, lambda *_: None)
+    assert job.checkpoint.exists() == is_left
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")

@@ -150,7 +150,7 @@ def test_a_run_of_two_studies_is_claimed_once_and_recorded_in_both(vitbench, tmp
 
     monkeypatch.setattr(local, "run_jobs", run_jobs)
     said = vitbench("run", tmp_path / "second.py", *request)
-    assert said.status == 0
+    assert said.status == 0 and "2 runs recorded" in said.out and "by other processes" not in said.out
     assert [(r.run_id, r.taken_from) for r in store.read("second")] == [(r.run_id, "first") for r in records]
 
 
@@ -173,6 +173,43 @@ def test_train_waits_for_the_same_run_in_another_terminal_and_takes_its_record(v
     assert json.loads(said.out) == json.loads(record.to_json())
     assert said.err == f"vitbench: run {record.run_id} is claimed by another process: waiting for it\n"
     assert RecordStore(results).read("train") == [record]
+
+
+def test_train_does_not_take_another_terminals_failure_for_its_run(vitbench, tmp_path, monkeypatch):
+    request = ("train", "Nano/4", "--epochs", 1, "--batch-size", 64, "--train-images", 128, "--device", "cpu", "--json")
+    from vitbench.commands import train as train_module
+
+    load_data, store = train_module.load_data, RecordStore(tmp_path)
+
+    def other_fails(runs, **options):
+        ((_, run),) = runs
+        job = train_module.prepare(None, device="cpu", threads=1, workers=1)[1]("digits", run)
+        store.append(job.failed("out of memory", started="2026-01-01T00:00:00+00:00"))
+        return load_data(runs, **options)
+
+    monkeypatch.setattr(train_module, "load_data", other_fails)
+    said = vitbench(*request, "--results", tmp_path)
+    assert said.status == 0 and json.loads(said.out)["outcome"] == "completed"
+    assert [record.outcome for record in store.read("train")] == [Outcome.FAILED, Outcome.COMPLETED]
+
+
+def test_whoever_waits_for_another_to_measure_rates_says_so(vitbench, tmp_path, monkeypatch):
+    from vitbench.commands import rates
+
+    def settle(*_, **__):
+        raise ValueError("it is our turn")
+
+    monkeypatch.setattr(rates, "settle", settle)
+    monkeypatch.setattr(claims_module, "POLL_SECONDS", 0.02)
+    theirs = Claims(tmp_path)
+    assert theirs.take("rates")
+    threading.Timer(1.0, theirs.release, ["rates"]).start()
+    said = vitbench("run", "pooling", *SMALL, "--seeds", 1, "--match", "time", "--results", tmp_path)
+    assert said.status == 2
+    assert said.err.splitlines()[-2:] == [
+        "vitbench: another process measures images/s: waiting for it",
+        "vitbench: it is our turn",
+    ]
 
 
 WAITING_FOR_THE_LOCK = """

@@ -224,6 +224,44 @@ def test_a_retry_a_repetition_and_another_environment_are_no_conflict(store, mad
     assert store.read("pooling") == lines and not store.faults
 
 
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"threads": 2},
+        {"numpy": "1.0.0"},
+        {"python": "3.9.0"},
+        {"torch": "1.0"},
+        {"precision": "bf16"},
+        {"compiled": True},
+    ],
+    ids=str,
+)
+def test_what_may_change_a_bit_makes_other_numbers_no_conflict(store, made_up, environment):
+    lines = [
+        made_up(),
+        made_up(environment=environment, weights_sha256="b" * 64, metrics={"test_top1": 0.9}, correct=""),
+    ]
+    for record in lines:
+        store.append(record)
+    assert store.read("pooling") == lines and not store.faults
+
+
+def test_on_a_gpu_no_numbers_conflict_as_not_all_kernels_are_deterministic(store, made_up):
+    lines = [made_up(environment={"device": "cuda: H100"}, weights_sha256=digit * 64) for digit in "ab"]
+    for record in lines:
+        store.append(record)
+    assert store.read("pooling") == lines and not store.faults
+
+
+def test_what_went_on_from_another_run_has_no_conflict_as_that_may_have_been_trained_elsewhere(store, made_up):
+    before = made_up().config
+    config = before.replace(pretraining=before, seed=before.seed)
+    lines = [made_up(config=config, weights_sha256=digit * 64) for digit in "ab"]
+    for record in lines:
+        store.append(record)
+    assert store.read("pooling") == lines and not store.faults
+
+
 @pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "nowhere"])
 def test_what_is_no_file_is_one_fault_and_never_waited_for(store, made_up, kind):
     store.append(made_up())

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vitbench.config import counted
 from vitbench.profiling.macs import unread_macs, unread_sentence
 from vitbench.records import Outcome, Record
 from vitbench.studies.choice import has_accuracies
@@ -187,8 +188,8 @@ def _about_speeds(comparison: Comparison) -> Iterator[str]:
     def text(loads: tuple[tuple[int, int], ...]) -> str:
         return " or ".join(
             listed(
-                [_counted(workers, "run") + " at a time"] * workers_differ
-                + [_counted(threads, "thread") + (" each" if workers_differ else "")] * threads_differ
+                [counted(workers, "run") + " at a time"] * workers_differ
+                + [counted(threads, "thread") + (" each" if workers_differ else "")] * threads_differ
             )
             for workers, threads in loads
         )
@@ -238,10 +239,6 @@ def _timed(arm: ArmResult) -> list[Record]:
         for record in arm.completed(arm.setting).values()
         if (record.cost.train_images_per_second, record.cost.infer_images_per_second) != (None, None)
     ]
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def seeds_text(seeds: Sequence[int]) -> str:

@@ -26,19 +26,21 @@ def by_run_id(pending: Iterable[Planned]) -> dict[str, list[Planned]]:
 
 def recorded_here(
     store: RecordStore, run_ids: Iterable[str], here: Here, *, of_these_images: Callable[[Record], bool]
-) -> dict[str, Record]:
-    """run_id → its latest record of any study that is of this environment and of these images."""
+) -> dict[str, list[Record]]:
+    """run_id → its records of any study that are of this environment and of these images, the latest last."""
     wanted = set(run_ids)
-    return {
-        record.identity: record
-        for study in (store.studies() if wanted else ())
-        for record in store.read(study)
-        if record.identity in wanted
-        and record.outcome is not Outcome.FAILED
-        and record.environment.threads == here.threads
-        and not here.differs(record)
-        and of_these_images(record)
-    }
+    records: dict[str, list[Record]] = {}
+    for study in store.studies() if wanted else ():
+        for record in store.read(study):
+            if (
+                record.identity in wanted
+                and record.outcome is not Outcome.FAILED
+                and record.environment.threads == here.threads
+                and not here.differs(record)
+                and of_these_images(record)
+            ):
+                records.setdefault(record.identity, []).append(record)
+    return records
 
 
 def take_over(
@@ -65,11 +67,11 @@ def take_over(
     found = recorded_here(store, places, here, of_these_images=of_these_images)
     left: list[Planned] = []
     for run_id, wanted in places.items():
-        record = found.get(run_id)
-        # Weights are named by the run_id that the run had; of an older schema's record, the one written here is another.
-        named_alike = record is not None and record.run_id == run_id and has_weights(store.root, record)
-        if run_id in with_weights and not named_alike:
-            record = None
+        records = found.get(run_id, [])
+        if run_id in with_weights:
+            # Weights are named by the run_id that the run had; of an older schema's record, the one written here is another.
+            records = [record for record in records if record.run_id == run_id and has_weights(store.root, record)]
+        record = records[-1] if records else None
         if record is None:
             left += wanted
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vitbench.config import printable
+from vitbench.config import counted, printable
 from vitbench.records import Faults, upkeep
 
 
@@ -18,7 +18,10 @@ def check_records(results: Path, *, as_json: bool) -> bool:
         print(json.dumps(facts))
         return bool(faults)
     _print_all(faults)
-    print(f"{records} records in {files} files are sound" + (f"; {len(faults)} faults" if faults else ""))
+    print(
+        f"{counted(records, 'record')} in {counted(files, 'file')} {'is' if records == 1 else 'are'} sound"
+        + (f"; {counted(len(faults), 'fault')}" if faults else "")
+    )
     return bool(faults)
 
 
@@ -29,7 +32,7 @@ def repair_records(results: Path, *, conflicts: bool) -> bool:
     for path, wrong in moved.items():
         for fault in wrong:
             print(printable(f"{path} line {fault.line}: {fault.what}"))
-        print(printable(f"{len(wrong)} lines of {path} are in {path.with_suffix(upkeep.SIDE_FILE)} now"))
+        print(printable(f"{counted(len(wrong), 'line')} of {path} moved to {path.with_suffix(upkeep.SIDE_FILE)}"))
     if not moved:
         print("no damaged line")
     _print_all(faults)
@@ -37,10 +40,14 @@ def repair_records(results: Path, *, conflicts: bool) -> bool:
 
 
 def merge_records(into: Path, source: Path) -> bool:
-    """Takes records over and prints how many; whether something was left out."""
+    """Takes records over and prints how many; whether something was left out. Raises ValueError where `into` is no folder."""
+    if not into.is_dir():
+        raise ValueError(
+            f"results {str(into)!r} is no folder that records could go into; make it first, or give another"
+        )
     faults = _quiet()
     for path, count in upkeep.merge(into, source, faults).items():
-        print(printable(f"{count} records added to {path}"))
+        print(printable(f"{counted(count, 'record')} added to {path}"))
     _print_all(faults)
     return bool(faults)
 

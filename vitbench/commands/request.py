@@ -11,6 +11,7 @@ from typing import Any
 from vitbench.commands import rates
 from vitbench.commands.content import Content, Decode
 from vitbench.commands.here import PARTS, Here
+from vitbench.config import counted
 from vitbench.data import DataInfo, describe
 from vitbench.machine import cpu_cores
 from vitbench.records import Faults, Outcome, Record, RecordStore
@@ -132,8 +133,9 @@ class Elsewhere:
     differing: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        come, they = ("comes", "it counts") if self.runs == 1 else ("come", "they count")
         return (
-            f"{self.runs} of the recorded runs come from another environment ({', '.join(self.differing)}): they count as "
+            f"{self.runs} of the recorded runs {come} from another environment ({', '.join(self.differing)}): {they} as "
             "done and settings are chosen on them, but new runs will stand in a table of their own; for all of them in "
             "one table, run those too with --again, or give another --results"
         )
@@ -200,9 +202,9 @@ class Standing:
             for name, why in self.unknown_images.items()
         ]
         if self.of_other_images:
-            lines.append(
-                f"{self.of_other_images} recorded runs are of other images under the same file names: they are not done"
-            )
+            are, they = ("is", "it is") if self.of_other_images == 1 else ("are", "they are")
+            runs = counted(self.of_other_images, "recorded run")
+            lines.append(f"{runs} {are} of other images under the same file names: {they} not done")
         return lines
 
     def recorded_elsewhere(self, here: Here) -> Elsewhere:

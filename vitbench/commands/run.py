@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,7 +14,7 @@ from vitbench.commands.here import Here
 from vitbench.commands.once import Planned, by_run_id, has_weights, in_place_of, take_over
 from vitbench.commands.pretraining import Pretrained, Wave
 from vitbench.commands.request import Request, Standing, num_gpus, resolve_jobs
-from vitbench.config import printable
+from vitbench.config import counted, printable
 from vitbench.execution import Job
 from vitbench.execution.arrivals import Arrivals
 from vitbench.execution.claims import Claims, JobQueue
@@ -41,8 +42,8 @@ class _Tally:
     """Trained here, or taken over from another study: once in a call, even where its images change meanwhile."""
     recorded: int = 0
     """Runs that did not fail here."""
-    elsewhere: int = 0
-    """Runs that another process recorded meanwhile."""
+    elsewhere: set[tuple[str, str]] = field(default_factory=set)
+    """Recorded meanwhile by another process, or to be taken over from its record, and then executed too."""
 
 
 def run_studies(
@@ -85,10 +86,8 @@ def run_studies(
             on_this = Here(opened, threads=threads)
             devices = _devices(opened, device)
             _run_wave(request, standing, pending, make_job, on_this, share, devices=devices, workers=workers)
-    if keep_weights and (without := _without_weights(request, standing)):
-        print(
-            f"{without} of the recorded runs were recorded without --keep-weights; give another --results to have theirs"
-        )
+    if keep_weights:
+        _print_without_weights(request, standing)
     changed = tally.executed - tally.failed - standing.done
     for line in standing.about_images() if changed or not tally.recorded else ():
         print(line)
@@ -143,7 +142,10 @@ def _run_wave(
     data_sha256 = load_data([*pending, *ready], data_root=request.data_root, download=request.download)
     store.prepare()
     device_name = make_job(*pending[0]).device_name
-    print(f"{len(pending)} of {len(standing.planned)} runs to do, {workers} at a time, on {device_name}", flush=True)
+    print(
+        f"{len(pending)} of {counted(len(standing.planned), 'run')} to do, {workers} at a time, on {device_name}",
+        flush=True,
+    )
     if standing.later is not None:
         print(f"then at most {standing.later.runs} more, which the results of these decide", flush=True)
     for line in _said_of(wave):
@@ -158,8 +160,11 @@ def _run_wave(
     tally.recorded += len(ready) - len(left)
     tally.executed |= {(run.study, run.run_id) for _, run in ready} - {(run.study, run.run_id) for _, run in left}
     places = by_run_id(left)
-    if len(places) < len(ready):
-        print(f"{len(ready) - len(places)} of them are runs of another study too, and are trained once", flush=True)
+    if shared := len(left) - len(places):
+        are, once = ("is a run", "is") if shared == 1 else ("are runs", "are")
+        print(f"{shared} of them {are} of another study too, and {once} trained once", flush=True)
+    if taken := len(ready) - len(left):
+        print(f"{taken} of them {_is(taken)} taken over from the records of another study", flush=True)
     prepared = [jobs_of[run_id] for run_id in places]
     _execute(prepared, places, store, share, devices=devices, workers=workers)
 
@@ -180,22 +185,28 @@ def _record_hopeless(wave: Wave, make_job: Callable[[str, PlannedRun], Job], sto
 
 
 def _print_end(tally: _Tally, planned: int, store: RecordStore) -> None:
-    if not tally.recorded and not tally.elsewhere and not tally.failed:
-        print(f"all {planned} runs are recorded in {store.root}")
+    elsewhere = tally.elsewhere - tally.executed
+    if not tally.recorded and not elsewhere and not tally.failed:
+        print(f"{'the run is' if planned == 1 else f'all {planned} runs are'} recorded in {store.root}")
         return
-    parts = [f"{tally.recorded} runs recorded in {store.directory}"]
-    if tally.elsewhere:
-        parts.append(f"{tally.elsewhere} by other processes")
+    parts = [f"{counted(tally.recorded, 'run')} recorded in {store.directory}"]
+    if elsewhere:
+        parts.append(f"{len(elsewhere)} by other processes")
     if tally.failed:
         parts.append(f"{len(tally.failed)} failed")
     print(", ".join(parts))
 
 
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
 def _said_of(wave: Wave) -> Iterator[str]:
-    if wave.kept:
-        yield f"{len(wave.kept)} of them come before others, which go on from their weights"
-    if wave.again:
-        yield f"{len(wave.again)} of these are recorded without their weights, and run again for them"
+    if kept := len(wave.kept):
+        yield f"{kept} of them {'comes' if kept == 1 else 'come'} before others, which go on from their weights"
+    if again := len(wave.again):
+        their, run = ("its", "runs") if again == 1 else ("their", "run")
+        yield f"{again} of these {_is(again)} recorded without {their} weights, and {run} again for them"
 
 
 def _from_weights(job: Job, pretrained: Pretrained, wave: Wave) -> Job:
@@ -205,13 +216,17 @@ def _from_weights(job: Job, pretrained: Pretrained, wave: Wave) -> Job:
     return replace(job, init=str(file) if file else None, keep_weights=job.keep_weights or job.run.run_id in wave.kept)
 
 
-def _without_weights(request: Request, standing: Standing) -> int:
-    """Of the planned runs that completed, those whose weights are not kept."""
+def _print_without_weights(request: Request, standing: Standing) -> None:
+    """Says how many of the planned runs completed, but have no weights kept."""
     planned = {(run.study, run.run_id) for _, run in standing.planned}
-    completed = {
-        (record.study, record.identity): record for record in standing.records if record.outcome is Outcome.COMPLETED
-    }
-    return sum(not has_weights(request.results, completed[key]) for key in planned & completed.keys())
+    completed = [record for record in standing.records if record.outcome is Outcome.COMPLETED]
+    kept = {(record.study, record.identity) for record in completed if has_weights(request.results, record)}
+    if without := len((planned & {(record.study, record.identity) for record in completed}) - kept):
+        were, their = ("was", "its") if without == 1 else ("were", "their")
+        print(
+            f"{without} of the recorded runs {were} recorded without --keep-weights; give another --results to have "
+            f"{their} weights"
+        )
 
 
 def _open_here(request: Request, *, device: str, threads: int) -> Here:
@@ -236,7 +251,11 @@ def _settle_rates(request: Request, claims: Claims, *, device: str, threads: int
     load_data(estimated, data_root=request.data_root, download=request.download)
     store = request.store
     store.prepare()
-    with claims.held("rates"):
+
+    def say_waits() -> None:
+        print("vitbench: another process measures images/s: waiting for it", file=sys.stderr, flush=True)
+
+    with claims.held("rates", on_wait=say_waits):
         for whole in request.outlines():
             rates.settle(request.results, whole, store.read(whole.study.name), device=device, threads=threads)
 
@@ -254,10 +273,10 @@ def _execute(
     tally = share.tally
     with RunDisplay(jobs) as display:
 
-        def on_record(job: Job, record: Record) -> None:
+        def on_record(job: Job, record: Record) -> bool:
             if share.is_lost(job.run.run_id):
                 on_settled(job)
-                return
+                return False
             store.append(record)
             elsewhere = [run for _, run in places[job.run.run_id] if run != job.run]
             for run in elsewhere:
@@ -269,9 +288,10 @@ def _execute(
             tally.trained.add(job.run.run_id)
             tally.executed.update((run.study, run.run_id) for run in (job.run, *elsewhere))
             display.record(job, record)
+            return True
 
         def on_settled(job: Job) -> None:
-            tally.elsewhere += len(places[job.run.run_id])
+            tally.elsewhere.update((run.study, run.run_id) for _, run in places[job.run.run_id])
             display.elsewhere(job)
 
         def on_wait(left: int) -> None:

@@ -13,6 +13,7 @@ from vitbench.commands.here import Here
 from vitbench.commands.once import by_run_id, recorded_here
 from vitbench.commands.pretraining import Pretrained
 from vitbench.commands.request import Request, Standing, resolve_jobs
+from vitbench.config import counted
 from vitbench.data import BUILT_IN
 from vitbench.machine import cpu_cores, cpu_name
 from vitbench.profiling import count
@@ -79,12 +80,16 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
     without = len(pending) - (len(to_train) - len(again))
     shared = f" ({len(to_train)} to train, the others are runs of another study too)" if without else ""
     print(
-        f"{len(pending)} of {len(standing.planned)} runs to do{shared}, {cost.training_flops / 1e12:.3g} TFLOP of training "
-        f"(6 × MACs an image): about {duration(cost.hours * 3600)} with {workers} workers at "
+        f"{len(pending)} of {counted(len(standing.planned), 'run')} to do{shared}, "
+        f"{cost.training_flops / 1e12:.3g} TFLOP of training (6 × MACs an image): "
+        f"about {duration(cost.hours * 3600)} with {workers} workers at "
         f"{cost.flops_per_second / 1e9:.3g} GFLOP/s each ({rate})"
     )
     if again:
-        print(f"{len(again)} of them are recorded, but train again for their weights, from which others go on")
+        which = (
+            "is recorded, but trains again for its" if len(again) == 1 else "are recorded, but train again for their"
+        )
+        print(f"{len(again)} of them {which} weights, from which others go on")
     if standing.later is not None:
         later = standing.later
         print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,6 @@ from vitbench.commands.run import decode, load_data, prepare
 from vitbench.config import DataConfig, ModelConfig, RunConfig, TimmConfig, TrainConfig, printable
 from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
-from vitbench.execution.arrivals import Arrivals
 from vitbench.execution.claims import Claims
 from vitbench.machine import cpu_cores
 from vitbench.profiling import count
@@ -67,10 +67,10 @@ def train_one(
         decode(dataset, run.config.model.image_hw, data_root=data_root, download=download)
         _check_classes(init, dataset, data_root, run.config)
     store = RecordStore(results, faults)
-    arrivals = Arrivals(store)
     read = partial(decode, data_root=data_root, download=download)
     content = Content({info.dataset: dataset}, data_root, read)
-    before = _recorded(store, run, content, with_weights=keep_weights)
+    recorded = partial(_recorded, store, run, content, with_weights=keep_weights)
+    before = recorded()
     if before is not None:
         record = before
     else:
@@ -85,7 +85,7 @@ def train_one(
         job = replace(make_job(dataset, run), init=init)
         load_data([(dataset, run)], data_root=data_root, download=download)
         store.prepare()
-        record, before = _run_claimed(job, store, arrivals)
+        record, before = _run_claimed(job, store, recorded)
     if as_json:
         print(record.to_json())
     else:
@@ -100,27 +100,30 @@ def _recorded(store: RecordStore, run: PlannedRun, content: Content, *, with_wei
         for record in store.read("train")
         if record.identity == run.run_id and record.outcome is not Outcome.FAILED and content.agrees(record)
     ]
-    if with_weights and not any(has_weights(store.root, record) for record in records):
-        records = [record for record in records if record.outcome is Outcome.DIVERGED]
+    if with_weights:
+        kept = [record for record in records if has_weights(store.root, record)]
+        records = kept or [record for record in records if record.outcome is Outcome.DIVERGED]
     return records[-1] if records else None
 
 
-def _run_claimed(job: Job, store: RecordStore, arrivals: Arrivals) -> tuple[Record, Record | None]:
-    """(the record of the job, which is appended, None), or twice that which another process has appended by now."""
+def _run_claimed(job: Job, store: RecordStore, recorded: Callable[[], Record | None]) -> tuple[Record, Record | None]:
+    """(the record of the job, which is appended, None), or twice that which another process has appended by now.
+
+    `recorded` looks for the latter.
+    """
     run_id = job.run.run_id
 
     def say_waits() -> None:
         print(f"vitbench: run {run_id} is claimed by another process: waiting for it", file=sys.stderr, flush=True)
 
     with Claims(store.root) as claims, claims.held(run_id, on_wait=say_waits):
-        if arrivals.has(run_id, job.run.study):
-            record = [record for record in store.read(job.run.study) if record.identity == run_id][-1]
-            if not job.keep_weights or has_weights(store.root, record):
-                return record, record
+        if (before := recorded()) is not None:
+            return before, before
         record = _execute_here(job)
         with HeldSignals(patience=RECORDING_SECONDS):
             store.append(record)
-            job.remove_checkpoint()
+            if not claims.is_anothers(run_id):  # as after it was stopped for longer than a lease
+                job.remove_checkpoint()
         return record, None
 
 

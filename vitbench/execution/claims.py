@@ -21,7 +21,7 @@ from typing import Any, Self
 from filelock import FileLock
 
 from vitbench.execution.job import Job
-from vitbench.files import ANOTHER_RESULTS, cannot_write
+from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 
 LEASE_SECONDS = 60.0
 """How long a claim holds without being renewed: six renewals may fail, and workers whose driver died get 30 s to save."""
@@ -36,7 +36,7 @@ class Claims:
 
     def __init__(self, results: Path) -> None:
         self._folder = results.absolute() / "claims"
-        self._lock_file = results.absolute() / "records" / ".claims.lock"
+        self._lock_file = results.absolute() / "records" / ".claims.folder.lock"  # of no study, whose names have no dot
         self._token = secrets.token_hex(8)
         self._held: set[str] = set()
         self._others: dict[str, tuple[object, float, float]] = {}
@@ -70,7 +70,7 @@ class Claims:
                     return False
                 self._folder.mkdir(exist_ok=True)
                 self._path(run_id).unlink(missing_ok=True)
-                self._write(run_id, [os.getpid()] if by_process else [], mode="x")
+                self._create(run_id, self._content([os.getpid()] if by_process else []))
         except FileExistsError:  # on a file system whose locks do not reach other machines
             return False
         except OSError as error:
@@ -98,7 +98,7 @@ class Claims:
         """Has the claim outlive this process for as long as `process` lives, which computes the run."""
         if self.holds(run_id):
             with suppress(OSError):
-                self._write(run_id, [os.getpid(), process], mode="w")
+                write_whole(self._path(run_id), self._content([os.getpid(), process]))
 
     def holds(self, run_id: str) -> bool:
         """Whether the claim is still this process's: it loses it when it is stopped for longer than a lease."""
@@ -122,12 +122,15 @@ class Claims:
     def _path(self, run_id: str) -> Path:
         return self._folder / run_id
 
-    def _write(self, run_id: str, processes: Sequence[int], *, mode: str) -> None:
-        content = {"token": self._token, "machine": _machine(), "processes": list(processes)}
+    def _content(self, processes: Sequence[int]) -> str:
+        return json.dumps({"token": self._token, "machine": _machine(), "processes": list(processes)})
+
+    def _create(self, run_id: str, content: str) -> None:
+        """Raises FileExistsError where another process was faster."""
         path = self._path(run_id)
-        with path.open(mode, encoding="utf-8") as file:
+        with path.open("x", encoding="utf-8") as file:
             try:
-                file.write(json.dumps(content))
+                file.write(content)
                 file.flush()
             except OSError:
                 path.unlink(missing_ok=True)  # the disk is full

@@ -87,8 +87,8 @@ def _record(ray: Any, reference: Any, job: Job, started: str, on_record: OnRecor
         reason = " ".join(f"Ray: {type(error).__name__}: {error}".split())[:300]
         on_record(job, job.failed(reason, started=started))
         return
-    on_record(job, record)
-    job.remove_checkpoint()
+    if on_record(job, record) is not False:
+        job.remove_checkpoint()
 
 
 def _execute(job: Job) -> str:

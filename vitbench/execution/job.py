@@ -116,8 +116,10 @@ class Report:
 
 
 OnReport = Callable[[Job, Report], None]
-OnRecord = Callable[[Job, Record], None]
-"""Returns when the record is where it is to stay; only then is the run's checkpoint removed."""
+OnRecord = Callable[[Job, Record], bool | None]
+"""Returns when the record is where it is to stay; only then is the run's checkpoint removed. False: another process has
+the run by now, and the checkpoint is that one's.
+"""
 
 
 def utc_now() -> str:

@@ -114,8 +114,8 @@ def _receive_last(pool: Sequence[_Worker], on_record: OnRecord) -> None:
                 message = worker.pipe.recv()
                 if not isinstance(message, Report):
                     job, worker.job = worker.job, None
-                    on_record(job, Record.model_validate_json(message))
-                    job.remove_checkpoint()
+                    if on_record(job, Record.model_validate_json(message)) is not False:
+                        job.remove_checkpoint()
 
 
 def _end_all(processes: Sequence[SpawnProcess]) -> None:
@@ -177,8 +177,8 @@ def _receive(worker: _Worker, on_record: OnRecord, on_report: OnReport) -> None:
             # An error on a GPU can leave its context unusable, and every later run of this process would fail too.
             worker.process.terminate()
             worker.process.join()
-        on_record(job, record)
-        job.remove_checkpoint()
+        if on_record(job, record) is not False:
+            job.remove_checkpoint()
 
 
 def _how_it_died(exit_code: int | None) -> str:

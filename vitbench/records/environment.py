@@ -63,6 +63,13 @@ class Environment(BaseModel):
         )
 
     @property
+    def determines_bits(self) -> tuple[str, ...] | None:
+        """Where this is equal, a run has the same numbers to the last bit; None where nothing makes sure of that: on a GPU."""
+        if self.device.partition(":")[0] != "cpu":
+            return None
+        return (*self.comparison_key, self.data_sha256, str(self.threads), self.numpy, self.python)
+
+    @property
     def before_data(self) -> Environment:
         """What is known of it before data are read and the model is compiled."""
         return self.model_copy(update={"compiled": False, "data_sha256": "", "kernels": "torch"})

@@ -24,8 +24,8 @@ class Fault:
     line: int | None = None
     """From 1, the line that is left out; None where it is all of the file."""
     kind: Kind = "damage"
-    """`damage`: a line is not as it was written. `unreadable`: the file is none. `conflict`: an earlier line of the same run
-    has other numbers. `failure`: no tables can be made of the records.
+    """`damage`: a line is not as it was written. `unreadable`: the file is none. `conflict`: an earlier line of the same run,
+    in an environment in which it must have the same bits, has other numbers. `failure`: no tables can be made of the records.
     """
 
     @property

@@ -53,8 +53,9 @@ class RecordStore:
     def read(self, study: str) -> list[Record]:
         """All records of a study, in the order in which they were appended.
 
-        Left out are a torn last line (a writer that was killed), damaged lines, and of two lines of one run with other
-        numbers the later. Raises ValueError, naming file and line, for the latter two where no `faults` are told.
+        Left out are a torn last line (a writer that was killed), damaged lines, and of two lines of one run that must have
+        the same numbers and have not, the later. Raises ValueError, naming file and line, for the latter two where no `faults`
+        are told.
         """
         return sound(self.entries(study), self.faults)
 
@@ -80,9 +81,9 @@ def _record(study: str, line: bytes) -> Record:
 
 
 def _with_conflicts(path: Path, entries: Iterable[Entry[Record]]) -> Iterator[Entry[Record]]:
-    """The same, where a later line of a run, in an environment like that of the first, must have its numbers.
+    """The same, where a later line of a run must have the numbers of the first that must have the same bits.
 
-    What was recorded first stays: no later line changes a number that may have been reported.
+    What was recorded first stays: no such line changes a number that may have been reported.
     """
     first: dict[Any, Entry[Record]] = {}
     for entry in entries:
@@ -95,12 +96,17 @@ def _with_conflicts(path: Path, entries: Iterable[Entry[Record]]) -> Iterator[En
 def first_conflict(entry: Entry[Any], first: dict[Any, Entry[Any]]) -> str:
     """Which numbers are not those of the first line of the same run, with its number; empty where there is none like it.
 
-    `first` is by run, and the entry's is added. Of frozen features, what is measured again counts: there is no conflict.
+    `first` is by run and all that its bits depend on, and the entry's is added. There is no conflict where other bits may be
+    right: on a GPU, in another environment, and of a run that went on from another, whose environment the record does not
+    tell. Nor of frozen features, where what is measured again counts.
     """
     record = entry.record
     if not isinstance(record, Record) or not record.counts:
         return ""
-    earlier = first.setdefault((record.arm, record.config, record.environment.comparison_key), entry)
+    environment = record.environment.determines_bits
+    if environment is None or record.config.pretraining is not None:
+        return ""
+    earlier = first.setdefault((record.arm, record.config, environment), entry)
     assert isinstance(earlier.record, Record)
     differing = record.differs(earlier.record)
     if not differing:
