@@ -46,9 +46,9 @@ class Fault:
 
 _REMEDIES: dict[Kind, str] = {
     "damage": "mend or remove that line (`vitbench records repair`)",
-    "unreadable": "make it readable, or remove it",
+    "unreadable": "make it readable, or remove it; earlier tables and plots of it stay",
     "conflict": "`vitbench records repair --conflicts` sets this line aside",
-    "failure": "the others are made without it",
+    "failure": "the others are made without it; earlier tables and plots of it stay",
 }
 
 
@@ -84,6 +84,11 @@ class Faults:
         They may be of another version, or of none: what they hold cannot be foreseen, and others must not suffer for it.
         """
         return LeavingOut(self, path)
+
+    @property
+    def unread(self) -> set[str]:
+        """Names of the studies, or of the folders, that hold what could not be read: earlier tables and plots of it stay."""
+        return {fault.path.stem for fault in self._all if fault.kind != "conflict"}
 
     def __iter__(self) -> Iterator[Fault]:
         return iter(self._all)
