@@ -122,6 +122,19 @@ def test_the_mode_is_what_the_umask_gives_whatever_the_writer_makes_of_it(tmp_pa
 
 
 @posix
+@pytest.mark.parametrize("mode", [0o664, 0o600, 0o444])
+def test_a_file_that_is_replaced_keeps_its_mode_whatever_the_umask(tmp_path, mode):
+    path = write_whole(tmp_path / "pooling.jsonl", "earlier")
+    path.chmod(mode)
+    before = os.umask(0o077)
+    try:
+        write_whole(path, "later")
+    finally:
+        os.umask(before)
+    assert path.read_text() == "later" and path.stat().st_mode & 0o777 == mode
+
+
+@posix
 def test_a_link_stays_a_link_and_what_it_points_to_is_replaced(tmp_path):
     write_whole(tmp_path / "elsewhere" / "table.md", "earlier")
     (tmp_path / "table.md").symlink_to(Path("elsewhere") / "table.md")

@@ -71,6 +71,59 @@ def test_further_signals_do_not_keep_a_process_from_saving():
     assert (child.returncode, said) == (129, "saved\n")
 
 
+SWALLOWING = {
+    "a broad except": """
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except BaseException as error:
+        kept = error""",
+    "__del__": """
+    class Slow:
+        def __del__(self):
+            print("ready", flush=True)
+            time.sleep(60)
+    sys.stderr = None
+    slow = Slow()
+    del slow""",
+}
+
+
+@pytest.mark.parametrize("swallowing", SWALLOWING.values(), ids=SWALLOWING)
+def test_a_signal_that_was_swallowed_does_not_make_a_process_immune_to_the_next(swallowing):
+    lines = ("import sys, time", "from vitbench.signals import obeyed", "with obeyed():" + swallowing)
+    child = started("\n".join((*lines, "    print('swallowed', flush=True)", "    time.sleep(60)")))
+    child.send_signal(signal.SIGTERM)
+    assert child.stdout is not None and child.stdout.readline() == "swallowed\n"
+    child.send_signal(signal.SIGHUP)
+    said, _ = child.communicate(timeout=30)
+    assert (child.returncode, said) == (129, "")
+
+
+STUDY_FILES = {
+    "the file": "{wait}\n",
+    "a function of it": """
+def arms(base):
+    {wait}
+STUDY = Study(question="?", source="", baseline=Arm("none"), arms=arms)
+""",
+}
+
+
+@pytest.mark.parametrize("text", STUDY_FILES.values(), ids=STUDY_FILES)
+def test_a_signal_while_a_study_is_loaded_is_no_fault_of_the_study(tmp_path, text):
+    wait = "import sys, time; print('ready', file=sys.__stdout__, flush=True); time.sleep(60)"
+    imports = "from vitbench.studies import Arm, Study\n"
+    (tmp_path / "slow.py").write_text(imports + text.format(wait=wait))
+    child = started(
+        f"import sys; from vitbench.cli import main; sys.argv[1:] = ['plan', {str(tmp_path / 'slow.py')!r}]; main()"
+    )
+    child.send_signal(signal.SIGTERM)
+    said, errors = child.communicate(timeout=60)
+    assert (child.returncode, said) == (143, "")
+    assert errors == "vitbench: ended by SIGTERM; what was finished is recorded, the same command goes on\n"
+
+
 def test_what_nohup_ignores_stays_ignored():
     child = started(OBEYING.format(before="signal.signal(signal.SIGHUP, signal.SIG_IGN)", finally_=""))
     child.send_signal(signal.SIGHUP)

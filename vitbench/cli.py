@@ -54,7 +54,7 @@ from vitbench.commands.arguments import (
     expanded_name,
 )
 from vitbench.commands.options import given_fields, model_kwargs, with_config_options
-from vitbench.config import MOST, DataConfig, TrainConfig, ViTConfig, one_line
+from vitbench.config import MOST, TRACEBACK, DataConfig, TrainConfig, ViTConfig, one_line
 from vitbench.files import FULL, shown
 from vitbench.signals import ENDING, obeyed, outlive_terminal
 
@@ -72,8 +72,6 @@ app = typer.Typer(
 )
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-TRACEBACK = "VITBENCH_TRACEBACK"
-"""Set in the environment, errors keep their traceback."""
 _USERS_TO_MEND = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 ENDED = {128 + number: number.name for number in ENDING}
 """Exit statuses of a command that a signal ended."""

@@ -546,6 +546,10 @@ def run_id(config: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(config).encode()).hexdigest()[:16]
 
 
+TRACEBACK = "VITBENCH_TRACEBACK"
+"""Set in the environment, errors keep their traceback."""
+
+
 def one_line(error: ValueError) -> str:
     """The first complaint of a ValueError or pydantic ValidationError as one line: field, value, remedy."""
     if not isinstance(error, ValidationError):

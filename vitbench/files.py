@@ -24,20 +24,21 @@ def replacing(path: Path) -> Iterator[Path]:
     """A new empty file beside `path` to write to, in a folder that is made where needed; at the end it takes the place of
     `path`, safely on disk.
 
-    It has the mode that the umask gives, whatever the writer made of it; a link is followed. Where an exception leaves the
-    block, `path` is as it was and the new file is gone. What killed writers of `path` left is removed once it is a day old.
+    It has the mode of the earlier file, without one that which the umask gives, whatever the writer made of it; a link is
+    followed. Where an exception leaves the block, `path` is as it was and the new file is gone. What killed writers of `path`
+    left is removed once it is a day old.
     Raises OSError where it cannot be written, before the block for a folder or a device of that name.
     """
     path = Path(os.path.realpath(path))
-    _refuse_irregular(path)
+    mode = _mode_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with new.open("xb") as file:
-        mode = os.fstat(file.fileno()).st_mode & 0o777
+        mode = os.fstat(file.fileno()).st_mode & 0o777 if mode is None else mode
     try:
         yield new
-        new.chmod(mode)
         with new.open("rb+") as file:
+            new.chmod(mode)  # once it is open: the earlier file may have been one to read only
             os.fsync(file.fileno())
         new.replace(path)
     except BaseException:
@@ -70,16 +71,20 @@ def remove_leftovers(path: Path, *, older_than: float = 0.0) -> None:
                 half_written.unlink(missing_ok=True)
 
 
-def _refuse_irregular(path: Path) -> None:
-    """A file that took the place of a folder, a device or a pipe would be worse than none."""
+def _mode_of(path: Path) -> int | None:
+    """The permissions of the file that is there, None where none is.
+
+    Raises OSError for a folder, a device or a pipe: a file that took its place would be worse than none.
+    """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        return
+        return None
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return mode & 0o777
 
 
 def sync_folder(folder: Path) -> None:

@@ -27,13 +27,18 @@ RECORDING_SECONDS = 10.0
 _is_ending = False
 
 
+class Ended(SystemExit):
+    """A signal told this process to end; its code is 128 + the signal's number. Code that catches SystemExit lets it pass."""
+
+
 @contextmanager
 def obeyed() -> Iterator[None]:
-    """Within it, the first signal that asks this process to end raises SystemExit(128 + its number), as a shell counts;
-    of Ctrl-C, KeyboardInterrupt.
+    """Within it, a signal that asks this process to end raises Ended(128 + its number), as a shell counts; Ctrl-C raises
+    KeyboardInterrupt.
 
-    After the first, only Ctrl-C has an effect: whoever ends a group of processes sends several signals. What is ignored, as
-    under nohup, or handled by others stays so. In another than the main thread: nothing.
+    While either is on its way out, only Ctrl-C has an effect: whoever ends a group of processes sends several signals. Where
+    it was swallowed, as in `__del__` or by a broad `except`, the next signal raises again. What is ignored, as under nohup, or
+    handled by others stays so. In another than the main thread: nothing.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():
@@ -61,12 +66,19 @@ def _set_ending(value: bool) -> None:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    is_first = not _is_ending
     _set_ending(True)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    if is_first:
-        raise SystemExit(128 + number)
+    if not _is_unwinding():
+        raise Ended(128 + number)
+
+
+def _is_unwinding() -> bool:
+    """Whether the code that the signal interrupted cleans up after an earlier one."""
+    error = sys.exception()
+    while error is not None and not isinstance(error, Ended | KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _leave_to_parent() -> None:

@@ -13,9 +13,10 @@ from rich.console import Console
 from vitbench.analysis import table_cells, table_formats, table_text
 from vitbench.analysis.comparison import compare
 from vitbench.analysis.markup import count_text, escape_latex, escape_markdown, significant
+from vitbench.analysis.plots import write_plots
 from vitbench.analysis.tables import print_tables, write_tables
 from vitbench.config import TrainConfig
-from vitbench.records import Design, Outcome, Record
+from vitbench.records import Design, Faults, Outcome, Record
 
 NASTY = r"50% & $x_1$ #2 {a} ~^ \cmd | [b] <c> *d*"
 
@@ -206,6 +207,27 @@ def test_tables_of_comparisons_that_are_gone_are_removed_and_what_is_not_ours_st
         "stem/smoke-digits.md",
         "stem/smoke-digits.tex",
     ]
+
+
+def of_no_file(path):
+    path.unlink()
+    path.mkdir()
+
+
+def of_damaged_lines(path):
+    path.write_bytes(path.read_bytes().replace(b'"digest":"', b'"digest":"0'))
+
+
+@pytest.mark.parametrize("damage", [of_no_file, of_damaged_lines])
+def test_tables_and_plots_of_records_that_cannot_be_read_now_stay_and_are_named(store_with, damage):
+    root = store_with(*two_arms(), make_record(study="stem"))
+    written = [*write_tables(root), *write_plots(root)]
+    damage(root / "records" / "pool.jsonl")
+    said = Faults(say=lambda _: None)
+    again = [*write_tables(root, faults=said), *write_plots(root, faults=said)]
+    (kept,) = {path.parent.name for path in written if path not in again and path.parent.name != "tables"}
+    assert kept == "pool" and all(path.exists() for path in written)
+    assert "cannot be read now: pool/" in (root / "tables" / "README.md").read_text()
 
 
 def test_an_empty_store_is_refused_in_one_line_and_nothing_is_written(tmp_path):

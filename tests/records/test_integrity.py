@@ -309,6 +309,26 @@ def test_a_study_that_could_name_another_file_is_neither_written_nor_read(store,
     assert not store.root.exists()
 
 
+def left_out(error: BaseException, path) -> Faults:
+    faults = Faults(say=lambda _: None)
+    with faults.leaving_out(path):
+        raise error
+    return faults
+
+
+def test_what_fails_for_want_of_memory_is_no_fault_of_the_records(tmp_path):
+    with pytest.raises(MemoryError):
+        left_out(MemoryError(), tmp_path)
+
+
+def test_what_fails_is_said_with_the_switch_that_shows_its_traceback(tmp_path, monkeypatch):
+    (fault,) = left_out(KeyError("arm"), tmp_path)
+    assert "KeyError: 'arm'" in str(fault) and "VITBENCH_TRACEBACK=1 shows where" in str(fault)
+    monkeypatch.setenv("VITBENCH_TRACEBACK", "1")
+    with pytest.raises(KeyError):
+        left_out(KeyError("arm"), tmp_path)
+
+
 def test_the_folder_of_records_is_no_results_folder(store, made_up):
     store.append(made_up())
     with pytest.raises(ValueError, match="is the folder of the records themselves; give"):

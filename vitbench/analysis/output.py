@@ -21,20 +21,27 @@ def write(path: Path, content: str | bytes) -> Path:
         raise cannot_write("results", path, error, ANOTHER_RESULTS) from error
 
 
-def remove_stale(directory: Path, *, written: Collection[Path], suffixes: Collection[str]) -> None:
-    """Removes from `directory` and its folders what was not written but has the mark, itself or on its Markdown sibling."""
-    if not directory.is_dir():
+def remove_stale(
+    directory: Path, *, written: Collection[Path], suffixes: Collection[str], unread: Collection[str] = ()
+) -> None:
+    """Removes from `directory` and its folders what was not written but has the mark, itself or on its Markdown sibling.
+
+    What was made of records that are `unread` now (`Faults.unread`) stays: the folder of such a study, and what lies in
+    `directory` itself, which is made of all studies.
+    """
+    if not directory.is_dir() or "records" in unread:
         return
     kept = set(written)
-    for folder in (*sorted(path for path in directory.glob("*") if path.is_dir()), directory):
+    folders = sorted(path for path in directory.glob("*") if path.is_dir() and path.name not in unread)
+    for folder in folders if unread else (*folders, directory):
         candidates = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path not in kept)
-        for path in [path for path in candidates if _is_marked(path) or _is_marked(path.with_suffix(".md"))]:
+        for path in [path for path in candidates if is_marked(path) or is_marked(path.with_suffix(".md"))]:
             path.unlink()
         if folder != directory and not any(folder.iterdir()):
             folder.rmdir()
 
 
-def _is_marked(path: Path) -> bool:
+def is_marked(path: Path) -> bool:
     """The mark stands near the start, wherever the format has room for a remark."""
     if not path.is_file():
         return False

@@ -65,7 +65,7 @@ def write_plots(
             with faults.leaving_out(store.path(comparison.study)):
                 pictures = render(comparison, kind, formats=("svg", "png"))
             written += [write(stem.parent / f"{stem.name}.{suffix}", content) for suffix, content in pictures.items()]
-    remove_stale(directory, written=written, suffixes=(".svg", ".png"))
+    remove_stale(directory, written=written, suffixes=(".svg", ".png"), unread=faults.unread)
     return [*written, *rooflines]
 
 

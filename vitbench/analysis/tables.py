@@ -12,7 +12,7 @@ from vitbench.analysis import across, verdict_cells
 from vitbench.analysis.claims import Judgement
 from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
 from vitbench.analysis.markup import escape_markdown
-from vitbench.analysis.output import MARK, remove_stale, write
+from vitbench.analysis.output import MARK, is_marked, remove_stale, write
 from vitbench.analysis.profile_tables import write_profiles
 from vitbench.analysis.rendering import csv_table
 from vitbench.analysis.table_cells import TERMINAL_COLUMNS, columns, rows
@@ -58,9 +58,10 @@ def write_tables(
         return others
     written += _write_claims(directory, comparisons)
     written += _write_across(directory, comparisons)
-    index = _index(comparisons, transfer=bool(transfer), left_out=faults.remarks())
+    left_out = [*faults.remarks(), *_earlier(directory, written, faults)]
+    index = _index(comparisons, transfer=bool(transfer), left_out=left_out)
     written += [write(directory / "README.md", index), *others]
-    remove_stale(directory, written=written, suffixes=(".csv", ".tex", ".md"))
+    remove_stale(directory, written=written, suffixes=(".csv", ".tex", ".md"), unread=faults.unread)
     return written
 
 
@@ -141,6 +142,13 @@ def _beyond_the_table(comparison: Comparison) -> Iterator[str]:
     for row in comparison.findings.claims:
         if row.verdict is not Judgement.NOT_COMPARABLE:
             yield f"Claim: {row.claim} (paper: {row.paper}). Here {row.here}: {row.verdict}."
+
+
+def _earlier(directory: Path, written: Sequence[Path], faults: Faults) -> list[str]:
+    """Which tables stay as they were written before, as their records cannot be read now."""
+    pages = {page for name in faults.unread for page in (directory / name).glob("*.md") if is_marked(page)}
+    names = sorted(page.relative_to(directory).as_posix() for page in pages - {*written})
+    return [f"Of an earlier time, as their records cannot be read now: {', '.join(names)}."] if names else []
 
 
 def _index(comparisons: list[Comparison], *, transfer: bool, left_out: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from vitbench.execution.claims import POLL_SECONDS, JobQueue
 from vitbench.execution.job import Job, OnRecord, utc_now
 from vitbench.records import Record
-from vitbench.signals import RECORDING_SECONDS, HeldSignals, obeyed
+from vitbench.signals import RECORDING_SECONDS, Ended, HeldSignals, obeyed
 
 
 def run_jobs(
@@ -54,7 +54,7 @@ def _connect(ray: Any, workers: int) -> None:
         try:
             ray.init(**slots, include_dashboard=False, log_to_driver=False)
         except SystemExit as end:  # of Ray's own handler, which it puts in place of ours
-            raise SystemExit(128 + signal.SIGTERM) from end
+            raise Ended(128 + signal.SIGTERM) from end
         signal.signal(signal.SIGTERM, handler)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from vitbench.config import printable
+from vitbench.config import TRACEBACK, printable
 
 Kind = Literal["damage", "unreadable", "conflict", "failure"]
 
@@ -46,9 +47,9 @@ class Fault:
 
 _REMEDIES: dict[Kind, str] = {
     "damage": "mend or remove that line (`vitbench records repair`)",
-    "unreadable": "make it readable, or remove it",
+    "unreadable": "make it readable, or remove it; earlier tables and plots of it stay",
     "conflict": "`vitbench records repair --conflicts` sets this line aside",
-    "failure": "the others are made without it",
+    "failure": f"{TRACEBACK}=1 shows where; the others are made without it, earlier tables and plots of it stay",
 }
 
 
@@ -82,8 +83,14 @@ class Faults:
         """A block that ends at whatever the records in `path` make fail, which is then a fault of theirs.
 
         They may be of another version, or of none: what they hold cannot be foreseen, and others must not suffer for it.
+        Too little memory is no fault of theirs and leaves the block. With TRACEBACK set, all errors do.
         """
         return LeavingOut(self, path)
+
+    @property
+    def unread(self) -> set[str]:
+        """Names of the studies, or of the folders, that hold what could not be read: earlier tables and plots of it stay."""
+        return {fault.path.stem for fault in self._all if fault.kind != "conflict"}
 
     def __iter__(self) -> Iterator[Fault]:
         return iter(self._all)
@@ -111,7 +118,7 @@ class LeavingOut:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or isinstance(error, MemoryError) or os.environ.get(TRACEBACK):
             return False
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         self.faults.add(Fault(self.path, f"nothing can be made of these records ({reason})", kind="failure"))

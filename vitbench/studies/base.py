@@ -25,6 +25,7 @@ from pydantic_core import ArgsKwargs
 
 from vitbench.config import DataConfig, ModelConfig, TimmConfig, TrainConfig, ViTConfig, one_line, shortened
 from vitbench.records.schema import STUDY_NAME
+from vitbench.signals import Ended
 from vitbench.studies.blame import blamed
 from vitbench.studies.tunable import check_tuned
 
@@ -251,7 +252,7 @@ class Study:
         try:
             with redirect_stdout(sys.stderr):
                 return check(function(base))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Ended):
             raise
         except BaseException as error:  # whatever a user's function raises, SystemExit too, it is what must be mended
             if isinstance(error, ValueError) and getattr(function, "__module__", "").startswith("vitbench."):

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from vitbench.records.schema import STUDY_NAME
+from vitbench.signals import Ended
 from vitbench.studies.base import Study
 from vitbench.studies.blame import blamed
 
@@ -84,7 +85,7 @@ def _import(path: Path) -> ModuleType:
     try:
         with redirect_stdout(sys.stderr):
             spec.loader.exec_module(module)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Ended):
         raise
     except BaseException as error:  # whatever a user's file raises, SystemExit too, it is the file that must be mended
         del sys.modules[name]
