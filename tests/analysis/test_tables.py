@@ -352,10 +352,10 @@ def test_an_output_that_cannot_be_written_is_no_fault_of_the_records(tmp_path):
     for record in two_arms():
         store.append(record)
     faults = Faults()
-    with open("/dev/full", "w", buffering=1) as full, pytest.raises(OSError, match="No space left"):  # noqa: PTH123
-        try:
-            print_tables(tmp_path, console=Console(file=full, width=140), faults=faults)
-        finally:
-            with contextlib.suppress(OSError):
-                full.close()
+    full = open("/dev/full", "w", buffering=1)  # noqa: PTH123, SIM115
+    console = Console(file=full, width=140)
+    with pytest.raises(OSError, match="No space left"):
+        print_tables(tmp_path, console=console, faults=faults)
+    with contextlib.suppress(OSError):
+        full.close()
     assert not list(faults)
