@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import shutil
+import sys
 
 import pytest
 from made_up_records import make_record
@@ -16,7 +18,7 @@ from vitbench.analysis.markup import count_text, escape_latex, escape_markdown, 
 from vitbench.analysis.plots import write_plots
 from vitbench.analysis.tables import print_tables, write_tables
 from vitbench.config import TrainConfig
-from vitbench.records import Design, Faults, Outcome, Record
+from vitbench.records import Design, Faults, Outcome, Record, RecordStore
 
 NASTY = r"50% & $x_1$ #2 {a} ~^ \cmd | [b] <c> *d*"
 
@@ -364,3 +366,18 @@ def test_what_was_made_equal_is_said_and_each_arm_has_its_epochs_and_training_fl
     assert flops[1] / flops[0] == pytest.approx(24.5 / 20)
     assert any("Training FLOPs were made equal, not epochs" in text for text in table_text.conventions(comparison))
     assert table_text.facts(comparison)["Budget"] == "quick, 20 epochs of the baseline and equal training FLOPs"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no /dev/full")
+def test_an_output_that_cannot_be_written_is_no_fault_of_the_records(tmp_path):
+    store = RecordStore(tmp_path)
+    for record in two_arms():
+        store.append(record)
+    faults = Faults()
+    full = open("/dev/full", "w", buffering=1)  # noqa: PTH123, SIM115
+    console = Console(file=full, width=140)
+    with pytest.raises(OSError, match="No space left"):
+        print_tables(tmp_path, console=console, faults=faults)
+    with contextlib.suppress(OSError):
+        full.close()
+    assert not list(faults)

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import random
+import shutil
 import socket
 import tarfile
 from collections.abc import Callable
@@ -314,6 +315,69 @@ def test_a_folder_beside_a_flat_test_serves_and_the_choice_is_said(tmp_path, wri
     data = load(str(write(tmp_path / "pets", flat)))
     assert said() == [f"vitbench: {data.info.dataset}: the test split is 'val'; {entry!r} has no class folders"]
     assert len(data.test) == 4
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_tar_beside_a_folder_of_its_name_is_said(tmp_path, split, said):
+    folder = write_tars(tmp_path / "pets", random_pixels())
+    write_folder(folder, {name: array for name, array in random_pixels().items() if name.startswith(split)})
+    name = load(str(folder)).info.dataset
+    assert said() == [f"vitbench: {name}: the {split} split is {split!r}; '{split}.tar' is not used"]
+
+
+@pytest.mark.parametrize(
+    ("link", "to", "says"),
+    [
+        ("test", "train", "'test' is 'train', by a link"),
+        (
+            "train/cat/more",
+            "test/cat",
+            "on 2 of the files that it trains on, by links: 'test/cat/0.png' is 'train/cat/more/0",
+        ),
+        (
+            "test/dog/9.png",
+            "train/dog/1.png",
+            "on 1 of the files that it trains on, by links: 'test/dog/9.png' is 'train/dog/1",
+        ),
+    ],
+)
+def test_files_that_links_put_in_both_splits_are_refused_by_name(image_folder, link, to, says):
+    if link == "test":
+        shutil.rmtree(image_folder / "test")
+    (image_folder / link).symlink_to(image_folder / to)
+    assert says in refusal(load, image_folder)
+
+
+def test_a_tar_that_is_both_splits_is_refused(tmp_path):
+    folder = write_tars(tmp_path / "pets", random_pixels())
+    (folder / "test.tar").unlink()
+    (folder / "test.tar").hardlink_to(folder / "train.tar")
+    assert "'test.tar' is 'train.tar', by a link" in refusal(load, folder)
+
+
+def test_a_file_that_has_several_names_is_said(image_folder, said):
+    (image_folder / "train/cat/8.png").hardlink_to(image_folder / "train/cat/1.png")
+    (image_folder / "train/dog/9.png").symlink_to("1.png")
+    name = describe(str(image_folder)).dataset
+    assert len(load(str(image_folder)).train) == 8
+    assert said() == [
+        f"vitbench: the train split of {name!r}: 2 files count once more under another name, by links, the first is "
+        "'cat/8.png'"
+    ]
+
+
+def test_classes_that_would_be_printed_alike_are_told_apart(tmp_path):
+    names = ("a b", "a\tb", "a\nb")
+    folder = write_folder(tmp_path / "pets", random_pixels(classes=names))
+    assert sorted(load(str(folder)).class_names) == ["a b", r"a\nb", r"a\tb"]
+    shutil.rmtree(folder / "test" / "a\tb")
+    assert r"other class folders in train than in test: 'a\tb'; give" in refusal(load, folder)
+
+
+def test_classes_that_look_alike_are_told_with_escapes(tmp_path):
+    folder = write_folder(tmp_path / "pets", random_pixels(classes=("caf\u00e9", "dog")))
+    (folder / "test" / "caf\u00e9").rename(folder / "test" / "cafe\u0301")
+    assert r"in train than in test: 'cafe\u0301', 'caf\xe9'; give" in refusal(load, folder)
 
 
 def test_names_that_are_not_utf_8_are_read_and_can_be_printed(tmp_path):

@@ -48,6 +48,9 @@ def test_building_one_leaves_the_random_numbers_of_others_alone():
     ("name", "options", "says"),
     [
         ("resnet180", {}, "did you mean resnet"),
+        ("resnet18.nope", {}, "resnet18 has no weights 'nope'; give resnet18 alone"),
+        ("resnet18.a1_in1", {}, "did you mean resnet18.a1_in1k?"),
+        ("vit_tiny_patch16_224.", {}, "vit_tiny_patch16_224 has no weights ''"),
         ("resnetv2.ResNetV3", {}, "no such model class"),
         ("resnetv2.partial", {}, "no such model class"),
         ("resnet18", {"depht": 3}, "cannot be made for images of .32, 32. pixels: TypeError"),

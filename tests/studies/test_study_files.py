@@ -113,12 +113,39 @@ def refusal(vitbench, tmp_path):
         ("arms", '[Arm("a", crop_padding=1)]', "arm 'a': crop_padding is a field of the data"),
         ("arms", '[Arm("a", num_classes=3)]', "arm 'a': num_classes is decided by the data; leave it out"),
         ("arms", '[Arm("a", timm="resnet18", pool="gap")]', "arm 'a': TimmConfig has no field 'pool'"),
+        ("arms", '[Arm("a", depth=True)]', "arm 'a': depth True: give a number"),
+        ("arms", '[Arm("a", depth="2")]', "arm 'a': depth '2': give a number"),
+        ("arms", '[Arm("a", patch_size="4")]', "arm 'a': patch_size '4': give a number"),
+        ("arms", '[Arm("a", patch_size=("4", 4))]', "arm 'a': patch_size ('4', 4): give a number"),
+        ("arms", '[Arm("a", qk_norm="yes")]', "arm 'a': qk_norm 'yes': give True or False"),
+        ("arms", '[Arm("a", qk_norm=1)]', "arm 'a': qk_norm 1: give True or False"),
+        ("arms", '[Arm("a", pool=b"gap")]', "arm 'a': pool b'gap': give text"),
+        ("arms", '[Arm("a", timm="resnet18", image_size="32")]', "arm 'a': image_size '32': give a number"),
+        ("question", 'b"q"', "question b'q': Input should be a valid string"),
+        ("train", '{"batch_size": True}', "train: batch_size True: give a number"),
+        ("train", '{"epochs": "3"}', "train: epochs '3': give a number"),
+        ("train", '{"optimizer": b"sgd"}', "train: optimizer b'sgd': give text"),
+        ("tune", '{"weight_decay": [0.1, 0.1]}', "tune 'weight_decay' has a value twice in (0.1, 0.1)"),
+        ("arms", "[]", "arms are none, so that nothing is compared"),
+        ("factors", '{"none": {}, "4 registers": {}}', "arm 'none' has no level of any factor"),
+        ("factors", '{"none": {"n": "0"}, "4 registers": {}}', "arm '4 registers' has"),
         ("qestion", "1", "Study has no field 'qestion'; did you mean question?"),
     ],
 )  # fmt: skip
 def test_a_wrong_field_is_refused_with_file_line_field_value_and_remedy(refusal, tmp_path, field, value, says):
     line = refusal(text_of(**{field: value}))
     assert line.startswith(f"vitbench: study file '{tmp_path / 'mine.py'}' line ") and says in line
+
+
+def test_an_optimizer_that_timm_does_not_know_is_refused_when_it_is_planned(refusal):
+    assert "optimizer 'sgdx' is not one of timm's; try " in refusal(text_of(train='{"optimizer": "sgdx"}'))
+
+
+def test_numbers_of_either_kind_and_none_are_taken():
+    arm = Arm(
+        "a", mlp_ratio=2, depth=2.0, stem="resnet", patch_size=4, stem_layers=[1], layer_scale=None, image_size=(32, 16)
+    )
+    assert arm.apply(BASE).depth == 2
 
 
 def test_what_is_missing_is_named(refusal):

@@ -21,7 +21,7 @@ from vitbench.analysis.transfer_tables import write_transfer
 from vitbench.records import Faults, RecordStore
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 
 JUDGING = (
@@ -112,11 +112,15 @@ def print_tables(
     for comparison in load_comparisons(store_root, study_infos, needed=False, faults=faults):
         if wanted is not None and comparison.study not in wanted:
             continue
+        parts: list[RenderableType] = []
         with faults.leaving_out(store.path(comparison.study)):
-            _print_comparison(comparison, console)
+            parts = _terminal_parts(comparison)
+        for part in parts:  # out of the block: that nothing can be written is no fault of the records
+            console.print(part)
 
 
-def _print_comparison(comparison: Comparison, console: Console) -> None:
+def _terminal_parts(comparison: Comparison) -> list[RenderableType]:
+    """Its table and the lines below it, for a terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -128,10 +132,8 @@ def _print_comparison(comparison: Comparison, console: Console) -> None:
         table.add_column(heading, justify="right" if index else "left", overflow="fold")
     for row in rows(comparison):
         table.add_row(*(Text(row[index]) for index, _ in shown))
-    console.print(table)
-    for line in (*comparison.notes, *_beyond_the_table(comparison)):
-        console.print(Text(f"- {line}"))
-    console.print()
+    lines = (*comparison.notes, *_beyond_the_table(comparison))
+    return [table, *(Text(f"- {line}") for line in lines), ""]
 
 
 def _beyond_the_table(comparison: Comparison) -> Iterator[str]:

@@ -122,7 +122,16 @@ class Request:
                 study, budget, info, self.overrides, here, images_per_second=speeds, given_up=given_up
             )
             plans.append((name, made))
+        _check_optimizers({run.config.train.optimizer for _, made in plans for run in made.runs})
         return plans
+
+
+def _check_optimizers(names: set[str]) -> None:
+    """Raises ValueError for an optimizer that timm, which configurations do not ask, does not know."""
+    for name in sorted(names - {"adamw", "muon"}):  # timm takes seconds to be imported
+        from vitbench.training import check_optimizer
+
+        check_optimizer(name)
 
 
 @dataclass(frozen=True)

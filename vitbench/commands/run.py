@@ -246,8 +246,6 @@ def _settle_rates(request: Request, claims: Claims, *, device: str, threads: int
 
     estimated = Standing.of(request).planned
     open_device(device)
-    for _, run in estimated:
-        _check_recipe(run)
     load_data(estimated, data_root=request.data_root, download=request.download)
     store = request.store
     store.prepare()
@@ -333,17 +331,19 @@ def prepare(
     results: Path | None = None,
     keep_weights: bool = False,
 ) -> tuple[Device, Any]:
-    """(the device, a function from data set name and planned run to job). Raises ValueError for a device not there.
+    """(the device, a function from data set name and planned run to job). Raises ValueError for a device or an
+    optimizer that is not there.
 
     Beside `results`, where they are given, unfinished runs keep their state, and finished ones their weights.
     """
     from vitbench.profiling.device import open_device
+    from vitbench.training import check_optimizer
 
     opened = open_device(device)
     checkpoints = None if results is None else results.absolute() / "checkpoints"
 
     def job(dataset: str, run: PlannedRun) -> Job:
-        _check_recipe(run)
+        check_optimizer(run.config.train.optimizer)
         precision = opened.resolve_precision(run.config.train.precision)
         return Job(
             *(run, dataset, data_root, str(opened.torch_device), opened.name, precision, threads, workers),
@@ -352,13 +352,6 @@ def prepare(
         )
 
     return opened, job
-
-
-def _check_recipe(run: PlannedRun) -> None:
-    """Raises ValueError for what the configuration takes on trust: an optimizer's name."""
-    from vitbench.training import check_optimizer
-
-    check_optimizer(run.config.train.optimizer)
 
 
 def load_data(

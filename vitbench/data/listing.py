@@ -67,6 +67,8 @@ class ImageFile(NamedTuple):
     """Its `times`; zeros within a tar, which has its own."""
     offset: int = 0
     """Where its bytes start in the tar."""
+    identity: int = 0
+    """Equal where links give one file several names; 0 where that is not known."""
 
 
 class Listing(NamedTuple):
@@ -97,11 +99,20 @@ class Listing(NamedTuple):
         if self.empty:
             count = "1 folder holds" if len(self.empty) == 1 else f"{len(self.empty)} folders hold"
             notes.append(f"{title}: {count} no images, the first is {self.empty[0]!r}")
+        if again := self._again():
+            count = "1 file counts" if len(again) == 1 else f"{len(again)} files count"
+            notes.append(f"{title}: {count} once more under another name, by links, the first is {again[0]!r}")
         nested = next((file.name for file in self.files if file.name.count("/") > 1), None)
         if nested:
             label, _, below = nested.partition("/")
             notes.append(f"{title}: folders below a class count as that class: {below!r} is of class {label!r}")
         return notes
+
+    def _again(self) -> list[str]:
+        """Further names of files that links give several."""
+        first: dict[int, str] = {}
+        known = [file for file in self.files if file.identity]
+        return [file.name for file in known if first.setdefault(file.identity, file.name) != file.name]
 
 
 def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
@@ -161,7 +172,8 @@ def list_folder(root: str) -> Listing:
             elif not is_image(entry.name):
                 unused.append(name)
             elif stat.S_ISREG(status.st_mode):
-                files.append(ImageFile(name, status.st_size, times(status)))
+                identity = hash((status.st_dev, status.st_ino)) if status.st_ino else 0
+                files.append(ImageFile(name, status.st_size, times(status), identity=identity))
             else:
                 kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no file")
                 raise ValueError(f"image {entry.path!r} is {kind}; remove it")

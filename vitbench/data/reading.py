@@ -133,8 +133,9 @@ class ListedSplit(FileSplit):
         return np.array([self._label_of(index) for index in range(len(self))], dtype=np.int64)
 
     def class_names(self) -> list[str]:
-        """In the order of their indices, as they can be printed."""
-        return [printable(name) for name in self.classes]
+        """In the order of their indices, as they can be printed; all with escapes where some would become one."""
+        shown = [printable(name) for name in self.classes]
+        return shown if len({*shown}) == len(shown) else [repr(name)[1:-1] for name in self.classes]
 
 
 class IterableSplit(FileSplit):

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -19,7 +20,7 @@ from typing import Any
 
 from vitbench.config import printable
 from vitbench.data.info import BUILT_IN, KNOWN
-from vitbench.data.listing import Listing, list_folder, list_split, times
+from vitbench.data.listing import Listing, list_split, times
 from vitbench.data.reading import FileSplit, IterableSplit, ListedSplit
 from vitbench.files import expanded
 from vitbench.machine import cache_directory
@@ -135,10 +136,10 @@ def _find_folder(dataset: str, root: Path | None) -> Source:
     folder = next((place for place in places if place.is_dir()), None)
     if folder is None or not plain:
         raise ValueError(_unknown(dataset, root))
-    train = _entries(dataset, folder, "train", ("train",))[0]
-    test, listings, notes = _choose_test(folder, _entries(dataset, folder, "test", TEST_NAMES))
-    if (folder / train).is_dir():
-        listings[train] = list_folder(str(folder / train))
+    listings: dict[str, Listing] = {}
+    train, train_notes = _choose(dataset, folder, "train", ("train",), listings)
+    test, test_notes = _choose(dataset, folder, "test", TEST_NAMES, listings)
+    _check_apart(dataset, folder, train, test, listings)
     files = [file for entry in (train, test) for file in _files(folder, entry, listings.get(entry))]
     content = [(name, size) for name, size, _ in files]
     canonical = f"{printable(folder.resolve().name)}@{_hash(content)[:8]}"
@@ -153,17 +154,17 @@ def _find_folder(dataset: str, root: Path | None) -> Source:
         tests=(test,),
         fingerprint=_hash([str(folder.absolute()), files, said]),
         listings=listings,
-        notes=tuple(f"{canonical}: {note}" for note in notes),
+        notes=tuple(f"{canonical}: {note}" for note in (*train_notes, *test_notes)),
     )
 
 
 def _entries(dataset: str, folder: Path, split: str, names: Sequence[str]) -> list[str]:
-    """What there is of `names`, as a folder or else as a tar, in their order."""
+    """What there is of `names`, in their order, folders before tars of their name."""
     entries = []
     for name in names:
         if (folder / name).is_dir():
             entries.append(name)
-        elif (folder / f"{name}.tar").is_file():
+        if (folder / f"{name}.tar").is_file():
             entries.append(f"{name}.tar")
     if entries:
         return entries
@@ -175,20 +176,46 @@ def _entries(dataset: str, folder: Path, split: str, names: Sequence[str]) -> li
     )
 
 
-def _choose_test(folder: Path, entries: Sequence[str]) -> tuple[str, dict[str, Listing], list[str]]:
-    """(the test split, what was listed, what to say): the first of `entries` that holds classes."""
-    listings = {}
+def _choose(
+    dataset: str, folder: Path, split: str, names: Sequence[str], listings: dict[str, Listing]
+) -> tuple[str, list[str]]:
+    """(the entry of `folder` that is the split, what to say): the first that holds classes. `listings` gets what it holds,
+    but for a tar without others beside it, which is listed when it is opened.
+    """
+    entries = _entries(dataset, folder, split, names)
+    listed: dict[str, Listing] = {}
     for entry in entries:
         if len(entries) > 1 or (folder / entry).is_dir():
-            listings[entry] = list_split(str(folder / entry))
-    usable = [entry for entry in entries if entry not in listings or _has_classes(listings[entry])]
-    test = (usable or entries)[0]
+            listed[entry] = list_split(str(folder / entry))
+            if _has_classes(listed[entry]):
+                break
+    chosen = next((entry for entry in entries if entry not in listed or _has_classes(listed[entry])), entries[0])
+    if chosen in listed:
+        listings[chosen] = listed[chosen]
     notes = [
-        f"the test split is {test!r}; {entry!r} " + ("is not used" if entry in usable else "has no class folders")
+        f"the {split} split is {chosen!r}; {entry!r} " + ("has no class folders" if entry in listed else "is not used")
         for entry in entries
-        if entry != test
+        if entry != chosen
     ]
-    return test, {test: listings[test]} if test in listings else {}, notes
+    return chosen, notes
+
+
+def _check_apart(dataset: str, folder: Path, train: str, test: str, listings: Mapping[str, Listing]) -> None:
+    """Raises ValueError for files that links put in both splits."""
+    if (folder / train).samefile(folder / test):
+        raise ValueError(
+            f"dataset {dataset!r} is tested on what it trains on: {test!r} is {train!r}, by a link; remove it"
+        )
+    if train not in listings or test not in listings:
+        return
+    trained_on = {file.identity: file.name for file in listings[train].files if file.identity}
+    shared = [file for file in listings[test].files if file.identity in trained_on]
+    if shared:
+        first = f"{test}/{shared[0].name}", f"{train}/{trained_on[shared[0].identity]}"
+        raise ValueError(
+            f"dataset {dataset!r} is tested on {len(shared)} of the files that it trains on, by links: {first[0]!r} is "
+            f"{first[1]!r}; remove one of them"
+        )
 
 
 def _has_classes(listing: Listing) -> bool:
@@ -322,14 +349,21 @@ def _not_opened(source: Source, title: str, error: Exception) -> str:
 def _check_classes(source: Source, train: FileSplit, test: FileSplit) -> None:
     if source.name:
         return
-    names, others = train.class_names() or [], test.class_names() or []
-    if names != others:
-        differ = sorted(set(names) ^ set(others))
+    assert isinstance(train, ListedSplit) and isinstance(test, ListedSplit)
+    names = train.classes
+    if names != test.classes:
+        differ = _told_apart(sorted(set(names) ^ set(test.classes))[:5])
         raise ValueError(
-            f"dataset {source.dataset!r} has other class folders in train than in test: {', '.join(differ[:5])}; "
+            f"dataset {source.dataset!r} has other class folders in train than in test: {', '.join(differ)}; "
             f"give both the same ones"
         )
     if len(names) < 2:
         raise ValueError(
             f"dataset {source.dataset!r} has a single class, {names[0]!r}; give train and test a folder per class"
         )
+
+
+def _told_apart(names: Sequence[str]) -> Sequence[str]:
+    """As they are; with escapes where some could not be printed or would look alike, as a composed and a decomposed é."""
+    seen = {unicodedata.normalize("NFKC", name).strip() for name in names if name.isprintable()}
+    return names if len(seen) == len(names) else list(map(ascii, names))

@@ -17,7 +17,6 @@ from pydantic import (
     Field,
     PlainValidator,
     Strict,
-    ValidationError,
     model_validator,
 )
 from pydantic.dataclasses import dataclass
@@ -27,6 +26,7 @@ from vitbench.config import DataConfig, ModelConfig, TimmConfig, TrainConfig, Vi
 from vitbench.records.schema import STUDY_NAME
 from vitbench.signals import Ended
 from vitbench.studies.blame import blamed
+from vitbench.studies.kinds import check_kind
 from vitbench.studies.tunable import check_tuned
 
 LONGEST = 100
@@ -51,8 +51,9 @@ def _name(text: str) -> str:
     return text
 
 
-Line = Annotated[str, AfterValidator(_line)]
-Label = Annotated[str, AfterValidator(_label)]
+Text = Annotated[str, Strict()]
+Line = Annotated[Text, AfterValidator(_line)]
+Label = Annotated[Text, AfterValidator(_label)]
 Number = Annotated[float, Strict()]
 Share = Annotated[Number, Field(gt=0, le=1)]
 
@@ -85,7 +86,9 @@ class Arm(BaseModel):
         changes = {key: value for key, value in fields.items() if key not in own}
         try:
             for key in changes:
-                _check_change(key, TimmConfig if fields.get("timm") is not None else ViTConfig)
+                model = TimmConfig if fields.get("timm") is not None else ViTConfig
+                _check_change(key, model)
+                check_kind(key, changes[key], model)
             super().__init__(name=name, changes=changes, **own)
             if self.options and self.timm is None:
                 raise ValueError(
@@ -180,13 +183,13 @@ class Study:
     baseline: Annotated[Baseline, _or_function(_baseline)]
     arms: Annotated[Arms, _or_function(_arms)]
     tuning: Literal["grid", "short"] = "short"
-    name: Annotated[str, AfterValidator(_name)] = ""
+    name: Annotated[Text, AfterValidator(_name)] = ""
     tune: Mapping[str, Sequence[Number]] = field(default_factory=dict)
     """Numeric fields that are tuned with the learning rate, in every combination: `{"weight_decay": (0.01, 0.1)}`."""
-    factors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    factors: Mapping[Text, Mapping[Text, Text]] = field(default_factory=dict)
     """Of a factorial study: arm name to the level that it has of each factor, `{"none, gap": {"position": "none", …}}`."""
 
-    within: tuple[str, ...] = ()
+    within: tuple[Text, ...] = ()
     """Factors whose level is held: an arm is compared with the one of the baseline's level of all others, and of its own of
     these. Without, with the baseline.
     """
@@ -211,6 +214,8 @@ class Study:
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         """All that can be known without a base variant."""
+        if not callable(self.arms) and not self.arms and not self.fractions:
+            raise ValueError("arms are none, so that nothing is compared; give at least one beside the baseline")
         if isinstance(self.baseline, Arm) and not callable(self.arms):
             self._checked([self.baseline, *self.arms])
         if list(self.fractions) != sorted({*self.fractions}, reverse=True):
@@ -223,7 +228,9 @@ class Study:
                 raise ValueError(f"train {name!r} is tuned too; leave it out of one of them")
         try:
             TrainConfig.model_validate(dict(self.train))
-        except ValidationError as error:
+            for name, value in self.train.items():
+                check_kind(name, value, TrainConfig)
+        except ValueError as error:
             raise ValueError(f"train: {one_line(error)}") from error
         return self
 
@@ -308,8 +315,12 @@ class Study:
         if named != set(names):
             odd = sorted(named ^ set(names))[0]
             raise ValueError(f"{self.title} has factors or an arm {odd!r}, but not both; give each arm its levels")
-        expected = set(levels[names[0]])
+        expected = set(levels.get(names[0], {}))
         for name in names:
+            if not levels.get(name):
+                raise ValueError(
+                    f"{self.title}: arm {name!r} has no level of any factor; give every arm a level of each"
+                )
             if set(levels[name]) != expected:
                 raise ValueError(
                     f"{self.title}: arm {name!r} has levels of {sorted(levels[name])}, the baseline of "

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
 
-from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig
+from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig, shortened
+from vitbench.studies.kinds import is_number
 
 _PARTS: dict[str, type[Config]] = {"train": TrainConfig, "model": ViTConfig, "data": DataConfig}
 _NOT_TUNED = {
@@ -26,7 +25,9 @@ def part_of(field: str) -> str:
     for part, config in _PARTS.items():
         if field in config.model_fields:
             return part
-    names = {name for config in _PARTS.values() for name, info in config.model_fields.items() if _is_number(info)}
+    names = {
+        name for config in _PARTS.values() for name, info in config.model_fields.items() if is_number(info.annotation)
+    }
     close = get_close_matches(field, names, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(names - {*_NOT_TUNED}))}"
     raise ValueError(f"tune {field!r}: no configuration has such a field; {hint}")
@@ -40,13 +41,15 @@ def check_tuned(tune: Mapping[str, Sequence[float]], *, study: str, varied: Coll
             raise ValueError(f"tune {field!r}: the arms of study {study!r} differ in it; tune another field")
         if field in _NOT_TUNED:
             raise ValueError(f"tune {field!r}: {_NOT_TUNED[field]}")
-        if not _is_number(_PARTS[part].model_fields[field]):
+        if not is_number(_PARTS[part].model_fields[field].annotation):
             raise ValueError(f"tune {field!r}: its values are no numbers; make them arms of a study of your own")
         if not values:
             raise ValueError(f"tune {field!r} has no values; give some, as in {field}=0.1,0.2")
         for value in values:
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise ValueError(f"tune {field!r}: {value!r} is not a number; give numbers, as in {field}=0.1,0.2")
+        if len({*values}) < len(values):
+            raise ValueError(f"tune {field!r} has a value twice in {shortened(tuple(values))}; give each once")
 
 
 def parse_tune(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:
@@ -68,17 +71,3 @@ def _number(field: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f"tune {field!r}: {text!r} is not a number; give numbers, as in {field}=0.1,0.2") from None
-
-
-def _is_number(info: Any) -> bool:
-    """Whether a field takes numbers and, perhaps, None: no flag, no size of two numbers, no name."""
-    kinds = set(_kinds(info.annotation))
-    return bool(kinds & {int, float}) and kinds <= {int, float, NoneType}
-
-
-def _kinds(annotation: Any) -> list[Any]:
-    """The types that an annotation allows; of `Annotated[int, …]`, int."""
-    if get_origin(annotation) is Annotated:
-        return _kinds(get_args(annotation)[0])
-    is_union = get_origin(annotation) in (Union, UnionType)
-    return [kind for inner in get_args(annotation) for kind in _kinds(inner)] if is_union else [annotation]

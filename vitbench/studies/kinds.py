@@ -1,0 +1,46 @@
+"""Which kinds of value a field takes: number, flag or text, before a configuration reads one as another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from vitbench.config import Config, shortened
+
+_WORDS = {bool: "True or False", int: "a number", float: "a number", str: "text"}
+_READ_AS_OTHERS = (bool, int, float, str, bytes)
+
+
+def check_kind(name: str, value: Any, config: type[Config]) -> None:
+    """Raises ValueError for text or a flag where a field of `config` takes a number, and the like: `"2"` is text in Python.
+
+    A whole number serves as a float, and a float as one where it is whole: that is the configuration's to judge.
+    """
+    taken = set(_kinds(config.model_fields[name].annotation))
+    if taken & {int, float}:
+        taken |= {int, float}
+    for part in value if isinstance(value, list | tuple) else (value,):
+        if type(part) in _READ_AS_OTHERS and type(part) not in taken and Any not in taken:
+            words = dict.fromkeys(_WORDS[kind] for kind in (bool, int, str) if kind in taken)
+            raise ValueError(f"{name} {shortened(value)}: give {' or '.join(words)}")
+
+
+def is_number(annotation: Any) -> bool:
+    """Whether a field takes numbers and, perhaps, None: no flag, no size of two numbers, no name."""
+    kinds = set(_kinds(annotation, within_tuples=False))
+    return bool(kinds & {int, float}) and kinds <= {int, float, NoneType}
+
+
+def _kinds(annotation: Any, *, within_tuples: bool = True) -> Iterator[Any]:
+    """The types that an annotation allows; of `Annotated[int, …]`, int."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        yield from _kinds(inner[0], within_tuples=within_tuples)
+    elif origin in (Union, UnionType) or (origin is tuple and within_tuples):
+        for kind in inner:
+            yield from _kinds(kind, within_tuples=within_tuples)
+    elif origin is Literal:
+        yield from map(type, inner)
+    else:
+        yield annotation
