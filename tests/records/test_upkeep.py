@@ -168,5 +168,42 @@ def test_conflicts_and_damage_are_named_and_not_taken_over(results, tmp_path, ma
     for _ in range(2):
         faults = quiet()
         merge(results, other.root, faults)
-        assert [(fault.kind, fault.line) for fault in faults] == [("conflict", 1), ("damage", 2)]
+        assert [(fault.kind, fault.line) for fault in faults] == [("not merged", 1), ("damage", 2)]
     assert [record.seed for record in RecordStore(results).read("pooling")] == [0, 1, 2, 6]
+
+
+def test_a_line_that_was_cut_off_is_told_and_set_aside(results):
+    path = RecordStore(results).path("pooling")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])
+    faults = quiet()
+    check(results, faults)
+    assert [(fault.path, fault.line, fault.kind) for fault in faults] == [(path, 3, "damage")]
+    repair(results, quiet())
+    assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:2])
+    check(results, after := quiet())
+    assert not after
+
+
+def test_a_later_line_without_bits_or_with_other_costs_is_a_conflict(results, made_up):
+    store = RecordStore(results)
+    metrics = {"test_top1": 0.125, "val_top1": 0.5}
+    first = made_up(seed=9, metrics=metrics, correct="gA==")  # one of eight
+    for later in ({}, {"correct": ""}, {"cost": first.cost.model_copy(update={"params": 1})}):
+        store.append(first.model_copy(update=later))
+    faults = quiet()
+    check(results, faults)
+    assert [(fault.line, fault.what.rpartition("with other ")[2]) for fault in faults] == [
+        (5, "correct, which counts"),
+        (6, "params, which counts"),
+    ]
+
+
+def test_no_damaged_file_goes_unnamed_beside_one_with_many_damaged_lines(results):
+    faults = quiet()
+    (results / "records" / "aaa.jsonl").write_bytes(b"junk\n" * 30)
+    damage(RecordStore(results).path("pooling"), 2)
+    check(results, faults)
+    remarks = faults.remarks()
+    assert len(remarks) == 12 and remarks[10] == "records/aaa.jsonl: and 20 more."
+    assert remarks[11].startswith("records/pooling.jsonl line 2: ")

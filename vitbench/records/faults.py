@@ -13,7 +13,7 @@ from typing import Literal
 
 from vitbench.config import TRACEBACK, printable
 
-Kind = Literal["damage", "unreadable", "conflict", "failure"]
+Kind = Literal["damage", "unreadable", "conflict", "not merged", "failure"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Fault:
     """From 1, the line that is left out; None where it is all of the file."""
     kind: Kind = "damage"
     """`damage`: a line is not as it was written. `unreadable`: the file is none. `conflict`: an earlier line of the same run,
-    in an environment in which it must have the same bits, has other numbers. `failure`: no tables can be made of the records.
+    in an environment in which it must have the same bits, has other numbers. `not merged`: one that is there has.
+    `failure`: no tables can be made of the records.
     """
 
     @property
@@ -49,6 +50,7 @@ _REMEDIES: dict[Kind, str] = {
     "damage": "mend or remove that line (`vitbench records repair`)",
     "unreadable": "make it readable, or remove it; earlier tables and plots of it stay",
     "conflict": "`vitbench records repair --conflicts` sets this line aside",
+    "not merged": "it is not taken over",
     "failure": f"{TRACEBACK}=1 shows where; the others are made without it, earlier tables and plots of it stay",
 }
 
@@ -99,10 +101,14 @@ class Faults:
         return len(self._all)
 
     def remarks(self, path: Path | None = None) -> list[str]:
-        """What is to be said of them, or of those of one file, where tables are made of the rest."""
-        remarks = [printable(f"{fault.place}: {fault.what}.") for fault in self._all if path in (None, fault.path)]
-        more = len(remarks) - MOST_SAID
-        return remarks[:MOST_SAID] + ([f"And {more} more."] if more > 0 else [])
+        """What is to be said of them, or of those of one file, where tables are made of the rest. No file goes unnamed."""
+        remarks = []
+        for one in dict.fromkeys(fault.path for fault in self._all if path in (None, fault.path)):
+            faults = [fault for fault in self._all if fault.path == one]
+            remarks += [printable(f"{fault.place}: {fault.what}.") for fault in faults[:MOST_SAID]]
+            if (more := len(faults) - MOST_SAID) > 0:
+                remarks.append(printable(f"{one.parent.name}/{one.name}: and {more} more."))
+        return remarks
 
 
 @dataclass(frozen=True)

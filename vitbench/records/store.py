@@ -93,8 +93,9 @@ def _with_conflicts(path: Path, entries: Iterable[Entry[Record]]) -> Iterator[En
             yield entry
 
 
-def first_conflict(entry: Entry[Any], first: dict[Any, Entry[Any]]) -> str:
-    """Which numbers are not those of the first line of the same run, with its number; empty where there is none like it.
+def first_conflict(entry: Entry[Any], first: dict[Any, Entry[Any]], *, of: str = "") -> str:
+    """Which numbers are not those of the first line of the same run, with its number, `of` which file; empty where there is
+    none like it.
 
     `first` is by run and all that its bits depend on, and the entry's is added. There is no conflict where other bits may be
     right: on a GPU, in another environment, and of a run that went on from another, whose environment the record does not
@@ -112,7 +113,7 @@ def first_conflict(entry: Entry[Any], first: dict[Any, Entry[Any]]) -> str:
     if not differing:
         return ""
     return (
-        f"run {record.run_id} ({record.arm}, seed {record.seed}) is in line {earlier.number} with other {differing}, "
+        f"run {record.run_id} ({record.arm}, seed {record.seed}) is in {of}line {earlier.number} with other {differing}, "
         "which counts"
     )
 

@@ -10,7 +10,16 @@ from typing import Any
 
 from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 from vitbench.records.faults import Fault, Faults, Kind
-from vitbench.records.lines import Entry, append_lines, files_in, lock_of, mend_tail, without_digest
+from vitbench.records.lines import (
+    Entry,
+    append_lines,
+    files_in,
+    is_torn,
+    lock_of,
+    mend_tail,
+    not_a_file,
+    without_digest,
+)
 from vitbench.records.store import RecordStore, first_conflict
 from vitbench.records.transfer import TransferStore
 
@@ -39,11 +48,23 @@ def record_files(results: str | Path, faults: Faults) -> list[RecordFile]:
 def check(results: str | Path, faults: Faults) -> tuple[int, int]:
     """(files, sound records); `faults` are told of all damage and conflicts."""
     files = record_files(results, faults)
-    entries = [entry for file in files for entry in file.read()]
-    for entry in entries:
-        if entry.fault is not None:
-            faults.add(entry.fault)
-    return len(files), sum(entry.record is not None for entry in entries)
+    sound = 0
+    for file in files:
+        for entry in (*file.read(), *_torn(file.path)):
+            if entry.fault is not None:
+                faults.add(entry.fault)
+            sound += entry.record is not None
+    return len(files), sound
+
+
+def _torn(path: Path) -> Iterator[Entry[Any]]:
+    """The last line, where whoever wrote it was killed; reading leaves it out in silence."""
+    if not_a_file(path):
+        return
+    lines = path.read_bytes().split(b"\n")
+    if lines[-1] and is_torn(lines[-1]):
+        what = "cut off where its writer ended; whoever appends next sets it aside"
+        yield Entry(len(lines), lines[-1], fault=Fault(path, what, len(lines)))
 
 
 def repair(results: str | Path, faults: Faults, *, conflicts: bool = False) -> dict[Path, list[Fault]]:
@@ -55,10 +76,10 @@ def repair(results: str | Path, faults: Faults, *, conflicts: bool = False) -> d
     kinds: tuple[Kind, ...] = ("damage", "conflict") if conflicts else ("damage",)
     moved = {}
     for file in record_files(results, faults):
-        wrong = [entry.fault for entry in file.read() if entry.fault is not None]
+        wrong = [entry.fault for entry in (*file.read(), *_torn(file.path)) if entry.fault is not None]
         if any(fault.kind in kinds for fault in wrong):
             with lock_of(file.path):  # a writer may have been at work: looked at again, alone
-                wrong = [entry.fault for entry in file.read() if entry.fault is not None]
+                wrong = [entry.fault for entry in (*file.read(), *_torn(file.path)) if entry.fault is not None]
                 moved[file.path] = [fault for fault in wrong if fault.kind in kinds]
                 _set_aside(file.path, {fault.line for fault in moved[file.path] if fault.line is not None})
         for fault in wrong:
@@ -91,14 +112,14 @@ def merge(into: str | Path, source: str | Path, faults: Faults) -> dict[Path, in
     for file in record_files(source, faults):
         target = _counterpart(Path(into), file, faults)
         present = list(target.read()) if os.path.lexists(target.path) else []
-        lines = list(_new_lines(file, present, faults))
+        lines = list(_new_lines(file, present, target.path, faults))
         if lines:
             append_lines(target.path, lines)
         added[target.path] = len(lines)
     return added
 
 
-def _new_lines(file: RecordFile, present: Iterable[Entry[Any]], faults: Faults) -> Iterator[bytes]:
+def _new_lines(file: RecordFile, present: Iterable[Entry[Any]], into: Path, faults: Faults) -> Iterator[bytes]:
     there: set[bytes] = set()
     first: dict[Any, Entry[Any]] = {}
     for entry in present:
@@ -109,8 +130,8 @@ def _new_lines(file: RecordFile, present: Iterable[Entry[Any]], faults: Faults) 
             faults.add(entry.fault)
         elif without_digest(entry.line) not in there:
             there.add(without_digest(entry.line))
-            if conflict := first_conflict(entry, first):
-                faults.add(Fault(file.path, conflict, entry.number, "conflict"))
+            if conflict := first_conflict(entry, first, of=f"{into} "):
+                faults.add(Fault(file.path, conflict, entry.number, "not merged"))
             else:
                 yield entry.line
 
