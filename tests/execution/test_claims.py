@@ -254,6 +254,43 @@ def test_a_run_that_was_recorded_just_before_it_could_be_claimed_is_not_run(make
         assert queue.take() is None and not queue and not claims.holds(job.run.run_id)
 
 
+def test_however_many_jobs_wait_a_take_looks_once_at_records_and_once_a_while_at_claims(
+    make_job, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(claims_module, "POLL_SECONDS", 3600.0)
+    jobs = [make_job(seed=seed) for seed in range(20)]
+    looks, tries, recorded = [], [], set()
+    with Claims(tmp_path) as claims:
+        claims.take = lambda run_id, **_: tries.append(run_id)  # others have them all
+        queue = JobQueue(jobs, claims, look=lambda: looks.append(1), is_settled=lambda job: job.run.run_id in recorded)
+        for _ in range(5):
+            assert queue.take() is None
+        assert len(looks) == 5 and tries == [job.run.run_id for job in jobs]
+        recorded.update(tries)
+        assert queue.take() is None and not queue  # what was recorded is gone at once
+
+
+def test_a_record_file_that_vanishes_or_may_not_be_read_stops_nobody(tmp_path, made_up, monkeypatch):
+    store = RecordStore(tmp_path)
+    store.append(made_up(seed=0))
+    store.path("gone").symlink_to(tmp_path / "nowhere")
+    arrivals, open_file = Arrivals(store), Path.open
+
+    def refuse(path, *arguments, **options):
+        if path.name == "pooling.jsonl":
+            raise PermissionError(13, "Permission denied")
+        return open_file(path, *arguments, **options)
+
+    late, other = made_up(seed=1), made_up(study="position", seed=2)
+    store.append(late)
+    store.append(other)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        assert arrivals.has(other.run_id) and not arrivals.has(late.run_id)
+        assert Arrivals(store).failed() == set()
+    assert arrivals.has(late.run_id)
+
+
 # What others record
 
 

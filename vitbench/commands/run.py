@@ -109,7 +109,8 @@ class _Share:
         return JobQueue(
             jobs,
             self.claims,
-            is_settled=lambda job: self.arrivals.has(job.run.run_id),
+            look=self.arrivals.look,
+            is_settled=lambda job: self.arrivals.had(job.run.run_id),
             by_process=self.executor != "ray",
             **callbacks,
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from vitbench.records import Outcome, Record, RecordStore
@@ -19,39 +21,53 @@ class Arrivals:
         self._places: set[tuple[str, str]] = set()
         self._run_ids: set[str] = set()
         self._failed: set[tuple[str, str]] = set()
-        self._read_to = {path: _end_of_last_line(path) for path in self._paths()}
+        self._read_to: dict[Path, int] = {}
+        for path in self._paths():
+            with suppress(OSError):
+                self._read_to[path] = _end_of_last_line(path)
 
     def start_again(self) -> None:
         """Forgets what has arrived so far, up to now; but not what failed."""
-        self._update()
+        self.look()
         self._places.clear()
         self._run_ids.clear()
 
     def has(self, run_id: str, study: str | None = None) -> bool:
         """Whether a record of this run has arrived, in this study or in any."""
-        self._update()
-        return run_id in self._run_ids if study is None else (study, run_id) in self._places
+        self.look()
+        return self.had(run_id) if study is None else (study, run_id) in self._places
+
+    def had(self, run_id: str) -> bool:
+        """The same as of the last look, for whoever asks for many runs at once."""
+        return run_id in self._run_ids
 
     def failed(self) -> set[tuple[str, str]]:
         """(study, run_id) of all runs that failed last since this was made."""
-        self._update()
+        self.look()
         return set(self._failed)
 
-    def _paths(self) -> Iterator[Path]:
-        return (path for path in self._store.directory.glob("*.jsonl") if path.is_file())
-
-    def _update(self) -> None:
+    def look(self) -> None:
+        """Reads what is new. A file that cannot be read now is read later; whoever reads the whole of it says so."""
         for path in self._paths():
-            start, size = self._read_to.get(path, 0), path.stat().st_size
-            if size < start:  # someone repaired the file
-                self._read_to[path] = _end_of_last_line(path)
-            elif size > start:
-                with path.open("rb") as file:
-                    file.seek(start)
-                    lines, line_break, _ = file.read().rpartition(b"\n")
-                self._read_to[path] = start + len(lines) + len(line_break)
-                for line in lines.split(b"\n"):
-                    self._add(line)
+            with suppress(OSError):
+                self._look_into(path)
+
+    def _paths(self) -> Iterator[Path]:
+        return self._store.directory.glob("*.jsonl")
+
+    def _look_into(self, path: Path) -> None:
+        start, status = self._read_to.get(path, 0), path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return
+        if status.st_size < start:  # someone repaired the file
+            self._read_to[path] = _end_of_last_line(path)
+        elif status.st_size > start:
+            with path.open("rb") as file:
+                file.seek(start)
+                lines, line_break, _ = file.read().rpartition(b"\n")
+            self._read_to[path] = start + len(lines) + len(line_break)
+            for line in lines.split(b"\n"):
+                self._add(line)
 
     def _add(self, line: bytes) -> None:
         try:
@@ -65,7 +81,7 @@ class Arrivals:
 
 
 def _end_of_last_line(path: Path) -> int:
-    """Where the next line begins; what a writer that was killed left of one may lie there."""
+    """Where the next line begins; what a writer that was killed left of one may lie there. Raises OSError."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         while end > 0:

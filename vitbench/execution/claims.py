@@ -214,7 +214,8 @@ def _machine() -> str:
 class JobQueue:
     """Jobs in their order, each claimed before it is handed out. What others have claimed is waited for.
 
-    `is_settled` tells whether a job has been recorded by now; such a job is dropped, and `on_settled` called.
+    `is_settled` tells whether a job has been recorded, as of the last call of `look`; such a job is dropped, and `on_settled`
+    called.
     """
 
     def __init__(
@@ -222,6 +223,7 @@ class JobQueue:
         jobs: Sequence[Job],
         claims: Claims | None = None,
         *,
+        look: Callable[[], None] = lambda: None,
         is_settled: Callable[[Job], bool] = lambda _: False,
         on_settled: Callable[[Job], None] = lambda _: None,
         on_wait: Callable[[int], None] = lambda _: None,
@@ -229,9 +231,12 @@ class JobQueue:
     ) -> None:
         self.claims = claims
         self._waiting = dict(enumerate(jobs))
-        self._is_settled, self._on_settled, self._on_wait = is_settled, on_settled, on_wait
+        self._look, self._is_settled = look, is_settled
+        self._on_settled, self._on_wait = on_settled, on_wait
         self._by_process = by_process
         self._has_said = False
+        self._next_try = 0.0
+        """When what others have claimed is tried again."""
 
     def __bool__(self) -> bool:
         """Whether something is left, to run or to wait for."""
@@ -241,17 +246,23 @@ class JobQueue:
         return len(self._waiting)
 
     def take(self) -> Job | None:
-        """The next job, claimed; None where nothing is left, or others have claimed all that is."""
+        """The next job, claimed; None where nothing is left, or others have claimed all that is, as of the last second."""
+        self._look()
+        tries = time.monotonic() >= self._next_try
         for index, job in tuple(self._waiting.items()):
             if self._drops(index, job):
                 continue
-            if self.claims is not None and not self.claims.take(job.run.run_id, by_process=self._by_process):
-                continue
+            if self.claims is not None:
+                if not tries or not self.claims.take(job.run.run_id, by_process=self._by_process):
+                    continue
+                self._look()
             if self._drops(index, job):  # recorded between the two
                 self.done(job)
                 continue
             del self._waiting[index]
             return job
+        if tries:
+            self._next_try = time.monotonic() + POLL_SECONDS
         return None
 
     def done(self, job: Job) -> None:
