@@ -164,6 +164,25 @@ with obeyed(), HeldSignals():
     assert said == "7\n-15\n"
 
 
+def test_a_process_that_works_for_its_parent_is_ended_by_sigterm_alone():
+    working = """
+import signal, sys, time
+from vitbench.signals import ENDING, leave_to_parent
+signal.signal(signal.SIGUSR2, lambda *_: print("theirs", flush=True))
+leave_to_parent()
+for number in ENDING:
+    if number != signal.SIGTERM:
+        signal.raise_signal(number)
+print("ready", flush=True)
+time.sleep(60)
+"""
+    child = subprocess.Popen([sys.executable, "-c", working], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and [child.stdout.readline() for _ in range(2)] == ["theirs\n", "ready\n"]
+    child.send_signal(signal.SIGTERM)
+    child.communicate(timeout=30)
+    assert child.returncode == -signal.SIGTERM
+
+
 def test_a_second_ctrl_c_waits_for_a_record_no_longer_than_its_patience(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("vitbench.signals.time.monotonic", lambda: now[0])

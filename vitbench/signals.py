@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -81,16 +81,20 @@ def _is_unwinding() -> bool:
     return error is not None
 
 
-def _leave_to_parent() -> None:
-    """In a forked process, such as reads images for its parent: a whole group is told to end, and the parent decides."""
+def leave_to_parent(*, replacing: Collection[Any] = _DEFAULTS) -> None:
+    """For a process that works for its parent: a whole group is told to end, and the parent decides. SIGTERM alone ends it.
+
+    Ours and the handlers in `replacing` give way; what is ignored, or handled by others, stays so.
+    """
     for number in ENDING:
         handler = signal.getsignal(number)
-        if handler is _end or getattr(handler, "__func__", None) is HeldSignals._hold:
+        is_ours = handler is _end or getattr(handler, "__func__", None) is HeldSignals._hold
+        if is_ours or handler in replacing:
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_parent)
+    os.register_at_fork(after_in_child=lambda: leave_to_parent(replacing=()))
 
 
 class HeldSignals:

@@ -233,6 +233,14 @@ def test_parts_measured_with_another_torch_are_left_out_and_named(tmp_path):
     assert "torch 2.13.0" in note and "peers/S-16-224px-batch16-cls-train" in note
 
 
+def test_narrow_latex_tables_are_not_stretched_and_wide_ones_are_made_to_fit(tmp_path):
+    make_contest(tmp_path, DRIFTING)
+    for path in (path for path in write_profiles(tmp_path) if path.suffix == ".tex"):
+        head, body = path.read_text().split("\n", 1)
+        assert "booktabs,adjustbox" in head and "resizebox" not in body
+        assert body.index(r"\begin{adjustbox}{max width=\linewidth}") < body.index(r"\begin{tabular}")
+
+
 def test_a_part_that_could_not_be_measured_is_on_the_page(tmp_path):
     make_part(tmp_path, "traces/S-16-224px-batch16-infer", model_request("infer"), {}, reason="ValueError: no step")
     write_profiles(tmp_path)

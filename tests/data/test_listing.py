@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
 import io
+import lzma
 import os
 import random
 import shutil
@@ -213,6 +216,21 @@ def test_a_link_to_itself_or_to_nothing_is_refused_by_name(tmp_path):
         (train / name).unlink()
 
 
+@pytest.mark.parametrize("name", ["README", "a/notes.txt", "a/b/LICENSE"])
+def test_a_link_to_nothing_that_is_named_like_no_image_and_no_class_is_noted_as_other_files_are(tmp_path, name):
+    train = put(tmp_path / "train", "a/0.png", "a/b/0.png")
+    (train / name).symlink_to("/nowhere")
+    tar = pack(tmp_path / "train.tar", "a/0.png", "b/0.png", member(name, kind=tarfile.SYMTYPE, link="/nowhere"))
+    for path in (train, tar):
+        assert list_split(str(path)).unused == [name]
+
+
+def test_a_link_to_nothing_beside_a_set_of_torchvision_is_no_hindrance(tmp_path):
+    before = find("torch/places365", tmp_path).fingerprint
+    (tmp_path / "README").symlink_to("/nowhere")
+    assert find("torch/places365", tmp_path).fingerprint != before
+
+
 def test_pipes_and_sockets_named_like_images_are_refused_and_not_opened(image_folder):
     pipe = image_folder / "train/cat/pipe.png"
     os.mkfifo(pipe)
@@ -297,6 +315,16 @@ def test_a_damaged_tar_never_loses_images_in_silence(tmp_path):
         assert "cannot be listed" in refusal(list_split, tar)
     tar.write_bytes(whole + whole)
     assert "tars are not joined by `cat`" in refusal(list_split, tar)
+
+
+@pytest.mark.parametrize("program", [gzip, bz2, lzma])
+def test_a_compressed_tar_is_refused_as_such(tmp_path, program):
+    compressed = program.compress(pack(tmp_path / "cat.tar", "0.png").read_bytes())
+    (tmp_path / "cat.tar").write_bytes(compressed)
+    assert "(it is compressed by" in refusal(list_split, tmp_path / "cat.tar")
+    with tarfile.open(tmp_path / "train.tar", "w") as tar:
+        tar.add(tmp_path / "cat.tar", "cat.tar")
+    assert "('cat.tar' in it is compressed by" in refusal(list_split, tmp_path / "train.tar")
 
 
 @pytest.mark.parametrize("write", [write_folder, write_tars])

@@ -12,7 +12,6 @@ from typing import Any
 import matplotlib as mpl
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -30,27 +29,11 @@ PALETTE = ("#0062a8", "#b97b00", "#01936c", "#a82a0a", "#c063b4", "#4d3b2a", "#8
 """Each at least 3 : 1 on white (WCAG 2.1, 1.4.11), and apart from each other also where red or green is not seen."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 
-FALLBACKS = (
-    *(
-        "Noto Sans CJK JP",
-        "Noto Sans CJK SC",
-        "WenQuanYi Zen Hei",
-        "Hiragino Sans",
-        "PingFang SC",
-        "Apple SD Gothic Neo",
-    ),
-    *("Yu Gothic", "Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS", "Noto Sans", "Noto Emoji"),
-)
-"""For names in scripts that the first font lacks, where the machine has one; else they are boxes."""
-
 STYLE: dict[Any, Any] = {
     **sns.axes_style("whitegrid"),
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "font.family": [
-        "sans-serif",
-        *sorted({*FALLBACKS} & {font.name for font in fontManager.ttflist}, key=FALLBACKS.index),
-    ],
+    "font.family": ["sans-serif"],  # `glyphs.legibly` adds what its letters need
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.labelsize": 10,

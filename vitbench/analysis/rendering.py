@@ -68,23 +68,37 @@ def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def latex(table: Table, *, where: str, label: str) -> str:
     """A `table` environment in booktabs style."""
     escape = escape_latex
-    caption = " ".join([f"{table.title}: {where}.", *table.conventions])
-    return "\n".join(
-        [
-            f"% {MARK}; do not edit. Needs \\usepackage{{booktabs}} and \\usepackage{{graphicx}}.",
-            r"\begin{table}",
-            r"  \centering",
-            f"  \\caption{{{escape(caption)}}}",
-            f"  \\label{{tab:{label}}}",
-            r"  \resizebox{\linewidth}{!}{%",
-            f"  \\begin{{tabular}}{{{'l' * table.texts}{'r' * (len(table.columns) - table.texts)}}}",
-            r"    \toprule",
-            f"    {' & '.join(map(escape, table.columns))} \\\\",
-            r"    \midrule",
-            *(f"    {' & '.join(map(escape, row))} \\\\" for row in table.rows),
-            r"    \bottomrule",
-            r"  \end{tabular}}",
-            r"\end{table}",
-            "",
-        ]
+    lines = latex_table(
+        caption=" ".join([f"{table.title}: {where}.", *table.conventions]),
+        label=f"tab:{label}",
+        kinds="l" * table.texts + "r" * (len(table.columns) - table.texts),
+        headings=[escape(name) for name in table.columns],
+        rows=[[escape(cell) for cell in row] for row in table.rows],
     )
+    return "\n".join([f"% {MARK}; do not edit. {LATEX_NEEDS}", *lines, ""])
+
+
+LATEX_NEEDS = r"Needs \usepackage{booktabs,adjustbox}."
+
+
+def latex_table(
+    *, caption: str, label: str, kinds: str, headings: Sequence[str], rows: Sequence[Sequence[str]]
+) -> list[str]:
+    """The lines of a `table` environment, no wider than a line of text; headings and cells are LaTeX already."""
+    return [
+        r"\begin{table}",
+        r"  \centering",
+        r"  \small",
+        f"  \\caption{{{escape_latex(caption)}}}",
+        f"  \\label{{{label}}}",
+        r"  \begin{adjustbox}{max width=\linewidth}",
+        f"  \\begin{{tabular}}{{{kinds}}}",
+        r"    \toprule",
+        f"    {' & '.join(headings)} \\\\",
+        r"    \midrule",
+        *(f"    {' & '.join(row)} \\\\" for row in rows),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        r"  \end{adjustbox}",
+        r"\end{table}",
+    ]

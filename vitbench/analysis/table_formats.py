@@ -10,7 +10,7 @@ from vitbench.analysis.comparison import Comparison
 from vitbench.analysis.going_on import going_on
 from vitbench.analysis.markup import escape_latex, escape_markdown
 from vitbench.analysis.output import MARK
-from vitbench.analysis.rendering import csv_table
+from vitbench.analysis.rendering import LATEX_NEEDS, csv_table, latex_table
 from vitbench.analysis.table_cells import columns, raw_rows, rows
 from vitbench.analysis.table_text import conventions, facts
 
@@ -86,7 +86,7 @@ def latex(comparison: Comparison) -> str:
         sentences.append(f"n = {counted.pop()} everywhere.")
     caption = " ".join(filter(None, sentences))
     label = f"tab:{re.sub(r'[^A-Za-z0-9.-]+', '-', comparison.study)}-{comparison.slug}"
-    lines = [f"% {MARK}; do not edit. Needs \\usepackage{{booktabs,adjustbox}}. All columns are in the CSV file."]
+    lines = [f"% {MARK}; do not edit. {LATEX_NEEDS} All columns are in the CSV file."]
     lines += _latex_table(main, caption=caption, label=label)
     for title, table in further_tables(comparison).items():
         word = title.split()[-1].lower()
@@ -104,23 +104,13 @@ def _latex_table(table: verdict_cells.Table, *, caption: str, label: str) -> lis
     kinds = [
         paragraph if longest[name] > LONGEST_CELL else "l" if name in verdict_cells.WORDS else "r" for name in headings
     ]
-    return [
-        r"\begin{table}",
-        r"  \centering",
-        r"  \small",
-        f"  \\caption{{{escape_latex(caption)}}}",
-        f"  \\label{{{label}}}",
-        r"  \begin{adjustbox}{max width=\linewidth}",
-        f"  \\begin{{tabular}}{{{''.join(kinds)}}}",
-        r"    \toprule",
-        f"    {' & '.join(map(_heading, headings))} \\\\",
-        r"    \midrule",
-        *(f"    {' & '.join(escape_latex(row[name]) for name in headings)} \\\\" for row in table),
-        r"    \bottomrule",
-        r"  \end{tabular}",
-        r"  \end{adjustbox}",
-        r"\end{table}",
-    ]
+    return latex_table(
+        caption=caption,
+        label=label,
+        kinds="".join(kinds),
+        headings=[_heading(name) for name in headings],
+        rows=[[escape_latex(row[name]) for name in headings] for row in table],
+    )
 
 
 def _heading(text: str) -> str:

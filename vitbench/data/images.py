@@ -21,6 +21,7 @@ from vitbench.data.decode import fit
 from vitbench.data.info import DataInfo
 from vitbench.data.reading import FileSplit
 from vitbench.machine import cpu_cores
+from vitbench.signals import leave_to_parent
 
 RESIDENT_BYTES = 2 * 2**30
 """An array up to this size is copied to a CUDA device once and stays there."""
@@ -138,8 +139,7 @@ class StreamedImages:
 
     def _decode(self, batches: Sequence[np.ndarray], other_end: Connection, pipe: Connection) -> None:
         other_end.close()  # the pipe then breaks with the parent
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal's Ctrl-C, the parent decides
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        leave_to_parent()
         with suppress(BrokenPipeError):
             for rows in batches:
                 try:

@@ -45,6 +45,14 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+}
+"""How files begin that these programs wrote."""
 _MAX_LINKS = 40
 """As many as Linux follows from one name."""
 _AFTER_THE_END = 2**16
@@ -135,6 +143,13 @@ def is_image(name: str) -> bool:
     return "." in name and name.lower().rpartition(".")[2] in EXTENSIONS
 
 
+def _is_no_folder(name: str) -> bool:
+    """Whether a link of this name, which leads nowhere, was to a plain file and none of images: `notes.txt`, `README`."""
+    last = name.rpartition("/")[2].lower()
+    is_plain = re.fullmatch(r"(.+\.\w{1,5}|readme|licen[cs]e|copying|notice|authors|changelog|makefile)", last)
+    return is_plain is not None and not is_image(last)
+
+
 def list_split(path: str) -> Listing:
     """What a folder or a tar holds. Raises ValueError, naming the entry, where it cannot be listed or has no one meaning."""
     return list_folder(path) if Path(path).is_dir() else list_tar(path)
@@ -142,7 +157,7 @@ def list_split(path: str) -> Listing:
 
 def list_folder(root: str) -> Listing:
     """Links are followed, but no folder is entered twice. Raises ValueError, naming the entry, for pipes, devices, links
-    to nothing or into a circle, and folders that may not be read.
+    to nothing or into a circle that may stand for images, and folders that may not be read.
     """
     files: list[ImageFile] = []
     unused: list[str] = []
@@ -166,7 +181,10 @@ def list_folder(root: str) -> Listing:
             if is_hidden(entry.name):
                 continue
             name = f"{below}/{entry.name}" if below else entry.name
-            status = _status(entry)
+            if (link_status := _status(entry)) is None:
+                unused.append(name)
+                continue
+            status = link_status
             if stat.S_ISDIR(status.st_mode):
                 pending.append(name)
             elif not is_image(entry.name):
@@ -181,10 +199,13 @@ def list_folder(root: str) -> Listing:
     return _listing(files, unused, folders)
 
 
-def _status(entry: os.DirEntry[str]) -> os.stat_result:
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Of the file or folder, or of what it links to; None where that is gone and was of no images."""
     try:
         return entry.stat()
     except OSError as error:
+        if _is_no_folder(entry.name):
+            return None
         kind = "link" if entry.is_symlink() else "file"
         raise ValueError(f"{kind} {entry.path!r} leads nowhere ({error.strerror}); mend or remove it") from error
 
@@ -205,7 +226,8 @@ class _Member(NamedTuple):
 
 def list_tar(path: str) -> Listing:
     """Members are taken by name, whatever their order; tars in the tar are folders; folders that all images share are
-    entered. Raises ValueError, naming the member, for names that occur twice or lead out, and links to what is not there.
+    entered. Raises ValueError, naming the member, for names that occur twice or lead out, links to what is not there, and
+    compressed tars.
     """
     try:
         with Path(path).open("rb") as file:
@@ -219,11 +241,12 @@ def list_tar(path: str) -> Listing:
             for member in members.values():
                 if member.info.isdir():
                     continue
-                is_linked = member.info.issym()
-                content = _content(member, members) if is_linked or is_image(member.name) else member
                 if not is_image(member.name):
+                    if member.info.issym() and not _is_no_folder(member.name):
+                        _content(member, members)
                     unused.append(member.name)
                     continue
+                content = _content(member, members)
                 if content.offset + content.info.size > size:
                     raise ValueError(f"it ends within {member.name!r}")
                 files.append(ImageFile(member.name, content.info.size, (0, 0), content.offset))
@@ -237,7 +260,7 @@ def list_tar(path: str) -> Listing:
 
 
 def _members(file: IO[bytes], prefix: str = "", start: int = 0) -> Iterator[_Member]:
-    with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
+    with _opened(file, prefix) as tar:
         while (info := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # of a million images it would keep a million
             parts = [part for part in info.name.split("/") if part not in ("", ".")]
@@ -253,6 +276,19 @@ def _members(file: IO[bytes], prefix: str = "", start: int = 0) -> Iterator[_Mem
             else:
                 yield _Member(name, info, start + info.offset_data)
         _check_end(file, tar.offset)
+
+
+def _opened(file: IO[bytes], prefix: str) -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=file, mode="r:", encoding="utf-8")
+    except tarfile.ReadError as error:
+        file.seek(0)
+        head = file.read(8)
+        for start, program in _COMPRESSED.items():
+            if head.startswith(start):
+                which = f"{prefix.rstrip('/') + '.tar'!r} in it" if prefix else "it"
+                raise ValueError(f"{which} is compressed by {program}, and only plain tars are read") from error
+        raise
 
 
 def _check_end(file: IO[bytes], offset: int) -> None:

@@ -264,7 +264,7 @@ def _listing(root: Path) -> list[tuple[str, int, tuple[int, int]]]:
     found = []
     for entry in os.scandir(root):
         if not entry.name.endswith(".lock"):
-            status = entry.stat()
+            status = entry.stat(follow_symlinks=entry.is_file() or entry.is_dir())  # else one that leads nowhere
             found.append((entry.name, status.st_size if entry.is_file() else 0, times(status)))
     return sorted(found)
 

@@ -17,7 +17,7 @@ from multiprocessing.context import SpawnProcess
 from vitbench.execution.claims import POLL_SECONDS, JobQueue
 from vitbench.execution.job import Job, OnRecord, OnReport, Report, utc_now
 from vitbench.records import Outcome, Record
-from vitbench.signals import ENDING, RECORDING_SECONDS, HeldSignals, obeyed, outlive_terminal
+from vitbench.signals import ENDING, RECORDING_SECONDS, HeldSignals, leave_to_parent, obeyed, outlive_terminal
 
 _SPAWN = multiprocessing.get_context("spawn")
 _CAN_MASK = hasattr(signal, "pthread_sigmask")
@@ -191,8 +191,7 @@ def _how_it_died(exit_code: int | None) -> str:
 
 def _serve(pipe: Connection) -> None:
     """A worker's life: jobs in, reports and records out, until the other end is gone."""
-    for number in _PARENT_DECIDES:
-        signal.signal(number, signal.SIG_IGN)  # where there is no mask to inherit
+    leave_to_parent()  # where there is no mask to inherit
     outlive_terminal()
     threading.Thread(target=_end_after_parent, daemon=True).start()
     from vitbench.execution.run import execute

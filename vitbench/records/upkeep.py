@@ -16,6 +16,7 @@ from vitbench.records.lines import (
     files_in,
     is_torn,
     lock_of,
+    mend_tail,
     not_a_file,
     without_digest,
 )
@@ -89,10 +90,13 @@ def repair(results: str | Path, faults: Faults, *, conflicts: bool = False) -> d
 
 def _set_aside(path: Path, numbers: Collection[int]) -> None:
     try:
+        mend_tail(path)
         *lines, tail = path.read_bytes().split(b"\n")
         numbered = list(enumerate([*(line + b"\n" for line in lines), tail], start=1))
         with path.with_suffix(SIDE_FILE).open("ab") as side:
-            side.writelines(b"%d\t%s\n" % (one, line.rstrip(b"\n")) for one, line in numbered if one in numbers)
+            side.writelines(
+                b"%d\t%s\n" % (one, line.rstrip(b"\n")) for one, line in numbered if one in numbers and line
+            )
             side.flush()
             os.fsync(side.fileno())
         write_whole(path, b"".join(line for number, line in numbered if number not in numbers))
