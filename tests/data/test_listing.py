@@ -227,12 +227,19 @@ def test_a_folder_named_like_an_image_is_a_folder(tmp_path):
     assert names_of(put(tmp_path, "x.png/0.png", "y/z.png/0.png")) == ["x.png/0.png", "y/z.png/0.png"]
 
 
-def test_a_folder_that_may_not_be_read_is_refused_by_name(tmp_path, image_folder):
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        (0, "folder '{}' cannot be listed (Permission denied); mend or remove it"),
+        (0o444, "file '{}/0.png' may not be looked at (Permission denied); make it readable"),
+    ],
+)
+def test_a_folder_that_may_not_be_read_is_refused_by_name(tmp_path, image_folder, mode, says):
     locked = image_folder / "train" / "cat"
     for folder in (*image_folder.parents, tmp_path):
         if folder.is_relative_to(tmp_path.parents[1]):
             folder.chmod(0o755)
-    locked.chmod(0)
+    locked.chmod(mode)
     user = os.geteuid()
     try:
         if user == 0:
@@ -241,7 +248,7 @@ def test_a_folder_that_may_not_be_read_is_refused_by_name(tmp_path, image_folder
     finally:
         os.seteuid(user)
         locked.chmod(0o755)
-    assert message == f"folder {str(locked)!r} cannot be listed (Permission denied); mend or remove it"
+    assert message == says.format(locked)
 
 
 @pytest.mark.parametrize("prefix", ["", "./", "train/", "./train/", "/data/train/", "home/me/train/"])

@@ -184,6 +184,8 @@ def list_folder(root: str) -> Listing:
 def _status(entry: os.DirEntry[str]) -> os.stat_result:
     try:
         return entry.stat()
+    except PermissionError as error:
+        raise ValueError(f"file {entry.path!r} may not be looked at ({error.strerror}); make it readable") from error
     except OSError as error:
         kind = "link" if entry.is_symlink() else "file"
         raise ValueError(f"{kind} {entry.path!r} leads nowhere ({error.strerror}); mend or remove it") from error
