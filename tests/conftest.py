@@ -144,10 +144,10 @@ def made_up() -> Callable[..., Record]:
 
 @pytest.fixture
 def unreadable(tmp_path):
-    """While `with unreadable(path)` is entered, `path` may not be read, also by tests that run as root."""
+    """While `with unreadable(path, mode)` is entered, `path` has that mode, which counts for tests that run as root too."""
 
     @contextmanager
-    def unread(path: Path) -> Iterator[None]:
+    def unread(path: Path, mode: int = 0) -> Iterator[None]:
         is_root = os.geteuid() == 0
         closed = [folder for folder in (tmp_path, *tmp_path.parents) if folder.stat().st_mode & 0o005 != 0o005]
         opened = closed if is_root else []
@@ -155,14 +155,14 @@ def unreadable(tmp_path):
         try:
             for folder in opened:
                 folder.chmod(0o755)
-            path.chmod(0)
+            path.chmod(mode)
             if is_root:
                 os.seteuid(65534)
             yield
         finally:
             if is_root:
                 os.seteuid(0)
-            for one, mode in before.items():
-                one.chmod(mode)
+            for one, former in before.items():
+                one.chmod(former)
 
     return unread

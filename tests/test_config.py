@@ -447,3 +447,25 @@ def test_a_crop_is_padded_by_no_more_than_the_image_is_large():
     RunConfig(model=model, data=DataConfig(crop_padding=16))
     with pytest.raises(ValueError, match="crop_padding 17 is more than image_size"):
         RunConfig(model=model, data=DataConfig(crop_padding=17))
+
+
+class Shapeless:
+    """With the representation that Python gives."""
+
+
+def test_a_refusal_has_no_address_in_memory():
+    with pytest.raises(ValueError) as caught:
+        ViTConfig(depth=Shapeless())
+    assert one_line(caught.value).startswith(f"depth <{__name__}.Shapeless object>: ")
+    assert one_line(ValueError(f"{Shapeless()!r} is no Arm")) == f"<{__name__}.Shapeless object> is no Arm"
+
+
+def test_of_a_long_refusal_the_middle_is_left_out():
+    line = one_line(ValueError(f"dataset {'x' * 100_000} is not there; give another"))
+    assert len(line) == 600 and line.startswith("dataset xxx") and line.endswith("xxx is not there; give another")
+
+
+def test_a_size_of_one_value_is_not_said_to_be_missing():
+    with pytest.raises(ValueError) as caught:
+        ViTConfig(patch_size=(4,))
+    assert one_line(caught.value) == "patch_size (4,): It has too few values; give one number or two"

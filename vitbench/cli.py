@@ -55,7 +55,7 @@ from vitbench.commands.arguments import (
 )
 from vitbench.commands.options import given_fields, model_kwargs, with_config_options
 from vitbench.config import MOST, TRACEBACK, DataConfig, TrainConfig, ViTConfig, one_line
-from vitbench.files import FULL, shown
+from vitbench.files import FULL, expanded, shown
 from vitbench.signals import ENDING, obeyed, outlive_terminal
 
 if TYPE_CHECKING:
@@ -431,8 +431,13 @@ def figures(
         typer.Option(help="filters, position, distance, rollout, class-token, cka, confusion; with commas, or again."),
     ] = None,
     images: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Test images whose attention and layers are looked at.")
-    ] = 128,
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST,
+            help="Test images whose attention and layers are looked at; 128, or all where they are fewer.",
+        ),
+    ] = None,
     device: DeviceName = "auto",
     results: Results = LOCAL_RESULTS,
     download: Download = False,
@@ -517,8 +522,10 @@ def records_repair(
 
 @records.command("merge")
 def records_merge(
-    into: Annotated[Path, typer.Argument(help="Results folder that the records go into.")],
-    source: Annotated[Path, typer.Argument(help="Results folder that they come from; it stays as it is.")],
+    into: Annotated[Path, typer.Argument(callback=expanded, help="Results folder that the records go into.")],
+    source: Annotated[
+        Path, typer.Argument(callback=expanded, help="Results folder that they come from; it stays as it is.")
+    ],
 ) -> None:
     """Add the records of one results folder to another; a second time adds nothing."""
     from vitbench.commands.records import merge_records

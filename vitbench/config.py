@@ -51,6 +51,10 @@ POSITION_SITES: dict[str, tuple[PositionSite, ...]] = {
 
 LONGEST_VALUE = 120
 """Letters of a value that is refused, as far as it is said."""
+LONGEST_LINE = 600
+"""Letters of a refusal; of a longer one, the middle is left out."""
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+(?=>)")
+"""In `<Foo object at 0x7f…>`: another in every process, and of no use to the reader."""
 _BRANCH = re.compile(r"(constrained-)?int|tuple\[.*|ViTConfig|TimmConfig")
 
 
@@ -552,8 +556,16 @@ TRACEBACK = "VITBENCH_TRACEBACK"
 
 def one_line(error: ValueError) -> str:
     """The first complaint of a ValueError or pydantic ValidationError as one line: field, value, remedy."""
+    line = printable(_ADDRESS.sub("", _complaint(error)))
+    if len(line) <= LONGEST_LINE:
+        return line
+    end = LONGEST_LINE // 3  # where the remedy is
+    return f"{line[: LONGEST_LINE - end - 3]} … {line[-end:]}"
+
+
+def _complaint(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
-        return printable(" ".join(str(error).split()))
+        return " ".join(str(error).split())
     complaints = error.errors()
     # Of the branches of a union, report the one that got furthest: the one that the value was meant for.
     same_field = [c for c in complaints if _field(c["loc"]) == _field(complaints[0]["loc"])]
@@ -561,13 +573,15 @@ def one_line(error: ValueError) -> str:
     message = str(first["msg"]).removeprefix("Value error, ")
     where = _field(first["loc"])
     if first["type"].startswith("missing"):  # its input is all that was given instead
-        return f"{where} is missing; give one"
-    return printable(f"{where} {shortened(first['input'])}: {message}" if where else message)
+        if not isinstance(first["loc"][-1], int):
+            return f"{where} is missing; give one"
+        message = "It has too few values; give one number or two"
+    return f"{where} {shortened(first['input'])}: {message}" if where else message
 
 
 def shortened(value: Any) -> str:
     """How a value is told in a refusal: as in Python, up to LONGEST_VALUE letters."""
-    text = repr(value)
+    text = _ADDRESS.sub("", repr(value))
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 

@@ -276,3 +276,10 @@ def test_on_images_of_other_classes_there_is_no_confusion_and_names_are_those_of
     document = json.loads(figures(kept(), "--data", folder_of_images(tmp_path / "pets"), "--images", 4, "--json").out)
     assert "the model knows 10 classes, these images 2" in document["skipped"]["confusion"]
     assert {image["label"] for image in document["figures"]["rollout"]["images"]} == {"cat", "dog"}
+
+
+def test_fewer_test_images_than_usual_are_all_looked_at(figures, kept, folder_of_images, tmp_path, undrawn):
+    folder = folder_of_images(tmp_path / "pets")
+    said = figures(kept(), "--data", folder, "--only", "rollout", "--json")
+    rows = json.loads(said.out)["figures"]["rollout"]["data"]["rows"]
+    assert rows == list(range(len(load(str(folder), image_size=(8, 8)).test))) and len(rows) < 128

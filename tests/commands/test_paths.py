@@ -19,6 +19,24 @@ def test_a_home_that_the_shell_left_is_the_users(vitbench, tmp_path, monkeypatch
     assert not (tmp_path / "~").exists()
 
 
+def test_records_are_merged_below_a_home_that_the_shell_left(vitbench, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    records = tmp_path / "home" / "from" / "records"
+    records.mkdir(parents=True)
+    (records / "pooling.jsonl").write_text("{}\n")
+    said = vitbench("records", "merge", "~/into", "~/from")
+    assert said.status == 1 and str(records / "pooling.jsonl") in said.out
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("below", ["", "x", "x/y"])
+def test_results_at_or_below_a_file_are_refused(vitbench, tmp_path, below):
+    (tmp_path / "file").write_text("")
+    said = vitbench("plan", "pooling", "--budget", "smoke", "--results", tmp_path / "file" / below)
+    assert said.status == 2 and said.err.endswith("file' is not a folder; give another --results\n")
+
+
 def test_the_home_of_nobody_is_refused_in_a_line(vitbench):
     said = vitbench("tables", "--results=~no-such-account/x")
     assert said.status == 2 and said.err.count("\n") == 1 and "no-such-account" in said.err

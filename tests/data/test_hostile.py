@@ -74,6 +74,7 @@ REFUSED = {
     "text_bomb.png": png(5, 5, more=chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(10**8)))),
     "postscript.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n",
 }
+HIGH = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 10_000_001, 8, 0, 0, 0, 0)) + png(1, 1)[33:]
 READ = {
     "strip.png": (png(1, 60_000), [1, 60_000], [0, 0, 0]),
     "wide_strip.png": (png(60_000, 1), [60_000, 1], [0, 0, 0]),
@@ -97,6 +98,21 @@ def test_each_file_is_one_line_or_read_right_in_little_memory(tmp_path):
         assert answer.startswith(f"image 'a/{name}' of the train split cannot be read (") and "\n" not in answer
         assert str(tmp_path) not in answer and "0x" not in answer
     assert answers == {f"a/{name}": [size, middle] for name, (_, size, middle) in READ.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("comment.ppm", b"P6\n" + b"#" * 600_000, "in more than 500,000 pieces"),
+        ("padding.jpg", b"\xff\xd8" + b"\xff" * 600_000, "in more than 500,000 pieces"),
+        ("lines.xpm", b"/* XPM */\n" + b"\n" * 600_000, "in more than 500,000 pieces"),
+        ("rows.png", HIGH, "its longer side has 10,000,001 pixels, more than 10,000,000"),
+    ],
+)
+def test_what_pillow_would_take_long_or_much_memory_for_is_refused(tmp_path, name, content, says):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / name).write_bytes(content)
+    assert says in read(ListedSplit(str(tmp_path), list_folder(str(tmp_path)), "the train split"), 0)
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "GIF", "WEBP", "BMP", "JPEG2000", "AVIF", "ICO", "PCX"])

@@ -245,11 +245,18 @@ def test_a_folder_named_like_an_image_is_a_folder(tmp_path):
     assert names_of(put(tmp_path, "x.png/0.png", "y/z.png/0.png")) == ["x.png/0.png", "y/z.png/0.png"]
 
 
-def test_a_folder_that_may_not_be_read_is_refused_by_name(unreadable, image_folder):
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        (0, "folder '{}' cannot be listed (Permission denied); mend or remove it"),
+        (0o444, "file '{}/0.png' may not be looked at (Permission denied); make it readable"),
+    ],
+)
+def test_a_folder_that_may_not_be_read_is_refused_by_name(unreadable, image_folder, mode, says):
     locked = image_folder / "train" / "cat"
-    with unreadable(locked):
+    with unreadable(locked, mode):
         message = refusal(describe, image_folder)
-    assert message == f"folder {str(locked)!r} cannot be listed (Permission denied); mend or remove it"
+    assert message == says.format(locked)
 
 
 @pytest.mark.parametrize("prefix", ["", "./", "train/", "./train/", "/data/train/", "home/me/train/"])

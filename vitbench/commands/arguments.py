@@ -35,8 +35,11 @@ def expanded_name(name: str | None) -> str | None:
 
 def _results(path: Path) -> Path:
     folder = expanded(path)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"results {str(folder)!r} is not a folder; give another --results")
+    for place in (folder, *folder.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise ValueError(f"results {str(folder)!r}: {str(place)!r} is not a folder; give another --results")
+            break
     return folder
 
 

@@ -58,6 +58,9 @@ class Document:
         return json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n"
 
 
+USUAL_IMAGES = 128
+
+
 def draw_figures(
     run: str,
     *,
@@ -66,7 +69,7 @@ def draw_figures(
     data_root: Path | None,
     download: bool,
     only: Sequence[str],
-    images: int,
+    images: int | None,
     device: str,
     results: Path,
     as_json: bool,
@@ -155,7 +158,7 @@ def _computations(
     data: str | None,
     data_root: Path | None,
     download: bool,
-    images: int,
+    images: int | None,
     device: torch.device,
 ) -> dict[str, Callable[[], dict[str, Any]]]:
     """What computes the numbers of each figure, by its name. Images are loaded here, where any figure needs them."""
@@ -209,13 +212,14 @@ def _load(dataset: str, root: Path | None, download: bool, weights: Weights) -> 
     return loaded
 
 
-def _subject(weights: Weights, loaded: ImageData, *, images: int, device: torch.device) -> Subject:
-    """Shown `images` of the test split, evenly spaced, since some sets are sorted by class."""
+def _subject(weights: Weights, loaded: ImageData, *, images: int | None, device: torch.device) -> Subject:
+    """Shown `images` of the test split (None: as many as are usual), evenly spaced, since some sets are sorted by class."""
     import numpy as np
 
     from vitbench.commands.figure_subject import Subject
 
     total = len(loaded.test)
+    images = min(USUAL_IMAGES, total) if images is None else images
     if images > total:
         raise ValueError(
             f"images {images} is more than the {total} test images of {loaded.info.dataset}; make it smaller"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
-from typing import IO
+from typing import IO, Any, cast
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -15,8 +15,12 @@ from PIL import Image, UnidentifiedImageError
 GREY_MODES = ("1", "L")
 MAX_PIXELS = 89_478_485
 """Pillow's own limit, above which it warns of a decompression bomb: 0.36 GB as RGB."""
+MAX_SIDE = 10_000_000
+"""Pixels. Pillow keeps a pointer for every row: of 80 million rows of one pixel each, 2 GB."""
 MAX_BYTES = 2**29
 """Of one file. Pillow reads some of them whole."""
+MAX_READS = 500_000
+"""From one file. Pillow reads headers byte by byte, comments and padding too: of 50 MB of these, for many seconds."""
 _TOO_DEEP = ("I", "F")  # PIL would clip 16-bit and float pixels to 255 in silence
 _OTHER_PROGRAMS = ("EPS", "WMF")
 """What Pillow hands to Ghostscript or Windows."""
@@ -44,14 +48,40 @@ def read_image(file: IO[bytes], name: str = "") -> Image.Image:
         warnings.simplefilter("ignore")  # of damaged metadata, which no pixel depends on
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            opened = Image.open(file, formats=_formats(name.rpartition(".")[2].lower()))
+            opened = Image.open(cast(IO[bytes], _FewReads(file)), formats=_formats(name.rpartition(".")[2].lower()))
         except UnidentifiedImageError as error:  # its own words hold an address in memory
             raise ValueError("it is of no image format that Pillow knows") from error
         with opened as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width:,} × {image.height:,} pixels are more than {MAX_PIXELS:,}")
+            if max(image.size) > MAX_SIDE:
+                raise ValueError(f"its longer side has {max(image.size):,} pixels, more than {MAX_SIDE:,}")
             image.load()
             return as_shown(image)
+
+
+class _FewReads:
+    """A file that raises ValueError once it was read from more than `MAX_READS` times."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._reads = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        self._count()
+        return self._file.read(size)
+
+    def readline(self, size: int = -1) -> bytes:
+        self._count()
+        return self._file.readline(size)
+
+    def _count(self) -> None:
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise ValueError(f"it is in more than {MAX_READS:,} pieces; save it anew")
 
 
 @cache

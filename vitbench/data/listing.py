@@ -203,6 +203,8 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
     """Of the file or folder, or of what it links to; None where that is gone and was of no images."""
     try:
         return entry.stat()
+    except PermissionError as error:
+        raise ValueError(f"file {entry.path!r} may not be looked at ({error.strerror}); make it readable") from error
     except OSError as error:
         if _is_no_folder(entry.name):
             return None
