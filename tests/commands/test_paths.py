@@ -34,7 +34,7 @@ def test_records_are_merged_below_a_home_that_the_shell_left(vitbench, tmp_path,
 def test_results_at_or_below_a_file_are_refused(vitbench, tmp_path, below):
     (tmp_path / "file").write_text("")
     said = vitbench("plan", "pooling", "--budget", "smoke", "--results", tmp_path / "file" / below)
-    assert said.status == 2 and said.err.endswith("file' is not a folder; give another --results\n")
+    assert said.status == 2 and said.err.endswith("is not a folder; give another --results\n")
 
 
 def test_the_home_of_nobody_is_refused_in_a_line(vitbench):

@@ -38,7 +38,8 @@ def _results(path: Path) -> Path:
     for place in (folder, *folder.parents):
         if place.exists():
             if not place.is_dir():
-                raise ValueError(f"results {str(folder)!r}: {str(place)!r} is not a folder; give another --results")
+                why = "is" if place == folder else f"cannot be written below {str(place)!r}, which is"
+                raise ValueError(f"results {str(folder)!r} {why} not a folder; give another --results")
             break
     return folder
 
