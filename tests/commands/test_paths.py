@@ -24,6 +24,7 @@ def test_records_are_merged_below_a_home_that_the_shell_left(vitbench, tmp_path,
     monkeypatch.chdir(tmp_path)
     records = tmp_path / "home" / "from" / "records"
     records.mkdir(parents=True)
+    (tmp_path / "home" / "into").mkdir()
     (records / "pooling.jsonl").write_text("{}\n")
     said = vitbench("records", "merge", "~/into", "~/from")
     assert said.status == 1 and str(records / "pooling.jsonl") in said.out
