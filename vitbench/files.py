@@ -52,7 +52,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_whole(path: Path, content: bytes | str) -> Path:
     """Writes `content` in place of what `path` held; returns `path`. Raises OSError.
 
-    Text is written as UTF-8; of names that are none, the odd bytes as `\udcff`, which JSON reads back.
+    Text is written as UTF-8; of names that are none, the odd bytes as `\\udcff`, which JSON reads back.
     """
     with replacing(path) as new:
         new.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
