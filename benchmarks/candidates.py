@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from vitbench.commands.throughput import OURS, candidate_of
 from vitbench.config import ViTConfig
+from vitbench.costs.macs import count
 from vitbench.machine import memory_bytes
-from vitbench.profiling.macs import count
 from vitbench.profiling.throughput import Candidate
 
 MODES = ("infer", "train")

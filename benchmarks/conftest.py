@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from benchmarks.yardstick import CpuTimes, Yardstick, cores_missing
+from vitbench.device import Device, open_device
 from vitbench.kernels import native
-from vitbench.profiling.device import Device, open_device
 from vitbench.records import describe_environment
 
 MIN_ROUNDS, MAX_ROUNDS = 8, 300

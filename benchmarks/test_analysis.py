@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.analysis.made_up_records import make_record
-from vitbench.analysis.comparison import load_comparisons
+from vitbench.analysis.comparison.comparison import load_comparisons
+from vitbench.analysis.pages import write_tables
 from vitbench.analysis.report import write_report
-from vitbench.analysis.tables import write_tables
 from vitbench.records import Design, RecordStore, pack_correct
 
 STUDIES, ARMS, RATES, SEEDS = 5, 10, (5e-4, 1e-3, 2e-3), 20

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from vitbench.data import describe
+from vitbench.device import open_device
 from vitbench.execution.job import Job
 from vitbench.execution.run import execute
 from vitbench.models import build_model
-from vitbench.profiling.device import open_device
 from vitbench.records import Outcome
 from vitbench.studies import BUDGETS, Overrides, load_study, plan
 from vitbench.studies.plan import PlannedRun

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.candidates import MODES, batch_for, candidate, fits_in_memory
 from benchmarks.factors import factors
-from vitbench.profiling.macs import count
+from vitbench.costs.macs import count
 from vitbench.profiling.throughput import prepare
 from vitbench.variants import variant, variant_names
 

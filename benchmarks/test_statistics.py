@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.analysis import simulated_studies as simulated
-from vitbench.analysis.power import power_of_difference, power_of_equivalence
-from vitbench.analysis.verdicts import MARGIN, Verdict
+from vitbench.analysis.statistics.power import power_of_difference, power_of_equivalence
+from vitbench.analysis.statistics.verdicts import MARGIN, Verdict
 
 STUDIES = 2000
 NULL_STUDIES = 20_000

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from vitbench.data import describe
+from vitbench.device import open_device
 from vitbench.execution.job import Job
 from vitbench.execution.local import run_jobs
 from vitbench.execution.run import execute
 from vitbench.kernels import native
 from vitbench.machine import cpu_cores
-from vitbench.profiling.device import open_device
 from vitbench.records import Outcome
 from vitbench.studies import BUDGETS, Overrides, load_study, plan
 from vitbench.studies.plan import PlannedRun

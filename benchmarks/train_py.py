@@ -28,13 +28,13 @@ from typing import Annotated
 import typer
 
 from vitbench.commands.run import load_data, prepare
+from vitbench.costs.macs import training_flops_per_image
 from vitbench.data import describe
+from vitbench.device import open_device
 from vitbench.execution import Job
 from vitbench.execution.local import run_jobs
 from vitbench.kernels import native
 from vitbench.machine import cpu_cores
-from vitbench.profiling.device import open_device
-from vitbench.profiling.macs import training_flops_per_image
 from vitbench.profiling.roofline import measure_ceilings
 from vitbench.records import Outcome, Record
 from vitbench.studies import BUDGETS, Overrides, load_study, plan

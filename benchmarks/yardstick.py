@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from vitbench.profiling.device import Device
+from vitbench.device import Device
 
 REPEATS = 5
 

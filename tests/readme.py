@@ -9,15 +9,15 @@ import re
 from itertools import groupby
 from pathlib import Path
 
-from vitbench.analysis.across import arms_across
-from vitbench.analysis.across import summary as summary_across
-from vitbench.analysis.comparison import load_comparisons
-from vitbench.analysis.contest_tables import summary
-from vitbench.analysis.markup import escape_markdown
-from vitbench.analysis.profile_rows import left_out
-from vitbench.analysis.profiles import load_profile
-from vitbench.analysis.rendering import markdown_rows
-from vitbench.analysis.sentences import sentence
+from vitbench.analysis.comparison.across import arms_across
+from vitbench.analysis.comparison.across import summary as summary_across
+from vitbench.analysis.comparison.comparison import load_comparisons
+from vitbench.analysis.profile.contests import summary
+from vitbench.analysis.profile.profile import load_profile
+from vitbench.analysis.profile.rows import left_out
+from vitbench.analysis.tables.sentences import sentence
+from vitbench.analysis.writing.markup import escape_markdown
+from vitbench.analysis.writing.table import markdown_rows
 from vitbench.profiling.profile_store import list_profiles
 from vitbench.records import RecordStore
 

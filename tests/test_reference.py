@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.readme import REFERENCE, ROOT
-from vitbench.analysis.tables import write_tables
+from vitbench.analysis.pages import write_tables
 from vitbench.models.weights import load_trained
 from vitbench.records import Outcome, RecordStore
 from vitbench.records.transfer import TransferStore

@@ -7,8 +7,8 @@ import timm
 import torch
 
 from vitbench.config import ViTConfig
+from vitbench.costs import count
 from vitbench.models import ViT
-from vitbench.profiling import count
 from vitbench.variants import SIZES, variant, variant_names
 
 IN_TIMM = {

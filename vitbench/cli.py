@@ -232,7 +232,7 @@ def flops(
 ) -> None:
     """Parameters, MACs and activations per block, counted three ways that must agree; any field of the model."""
     from vitbench.commands.flops import show_flops
-    from vitbench.profiling.agreement import CountMismatchError
+    from vitbench.costs.agreement import CountMismatchError
 
     model = {**given_fields(context, ViTConfig), **model_kwargs(kwargs)}
     try:
@@ -463,7 +463,7 @@ def figures(
 @app.command()
 def tables(results: Results = LOCAL_RESULTS) -> None:
     """Every table again, as Markdown, CSV and LaTeX, from the records in --results alone."""
-    from vitbench.analysis.tables import print_tables, write_tables
+    from vitbench.analysis.pages import print_tables, write_tables
     from vitbench.records import Faults
 
     faults = Faults()
@@ -641,7 +641,7 @@ def _said_of(error: Exception) -> tuple[int, str]:
         return WRONG, one_line(error)
     if isinstance(error, OSError):
         return _said_of_system(error)
-    from vitbench.profiling.device import is_out_of_memory
+    from vitbench.device import is_out_of_memory
 
     if is_out_of_memory(error):
         reason = str(error).partition("\n")[0] or "MemoryError"

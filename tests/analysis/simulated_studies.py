@@ -17,11 +17,11 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
 from tests.analysis.made_up_records import DESIGN, make_record
-from vitbench.analysis.comparison import compare
-from vitbench.analysis.findings import saturation
-from vitbench.analysis.pairing import PairedDifference, image_differences
-from vitbench.analysis.seeds_and_images import CrossedDifference
-from vitbench.analysis.verdicts import MARGIN, Verdict, decide
+from vitbench.analysis.comparison.comparison import compare
+from vitbench.analysis.comparison.findings import saturation
+from vitbench.analysis.statistics.crossed import CrossedDifference
+from vitbench.analysis.statistics.pairing import PairedDifference, image_differences
+from vitbench.analysis.statistics.verdicts import MARGIN, Verdict, decide
 
 SD = 0.004
 """Of an arm's accuracy between seeds, of which half the variance is the seed's own, alike for all arms."""

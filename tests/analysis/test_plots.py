@@ -9,11 +9,12 @@ import pytest
 from made_up_records import make_record
 from PIL import Image
 
-from vitbench.analysis import drawing, plots
+from vitbench.analysis import plots
 from vitbench.analysis.charts.cost import LINE, pareto_front, spaced
-from vitbench.analysis.charts.parts import looks_of, round_ticks
-from vitbench.analysis.comparison import compare
+from vitbench.analysis.charts.shared import looks_of, round_ticks
+from vitbench.analysis.comparison.comparison import compare
 from vitbench.analysis.plots import KINDS, render, write_plots
+from vitbench.analysis.writing import drawing
 from vitbench.records import Design, Outcome
 
 ARMS = [

@@ -8,8 +8,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.commands.test_content import ON_CPU
-from tests.commands.test_content import paint as paint
+from tests.execution.test_content import ON_CPU
+from tests.execution.test_content import paint as paint
 
 TRAIN = ("--epochs", "1", "--batch-size", "8", "--precision", "fp32", "--json", *ON_CPU)
 
@@ -64,7 +64,7 @@ def test_three_sets_of_four_classes_are_not_one(vitbench, tmp_path):
 
 
 def test_a_confusion_is_drawn_of_the_models_own_classes_alone(vitbench, tmp_path, paint, of_cats_and_dogs, monkeypatch):
-    monkeypatch.setattr("vitbench.analysis.figures.render", lambda *_, **__: {})
+    monkeypatch.setattr("vitbench.analysis.insides.figures.render", lambda *_, **__: {})
 
     def figures(*classes, only="confusion,rollout"):
         data = paint(1, classes=classes, where=tmp_path / "-".join(classes))

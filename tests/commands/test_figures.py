@@ -13,7 +13,7 @@ import torch
 
 from tests.models.convert.test_named import save_timm
 from tests.models.convert.test_npz import checkpoint, save
-from vitbench.analysis.figures import KINDS, render
+from vitbench.analysis.insides.figures import KINDS, render
 from vitbench.commands.figures import NAMES
 from vitbench.config import DataConfig, RunConfig, TimmConfig, TrainConfig, ViTConfig
 from vitbench.data import load, normalise
@@ -53,7 +53,7 @@ def figures(vitbench, tmp_path):
 @pytest.fixture
 def undrawn(monkeypatch):
     """For tests of numbers: drawing takes longer than all the rest."""
-    monkeypatch.setattr("vitbench.analysis.figures.render", lambda *_, **__: {})
+    monkeypatch.setattr("vitbench.analysis.insides.figures.render", lambda *_, **__: {})
 
 
 def test_a_run_has_every_figure_and_each_can_be_drawn_again_from_its_numbers(figures, kept, tmp_path):

@@ -8,8 +8,8 @@ import pytest
 
 from vitbench.commands import flops
 from vitbench.config import ViTConfig
-from vitbench.profiling.counts import Counts
-from vitbench.profiling.macs import count, count_parts
+from vitbench.costs.counts import Counts
+from vitbench.costs.macs import count, count_parts
 from vitbench.variants import variant
 
 

@@ -30,7 +30,7 @@ WORK = {
     "profile": ("vitbench.commands.profile.write_parts",),
     "features": ("vitbench.commands.features.open_trunk",),
     "probe": ("vitbench.commands.probe.open_trunk",),
-    "figures": ("vitbench.commands.opened.open_weights",),
+    "figures": ("vitbench.inspection.loaded_model.open_weights",),
 }
 """Where each command begins to compute: a request that comes so far was accepted."""
 NAMES = {"results", "data_root", "out", "data", "init", "with_run", "device"}

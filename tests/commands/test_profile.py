@@ -10,7 +10,7 @@ import timm
 
 from vitbench.commands.profile import Unit, chosen, units_of, write_parts
 from vitbench.commands.profile_models import CPU, CUDA, Model, Workload
-from vitbench.profiling.device import Device, open_device
+from vitbench.device import Device, open_device
 from vitbench.profiling.peers import PEERS
 
 TINY = Model("Nano/4", 2, {"image_size": 8, "num_classes": 4, "depth": 1})
@@ -20,12 +20,13 @@ SMALL = ("--image-size", 8, "--num-classes", 4, "--depth", 1, "--batch-size", 2,
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    from vitbench.profiling import contest, device, roofline
+    from vitbench.device import cpu
+    from vitbench.profiling import contest, roofline
 
     monkeypatch.setattr(contest, "QUALIFYING_SECONDS", 0.0)
     monkeypatch.setattr(roofline, "CPU_SIDES", (64,))
     monkeypatch.setattr(roofline, "COPIED_BYTES", 2**16)
-    monkeypatch.setattr(device, "peak_rise", lambda make_work, *, threads: make_work() and 12345)
+    monkeypatch.setattr(cpu, "peak_rise", lambda make_work, *, threads: make_work() and 12345)
     monkeypatch.setattr(Device, "bf16_speedup", lambda _: 1.0)
     measure = roofline.measure_ceilings
     monkeypatch.setattr(roofline, "measure_ceilings", lambda device: measure(device, max_seconds=0.01))

@@ -10,7 +10,7 @@ from vitbench.commands import rates
 from vitbench.data import describe
 from vitbench.records import describe_environment
 from vitbench.studies import BUDGETS, Arm, Overrides, Study
-from vitbench.studies.outline import outline
+from vitbench.studies.resolved_study import outline
 
 TWO_POOLS = Study(question="?", source="", baseline=Arm("cls"), arms=[Arm("gap", pool="gap")], name="two_pools")
 THREE_POOLS = Study(
@@ -68,7 +68,7 @@ def test_an_arm_that_came_later_is_scaled_by_the_baseline_beside_it(tmp_path, cl
 
 
 def test_records_of_this_device_that_have_every_arm_save_the_measurement(tmp_path, clock, made_up):
-    from vitbench.profiling.device import open_device
+    from vitbench.device import open_device
 
     of, here = whole(), describe_environment(open_device("cpu").name, precision="fp32", threads=1).model_dump()
 
@@ -89,7 +89,7 @@ def test_records_of_this_device_that_have_every_arm_save_the_measurement(tmp_pat
 
 @pytest.mark.parametrize("part", ["machine", "torch", "timm", "kernels"])
 def test_records_of_another_environment_save_no_measurement(tmp_path, clock, made_up, part):
-    from vitbench.profiling.device import open_device
+    from vitbench.device import open_device
 
     of = whole()
     here = describe_environment(open_device("cpu").name, precision="fp32", threads=1).model_dump()
@@ -141,7 +141,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, clock, content):
 def test_each_arm_is_measured_on_its_own_model(monkeypatch):
     pytest.importorskip("torch")
     from vitbench.commands import throughput
-    from vitbench.profiling.device import open_device
+    from vitbench.device import open_device
 
     measured, candidate_of = {}, throughput.candidate_of
 
@@ -156,8 +156,8 @@ def test_each_arm_is_measured_on_its_own_model(monkeypatch):
 
 
 def test_an_arm_that_cannot_be_timed_ends_the_command_with_its_name(monkeypatch):
+    from vitbench.device import open_device
     from vitbench.profiling import throughput
-    from vitbench.profiling.device import open_device
 
     def fail(candidate, device):
         raise MemoryError("no memory")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vitbench.config import ViTConfig
-from vitbench.profiling.macs import count
+from vitbench.costs.macs import count
 
 QUICK = ("--seconds", 0.05, "--device", "cpu", "--precision", "fp32", "--batch-size", 2)
 CONTRACT = {
@@ -24,12 +24,13 @@ CONDITIONS = {"schema", "started", "device", "torch", "threads", "ceilings", "de
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    from vitbench.profiling import device, roofline
+    from vitbench.device import cpu
+    from vitbench.profiling import roofline
 
     monkeypatch.setattr(roofline, "CPU_SIDES", (64,))
     monkeypatch.setattr(roofline, "COPIED_BYTES", 2**16)
     monkeypatch.setattr(
-        device, "peak_rise", lambda make_work, *, threads: make_work() and 12345
+        cpu, "peak_rise", lambda make_work, *, threads: make_work() and 12345
     )  # a process takes seconds
     measure = roofline.measure_ceilings
     monkeypatch.setattr(roofline, "measure_ceilings", lambda device: measure(device, max_seconds=0.01))
@@ -73,9 +74,9 @@ def test_a_row_alone_is_enough_to_make_every_figure_of_it_again(vitbench):
 
 
 def test_energy_is_null_with_the_reason_where_the_platform_does_not_tell(vitbench, monkeypatch, tmp_path):
-    from vitbench.profiling import device, rapl
+    from vitbench.device import cpu, rapl
 
-    monkeypatch.setattr(device, "RaplCounter", lambda: rapl.RaplCounter(tmp_path))
+    monkeypatch.setattr(cpu, "RaplCounter", lambda: rapl.RaplCounter(tmp_path))
     asked = ("throughput", "Nano/8", "--mode", "infer", *QUICK)
     (row,) = json.loads(vitbench(*asked, "--json").out)
     assert row["energy_joules_per_image"] is None and row["energy"] is None
@@ -85,9 +86,10 @@ def test_energy_is_null_with_the_reason_where_the_platform_does_not_tell(vitbenc
 
 
 def test_energy_stands_in_the_table_where_the_platform_tells(vitbench, monkeypatch):
-    from vitbench.profiling import device, energy, throughput
+    from vitbench.device import cpu, energy
+    from vitbench.profiling import throughput
 
-    monkeypatch.setattr(device, "RaplCounter", lambda: SimpleNamespace(source="RAPL"))
+    monkeypatch.setattr(cpu, "RaplCounter", lambda: SimpleNamespace(source="RAPL"))
     monkeypatch.setattr(throughput, "measure_energy", lambda call, counter: energy.Energy(5.0, 1000, 0.5))
     asked = ("throughput", "Nano/8", "--mode", "infer", *QUICK)
     (row,) = json.loads(vitbench(*asked, "--json").out)
@@ -121,7 +123,7 @@ def test_a_searched_batch_size_is_the_row_s_and_its_curve_is_told(vitbench, monk
 
 
 def test_what_else_the_machine_did_is_a_warning_below_the_table(vitbench, monkeypatch):
-    from vitbench.profiling.device import Device, DeviceState
+    from vitbench.device import Device, DeviceState
 
     before = {"cpu_mhz": 2000.0, "load_average": 0.5, "cores": 4.0, "threads": 2.0, "gpu_celsius": None}
     state = DeviceState(before, {**before, "cpu_mhz": 3100.0}, 1.5, "other processes kept 1.5 of 4 cores busy", "")

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.commands.test_pretraining import STUDY, records_of
+from tests.execution.test_pretraining import STUDY, records_of
 from vitbench.records import RecordStore
 
 from .conftest import wait_until

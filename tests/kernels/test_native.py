@@ -15,9 +15,9 @@ from einops import rearrange
 from torch import Tensor
 
 from vitbench.config import ViTConfig
+from vitbench.device import open_device
 from vitbench.kernels import native, operators
 from vitbench.models import build_model
-from vitbench.profiling.device import open_device
 
 BF16 = torch.finfo(torch.bfloat16).eps
 
@@ -385,7 +385,7 @@ def test_running_out_of_memory_is_an_error_that_a_row_can_tell():
     # Packing a weight of 4096 × 4096 takes 32 MiB, and 16 are left.
     program = (
         "import resource, torch; from vitbench.kernels import operators, native\n"
-        "from vitbench.profiling.device import is_out_of_memory\n"
+        "from vitbench.device import is_out_of_memory\n"
         "x, w = torch.zeros(16, 4096, dtype=torch.bfloat16), torch.zeros(4096, 4096); bias = torch.zeros(4096)\n"
         "operators.mlp(x[:, :64], w[:64, :64].contiguous(), bias[:64], w[:64, :64].contiguous(), 'gelu')\n"
         "size = 4096 * int(open('/proc/self/statm').read().split()[0])\n"

@@ -13,9 +13,9 @@ from small_models import PLACES, num_parameters
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitbench.config import MOST, ViTConfig, one_line
+from vitbench.costs.macs import count
 from vitbench.kernels.native import plain
 from vitbench.models import ViT, build_model
-from vitbench.profiling.macs import count
 
 RATES = st.sampled_from([0.0, 0.3])
 

@@ -8,8 +8,8 @@ import weakref
 import pytest
 import torch
 
+from vitbench.device import Device
 from vitbench.profiling.batch_size import Trial, found, search_batch_size
-from vitbench.profiling.device import Device
 
 
 class MadeUpDevice(Device):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from vitbench.device import Device
 from vitbench.profiling.contest import MAX_ROUNDS, MIN_ROUNDS, WARMUP_CALLS, Heat, fastest, hold_contest, qualify
-from vitbench.profiling.device import Device
 from vitbench.profiling.throughput import Candidate
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from vitbench.device import open_device
 from vitbench.profiling import throughput
 from vitbench.profiling.batch_size import Trial
-from vitbench.profiling.device import open_device
 from vitbench.profiling.roofline import Ceilings
 from vitbench.profiling.throughput import Candidate, Result, measure
 from vitbench.profiling.timing import Timing

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from vitbench.config import ViTConfig
+from vitbench.costs.macs import FORWARDS, count, count_parts
+from vitbench.device import open_device
 from vitbench.models import build_model
-from vitbench.profiling.device import open_device
-from vitbench.profiling.macs import FORWARDS, count, count_parts
 from vitbench.profiling.peers import build_peer
 from vitbench.profiling.throughput import Candidate
 from vitbench.profiling.trace import CHROME_NAME, Trace, measure_breakdown, record, write_trace

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from vitbench.config import TimmConfig, ViTConfig
+from vitbench.costs import count
 from vitbench.data import describe
-from vitbench.profiling import count
 from vitbench.studies import BUDGETS, Arm, Overrides, Study, load_study, plan
 from vitbench.studies.budgets import base_variant
-from vitbench.studies.outline import outline
+from vitbench.studies.resolved_study import outline
 from vitbench.training.loop import count_steps
 from vitbench.variants import variant
 

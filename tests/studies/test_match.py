@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vitbench.config import TrainConfig
+from vitbench.costs import count
 from vitbench.data import describe
-from vitbench.profiling import count
 from vitbench.studies import BUDGETS, Arm, Overrides, Study, load_study, plan_in_stages
 from vitbench.studies.match import matched_epochs, training_images
 from vitbench.variants import variant

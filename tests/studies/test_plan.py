@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from vitbench.costs import count
 from vitbench.data import DataInfo, describe
-from vitbench.profiling import count
 from vitbench.records import RecordStore
 from vitbench.studies import BUDGETS, STUDIES, Arm, Overrides, Study, load_study, plan
 from vitbench.studies.budgets import base_patch, base_variant
@@ -160,7 +160,7 @@ def test_what_is_set_by_hand_goes_over_the_budget():
 
 
 def macs_per_image(run) -> int:
-    from vitbench.profiling import count
+    from vitbench.costs import count
 
     return count(run.config.model).macs
 

@@ -8,9 +8,9 @@ from vitbench.config import RunConfig, TimmConfig, TrainConfig
 from vitbench.data import describe, load
 from vitbench.records import Design
 from vitbench.studies import BUDGETS, STUDIES, Arm, Overrides, Study, load_study, plan
-from vitbench.studies.outline import outline
 from vitbench.studies.plan import plan_in_stages
 from vitbench.studies.resolution import image_sizes
+from vitbench.studies.resolved_study import outline
 from vitbench.variants import variant
 
 DIGITS = describe("digits")
@@ -104,7 +104,7 @@ def test_training_flops_are_of_the_run_alone():
 
 
 def test_final_seeds_of_an_arm_have_its_pretraining_at_its_own_setting(monkeypatch):
-    from vitbench.studies.known import Known
+    from vitbench.studies.history import Known
 
     chosen = {"cls": (1e-3,), "gap": (1e-3,), "gap, longer": (2e-3,)}
     monkeypatch.setattr(Known, "settles", lambda *_: True)
@@ -119,7 +119,7 @@ def test_final_seeds_of_an_arm_have_its_pretraining_at_its_own_setting(monkeypat
 
 
 def test_later_runs_are_at_least_those_that_come(monkeypatch):
-    from vitbench.studies.known import Known
+    from vitbench.studies.history import Known
 
     asked = Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=1, seeds=3, extend=0)
     before = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked)

@@ -16,13 +16,13 @@ from vitbench.analysis.charts.curves import curves_figure
 from vitbench.analysis.charts.learning_rate import learning_rate_figure
 from vitbench.analysis.charts.resolution import resolution_figure
 from vitbench.analysis.charts.scaling import scaling_figure
-from vitbench.analysis.charts.transfer import transfer_figure
-from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
-from vitbench.analysis.drawing import saved, style
-from vitbench.analysis.glyphs import legibly
-from vitbench.analysis.output import remove_stale, write
-from vitbench.analysis.roofline import write_rooflines
-from vitbench.analysis.transfer_tables import TransferRow, load_rows
+from vitbench.analysis.comparison.comparison import Comparison, StudyInfo, load_comparisons
+from vitbench.analysis.profile.roofline import write_rooflines
+from vitbench.analysis.transfer.chart import transfer_figure
+from vitbench.analysis.transfer.tables import TransferRow, load_rows
+from vitbench.analysis.writing.drawing import saved, style
+from vitbench.analysis.writing.files import remove_stale, write
+from vitbench.analysis.writing.glyphs import legibly
 from vitbench.records import Faults, RecordStore
 from vitbench.records.transfer import TransferStore
 

@@ -12,15 +12,16 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from vitbench.analysis import across, table_cells, table_formats, table_text
-from vitbench.analysis.comparison import Comparison, StudyInfo, load_comparisons
-from vitbench.analysis.markup import html_id, html_template
-from vitbench.analysis.output import MARK, write
+from vitbench.analysis.comparison import across
+from vitbench.analysis.comparison.comparison import Comparison, StudyInfo, load_comparisons
 from vitbench.analysis.plots import KINDS, render, render_transfer
-from vitbench.analysis.transfer_tables import WHERE, TransferRow, load_rows, table_of
-from vitbench.config import printable
+from vitbench.analysis.tables import captions, cells, page
+from vitbench.analysis.transfer.tables import WHERE, TransferRow, load_rows, table_of
+from vitbench.analysis.writing.files import MARK, write
+from vitbench.analysis.writing.markup import html_id, html_template
 from vitbench.records import Faults, RecordStore
 from vitbench.records.transfer import TransferStore
+from vitbench.text import printable
 
 HEADINGS = {
     "accuracy": "Accuracy",
@@ -46,7 +47,7 @@ def write_report(
     figures: dict[str, dict[str, Markup]] = {}
     for comparison in load_comparisons(store_root, study_infos, faults=faults):
         with faults.leaving_out(store.path(comparison.study)):
-            table_formats.markdown(comparison)  # what cannot be computed fails here, and not within the page
+            page.markdown(comparison)  # what cannot be computed fails here, and not within the page
             figures[anchor(comparison)] = inlined_figures(comparison)
             studies[comparison.study].append(comparison)
     on_several = across.arms_across([one for ones in studies.values() for one in ones])
@@ -64,9 +65,9 @@ def write_report(
         transfer=transfer,
         transfer_figure=transfer_figure,
         where_transfer=WHERE,
-        cells=table_cells,
-        words=table_text,
-        formats=table_formats,
+        cells=cells,
+        words=captions,
+        formats=page,
         figures=figures,
         anchor=anchor,
     )

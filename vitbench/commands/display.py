@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from vitbench.config import printable
 from vitbench.execution.job import Job, Report
 from vitbench.records import Outcome, Record
+from vitbench.text import printable
 
 STARTING_FLOPS = 2e9
 """Added to every run's training FLOPs in the estimate of time left: data, evaluation and start cost something too."""

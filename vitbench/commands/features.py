@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from vitbench.commands.display import is_live
-from vitbench.commands.opened import Weights, open_weights, tell_channels
 from vitbench.config import DataConfig, block_width
 from vitbench.data import ImageData, Images, StreamedImages, describe, load
+from vitbench.device import Device, open_device
 from vitbench.evaluation.exports import check_export, export
 from vitbench.evaluation.features import feature_batches
+from vitbench.inspection.loaded_model import Weights, open_weights, tell_channels
 from vitbench.kernels import native
-from vitbench.profiling.device import Device, open_device
 from vitbench.records import Environment, describe_environment
 
 PRECISIONS = ("fp32", "bf16")

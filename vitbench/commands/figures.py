@@ -16,9 +16,9 @@ from vitbench.files import shown
 if TYPE_CHECKING:
     import torch
 
-    from vitbench.commands.figure_subject import Compared, Subject
-    from vitbench.commands.opened import Weights
     from vitbench.data import ImageData
+    from vitbench.inspection.loaded_model import Weights
+    from vitbench.inspection.subject import Compared, Subject
 
 NAMES = ("filters", "position", "distance", "rollout", "class-token", "cka", "confusion")
 FORMAT = 1
@@ -80,15 +80,15 @@ def draw_figures(
     Raises ValueError for a wrong request.
     """
     wanted = _wanted(only, compared=other is not None)
-    from vitbench.analysis.figures import render
-    from vitbench.analysis.output import write
-    from vitbench.commands.figure_numbers import OF_WEIGHTS
-    from vitbench.commands.opened import open_weights
+    from vitbench.analysis.insides.figures import render
+    from vitbench.analysis.writing.files import write
     from vitbench.data import describe
+    from vitbench.device import open_device
+    from vitbench.inspection.figures import OF_WEIGHTS
+    from vitbench.inspection.loaded_model import open_weights
     from vitbench.models import convert
     from vitbench.models.insides import NoSuchPartError
     from vitbench.models.weights import is_run
-    from vitbench.profiling.device import open_device
 
     opened = open_device(device).torch_device
     if not is_run(run):
@@ -162,17 +162,17 @@ def _computations(
     device: torch.device,
 ) -> dict[str, Callable[[], dict[str, Any]]]:
     """What computes the numbers of each figure, by its name. Images are loaded here, where any figure needs them."""
-    from vitbench.commands import figure_numbers
-    from vitbench.commands.figure_subject import Compared
-    from vitbench.commands.opened import tell_unknown_classes
+    from vitbench.inspection import figures
+    from vitbench.inspection.loaded_model import tell_unknown_classes
+    from vitbench.inspection.subject import Compared
 
     about = _about(weights)
 
     def of_weights(kind: str) -> dict[str, Any]:
-        return {"kind": kind, "about": about, **figure_numbers.OF_WEIGHTS[kind](weights)}
+        return {"kind": kind, "about": about, **figures.OF_WEIGHTS[kind](weights)}
 
     computations: dict[str, Callable[[], dict[str, Any]]] = {
-        kind: partial(of_weights, kind) for kind in wanted if kind in figure_numbers.OF_WEIGHTS
+        kind: partial(of_weights, kind) for kind in wanted if kind in figures.OF_WEIGHTS
     }
     if not set(wanted) - set(computations):
         return computations
@@ -188,11 +188,11 @@ def _computations(
     seen = {"dataset": loaded.info.dataset, "sha256": loaded.sha256, "split": "test", "rows": subject.rows.tolist()}
 
     def of_images(kind: str, other: Compared | None = None) -> dict[str, Any]:
-        numbers = figure_numbers.cka(subject, other) if other else figure_numbers.OF_IMAGES[kind](subject)
+        numbers = figures.cka(subject, other) if other else figures.OF_IMAGES[kind](subject)
         where = seen if kind != "confusion" else {**seen, "rows": "all"}
         return {"kind": kind, "about": about + other_images, "data": where, **numbers}
 
-    computations |= {kind: partial(of_images, kind) for kind in wanted if kind in figure_numbers.OF_IMAGES}
+    computations |= {kind: partial(of_images, kind) for kind in wanted if kind in figures.OF_IMAGES}
     if compared is not None:
         compared.model.to(device)
         theirs = load_at(compared)
@@ -204,8 +204,8 @@ def _computations(
 
 def _load(dataset: str, root: Path | None, download: bool, weights: Weights) -> ImageData:
     """At the size of the model's images."""
-    from vitbench.commands.opened import tell_channels
     from vitbench.data import load
+    from vitbench.inspection.loaded_model import tell_channels
 
     loaded = load(dataset, root=root, image_size=weights.model.config.image_hw, download=download)
     tell_channels(weights, loaded.info)
@@ -216,7 +216,7 @@ def _subject(weights: Weights, loaded: ImageData, *, images: int | None, device:
     """Shown `images` of the test split (None: as many as are usual), evenly spaced, since some sets are sorted by class."""
     import numpy as np
 
-    from vitbench.commands.figure_subject import Subject
+    from vitbench.inspection.subject import Subject
 
     total = len(loaded.test)
     images = min(USUAL_IMAGES, total) if images is None else images

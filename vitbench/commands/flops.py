@@ -10,10 +10,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from vitbench.config import ModelConfig, TimmConfig, ViTConfig
-from vitbench.profiling.agreement import check_agreement
-from vitbench.profiling.comparators import closed_form
-from vitbench.profiling.counts import Counts
-from vitbench.profiling.macs import CONVENTIONS, FORWARDS, count_parts
+from vitbench.costs.agreement import check_agreement
+from vitbench.costs.comparators import closed_form
+from vitbench.costs.counts import Counts
+from vitbench.costs.macs import CONVENTIONS, FORWARDS, count_parts
 from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def count_three_times(config: ModelConfig, *, device: torch.device, training: bo
     """
     import torch
 
-    from vitbench import timm_models
-    from vitbench.profiling.counters import count_with_flop_counter, count_with_fvcore
+    from vitbench.costs.counters import count_with_flop_counter, count_with_fvcore
+    from vitbench.models import timm_models
 
     model = _on_device(config, device)
     images = torch.zeros(1, config.in_channels, *config.image_hw, device=device)
@@ -141,8 +141,7 @@ def _on_device(config: ModelConfig, device: torch.device) -> nn.Module:
     """The model in evaluation mode. One of ours has no weights: no count depends on what they are."""
     import torch
 
-    from vitbench import timm_models
-    from vitbench.models import ViT
+    from vitbench.models import ViT, timm_models
 
     if isinstance(config, TimmConfig):
         return timm_models.create(config).eval().to(device)  # as it is: its constructor may compute with values
@@ -155,7 +154,7 @@ def _torch_device(device: str) -> torch.device:
     """`meta`, which computes shapes alone, or what `open_device` knows."""
     import torch
 
-    from vitbench.profiling.device import open_device
+    from vitbench.device import open_device
 
     return torch.device("meta") if device == "meta" else open_device(device).torch_device
 

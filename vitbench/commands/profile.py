@@ -23,7 +23,7 @@ from vitbench.profiling.profile_store import Part, find_part, profile_directory,
 from vitbench.records.environment import describe_environment
 
 if TYPE_CHECKING:
-    from vitbench.profiling.device import Device
+    from vitbench.device import Device
     from vitbench.profiling.roofline import Ceilings
     from vitbench.profiling.throughput import Candidate, Result
 
@@ -61,7 +61,7 @@ def show_profile(
     """
     import torch
 
-    from vitbench.profiling.device import open_device
+    from vitbench.device import open_device
 
     check_seconds(seconds)
     if batch_size is not None and batch_size < 1:
@@ -91,7 +91,7 @@ def show_profile(
 
 def _check(models: Sequence[Model]) -> None:
     """Raises ValueError for a model that has no meaning or, of timm's, one that cannot be made or run at this size."""
-    from vitbench.profiling.counters import count_timm
+    from vitbench.costs.counters import count_timm
 
     for config in (model.config() for model in models):
         if isinstance(config, TimmConfig):
@@ -345,12 +345,12 @@ def _is_within(unit: Unit, name: str) -> bool:
 
 
 def _print_and_draw(directory: Path, results: Path) -> None:
-    from vitbench.analysis.contest_tables import summary
-    from vitbench.analysis.profile_rows import left_out
-    from vitbench.analysis.profile_tables import write_profiles
-    from vitbench.analysis.profiles import load_profile
-    from vitbench.analysis.rendering import markdown
-    from vitbench.analysis.roofline import write_rooflines
+    from vitbench.analysis.profile.contests import summary
+    from vitbench.analysis.profile.profile import load_profile
+    from vitbench.analysis.profile.roofline import write_rooflines
+    from vitbench.analysis.profile.rows import left_out
+    from vitbench.analysis.profile.tables import write_profiles
+    from vitbench.analysis.writing.table import markdown
 
     paths = [path for path in (*write_rooflines(results), *write_profiles(results)) if path.is_relative_to(directory)]
     profile = load_profile(directory)

@@ -14,15 +14,15 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from vitbench.commands.here import Here
 from vitbench.config import RunConfig
+from vitbench.execution.current_environment import Here
 from vitbench.machine import cpu_name
 from vitbench.records import Record
-from vitbench.studies.outline import Outline
+from vitbench.studies.resolved_study import Outline
 from vitbench.studies.settings import without
 
 if TYPE_CHECKING:
-    from vitbench.profiling.device import Device
+    from vitbench.device import Device
 
 SCHEMA = 1
 SECONDS = 3.0
@@ -62,7 +62,7 @@ def settle(results: Path, whole: Outline, records: Sequence[Record], *, device: 
     Arms that came later are measured beside the baseline and scaled to what is kept of it. Raises ValueError where what is
     kept is of another device or torch, and where an arm cannot be timed.
     """
-    from vitbench.profiling.device import open_device
+    from vitbench.device import open_device
 
     opened = open_device(device)
     kept = _kept(results, whole)
@@ -181,7 +181,7 @@ def _measure(whole: Outline, arms: Sequence[str], *, device: Device, threads: in
 def _keep(
     path: Path, whole: Outline, speeds: Mapping[str, float], *, source: str, device: Device, threads: int
 ) -> None:
-    from vitbench.analysis.output import write
+    from vitbench.analysis.writing.files import write
 
     config = whole.arms[whole.baseline]
     study, budget, variant, baseline = _place(whole)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vitbench.config import counted, printable
 from vitbench.records import Faults, upkeep
+from vitbench.text import counted, printable
 
 
 def check_records(results: Path, *, as_json: bool) -> bool:

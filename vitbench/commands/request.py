@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from vitbench.commands import rates
-from vitbench.commands.content import Content, Decode
-from vitbench.commands.here import PARTS, Here
-from vitbench.config import counted
 from vitbench.data import DataInfo, describe
+from vitbench.execution.content import Content, Decode
+from vitbench.execution.current_environment import PARTS, Here
 from vitbench.machine import cpu_cores
 from vitbench.records import Faults, Outcome, Record, RecordStore
 from vitbench.studies import BUDGETS, STUDIES, Overrides, Plan, PlannedRun, Study, load_study, plan_in_stages
-from vitbench.studies.outline import Outline, outline
 from vitbench.studies.plan import Later, recorded
+from vitbench.studies.resolved_study import Outline, outline
+from vitbench.text import counted
 
 MOST_JOBS = 1024
 

@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.commands.display import RunDisplay, is_live
-from vitbench.commands.here import Here
-from vitbench.commands.once import Planned, by_run_id, has_weights, in_place_of, take_over
-from vitbench.commands.pretraining import Pretrained, Wave
 from vitbench.commands.request import Request, Standing, num_gpus, resolve_jobs
-from vitbench.config import counted, printable
 from vitbench.execution import Job
 from vitbench.execution.arrivals import Arrivals
 from vitbench.execution.claims import Claims, JobQueue
+from vitbench.execution.current_environment import Here
+from vitbench.execution.pretraining import Pretrained, Wave
+from vitbench.execution.reuse import Planned, by_run_id, has_weights, in_place_of, take_over
 from vitbench.records import Outcome, Record, RecordStore
 from vitbench.studies import PlannedRun
+from vitbench.text import counted, printable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from vitbench.config import RunConfig
-    from vitbench.profiling.device import Device
+    from vitbench.device import Device
 
 
 @dataclass
@@ -231,7 +231,7 @@ def _print_without_weights(request: Request, standing: Standing) -> None:
 
 
 def _open_here(request: Request, *, device: str, threads: int) -> Here:
-    from vitbench.profiling.device import open_device
+    from vitbench.device import open_device
 
     request.outlines()  # a wrong request is refused before torch is imported
     return Here(open_device(device), threads=threads)
@@ -243,7 +243,7 @@ def _settle_rates(request: Request, claims: Claims, *, device: str, threads: int
     One process measures them: plans of other rates would have other epochs.
     """
     from vitbench.commands import rates
-    from vitbench.profiling.device import open_device
+    from vitbench.device import open_device
 
     estimated = Standing.of(request).planned
     open_device(device)
@@ -337,7 +337,7 @@ def prepare(
 
     Beside `results`, where they are given, unfinished runs keep their state, and finished ones their weights.
     """
-    from vitbench.profiling.device import open_device
+    from vitbench.device import open_device
     from vitbench.training import check_optimizer
 
     opened = open_device(device)

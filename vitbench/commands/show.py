@@ -9,16 +9,16 @@ from typing import Any
 
 from vitbench.commands import rates
 from vitbench.commands.display import duration
-from vitbench.commands.here import Here
-from vitbench.commands.once import by_run_id, recorded_here
-from vitbench.commands.pretraining import Pretrained
 from vitbench.commands.request import Request, Standing, resolve_jobs
-from vitbench.config import counted
+from vitbench.costs import count
 from vitbench.data import BUILT_IN
+from vitbench.execution.current_environment import Here
+from vitbench.execution.pretraining import Pretrained
+from vitbench.execution.reuse import by_run_id, recorded_here
 from vitbench.machine import cpu_cores, cpu_name
-from vitbench.profiling import count
 from vitbench.studies import BUDGETS, STUDIES, PlannedRun, load_study
 from vitbench.studies.estimate import Estimate, estimate
+from vitbench.text import counted
 from vitbench.variants import variant as named_variant
 from vitbench.variants import variant_names
 

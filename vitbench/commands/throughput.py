@@ -11,14 +11,14 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
 from vitbench.config import MOST, ModelConfig, Precision, TimmConfig, block_width
-from vitbench.profiling.macs import MFU_MEANS, count, unread_sentence
+from vitbench.costs.macs import MFU_MEANS, count, unread_sentence
 from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from vitbench.device import Device, DeviceState
     from vitbench.profiling.batch_size import Trial
-    from vitbench.profiling.device import Device, DeviceState
     from vitbench.profiling.roofline import Ceilings
     from vitbench.profiling.throughput import Candidate, Result
 
@@ -52,7 +52,7 @@ def show_throughput(
     """
     import torch
 
-    from vitbench.profiling.device import open_device
+    from vitbench.device import open_device
     from vitbench.profiling.roofline import measure_ceilings
     from vitbench.profiling.throughput import measure
 

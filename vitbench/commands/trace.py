@@ -14,7 +14,7 @@ from vitbench.config import Precision
 from vitbench.files import cannot_write, shown
 
 if TYPE_CHECKING:
-    from vitbench.analysis.trace_page import Table
+    from vitbench.analysis.profile.trace_page import Table
     from vitbench.profiling.throughput import Candidate
     from vitbench.profiling.trace import Trace
 
@@ -45,7 +45,7 @@ def show_trace(
     """
     import torch
 
-    from vitbench.profiling.device import open_device
+    from vitbench.device import open_device
     from vitbench.profiling.throughput import reason_of
     from vitbench.profiling.trace import record
 
@@ -102,8 +102,8 @@ def _what(candidate: Candidate) -> dict[str, Any]:
 
 def _write(trace: Trace, folder: Path) -> dict[str, str]:
     """Path by what it is: `events`, `summary`, `page`."""
-    from vitbench.analysis.output import write
-    from vitbench.analysis.trace_page import write_page
+    from vitbench.analysis.profile.trace_page import write_page
+    from vitbench.analysis.writing.files import write
     from vitbench.profiling.trace import write_trace
 
     try:
@@ -115,7 +115,7 @@ def _write(trace: Trace, folder: Path) -> dict[str, str]:
 
 
 def _print(trace: Trace, files: dict[str, str]) -> None:
-    from vitbench.analysis import trace_page
+    from vitbench.analysis.profile import trace_page
 
     analysis = trace.analysis
     print(trace_page.title(trace))

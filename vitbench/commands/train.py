@@ -9,21 +9,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vitbench.commands.content import Content
 from vitbench.commands.display import is_live
-from vitbench.commands.once import has_weights
 from vitbench.commands.run import decode, load_data, prepare
-from vitbench.config import DataConfig, ModelConfig, RunConfig, TimmConfig, TrainConfig, printable
+from vitbench.config import DataConfig, ModelConfig, RunConfig, TimmConfig, TrainConfig
+from vitbench.costs import count
 from vitbench.data import DataInfo, describe
 from vitbench.execution import Job, Report
 from vitbench.execution.claims import Claims
+from vitbench.execution.content import Content
+from vitbench.execution.reuse import has_weights
 from vitbench.machine import cpu_cores
-from vitbench.profiling import count
 from vitbench.records import Design, Faults, Outcome, Record, RecordStore
 from vitbench.signals import RECORDING_SECONDS, HeldSignals
 from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.budgets import CUSTOM
-from vitbench.studies.outline import data_settings, recipe_of
+from vitbench.studies.resolved_study import data_settings, recipe_of
+from vitbench.text import printable
 from vitbench.variants import TIMM
 from vitbench.variants import model as named_model
 from vitbench.variants import variant as named_variant
@@ -136,8 +137,8 @@ def _weights(init: str, results: Path) -> str:
 
 def _check_classes(init: str, dataset: str, data_root: Path | None, config: RunConfig) -> None:
     """Raises ValueError where a head that is kept knows other classes; says so where it has no names for them."""
-    from vitbench.commands.opened import tell_unknown_classes
     from vitbench.data import load
+    from vitbench.inspection.loaded_model import tell_unknown_classes
     from vitbench.models.weights import SUFFIX, differing_class, load_trained
 
     data = load(dataset, root=data_root, image_size=config.model.image_hw)

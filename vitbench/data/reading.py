@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitbench.config import printable
 from vitbench.data.listing import Listing
+from vitbench.text import printable
 
 if TYPE_CHECKING:
     import numpy as np

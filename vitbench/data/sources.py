@@ -18,12 +18,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from vitbench.config import printable
 from vitbench.data.info import BUILT_IN, KNOWN
 from vitbench.data.listing import Listing, list_split, times
 from vitbench.data.reading import FileSplit, IterableSplit, ListedSplit
 from vitbench.files import expanded
 from vitbench.machine import cache_directory
+from vitbench.text import printable
 
 TORCH_NAMES = (
     *("cifar10", "cifar100", "mnist", "fashion_mnist", "kmnist", "qmnist"),

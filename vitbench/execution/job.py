@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from vitbench.costs.macs import count
 from vitbench.files import remove_leftovers
-from vitbench.profiling.macs import count
 from vitbench.records import Cost, Outcome, Record, describe_environment
 from vitbench.studies.plan import PlannedRun
 

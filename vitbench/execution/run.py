@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.config import RunConfig, ViTConfig, block_width
+from vitbench.costs.macs import count
 from vitbench.data import Augment, ImageData, Images, StreamedImages, fingerprint, load, normalise, split, train_batches
+from vitbench.device import Device, is_out_of_memory, open_device
 from vitbench.evaluation import Evaluation, evaluate
 from vitbench.execution.job import Job, Report, utc_now
 from vitbench.kernels import native
@@ -25,8 +27,6 @@ from vitbench.models import TimmModel, ViT, build_model, convert
 from vitbench.models.inherit import inherit
 from vitbench.models.inherit_timm import started_from
 from vitbench.models.weights import load_trained, save_trained, weights_sha256
-from vitbench.profiling.device import Device, is_out_of_memory, open_device
-from vitbench.profiling.macs import count
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
 from vitbench.training import Checkpoint, Progress, count_steps, freeze, train
 from vitbench.training.checkpoint import say

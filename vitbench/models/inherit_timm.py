@@ -7,8 +7,8 @@ from typing import Any
 from vitbench.config import RunConfig, TimmConfig
 from vitbench.models import build_model
 from vitbench.models.timm_model import TimmModel
+from vitbench.models.timm_models import is_made_for_a_size
 from vitbench.models.weights import load_trained
-from vitbench.timm_models import is_made_for_a_size
 
 FREE = ("image_size", "num_classes")
 """What may differ from the model that the weights come from, the image size only where timm's model takes any."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vitbench import timm_models
 from vitbench.config import TimmConfig
+from vitbench.models import timm_models
 
 
 class TimmModel(nn.Module):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vitbench.profiling.device import Device, is_out_of_memory
-from vitbench.profiling.fresh_process import CALLS
+from vitbench.device import Device, is_out_of_memory
+from vitbench.device.fresh_process import CALLS
 from vitbench.profiling.timing import time_in_turn
 
 SEARCHES = ("best", "max")

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from vitbench.costs.attribution import ELSEWHERE, part_of
 from vitbench.profiling.events import KERNEL, LAUNCH, NODE, OPERATOR, RANGE, Event
 from vitbench.profiling.operations import COMPILED, LINEAR, bytes_of, flops_of, kind_of
-from vitbench.profiling.parts import ELSEWHERE, part_of
 from vitbench.profiling.ranges import BACKWARD, CLIP, DATA, FORWARD, LOSS, OPTIMIZER, STEP
 
 PHASE_OF = {

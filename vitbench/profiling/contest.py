@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vitbench.profiling.device import Device
+from vitbench.device import Device
 from vitbench.profiling.steps import InferencePass, TrainingStep
 from vitbench.profiling.throughput import Candidate, Result, measure, prepare, reason_of
 

@@ -18,7 +18,7 @@ from torch._C._autograd import _get_sequence_nr
 from torch.profiler import record_function
 from torch.utils.hooks import RemovableHandle
 
-from vitbench.profiling.parts import ELSEWHERE
+from vitbench.costs.attribution import ELSEWHERE
 
 STEP = "step"
 DATA, FORWARD, LOSS, BACKWARD, CLIP, OPTIMIZER = "data", "forward", "loss", "backward", "clip", "optimizer"

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from vitbench.profiling.device import Device
+from vitbench.device import Device
 from vitbench.profiling.timing import time_in_turn
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitbench.costs.macs import FORWARDS
+from vitbench.device import Device, DeviceState, is_out_of_memory
+from vitbench.device.energy import Energy, NotAvailableError, measure_energy
 from vitbench.profiling.batch_size import Trial, found, search_batch_size
 from vitbench.profiling.batch_size import reason_of as reason_of
-from vitbench.profiling.device import Device, DeviceState, is_out_of_memory
-from vitbench.profiling.energy import Energy, NotAvailableError, measure_energy
-from vitbench.profiling.macs import FORWARDS
 from vitbench.profiling.roofline import Ceilings
 from vitbench.profiling.steps import InferencePass, TrainingStep
 from vitbench.profiling.timing import MIN_SAMPLES, Interval, Timing, time_in_turn

@@ -16,11 +16,11 @@ from typing import Any
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, schedule
 
+from vitbench.costs.attribution import ELSEWHERE
+from vitbench.device import Device
 from vitbench.files import replacing
 from vitbench.profiling.breakdown import Analysis, Breakdown, Span, analyse
-from vitbench.profiling.device import Device
 from vitbench.profiling.events import MemoryPoint, read_events, read_memory
-from vitbench.profiling.parts import ELSEWHERE
 from vitbench.profiling.ranges import BACKWARD, CLIP, DATA, FORWARD, LOSS, OPTIMIZER, STEP, Ranges
 from vitbench.profiling.steps import InferencePass, TrainingStep
 from vitbench.profiling.throughput import Candidate, prepare

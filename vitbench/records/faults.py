@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from vitbench.config import TRACEBACK, printable
+from vitbench.config import TRACEBACK
+from vitbench.text import printable
 
 Kind = Literal["damage", "unreadable", "conflict", "not merged", "failure"]
 

@@ -3,8 +3,8 @@
 from vitbench.studies.base import Arm, Study
 from vitbench.studies.budgets import BUDGETS, Budget
 from vitbench.studies.library import STUDIES, load_study
-from vitbench.studies.outline import Overrides
 from vitbench.studies.plan import Plan, PlannedRun, plan, plan_in_stages
+from vitbench.studies.resolved_study import Overrides
 
 __all__ = [
     "BUDGETS",

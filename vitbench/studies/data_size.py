@@ -8,7 +8,7 @@ from math import log
 from typing import Any
 
 from vitbench.config import TimmConfig, ViTConfig
-from vitbench.profiling import count
+from vitbench.costs import count
 from vitbench.studies.base import Arm, Study
 
 BIT_RESNET, RESNET, MIXER = "ResNet (BiT)", "ResNet", "MLP-Mixer"

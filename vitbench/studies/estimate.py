@@ -9,7 +9,7 @@ from math import log10
 from statistics import median
 
 from vitbench.config import ModelConfig, ViTConfig
-from vitbench.profiling.macs import training_flops_per_image
+from vitbench.costs.macs import training_flops_per_image
 from vitbench.records import Record
 from vitbench.studies.plan import PlannedRun
 

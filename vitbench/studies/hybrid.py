@@ -5,7 +5,7 @@ from math import log
 from typing import Any
 
 from vitbench.config import ViTConfig
-from vitbench.profiling import count
+from vitbench.costs import count
 from vitbench.studies.base import Arm, Study
 
 

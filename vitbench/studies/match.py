@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vitbench.config import ModelConfig, TrainConfig
-from vitbench.profiling.macs import training_flops_per_image
+from vitbench.costs.macs import training_flops_per_image
 
 MATCHES = {
     "epochs": "epochs",

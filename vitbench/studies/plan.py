@@ -13,13 +13,13 @@ from itertools import product
 from math import prod
 
 from vitbench.config import RunConfig
-from vitbench.profiling.macs import training_flops_per_image
+from vitbench.costs.macs import training_flops_per_image
 from vitbench.records import Design, Outcome, Record
 from vitbench.studies.base import Study
 from vitbench.studies.budgets import Budget
-from vitbench.studies.known import Known
+from vitbench.studies.history import Known
 from vitbench.studies.match import training_images
-from vitbench.studies.outline import DataFacts, Outline, Overrides, outline
+from vitbench.studies.resolved_study import DataFacts, Outline, Overrides, outline
 from vitbench.studies.settings import RATE, SIDES, Grid, Setting, setting_of, setting_text, step_beyond
 
 COMPILING_PAYS_FROM = 2e13

@@ -1,1 +1,1 @@
-"""The figures of a comparison, one file each; `parts` has what they share."""
+"""The figures of a comparison, one file each; `shared` has what they have in common."""

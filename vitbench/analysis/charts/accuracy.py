@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from vitbench.analysis.charts.parts import MAX_VECTOR_POINTS, figure_of, is_near, looks_of, percent_text, wrapped
-from vitbench.analysis.comparison import Comparison
-from vitbench.analysis.drawing import GREY
+from vitbench.analysis.charts.shared import MAX_VECTOR_POINTS, figure_of, is_near, looks_of, percent_text, wrapped
+from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.writing.drawing import GREY
 
 
 def accuracy_figure(comparison: Comparison) -> Figure | None:

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from vitbench.analysis.arms import ArmResult
-from vitbench.analysis.charts.parts import Look, figure_of, looks_of, role, round_ticks, wrapped
-from vitbench.analysis.comparison import Comparison
-from vitbench.analysis.drawing import GREY
-from vitbench.analysis.notes import days_of, loads_of
+from vitbench.analysis.charts.shared import Look, figure_of, looks_of, role, round_ticks, wrapped
+from vitbench.analysis.comparison.arm import ArmResult
+from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.notes import days_of, loads_of
+from vitbench.analysis.writing.drawing import GREY
 
 NEAR, FEWEST_NAMED, LINE = 0.02, 3, 0.045
 """Arms nearer than the first share of the axis are a group; of so many, names stand beside it, at lines of the last share of

@@ -8,8 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vitbench.analysis.arms import ArmResult
-from vitbench.analysis.charts.parts import (
+from vitbench.analysis.charts.shared import (
     chance_remark,
     draw_chance,
     figure_of,
@@ -18,9 +17,10 @@ from vitbench.analysis.charts.parts import (
     panels_height,
     panels_of,
 )
-from vitbench.analysis.comparison import Comparison
-from vitbench.analysis.drawing import GREY
-from vitbench.analysis.summary import Summary
+from vitbench.analysis.comparison.arm import ArmResult
+from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.statistics.summary import Summary
+from vitbench.analysis.writing.drawing import GREY
 
 FEWEST_POINTS = 3
 """Through fewer a curve is a straight line, whatever the arm."""

@@ -10,8 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from vitbench.analysis.arms import ArmResult
-from vitbench.analysis.charts.parts import (
+from vitbench.analysis.charts.shared import (
     MAX_VECTOR_POINTS,
     chance_remark,
     draw_chance,
@@ -21,8 +20,9 @@ from vitbench.analysis.charts.parts import (
     panels_height,
     panels_of,
 )
-from vitbench.analysis.comparison import Comparison
-from vitbench.analysis.drawing import GREY, INK
+from vitbench.analysis.comparison.arm import ArmResult
+from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.writing.drawing import GREY, INK
 from vitbench.records import Outcome
 from vitbench.studies.choice import outcome_of
 from vitbench.studies.settings import Setting, value_text

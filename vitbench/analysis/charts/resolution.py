@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vitbench.analysis.arms import ArmResult
-from vitbench.analysis.charts.parts import chance_remark, draw_chance, figure_of, wrapped
-from vitbench.analysis.comparison import Comparison
-from vitbench.analysis.drawing import MARKERS, PALETTE
+from vitbench.analysis.charts.shared import chance_remark, draw_chance, figure_of, wrapped
+from vitbench.analysis.comparison.arm import ArmResult
+from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.writing.drawing import MARKERS, PALETTE
 
 TITLES = {False: "the weights as they are", True: "fine-tuned at that size"}
 LineStyle = Literal["solid", "dashed", "dashdot", "dotted"]

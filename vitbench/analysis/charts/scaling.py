@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from vitbench.analysis.charts.parts import figure_of, round_ticks
-from vitbench.analysis.comparison import Comparison
-from vitbench.analysis.drawing import MARKERS, PALETTE
-from vitbench.analysis.power_laws import FURTHEST, Series, series_of
+from vitbench.analysis.charts.shared import figure_of, round_ticks
+from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.growth import FURTHEST, Series, series_of
+from vitbench.analysis.writing.drawing import MARKERS, PALETTE
 
 
 def scaling_figure(comparison: Comparison) -> Figure | None:

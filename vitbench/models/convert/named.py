@@ -13,11 +13,12 @@ import torch
 from timm.models import is_model_pretrained
 from torch import nn
 
-from vitbench.config import Activation, Position, printable
+from vitbench.config import Activation, Position
 from vitbench.models.convert.npz import from_npz
 from vitbench.models.convert.timm import from_timm
 from vitbench.models.vit import ViT
 from vitbench.models.weights import SUFFIX, load_trained
+from vitbench.text import printable
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,102 @@
+"""Does a run count in every comparison whose plan it belongs to, and in no other?"""
+
+from __future__ import annotations
+
+import pytest
+from made_up_records import make_record
+
+from vitbench.analysis.comparison.comparison import compare
+from vitbench.records import Design
+
+
+def design(**fields):
+    values = {"question": "", "source": "", "baseline": "cls", "arms": ("cls", "gap"), "learning_rates": (1e-3,)}
+    return Design(**{**values, **fields})
+
+
+FLOPS = design(match="flops", epochs={"cls": 20, "gap": 24.5})
+
+
+def test_comparisons_that_match_different_things_never_mix():
+    records = [
+        make_record("cls", test=0.7, design=design()),
+        make_record("gap", test=0.8, design=design()),
+        make_record("gap", test=0.9, train={"epochs": 24.5}, design=FLOPS),
+    ]
+    plain, flops = compare(records)
+    assert (plain.match, flops.match) == ("epochs", "flops")
+    assert [arm.test_top1.mean for arm in plain.arms] == [0.7, 0.8]
+    # The baseline's run is the same under both plans and was recorded once.
+    assert [arm.test_top1.mean for arm in flops.arms] == [0.7, 0.9]
+    assert [arm.epochs for arm in flops.arms] == [20, 24.5] and flops.epochs == 20
+    assert (plain.slug, flops.slug) == ("quick-digits", "quick-digits-flops")
+    assert "equal training FLOPs" in flops.title
+
+
+def test_a_run_recorded_under_matched_flops_counts_for_equal_epochs_where_its_epochs_are_those():
+    records = [
+        make_record("cls", test=0.7, design=FLOPS),
+        make_record("gap", test=0.9, train={"epochs": 24.5}, design=FLOPS),
+        make_record("gap", test=0.8, design=design()),
+    ]
+    plain = compare(records)[0]
+    assert {arm.name: arm.test_top1.mean for arm in plain.arms} == {"cls": 0.7, "gap": 0.8}
+
+
+def test_plans_of_equal_flops_that_start_from_other_epochs_are_apart():
+    longer = design(match="flops", epochs={"cls": 40, "gap": 49})
+    records = [
+        make_record("gap", test=0.8, train={"epochs": 24.5}, design=FLOPS),
+        make_record("gap", test=0.9, train={"epochs": 49}, design=longer),
+    ]
+    assert sorted(one.arms[0].test_top1.mean for one in compare(records)) == [0.8, 0.9]
+
+
+def test_one_arm_at_two_numbers_of_epochs_in_one_comparison_gives_two_rows():
+    again = design(match="time", epochs={"cls": 20, "gap": 25})
+    before = design(match="time", epochs={"cls": 20, "gap": 24.5})
+    records = [
+        make_record("gap", test=0.8, train={"epochs": 24.5}, design=before),
+        make_record("gap", test=0.9, train={"epochs": 25}, design=again),
+    ]
+    (comparison,) = compare(records)
+    assert [arm.test_top1.mean for arm in comparison.arms] == [0.8, 0.9]
+    assert len({arm.label for arm in comparison.arms}) == 2
+    assert any("epochs 24.5" in note and "epochs 25" in note for note in comparison.notes)
+
+
+TUNED = design(tuned={"weight_decay": (0.05, 0.2)})
+
+
+def test_a_run_that_was_made_before_a_field_was_tuned_counts_where_its_value_is_in_the_grid():
+    # TrainConfig's own weight decay is 0.05.
+    records = [
+        make_record("cls", test=0.7, design=design()),
+        make_record("cls", test=0.8, train={"weight_decay": 0.2}, design=TUNED),
+    ]
+    plain, tuned = compare(records)
+    assert plain.slug == "quick-digits" and plain.arms[0].settings == ((1e-3,),)
+    assert tuned.slug == "quick-digits-weight-decay" and "weight_decay tuned" in tuned.title
+    assert tuned.arms[0].settings == ((1e-3, 0.05), (1e-3, 0.2)) and tuned.arms[0].setting == (1e-3, 0.2)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"train": {"weight_decay": 0.01}}, {"learning_rate": 2e-3}, {"train": {"epochs": 5}}, {"budget": "standard"}],
+    ids=str,
+)
+def test_a_run_that_is_not_in_the_plan_does_not_join(other):
+    tuned = make_record("cls", train={"weight_decay": 0.2}, design=TUNED)
+    found = compare([make_record("cls", design=design(), **other), tuned])
+    assert [len(one.records) for one in found] == [1, 1]
+
+
+def test_the_order_in_which_fields_were_named_makes_no_difference():
+    one = design(tuned={"weight_decay": (0.05,), "label_smoothing": (0.0, 0.1)})
+    other = design(tuned={"label_smoothing": (0.0, 0.1), "weight_decay": (0.05,)})
+    records = [
+        make_record("cls", test=0.7, design=one),
+        make_record("cls", test=0.8, train={"label_smoothing": 0.1}, design=other),
+    ]
+    (comparison,) = compare(records)
+    assert comparison.arms[0].setting == (1e-3, 0.1, 0.05)

@@ -1,0 +1,59 @@
+"""Is what pairing gains measured against the interval that the same runs would give unpaired?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import simulated_studies as simulated
+from scipy import stats
+
+from vitbench.analysis.statistics.narrowing import Narrowing, study_narrowing
+
+ARM = {0: 0.912, 1: 0.905, 2: 0.921, 3: 0.899, 4: 0.917}
+BASELINE = {0: 0.905, 1: 0.901, 2: 0.914, 3: 0.897, 4: 0.909, 5: 0.5}
+
+
+@pytest.mark.against("scipy", "Welch's interval", "1e-9")
+def test_half_widths_and_correlation_are_those_of_scipy():
+    arm, baseline = list(ARM.values()), [BASELINE[seed] for seed in ARM]
+    found = Narrowing.of(ARM, BASELINE)
+    for half, test in (
+        (found.paired, stats.ttest_rel(arm, baseline)),
+        (found.unpaired, stats.ttest_ind(arm, baseline, equal_var=False)),
+    ):
+        low, high = test.confidence_interval(0.95)
+        assert half == pytest.approx((high - low) / 2, rel=1e-9)
+    assert found.correlation == pytest.approx(np.corrcoef(arm, baseline)[0, 1], rel=1e-9)
+    assert found.ratio == pytest.approx(found.paired / found.unpaired)
+    assert found.n == 5
+
+
+def test_pairing_narrows_by_what_is_shared_and_costs_degrees_of_freedom_where_nothing_is():
+    # Variances of differences: 2(1 − shared) against 2. Quantiles of t on n − 1 and on 2n − 2 degrees of freedom.
+    random = np.random.RandomState(0)
+    for shared in (0.0, 0.5, 0.9):
+        study = simulated.simulate_study(random, effects=[0.0] * 200, num_seeds=20, shared=shared)
+        expected = (1 - shared) ** 0.5 * stats.t.ppf(0.975, 19) / stats.t.ppf(0.975, 38)
+        found = study_narrowing(study, baseline="baseline")
+        assert found.correlation == pytest.approx(shared, abs=0.15)
+        # One baseline, drawn once, is in all 200 pairs.
+        assert found.ratio == pytest.approx(expected, rel=0.25)
+        assert (found.ratio > 1) == (shared == 0.0)
+
+
+def test_the_sentence_has_the_ratio_the_correlation_and_what_they_are_from():
+    found = study_narrowing({"cls": BASELINE, "gap": ARM, "map": {0: 0.93, 1: 0.92, 2: 0.95}}, baseline="cls")
+    assert f"{found.ratio:.2f} times as wide" in found.sentence
+    assert "(2 arms, 3 to 5 seeds)" in found.sentence
+    assert f"by {found.correlation:+.2f} over seeds" in found.sentence
+
+
+def test_pairs_without_a_spread_say_nothing():
+    assert Narrowing.of({0: 0.9}, {0: 0.8}) is None
+    assert Narrowing.of({0: 0.9, 1: 0.9}, {0: 0.8, 1: 0.7}) is None
+    assert study_narrowing({"cls": {0: 0.8}, "gap": {0: 0.9}}, baseline="cls") is None
+
+
+def test_an_unknown_baseline_is_refused():
+    with pytest.raises(ValueError, match="baseline 'map' is not among the arms; there are cls"):
+        study_narrowing({"cls": {}}, baseline="map")

@@ -1,0 +1,200 @@
+"""What came of one arm: at which setting it is reported, what it reached there, and what that cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+
+from vitbench.analysis.statistics.summary import Summary
+from vitbench.config import ModelConfig
+from vitbench.costs.macs import training_flops_per_image
+from vitbench.records import Outcome, Record
+from vitbench.studies.choice import Choice, choose, outcome_of, score_of
+from vitbench.studies.match import training_images
+from vitbench.studies.settings import RATE, Setting, setting_text
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """All runs of one arm in one comparison. A setting has a value of each of `fields`, the learning rate first."""
+
+    label: str
+    name: str
+    model: ModelConfig
+    """With its first run's values of tuned fields, which mean nothing here."""
+    runs: Mapping[tuple[Setting, int], Record]
+    """The run that counts, by (setting, seed)."""
+    fields: tuple[str, ...] = (RATE,)
+    init: str | None = None
+    """The weights that they started from; None for the seed's."""
+    planned: tuple[Setting, ...] = ()
+    tuning_seeds: int | None = None
+    """The setting is chosen on the seeds below this alone; None: on all."""
+    chosen_with: ArmResult | None = None
+    """The arm whose setting is taken: of weights that are evaluated as they are, the one that trained them."""
+    retried: int = 0
+    """Records set aside because the same run was recorded again."""
+
+    @cached_property
+    def settings(self) -> tuple[Setting, ...]:
+        """Every setting that was tried, ascending."""
+        return tuple(sorted({setting for setting, _ in self.runs}))
+
+    @cached_property
+    def grid(self) -> tuple[Setting, ...]:
+        """Every setting that was planned or tried, ascending."""
+        return tuple(sorted({*self.planned, *self.settings}))
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(sorted({seed for _, seed in self.runs}))
+
+    @cached_property
+    def outcomes(self) -> dict[Outcome, int]:
+        """How many runs ended in which way."""
+        counts = dict.fromkeys(Outcome, 0)
+        for record in self.runs.values():
+            counts[outcome_of(record)] += 1
+        return counts
+
+    @cached_property
+    def _completed(self) -> dict[Setting, dict[int, Record]]:
+        completed: dict[Setting, dict[int, Record]] = defaultdict(dict)
+        for (setting, seed), record in sorted(self.runs.items()):
+            if outcome_of(record) is Outcome.COMPLETED:
+                completed[setting][seed] = record
+        return dict(completed)
+
+    def completed(self, setting: Setting | None) -> dict[int, Record]:
+        """Completed runs at a setting, by seed, ascending."""
+        return {} if setting is None else self._completed.get(setting, {})
+
+    def diverged(self, setting: Setting | None) -> int:
+        """How many runs diverged at a setting."""
+        return sum(one == setting and outcome_of(run) is Outcome.DIVERGED for (one, _), run in self.runs.items())
+
+    def metric(self, name: str, setting: Setting | None) -> dict[int, float]:
+        """A final metric of the completed runs at a setting, by seed."""
+        return {seed: record.metrics[name] for seed, record in self.completed(setting).items()}
+
+    @cached_property
+    def _scores(self) -> dict[Setting, dict[int, float | None]]:
+        """A failed run says nothing about its setting."""
+        scores: dict[Setting, dict[int, float | None]] = defaultdict(dict)
+        for (setting, seed), record in self.runs.items():
+            if outcome_of(record) is not Outcome.FAILED:
+                scores[setting][seed] = score_of(record)
+        return dict(scores)
+
+    @cached_property
+    def _choice(self) -> Choice:
+        if self.chosen_with is not None:
+            return self.chosen_with._choice
+        return choose(self._scores, self.grid, tuning_seeds=self.tuning_seeds)
+
+    @property
+    def choice_seeds(self) -> tuple[int, ...]:
+        """Seeds that settings are compared on, ascending: those at which every setting of the grid completed or diverged."""
+        return self._choice.seeds
+
+    @property
+    def setting(self) -> Setting | None:
+        """The setting with the highest mean val_top1 (`studies.choice`). None where nothing that counts completed."""
+        return self._choice.setting
+
+    @property
+    def has_no_tuning_seed(self) -> bool:
+        """Whether there is no setting because all that completed are final seeds, which have no say in it."""
+        return self.setting is None and bool(self._completed)
+
+    @property
+    def learning_rate(self) -> float | None:
+        """That of the chosen setting."""
+        return None if self.setting is None else self.setting[0]
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether there was no choice: a grid of one setting."""
+        return len(self.grid) == 1
+
+    def values(self, field: str) -> tuple[float, ...]:
+        """The values of a tuned field of which a run says something, completed or diverged, ascending."""
+        index = self.fields.index(field)
+        return tuple(sorted({setting[index] for setting in self._scores}))
+
+    @cached_property
+    def edges(self) -> dict[str, str]:
+        """`lowest` or `highest` for each field of which nothing is known beyond the chosen value on that side."""
+        if self.setting is None:
+            return {}
+        edges = {}
+        for index, field in enumerate(self.fields):
+            value, values = self.setting[index], self.values(field)
+            if len({setting[index] for setting in self.grid}) > 1 and value in (values[0], values[-1]):
+                edges[field] = "highest" if value == values[-1] else "lowest"
+        return edges
+
+    @property
+    def edge(self) -> str:
+        """That of the learning rate; empty where it lies within."""
+        return self.edges.get(RATE, "")
+
+    def text(self, setting: Setting) -> str:
+        """`0.002`, or `lr 0.002, weight_decay 0.05`."""
+        return setting_text(self.fields, setting)
+
+    @property
+    def noun(self) -> str:
+        """What was tuned, in words."""
+        return "learning rate" if len(self.fields) == 1 else "setting"
+
+    @property
+    def test_top1(self) -> Summary | None:
+        """The number reported: test_top1 at the chosen setting, over every seed that completed there."""
+        return Summary.of(self.metric("test_top1", self.setting).values())
+
+    @cached_property
+    def _costed(self) -> Record:
+        counted = (*self.completed(self.setting).values(),) or (*self.runs.values(),)
+        return max(counted, key=lambda record: (outcome_of(record) is Outcome.COMPLETED, record.cost.macs))
+
+    @property
+    def params(self) -> int:
+        return self._costed.cost.params
+
+    @property
+    def macs(self) -> int:
+        """Per image, forward; 0 where no run got as far as counting them."""
+        return self._costed.cost.macs
+
+    @property
+    def epochs(self) -> float:
+        return self._costed.config.train.epochs
+
+    @property
+    def training_flops(self) -> int | None:
+        """Of one run and its pretraining, by 6 × MACs an image; None where its record does not say how many images an epoch
+        trains on.
+        """
+        flops, config = 0, self._costed.config
+        while True:
+            train_images = config.data.train_images or self._costed.design.train_images
+            if train_images is None:
+                return None
+            per_image = training_flops_per_image(config.model, recorded_macs=self.macs)
+            flops += per_image * training_images(config.train, train_images=train_images)
+            if config.pretraining is None:
+                return flops
+            config = config.pretraining
+
+    def costs(self, name: str) -> list[float]:
+        """A field of `Cost` over the completed runs at the chosen setting, where it was measured."""
+        values = (getattr(record.cost, name) for record in self.completed(self.setting).values())
+        return [value for value in values if value is not None]
+
+    def median_cost(self, name: str) -> float | None:
+        values = self.costs(name)
+        return median(values) if values else None

@@ -1,0 +1,1 @@
+"""What a trained model looks like inside: each figure from its numbers alone."""

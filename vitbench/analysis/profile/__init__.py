@@ -1,0 +1,1 @@
+"""What a device profile comes to: tables, contests with peers, the roofline."""

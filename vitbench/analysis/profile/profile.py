@@ -1,0 +1,163 @@
+"""What a device's profile holds: the parts that may stand side by side, the contests in it, where a traced step's time went.
+
+Read from the profile's JSON alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitbench.analysis.comparison.notes import listed
+from vitbench.profiling.profile_store import Part, read_parts
+from vitbench.profiling.timing import Interval, Timing, ratio
+
+OURS = "vitbench"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The parts of one device that may stand side by side; `left_out` were measured with another torch, or threads."""
+
+    directory: Path
+    parts: tuple[Part, ...]
+    left_out: tuple[Part, ...] = ()
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        return self.parts[0].environment
+
+    @property
+    def device(self) -> str:
+        name: str = self.environment["device"]
+        return name
+
+    @property
+    def where(self) -> str:
+        """Device, threads, torch and days."""
+        days = sorted({part.started[:10] for part in self.parts})
+        facts = [
+            self.device,
+            f"torch {self.environment['torch']}",
+            f"measured {' to '.join({days[0]: 0, days[-1]: 0})}",
+        ]
+        if self.device.startswith("cpu"):
+            threads = self.environment["threads"]
+            facts.insert(1, f"{threads} {'thread' if threads == 1 else 'threads'}")
+        return listed(facts)
+
+    def of(self, kind: str) -> list[Part]:
+        """The parts of a kind that gave something."""
+        return [part for part in self.parts if part.kind == kind and not part.reason]
+
+
+def load_profile(directory: Path) -> Profile:
+    """The set of parts measured last. Raises ValueError for a file that is no part."""
+    parts = read_parts(directory)
+    latest = max(parts, key=lambda part: part.finished).set_key
+    same = tuple(part for part in parts if part.set_key == latest)
+    return Profile(directory, same, tuple(part for part in parts if part.set_key != latest))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One contest between implementations: the rows of its finals, by implementation."""
+
+    part: Part
+    rows: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def label(self) -> str:
+        return model_label(self.part)
+
+    @property
+    def mode(self) -> str:
+        mode: str = self.part.request["mode"]
+        return mode
+
+    @property
+    def pool(self) -> str:
+        pool: str = self.part.request["model"]["pool"]
+        return pool
+
+    def against(self, name: str) -> tuple[float, Interval] | None:
+        """How many times as fast ours is: (median of the peer's step over ours, round by round; 95 % interval)."""
+        ours, peer = self.rows.get(OURS), self.rows.get(name)
+        if name == OURS or not (took_turns(ours) and took_turns(peer)):
+            return None
+        return ratio(*(Timing(tuple(row["samples"]), (), settled=True) for row in (peer, ours) if row))
+
+    @property
+    def best_peer(self) -> str | None:
+        """The peer that comes nearest to ours, or is furthest ahead."""
+        found = {name: against[0] for name in self.rows if (against := self.against(name))}
+        return min(found, key=lambda name: found[name], default=None)
+
+
+def comparisons(profile: Profile) -> list[Comparison]:
+    return [
+        Comparison(part, {row["implementation"]: row for row in part.facts["rows"]}) for part in profile.of("peers")
+    ]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What some of a step's operations come to, in one step."""
+
+    seconds: float
+    calls: int
+    flops: int
+    bytes: int
+
+
+def shares(part: Part, by: str) -> dict[str, Share]:
+    """The rows of a traced step, summed by `kind` of operation, by `block`, or by `role` in a block."""
+    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for values in part.facts["rows"]:
+        row = dict(zip(part.facts["columns"], values, strict=True))
+        groups[row[by]].append(row)
+    return {
+        name: Share(*(sum(row[column] for row in rows) for column in ("seconds", "calls", "flops", "bytes")))
+        for name, rows in groups.items()
+    }
+
+
+def is_of_timm(part: Part) -> bool:
+    """Whether the model is one of timm's, with parts of its own."""
+    return "timm" in part.request["model"]
+
+
+def variant_of(part: Part) -> str:
+    """`S/16`, or with the options that make it another model `timm:resnet18 (layers=[1, 1, 1, 1])`."""
+    options = part.request["model"].get("options") or {}
+    given = ", ".join(f"{name}={json.dumps(value)}" for name, value in options.items())
+    return f"{part.request['variant']} ({given})" if given else str(part.request["variant"])
+
+
+def model_label(part: Part) -> str:
+    """`S/16, 224 px`."""
+    return f"{variant_of(part)}, {pixels(part)} px"
+
+
+def setting_of(row: Mapping[str, Any]) -> str:
+    return f"{row['precision']} {'compiled' if row['compiled'] else 'eager'}"
+
+
+def pixels(part: Part) -> str:
+    """`224`, or `28×32`."""
+    size = part.request["model"]["image_size"]
+    return "×".join(map(str, dict.fromkeys(size))) if isinstance(size, list) else str(size)
+
+
+def ran(row: Mapping[str, Any]) -> bool:
+    """Whether a row has samples; if not, it has a reason."""
+    return bool(row.get("samples"))
+
+
+def took_turns(row: Mapping[str, Any] | None) -> bool:
+    """Whether it ran, and beside the others: what did not fit into memory beside them was timed alone."""
+    return row is not None and ran(row) and row.get("in_turn", True)

@@ -1,0 +1,231 @@
+"""Which roof does each model and each kind of operation stand under: the rate of matrix products, or that of copying?
+
+Drawn from a device's profile alone (Williams et al. 2009).
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from vitbench.analysis.charts.shared import round_ticks
+from vitbench.analysis.profile.profile import Profile, load_profile, model_label, shares
+from vitbench.analysis.writing.drawing import GREY, INK, MARKERS, PALETTE, headed_figure, saved, style
+from vitbench.analysis.writing.files import remove_stale, write
+from vitbench.analysis.writing.glyphs import legibly
+from vitbench.costs.macs import FORWARDS
+from vitbench.profiling.profile_store import Part, list_profiles
+from vitbench.records import Faults
+
+CAPTION = (
+    "Large: models, by their own arithmetic and the median of their steps. Small: kinds of operation, by profiled time. "
+    "Bytes are those of all operators' inputs and outputs; what stays in a cache can lie above the roof of copying. Kinds "
+    "without matrix products have no FLOPs and no point."
+)
+LEGEND_COLUMNS, LEGEND_CHARACTERS = 4, 24
+"""With longer names, as models of timm have with their options, half as many columns of twice the room."""
+ROOF_LINES = ("-", (0, (5, 2)), (0, (1, 1.5)))
+
+
+@dataclass(frozen=True)
+class Point:
+    """`intensity` in FLOP/byte, `rate` in FLOP/s; `kind` is empty for a whole model."""
+
+    model: str
+    mode: str
+    kind: str
+    intensity: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class Roofs:
+    """`flops_per_second` by precision; `bytes_per_second` of copying: the fastest that any part of the profile saw."""
+
+    flops_per_second: Mapping[str, float]
+    bytes_per_second: float
+
+    def at(self, intensity: float, precision: str) -> float:
+        """The most FLOP/s that a device with these roofs has for so many FLOP/byte."""
+        return min(self.flops_per_second[precision], self.bytes_per_second * intensity)
+
+
+def write_rooflines(store_root: str | Path, faults: Faults | None = None) -> list[Path]:
+    """Writes `profiles/<device>/plots/roofline.{svg,png}` of every device with ceilings and traces; returns the paths.
+
+    A profile that is damaged is left as it is; `faults` are told, or stderr.
+    """
+    faults = Faults() if faults is None else faults
+    written: list[Path] = []
+    for directory in list_profiles(store_root):
+        pictures: dict[str, bytes] | None = None
+        with faults.leaving_out(directory):
+            pictures = render_roofline(load_profile(directory), formats=("svg", "png"))
+        if pictures is None:
+            continue
+        paths = [write(directory / "plots" / f"roofline.{suffix}", content) for suffix, content in pictures.items()]
+        remove_stale(directory, written=paths, suffixes=(".svg", ".png"))
+        written += paths
+    return written
+
+
+def render_roofline(profile: Profile, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
+    """The figure in each of `formats`; empty where there is nothing to show. Equal profiles give equal bytes."""
+
+    def drawn() -> dict[str, bytes]:
+        figure = roofline_figure(profile)
+        return {suffix: saved(figure, suffix) for suffix in formats} if figure else {}
+
+    with style():
+        return legibly(drawn)
+
+
+def roofline_figure(profile: Profile) -> Figure | None:
+    """A panel for each mode: FLOP/s against FLOP/byte, both on log scales, under the device's roofs."""
+    roofs, points = roofs_of(profile), points_of(profile)
+    if roofs is None or not points:
+        return None
+    modes = [mode for mode in FORWARDS if any(point.mode == mode for point in points)]
+    models = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(dict.fromkeys(p.model for p in points))}
+    kinds = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(dict.fromkeys(p.kind for p in points if p.kind))}
+    columns, room = LEGEND_COLUMNS, LEGEND_CHARACTERS
+    if any(len(name) > room for name in models):
+        columns, room = columns // 2, 2 * room
+    names = {name: textwrap.fill(name, room) for name in [*models, *kinds]}
+    lines = sum(1 + name.count("\n") for name in names.values())
+    figure = headed_figure("Roofline", f"{profile.where}. {CAPTION}", 4.2 + 0.24 * lines / columns)
+    low, high = _limits([point.intensity for point in points] + [_ridge(roofs, p) for p in roofs.flops_per_second])
+    floor, ceiling = _limits(
+        [point.rate / 1e9 for point in points] + [f / 1e9 for f in roofs.flops_per_second.values()]
+    )
+    panels = figure.subplots(1, len(modes), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, mode in zip(panels, modes, strict=True):
+        axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(floor, ceiling), title=mode)
+        _draw_roofs(axes, roofs, low, high)
+        for point in sorted((p for p in points if p.mode == mode), key=lambda p: not p.kind):
+            axes.scatter(
+                point.intensity,
+                point.rate / 1e9,
+                s=26 if point.kind else 85,
+                marker=models[point.model],
+                color=kinds[point.kind] if point.kind else INK,
+                edgecolors="white",
+                linewidths=0.5,
+                zorder=3 if point.kind else 4,
+            )
+        axes.set_xlabel("arithmetic intensity (FLOP/byte, log scale)")
+        for axis, limits in ((axes.xaxis, (low, high)), (axes.yaxis, (floor, ceiling))):
+            axis.set_major_locator(
+                FixedLocator([tick for tick in round_ticks(*limits) if limits[0] <= tick <= limits[1]])
+            )
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    panels[0].set_ylabel("GFLOP/s (log scale)")
+    handles = [_handle(marker, INK, names[name], size=8) for name, marker in models.items()]
+    handles += [_handle("o", color, names[name], size=5) for name, color in kinds.items()]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=9,
+        columnspacing=1.2,
+        handletextpad=0.3,
+    )
+    return figure
+
+
+def roofs_of(profile: Profile) -> Roofs | None:
+    """The best rates over all parts that measured them, since a slow moment is no roof."""
+    found = [ceiling for part in profile.parts if (ceiling := part.facts.get("ceilings"))]
+    if not found:
+        return None
+    precisions = dict.fromkeys(precision for ceiling in found for precision in ceiling["flops_per_second"])
+    best = {p: max(ceiling["flops_per_second"].get(p, 0.0) for ceiling in found) for p in precisions}
+    return Roofs(best, max(ceiling["bytes_per_second"] for ceiling in found))
+
+
+def points_of(profile: Profile) -> list[Point]:
+    """Each traced model, where its throughput was measured too, and each kind of its operations that has FLOPs."""
+    points: list[Point] = []
+    for part in profile.of("traces"):
+        model, mode = model_label(part), part.request["mode"]
+        sums = shares(part, "kind")
+        all_bytes = sum(share.bytes for share in sums.values())
+        row = _timed(profile, part)
+        if row and all_bytes:
+            flops = 2 * row["macs"] * FORWARDS[mode] * row["batch_size"]
+            rate = flops / row["batch_size"] * row["images_per_second"]
+            points.append(Point(model, mode, "", flops / all_bytes, rate))
+        points += [
+            Point(model, mode, kind, share.flops / share.bytes, share.flops / share.seconds)
+            for kind, share in sums.items()
+            if share.flops and share.bytes and share.seconds
+        ]
+    return points
+
+
+def _timed(profile: Profile, traced: Part) -> Mapping[str, Any] | None:
+    """The throughput of what was traced: the same model, batch, mode and setting."""
+    wanted = {key: traced.request[key] for key in ("model", "mode", "batch_size")}
+    for part in profile.of("throughput"):
+        if {key: part.request[key] for key in wanted} == wanted:
+            for row in part.facts["rows"]:
+                setting = row["precision"], row["compiled"]
+                if setting == (traced.facts["precision"], traced.facts["compiled"]) and row["samples"]:
+                    found: Mapping[str, Any] = row
+                    return found
+    return None
+
+
+def _draw_roofs(axes: Axes, roofs: Roofs, low: float, high: float) -> None:
+    for (precision, rate), line in zip(roofs.flops_per_second.items(), ROOF_LINES, strict=False):
+        ridge = _ridge(roofs, precision)
+        corners = np.array([low, min(max(ridge, low), high), high])
+        axes.plot(
+            corners,
+            [roofs.at(x, precision) / 1e9 for x in corners],
+            color=GREY,
+            linewidth=1.3,
+            linestyle=line,
+            zorder=2,
+        )
+        axes.annotate(
+            f"{precision} {rate / 1e9:,.0f} GFLOP/s",
+            (high, rate / 1e9),
+            xytext=(-3, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color=GREY,
+        )
+    axes.annotate(
+        f"copy {roofs.bytes_per_second / 1e9:,.0f} GB/s",
+        (0.03, 0.97),
+        xycoords="axes fraction",
+        va="top",
+        fontsize=8,
+        color=GREY,
+    )
+
+
+def _ridge(roofs: Roofs, precision: str) -> float:
+    """FLOP/byte at which the two roofs meet."""
+    return roofs.flops_per_second[precision] / roofs.bytes_per_second
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    """Around the values, with some room: for markers below, for the names of the roofs above."""
+    return min(values) / 1.6, 1.6 * max(values)
+
+
+def _handle(marker: str, color: str, label: str, *, size: float) -> Line2D:
+    return Line2D([], [], marker=marker, color=color, linestyle="", markersize=size, label=label)

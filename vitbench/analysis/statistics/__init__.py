@@ -1,0 +1,1 @@
+"""What numbers of several seeds allow one to say. Imports nothing of ours."""

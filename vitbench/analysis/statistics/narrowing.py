@@ -1,0 +1,88 @@
+"""How much narrower are intervals because seeds are paired by construction?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean, variance
+
+from vitbench.analysis.statistics.pairing import NO_SPREAD, PairedDifference, t_quantile
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """Half widths of the 95 % intervals of one difference from the same runs: paired by seed, and taken as unpaired."""
+
+    paired: float
+    unpaired: float
+    """Welch's."""
+    correlation: float
+    """Between the accuracies of arm and baseline over seeds."""
+    n: int
+
+    @classmethod
+    def of(cls, arm: Mapping[int, float], baseline: Mapping[int, float]) -> Narrowing | None:
+        """From accuracies by seed; None for fewer than two common seeds, or where either does not vary over them."""
+        difference = PairedDifference.of(arm, baseline)
+        if difference is None or difference.n < 2:
+            return None
+        n = difference.n
+        mine, theirs = (variance(values[seed] for seed in difference.by_seed) / n for values in (arm, baseline))
+        if min(mine, theirs) < NO_SPREAD**2:
+            return None
+        degrees = (n - 1) * (mine + theirs) ** 2 / (mine**2 + theirs**2)
+        interval = difference.interval()
+        return cls(
+            paired=0.0 if interval is None else interval.half_width,
+            unpaired=t_quantile(0.975, degrees) * math.sqrt(mine + theirs),
+            correlation=(mine + theirs - (difference.sd or 0.0) ** 2 / n) / (2 * math.sqrt(mine * theirs)),
+            n=n,
+        )
+
+    @property
+    def ratio(self) -> float:
+        """Below 1 where pairing narrows the interval."""
+        return self.paired / self.unpaired
+
+
+@dataclass(frozen=True)
+class StudyNarrowing:
+    """Over the arms of a study: root mean square half widths, so that one arm's lucky spread does not decide."""
+
+    ratio: float
+    correlation: float
+    """Mean over arms."""
+    num_arms: int
+    num_seeds: tuple[int, int]
+    """Fewest and most of an arm."""
+
+    @property
+    def sentence(self) -> str:
+        fewest, most = self.num_seeds
+        seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
+        arms = "1 arm" if self.num_arms == 1 else f"{self.num_arms} arms"
+        correlation = f"{self.correlation:+.2f}".replace("-", "−")
+        return (
+            f"Pairing by seed makes intervals {self.ratio:.2f} times as wide as those of the same runs taken as "
+            f"unpaired (Welch); accuracies of arm and baseline correlate by {correlation} over seeds ({arms}, {seeds})."
+        )
+
+
+def study_narrowing(arms: Mapping[str, Mapping[int, float]], *, baseline: str) -> StudyNarrowing | None:
+    """From accuracies by arm and seed, of every arm against `baseline`; None where no pair has a spread.
+
+    Raises ValueError where `baseline` is not among the arms.
+    """
+    if baseline not in arms:
+        raise ValueError(f"baseline {baseline!r} is not among the arms; there are {', '.join(arms)}")
+    found = [Narrowing.of(values, arms[baseline]) for name, values in arms.items() if name != baseline]
+    pairs = [one for one in found if one is not None]
+    if not pairs:
+        return None
+    return StudyNarrowing(
+        ratio=math.sqrt(fmean(one.paired**2 for one in pairs) / fmean(one.unpaired**2 for one in pairs)),
+        correlation=fmean(one.correlation for one in pairs),
+        num_arms=len(pairs),
+        num_seeds=(min(one.n for one in pairs), max(one.n for one in pairs)),
+    )

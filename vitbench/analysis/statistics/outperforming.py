@@ -1,0 +1,86 @@
+"""How often does an arm beat the baseline, when both get the same seed?
+
+After Bouthillier et al. 2021, 'Accounting for Variance in Machine Learning Benchmarks', section 4 and appendix C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from vitbench.analysis.statistics.pairing import CONFIDENCE, Interval
+
+MEANINGFUL = 0.75
+"""Their γ: an arm that wins three times in four."""
+FEWEST_FOR_BOOTSTRAP = 10
+
+
+@dataclass(frozen=True)
+class Outperforming:
+    """P(arm > baseline) over paired seeds; a tie counts half."""
+
+    wins: int
+    ties: int
+    losses: int
+
+    @classmethod
+    def of(cls, arm: Mapping[int, float], baseline: Mapping[int, float]) -> Outperforming | None:
+        """From accuracies by seed; None where no seed has both."""
+        pairs = [(arm[seed], baseline[seed]) for seed in arm.keys() & baseline.keys()]
+        if not pairs:
+            return None
+        wins = sum(mine > theirs for mine, theirs in pairs)
+        losses = sum(mine < theirs for mine, theirs in pairs)
+        return cls(wins, len(pairs) - wins - losses, losses)
+
+    @property
+    def n(self) -> int:
+        return self.wins + self.ties + self.losses
+
+    @property
+    def probability(self) -> float:
+        return (self.wins + self.ties / 2) / self.n
+
+    @property
+    def method(self) -> Literal["bootstrap", "exact"]:
+        """Resampling a few pairs, or pairs that all agree, gives back what was put in: then the interval is exact."""
+        agree = self.n in (self.wins, self.ties, self.losses)
+        return "exact" if agree or self.n < FEWEST_FOR_BOOTSTRAP else "bootstrap"
+
+    def interval(self, confidence: float = CONFIDENCE) -> Interval:
+        """The percentile bootstrap of the pairs, or Clopper & Pearson's interval (`method`; ties as half a win)."""
+        tail = (1 - confidence) / 2
+        return self._exact(tail) if self.method == "exact" else self._bootstrap(tail)
+
+    @property
+    def reading(self) -> str:
+        """Their three cases: the lower bound against 1/2, then the upper bound against γ.
+
+        It is about outperforming alone: an arm that always loses is 'not significant' too.
+        """
+        low, high = self.interval()
+        if low <= 0.5:
+            return "not significant"
+        return "significant and meaningful" if high > MEANINGFUL else "significant, not meaningful"
+
+    def _exact(self, tail: float) -> Interval:
+        from scipy.special import betaincinv
+
+        wins, others = self.wins + self.ties / 2, self.losses + self.ties / 2
+        low = float(betaincinv(wins, others + 1, tail)) if wins else 0.0
+        high = float(betaincinv(wins + 1, others, 1 - tail)) if others else 1.0
+        return Interval(low, high)
+
+    def _bootstrap(self, tail: float) -> Interval:
+        """Without drawing: the mean of n resampled pairs has the n-fold convolution of one pair's distribution."""
+        import numpy as np
+
+        one = np.array([self.losses, self.ties, self.wins]) / self.n
+        distribution = np.ones(1)
+        for _ in range(self.n):
+            distribution = np.convolve(distribution, one)
+        below = np.cumsum(distribution)
+        # Rounding must not move a quantile that falls on a step.
+        low, high = np.searchsorted(below, [tail - 1e-12, 1 - tail - 1e-12])
+        return Interval(float(low) / (2 * self.n), float(high) / (2 * self.n))

@@ -1,0 +1,136 @@
+"""Which difference could so many seeds have found, and how many seeds would settle an open pair?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from vitbench.analysis.statistics.pairing import PairedDifference, t_quantile
+from vitbench.analysis.statistics.verdicts import ALPHA, FEWEST_SEEDS, MARGIN, points_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+POWER = 0.8
+MOST_SEEDS = 100
+"""Beyond that, 'more than 100' says enough."""
+
+
+def power_of_difference(
+    difference: float, sd: float, num_seeds: NDArray[np.int64], *, alpha: float = ALPHA
+) -> NDArray[np.float64]:
+    """Chance that a paired t-test over so many seeds, each two or more, finds a true mean difference, two-sided.
+
+    sd: of paired differences between seeds, above 0.
+    """
+    import numpy as np
+    from scipy.special import stdtrit
+
+    degrees, noncentrality = num_seeds - 1, abs(difference) / sd * np.sqrt(num_seeds)
+    critical = stdtrit(degrees, 1 - alpha / 2)
+    return 1 - _noncentral_t(critical, degrees, noncentrality) + _noncentral_t(-critical, degrees, noncentrality)
+
+
+def power_of_equivalence(
+    difference: float, sd: float, num_seeds: NDArray[np.int64], *, margin: float = MARGIN, alpha: float = ALPHA
+) -> NDArray[np.float64]:
+    """Chance that two one-sided t-tests over so many seeds place a true mean difference within ±margin.
+
+    From noncentral t, as 1 minus the chances that either test fails: never above the exact value, close to it where
+    that is above one half.
+    """
+    import numpy as np
+    from scipy.special import stdtrit
+
+    degrees, error = num_seeds - 1, sd / np.sqrt(num_seeds)
+    critical = stdtrit(degrees, 1 - alpha)
+    not_below_upper = _noncentral_t(critical, degrees, (margin - difference) / error)
+    not_above_lower = _noncentral_t(critical, degrees, (margin + difference) / error)
+    return np.maximum(0.0, 1 - not_below_upper - not_above_lower)
+
+
+def smallest_difference(
+    sd: float | None, num_seeds: int, *, alpha: float = ALPHA, power: float = POWER
+) -> float | None:
+    """The smallest true difference that so many paired seeds find with this power; None for fewer than two.
+
+    sd: of paired differences between seeds; the result is in its unit, and None where it is None or 0. One arm by
+    itself; with Holm's correction over m arms, `alpha=ALPHA / m` is what the first of them must pass.
+    """
+    if num_seeds < 2 or not sd:
+        return None
+    from scipy.special import nctdtrinc
+
+    critical = t_quantile(1 - alpha / 2, num_seeds - 1)
+    # The other tail, a difference of the wrong sign, has no share in a power of 80 %.
+    return sd * float(nctdtrinc(num_seeds - 1, 1 - power, critical)) / math.sqrt(num_seeds)
+
+
+@dataclass(frozen=True)
+class SeedsToSettle:
+    """How many paired seeds in all would settle a pair, were its mean and spread those seen so far."""
+
+    num_seeds: int | None
+    """None: more than `most`."""
+    shows: Literal["a difference", "equivalence"]
+    margin: float
+    most: int
+
+    @property
+    def words(self) -> str:
+        """`about 12 seeds, by showing equivalence within 0.5 points`, `more than 100 seeds`."""
+        if self.num_seeds is None:
+            return f"more than {self.most} seeds"
+        within = f" within {points_of(self.margin)} points" if self.shows == "equivalence" else ""
+        return f"about {self.num_seeds} seeds, by showing {self.shows}{within}"
+
+
+def seeds_to_settle(
+    difference: PairedDifference,
+    *,
+    num_arms: int,
+    margin: float = MARGIN,
+    alpha: float = ALPHA,
+    power: float = POWER,
+    most: int = MOST_SEEDS,
+) -> SeedsToSettle | None:
+    """Seeds that would find the difference seen so far significant, or show it equivalent, whichever takes fewer.
+
+    With this power, and more than there are now. Holm's correction is taken at its hardest, as Bonferroni's: alpha /
+    num_arms, which the smallest p of a study must pass; equivalence is not corrected, as in the verdict's rule. None
+    where the spread is unknown: one pair, or equal differences.
+    """
+    if not difference.sd:
+        return None
+    import numpy as np
+
+    candidates = np.arange(max(FEWEST_SEEDS, difference.n + 1), most + 1)
+    found = power_of_difference(difference.mean, difference.sd, candidates, alpha=alpha / num_arms)
+    shown = power_of_equivalence(difference.mean, difference.sd, candidates, margin=margin, alpha=alpha)
+    first_found, first_shown = _first(found >= power), _first(shown >= power)
+    index = min(first_found, first_shown)
+    return SeedsToSettle(
+        num_seeds=None if math.isinf(index) else int(candidates[int(index)]),
+        shows="equivalence" if first_shown < first_found else "a difference",
+        margin=margin,
+        most=most,
+    )
+
+
+def _noncentral_t(
+    t: NDArray[np.float64], degrees: NDArray[np.int64], noncentrality: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Its distribution function: what statsmodels' TTestPower calls too, which takes a second to import."""
+    import numpy as np
+    from scipy.special import nctdtr
+
+    # nan stands for some probabilities below 1e-16.
+    below: NDArray[np.float64] = np.nan_to_num(nctdtr(degrees, noncentrality, t), nan=0.0)
+    return below
+
+
+def _first(reached: NDArray[np.bool_]) -> float:
+    """Index of the first True, infinity where there is none."""
+    return float(reached.argmax()) if reached.any() else math.inf

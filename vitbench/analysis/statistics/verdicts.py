@@ -1,0 +1,253 @@
+"""Is an arm better than the baseline, worse, equivalent within a margin, or is that open? By a written rule."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeVar
+
+from vitbench.analysis.statistics.pairing import Estimate, Interval, PairedDifference, bounds, points
+
+ALPHA = 0.05
+FEWEST_SEEDS = 3
+MARGIN = 0.005
+"""Half a point of accuracy. It lies above what the literature calls no difference (the kinds of position embedding of
+Dosovitskiy et al. 2021, Table 8, within 0.33 points; ±0.2 between runs of Beyer et al. 2022) and below what it acts on
+(from 1.5 points for pooling to 4.6 for a convolutional stem)."""
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Verdict(StrEnum):
+    BETTER = "better"
+    WORSE = "worse"
+    EQUIVALENT = "equivalent"
+    AT_CEILING = "at the ceiling"
+    AT_FLOOR = "at the floor"
+    OPEN = "open"
+    NONE = "no verdict"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it claims something of the arm."""
+        return self in (Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT)
+
+
+@dataclass(frozen=True)
+class Caveats:
+    """What the runs that a difference is made of leave out."""
+
+    diverged: int = 0
+    """Runs of the arm that diverged at the setting it is reported at, and are in no pair."""
+    baseline_diverged: int = 0
+    at_edge: bool = False
+    """Whether the arm's setting is the last of the grid, so that a better one may lie beyond."""
+    baseline_at_edge: bool = False
+
+    @property
+    def words(self) -> str:
+        """`2 runs diverged`, `at the edge of the grid`; empty where there is none."""
+        return "; ".join((*self.words_of_diverged, *self.words_of_edges))
+
+    @property
+    def words_of_diverged(self) -> tuple[str, ...]:
+        runs = "1 run" if self.diverged == 1 else f"{self.diverged} runs"
+        theirs = "1 run" if self.baseline_diverged == 1 else f"{self.baseline_diverged} runs"
+        mine = (f"{runs} diverged",) if self.diverged else ()
+        return (*mine, f"{theirs} of the baseline diverged") if self.baseline_diverged else mine
+
+    @property
+    def words_of_edges(self) -> tuple[str, ...]:
+        mine = ("at the edge of the grid",) if self.at_edge else ()
+        return (*mine, "the baseline at the edge of the grid") if self.baseline_at_edge else mine
+
+    def allow(self, verdict: Verdict) -> bool:
+        """Whether runs that diverged, each worse than any pair, leave the verdict standing."""
+        against = {
+            Verdict.BETTER: self.diverged,
+            Verdict.WORSE: self.baseline_diverged,
+            Verdict.EQUIVALENT: self.diverged + self.baseline_diverged,
+        }
+        return not against.get(verdict)
+
+    def may_turn(self, verdict: Verdict) -> bool:
+        """Whether a better setting beyond the grid could make it another."""
+        raised = {Verdict.WORSE: self.at_edge, Verdict.BETTER: self.baseline_at_edge}
+        return raised.get(verdict, self.at_edge or self.baseline_at_edge)
+
+
+NO_CAVEATS = Caveats()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one arm of a study comes to."""
+
+    verdict: Verdict
+    difference: PairedDifference | None
+    margin: float
+    interval: Interval | None = None
+    """The one that decided: of a two-sided test, as wide as Holm's correction took this arm; for 'equivalent', that of the
+    two one-sided tests. None where none decided: too few seeds, nothing to test by, runs that diverged."""
+    confidence: float | None = None
+    """That of `interval`: 0.95 of one arm tested by itself."""
+    over_images: bool = False
+    """Whether seeds spread by less than one test image, and the tests were over seeds and images."""
+    adjusted_p: float | None = None
+    """After Holm's correction over the arms tested together; None where nothing was tested."""
+    within_margin: bool = False
+    """Whether equivalence was shown, be the difference significant or not."""
+    caveats: Caveats = NO_CAVEATS
+
+    @property
+    def words(self) -> str:
+        """`better`, `worse, within 0.5 points`, `open, 2 runs diverged`: the verdict as a table's cell.
+
+        'Within' where the interval beside it is.
+        """
+        parts = [str(self.verdict)]
+        lies_within = self.interval is not None and max(map(abs, self.interval)) <= self.margin
+        if self.verdict in (Verdict.BETTER, Verdict.WORSE) and lies_within and self.within_margin:
+            parts.append(f"within {points_of(self.margin)} points")
+        return ", ".join((*parts, *self.caveats.words_of_diverged))
+
+    @property
+    def difference_text(self) -> str:
+        """`+0.56 [−0.31, +1.43]`; `+0.56 (n=2)` where no interval decided; empty without a pair of runs."""
+        if self.difference is None:
+            return ""
+        return (
+            f"{points(self.difference.mean)} {bounds(self.interval) if self.interval else f'(n={self.difference.n})'}"
+        )
+
+
+def decide(
+    differences: Mapping[Key, PairedDifference | None],
+    *,
+    over_images: Mapping[Key, Estimate] | None = None,
+    saturated: Mapping[Key, Verdict] | None = None,
+    margin: float = MARGIN,
+    alpha: float = ALPHA,
+    caveats: Mapping[Key, Caveats] | None = None,
+) -> dict[Key, Decision]:
+    """The verdict on every arm of a study, tested together. The first case that applies, of:
+
+    1. no verdict: fewer than 3 seeds have both the arm and the baseline (None: no seed has).
+    2. at the ceiling, at the floor, or open: `saturated` says so. It claims nothing.
+    3. better, worse: the two-sided test has p ≤ alpha after Holm's correction over the arms that come this far; the sign
+       of the mean says which. `within_margin` where 4 holds too.
+    4. equivalent: both one-sided tests against ±margin have p ≤ alpha, that is, the (1 − 2 alpha) interval lies within
+       ±margin. Not corrected for the number of arms.
+    5. open: neither was shown, or there is nothing to test by.
+
+    The tests are paired t-tests over seeds. Where seeds spread less than one test image, as where the difference is the
+    same at every seed, they are t-tests over seeds and images: of `over_images`, which has these differences alone.
+
+    A run that diverged is in no pair, and is worse than any. So 'better' and 'equivalent' become open where a run of the
+    arm diverged (`caveats`), 'worse' and 'equivalent' where one of the baseline did.
+
+    `margin` is a fraction. Raises ValueError unless it is above 0.
+    """
+    if not margin > 0:
+        raise ValueError(f"margin {margin:g} must be above 0, as a fraction: 0.005 is half a point")
+    ended = {key: verdict for key, verdict in (saturated or {}).items() if _enough(differences.get(key))}
+    estimates = {
+        key: estimate
+        for key, difference in differences.items()
+        if difference is not None and _enough(difference) and key not in ended
+        if (estimate := (over_images or {}).get(key, difference.estimate)) is not None
+    }
+    adjusted, confidences = _corrected({key: one.p_value for key, one in estimates.items()}, alpha)
+    decisions = {}
+    for key, difference in differences.items():
+        against = (caveats or {}).get(key, NO_CAVEATS)
+        if key in estimates:
+            tested = _tested(
+                estimates[key], adjusted[key], confidences[key], margin=margin, alpha=alpha, caveats=against
+            )
+            decisions[key] = replace(tested, difference=difference, over_images=key in (over_images or {}))
+        else:
+            verdict = ended.get(key) or (Verdict.OPEN if _enough(difference) else Verdict.NONE)
+            decisions[key] = Decision(verdict, difference, margin, caveats=against)
+    return decisions
+
+
+def _enough(difference: PairedDifference | None) -> bool:
+    return difference is not None and difference.n >= FEWEST_SEEDS
+
+
+def _tested(
+    estimate: Estimate, adjusted_p: float, confidence: float, *, margin: float, alpha: float, caveats: Caveats
+) -> Decision:
+    interval = estimate.interval(confidence)
+    equivalent = estimate.equivalence_p_value(margin) <= alpha
+    if adjusted_p <= alpha:
+        verdict = Verdict.BETTER if estimate.mean > 0 else Verdict.WORSE
+    elif equivalent:
+        verdict, confidence = Verdict.EQUIVALENT, 1 - 2 * alpha
+        interval = estimate.interval(confidence)
+    else:
+        verdict = Verdict.OPEN
+    if not caveats.allow(verdict):
+        return Decision(Verdict.OPEN, None, margin, adjusted_p=adjusted_p, caveats=caveats)
+    within = equivalent and caveats.allow(Verdict.EQUIVALENT)
+    return Decision(
+        verdict, None, margin, interval, confidence, adjusted_p=adjusted_p, within_margin=within, caveats=caveats
+    )
+
+
+def _corrected(p_values: Mapping[Key, float], alpha: float) -> tuple[dict[Key, float], dict[Key, float]]:
+    """(p by Holm's correction, the confidence of the interval that it makes of each arm).
+
+    Holm holds the smallest p of m against alpha / m, the next against alpha / (m − 1), …, and stops at the first that
+    fails, whose level all that are left keep. The interval of an arm's own level leaves out 0 exactly where its
+    corrected p is at most alpha.
+    """
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    shown = sum(p <= alpha for p in adjusted.values())
+    ranked = sorted(p_values, key=p_values.__getitem__)
+    steps = {key: len(ranked) - min(rank, shown) for rank, key in enumerate(ranked)}
+    return adjusted, {key: 1 - alpha / steps[key] for key in p_values}
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted by Holm's step-down method (1979), in the order given.
+
+    The smallest of m is multiplied by m, the next by m − 1, …; none is below one that was smaller, none above 1. The
+    chance of any false 'better' or 'worse' in a study is then at most alpha, however arms depend on each other.
+
+    Equal to statsmodels' `multipletests(method="holm")`, which takes a second to import and collects garbage at each
+    call.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def rule(num_arms: int, *, margin: float = MARGIN, alpha: float = ALPHA) -> list[str]:
+    """The rule of `decide` as sentences to be printed under a table; `num_arms` were corrected for."""
+    arms = {0: "the arms tested, here none", 1: "1 arm"}.get(num_arms, f"{num_arms} arms")
+    within = f"±{points_of(margin)} points"
+    return [
+        f"No verdict: fewer than {FEWEST_SEEDS} seeds have both the arm and the baseline.",
+        "At the ceiling: every run of both gets every test image right. At the floor: no run of either is right more often "
+        "than chance. Neither claims anything: take harder data, or fewer images.",
+        f"Better, worse: the paired t-test over seeds has p ≤ {alpha:g} after Holm's correction over {arms}.",
+        f"Equivalent: neither, and two one-sided t-tests at {alpha:g} each show the difference to lie within {within}, "
+        "whatever the number of arms. 'Within' after better or worse: the interval lies there too.",
+        "Open: the evidence does not decide. So it is where a run of the arm diverged and the rest would be better or "
+        "equivalent, or one of the baseline and the rest would be worse or equivalent, and where all runs of both get the "
+        "same images right; no interval stands there.",
+        "Where differences spread over seeds by less than one test image, the tests are over seeds and images.",
+        "Intervals are those that decide. They leave out 0 where the verdict is better or worse, and hold 0 where it is "
+        f"open: of confidence 1 − {alpha:g} / k, where Holm's correction multiplied the arm's p by k, at most the number of "
+        "arms. Where it is equivalent: 90 %, within the margin.",
+    ]
+
+
+def points_of(margin: float) -> str:
+    """0.5 from 0.005."""
+    return f"{100 * margin:g}"

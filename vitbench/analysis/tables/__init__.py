@@ -1,0 +1,1 @@
+"""The table of a comparison: its cells, its captions, and the sentences beside it."""

@@ -1,0 +1,167 @@
+"""What must be said around a comparison's table: what its numbers share, and how to read them."""
+
+from __future__ import annotations
+
+from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.notes import listed, seeds_text
+from vitbench.analysis.tables.verdicts import reading
+from vitbench.studies.match import MATCHES
+
+
+def facts(comparison: Comparison) -> dict[str, str]:
+    """What the numbers of a comparison share, as label and text."""
+    environment = comparison.environment
+    machine = [
+        environment.device,
+        f"machine {environment.machine}",
+        environment.precision,
+        "compiled" if environment.compiled else "eager",
+        f"torch {environment.torch}",
+        f"{listed(comparison.environment_values('threads'))} threads",
+    ]
+    named = {
+        "Question": comparison.question,
+        "Source": comparison.source,
+        "Data": _data_text(comparison),
+        "Variant": comparison.variant,
+        "Budget": f"{comparison.budget}, {epochs_text(comparison)}",
+        "Recipe": _recipe_text(comparison),
+        "Seeds": listed(comparison.seeds),
+        "Environment": listed(machine),
+        "Harness version": str(comparison.harness_version),
+    }
+    return {label: text for label, text in named.items() if text}
+
+
+def epochs_text(comparison: Comparison) -> str:
+    """`11 epochs`, or of whom, and what is equal, where arms have different ones."""
+    epochs = f"{comparison.epochs:g} epochs"
+    if comparison.fractions:
+        return f"{epochs} of the baseline and equal training steps"
+    if comparison.starts:
+        return f"{epochs} of the baseline"
+    if comparison.match == "epochs":
+        return epochs
+    return f"{epochs} of the baseline and equal {MATCHES[comparison.match]}"
+
+
+def conventions(comparison: Comparison) -> list[str]:
+    """How to read the numbers."""
+    sentences = [
+        f"Top-1 is test accuracy after the final epoch: mean ± standard deviation over n seeds, {_choice_text(comparison)}."
+    ]
+    if comparison.baseline is not None:
+        sentences.append(
+            f"Differences are from {comparison.reference}, paired by seed, with the interval that decides the verdict."
+        )
+        if comparison.fractions:
+            sentences.append(
+                "Training steps were made equal, not epochs: on a fraction of the images each arm sees each of them more "
+                "often. The test images are the same."
+            )
+        if comparison.starts:
+            sentences.append(
+                "Some arms go on from the weights of others, of the same seed and setting, head included: 0 epochs are "
+                "those weights as they are. Training (TFLOP) is of both together, epochs and images/s are not."
+            )
+        if comparison.match != "epochs":
+            sentences.append(_match_text(comparison))
+    sentences += reading(comparison)
+    memory = (
+        "Peak memory is the most bytes of tensors alive at once in one training step"
+        if comparison.environment.device.startswith("cpu")
+        else "Peak memory is the peak of the CUDA allocator"
+    )
+    sentences += [
+        "1 MAC = 2 FLOPs; MACs are per image, forward; softmax and norms are not counted.",
+        f"{memory}, the largest over the runs behind top-1; images per second are medians over the same runs.",
+    ]
+    return sentences
+
+
+def _choice_text(comparison: Comparison) -> str:
+    """At which setting an arm's number is, and whether that was a choice."""
+    fixed = [arm for arm in comparison.arms if arm.is_fixed]
+    noun = comparison.noun
+    if len(fixed) == len(comparison.arms):
+        settings = {setting: arm.text(setting) for arm in fixed for setting in arm.grid}
+        if len(settings) > 1:
+            return f"at one fixed {noun} per arm, not the same for all, without tuning"
+        return f"at one fixed {noun}, {listed(settings.values())}, for every arm, without tuning"
+    every = "every setting" if comparison.tuned else "every rate"
+    tuning_seeds = comparison.tuning_seeds
+    seeds = "the seeds" if tuning_seeds is None else f"those of {seeds_text(range(tuning_seeds))}"
+    chosen = (
+        f"at the {noun} with the best mean validation accuracy of that arm over {seeds} at which {every} has a result"
+    )
+    if tuning_seeds is not None:
+        chosen += ", in which the other seeds had no say"
+    if fixed:
+        chosen += f"; that of {listed(arm.label for arm in fixed)} was fixed, without tuning"
+    return chosen
+
+
+def _match_text(comparison: Comparison) -> str:
+    """What was made equal, and by what."""
+    assert comparison.baseline is not None
+    name = comparison.baseline.label
+    if comparison.match == "flops":
+        return (
+            f"Training FLOPs were made equal, not epochs: each arm trains for as many epochs as cost what {name} costs, by "
+            "6 × MACs an image."
+        )
+    return (
+        f"Training time was made equal, not epochs: each arm trains for as many epochs as take as long as {name} does, by "
+        "images/s measured before on the same device, arms in turn or under the same load."
+    )
+
+
+def _data_text(comparison: Comparison) -> str:
+    data = comparison.data
+    sizes = [
+        "all training images" if data.train_images is None else f"{data.train_images:,} training images",
+        f"{data.validation_fraction:.3g} of train held out for validation",
+    ]
+    if comparison.num_test_images:
+        sizes.append(f"{comparison.num_test_images:,} test images")
+    kinds = {(arm.model.in_channels, arm.model.num_classes) for arm in comparison.arms}
+    if len(kinds) == 1:
+        ((channels, classes),) = kinds
+        images = sorted({arm.model.image_hw for arm in comparison.arms})
+        pixels = " to ".join(f"{height} × {width}" for height, width in dict.fromkeys((images[0], images[-1])))
+        sizes.append(f"{pixels} × {channels} pixels, {classes} classes")
+    augmentation = listed(filter(None, _augmentation(comparison))) or "none"
+    return f"{data.dataset}: {'; '.join(sizes)}; augmentation: {augmentation}"
+
+
+def _recipe_text(comparison: Comparison) -> str:
+    """`muon, batches of 128, weight decay 0.05, …`: the training that all arms share but for epochs and what was tuned."""
+    train = comparison.train
+    parts = {
+        "optimizer": train.optimizer,
+        "batch_size": f"batches of {train.batch_size}",
+        "weight_decay": f"weight decay {train.weight_decay:g}",
+        "schedule": f"{train.schedule} schedule",
+        "warmup_fraction": f"{100 * train.warmup_fraction:g} % warm-up",
+        "clip_norm": "" if train.clip_norm is None else f"gradients clipped at {train.clip_norm:g}",
+        "label_smoothing": f"label smoothing {train.label_smoothing:g}" if train.label_smoothing else "",
+        "ema_decay": "" if train.ema_decay is None else f"weights averaged (decay {train.ema_decay:g})",
+        "trainable": "" if train.trainable == "all" else f"{train.trainable} and head trained alone",
+        "layer_decay": "" if train.layer_decay is None else f"layer decay {train.layer_decay:g}",
+    }
+    tuned = comparison.tuned
+    words = (f"{name.replace('_', ' ')} as tuned" if name in tuned else text for name, text in parts.items())
+    return listed(list(filter(None, words)))
+
+
+def _augmentation(comparison: Comparison) -> list[str]:
+    data, tuned = comparison.data, comparison.tuned
+    padding = sorted({record.config.data.crop_padding for record in comparison.records})
+    share = f" to {padding[-1]}, the same share of images of every size" if len(padding) > 1 else ""
+    found = {
+        "crop_padding": f"crop padding {padding[0]}{share}" if any(padding) else "",
+        "flip": "flip" if data.flip else "",
+        "mixup": f"mixup {data.mixup:g}" if data.mixup else "",
+        "cutmix": f"cutmix {data.cutmix:g}" if data.cutmix else "",
+    }
+    return [f"{name.replace('_', ' ')} as tuned" if name in tuned else text for name, text in found.items()]

@@ -1,0 +1,177 @@
+"""Which numbers stand in a row of a comparison's table: as text for people, and at full precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vitbench.analysis.comparison.arm import ArmResult
+from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.notes import listed
+from vitbench.analysis.statistics.pairing import PairedDifference
+from vitbench.analysis.statistics.summary import Summary
+from vitbench.analysis.tables.verdicts import raw as raw_verdict
+from vitbench.analysis.writing.markup import ABSENT, count_text, significant
+from vitbench.records import Outcome
+
+TERMINAL_COLUMNS = {
+    "arm": "arm",
+    "top-1 (%)": "top-1 (%)",
+    "difference (points)": "difference (points)",
+    "verdict": "verdict",
+    "learning rate": "rate",
+    "setting": "setting",
+    "GMACs": "GMACs",
+    "epochs": "epochs",
+}
+"""What fits a terminal of 80 columns, where the table has it, and under which heading; notes tell what did not complete."""
+
+
+def columns(comparison: Comparison) -> tuple[str, ...]:
+    """Headings. Some are there only where there is something to tell: a choice of settings, epochs that differ."""
+    return tuple(cells(comparison, comparison.arms[0]))
+
+
+def rows(comparison: Comparison) -> list[list[str]]:
+    """The cells under `columns`, one row per arm, as plain text for people."""
+    return [list(cells(comparison, arm).values()) for arm in comparison.arms]
+
+
+def raw_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """The same numbers at full precision, with their units in their names; None where there is none."""
+    return [_raw_row(comparison, arm) for arm in comparison.arms]
+
+
+def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
+    """An arm's row, by heading."""
+    memory = arm.costs("peak_memory_bytes")
+    baseline = comparison.baseline
+    what, noun = ("setting", "setting") if comparison.tuned else ("learning rate", "rate")
+    matched = {
+        "epochs": f"{arm.epochs:g}",
+        "training (TFLOP)": ABSENT if arm.training_flops is None else significant(arm.training_flops / 1e12),
+    }
+    at_baselines = {f"difference at baseline's {noun} (points)": _at_baseline(comparison, arm)}
+    finding = comparison.findings.arms.get(arm.label)
+    return {
+        "arm": f"{arm.label} (baseline)" if arm is baseline else arm.label,
+        "params": count_text(arm.params),
+        "GMACs": significant(arm.macs / 1e9) if arm.macs else ABSENT,
+        "MACs relative to baseline": (
+            f"{arm.macs / baseline.macs:.2f}×" if baseline is not None and arm.macs and baseline.macs else ABSENT
+        ),
+        **({"training images": _training_images(comparison, arm)} if comparison.fractions else {}),
+        **(matched if comparison.match != "epochs" or comparison.fractions or comparison.starts else {}),
+        "top-1 (%)": percent(arm.test_top1),
+        "difference (points)": ABSENT if finding is None else finding.decision.difference_text or ABSENT,
+        **({} if baseline is None else {"verdict": ABSENT if finding is None else finding.decision.words}),
+        what: _setting_cell(arm),
+        f"top-1 at baseline's {noun} (%)": percent(comparison.at_baseline_setting(arm)),
+        **(at_baselines if comparison.has_choice else {}),
+        "training (images/s)": significant(arm.median_cost("train_images_per_second")),
+        "inference (images/s)": significant(arm.median_cost("infer_images_per_second")),
+        "peak memory (MiB)": significant(max(memory) / 2**20) if memory else ABSENT,
+        "completed runs": _runs_cell(arm),
+    }
+
+
+def _at_baseline(comparison: Comparison, arm: ArmResult) -> str:
+    """The difference at the baseline's setting and its verdict; `(n=3)` where it is over fewer seeds than the arm's own."""
+    finding = comparison.findings.arms.get(arm.label)
+    if finding is None:
+        return ABSENT
+    decision = finding.at_baseline_setting
+    if decision is None:
+        return "the same"
+    if decision.difference is None:
+        return ABSENT
+    own = finding.decision.difference
+    fewer = own is not None and decision.difference.n < own.n and decision.interval is not None
+    return f"{decision.difference_text}{f' (n={decision.difference.n})' if fewer else ''}: {decision.words}"
+
+
+def _training_images(comparison: Comparison, arm: ArmResult) -> str:
+    images = comparison.images_of(arm)
+    return ABSENT if images is None else f"{images:,}"
+
+
+def _raw_row(comparison: Comparison, arm: ArmResult) -> dict[str, Any]:
+    top1, at_baseline_setting = arm.test_top1, comparison.at_baseline_setting(arm)
+    difference = comparison.difference(arm)
+    there = comparison.difference(arm, at_baseline_setting=True)
+    val_top1 = Summary.of(arm.metric("val_top1", arm.setting).values())
+    baseline, outcomes = comparison.baseline, arm.outcomes
+
+    def scaled(statistic: Summary | None, name: str) -> float | None:
+        value = getattr(statistic, name, None)
+        return None if value is None else 100 * value
+
+    return {
+        "arm": arm.label,
+        "is_baseline": arm is baseline,
+        "params": arm.params,
+        "macs_per_image": arm.macs,
+        "macs_relative_to_baseline": arm.macs / baseline.macs if baseline is not None and baseline.macs else None,
+        "test_top1_mean_percent": scaled(top1, "mean"),
+        "test_top1_sd_points": scaled(top1, "sd"),
+        "test_top1_seeds": top1.n if top1 else 0,
+        "val_top1_mean_percent": scaled(val_top1, "mean"),
+        **_raw_difference(difference, "difference"),
+        "learning_rate": arm.learning_rate,
+        "learning_rate_edge": arm.edge,
+        "learning_rates_tried": len({setting[0] for setting in arm.settings}),
+        "test_top1_at_baseline_rate_mean_percent": scaled(at_baseline_setting, "mean"),
+        "test_top1_at_baseline_rate_sd_points": scaled(at_baseline_setting, "sd"),
+        "test_top1_at_baseline_rate_seeds": at_baseline_setting.n if at_baseline_setting else 0,
+        "train_images_per_second_median": arm.median_cost("train_images_per_second"),
+        "infer_images_per_second_median": arm.median_cost("infer_images_per_second"),
+        "train_seconds_median": arm.median_cost("train_seconds"),
+        "peak_memory_bytes_max": max(arm.costs("peak_memory_bytes"), default=None),
+        **{f"runs_{outcome.value}": count for outcome, count in outcomes.items()},
+        **_raw_difference(there, "difference_at_baseline_rate"),
+        "epochs": arm.epochs,
+        "training_tflop": None if arm.training_flops is None else arm.training_flops / 1e12,
+        **_tuned_values(comparison, arm),
+        **raw_verdict(comparison.findings, arm.label),
+    }
+
+
+def _raw_difference(difference: PairedDifference | None, name: str) -> dict[str, float | None]:
+    interval = None if difference is None else difference.interval()
+    return {
+        f"{name}_mean_points": None if difference is None else 100 * difference.mean,
+        f"{name}_ci95_low_points": None if interval is None else 100 * interval.low,
+        f"{name}_ci95_high_points": None if interval is None else 100 * interval.high,
+        f"{name}_pairs": None if difference is None else difference.n,
+    }
+
+
+def _tuned_values(comparison: Comparison, arm: ArmResult) -> dict[str, Any]:
+    """The chosen value of each field that was tuned beside the learning rate."""
+    values: dict[str, Any] = {}
+    for index, field in enumerate(arm.fields):
+        if field in comparison.tuned:
+            values[field] = None if arm.setting is None else arm.setting[index]
+            values[f"{field}_edge"] = arm.edges.get(field, "")
+    return values
+
+
+def percent(summary: Summary | None) -> str:
+    """`97.22 ± 0.34 (n=3)` from fractions."""
+    if summary is None:
+        return ABSENT
+    spread = "" if summary.sd is None else f" ± {100 * summary.sd:.2f}"
+    return f"{100 * summary.mean:.2f}{spread} (n={summary.n})"
+
+
+def _setting_cell(arm: ArmResult) -> str:
+    if arm.setting is None:
+        return ABSENT
+    remark = " (fixed)" if arm.is_fixed else " (edge)" if arm.edges else ""
+    return f"{arm.text(arm.setting)}{remark}"
+
+
+def _runs_cell(arm: ArmResult) -> str:
+    outcomes = arm.outcomes
+    others = [outcome for outcome in (Outcome.FAILED, Outcome.DIVERGED) if outcomes[outcome]]
+    remark = f" ({listed(f'{outcomes[outcome]} {outcome.value}' for outcome in others)})" if others else ""
+    return f"{outcomes[Outcome.COMPLETED]}/{sum(outcomes.values())}{remark}"

@@ -1,0 +1,86 @@
+"""What a comparison found, in one sentence: every difference that it states has its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.notes import listed
+from vitbench.analysis.statistics.pairing import points
+from vitbench.analysis.statistics.verdicts import Decision, Verdict, points_of
+
+WORDS = {
+    Verdict.BETTER: "better",
+    Verdict.WORSE: "worse",
+    Verdict.EQUIVALENT: "equivalent within {margin} points",
+    Verdict.AT_CEILING: "at the ceiling, where nothing can show",
+    Verdict.AT_FLOOR: "at the floor, where nothing can show",
+    Verdict.OPEN: "open",
+    Verdict.NONE: "too few seeds for a verdict",
+}
+MOST_OPEN = 3
+"""Open arms are named up to so many."""
+
+
+def sentence(comparison: Comparison) -> str:
+    """`Against cls (52.67 % after 4 epochs, 5 seeds, points with the interval that decides): equivalent within 0.5 points: gap
+    −0.14 [−0.33, +0.05].`
+
+    Arms by verdict, in the order of the study; empty without a baseline or other arms.
+    """
+    findings = comparison.findings
+    if comparison.baseline is None or not findings.arms:
+        return ""
+    parts = []
+    for verdict, words in WORDS.items():
+        decisions = {
+            label: finding.decision for label, finding in findings.arms.items() if finding.decision.verdict is verdict
+        }
+        if decisions:
+            if verdict is Verdict.OPEN and len(decisions) > MOST_OPEN:
+                arms = [_range(list(decisions.values()))]
+            else:
+                arms = [_arm(label, decision) for label, decision in decisions.items()]
+            parts.append(f"{words.format(margin=points_of(findings.margin))}: {listed(arms)}")
+    pairs = {finding.decision.difference.n for finding in findings.arms.values() if finding.decision.difference}
+    seeds = f"{min(pairs, default=0)} to {max(pairs, default=0)}" if len(pairs) > 1 else f"{max(pairs, default=0)}"
+    reached = f"{_reached(comparison)}{seeds} seeds, points with the interval that decides"
+    return f"Against {comparison.reference} ({reached}): {'; '.join(parts)}.{_interactions(comparison)}"
+
+
+def _interactions(comparison: Comparison) -> str:
+    """` Together, beyond the sum of both: less for RoPE with gap −1.03 [−2.00, −0.10].`; empty where there are none."""
+    words = {Verdict.BETTER: "more for", Verdict.WORSE: "less for", Verdict.EQUIVALENT: "as expected for"}
+    parts, still_open = [], []
+    for (first, second), decision in comparison.findings.interactions.items():
+        if decision.verdict in words:
+            parts.append(f"{words[decision.verdict]} {first} with {_arm(second, decision)}")
+        elif decision.verdict is Verdict.OPEN:
+            still_open.append(decision)
+    if still_open:
+        parts.append(f"open: {_range(still_open, of='pair')}")
+    return f" Together, beyond the sum of both: {'; '.join(parts)}." if parts else ""
+
+
+def _reached(comparison: Comparison) -> str:
+    """`52.67 % after 4 epochs, ` of the baseline; empty where arms are compared with several."""
+    baseline = comparison.baseline
+    if comparison.within or baseline is None or baseline.test_top1 is None:
+        return ""
+    epochs = "1 epoch" if comparison.epochs == 1 else f"{comparison.epochs:g} epochs"
+    return f"{100 * baseline.test_top1.mean:.2f} % after {epochs}, "
+
+
+def _arm(label: str, decision: Decision) -> str:
+    """`gap −0.14 [−0.33, +0.05]`, and what its runs leave out."""
+    caveats = decision.caveats.words
+    return f"{label} {decision.difference_text}" + (f" ({caveats})" if caveats else "")
+
+
+def _range(decisions: Sequence[Decision], *, of: str = "arm") -> str:
+    """`6 arms, differences of −3.06 to +0.90, intervals up to 1.70 points either side`."""
+    means = [one.difference.mean for one in decisions if one.difference is not None]
+    reaches = [one.interval.half_width for one in decisions if one.interval is not None]
+    number = f"1 {of}" if len(decisions) == 1 else f"{len(decisions)} {of}s"
+    text = f"{number}, differences of {points(min(means))} to {points(max(means))}"
+    return f"{text}, intervals up to {100 * max(reaches):.2f} points either side" if reaches else text

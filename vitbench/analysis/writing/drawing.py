@@ -1,0 +1,114 @@
+"""How every figure looks: its colours and type, its heading, and the files it is saved as."""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.figure import Figure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from vitbench.analysis.writing.files import MARK
+
+WIDTH = 8.0
+"""Inches; at 100 px per inch the width of a README's column."""
+PNG_DOTS_PER_INCH = 150
+SVG_IMAGE_DOTS_PER_INCH = 72
+LINE = 0.19
+"""Inches from one line of a heading to the next."""
+
+INK, GREY, PALE = "#222222", "#6b6b6b", "#b8b8b8"
+PALETTE = ("#0062a8", "#b97b00", "#01936c", "#a82a0a", "#c063b4", "#4d3b2a", "#888888", "#4a94cf")
+"""Each at least 3 : 1 on white (WCAG 2.1, 1.4.11), and apart from each other also where red or green is not seen."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+
+STYLE: dict[Any, Any] = {
+    **sns.axes_style("whitegrid"),
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.family": ["sans-serif"],  # `glyphs.legibly` adds what its letters need
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": INK,
+    "axes.edgecolor": PALE,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": "#e6e6e6",
+    "axes.formatter.useoffset": False,
+    "legend.frameon": False,
+    # Arm names may hold dollar signs, which are not mathematics here.
+    "text.parse_math": False,
+    "svg.hashsalt": "vitbench",
+    "svg.fonttype": "path",
+    "path.simplify": True,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Within it figures are made and saved, so that they look alike."""
+    with mpl.rc_context(STYLE):
+        yield
+
+
+def headed_figure(title: str, about: str, height: float) -> Figure:
+    """An empty figure with its title, a caption beneath it, and `height` inches below both."""
+    titles = textwrap.wrap(title, 86)
+    lines = textwrap.wrap(about, 112)
+    heading = LINE * (len(titles) + len(lines)) + 0.2
+    total = height + heading
+    figure = Figure(figsize=(WIDTH, total))
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, height / total), w_pad=0.08, h_pad=0.06)
+    left, top = 0.1 / WIDTH, 1 - 0.1 / total
+    figure.text(left, top, "\n".join(titles), weight="bold", va="top", linespacing=1.3)
+    figure.text(
+        left, top - LINE * len(titles) / total, "\n".join(lines), fontsize=9, color=GREY, va="top", linespacing=1.45
+    )
+    return figure
+
+
+def saved(figure: Figure, suffix: str) -> bytes:
+    """The bytes of an `svg` or `png` file; equal figures give equal bytes."""
+    if suffix == "svg":
+        return _compact(drawn(figure, suffix, dpi=SVG_IMAGE_DOTS_PER_INCH).getvalue().decode()).encode()
+    # A palette makes a file a third of the size; a chart has few colours.
+    remark = PngInfo()
+    remark.add_text("Software", MARK)
+    reduced = io.BytesIO()
+    image = Image.open(drawn(figure, suffix, dpi=PNG_DOTS_PER_INCH)).convert("RGB")
+    image.quantize(255, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        reduced, format="png", optimize=True, pnginfo=remark, dpi=(PNG_DOTS_PER_INCH, PNG_DOTS_PER_INCH)
+    )
+    return reduced.getvalue()
+
+
+def drawn(figure: Figure, suffix: str, *, dpi: int) -> io.BytesIO:
+    """An `svg` or `png` file as matplotlib makes it."""
+    buffer = io.BytesIO()
+    metadata = {"Date": None, "Creator": MARK} if suffix == "svg" else None
+    figure.savefig(buffer, format=suffix, dpi=dpi, metadata=metadata)
+    buffer.seek(0)
+    return buffer
+
+
+def _compact(svg: str) -> str:
+    """The same drawing without remarks and indentation, in hundredths of a point: half the size."""
+    lines = (line.strip() for line in re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL).splitlines())
+    svg = "\n".join(line for line in lines if line) + "\n"
+    return re.sub(
+        r'(?: d| x| y| points)="[^"]*"|translate\([^)]*\)',
+        lambda found: re.sub(
+            r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), found[0]
+        ),
+        svg,
+    )

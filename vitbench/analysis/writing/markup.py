@@ -1,0 +1,96 @@
+"""How a number and a text are written for people: text of anyone's in Markdown, LaTeX, CSV and HTML, so that it stays text."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from vitbench.text import printable
+
+ABSENT = "–"
+
+
+def significant(value: float | None) -> str:
+    """Three significant digits, none lost before the decimal point: 17.6, 0.00312, 1,234."""
+    if value is None:
+        return ABSENT
+    decimals = 2 - math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:,.{max(0, decimals)}f}"
+
+
+def count_text(count: int) -> str:
+    """86.6M, 201k, 950."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{significant(count / size)}{unit}"
+    return str(count) if count else ABSENT
+
+
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()))
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, in a table cell or at the beginning of a line too, and makes no link of."""
+    escaped = re.sub(r"([\\`*_|<>\[\]~#&$]|:(?=//)|(?<=www)\.)", r"\\\1", _one_line(text))
+    return re.sub(r"^(\d*)([-+.)=])(?= |[-=]*$)", r"\1\\\2", escaped)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "−": "$-$",
+    "–": "--",
+    "→": r"$\to$",
+    # A bracket after a line break would be read as that command's argument.
+    "[": "{[}",
+    "]": "{]}",
+}
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX sets as it is."""
+    return "".join(_LATEX.get(character, character) for character in _one_line(text))
+
+
+def escape_csv(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: text that begins like one, and is no number, gets an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    text = _one_line(value)
+    if not text.startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠")) or _NUMBER.fullmatch(text):
+        return text
+    return f"'{text}"
+
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+
+
+def html_template(name: str) -> Any:
+    """A page of `templates/`, in which all that is put in is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # only here: tables need none
+
+    pages = Environment(
+        loader=PackageLoader("vitbench.analysis"),
+        autoescape=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return pages.get_template(name)
+
+
+def html_id(*parts: str) -> str:
+    """An id of letters, digits, dots and dashes; the same parts give the same."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(parts))

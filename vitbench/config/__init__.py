@@ -1,0 +1,82 @@
+"""What is run: frozen, validated configurations, and the identity (`run_id`) that follows from them.
+
+Imports no torch. Everything that can change a number is a field here; where a run happens is its environment.
+"""
+
+from vitbench.config.base import (
+    MOST,
+    MOST_BLOCKS,
+    MOST_IMAGES,
+    Blocks,
+    Config,
+    Extent,
+    NotNegative,
+    Positive,
+    Rate,
+    Size,
+    as_pair,
+    canonical_json,
+    divisors,
+)
+from vitbench.config.data import DataConfig
+from vitbench.config.errors import LONGEST_LINE, LONGEST_VALUE, TRACEBACK, one_line, shortened
+from vitbench.config.model import (
+    FREE,
+    OF_THE_HEAD,
+    POSITION_SITES,
+    Activation,
+    FinalNorm,
+    Head,
+    ModelConfig,
+    Pool,
+    Position,
+    PositionSite,
+    Stem,
+    TimmConfig,
+    ViTConfig,
+    block_width,
+)
+from vitbench.config.recipe import Compile, Precision, TrainConfig
+from vitbench.config.run import HARNESS_VERSION, RunConfig, run_id
+
+__all__ = [
+    "FREE",
+    "HARNESS_VERSION",
+    "LONGEST_LINE",
+    "LONGEST_VALUE",
+    "MOST",
+    "MOST_BLOCKS",
+    "MOST_IMAGES",
+    "OF_THE_HEAD",
+    "POSITION_SITES",
+    "TRACEBACK",
+    "Activation",
+    "Blocks",
+    "Compile",
+    "Config",
+    "DataConfig",
+    "Extent",
+    "FinalNorm",
+    "Head",
+    "ModelConfig",
+    "NotNegative",
+    "Pool",
+    "Position",
+    "PositionSite",
+    "Positive",
+    "Precision",
+    "Rate",
+    "RunConfig",
+    "Size",
+    "Stem",
+    "TimmConfig",
+    "TrainConfig",
+    "ViTConfig",
+    "as_pair",
+    "block_width",
+    "canonical_json",
+    "divisors",
+    "one_line",
+    "run_id",
+    "shortened",
+]

@@ -1,0 +1,73 @@
+"""What every configuration shares: frozen, no unknown fields, one canonical JSON form; and the kinds of number it takes."""
+
+from __future__ import annotations
+
+import json
+from difflib import get_close_matches
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def divisors(n: int) -> list[int]:
+    """All positive divisors of n, ascending."""
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a size that may be given as one int."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def _square_as_int(size: Any) -> Any:
+    """One canonical form: (32, 32) is 32, so that equal configurations have equal ids."""
+    if isinstance(size, list | tuple) and len(size) == 2 and size[0] == size[1]:
+        return size[0]
+    return size
+
+
+MOST = 1_000_000
+"""No size, count or constant is larger: it would be a slip of the keyboard, found only when memory or patience runs out."""
+MOST_BLOCKS = 10_000
+MOST_IMAGES = 1_000_000_000
+
+Extent = Annotated[int, Field(gt=0, le=MOST)]
+Blocks = Annotated[int, Field(gt=0, le=MOST_BLOCKS)]
+Positive = Annotated[float, Field(gt=0, le=MOST)]
+NotNegative = Annotated[float, Field(ge=0, le=MOST)]
+Size = Annotated[Extent | tuple[Extent, Extent], BeforeValidator(_square_as_int)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+def canonical_json(values: dict[str, Any]) -> str:
+    """Sorted keys, no spaces."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"))
+
+
+class Config(BaseModel):
+    """Base of all configurations: frozen, no unknown fields, no infinities, one canonical JSON form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            for name in values:
+                if name not in cls.model_fields:
+                    raise ValueError(f"{cls.__name__} has no field {name!r}; {cls._instead_of(str(name))}")
+        return values
+
+    @classmethod
+    def _instead_of(cls, name: str) -> str:
+        """What to do about a field that there is none of."""
+        close = get_close_matches(name, cls.model_fields, n=1)
+        return f"did you mean {close[0]}?" if close else f"its fields are {', '.join(cls.model_fields)}"
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy that differs in the given fields, validated like a new one."""
+        return type(self).model_validate({**self.model_dump(), **changes})
+
+    def canonical_json(self) -> str:
+        """Sorted keys, no spaces, every field written out."""
+        return canonical_json(self.model_dump(mode="json"))

@@ -1,0 +1,57 @@
+"""How a refusal is told: one line with field, value and remedy."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import ValidationError
+
+from vitbench.text import printable
+
+LONGEST_VALUE = 120
+"""Letters of a value that is refused, as far as it is said."""
+LONGEST_LINE = 600
+"""Letters of a refusal; of a longer one, the middle is left out."""
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+(?=>)")
+"""In `<Foo object at 0x7f…>`: another in every process, and of no use to the reader."""
+_BRANCH = re.compile(r"(constrained-)?int|tuple\[.*|ViTConfig|TimmConfig")
+
+TRACEBACK = "VITBENCH_TRACEBACK"
+"""Set in the environment, errors keep their traceback."""
+
+
+def one_line(error: ValueError) -> str:
+    """The first complaint of a ValueError or pydantic ValidationError as one line: field, value, remedy."""
+    line = printable(_ADDRESS.sub("", _complaint(error)))
+    if len(line) <= LONGEST_LINE:
+        return line
+    end = LONGEST_LINE // 3  # where the remedy is
+    return f"{line[: LONGEST_LINE - end - 3]} … {line[-end:]}"
+
+
+def _complaint(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())
+    complaints = error.errors()
+    # Of the branches of a union, report the one that got furthest: the one that the value was meant for.
+    same_field = [c for c in complaints if _field(c["loc"]) == _field(complaints[0]["loc"])]
+    first = max(same_field, key=lambda c: (len(c["loc"]), c["type"] == "too_long"))
+    message = str(first["msg"]).removeprefix("Value error, ")
+    where = _field(first["loc"])
+    if first["type"].startswith("missing"):  # its input is all that was given instead
+        if not isinstance(first["loc"][-1], int):
+            return f"{where} is missing; give one"
+        message = "It has too few values; give one number or two"
+    return f"{where} {shortened(first['input'])}: {message}" if where else message
+
+
+def shortened(value: Any) -> str:
+    """How a value is told in a refusal: as in Python, up to LONGEST_VALUE letters."""
+    text = _ADDRESS.sub("", repr(value))
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    """Without indices and the branch of a union ("constrained-int", "tuple[...]"), which are pydantic's affair."""
+    return ".".join(part for part in location if isinstance(part, str) and not _BRANCH.fullmatch(part))

@@ -1,0 +1,304 @@
+"""Which model: a Vision Transformer of ours (`ViTConfig`), or one of timm's (`TimmConfig`)."""
+
+from __future__ import annotations
+
+import json
+from math import gcd
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from vitbench.config.base import MOST, Blocks, Config, Extent, Positive, Rate, Size, as_pair, divisors
+
+Pool = Literal["cls", "gap", "mean_all", "map"]
+Position = Literal["none", "learned_1d", "learned_2d", "relative", "sincos_2d", "rope_2d"]
+PositionSite = Literal["stem", "every_layer", "every_layer_shared"]
+Stem = Literal["patch", "patch_norm", "conv", "resnet"]
+Head = Literal["linear", "mlp"]
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"]
+FinalNorm = Literal["tokens", "pooled", "none"]
+
+POSITION_SITES: dict[str, tuple[PositionSite, ...]] = {
+    "none": ("stem",),
+    "learned_1d": ("stem", "every_layer", "every_layer_shared"),
+    "learned_2d": ("stem", "every_layer", "every_layer_shared"),
+    "relative": ("every_layer", "every_layer_shared"),
+    "sincos_2d": ("stem", "every_layer"),
+    "rope_2d": ("every_layer",),
+}
+"""Where each position embedding has a meaning. A fixed (parameter-free) kind has nothing to share between layers."""
+
+
+class ViTConfig(Config):
+    """One Vision Transformer. The defaults are ViT-Ti/16 with a linear head.
+
+    Sizes are pixels; `image_size` and `patch_size` take an int or (height, width). For `stem="resnet"` and
+    `stem="conv"`, `patch_size` is the stem's total stride; `stem_layers` (blocks per ResNet stage; none for the
+    first convolution and pooling alone, and patches on their feature map), `stem_width` (channels of the first
+    convolution) and `stem_groups` describe it further.
+    """
+
+    image_size: Size = 224
+    in_channels: Extent = 3
+    patch_size: Size = 16
+    width: Extent = 192
+    depth: Blocks = 12
+    num_heads: Extent = 3
+    mlp_ratio: Positive = 4.0
+    num_classes: Annotated[int, Field(ge=0, le=MOST)] = 1000
+    """0 is a model without classifier: its logits are its features."""
+    pool: Pool = "cls"
+    position: Position = "learned_1d"
+    position_site: PositionSite = "stem"
+    position_grid: Size | None = None
+    """Patches a side, or (rows, columns), that the coordinates of `sincos_2d` and `rope_2d` are stretched or squeezed to, as
+    tables are resampled: that of the pretraining, at another image size. None: one patch is one step."""
+    stem: Stem = "patch"
+    stem_layers: tuple[Blocks, ...] = (3, 4, 9)
+    stem_width: Extent = 64
+    stem_groups: Extent = 32
+    """Groups that the ResNet stem's GroupNorms have, or their greatest common divisor with `stem_width`: 32 at width 64 is the
+    paper's. Narrower stems need fewer: in groups of one channel, every image loses its colour and contrast there."""
+    head: Head = "linear"
+    embed_class_token: bool = True
+    """Whether the class token has a place of its own in a `learned_1d` table (not so in DeiT III: Touvron et al. 2022)."""
+    num_registers: Annotated[int, Field(ge=0, le=MOST)] = 0
+    qk_norm: bool = False
+    qkv_bias: bool = True
+    proj_bias: bool = True
+    """Bias of the projection after attention."""
+    pre_norm: bool = False
+    """LayerNorm before the first block, as in CLIP, where the stem's projection has no bias (Radford et al. 2021)."""
+    final_norm: FinalNorm = "tokens"
+    """The last LayerNorm before pooling, on all tokens (the paper); after it, on the pooled one; or left out."""
+    norm_eps: Annotated[float, Field(ge=1e-12, lt=1)] = 1e-6
+    """ε of every LayerNorm: 1e-6 in JAX, timm and torchvision, 1e-5 in vit-pytorch, 1e-12 in transformers."""
+    layer_scale: Positive | None = None
+    activation: Activation = "gelu"
+    dropout: Rate = 0.0
+    attention_dropout: Rate = 0.0
+    drop_path: Rate = 0.0
+
+    @model_validator(mode="after")
+    def _has_a_meaning(self) -> Self:
+        for s, p in zip(self.image_hw, self.patch_hw, strict=True):
+            if s % p:
+                raise ValueError(f"patch_size {p} does not divide image_size {s}; try one of {divisors(s)}")
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"num_heads {self.num_heads} does not divide width {self.width}; try one of {divisors(self.width)}"
+            )
+        if self.width == 1:
+            raise ValueError("width 1 gives tokens of one value, of which LayerNorm leaves nothing; use 2 or more")
+        if self.position_site not in POSITION_SITES[self.position]:
+            sites = " or ".join(POSITION_SITES[self.position])
+            raise ValueError(
+                f"position_site {self.position_site!r} has no meaning for position {self.position!r}; use {sites}"
+            )
+        if self.position_grid is not None and self.position not in ("sincos_2d", "rope_2d"):
+            raise ValueError(
+                f"position_grid {self.position_grid} has no meaning for position {self.position!r}, which has no coordinates; "
+                "leave it out"
+            )
+        if self.position == "learned_2d" and self.width % 2:
+            raise ValueError(
+                f"width {self.width} is odd, but learned_2d halves it between rows and columns; make it even"
+            )
+        if self.position == "sincos_2d" and self.width % 4:
+            raise ValueError(
+                f"width {self.width} is not a multiple of 4, which sincos_2d needs (sin, cos × rows, columns)"
+            )
+        if self.position == "rope_2d" and self.head_dim % 4:
+            raise ValueError(
+                f"num_heads {self.num_heads} gives heads of {self.head_dim} channels; rope_2d needs a multiple of 4"
+            )
+        if round(self.width * self.mlp_ratio) < 1:
+            raise ValueError(f"mlp_ratio {self.mlp_ratio} leaves no hidden unit at width {self.width}; make it larger")
+        if self.qk_norm and self.head_dim == 1:
+            raise ValueError(f"num_heads {self.num_heads} gives heads of 1 channel, of which qk_norm leaves nothing")
+        if not self.embed_class_token and not (self.has_class_token and self.position == "learned_1d"):
+            raise ValueError(
+                f"embed_class_token False has no meaning for pool {self.pool!r} and position {self.position!r}: "
+                "no table has a place for a class token; leave it out"
+            )
+        if self.drop_path and self.depth == 1:
+            raise ValueError(
+                f"drop_path {self.drop_path} has no meaning at depth 1: it rises from 0 in the first block; "
+                "use depth 2 or more"
+            )
+        self._check_stem()
+        return self
+
+    def _check_stem(self) -> None:
+        fields = type(self).model_fields
+        if self.stem != "resnet" and self.stem_layers != fields["stem_layers"].default:
+            raise ValueError(f"stem_layers {self.stem_layers} has no meaning for stem {self.stem!r}; use stem='resnet'")
+        if self.stem != "resnet" and self.stem_groups != fields["stem_groups"].default:
+            raise ValueError(f"stem_groups {self.stem_groups} has no meaning for stem {self.stem!r}; use stem='resnet'")
+        if self.stem == "patch_norm" and self.in_channels * self.patch_hw[0] * self.patch_hw[1] == 1:
+            raise ValueError(
+                f"patch_size {self.patch_size} gives patches of one value, of which stem 'patch_norm' leaves nothing; "
+                "use a larger patch_size"
+            )
+        if self.stem in ("patch", "patch_norm"):
+            if self.stem_width != fields["stem_width"].default:
+                raise ValueError(f"stem_width {self.stem_width} has no meaning for stem {self.stem!r}; leave it out")
+            return
+        stride, other = self.patch_hw
+        if stride != other:
+            raise ValueError(f"patch_size {self.patch_size} must be square for stem {self.stem!r}: it is a stride")
+        if self.stem == "resnet":
+            strides = [first * 2 ** (len(self.stem_layers) - 1) for first in (1, 2, 4)]
+            if len(self.stem_layers) > 4:
+                raise ValueError(f"stem_layers {self.stem_layers} must name 1 to 4 stages, or none")
+            if self.stem_layers and stride not in strides:
+                raise ValueError(
+                    f"patch_size {stride} is not a stride that {len(self.stem_layers)} ResNet stages can have; "
+                    f"try one of {strides}, or another number of stem_layers"
+                )
+            if self.stem_width % 8:
+                raise ValueError(
+                    f"stem_width {self.stem_width} must be a multiple of 8 (its channels are normalised in groups)"
+                )
+            normed = stride if self.stem_layers else min(self.root_stride, 2)  # the pooling comes after the norm
+            is_one_place = len(self.stem_layers) < 2 and self.image_hw == (normed, normed)
+            if is_one_place and self.stem_groups % self.stem_width == 0:
+                raise ValueError(
+                    f"image_size {self.image_size} is one place at stride {normed}, of which GroupNorm leaves nothing "
+                    f"(stem_width {self.stem_width} gives groups of one channel); use a larger image_size or fewer stem_groups"
+                )
+        elif stride < 2 or stride & (stride - 1):
+            raise ValueError(
+                f"patch_size {stride} must be a power of two, 2 or more, for stem 'conv' (each layer halves)"
+            )
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """(height, width) of the image in pixels."""
+        return as_pair(self.image_size)
+
+    @property
+    def patch_hw(self) -> tuple[int, int]:
+        """(height, width) of a patch in pixels."""
+        return as_pair(self.patch_size)
+
+    @property
+    def root_stride(self) -> int:
+        """Of a ResNet stem's first convolution and pooling: what its stages leave of `patch_size`.
+
+        Without stages at most 4, the paper's; patches on the feature map bring the rest.
+        """
+        stride = self.patch_hw[0]
+        return stride // 2 ** (len(self.stem_layers) - 1) if self.stem_layers else gcd(stride, 4)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches."""
+        return self.image_hw[0] // self.patch_hw[0], self.image_hw[1] // self.patch_hw[1]
+
+    @property
+    def num_patches(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def has_class_token(self) -> bool:
+        return self.pool in ("cls", "mean_all")
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens before the patches: the class token, then the registers."""
+        return int(self.has_class_token) + self.num_registers
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_prefix_tokens + self.num_patches
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.num_heads
+
+    @property
+    def mlp_width(self) -> int:
+        return round(self.width * self.mlp_ratio)
+
+
+FREE = ("image_size", "position_grid", "num_classes", "head", "dropout", "attention_dropout", "drop_path")
+"""What may differ from the model that weights come from; everything else decides what its weights mean."""
+OF_THE_HEAD = ("num_classes", "head")
+"""Of these, what a head that is kept decides too."""
+
+
+class TimmConfig(Config):
+    """A model of timm (Wightman 2019) for such images: what ViTs are compared with. Sizes are pixels.
+
+    `timm` is a name that `timm.create_model` knows (`resnet18`), or a class of one of timm's modules
+    (`resnetv2.ResNetV2`), whose every argument is then an option. `options` are its keyword arguments, as JSON has them.
+    """
+
+    timm: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:/-]*$")]
+    image_size: Size = 224
+    in_channels: Extent = 3
+    num_classes: Annotated[int, Field(gt=0, le=MOST)] = 1000
+    options: dict[str, Any] = {}  # noqa: RUF012 – pydantic copies it
+
+    @classmethod
+    def _instead_of(cls, name: str) -> str:
+        if name not in ViTConfig.model_fields:
+            return super()._instead_of(name)
+        return "give an argument that timm's model takes, by timm's name: --model-kwargs KEY=VALUE (options in Python)"
+
+    @field_validator("options")
+    @classmethod
+    def _as_json(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """One canonical form: lists, not tuples, and whole numbers whole. Raises ValueError for what JSON cannot say."""
+        for name in options:
+            if name in _REFUSED_OPTIONS:
+                raise ValueError(f"option {name!r} {_REFUSED_OPTIONS[name]}; leave it out")
+        try:
+            return dict(_whole_numbers(json.loads(json.dumps(options, allow_nan=False))))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"an option's value is no JSON ({error}); give numbers, text and lists") from error
+
+    def __hash__(self) -> int:
+        return hash(self.canonical_json())
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """(height, width) of the image in pixels."""
+        return as_pair(self.image_size)
+
+
+def block_width(config: ViTConfig | TimmConfig) -> int | None:
+    """Channels of the tokens in blocks of ours; None where there are none."""
+    return config.width if isinstance(config, ViTConfig) else None
+
+
+_REFUSED_OPTIONS = {
+    "img_size": "is said by image_size",
+    "in_chans": "is said by in_channels",
+    "num_classes": "is said by itself",
+    **dict.fromkeys(
+        ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"),
+        "gives weights that the run would not name",
+    ),
+    "features_only": "gives a model without logits",
+}
+
+
+def _whole_numbers(value: Any) -> Any:
+    """1.0 is 1, so that equal options have equal ids."""
+    if isinstance(value, dict):
+        return {name: _whole_numbers(own) for name, own in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(own) for own in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _kind_of_model(values: Any) -> str:
+    named = "timm" in values if isinstance(values, dict) else isinstance(values, TimmConfig)
+    return "TimmConfig" if named else "ViTConfig"
+
+
+ModelConfig = Annotated[
+    Annotated[ViTConfig, Tag("ViTConfig")] | Annotated[TimmConfig, Tag("TimmConfig")], Discriminator(_kind_of_model)
+]

@@ -1,0 +1,86 @@
+"""Which part of a model does each thing that a counter counted belong to?
+
+Parts are those of `macs.count_parts`; of a model with other names, its children.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from vitbench.costs.counts import Counts
+
+ELSEWHERE = "elsewhere"
+"""The part of what a model computes outside of all the modules that it calls."""
+
+
+def part_of(name: str) -> str:
+    """The part that a module or parameter of this name belongs to."""
+    first, _, rest = name.partition(".")
+    if ".relative." in name:
+        return "position"
+    if first == "blocks":
+        return f"blocks.{rest.partition('.')[0]}"
+    return {"class_token": "tokens", "registers": "tokens", "pre_norm": "norm"}.get(first, first)
+
+
+WHOLE = "Global"
+"""What torch's FlopCounterMode calls all that runs."""
+
+
+class OutermostCalls:
+    """While entered, `parents` names the module of `model` that runs now, called from within no other of its modules.
+
+    Such modules divide what it computes; its children need not: `head.hidden` runs without `head` being called around it.
+    For torch's FlopCounterMode, whose own tracker fails without gradients where a module is given a parameter.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = {name: module for name, module in model.named_modules() if name}
+        self._running: list[str] = []
+        self._hooks: list[RemovableHandle] = []
+
+    @property
+    def parents(self) -> set[str]:
+        return {WHOLE, *self._running[:1]}
+
+    def __enter__(self) -> OutermostCalls:
+        for name, module in self._modules.items():
+            self._hooks.append(module.register_forward_pre_hook(partial(self._begin, name)))
+            self._hooks.append(module.register_forward_hook(self._end))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _begin(self, name: str, *_: Any) -> None:
+        self._running.append(name)
+
+    def _end(self, *_: Any) -> None:
+        self._running.pop()
+
+
+def sum_calls(counts: Mapping[str, int]) -> Counter[str]:
+    """Sums by part of what is counted by outermost module, and under "" in the whole."""
+    outermost = {name: number for name, number in counts.items() if name}
+    return sum_names({**outermost, ELSEWHERE: counts[""] - sum(outermost.values())})
+
+
+def sum_names(counts: Mapping[str, int]) -> Counter[str]:
+    """Sums by part of what is counted once, under the name of a module or parameter."""
+    total: Counter[str] = Counter()
+    for name, number in counts.items():
+        total[part_of(name)] += number
+    return total
+
+
+def as_counts(*, params: Counter[str], macs: Counter[str], activations: Counter[str]) -> dict[str, Counts]:
+    """One `Counts` a part; empty parts are left out."""
+    parts = {part: Counts(params[part], macs[part], activations[part]) for part in [*params, *macs, *activations]}
+    return {part: counts for part, counts in parts.items() if counts != Counts()}

@@ -1,0 +1,328 @@
+"""What two independent counters see when a built model runs: fvcore, which traces it, and torch's FlopCounterMode.
+
+Both overlook fused attention (fvcore always, FlopCounterMode on CPU) until given the formulas below. They follow the
+conventions of `macs`, whatever the device, dtype, gradient mode or attention kernel; shapes alone count, so a model on
+torch's `meta` device will do.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import cache, partial
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from vitbench.config import TimmConfig
+from vitbench.costs.attribution import WHOLE, OutermostCalls, as_counts, sum_calls, sum_names
+from vitbench.costs.counts import Counts
+from vitbench.kernels.native import plain
+from vitbench.models import timm_models
+
+with warnings.catch_warnings():  # fvcore is built on torch.jit, which torch deprecates
+    for category in (DeprecationWarning, FutureWarning):
+        warnings.filterwarnings("ignore", message=r"`torch\.jit", category=category)
+    from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis, parameter_count
+    from fvcore.nn.jit_handles import conv_flop_count, einsum_flop_jit, generic_activation_jit, get_shape
+
+NORMS = ("batch_norm", "group_norm", "instance_norm", "layer_norm")
+"""What fvcore, by its own names, counts beyond our convention: up to 5 operations a normalised element."""
+PRODUCTS = (
+    "_convolution_mode",
+    "addmm",
+    "bmm",
+    "conv",
+    "einsum",
+    "linear",
+    "lstm",
+    "matmul",
+    "mm",
+    "scaled_dot_product_attention",
+)
+"""What fvcore counts by our convention. It counts pooling and resizing too, in models of timm, by elements."""
+
+FUSED_ATTENTION = (
+    "_scaled_dot_product_attention_math_for_mps",
+    "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_fused_attention_overrideable",
+)
+"""Operators that scaled_dot_product_attention becomes, in one torch version or another. All begin with q, k, v."""
+
+TRACED_ATTENTION = "aten::scaled_dot_product_attention"
+"""What a trace has in their place."""
+PADDED_CONVOLUTION = "aten::_convolution_mode"
+"""And of a convolution with padding="same" or "valid", which fvcore overlooks."""
+FUSED_LSTM = ("mkldnn_rnn_layer", "_cudnn_rnn")
+"""Operators that an LSTM becomes on CPU and on CUDA."""
+
+Shape = Sequence[int]
+
+
+def attention_macs(q: Shape, k: Shape, v: Shape) -> int:
+    """Of q·kᵀ and attention·v. q: [..., N, d], k: [..., M, d], v: [..., M, e]."""
+    return prod(q) * k[-2] + prod(q[:-1]) * k[-2] * v[-1]
+
+
+def attention_activations(q: Shape, k: Shape, v: Shape) -> int:
+    """Elements of both products: logits [..., N, M] and outputs [..., N, e]."""
+    return prod(q[:-1]) * (k[-2] + v[-1])
+
+
+def lstm_macs(inputs: Shape, weights: Sequence[Shape]) -> int:
+    """Of the products with the inputs and with the states, at every place. inputs: [..., C]; weights: [rows, columns] each."""
+    return prod(inputs[:-1]) * sum(prod(weight) for weight in weights if len(weight) == 2)
+
+
+def lstm_activations(inputs: Shape, weights: Sequence[Shape]) -> int:
+    """Elements of these products."""
+    return prod(inputs[:-1]) * sum(weight[0] for weight in weights if len(weight) == 2)
+
+
+def count_with_fvcore(model: nn.Module, images: Tensor) -> tuple[dict[str, Counts], int]:
+    """(counts by part, operations that fvcore adds for norms) of one forward pass of images [B, C, H, W].
+
+    MACs and activations are the whole batch's. The model should be in evaluation mode: fvcore takes more operations for
+    batch norms in training.
+    """
+    operations = fvcore_operations(model, images)
+    handles = {
+        TRACED_ATTENTION: _fvcore_handle(attention_activations),
+        "aten::lstm": _fvcore_lstm(lstm_activations),
+        PADDED_CONVOLUTION: generic_activation_jit(),
+        "aten::mm": generic_activation_jit(),
+    }
+    elements = _trace(ActivationCountAnalysis, model, images, handles)
+    # Not by set_op_handle(norm, None): fvcore looks for a handler before it looks for what to ignore.
+    macs = {name: sum(n for op, n in ops.items() if op in PRODUCTS) for name, ops in operations.items()}
+    parameters = parameter_count(model)
+    parts = as_counts(
+        params=sum_names({name: parameters[name] for name, _ in model.named_parameters()}),
+        macs=sum_calls(macs),
+        activations=sum_calls({name: sum(ops.values()) for name, ops in elements.items()}),
+    )
+    return parts, sum(operations[""][norm] for norm in NORMS)
+
+
+def fvcore_operations(model: nn.Module, images: Tensor) -> dict[str, Counter[str]]:
+    """What fvcore calls FLOPs, MACs and operations of norms and others, by outermost module and operator; "" is the whole."""
+    handles = {
+        TRACED_ATTENTION: _fvcore_handle(attention_macs),
+        "aten::lstm": _fvcore_lstm(lstm_macs),
+        "aten::einsum": _fvcore_einsum,
+        PADDED_CONVOLUTION: lambda inputs, outputs: conv_flop_count(*map(get_shape, (*inputs[:2], outputs[0]))),
+    }
+    return _trace(FlopCountAnalysis, model, images, handles)
+
+
+def count_with_flop_counter(model: nn.Module, images: Tensor) -> dict[str, Counts]:
+    """Counts by part of one forward pass of images [B, C, H, W]; MACs and activations are the whole batch's.
+
+    On CUDA, torch pads heads to a multiple of 8 channels for flash attention (not in float32), and counts the padding.
+    """
+    fused, recurrent = _operators(FUSED_ATTENTION), _operators(FUSED_LSTM)
+    flops = {operator: _flops_of_attention for operator in fused if operator not in flop_registry}
+    flops |= dict.fromkeys(recurrent, _flops_of_lstm)
+    elements = dict.fromkeys(flop_registry, _elements_put_out) | dict.fromkeys(fused, _elements_of_attention)
+    elements |= dict.fromkeys(recurrent, _elements_of_lstm)
+    counting_flops, counting_elements = _flop_counter(flops, model), _flop_counter(elements, model)
+    with plain(), counting_flops, counting_elements:
+        model(images)
+    doubled = sum_calls(_by_module(counting_flops))
+    return as_counts(
+        params=sum_names({name: parameter.numel() for name, parameter in model.named_parameters()}),
+        macs=Counter({part: number // 2 for part, number in doubled.items()}),
+        activations=sum_calls(_by_module(counting_elements)),
+    )
+
+
+def count_timm(config: TimmConfig) -> Counts:
+    """The whole of a model of timm for one image. Raises ValueError for one that cannot be made or run."""
+    model = timm_models.create(config).eval().to("meta")
+    images = torch.zeros(1, config.in_channels, *config.image_hw, device="meta")
+    with torch.no_grad():
+        timm_models.check_takes(model, images, config)
+        return sum(count_with_flop_counter(model, images).values(), Counts())
+
+
+def _fvcore_handle(formula: Callable[[Shape, Shape, Shape], int]) -> Callable[[list[Any], list[Any]], int]:
+    return lambda inputs, _: formula(*map(get_shape, inputs[:3]))
+
+
+def _fvcore_lstm(formula: Callable[[Shape, Sequence[Shape]], int]) -> Callable[[list[Any], list[Any]], int]:
+    return lambda inputs, _: formula(get_shape(inputs[0]), [get_shape(w) for w in inputs[2].node().inputs()])
+
+
+def _fvcore_einsum(inputs: list[Any], outputs: list[Any]) -> int:
+    """Of two operands; fvcore's own formula rounds to four digits."""
+    terms = inputs[0].toIValue().replace(" ", "").partition("->")[0].split(",")
+    shapes = [get_shape(operand) for operand in inputs[1].node().inputs()]
+    if len(terms) != 2 or "..." in terms[0] + terms[1]:
+        return int(einsum_flop_jit(inputs, outputs))
+    sizes = [pair for term, shape in zip(terms, shapes, strict=True) for pair in zip(term, shape, strict=True)]
+    return prod(dict(sizes).values())
+
+
+def _traceable(model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
+    """As given, or copied to the CPU, as zeros, where torch cannot trace convolutions on `meta`."""
+    convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    if not images.is_meta or not convolves or _traces_convolutions_on_meta():
+        return model, images
+    copied = copy.deepcopy(model).to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in (*copied.parameters(), *copied.buffers()):
+            tensor.zero_()  # what memory held would be no index
+    return copied, torch.zeros_like(images, device="cpu")
+
+
+def _trace(kind: Any, model: nn.Module, images: Tensor, handles: dict[str, Any]) -> dict[str, Counter[str]]:
+    """What fvcore's analysis of this kind counts, by outermost module and operator; "" is the whole."""
+    model, images = _traceable(model, images)
+    analysis = kind(model, images).set_op_handle(**handles)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    # fvcore's own sums by module hold calls from within other modules too, of a module that several share.
+    named = {operator: partial(_with_scope, operator, handle) for operator, handle in analysis._op_handles.items()}
+    analysis.set_op_handle(**named)
+    convolutions = _TraceableConvolutions() if images.is_meta else nullcontext()
+    counts: dict[str, Counter[str]] = {"": Counter()}
+    with plain(), convolutions:
+        for name, number in analysis.by_operator().items():
+            module, operator = name.split("/")
+            for place in {"", module}:
+                counts.setdefault(place, Counter())[operator] += number
+    return counts
+
+
+def _with_scope(operator: str, handle: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """The counts of a handle of fvcore's, each name with the outermost module before it: `stem/conv`."""
+    counts = handle(inputs, outputs)
+    if not isinstance(counts, Counter):
+        counts = {operator.removeprefix("aten::"): counts}
+    _, *modules = outputs[0].node().scopeName().split("/")
+    return Counter({f"{modules[0] if modules else ''}/{name}": int(number) for name, number in counts.items()})
+
+
+class _TraceableConvolutions(TorchFunctionMode):
+    """On `meta`, torch's convolution is a Python function beneath the tracer, which loses sight of it; this one is not."""
+
+    def __torch_function__(
+        self, function: Any, _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function in (torch.conv1d, torch.conv2d, torch.conv3d):
+            function = _convolve
+        elif function in (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d):
+            function = _convolve_transposed
+        return function(*args, **(kwargs or {}))
+
+
+def _convolve(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Shape = 1,
+    padding: int | Shape | str = 0,
+    dilation: int | Shape = 1,
+    groups: int = 1,
+) -> Tensor:
+    """As torch.conv1d, torch.conv2d and torch.conv3d are called."""
+    kernel = [int(size) for size in weight.shape[2:]]
+    stride, dilation = _of_each_axis(stride, kernel), _of_each_axis(dilation, kernel)
+    if isinstance(padding, str):
+        whole = [d * (k - 1) if padding == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
+        padding = [size // 2 for size in whole]
+        if any(size % 2 for size in whole):
+            more = [side for size in reversed(whole) for side in (0, size % 2)]
+            input = nn.functional.pad(input, more)
+    padding = _of_each_axis(padding, kernel)
+    return _convolution(input, weight, bias, stride, padding, dilation, False, [0] * len(kernel), groups)
+
+
+def _convolve_transposed(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Shape = 1,
+    padding: int | Shape = 0,
+    output_padding: int | Shape = 0,
+    groups: int = 1,
+    dilation: int | Shape = 1,
+) -> Tensor:
+    """As torch.conv_transpose1d, torch.conv_transpose2d and torch.conv_transpose3d are called."""
+    stride, padding, output_padding, dilation = (
+        _of_each_axis(value, weight.shape[2:]) for value in (stride, padding, output_padding, dilation)
+    )
+    return _convolution(input, weight, bias, stride, padding, dilation, True, output_padding, groups)
+
+
+def _convolution(*arguments: Any) -> Tensor:
+    convolution: Callable[..., Tensor] = torch._convolution
+    return convolution(*arguments, False, False, True, True)  # cuDNN's settings, as torch has them by itself
+
+
+def _of_each_axis(value: int | Shape, kernel: Shape) -> Shape:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * len(kernel) if len(values) == 1 else values
+
+
+@cache
+def _traces_convolutions_on_meta() -> bool:
+    """Not in torch 2.6, whose `_convolution` does not know `meta`."""
+    pixel = torch.zeros(1, 1, 1, 1, device="meta")
+    try:
+        _convolve(pixel, pixel, None, (1, 1), (0, 0), (1, 1), 1)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def _operators(names: Sequence[str]) -> list[Any]:
+    """Those of torch's operators that this version has."""
+    return [getattr(torch.ops.aten, name) for name in names if hasattr(torch.ops.aten, name)]
+
+
+def _flop_counter(formulas: dict[Any, Any], model: nn.Module) -> Any:
+    """A FlopCounterMode with these formulas beside torch's, which counts by outermost module."""
+    counter: Any = FlopCounterMode(display=False, custom_mapping=formulas)
+    counter.mod_tracker = OutermostCalls(model)
+    return counter
+
+
+def _by_module(counter: Any) -> dict[str, int]:
+    """By name of the outermost module; "" is the whole, whichever module it ran in."""
+    counts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items() if name != WHOLE}
+    return {**counts, "": counter.get_total_flops()}
+
+
+def _flops_of_attention(q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
+    return 2 * attention_macs(q, k, v)
+
+
+def _elements_of_attention(q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
+    return attention_activations(q, k, v)
+
+
+def _elements_put_out(*_: Any, out_shape: Shape, **__: Any) -> int:
+    return prod(out_shape)
+
+
+def _flops_of_lstm(inputs: Shape, *weights: Any, **__: Any) -> int:
+    return 2 * lstm_macs(inputs, _weights_of_lstm(*weights))
+
+
+def _elements_of_lstm(inputs: Shape, *weights: Any, **__: Any) -> int:
+    return lstm_activations(inputs, _weights_of_lstm(*weights))
+
+
+def _weights_of_lstm(first: Any, second: Any, *_: Any) -> list[Shape]:
+    """oneDNN is given those with inputs and states one by one, cuDNN all in a list."""
+    return list(first) if isinstance(second, int) else [first, second]

@@ -1,0 +1,228 @@
+"""What a configuration costs by closed form, part by part, without building the model. Imports no torch.
+
+Parameters, multiply–accumulates (MACs) and activations, as `CONVENTIONS` says; `counters` measures the same on a built model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from math import prod
+
+from vitbench.config import ModelConfig, TimmConfig, ViTConfig
+from vitbench.costs.comparators import closed_form
+from vitbench.costs.counts import Counts, convolution, linear
+
+CONVENTIONS = (
+    "1 MAC is 2 FLOPs",
+    "MACs: linear layers, convolutions, the two products of attention and those of relative position",
+    "not counted: norms, nonlinearities, softmax, pooling by mean, additions, weight standardisation",
+    "activations: elements that the counted operations put out, attention logits included",
+    "training: 3 × forward",
+)
+"""MACs are fvcore's, less norms; activations are those of its ActivationCountAnalysis and of timm's published tables."""
+
+
+FORWARDS = {"infer": 1, "train": 3}
+"""FLOPs of each mode, in those of a forward pass."""
+MFU_MEANS = (
+    "MFU: 2 × MACs an image, 3 times that for training, over the rate of matrix products measured in the same run. MACs are "
+    "the whole architecture's, also where a model leaves out what nothing reads: with cls, MFU can pass 100 %."
+)
+
+
+def count(config: ModelConfig) -> Counts:
+    """The whole model for one image: the sum of its parts.
+
+    Of a timm model without closed form, what `counters` counts on its shapes, which builds it and so imports torch.
+    """
+    if isinstance(config, TimmConfig):
+        return closed_form(config) or _counted(config)
+    return sum(count_parts(config).values(), Counts())
+
+
+@cache
+def _counted(config: TimmConfig) -> Counts:
+    from vitbench.costs.counters import count_timm
+
+    return count_timm(config)
+
+
+def count_parts(config: ViTConfig) -> dict[str, Counts]:
+    """Each part for one image. All parts are there, also the empty ones (`pool` is, unless it attends).
+
+    The tables of relative position are parameters of `position`, their products MACs of the blocks; `norm` is the last
+    norm and the one before the first block.
+    """
+    return {
+        "stem": stem(config),
+        "tokens": Counts(params=config.num_prefix_tokens * config.width),
+        "position": position(config),
+        **{f"blocks.{i}": block(config) for i in range(config.depth)},
+        "norm": Counts(params=2 * config.width * ((config.final_norm != "none") + config.pre_norm)),
+        "pool": pool(config),
+        "head": head(config),
+    }
+
+
+def training_flops_per_image(config: ModelConfig, *, recorded_macs: int | None = None) -> int:
+    """Forward and backward: 3 × forward, at 2 FLOPs a MAC.
+
+    With `recorded_macs`, of a model that ran, no model of timm is built to be counted: it may be none of the timm that is
+    installed.
+    """
+    if recorded_macs is not None and isinstance(config, TimmConfig):
+        return 6 * recorded_macs
+    return 6 * count(config).macs
+
+
+def unread_macs(config: ModelConfig) -> int:
+    """Of `count`'s MACs for one image, those that a model of ours leaves out, as pooling by class token does not read them: in
+    the last block, all but the class token's attention, projection and MLP. 0 with other pooling, and for models of timm.
+
+    Native operators leave out the other tokens' queries, too.
+    """
+    if isinstance(config, TimmConfig) or config.pool != "cls":
+        return 0
+    unread = config.num_tokens - 1
+    left_out = (
+        attention(config, queries=unread, keys=config.num_tokens)
+        + linear(config.width, config.width, positions=unread)
+        + mlp(config, positions=unread)
+    )
+    return left_out.macs
+
+
+def unread_sentence(models: Mapping[str, ModelConfig]) -> str:
+    """What images/s of models, by what they are called, owe to `unread_macs`; empty where they owe nothing to it."""
+    shares = {
+        name: f"{100 * macs / count(model).macs:.2g} %"
+        for name, model in models.items()
+        if (macs := unread_macs(model))
+    }
+    if not shares:
+        return ""
+    texts = dict.fromkeys(shares.values())
+    each = ", ".join(f"{text} ({'; '.join(name for name in shares if shares[name] == text)})" for text in texts)
+    return (
+        "Images/s: a model with cls computes the class token alone in its last block. Of the counted MACs it leaves out at "
+        f"least {each}. With other pooling, all tokens are computed."
+    )
+
+
+def attention(config: ViTConfig, *, queries: int, keys: int) -> Counts:
+    """The products of queries with keys and of attention with values, over all heads."""
+    return Counts(
+        macs=2 * queries * keys * config.width,
+        activations=config.num_heads * queries * keys + queries * config.width,
+    )
+
+
+def relative_logits(config: ViTConfig) -> Counts:
+    """The product of every patch's query with the embeddings of all offsets, over all heads."""
+    n = config.num_patches
+    offsets = 2 * n - 1
+    return Counts(macs=n * offsets * config.width, activations=config.num_heads * n * offsets)
+
+
+def mlp(config: ViTConfig, *, positions: int) -> Counts:
+    gates = 2 if config.activation == "swiglu" else 1
+    return linear(config.width, gates * config.mlp_width, positions=positions) + linear(
+        config.mlp_width, config.width, positions=positions
+    )
+
+
+def block(config: ViTConfig) -> Counts:
+    """One encoder block, without the tables of position."""
+    n, width = config.num_tokens, config.width
+    norms = 4 * width + 4 * config.head_dim * config.qk_norm
+    scales = 2 * width if config.layer_scale is not None else 0
+    return (
+        linear(width, 3 * width, positions=n, bias=config.qkv_bias)
+        + attention(config, queries=n, keys=n)
+        + (relative_logits(config) if config.position == "relative" else Counts())
+        + linear(width, width, positions=n, bias=config.proj_bias)
+        + mlp(config, positions=n)
+        + Counts(params=norms + scales)
+    )
+
+
+def position(config: ViTConfig) -> Counts:
+    """Position tables of the whole model."""
+    n, width = config.num_patches, config.width
+    tables = config.depth if config.position_site == "every_layer" else 1
+    match config.position:
+        case "learned_1d":
+            return Counts(params=tables * (n + (config.has_class_token and config.embed_class_token)) * width)
+        case "learned_2d":
+            return Counts(params=tables * sum(config.grid) * (width // 2))
+        case "relative":
+            return Counts(params=tables * (2 * n - 1) * width)
+        case _:
+            return Counts()
+
+
+def pool(config: ViTConfig) -> Counts:
+    """Attention pooling; the other ways of pooling only average or choose."""
+    if config.pool != "map":
+        return Counts()
+    n, width = config.num_patches, config.width
+    return (
+        Counts(params=width)
+        + linear(width, width, positions=1)
+        + linear(width, 2 * width, positions=n)
+        + attention(config, queries=1, keys=n)
+        + linear(width, width, positions=1)
+        + Counts(params=2 * width)
+        + mlp(config, positions=1)
+    )
+
+
+def head(config: ViTConfig) -> Counts:
+    hidden = linear(config.width, config.width, positions=1) if config.head == "mlp" else Counts()
+    return hidden + linear(config.width, config.num_classes, positions=1)
+
+
+def stem(config: ViTConfig) -> Counts:
+    """From pixels to patch tokens."""
+    n, width = config.num_patches, config.width
+    match config.stem:
+        case "conv":
+            return _conv_stem(config)
+        case "resnet":
+            return _resnet_stem(config)
+        case _:
+            inputs = config.in_channels * prod(config.patch_hw)
+            norms = 2 * (inputs + width) if config.stem == "patch_norm" else 0
+            return linear(inputs, width, positions=n, bias=not config.pre_norm) + Counts(params=norms)
+
+
+def _conv_stem(config: ViTConfig) -> Counts:
+    total, channels, pixels = Counts(), config.in_channels, prod(config.image_hw)
+    for i in range(config.patch_hw[0].bit_length() - 1):
+        out, pixels = config.stem_width * 2**i, pixels // 4
+        total += convolution(channels, out, kernel=3, positions=pixels)
+        channels = out
+    return total + linear(channels, config.width, positions=config.num_patches, bias=not config.pre_norm)
+
+
+def _resnet_stem(config: ViTConfig) -> Counts:
+    kernel, convolution_stride = (7, 2) if config.root_stride == 4 else (3, config.root_stride)
+    pixels = prod(config.image_hw) // convolution_stride**2
+    channels = config.stem_width
+    total = convolution(config.in_channels, channels, kernel=kernel, positions=pixels)
+    pixels = prod(config.image_hw) // config.root_stride**2
+    for stage, num_blocks in enumerate(config.stem_layers):
+        middle, out = config.stem_width * 2**stage, 4 * config.stem_width * 2**stage
+        for i in range(num_blocks):
+            before = pixels
+            if i == 0:
+                pixels = pixels // 4 if stage else pixels
+                total += convolution(channels, out, kernel=1, positions=pixels)
+            # The 3×3 carries the stride, so the first 1×1 still sees the larger map.
+            total += convolution(channels, middle, kernel=1, positions=before)
+            total += convolution(middle, middle, kernel=3, positions=pixels)
+            total += convolution(middle, out, kernel=1, positions=pixels)
+            channels = out
+    inputs = channels * pixels // config.num_patches
+    return total + linear(inputs, config.width, positions=config.num_patches, bias=not config.pre_norm)

@@ -1,0 +1,83 @@
+"""Would a run that is recorded stand in one table with what this command records?"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from vitbench.config import block_width
+from vitbench.records import Environment, Outcome, Record, describe_environment
+
+if TYPE_CHECKING:
+    from vitbench.device import Device
+
+PARTS = ("device", "machine", "torch", "timm", "precision", "compiled", "kernels")
+"""Of `Environment.comparison_key`, all that can be known before a run."""
+
+
+class Here:
+    """This machine, as far as a command knows it.
+
+    Without a device, as in `plan`, which imports no torch, a record of any device of this machine is of here.
+    """
+
+    def __init__(self, device: Device | None = None, *, threads: int = 1) -> None:
+        self._device = device
+        self.threads = threads
+        self._resolved: dict[str, str] = {}
+        self._kernels: dict[tuple[str, bool, int | None], str] = {}
+
+    def differs(self, record: Record) -> tuple[str, ...]:
+        """The parts of `Environment.comparison_key` in which a record is not what the same run would have here.
+
+        As far as they are known before it runs: without the hash of the data, and of a failed run, which may have
+        recorded neither, without compilation and kernels.
+        """
+        there = record.environment
+        here = _machine(there.device if self._device is None else self._device.name)
+        found = [name for name in PARTS[:4] if getattr(here, name) != getattr(there, name)]
+        if self._device is not None:
+            train, width = record.config.train, block_width(record.config.model)
+            precision = self._precision(self._device, record)
+            if precision != there.precision:
+                found.append("precision")
+            if record.outcome is not Outcome.FAILED:
+                on_cpu = self._device.torch_device.type == "cpu"
+                # Where native operators compute, `auto` compiles nothing; elsewhere only trying tells.
+                eagerly = on_cpu and train.compile == "auto" and self._used(precision, False, width) == "native"
+                if eagerly and there.compiled:
+                    found.append("compiled")
+                elif self._used(precision, there.compiled, width) != there.kernels.partition(":")[0]:
+                    found.append("kernels")
+        return tuple(found)
+
+    def _precision(self, device: Device, record: Record) -> str:
+        asked = record.config.train.precision
+        if asked not in self._resolved:
+            self._resolved[asked] = device.resolve_precision(asked)
+        return self._resolved[asked]
+
+    def _used(self, precision: str, compiled: bool, width: int | None) -> str:
+        """`native` or `torch`: whose operators a worker computes with, with its own number of threads."""
+        import torch
+
+        from vitbench.kernels import native
+
+        assert self._device is not None
+        key = precision, compiled, width
+        if key not in self._kernels:
+            before = torch.get_num_threads()
+            torch.set_num_threads(self.threads)
+            try:
+                used = native.describe_use(
+                    self._device.torch_device.type, precision=precision, compiled=compiled, width=width
+                )
+            finally:
+                torch.set_num_threads(before)
+            self._kernels[key] = used.partition(":")[0]
+        return self._kernels[key]
+
+
+@lru_cache(maxsize=8)
+def _machine(device: str) -> Environment:
+    return describe_environment(device, precision="", threads=1)

@@ -1,0 +1,1 @@
+"""What has a trained model learned: its features, and the numbers behind figures of its insides."""

@@ -1,0 +1,245 @@
+"""The numbers behind the figures of a trained model: what each shows, before it is drawn.
+
+Each function gives what JSON can hold, or raises NoSuchPartError with the reason why it has no meaning for the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitbench.data import Images, StreamedImages
+from vitbench.evaluation import attention_maps, similarity
+from vitbench.evaluation.confusion import confusion_counts
+from vitbench.evaluation.principal import principal_components
+from vitbench.inspection.loaded_model import Weights
+from vitbench.inspection.subject import Compared, Subject, vit_of
+from vitbench.models import ViT, recording
+from vitbench.models.insides import NoSuchPartError, patch_filters, position_tables
+from vitbench.models.weights import differing_class
+
+COMPONENTS = 28
+"""Of the patch filters (Dosovitskiy et al. 2021, Figure 7)."""
+MOST_TILES = 14
+"""Of position similarity, a side; of larger grids, so many rows and columns evenly spaced."""
+CKA_BATCH = 64
+EVALUATION_BATCH = 256
+MAP_BYTES = 2**28
+"""Attention maps of one block that are in memory at once."""
+DIGITS = 6
+"""Significant ones that are kept."""
+
+
+def filters(weights: Weights) -> dict[str, Any]:
+    """Principal components of the patch filters, each over its own range of values."""
+    kernels = patch_filters(vit_of(weights))
+    components, shares = principal_components(kernels, COMPONENTS)
+    return {
+        "num_filters": len(kernels),
+        "patch_size": list(kernels.shape[-2:]),
+        "share_of_variance": listed(shares),
+        "components": listed(components),
+    }
+
+
+def position(weights: Weights) -> dict[str, Any]:
+    """Cosine similarity of places: `similarity[i][j][k][l]` is that of the tile in row i and column j with patch (k, l)."""
+    model = vit_of(weights)
+    tables = position_tables(model)
+    rows, columns = model.config.grid
+    tile_rows, tile_columns = _evenly(rows, MOST_TILES), _evenly(columns, MOST_TILES)
+    alike = similarity.cosine_similarity(tables[0]).reshape(rows, columns, rows, columns)
+    return {
+        "position": model.config.position,
+        "num_tables": len(tables),
+        "tile_rows": tile_rows,
+        "tile_columns": tile_columns,
+        "similarity": listed(alike[tile_rows][:, tile_columns]),
+    }
+
+
+@torch.inference_mode()
+def distance(subject: Subject) -> dict[str, Any]:
+    """Mean attention distance in pixels and the share of attention that goes to prefix tokens, by block and head."""
+    model, config = subject.vit, subject.vit.config
+    if config.num_patches == 1:
+        raise NoSuchPartError("there is one patch, from which nothing is away")
+    between = attention_maps.grid_distances(config.grid, config.patch_hw)
+    sums = torch.zeros(2, config.depth, config.num_heads, dtype=torch.float64)
+
+    def add(block: int, maps: Tensor) -> None:
+        sums[0, block] += attention_maps.attention_distance(maps, between).sum(dim=0).cpu()
+        sums[1, block] += attention_maps.prefix_share(maps, config.num_patches).sum(dim=0).cpu()
+
+    with recording.attention_maps(model, add):
+        for images, _ in subject.batches(subject.rows, _batch_size(model)):
+            model(images)
+    means = sums / len(subject.rows)
+    return {
+        "distance_pixels": listed(means[0]),
+        "uniform_pixels": float(between.mean()),
+        "prefix_share": listed(means[1]),
+        "num_prefix_tokens": config.num_prefix_tokens,
+        "num_images": len(subject.rows),
+    }
+
+
+@torch.inference_mode()
+def rollout(subject: Subject) -> dict[str, Any]:
+    """Attention rollout of what the logits read, over patches, as multiples of an even share; [images, rows, columns]."""
+    model, config = subject.vit, subject.vit.config
+    rolled: list[Tensor | None] = []
+    shown: list[dict[str, Any]] = []
+    found: list[Tensor] = []
+
+    def roll(_: int, maps: Tensor) -> None:
+        rolled[-1] = attention_maps.roll_out(maps, rolled[-1])
+
+    with recording.attention_maps(model, roll):
+        for images, labels in subject.batches(subject.shown, _batch_size(model)):
+            rolled.append(None)
+            shown += subject.described(len(shown), labels, model(images))
+            whole = rolled[-1]
+            assert whole is not None
+            found.append(_read_rows(model, whole))
+    patches = torch.cat(found)[:, config.num_prefix_tokens :]
+    share = patches.sum(dim=-1, keepdim=True)
+    return {
+        "reads": READS[config.pool],
+        "images": shown,
+        "prefix_share": listed(1 - share.squeeze(-1)),
+        "relative": listed((patches / share * config.num_patches).unflatten(-1, config.grid)),
+    }
+
+
+READS = {
+    "cls": "the class token",
+    "gap": "the mean of all patches, since there is no class token",
+    "mean_all": "the mean of class token and patches, which is what logits are computed from",
+    "map": "the mean of all patches, since there is no class token (the pooling's own attention is left out)",
+}
+"""Whose row of the rollout is read, by `ViTConfig.pool`."""
+
+
+def _read_rows(model: ViT, rolled: Tensor) -> Tensor:
+    """[B, T, T] → [B, T]."""
+    config = model.config
+    if config.pool == "cls":
+        return rolled[:, 0]
+    patches = rolled[:, config.num_prefix_tokens :]
+    return (torch.cat([rolled[:, :1], patches], dim=1) if config.has_class_token else patches).mean(dim=1)
+
+
+@torch.inference_mode()
+def class_token(subject: Subject) -> dict[str, Any]:
+    """The class token's attention to patches in the last block, by head, as multiples of an even share."""
+    model, config = subject.vit, subject.vit.config
+    if not config.has_class_token:
+        raise NoSuchPartError(f"pool {config.pool!r}: there is no class token")
+    shown: list[dict[str, Any]] = []
+    found: list[Tensor] = []
+
+    def keep(block: int, maps: Tensor) -> None:
+        if block == config.depth - 1:
+            found.append(maps[:, :, 0, config.num_prefix_tokens :].double().cpu())
+
+    with recording.attention_maps(model, keep):
+        for images, labels in subject.batches(subject.shown, _batch_size(model)):
+            shown += subject.described(len(shown), labels, model(images))
+    patches = torch.cat(found)
+    share = patches.sum(dim=-1, keepdim=True)
+    return {
+        "block": config.depth,
+        "images": shown,
+        "prefix_share": listed(1 - share.squeeze(-1)),
+        "relative": listed((patches / share * config.num_patches).unflatten(-1, config.grid)),
+    }
+
+
+@torch.inference_mode()
+def cka(subject: Subject, other: Compared | None = None) -> dict[str, Any]:
+    """Linear CKA between the layers of the model and those of another, or its own: [our layers, their layers]."""
+    if len(subject.rows) < similarity.FEWEST:
+        raise NoSuchPartError(f"it needs {similarity.FEWEST} images or more, not {len(subject.rows)}")
+    aligned = similarity.MinibatchCKA()
+    theirs = other or Compared(subject.weights, subject.images)
+    for rows in np.array_split(subject.rows, max(1, len(subject.rows) // CKA_BATCH)):
+        grams = _grams(subject.weights, subject.images, rows, subject.device)
+        aligned.add(grams, _grams(theirs.weights, theirs.images, rows, subject.device) if other else grams)
+    return {
+        "run_ids": [subject.weights.name, theirs.weights.name],
+        "layers": [recording.layers_of(each.weights.model) for each in (subject, theirs)],
+        "cka": listed(aligned.result()),
+        "num_images": len(subject.rows),
+    }
+
+
+def _grams(weights: Weights, images: Images | StreamedImages, rows: NDArray[np.int64], device: torch.device) -> Tensor:
+    """How alike its layers see these images, [layers, B, B]."""
+    model = weights.model
+    ((pixels, _),) = images.batches(rows, len(rows), device)
+    found: dict[str, Tensor] = {}
+
+    def keep(layer: str, output: Tensor) -> None:
+        found[layer] = similarity.gram(output)
+
+    with recording.layer_outputs(model, keep):
+        # All tokens of the last block too, of which the logits may need one.
+        (model.tokens if isinstance(model, ViT) else model)(weights.normalised(pixels))
+    return torch.stack([found[layer] for layer in recording.layers_of(model)])
+
+
+@torch.inference_mode()
+def confusion(subject: Subject) -> dict[str, Any]:
+    """How many test images of each class (row) were taken for each class (column), over the whole test split."""
+    model = subject.weights.model
+    if model.config.num_classes != subject.num_classes:
+        raise NoSuchPartError(f"the model knows {model.config.num_classes} classes, these images {subject.num_classes}")
+    if difference := differing_class(subject.weights.class_names, subject.class_names):
+        raise NoSuchPartError(difference)
+    everything = np.arange(len(subject.images.labels))
+    predicted = [model(images).argmax(dim=-1).cpu() for images, _ in subject.batches(everything, EVALUATION_BATCH)]
+    counts = confusion_counts(subject.images.labels, torch.cat(predicted).numpy(), num_classes=subject.num_classes)
+    return {
+        "classes": [subject.class_name(label) for label in range(subject.num_classes)],
+        "counts": counts.tolist(),
+        "top1": float(np.trace(counts) / counts.sum()),
+        "num_images": len(everything),
+    }
+
+
+OF_WEIGHTS: dict[str, Callable[[Weights], dict[str, Any]]] = {"filters": filters, "position": position}
+OF_IMAGES: dict[str, Callable[[Subject], dict[str, Any]]] = {
+    "distance": distance,
+    "rollout": rollout,
+    "class-token": class_token,
+    "cka": cka,
+    "confusion": confusion,
+}
+
+
+def listed(values: Tensor) -> Any:
+    """Nested lists of floats of DIGITS significant digits; None where a value is not finite."""
+    return _rounded(values.double().cpu().tolist())
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """Up to `most` of range(count), evenly spaced, the first and the last among them."""
+    return [int(i) for i in np.unique(np.linspace(0, count - 1, min(count, most)).round())]
+
+
+def _batch_size(model: ViT) -> int:
+    config = model.config
+    return max(1, MAP_BYTES // (8 * config.num_heads * config.num_tokens**2))

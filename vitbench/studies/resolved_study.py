@@ -1,0 +1,373 @@
+"""What a study comes to on a data set under a budget: models, recipe, grid and seeds, before any result is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from vitbench.config import DataConfig, ModelConfig, RunConfig, TrainConfig, ViTConfig
+from vitbench.costs.macs import count
+from vitbench.records import Design
+from vitbench.studies.base import Arm, Study
+from vitbench.studies.budgets import Budget, Scale, base_variant
+from vitbench.studies.match import matched_epochs
+from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
+from vitbench.studies.tunable import check_tuned, part_of
+from vitbench.variants import variant as named_variant
+
+BUILT_IN_DATA = ("digits", "shapes")
+
+
+class DataFacts(Protocol):
+    """What planning needs to know of a data set (`vitbench.data.DataInfo`)."""
+
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def image_size(self) -> tuple[int, int]: ...
+    @property
+    def in_channels(self) -> int: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def crop_padding(self) -> int: ...
+    @property
+    def flip(self) -> bool: ...
+    @property
+    def size_step(self) -> int: ...
+    def images_left(self, validation_fraction: float) -> int: ...
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line may set over a budget's own. None and empty leave the budget, and the study, as they are."""
+
+    variant: str | None = None
+    seeds: int | None = None
+    train: dict[str, Any] | None = None
+    train_images: int | None = None
+    learning_rates: tuple[float, ...] = ()
+    tuning_seeds: int | None = None
+    extend: int | None = None
+    tune: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    match: str = "epochs"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A study on one data set under one budget. `arms`: each arm's run at seed 0, its tuned fields as they are untuned."""
+
+    study: Study
+    budget: str
+    variant: str
+    arms: Mapping[str, RunConfig]
+    """By name, the baseline first."""
+    grid: Grid
+    seeds: int
+    tuning_seeds: int
+    """At most `seeds`; equal to them where settings are chosen on every seed, or where there is nothing to choose."""
+    extend: int
+    match: str
+    train_images: int
+    """Images that an epoch trains on, the validation split left out; on fractions, that they are fractions of."""
+    levels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of a factorial study: the level that each arm has of each factor."""
+    fractions: Mapping[str, float] = field(default_factory=dict)
+    """The share of the training images that each arm trains on, where these differ."""
+    starts: Mapping[str, str] = field(default_factory=dict)
+    """The arm from whose weights another goes on."""
+    left_out: Sequence[str] = ()
+    """Arms of image sizes that the data do not come in."""
+    remarks: Sequence[str] = ()
+    """What the study itself leaves out on this base variant, in sentences."""
+    epochs_are_estimates: bool = False
+    """Whether training time is to be equal, but how fast the arms train is not known yet: epochs are by FLOPs then."""
+
+    @property
+    def baseline(self) -> str:
+        return next(iter(self.arms))
+
+    def compared_with(self, arm: str) -> str:
+        """The baseline, or the arm that has its levels of all factors but those held; of these, the arm itself."""
+        if not self.within:
+            return self.baseline
+        held = {name: self.levels[arm][name] for name in self.within}
+        return next(name for name, own in self.levels.items() if own == {**self.levels[self.baseline], **held})
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """Factors that are held where arms are compared; on fractions, the images."""
+        return ("images",) if self.fractions else tuple(self.study.within)
+
+    def chain(self, arm: str) -> list[str]:
+        """The arms whose runs lead to an arm's, in their order, itself the last."""
+        return [*(self.chain(self.starts[arm]) if arm in self.starts else []), arm]
+
+    def chosen_with(self, arm: str) -> str:
+        """Whose choice of a setting an arm takes: its own, or where it trains nothing, that of the arm it starts from."""
+        return self.chosen_with(self.starts[arm]) if self.arms[arm].train.epochs == 0 else arm
+
+    @property
+    def chosen_below(self) -> int | None:
+        """Settings are chosen on the seeds below this alone; None: on all that there are."""
+        return self.tuning_seeds if self.tuning_seeds < self.seeds else None
+
+    @property
+    def is_settled_at_once(self) -> bool:
+        """Whether no run depends on the results of others."""
+        grows = self.extend > 0 and any(len(values) > 1 for values in self.grid.values.values())
+        return self.tuning_seeds == self.seeds and not grows
+
+    def config(self, arm: str, setting: Setting, seed: int) -> RunConfig:
+        """Raises ValueError for a setting without meaning."""
+        if (arm, setting) not in self._configs:
+            config = with_setting(self.arms[arm], self.grid.fields, setting)
+            images = self.images_of(config)
+            if config.train.batch_size > images:
+                raise ValueError(
+                    f"batch_size {config.train.batch_size} is more than the {images} training images; make it smaller"
+                )
+            self._configs[arm, setting] = config
+        return with_seed(self._configs[arm, setting], seed)
+
+    def images_of(self, config: RunConfig) -> int:
+        """Images that an epoch of one of these runs trains on."""
+        return config.data.train_images or self.train_images
+
+    @cached_property
+    def _configs(self) -> dict[tuple[str, Setting], RunConfig]:
+        return {}
+
+    def has_meaning(self, grid: Grid) -> bool:
+        """Whether every arm can run at every setting of a grid."""
+        try:
+            for arm in self.arms:
+                for setting in grid.settings:
+                    self.config(arm, setting, 0)
+        except ValueError:
+            return False
+        return True
+
+    def design(self, grid: Grid) -> Design:
+        """What records say of the study, once the grid is that."""
+        epochs = {name: config.train.epochs for name, config in self.arms.items()}
+        return Design(
+            question=self.study.question,
+            source=self.study.source,
+            baseline=self.baseline,
+            arms=tuple(self.arms),
+            learning_rates=grid.values[RATE],
+            tuned=grid.tuned,
+            tuning_seeds=self.chosen_below,
+            match=self.match,
+            epochs=epochs if self.match != "epochs" or self.fractions or self.starts else {},
+            factors={name: dict(levels) for name, levels in self.levels.items()},
+            within=() if self.fractions else self.within,
+            fractions=dict(self.fractions),
+            starts=dict(self.starts),
+            train_images=self.train_images,
+        )
+
+
+def recipe_of(budget: Budget, data: DataFacts) -> tuple[TrainConfig, bool]:
+    """(how a budget trains on a data set, whether it crops and flips as that set recommends)."""
+    scale, family = _scale(budget, data), _family(data)
+    epochs = scale.epochs.get(family, scale.train.epochs)
+    return scale.train.replace(epochs=epochs), scale.augment
+
+
+def _scale(budget: Budget, data: DataFacts) -> Scale:
+    return budget.built_in if _family(data) in BUILT_IN_DATA else budget.images
+
+
+def _family(data: DataFacts) -> str:
+    """`shapes` of `shapes/quadrant`."""
+    return data.dataset.split("/")[0]
+
+
+def outline(
+    study: Study,
+    budget: Budget,
+    data: DataFacts,
+    overrides: Overrides,
+    *,
+    images_per_second: Mapping[str, float] | None = None,
+) -> Outline:
+    """`study` on `data`. `images_per_second`: how fast each arm trains, where training time is to be equal.
+
+    Raises ValueError for what has no meaning on the base variant, or cannot be tuned or matched.
+    """
+    scale = _scale(budget, data)
+    name, base = _base(scale, data, overrides.variant)
+    data_config, train_images = data_settings(
+        data, wanted=scale.train_images if overrides.train_images is None else overrides.train_images
+    )
+    train, augment = recipe_of(budget, data)
+    if not augment:
+        data_config = data_config.replace(crop_padding=0, flip=False)
+    train = train.replace(**{**study.train, **(overrides.train or {})})
+    asked = _arms(study, base, train_images, train.batch_size)
+    try:
+        arms = _of_sizes_that_come(asked, base, data)
+        models = _models(arms, base, name)
+    except ValueError as error:
+        raise ValueError(f"{study.title}: {error}") from error
+    grid = _grid(study, scale, base, overrides)
+    epochs = matched_epochs(
+        models,
+        baseline=next(iter(models)),
+        epochs=train.epochs,
+        match=overrides.match,
+        images_per_second=images_per_second,
+    )
+    if "crop_padding" in grid.tuned and len({model.image_hw for model in models.values()}) > 1:
+        raise ValueError(
+            f"tune 'crop_padding' is in pixels, but arms of study {study.name!r} have images of several sizes; leave it out"
+        )
+    if overrides.match != "epochs":
+        _check_costs_stay(grid, models, match=overrides.match)
+    if study.fractions and overrides.match != "epochs":
+        raise ValueError(
+            f"match {overrides.match!r}: study {study.name!r} makes steps equal on all fractions; leave it out"
+        )
+    if train.epochs == 0:
+        raise ValueError("epochs 0 trains nothing; give more, or `vitbench train --init RUN --keep-head --epochs 0`")
+    if overrides.match != "epochs" and any(arm.start for arm in arms):
+        raise ValueError(
+            f"match {overrides.match!r}: study {study.name!r} says itself for how long each arm trains; leave it out"
+        )
+    runs: dict[str, RunConfig] = {}
+    for arm in arms:
+        recipe = train.replace(epochs=epochs[arm.name] * arm.epochs)
+        model = models[arm.name]
+        images = data_config.resampled(data.image_size, model.image_hw)
+        if arm.start:
+            runs[arm.name] = RunConfig(
+                model=model, data=images, train=recipe, pretraining=runs[arm.start], keep_head=True
+            )
+        else:
+            runs[arm.name] = _run(model, arm.fraction, images, recipe, train_images)
+    seeds = overrides.seeds or budget.seeds
+    return Outline(
+        study=study,
+        budget=budget.name,
+        variant=name,
+        arms=runs,
+        grid=grid,
+        seeds=seeds,
+        tuning_seeds=_tuning_seeds(overrides, budget, grid, seeds),
+        extend=budget.extend if overrides.extend is None else overrides.extend,
+        match=overrides.match,
+        train_images=train_images,
+        levels=study.levels(arms),
+        fractions={arm.name: arm.fraction for arm in arms} if study.fractions else {},
+        starts={arm.name: arm.start for arm in arms if arm.start},
+        left_out=[arm.name for arm in asked if arm not in arms],
+        remarks=study.remarks(base),
+        epochs_are_estimates=overrides.match == "time" and images_per_second is None,
+    )
+
+
+def _arms(study: Study, base: ViTConfig, train_images: int, batch_size: int) -> list[Arm]:
+    """A study's arms; of those on fractions, which leave a batch at least."""
+    arms = study.all_arms(base)
+    enough = [arm for arm in arms if round(arm.fraction * train_images) >= batch_size]
+    if study.fractions and len({arm.fraction for arm in enough}) < 2:
+        raise ValueError(
+            f"batch_size {batch_size} leaves study {study.name!r} no two fractions of {train_images} training images; "
+            "make it smaller"
+        )
+    return enough if study.fractions else arms
+
+
+def _of_sizes_that_come(arms: Sequence[Arm], base: ViTConfig, data: DataFacts) -> list[Arm]:
+    """The arms at image sizes that the data come in, and that do not go on from one that is left out."""
+    found: dict[str, Arm] = {}
+    for arm in arms:
+        height, width = arm.apply(base).image_hw
+        comes = data.size_step == 1 or (height == width and height % data.size_step == 0)
+        if comes and (not arm.start or arm.start in found):
+            found[arm.name] = arm
+    return list(found.values())
+
+
+def _models(arms: Sequence[Arm], base: ViTConfig, variant: str) -> dict[str, ModelConfig]:
+    models = {arm.name: arm.apply(base) for arm in arms}
+    first: dict[tuple[ModelConfig, float, str, float], str] = {}
+    for arm in arms:
+        twin = first.setdefault((models[arm.name], arm.fraction, arm.start, arm.epochs), arm.name)
+        if twin != arm.name:
+            raise ValueError(f"arms {twin!r} and {arm.name!r} are the same model on {variant}; leave one out")
+    return models
+
+
+def _run(model: ModelConfig, fraction: float, data: DataConfig, train: TrainConfig, train_images: int) -> RunConfig:
+    """An arm's run: on a share of the images, for as many steps as on all of them."""
+    if fraction != 1:
+        images = round(fraction * train_images)
+        steps = max(1, round(train.epochs * (train_images // train.batch_size)))
+        data, train = data.replace(train_images=images), train.replace(epochs=steps / (images // train.batch_size))
+    return RunConfig(model=model, data=data, train=train)
+
+
+def _grid(study: Study, scale: Scale, base: ViTConfig, overrides: Overrides) -> Grid:
+    tune = {**study.tune, **overrides.tune}
+    varied = {name for arm in study.all_arms(base) for name in arm.changes}
+    check_tuned(tune, study=study.name, varied=varied)
+    rates = overrides.learning_rates or (scale.grid if study.tuning == "grid" else scale.short)
+    return Grid.of(rates, tune)
+
+
+def _tuning_seeds(overrides: Overrides, budget: Budget, grid: Grid, seeds: int) -> int:
+    wanted = overrides.tuning_seeds
+    if wanted is not None and not 1 <= wanted <= seeds:
+        raise ValueError(f"tune_seeds {wanted} is not among the 1 to {seeds} seeds of an arm; make it smaller")
+    if len(grid.settings) == 1:
+        return seeds
+    return min(wanted or budget.tuning_seeds or seeds, seeds)
+
+
+_SAME_TIME = (
+    *("weight_decay", "warmup_fraction", "clip_norm", "label_smoothing", "ema_decay", "layer_decay"),
+    *("dropout", "attention_dropout", "drop_path", "layer_scale", "norm_eps", "crop_padding", "mixup", "cutmix"),
+)
+"""Whatever their values, a step has the same matrix products on as many images; elementwise work alone may differ."""
+
+
+def _check_costs_stay(grid: Grid, models: Mapping[str, ModelConfig], *, match: str) -> None:
+    """What is made equal for each arm must not depend on the setting that it is tuned to."""
+    for name, values in grid.tuned.items():
+        if match == "time" and name not in _SAME_TIME:
+            raise ValueError(
+                f"tune {name!r} changes the time that an image takes, which --match time makes equal; "
+                "use --match epochs"
+            )
+        if part_of(name) == "model" and any(
+            count(model.replace(**{name: value})).macs != count(model).macs
+            for model in models.values()
+            for value in values
+        ):
+            raise ValueError(
+                f"tune {name!r} changes the FLOPs of an image, which --match {match} makes equal; use --match epochs"
+            )
+
+
+def data_settings(data: DataFacts, *, wanted: int | None) -> tuple[DataConfig, int]:
+    """(the data configuration with the set's own augmentation, the images that an epoch trains on).
+
+    A subset as large as what the validation split leaves is the whole, and named so.
+    """
+    config = DataConfig(dataset=data.dataset, crop_padding=data.crop_padding, flip=data.flip)
+    left = data.images_left(config.validation_fraction)
+    if wanted is None or wanted >= left:
+        return config, left
+    return config.replace(train_images=wanted), wanted
+
+
+def _base(scale: Scale, data: DataFacts, name: str | None) -> tuple[str, ViTConfig]:
+    shape = {"image_size": data.image_size, "in_channels": data.in_channels, "num_classes": data.num_classes}
+    if name is not None:
+        return name, named_variant(name, **shape)
+    return base_variant(scale, image_size=data.image_size, in_channels=data.in_channels, num_classes=data.num_classes)
