@@ -23,8 +23,8 @@ BASE = {
     "figures": ("abcd",),
 }
 WORK = {
-    "run": ("vitbench.commands.run._execute",),
-    "train": ("vitbench.commands.train._execute_here",),
+    "run": ("vitbench.execution.studies.StudyRuns._execute",),
+    "train": ("vitbench.execution.single.execute_watched",),
     "throughput": ("vitbench.profiling.roofline.measure_ceilings",),
     "trace": ("vitbench.profiling.trace.record",),
     "profile": ("vitbench.commands.profile.write_parts",),
