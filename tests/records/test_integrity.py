@@ -227,7 +227,7 @@ def test_a_retry_a_repetition_and_another_environment_are_no_conflict(store, mad
 @pytest.mark.parametrize(
     "environment",
     [
-        {"threads": 2},
+        {"threads": 4},
         {"numpy": "1.0.0"},
         {"python": "3.9.0"},
         {"torch": "1.0"},

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from made_up_records import MODEL, make_record
 
+from tests.made_up_records import MODEL, make_record
 from vitbench.analysis.charts.resolution import lines_of, resolution_figure
 from vitbench.analysis.comparison.comparison import compare
 from vitbench.analysis.comparison.fine_tuning import going_on

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 
 import pytest
-from made_up_records import DESIGN, make_record
 
+from tests.made_up_records import DESIGN, make_record
 from vitbench.analysis.comparison import across
 from vitbench.analysis.comparison.comparison import compare
 from vitbench.analysis.pages import write_tables
