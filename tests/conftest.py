@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.evidence import pytest_addoption as pytest_addoption
-from tests.evidence import pytest_configure as pytest_configure
 from tests.made_up_records import ENVIRONMENT, NANO
 from vitbench.config import DataConfig, RunConfig, TrainConfig
 from vitbench.records import Cost, Design, EpochPoint, Record
