@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_models import images_for, small_config, small_model
 from timm.layers.attention import AttentionRope
 
+from tests.models.small_models import images_for, small_config, small_model
 from vitbench.kernels import native, operators
 from vitbench.models import build_model
 from vitbench.models.attention import attention

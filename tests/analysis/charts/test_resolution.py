@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from made_up_records import MODEL, make_record
 
+from tests.made_up_records import MODEL, make_record
 from vitbench.analysis.charts.resolution import lines_of, resolution_figure
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.conftest import NANO
+from tests.made_up_records import NANO
 from vitbench.analysis.charts.scaling import scaling_figure
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.growth import fit_power_law, series_of
