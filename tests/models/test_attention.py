@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_models import images_for, small_config, small_model
+from small_models import images_for, small_model
 from timm.layers.attention import AttentionRope
 
-from vitbench.models import build_model
 from vitbench.models.attention import attention
 
 KERNELS = ["fused", "matmul", "auto"]
