@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 
 _JOINERS = "\u200c\u200d"
@@ -16,6 +17,11 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def error_with_type(error: BaseException) -> str:
     """`ValueError: what it says`, in one line of at most 300 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def say(line: str) -> None:
+    """A line on stderr, as the command line's."""
+    print(f"vitbench: {' '.join(line.split())}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
