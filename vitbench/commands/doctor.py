@@ -43,7 +43,7 @@ def _facts(data_root: Path | None) -> dict[str, Any]:
     import torch
 
     from vitbench.device import open_device
-    from vitbench.device.cpu import FAST_BF16
+    from vitbench.device.device import FAST_BF16
     from vitbench.kernels import native
     from vitbench.machine import cache_directory
 

@@ -85,11 +85,12 @@ def show_throughput(
 
 def build(implementation: str, config: ModelConfig) -> nn.Module:
     """A model of ours, from seed 0, or a peer's of the same configuration."""
+    from vitbench.kernels.blocks import install
     from vitbench.models import build_model
     from vitbench.profiling.peers import build_peer
 
     if implementation == OURS:
-        return build_model(config)
+        return install(build_model(config))
     assert not isinstance(config, TimmConfig), implementation
     return build_peer(implementation, config)
 
