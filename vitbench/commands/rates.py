@@ -149,7 +149,7 @@ def _measure(whole: Outline, arms: Sequence[str], *, device: Device, threads: in
     """Training images/s of `arms`, timed in turn on random images with as many threads as a worker has."""
     import torch
 
-    from vitbench.commands.throughput import OURS, candidate_of
+    from vitbench.profiling.candidates import candidate_of
     from vitbench.profiling.throughput import prepare
     from vitbench.profiling.timing import time_in_turn
 
@@ -164,7 +164,14 @@ def _measure(whole: Outline, arms: Sequence[str], *, device: Device, threads: in
             # `auto` on CPU decides by the length of a run, which is what is being asked here.
             compiled = train.compile == "on" or (train.compile == "auto" and device.torch_device.type != "cpu")
             precision = device.resolve_precision(train.precision)
-            candidate = candidate_of(config.model, arm, OURS, "train", precision, compiled, train.batch_size)
+            candidate = candidate_of(
+                config.model,
+                arm,
+                mode="train",
+                precision=precision,
+                compiled=compiled,
+                batch_size=train.batch_size,
+            )
             try:
                 works[arm] = prepare(candidate, device)
                 device.time(works[arm])
