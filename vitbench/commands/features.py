@@ -21,6 +21,7 @@ from vitbench.evaluation.exports import check_export, export
 from vitbench.evaluation.features import feature_batches
 from vitbench.inspection.loaded_model import Weights, open_weights, tell_channels
 from vitbench.kernels import native
+from vitbench.kernels.blocks import install
 from vitbench.records import Environment, describe_environment
 
 SPLITS = ("train", "test")
@@ -104,7 +105,7 @@ def open_trunk(request: TrunkRequest) -> Trunk:
             opened.torch_device.type, precision=precision, compiled=False, width=block_width(config)
         ),
     )
-    weights = replace(weights, model=opened.place(weights.model))
+    weights = replace(weights, model=opened.place(install(weights.model)))
     return Trunk(weights, config.image_hw, data, opened, precision, environment)
 
 

@@ -23,6 +23,7 @@ from vitbench.device import Device, is_out_of_memory, open_device
 from vitbench.evaluation import Evaluation, evaluate
 from vitbench.execution.job import Job, Report, utc_now
 from vitbench.kernels import native
+from vitbench.kernels.blocks import install
 from vitbench.models import TimmModel, ViT, build_model, convert
 from vitbench.models.inherit import inherit
 from vitbench.models.inherit_timm import started_from
@@ -68,7 +69,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
     # What a device keeps of the data is not the model's memory, and copying it there not the model's time.
     example, _ = next(_batches(config, data, train_indices, device, 0, 0, 1))
     device.start_memory()
-    model = device.place(initial_model(job))
+    model = device.place(install(initial_model(job)))
     freeze(model, config.train)
     eager_because = _eager_because(job, device)
     model_to_call, compiled, compile_note = device.compile(

@@ -8,6 +8,7 @@ from torch import nn
 
 from vitbench.config import ModelConfig, TimmConfig, block_width
 from vitbench.costs.macs import count
+from vitbench.kernels.blocks import install
 from vitbench.models import build_model
 from vitbench.profiling.peers import build_peer, check_peer
 from vitbench.profiling.throughput import Candidate
@@ -51,8 +52,8 @@ def candidate_of(
 
 
 def build(implementation: str, config: ModelConfig) -> nn.Module:
-    """A model of ours, from seed 0, or a peer's of the same configuration."""
+    """A model of ours, from seed 0 and with native blocks where they can be, or a peer's of the same configuration."""
     if implementation == OURS:
-        return build_model(config)
+        return install(build_model(config))
     assert not isinstance(config, TimmConfig), implementation
     return build_peer(implementation, config)
