@@ -27,7 +27,7 @@ WORK = {
     "train": ("vitbench.execution.single.execute_watched",),
     "throughput": ("vitbench.profiling.roofline.measure_ceilings",),
     "trace": ("vitbench.profiling.trace.record",),
-    "profile": ("vitbench.commands.profile.write_parts",),
+    "profile": ("vitbench.profiling.profile.measure_parts",),
     "features": ("vitbench.commands.features.open_trunk",),
     "probe": ("vitbench.commands.probe.open_trunk",),
     "figures": ("vitbench.inspection.loaded_model.open_weights",),

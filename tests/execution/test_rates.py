@@ -137,15 +137,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, clock, content):
 
 def test_each_arm_is_measured_on_its_own_model(monkeypatch):
     pytest.importorskip("torch")
-    from vitbench.commands import throughput
+    from vitbench.profiling import candidates
 
-    measured, candidate_of = {}, throughput.candidate_of
+    measured, candidate_of = {}, candidates.candidate_of
 
-    def noted(config, variant, *others):
-        measured[variant] = config.pool
-        return candidate_of(config, variant, *others)
+    def noted(config, name, **settings):
+        measured[name] = config.pool
+        return candidate_of(config, name, **settings)
 
-    monkeypatch.setattr(throughput, "candidate_of", noted)
+    monkeypatch.setattr(candidates, "candidate_of", noted)
     found = rates._measure(whole(), ["cls", "gap"], device=open_device("cpu"), threads=1)
     assert measured == {"cls": "cls", "gap": "gap"}
     assert set(found) == {"cls", "gap"} and all(speed > 0 for speed in found.values())
