@@ -13,7 +13,7 @@ from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Finding
 from vitbench.analysis.statistics.verdicts import Verdict
 from vitbench.analysis.tables.verdicts import Table
-from vitbench.analysis.writing.markup import ABSENT
+from vitbench.analysis.writing.words import ABSENT
 from vitbench.config import TrainConfig
 
 RULE = (

@@ -6,7 +6,7 @@ from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.statistics.pairing import PairedDifference, bounds, points
 from vitbench.analysis.tables.verdicts import Table
-from vitbench.analysis.writing.markup import ABSENT
+from vitbench.analysis.writing.words import ABSENT
 
 GAINED = "gained (points, 95 % for each arm by itself)"
 

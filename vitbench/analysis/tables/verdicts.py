@@ -11,7 +11,7 @@ from vitbench.analysis.comparison.notes import seeds_text
 from vitbench.analysis.statistics.interactions import FTest
 from vitbench.analysis.statistics.power import MOST_SEEDS
 from vitbench.analysis.statistics.verdicts import Decision, Verdict, rule
-from vitbench.analysis.writing.markup import ABSENT, significant
+from vitbench.analysis.writing.words import ABSENT, significant
 
 Table = list[dict[str, str]]
 """Rows of equal headings."""
