@@ -320,7 +320,7 @@ def test_models_of_timm_stand_beside_ours_under_names_that_tell_them_apart(tmp_p
     tables = {table.name: table for table in tables_of(profile_in(tmp_path))}
     assert set(tables) == {"throughput", "time-by-kind", "time-by-role", "time-by-block", "flops", "ceilings"}
     for name in ("throughput", "time-by-block", "flops"):
-        assert {row[0] for row in tables[name].rows} == {"S/16, 224 px", LABEL, "timm:resnet18, 32 px"}
+        assert {row["model"] for row in tables[name].rows} == {"S/16, 224 px", LABEL, "timm:resnet18, 32 px"}
     (small,) = (
         row for row in csv.DictReader(io.StringIO(csv_text(tables["throughput"]))) if "channels" in row["variant"]
     )
@@ -329,7 +329,7 @@ def test_models_of_timm_stand_beside_ours_under_names_that_tell_them_apart(tmp_p
         "",
         "40.0",
     )  # 16 in 0.4 s
-    shown = [row[2] for row in tables["time-by-block"].rows if row[0] == LABEL]
+    shown = [row["block"] for row in tables["time-by-block"].rows if row["model"] == LABEL]
     assert shown == ["layer1"]
     models = f"{LABEL}; timm:resnet18, 32 px."
     by_parts = f"Parts of ours are not counted for models of timm, but timm's own modules by name: {models}"
