@@ -463,12 +463,14 @@ def figures(
 @app.command()
 def tables(results: Results = LOCAL_RESULTS) -> None:
     """Every table again, as Markdown, CSV and LaTeX, from the records in --results alone."""
+    from vitbench.analysis.comparison.load import load_assessments
     from vitbench.analysis.pages import print_tables, write_tables
     from vitbench.records import Faults
 
     faults = Faults()
-    paths = write_tables(results, faults=faults)
-    print_tables(results, faults=faults)
+    assessments = load_assessments(results, needed=False, faults=faults)
+    paths = write_tables(results, assessments, faults=faults)
+    print_tables(results, assessments, faults=faults)
     _print_paths(paths)
     raise typer.Exit(FAILED if faults else DONE)
 

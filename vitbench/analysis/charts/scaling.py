@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from vitbench.analysis.charts.shared import figure_of
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.comparison.growth import FURTHEST, Series, series_of
+from vitbench.analysis.comparison.growth import Series, series_of
+from vitbench.analysis.statistics.power_law import FURTHEST
 from vitbench.analysis.writing.drawing import MARKERS, PALETTE
 from vitbench.analysis.writing.panels import mark_ticks, round_ticks
 from vitbench.analysis.writing.words import interval_text
