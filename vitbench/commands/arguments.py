@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
 import typer
 
-from vitbench.config import MOST, Precision
+from vitbench.config import Precision
 from vitbench.files import expanded
 
 if TYPE_CHECKING:
@@ -43,6 +43,19 @@ def one_of(*choices: str) -> Callable[[typer.CallbackParam, Names], Names]:
     return check
 
 
+def at_least_one(option: typer.CallbackParam, value: int | None) -> int | None:
+    """A callback of an option that counts something."""
+    if value is not None and value < 1:
+        raise ValueError(f"{option.name} {value} is too few; give 1 or more")
+    return value
+
+
+def _seconds(seconds: float) -> float:
+    if not 0 < seconds <= MOST_SECONDS:
+        raise ValueError(f"seconds {seconds:g} is no time to measure in; give more than 0, and {MOST_SECONDS} at most")
+    return seconds
+
+
 def _path(path: Path | None) -> Path | None:
     return None if path is None else expanded(path)
 
@@ -66,6 +79,7 @@ def _results(path: Path) -> Path:
 MOST_THREADS = 1024
 """More than any machine has cores, and fewer than a system lets a process have."""
 MOST_SEEDS = 1000
+MOST_SECONDS = 86_400
 MODES, PRECISIONS, COMPILES = ("infer", "train"), get_args(Precision), ("off", "on")
 LOCAL_RESULTS = Path("results/local")
 """The default of `--results`."""
@@ -79,20 +93,15 @@ OptionalVariant = Annotated[str | None, _VARIANT]
 Variants = Annotated[list[str], _VARIANT]
 Results = Annotated[Path, typer.Option(callback=_results, help="Folder with records/, tables/ and plots/.")]
 DataRoot = Annotated[Path | None, typer.Option(callback=_path, help="Folder in which the data set lies.")]
-Out = Annotated[Path, typer.Option(callback=_path, help="FILE.npz or FILE.parquet.")]
 TraceOut = Annotated[Path, typer.Option(callback=_path, help="Folder; each trace gets one of its own within.")]
+Out = Annotated[Path, typer.Option(callback=_path, help="FILE.npz or FILE.parquet.")]
 Download = Annotated[bool, typer.Option("--download", help="Let the data set's library download what is missing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads a worker computes with on CPU.")]
-TrunkName = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run_id of --results or its beginning, FILE.safetensors, or timm:NAME.")
-]
-Images = Annotated[str, typer.Option("--data", help="Data set: a name or a folder; resized to what the model takes.")]
-FeatureBatch = Annotated[int, typer.Option(min=1, max=MOST, help="Images whose features are computed at a time.")]
-FeaturePrecision = Annotated[str, typer.Option(callback=one_of("fp32", "bf16"), help="fp32 or bf16.")]
 KeepWeights = Annotated[bool, typer.Option(help="Keep trained weights in checkpoints/, as RUN_ID.safetensors.")]
 Jobs = Annotated[str, typer.Option(help="Worker processes: a number, or auto (one per CPU core or GPU).")]
+Seconds = Annotated[float, typer.Option(callback=_seconds, help="Time to measure each row in, at most.")]
 Mode = Annotated[str, typer.Option(callback=one_of(*MODES), help="infer (forward) or train (3 × forward).")]
 Modes = Annotated[list[str] | None, typer.Option(callback=one_of(*MODES), help="infer or train; both by default.")]
 PrecisionName = Annotated[str, typer.Option(callback=one_of(*PRECISIONS), help="auto, fp32 or bf16.")]
