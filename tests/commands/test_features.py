@@ -85,7 +85,7 @@ WRONG = {
     "no such file": (("gone.safetensors",), "run 'gone.safetensors': there is no such file"),
     "other split": (("mine", "--split", "validation"), "split 'validation' is not known; use train, test"),
     "other format": (("mine", "--out", "mine.csv"), "out 'mine.csv' has no format"),
-    "other precision": (("mine", "--precision", "fp8"), "precision 'fp8' is not known here; use fp32 or bf16"),
+    "other precision": (("mine", "--precision", "fp8"), "precision 'fp8' is not known; use fp32, bf16"),
     "other data": (("mine", "--data", "digit"), "did you mean digits?"),
     "other device": (("mine", "--device", "tpu"), "device 'tpu' is not known"),
     "other channels": (("two",), "takes images of 2 channels, but those of digits have 1"),
