@@ -14,6 +14,7 @@ from vitbench.config import Precision
 from vitbench.files import expanded
 
 if TYPE_CHECKING:
+    from vitbench.device import Device
     from vitbench.execution.request import Request
 
 Names = TypeVar("Names", str, list[str] | None)
@@ -112,6 +113,23 @@ CompileName = Annotated[str, typer.Option(callback=one_of(*COMPILES), help="torc
 CompileNames = Annotated[
     list[str] | None, typer.Option(callback=one_of(*COMPILES), help="torch.compile: off or on; may be given again.")
 ]
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """What is measured on, and with how many threads."""
+
+    device: DeviceName = "auto"
+    threads: Threads = None
+
+    def open(self) -> Device:
+        import torch
+
+        from vitbench.device import open_device
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        return open_device(self.device)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,9 @@ from vitbench.commands.arguments import (
     DONE,
     FAILED,
     LOCAL_RESULTS,
-    DeviceName,
+    DeviceOptions,
     Results,
     Seconds,
-    Threads,
     at_least_one,
 )
 from vitbench.commands.options import ModelFields, with_options
@@ -44,8 +43,7 @@ def profile(
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is there already.")] = False,
     seconds: Seconds = 5.0,
-    device: DeviceName = "auto",
-    threads: Threads = None,
+    device_options: DeviceOptions = DeviceOptions(),
     results: Results = LOCAL_RESULTS,
 ) -> None:
     """Throughput, peers at their best, FLOPs, traces and roofline of this device, into --results' profiles/<device>/.
@@ -54,7 +52,6 @@ def profile(
     """
     import torch
 
-    from vitbench.device import open_device
     from vitbench.profiling.profile import measure_parts
     from vitbench.profiling.profile_parts import ProfilePlan
     from vitbench.profiling.profile_store import profile_directory
@@ -62,24 +59,22 @@ def profile(
 
     if not variants and (model or batch_size):
         raise ValueError("fields of the model and batch_size are those of VARIANTs; name one")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    opened = open_device(device)
-    on_cpu = opened.torch_device.type == "cpu"
+    device = device_options.open()
+    on_cpu = device.torch_device.type == "cpu"
     workload = CPU if on_cpu else CUDA
     if variants:
         named = tuple(ProfiledModel(variant, batch_size or workload.batch_size, model) for variant in variants)
         _check_timm(named)
         workload = replace(workload, models=named, contests=named)
-    parts = ProfilePlan(workload, opened, seconds).parts(only or [])
-    without = "no CUDA device here, so " if on_cpu and device == "auto" else ""
-    _say(f"{without}this is a profile of {opened.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    parts = ProfilePlan(workload, device, seconds).parts(only or [])
+    without = "no CUDA device here, so " if on_cpu and device_options.device == "auto" else ""
+    _say(f"{without}this is a profile of {device.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     if not only or any(name.partition("/")[0] == "peers" for name in only):
         for contestant in workload.contests:
             if isinstance(contestant.config(), TimmConfig):
                 _say(f"{contestant.variant} meets no peers, which have no such model: it is timm's own")
-    num_failed = measure_parts(parts, device=opened, results=results, seconds=seconds, fresh=fresh, say=_say)
-    _print_and_draw(profile_directory(results, opened.name), results)
+    num_failed = measure_parts(parts, device=device, results=results, seconds=seconds, fresh=fresh, say=_say)
+    _print_and_draw(profile_directory(results, device.name), results)
     raise typer.Exit(FAILED if num_failed else DONE)
 
 

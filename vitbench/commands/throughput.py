@@ -15,11 +15,10 @@ from vitbench.commands.arguments import (
     MODES,
     AsJson,
     CompileNames,
-    DeviceName,
+    DeviceOptions,
     Modes,
     PrecisionNames,
     Seconds,
-    Threads,
     Variants,
 )
 from vitbench.commands.options import ModelFields, with_options
@@ -52,24 +51,20 @@ def throughput(
     ] = None,
     seconds: Seconds = 5.0,
     memory: Annotated[bool, typer.Option(help="Measure peak memory too; on CPU in a new process for each row.")] = True,
-    device: DeviceName = "auto",
-    threads: Threads = None,
+    device_options: DeviceOptions = DeviceOptions(),
     as_json: AsJson = False,
 ) -> None:
     """Images/s, latency and MFU of models, and of peers beside them, timed in turn. Any field of the model is an option."""
     import torch
 
-    from vitbench.device import open_device
     from vitbench.profiling.candidates import OURS, candidate_of
     from vitbench.profiling.roofline import measure_ceilings
     from vitbench.profiling.throughput import measure
     from vitbench.profiling.throughput_row import throughput_row
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    opened = open_device(device)
-    sizes = dict.fromkeys(_batch_size(text, opened) for text in batch_size or ["64"])
-    resolved = dict.fromkeys(opened.resolve_precision(cast(Precision, name)) for name in precision or ["auto"])
+    device = device_options.open()
+    sizes = dict.fromkeys(_batch_size(text, device) for text in batch_size or ["64"])
+    resolved = dict.fromkeys(device.resolve_precision(cast(Precision, name)) for name in precision or ["auto"])
     configs = {variant: named_model(variant, **model) for variant in variants}
     settings = product(variants, [OURS, *(peer or [])], mode or MODES, resolved, compile or ["off"], sizes)
     candidates = [
@@ -84,13 +79,13 @@ def throughput(
         )
         for variant, implementation, mode_name, precision_name, compile_name, size in settings
     ]
-    ceilings = measure_ceilings(opened)
-    results = measure(candidates, device=opened, max_seconds=seconds, memory=memory)
+    ceilings = measure_ceilings(device)
+    results = measure(candidates, device=device, max_seconds=seconds, memory=memory)
     if as_json:
-        rows = [throughput_row(result, ceilings, device=opened.name) for result in results]
+        rows = [throughput_row(result, ceilings, device=device.name) for result in results]
         print(json.dumps([{**row, "config": configs[row["variant"]].model_dump(mode="json")} for row in rows]))
     else:
-        print(f"{opened.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+        print(f"{device.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
         _print_table(results, ceilings)
         _print_notes(results, ceilings, seconds)
         if sentence := unread_sentence(configs):

@@ -16,10 +16,9 @@ from vitbench.commands.arguments import (
     MODES,
     AsJson,
     CompileName,
-    DeviceName,
+    DeviceOptions,
     Modes,
     PrecisionName,
-    Threads,
     TraceOut,
     Variant,
     at_least_one,
@@ -52,21 +51,15 @@ def trace(
     steps: Annotated[
         int, typer.Option(max=10_000, callback=at_least_one, help="Steps that are recorded, after warm-up.")
     ] = 5,
-    device: DeviceName = "auto",
-    threads: Threads = None,
+    device_options: DeviceOptions = DeviceOptions(),
     out: TraceOut = LOCAL_RESULTS / "traces",
     as_json: AsJson = False,
 ) -> None:
     """Where the time of a step goes, by block, kind of operation and operator; traces for Perfetto and TensorBoard."""
-    import torch
-
-    from vitbench.device import open_device
     from vitbench.profiling.candidates import OURS, candidate_of
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    opened = open_device(device)
-    config, resolved = named_model(variant, **model), opened.resolve_precision(cast(Precision, precision))
+    device = device_options.open()
+    config, resolved = named_model(variant, **model), device.resolve_precision(cast(Precision, precision))
     candidates = [
         candidate_of(
             config,
@@ -80,7 +73,7 @@ def trace(
         for mode_name in dict.fromkeys(mode or MODES)
     ]
     documents = [
-        _trace(candidate, opened, steps=steps, folder=out / slug(candidate, model), quiet=as_json)
+        _trace(candidate, device, steps=steps, folder=out / slug(candidate, model), quiet=as_json)
         for candidate in candidates
     ]
     if as_json:

@@ -16,17 +16,17 @@ from vitbench.inspection.features import SPLITS, FeatureExtractor
 from vitbench.machine import utc_now
 from vitbench.records.transfer import TransferAccuracy, TransferRecord, TransferRequest, TransferStore, probe_id
 
-Constants = dict[str, Any]
-"""All that a method's accuracies depend on besides the features, as JSON has it."""
 Measurement = tuple[list[TransferAccuracy], dict[str, Any]]
 """(accuracies, details)."""
 
 
 @dataclass(frozen=True)
 class Method:
-    constants: Callable[[FeatureExtractor, Sequence[int]], Constants]
-    """For these numbers of shots; raises ValueError for what cannot be measured, before features are computed."""
-    measure: Callable[[FeatureExtractor, LabelledFeatures, LabelledFeatures, Constants], Measurement]
+    """One way to measure, on the images of one extractor."""
+
+    constants: dict[str, Any]
+    """All that its accuracies depend on besides the features, as JSON has it."""
+    measure: Callable[[LabelledFeatures, LabelledFeatures], Measurement]
     """From the features of train and test."""
 
 
@@ -38,27 +38,28 @@ def measure_methods(
     Returns a record for each method, and whether all of them were there before. Raises ValueError where a method cannot be
     measured on these images.
     """
-    facts = extractor.facts()
-    requests = [
-        TransferRequest(**facts, method=method, constants=METHODS[method].constants(extractor, shots))
-        for method in dict.fromkeys(methods)
-    ]
+    facts, planned = extractor.facts(), {name: METHODS[name](extractor, shots) for name in methods}
+    requests = [TransferRequest(**facts, method=name, constants=method.constants) for name, method in planned.items()]
     recorded = {} if again else {record.identity: record for record in store.read(extractor.data.info.dataset)}
     missing = [request for request in requests if probe_id(request) not in recorded]
     if missing:
         train, test = (extractor.labelled(part) for part in SPLITS)
         for request in missing:
-            record = _measured(extractor, request, train, test)
+            record = _measured(extractor, planned[request.method], request, train, test)
             store.append(record)
             recorded[record.identity] = record
     return [recorded[probe_id(request)] for request in requests], not missing
 
 
 def _measured(
-    extractor: FeatureExtractor, request: TransferRequest, train: LabelledFeatures, test: LabelledFeatures
+    extractor: FeatureExtractor,
+    method: Method,
+    request: TransferRequest,
+    train: LabelledFeatures,
+    test: LabelledFeatures,
 ) -> TransferRecord:
     started, start = utc_now(), time.perf_counter()
-    accuracies, details = METHODS[request.method].measure(extractor, train, test, request.constants)
+    accuracies, details = method.measure(train, test)
     return TransferRecord(
         probe_id=probe_id(request),
         run_id=extractor.loaded.run_id,
@@ -76,73 +77,59 @@ def _measured(
     )
 
 
-def _linear_constants(extractor: FeatureExtractor, _shots: Sequence[int]) -> Constants:
+def _linear(extractor: FeatureExtractor, _shots: Sequence[int]) -> Method:
     validation = extractor.validation_split()
-    split(extractor.labels("train"), **validation)  # refuses too few images
-    return {
-        "l2_grid": list(L2_GRID),
-        "tolerance": TOLERANCE,
-        "most_iterations": MOST_ITERATIONS,
-        "validation": validation,
-    }
+    fit_rows, validation_rows = split(extractor.labels("train"), **validation)
+    grid = list(L2_GRID)
+
+    def measure(train: LabelledFeatures, test: LabelledFeatures) -> Measurement:
+        result = linear_probe(
+            train,
+            test,
+            fit_rows=fit_rows,
+            validation_rows=validation_rows,
+            grid=grid,
+            device=extractor.device.torch_device,
+        )
+        details = {
+            "l2": result.l2,
+            "at_edge": result.at_edge,
+            "validation_top1": {f"{l2:g}": top1 for l2, top1 in result.validation_top1.items()},
+            "iterations": result.iterations,
+            "converged": result.converged,
+        }
+        return [TransferAccuracy(classifier="linear", top1=result.top1)], details
+
+    search = {"l2_grid": grid, "tolerance": TOLERANCE, "most_iterations": MOST_ITERATIONS}
+    return Method({**search, "validation": validation}, measure)
 
 
-def _linear(
-    extractor: FeatureExtractor, train: LabelledFeatures, test: LabelledFeatures, constants: Constants
-) -> Measurement:
-    fit_rows, validation_rows = split(train.labels, **constants["validation"])
-    result = linear_probe(
-        train,
-        test,
-        fit_rows=fit_rows,
-        validation_rows=validation_rows,
-        grid=constants["l2_grid"],
-        device=extractor.device.torch_device,
-    )
-    details = {
-        "l2": result.l2,
-        "at_edge": result.at_edge,
-        "validation_top1": {f"{l2:g}": top1 for l2, top1 in result.validation_top1.items()},
-        "iterations": result.iterations,
-        "converged": result.converged,
-    }
-    return [TransferAccuracy(classifier="linear", top1=result.top1)], details
-
-
-def _few_shot_constants(extractor: FeatureExtractor, shots: Sequence[int]) -> Constants:
+def _few_shot(extractor: FeatureExtractor, shots: Sequence[int]) -> Method:
     for number in shots:
         draw_images(extractor.labels("train"), shots=number, draw=0)  # refuses too few images
-    return {"shots": list(shots), "draws": DRAWS, "l2": L2, "constant": CONSTANT}
+
+    def measure(train: LabelledFeatures, test: LabelledFeatures) -> Measurement:
+        top1 = few_shot(train, test, shots=shots, draws=DRAWS, l2=L2)
+        return [TransferAccuracy(classifier=f"{n}-shot", draw=draw, top1=top1[n, draw]) for n, draw in top1], {}
+
+    return Method({"shots": list(shots), "draws": DRAWS, "l2": L2, "constant": CONSTANT}, measure)
 
 
-def _few_shot(
-    _extractor: FeatureExtractor, train: LabelledFeatures, test: LabelledFeatures, constants: Constants
-) -> Measurement:
-    top1 = few_shot(train, test, shots=constants["shots"], draws=constants["draws"], l2=constants["l2"])
-    return [
-        TransferAccuracy(classifier=f"{shots}-shot", draw=draw, top1=value) for (shots, draw), value in top1.items()
-    ], {}
-
-
-def _knn_constants(extractor: FeatureExtractor, _shots: Sequence[int]) -> Constants:
+def _knn(extractor: FeatureExtractor, _shots: Sequence[int]) -> Method:
     if (images := len(extractor.labels("train"))) < K:
         raise ValueError(f"method 'knn' takes {K} neighbours, but there are {images} training images; give more")
-    return {"k": K, "temperature": TEMPERATURE, "similarity": "cosine"}
+
+    def measure(train: LabelledFeatures, test: LabelledFeatures) -> Measurement:
+        accuracy = neighbours(train, test, k=K, temperature=TEMPERATURE, device=extractor.device.torch_device)
+        by_vote = {"knn": accuracy.weighted, "knn-majority": accuracy.majority}
+        return [TransferAccuracy(classifier=name, top1=top1) for name, top1 in by_vote.items()], {}
+
+    return Method({"k": K, "temperature": TEMPERATURE, "similarity": "cosine"}, measure)
 
 
-def _knn(
-    extractor: FeatureExtractor, train: LabelledFeatures, test: LabelledFeatures, constants: Constants
-) -> Measurement:
-    device = extractor.device.torch_device
-    accuracy = neighbours(train, test, k=constants["k"], temperature=constants["temperature"], device=device)
-    return [
-        TransferAccuracy(classifier="knn", top1=accuracy.weighted),
-        TransferAccuracy(classifier="knn-majority", top1=accuracy.majority),
-    ], {}
-
-
-METHODS = {
-    "linear": Method(_linear_constants, _linear),
-    "few-shot": Method(_few_shot_constants, _few_shot),
-    "knn": Method(_knn_constants, _knn),
+METHODS: dict[str, Callable[[FeatureExtractor, Sequence[int]], Method]] = {
+    "linear": _linear,
+    "few-shot": _few_shot,
+    "knn": _knn,
 }
+"""By name, from the extractor and the numbers of shots; raises ValueError for what cannot be measured on its images."""
