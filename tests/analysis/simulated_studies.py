@@ -16,7 +16,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from tests.analysis.made_up_records import DESIGN, make_record
+from tests.made_up_records import DESIGN, make_record
 from vitbench.analysis.comparison.findings import saturation
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.statistics.crossed import CrossedDifference

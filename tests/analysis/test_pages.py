@@ -9,9 +9,9 @@ import shutil
 import sys
 
 import pytest
-from made_up_records import make_record
 from rich.console import Console
 
+from tests.made_up_records import make_record
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.pages import print_tables, write_tables

@@ -6,9 +6,9 @@ import xml.etree.ElementTree as ElementTree
 from itertools import pairwise
 
 import pytest
-from made_up_records import make_record
 from PIL import Image
 
+from tests.made_up_records import make_record
 from vitbench.analysis import plots
 from vitbench.analysis.charts.cost import LINE, pareto_front, spaced
 from vitbench.analysis.charts.shared import looks_of, round_ticks

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from made_up_records import MODEL, make_record
 
 from tests.made_up_profiles import make_row, make_throughput, make_trace
+from tests.made_up_records import MODEL, make_record
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.plots import KINDS, render
 from vitbench.config import TrainConfig

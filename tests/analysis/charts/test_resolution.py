@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from made_up_records import MODEL, make_record
 
+from tests.made_up_records import MODEL, make_record
 from vitbench.analysis.charts.resolution import lines_of, resolution_figure
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
@@ -16,7 +16,7 @@ from vitbench.costs import count
 from vitbench.data import describe
 from vitbench.records import Design, Record
 from vitbench.studies import BUDGETS, Arm, Overrides, Study
-from vitbench.studies.resolved_study import outline
+from vitbench.studies.resolved_study import resolve_study
 
 POSITIONS = {"1-D": {}, "sincos": {"position": "sincos_2d"}}
 TOP1 = {"1-D": {8: 0.9, 12: 0.5, "12 on": 0.8, "8 on": 0.91}, "sincos": {8: 0.88, 12: 0.7, "12 on": 0.85, "8 on": 0.89}}
@@ -126,7 +126,7 @@ def test_crops_of_the_same_share_stand_together_and_others_apart():
     def at(place, own):
         return [made(position, place, seed, crops=(1, own)) for seed in range(3) for position in POSITIONS]
 
-    # 1 pixel of 8 is 1.5 of 12, to the nearest whole pixel 2.
+    # 1 pixel of 8 is 1.5 of 12, to the nearest resolved pixel 2.
     (comparison,) = compare([*at(8, 1), *at(12, 2), *at("12 on", 2)])
     assert len(comparison.arms) == 6
     text = markdown(assess(comparison))
@@ -228,8 +228,12 @@ def test_what_is_evaluated_as_it_is_has_the_setting_of_what_it_comes_from_in_tab
     study = Study(
         "?", "", Arm("first"), [Arm("as it is", start="first", epochs=0), Arm("on", start="first")], name="mine"
     )
-    whole = outline(study, BUDGETS["quick"], describe("digits"), Overrides())
-    assert {arm: whole.chosen_with(arm) for arm in whole.arms} == {"first": "first", "as it is": "first", "on": "on"}
+    resolved = resolve_study(study, BUDGETS["quick"], describe("digits"), Overrides())
+    assert {arm: resolved.chosen_with(arm) for arm in resolved.arms} == {
+        "first": "first",
+        "as it is": "first",
+        "on": "on",
+    }
 
 
 def test_arms_that_start_from_the_seed_have_no_such_picture():

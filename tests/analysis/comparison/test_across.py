@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 
 import pytest
-from made_up_records import DESIGN, make_record
 
+from tests.made_up_records import DESIGN, make_record
 from vitbench.analysis.comparison.across import arms_across
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare

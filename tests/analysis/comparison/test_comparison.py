@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_up_records import make_record
 from scipy import stats
 
+from tests.made_up_records import make_record
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare, load_comparisons
 from vitbench.costs import count

@@ -7,9 +7,9 @@ import io
 
 import numpy as np
 import pytest
-from made_up_records import DESIGN, make_record
 from scipy import stats
 
+from tests.made_up_records import DESIGN, make_record
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.claims import CLAIMS, FEWEST_IMAGES, LARGER_IMAGE, LARGER_PATCH, SMALLER_PATCH
 from vitbench.analysis.comparison.load import compare

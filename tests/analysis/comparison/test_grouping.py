@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from made_up_records import make_record
 
+from tests.made_up_records import make_record
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
 from vitbench.records import Design

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.conftest import NANO
+from tests.made_up_records import NANO
 from vitbench.analysis.charts.scaling import scaling_figure
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.growth import series_of

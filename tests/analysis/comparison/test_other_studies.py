@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from made_up_records import make_record
-
+from tests.made_up_records import make_record
 from vitbench.analysis.comparison.load import load_assessments
 
 CLS = (0.70, 0.72, 0.71, 0.73, 0.69)

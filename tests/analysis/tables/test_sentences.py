@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from made_up_records import DESIGN, make_record
-
+from tests.made_up_records import DESIGN, make_record
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.tables.sentences import sentence
