@@ -12,7 +12,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from vitbench.analysis.charts.shared import figure_of, round_ticks
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.comparison.growth import FURTHEST, Series, series_of
+from vitbench.analysis.comparison.growth import Series, series_of
+from vitbench.analysis.statistics.power_law import FURTHEST
 from vitbench.analysis.writing.drawing import MARKERS, PALETTE
 
 
