@@ -12,16 +12,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.evidence import pytest_addoption as pytest_addoption
-from tests.evidence import pytest_configure as pytest_configure
-from vitbench.config import DataConfig, RunConfig, TrainConfig, ViTConfig
-from vitbench.records import Cost, Design, Environment, EpochPoint, Record
-
-NANO = ViTConfig(
-    image_size=8, in_channels=1, patch_size=2, width=32, depth=3, num_heads=1, mlp_ratio=2.0, num_classes=10
-)
-"""The base variant of the smoke budget on digits."""
-
+from tests.made_up_records import ENVIRONMENT, NANO
+from vitbench.config import DataConfig, RunConfig, TrainConfig
+from vitbench.records import Cost, Design, EpochPoint, Record
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell's background jobs start; what is ignored is inherited, and Ctrl-C could not be tested.
@@ -83,24 +76,6 @@ def folder_of_images() -> Callable[..., Path]:
     return write
 
 
-ENVIRONMENT = {
-    "device": "cpu: Example CPU",
-    "machine": "0123abcd",
-    "precision": "fp32",
-    "compiled": False,
-    "threads": 1,
-    "torch": "2.14.0",
-    "timm": "1.0.31",
-    "numpy": "2.3.0",
-    "python": "3.11.7",
-    "vitbench": "0.1.0",
-    "os": "Linux 6",
-    "cpu": "Example CPU",
-    "cpu_cores": 2,
-    "memory_bytes": 8 * 2**30,
-}
-
-
 @pytest.fixture
 def made_up() -> Callable[..., Record]:
     """Makes up a record of the study `study`; `environment`, `cost` and `config` replace parts of it."""
@@ -133,7 +108,7 @@ def made_up() -> Callable[..., Record]:
             "curve": (EpochPoint(epoch=1, train_loss=2.3), EpochPoint(epoch=2, train_loss=None, val_top1=0.1)),
             "correct": "gA==",
             "cost": Cost(**{"params": 26_762, "macs": 475_648, **(cost or {})}),
-            "environment": Environment(**{**ENVIRONMENT, **(environment or {})}),
+            "environment": ENVIRONMENT.model_copy(update=environment or {}),
             "started": "2026-11-01T00:00:00.000+00:00",
             "finished": "2026-11-01T00:01:00.000+00:00",
         }

@@ -1,6 +1,6 @@
 """The tables and findings that README.md and the pages of docs/ quote: from the reference records and profiles, never typed.
 
-`python tests/readme.py` writes them anew; the test beside it fails where they differ.
+`python -m tests.readme` writes them anew; the test beside it fails where they differ.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import re
 from itertools import groupby
 from pathlib import Path
 
+from tests import evidence
 from vitbench.analysis.comparison.across import arms_across
-from vitbench.analysis.comparison.across import summary as summary_across
-from vitbench.analysis.comparison.comparison import load_comparisons
+from vitbench.analysis.comparison.load import load_assessments
 from vitbench.analysis.profile.contests import summary
 from vitbench.analysis.profile.profile import load_profile
 from vitbench.analysis.profile.rows import left_out
+from vitbench.analysis.tables.across import summary as summary_across
 from vitbench.analysis.tables.sentences import sentence
 from vitbench.analysis.writing.markup import escape_markdown
 from vitbench.analysis.writing.table import markdown_rows
@@ -31,6 +32,7 @@ _BLOCK = re.compile(
 _FOUND = re.compile(r"<!-- found: (?P<comparisons>.*?) -->\n.*?<!-- end of found -->", re.DOTALL)
 _ACROSS = re.compile(r"<!-- across -->\n.*?<!-- end of across -->", re.DOTALL)
 _GOING_ON = re.compile(r"<!-- going on from: (?P<runs>.*?) -->\n.*?<!-- end of going on -->", re.DOTALL)
+_EVIDENCE = re.compile(r"<!-- evidence -->\n.*?<!-- end of evidence -->", re.DOTALL)
 _PROFILES = re.compile(r"<!-- profiles -->\n.*?<!-- end of profiles -->", re.DOTALL)
 NO_PROFILE = "No device has been measured for this version yet: `nox -s profile -- --results results/reference` does."
 
@@ -41,6 +43,7 @@ def renewed(text: str, *, root: Path = ROOT) -> str:
     text = _FOUND.sub(_found, text)
     text = _ACROSS.sub(lambda _: f"<!-- across -->\n\n{_across()}\n\n<!-- end of across -->", text)
     text = _GOING_ON.sub(_going_on, text)
+    text = _EVIDENCE.sub(lambda _: f"<!-- evidence -->\n\n{evidence.table(ROOT)}\n\n<!-- end of evidence -->", text)
     return _PROFILES.sub(lambda _: f"<!-- profiles -->\n\n{_profiles(root)}\n\n<!-- end of profiles -->", text)
 
 
@@ -63,9 +66,12 @@ def _profiles(root: Path) -> str:
 
 def _found(match: re.Match[str]) -> str:
     """A sentence for each comparison that the marker names: `pooling/quick-digits position/quick-digits`."""
-    comparisons = {f"{one.study}/{one.slug}": one for one in load_comparisons(ROOT / REFERENCE)}
+    assessments = {
+        f"{assessment.comparison.study}/{assessment.comparison.slug}": assessment
+        for assessment in load_assessments(ROOT / REFERENCE)
+    }
     lines = [
-        f"- **{escape_markdown(comparisons[name].title)}.** {escape_markdown(sentence(comparisons[name]))}"
+        f"- **{escape_markdown(assessments[name].comparison.title)}.** {escape_markdown(sentence(assessments[name]))}"
         for name in match["comparisons"].split()
     ]
     return "\n".join([f"<!-- found: {match['comparisons']} -->", "", *lines, "", "<!-- end of found -->"])
@@ -73,7 +79,7 @@ def _found(match: re.Match[str]) -> str:
 
 def _across() -> str:
     """How many arms came to the same on several data sets."""
-    return escape_markdown(summary_across(arms_across(load_comparisons(ROOT / REFERENCE))))
+    return escape_markdown(summary_across(arms_across(load_assessments(ROOT / REFERENCE))))
 
 
 def _going_on(match: re.Match[str]) -> str:

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.made_up_images import random_pixels, write_folder
 from vitbench.data import load
 from vitbench.data.listing import list_folder
 from vitbench.data.reading import ListedSplit
-
-from .conftest import random_pixels, write_folder
 
 READ_ALL = """
 import json, resource, sys, warnings
@@ -170,7 +169,7 @@ def test_where_memory_is_short_a_large_image_is_one_line(tmp_path):
 
 
 def test_a_channel_that_never_varies_is_said(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr("vitbench.data.loading._said", set())
+    monkeypatch.setattr("vitbench.data.loading._SAID", set())
     pixels = random_pixels()
     for array in pixels.values():
         array[..., 2] = 7

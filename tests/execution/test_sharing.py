@@ -16,13 +16,12 @@ import pytest
 from filelock import FileLock
 
 from tests.commands.test_run import TWO_POOLS
+from tests.execution.processes import IMPATIENT, group, wait_until
+from tests.execution.test_resume import bits
 from vitbench.execution import claims as claims_module
 from vitbench.execution.claims import Claims
 from vitbench.kernels import native
 from vitbench.records import Outcome, RecordStore
-
-from .conftest import IMPATIENT, group, wait_until
-from .test_resume import bits
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither these signals nor terminals")
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_models import images_for, small_model
 from timm.layers.attention import AttentionRope
 
+from tests.models.small_models import images_for, small_model
 from vitbench.models.attention import attention
 
 KERNELS = ["fused", "matmul", "auto"]

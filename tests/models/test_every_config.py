@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from small_models import PLACES, num_parameters
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.models.small_models import PLACES, num_parameters
 from vitbench.config import MOST, ViTConfig, one_line
 from vitbench.costs.macs import count
 from vitbench.models import ViT, build_model

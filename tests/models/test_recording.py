@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
-from small_models import PLACES, images_for, small_config, small_model
 
+from tests.models.small_models import PLACES, images_for, small_config, small_model
 from vitbench.config import TimmConfig
 from vitbench.kernels.blocks import install
 from vitbench.models import ViT, build_model

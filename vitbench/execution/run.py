@@ -29,8 +29,8 @@ from vitbench.models.inherit import inherit
 from vitbench.models.inherit_timm import started_from
 from vitbench.models.weights import load_trained, save_trained, weights_sha256
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
-from vitbench.training import Checkpoint, Progress, count_steps, freeze, train
-from vitbench.training.checkpoint import say
+from vitbench.text import say
+from vitbench.training import Checkpoint, Progress, freeze, train
 
 EVALUATION_BATCH = 256
 EVALUATION_SHARE = 0.01
@@ -88,7 +88,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
         ),
     )
     steps_per_epoch = len(train_indices) // config.train.batch_size
-    num_steps = count_steps(config.train.epochs, steps_per_epoch)
+    num_steps = config.train.num_steps(steps_per_epoch)
     num_epochs = math.ceil(num_steps / steps_per_epoch)
     every = epochs_between_evaluations(len(validation_indices), len(train_indices), num_epochs)
     evaluate_on = partial(_evaluate, model_to_call, data, device=device, precision=job.precision)

@@ -7,7 +7,6 @@ import io
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from made_up_records import make_record
 
 from tests.made_up_profiles import (
     CEILINGS,
@@ -20,6 +19,7 @@ from tests.made_up_profiles import (
     make_trace,
     model_request,
 )
+from tests.made_up_records import make_record
 from vitbench.analysis.pages import print_tables, write_tables
 from vitbench.analysis.plots import write_plots
 from vitbench.analysis.profile.contests import peers, settings, summary

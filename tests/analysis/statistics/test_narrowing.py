@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import simulated_studies as simulated
 from scipy import stats
 
+from tests.analysis import simulated_studies as simulated
 from vitbench.analysis.statistics.narrowing import Narrowing, study_narrowing
 
 ARM = {0: 0.912, 1: 0.905, 2: 0.921, 3: 0.899, 4: 0.917}

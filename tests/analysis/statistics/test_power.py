@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import simulated_studies as simulated
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
+from tests.analysis import simulated_studies as simulated
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.power import (
     power_of_difference,

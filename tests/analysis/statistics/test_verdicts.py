@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import simulated_studies as simulated
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from tests.analysis import simulated_studies as simulated
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.verdicts import MARGIN, Verdict, decide, holm, rule
 
