@@ -204,6 +204,11 @@ class Record(BaseModel):
         return self.config.run_id
 
     @property
+    def key(self) -> tuple[str, str]:
+        """(study, run_id) of the planned run that it is of."""
+        return self.study, self.identity
+
+    @property
     def ended_before_data(self) -> bool:
         """Whether the run failed so early that it cannot say which data, compiler and operators it would have had."""
         return self.outcome is Outcome.FAILED and not self.environment.data_sha256
