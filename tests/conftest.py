@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import pytest
 
 from tests.made_up_records import ENVIRONMENT, NANO
 from vitbench.config import DataConfig, RunConfig, TrainConfig
+from vitbench.machine import cache_directory
 from vitbench.records import Cost, Design, EpochPoint, Record
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -23,11 +24,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One for all processes of a run: the native operators take a minute to compile."""
-    own = tmp_path_factory.getbasetemp()
-    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    """One for all processes of a run, empty but for the user's compiled operators, which take a minute to compile."""
+    folder = tmp_path_factory.getbasetemp()
+    cache = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "vitbench-cache"
+    compiled = cache_directory() / "kernels"  # where the collection of tests/kernels puts them
+    if compiled.is_dir():
+        cache.mkdir(exist_ok=True)
+        with suppress(FileExistsError):  # another process was first
+            (cache / "kernels").symlink_to(compiled)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VITBENCH_CACHE", str(shared / "vitbench-cache"))
+        patch.setenv("VITBENCH_CACHE", str(cache))
         yield
 
 
