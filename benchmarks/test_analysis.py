@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.made_up_records import make_record
-from vitbench.analysis.comparison.comparison import load_comparisons
+from vitbench.analysis.comparison.load import load_comparisons
 from vitbench.analysis.pages import write_tables
 from vitbench.analysis.report import write_report
 from vitbench.records import Design, RecordStore, pack_correct

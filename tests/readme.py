@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tests import evidence
 from vitbench.analysis.comparison.across import arms_across
-from vitbench.analysis.comparison.across import summary as summary_across
-from vitbench.analysis.comparison.comparison import load_comparisons
+from vitbench.analysis.comparison.load import load_assessments
 from vitbench.analysis.profile.contests import summary
 from vitbench.analysis.profile.profile import load_profile
 from vitbench.analysis.profile.rows import left_out
+from vitbench.analysis.tables.across import summary as summary_across
 from vitbench.analysis.tables.sentences import sentence
 from vitbench.analysis.writing.markup import escape_markdown
 from vitbench.analysis.writing.table import markdown_rows
@@ -66,9 +66,12 @@ def _profiles(root: Path) -> str:
 
 def _found(match: re.Match[str]) -> str:
     """A sentence for each comparison that the marker names: `pooling/quick-digits position/quick-digits`."""
-    comparisons = {f"{one.study}/{one.slug}": one for one in load_comparisons(ROOT / REFERENCE)}
+    assessments = {
+        f"{assessment.comparison.study}/{assessment.comparison.slug}": assessment
+        for assessment in load_assessments(ROOT / REFERENCE)
+    }
     lines = [
-        f"- **{escape_markdown(comparisons[name].title)}.** {escape_markdown(sentence(comparisons[name]))}"
+        f"- **{escape_markdown(assessments[name].comparison.title)}.** {escape_markdown(sentence(assessments[name]))}"
         for name in match["comparisons"].split()
     ]
     return "\n".join([f"<!-- found: {match['comparisons']} -->", "", *lines, "", "<!-- end of found -->"])
@@ -76,7 +79,7 @@ def _found(match: re.Match[str]) -> str:
 
 def _across() -> str:
     """How many arms came to the same on several data sets."""
-    return escape_markdown(summary_across(arms_across(load_comparisons(ROOT / REFERENCE))))
+    return escape_markdown(summary_across(arms_across(load_assessments(ROOT / REFERENCE))))
 
 
 def _going_on(match: re.Match[str]) -> str:

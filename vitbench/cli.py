@@ -18,49 +18,38 @@ import typer
 from vitbench import __version__
 from vitbench.commands.arguments import (
     LOCAL_RESULTS,
-    Again,
     AsJson,
-    BatchSize,
     BudgetName,
-    BudgetOption,
-    CompileOption,
-    Data,
+    CompileName,
+    CompileNames,
     DataRoot,
     DeviceName,
     Download,
-    Epochs,
     ExecutorName,
-    Extend,
     FeatureBatch,
     FeaturePrecision,
     Images,
     Jobs,
     KeepWeights,
-    Match,
-    ModelKwargs,
+    Mode,
+    Modes,
     Out,
-    PrecisionOption,
-    Rates,
+    PrecisionName,
+    PrecisionNames,
     Results,
-    Seeds,
-    Studies,
+    StudyOptions,
     Threads,
     TraceOut,
-    TrainImages,
     TrunkName,
-    Tune,
-    TuneSeeds,
-    Variant,
     expanded_name,
 )
-from vitbench.commands.options import given_fields, model_kwargs, with_config_options
-from vitbench.config import MOST, TRACEBACK, DataConfig, TrainConfig, ViTConfig, one_line
+from vitbench.commands.options import DataFields, ModelFields, RecipeFields, with_options
+from vitbench.config import MOST, TRACEBACK, one_line
 from vitbench.files import FULL, expanded, shown
 from vitbench.signals import ENDING, obeyed, outlive_terminal
 
 if TYPE_CHECKING:
     from vitbench.commands.features import TrunkRequest
-    from vitbench.commands.request import Request
 
 app = typer.Typer(
     help="Ablations and benchmarks of Vision Transformers.",
@@ -93,31 +82,10 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def plan(
-    studies: Studies = None,
-    budget: BudgetOption = BudgetName.quick,
-    data: Data = None,
-    data_root: DataRoot = None,
-    seeds: Seeds = None,
-    variant: Variant = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    train_images: TrainImages = None,
-    learning_rates: Rates = None,
-    tune: Tune = None,
-    tune_seeds: TuneSeeds = None,
-    extend: Extend = None,
-    match: Match = "epochs",
-    precision: PrecisionOption = None,
-    compile: CompileOption = None,
-    again: Again = False,
-    jobs: Jobs = "auto",
-    results: Results = LOCAL_RESULTS,
-    download: Download = False,
-    as_json: AsJson = False,
-) -> None:
+@with_options
+def plan(options: StudyOptions, jobs: Jobs = "auto", as_json: AsJson = False) -> None:
     """The runs that studies need, their FLOPs and estimated hours on this machine, and which are done."""
-    request = _request(**locals())
+    request = options.request()
     from vitbench.commands.show import show_plan
 
     show_plan(request, jobs=jobs, as_json=as_json)
@@ -125,34 +93,17 @@ def plan(
 
 
 @app.command()
+@with_options
 def run(
-    studies: Studies = None,
-    budget: BudgetOption = BudgetName.quick,
-    data: Data = None,
-    data_root: DataRoot = None,
-    seeds: Seeds = None,
-    variant: Variant = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    train_images: TrainImages = None,
-    learning_rates: Rates = None,
-    tune: Tune = None,
-    tune_seeds: TuneSeeds = None,
-    extend: Extend = None,
-    match: Match = "epochs",
-    precision: PrecisionOption = None,
-    compile: CompileOption = None,
-    again: Again = False,
+    options: StudyOptions,
     device: DeviceName = "auto",
     executor: ExecutorName = ExecutorName.local,
     jobs: Jobs = "auto",
     threads: Threads = None,
     keep_weights: KeepWeights = False,
-    results: Results = LOCAL_RESULTS,
-    download: Download = False,
 ) -> None:
     """Run what is not yet recorded in --results. Interrupt it whenever you like; the next call goes on."""
-    request = _request(**locals())
+    request = options.request()
     from vitbench.commands.run import run_studies
 
     failed = run_studies(
@@ -162,11 +113,11 @@ def run(
 
 
 @app.command()
-@with_config_options(ViTConfig, skip=())
-@with_config_options(TrainConfig, skip=())
-@with_config_options(DataConfig, skip=("dataset",))
+@with_options
 def train(
-    context: typer.Context,
+    model: ModelFields,
+    recipe_fields: RecipeFields,
+    data_fields: DataFields,
     variant: Annotated[
         str | None, typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")
     ] = None,
@@ -180,7 +131,6 @@ def train(
     keep_head: Annotated[
         bool, typer.Option("--keep-head", help="Take the head over too; with --epochs 0, to evaluate it as it is.")
     ] = False,
-    kwargs: ModelKwargs = None,
     recipe: Annotated[BudgetName | None, typer.Option(help="Train as this budget does, but for what is given.")] = None,
     data: Annotated[str, typer.Option(help="Data set: a name or a folder.")] = "digits",
     data_root: DataRoot = None,
@@ -201,9 +151,9 @@ def train(
         variant,
         init=init,
         keep_head=keep_head,
-        model={**given_fields(context, ViTConfig), **model_kwargs(kwargs)},
-        train=given_fields(context, TrainConfig),
-        data=given_fields(context, DataConfig),
+        model=model,
+        train=recipe_fields,
+        data=data_fields,
         recipe=recipe.value if recipe else None,
         dataset=data,
         data_root=data_root,
@@ -220,13 +170,12 @@ def train(
 
 
 @app.command()
-@with_config_options(ViTConfig, skip=())
+@with_options
 def flops(
-    context: typer.Context,
+    model: ModelFields,
     variant: Annotated[str, typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")],
-    kwargs: ModelKwargs = None,
     batch_size: Annotated[int, typer.Option(max=MOST, help="Images in the batch whose FLOPs are told.")] = 1,
-    mode: Annotated[str, typer.Option(help="infer (forward) or train (3 × forward).")] = "infer",
+    mode: Mode = "infer",
     device: Annotated[str, typer.Option(help="meta (shapes, no arithmetic), or auto, cpu, cuda, cuda:N.")] = "meta",
     as_json: AsJson = False,
 ) -> None:
@@ -234,7 +183,6 @@ def flops(
     from vitbench.commands.flops import show_flops
     from vitbench.costs.agreement import CountMismatchError
 
-    model = {**given_fields(context, ViTConfig), **model_kwargs(kwargs)}
     try:
         show_flops(variant, model=model, batch_size=batch_size, mode=mode, device=device, as_json=as_json)
     except CountMismatchError as error:
@@ -243,16 +191,15 @@ def flops(
 
 
 @app.command()
-@with_config_options(ViTConfig, skip=())
+@with_options
 def throughput(
-    context: typer.Context,
+    model: ModelFields,
     variants: Annotated[
         list[str], typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")
     ],
-    kwargs: ModelKwargs = None,
-    mode: Annotated[list[str] | None, typer.Option(help="infer or train; both by default.")] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="auto, fp32 or bf16; may be given again.")] = None,
-    compile: Annotated[list[str] | None, typer.Option(help="torch.compile: off or on; may be given again.")] = None,
+    mode: Modes = None,
+    precision: PrecisionNames = None,
+    compile: CompileNames = None,
     batch_size: Annotated[
         list[str] | None,
         typer.Option(help="Images, or best or max, searched for each row; may be given again; 64 by default."),
@@ -272,7 +219,7 @@ def throughput(
 
     failed = show_throughput(
         variants,
-        model={**given_fields(context, ViTConfig), **model_kwargs(kwargs)},
+        model=model,
         modes=mode or ["infer", "train"],
         precisions=precision or ["auto"],
         compiles=compile or ["off"],
@@ -288,14 +235,13 @@ def throughput(
 
 
 @app.command()
-@with_config_options(ViTConfig, skip=())
+@with_options
 def trace(
-    context: typer.Context,
+    model: ModelFields,
     variant: Annotated[str, typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")],
-    kwargs: ModelKwargs = None,
-    mode: Annotated[list[str] | None, typer.Option(help="infer or train; both by default.")] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    compile: Annotated[str, typer.Option(help="torch.compile: off or on.")] = "off",
+    mode: Modes = None,
+    precision: PrecisionName = "auto",
+    compile: CompileName = "off",
     batch_size: Annotated[int, typer.Option(max=MOST, help="Images.")] = 64,
     peer: Annotated[
         str | None, typer.Option(help="timm, vit-pytorch, torchvision or transformers in place of ours.")
@@ -311,7 +257,7 @@ def trace(
 
     failed = show_trace(
         variant,
-        model={**given_fields(context, ViTConfig), **model_kwargs(kwargs)},
+        model=model,
         modes=mode or ["infer", "train"],
         precision=precision,
         compile=compile,
@@ -327,14 +273,13 @@ def trace(
 
 
 @app.command()
-@with_config_options(ViTConfig, skip=())
+@with_options
 def profile(
-    context: typer.Context,
+    model: ModelFields,
     variants: Annotated[
         list[str] | None,
         typer.Argument(help="Micro/2, B/16, … or timm:NAME; by default a set that suits the device."),
     ] = None,
-    kwargs: ModelKwargs = None,
     batch_size: Annotated[int | None, typer.Option(max=MOST, help="Images, of the variants named.")] = None,
     only: Annotated[
         list[str] | None,
@@ -354,7 +299,7 @@ def profile(
 
     failed = show_profile(
         variants or [],
-        model={**given_fields(context, ViTConfig), **model_kwargs(kwargs)},
+        model=model,
         batch_size=batch_size,
         results=results,
         only=only or [],
@@ -463,12 +408,14 @@ def figures(
 @app.command()
 def tables(results: Results = LOCAL_RESULTS) -> None:
     """Every table again, as Markdown, CSV and LaTeX, from the records in --results alone."""
+    from vitbench.analysis.comparison.load import load_assessments
     from vitbench.analysis.pages import print_tables, write_tables
     from vitbench.records import Faults
 
     faults = Faults()
-    paths = write_tables(results, faults=faults)
-    print_tables(results, faults=faults)
+    assessments = load_assessments(results, needed=False, faults=faults)
+    paths = write_tables(results, assessments, faults=faults)
+    print_tables(results, assessments, faults=faults)
     _print_paths(paths)
     raise typer.Exit(FAILED if faults else DONE)
 
@@ -539,32 +486,6 @@ def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
     from vitbench.commands.doctor import examine
 
     examine(data_root=data_root, as_json=as_json)
-
-
-def _request(**options: Any) -> Request:
-    """What `plan` and `run` share: their options, as the request that both make of them."""
-    from vitbench.commands.request import Request
-    from vitbench.studies.tunable import parse_tune
-
-    recipe = ("epochs", "batch_size", "precision", "compile")
-    return Request(
-        studies=options["studies"] or ["all"],
-        budget=options["budget"].value,
-        datasets=options["data"] or [],
-        data_root=options["data_root"],
-        download=options["download"],
-        seeds=options["seeds"],
-        variant=options["variant"],
-        train={name: options[name] for name in recipe if options[name] is not None},
-        train_images=options["train_images"],
-        learning_rates=tuple(options["learning_rates"] or ()),
-        tuning_seeds=options["tune_seeds"],
-        extend=options["extend"],
-        tune=parse_tune(options["tune"] or ()),
-        match=options["match"],
-        again=options["again"],
-        results=options["results"],
-    )
 
 
 def _trunk_request(**options: Any) -> TrunkRequest:

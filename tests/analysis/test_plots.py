@@ -12,7 +12,8 @@ from tests.made_up_records import make_record
 from vitbench.analysis import plots
 from vitbench.analysis.charts.cost import LINE, pareto_front, spaced
 from vitbench.analysis.charts.shared import looks_of, round_ticks
-from vitbench.analysis.comparison.comparison import compare
+from vitbench.analysis.comparison.assessment import assess
+from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.plots import KINDS, render, write_plots
 from vitbench.analysis.writing import drawing
 from vitbench.records import Design, Outcome
@@ -184,9 +185,9 @@ def test_seconds_are_not_compared_where_arms_were_trained_on_different_days():
         note
         == "Images/s were measured on different days (of 1-D at the stem on 2026-11-01; of none on 2026-11-02): do not "
         "compare these, nor training seconds."
-        for note in other.notes
+        for note in assess(other).notes
     )
-    assert not any("different days" in note for note in compare(alike)[0].notes)
+    assert not any("different days" in note for note in assess(compare(alike)[0]).notes)
 
 
 @pytest.mark.parametrize(("rates", "says"), [((1e-3,), "at one learning rate"), ((1e-3, 3e-3), "each arm's chosen")])

@@ -10,7 +10,7 @@ from vitbench.commands import rates
 from vitbench.data import describe
 from vitbench.records import describe_environment
 from vitbench.studies import BUDGETS, Arm, Overrides, Study
-from vitbench.studies.resolved_study import outline
+from vitbench.studies.resolved_study import resolve_study
 
 TWO_POOLS = Study(question="?", source="", baseline=Arm("cls"), arms=[Arm("gap", pool="gap")], name="two_pools")
 THREE_POOLS = Study(
@@ -24,7 +24,7 @@ THREE_POOLS = Study(
 
 def whole(study=TWO_POOLS, **train):
     asked = Overrides(seeds=1, learning_rates=(1e-3,), match="time", train={"precision": "fp32", **train})
-    return outline(study, BUDGETS["smoke"], describe("digits"), asked)
+    return resolve_study(study, BUDGETS["smoke"], describe("digits"), asked)
 
 
 @pytest.fixture

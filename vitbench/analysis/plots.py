@@ -5,7 +5,7 @@ Each kind of figure answers one question; the same arm has the same colour and m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -16,7 +16,8 @@ from vitbench.analysis.charts.curves import curves_figure
 from vitbench.analysis.charts.learning_rate import learning_rate_figure
 from vitbench.analysis.charts.resolution import resolution_figure
 from vitbench.analysis.charts.scaling import scaling_figure
-from vitbench.analysis.comparison.comparison import Comparison, StudyInfo, load_comparisons
+from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.load import load_comparisons
 from vitbench.analysis.profile.roofline import write_rooflines
 from vitbench.analysis.transfer.chart import transfer_figure
 from vitbench.analysis.transfer.tables import TransferRow, load_rows
@@ -41,9 +42,7 @@ OF_FEW_ARMS = ("accuracy", "cost", "curves")
 size or share of the images apart, which have a kind of their own."""
 
 
-def write_plots(
-    store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None, *, faults: Faults | None = None
-) -> list[Path]:
+def write_plots(store_root: str | Path, *, faults: Faults | None = None) -> list[Path]:
     """Writes `plots/<study>/<slug>-<kind>.{svg,png}` for every comparison and kind in KINDS, `plots/transfer.{svg,png}` where
     frozen features were measured, and every device's roofline.
 
@@ -58,7 +57,7 @@ def write_plots(
     with faults.leaving_out(TransferStore(store_root).directory):
         pictures = render_transfer(load_rows(store_root, faults), formats=("svg", "png"))
     written = [write(directory / f"transfer.{suffix}", content) for suffix, content in pictures.items()]
-    for comparison in load_comparisons(store_root, study_infos, needed=not (rooflines or written), faults=faults):
+    for comparison in load_comparisons(store_root, needed=not (rooflines or written), faults=faults):
         for kind in KINDS:
             stem = directory / comparison.study / f"{comparison.slug}-{kind}"
             pictures = {}

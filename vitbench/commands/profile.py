@@ -15,8 +15,9 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitbench.commands.arguments import MODES
 from vitbench.commands.profile_models import CPU, CUDA, Model, Workload
-from vitbench.commands.throughput import MODES, OURS, check_seconds
+from vitbench.commands.throughput import OURS, check_seconds
 from vitbench.config import TimmConfig, ViTConfig
 from vitbench.files import shown
 from vitbench.profiling.profile_store import Part, find_part, profile_directory, write_part

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vitbench.commands.throughput import COMPILES
+from vitbench.commands.arguments import COMPILES
 from vitbench.config import ModelConfig, TimmConfig, canonical_json
 from vitbench.variants import model as named_model
 

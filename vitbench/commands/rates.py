@@ -18,7 +18,7 @@ from vitbench.config import RunConfig
 from vitbench.execution.current_environment import Here
 from vitbench.machine import cpu_name
 from vitbench.records import Record
-from vitbench.studies.resolved_study import Outline
+from vitbench.studies.resolved_study import ResolvedStudy
 from vitbench.studies.settings import without
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ SECONDS = 3.0
 """Time to measure each arm in, at most."""
 
 
-def known(results: Path, whole: Outline) -> dict[str, float] | None:
+def known(results: Path, whole: ResolvedStudy) -> dict[str, float] | None:
     """Training images/s of every arm; None unless all are kept."""
     kept = _kept(results, whole)
     speeds = _speeds(kept[1], whole) if kept else {}
     return speeds if speeds.keys() == whole.arms.keys() else None
 
 
-def made_elsewhere(results: Path, whole: Outline) -> str:
+def made_elsewhere(results: Path, whole: ResolvedStudy) -> str:
     """Of which device and torch the rates are that are kept, where `run` would refuse them here; else empty.
 
     Which GPU this machine has is not known without torch: of rates of a GPU, torch alone is told.
@@ -56,7 +56,7 @@ def _differing(content: Mapping[str, Any], *, device: str) -> str:
     return "" if there == here else f"of {there}, and this is {here}"
 
 
-def settle(results: Path, whole: Outline, records: Sequence[Record], *, device: str, threads: int) -> None:
+def settle(results: Path, whole: ResolvedStudy, records: Sequence[Record], *, device: str, threads: int) -> None:
     """Keeps how fast the arms train: from the records of this environment, where they have all arms, else measured here.
 
     Arms that came later are measured beside the baseline and scaled to what is kept of it. Raises ValueError where what is
@@ -88,7 +88,7 @@ def settle(results: Path, whole: Outline, records: Sequence[Record], *, device: 
     _keep(path, whole, found | speeds, source=source, device=opened, threads=threads)
 
 
-def _kept(results: Path, whole: Outline) -> tuple[Path, dict[str, Any]] | None:
+def _kept(results: Path, whole: ResolvedStudy) -> tuple[Path, dict[str, Any]] | None:
     """The file of this study, recipe and data, whatever arms it has, and what it says."""
     for path in sorted((results / "rates").glob(f"{whole.study.name}-*.json")):
         try:
@@ -102,7 +102,7 @@ def _kept(results: Path, whole: Outline) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def _place(whole: Outline) -> tuple[str, str, str, str]:
+def _place(whole: ResolvedStudy) -> tuple[str, str, str, str]:
     return whole.study.name, whole.budget, whole.variant, whole.baseline
 
 
@@ -111,11 +111,11 @@ def _recipe(config: RunConfig) -> tuple[object, ...]:
     return config.model, config.data, without(config.train, ("epochs", "learning_rate"))
 
 
-def _new_path(results: Path, whole: Outline) -> Path:
+def _new_path(results: Path, whole: ResolvedStudy) -> Path:
     return results / "rates" / f"{whole.study.name}-{whole.budget}-{whole.arms[whole.baseline].run_id[:8]}.json"
 
 
-def _speeds(content: Mapping[str, Any], whole: Outline) -> dict[str, float]:
+def _speeds(content: Mapping[str, Any], whole: ResolvedStudy) -> dict[str, float]:
     """Of the arms whose model is what it was when it was measured."""
     kept = content["arms"]
     return {
@@ -125,7 +125,7 @@ def _speeds(content: Mapping[str, Any], whole: Outline) -> dict[str, float]:
     }
 
 
-def _recorded(records: Sequence[Record], whole: Outline, *, here: Here) -> dict[str, float] | None:
+def _recorded(records: Sequence[Record], whole: ResolvedStudy, *, here: Here) -> dict[str, float] | None:
     """Medians over the records of this environment that were made under one load and have every arm; None where none do."""
     tuned = ("epochs", *whole.grid.fields)
     found: dict[tuple[object, ...], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -145,7 +145,7 @@ def _recorded(records: Sequence[Record], whole: Outline, *, here: Here) -> dict[
     return {arm: median(speeds) for arm, speeds in whole_sets[-1].items()} if whole_sets else None
 
 
-def _measure(whole: Outline, arms: Sequence[str], *, device: Device, threads: int) -> dict[str, float]:
+def _measure(whole: ResolvedStudy, arms: Sequence[str], *, device: Device, threads: int) -> dict[str, float]:
     """Training images/s of `arms`, timed in turn on random images with as many threads as a worker has."""
     import torch
 
@@ -179,7 +179,7 @@ def _measure(whole: Outline, arms: Sequence[str], *, device: Device, threads: in
 
 
 def _keep(
-    path: Path, whole: Outline, speeds: Mapping[str, float], *, source: str, device: Device, threads: int
+    path: Path, whole: ResolvedStudy, speeds: Mapping[str, float], *, source: str, device: Device, threads: int
 ) -> None:
     from vitbench.analysis.writing.files import write
 

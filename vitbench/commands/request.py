@@ -16,7 +16,7 @@ from vitbench.machine import cpu_cores
 from vitbench.records import Faults, Outcome, Record, RecordStore
 from vitbench.studies import BUDGETS, STUDIES, Overrides, Plan, PlannedRun, Study, load_study, plan_in_stages
 from vitbench.studies.plan import Later, recorded
-from vitbench.studies.resolved_study import Outline, outline
+from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
 from vitbench.text import counted
 
 MOST_JOBS = 1024
@@ -88,25 +88,27 @@ class Request:
             match=self.match,
         )
 
-    def outlines(self) -> list[Outline]:
+    def resolved_studies(self) -> list[ResolvedStudy]:
         """Each study on each data set, before any result."""
         budget = BUDGETS[self.budget]
-        return [outline(study, budget, info, self.overrides) for study, _, info in self.asked]
+        return [resolve_study(study, budget, info, self.overrides) for study, _, info in self.asked]
 
     def left_out(self) -> list[str]:
         """A line for each study and data set some of whose arms are of sizes that its images do not come in, and for whatever
         a study leaves out itself.
         """
         steps = {(study.name, info.dataset): info.size_step for study, _, info in self.asked}
-        outlines = self.outlines()
+        resolved_studies = self.resolved_studies()
         of_sizes = [
             f"{whole.study.name}: {len(whole.left_out)} arms are left out, as images of {dataset} come at multiples of "
             f"{steps[whole.study.name, dataset]} pixels alone"
-            for whole in outlines
+            for whole in resolved_studies
             if whole.left_out
             for dataset in [next(iter(whole.arms.values())).data.dataset]
         ]
-        return of_sizes + [f"{whole.study.name}, {whole.variant}: {one}" for whole in outlines for one in whole.remarks]
+        return of_sizes + [
+            f"{whole.study.name}, {whole.variant}: {one}" for whole in resolved_studies for one in whole.remarks
+        ]
 
     def plans(self, records: Mapping[str, Sequence[Record]], failed: Failed = ()) -> list[tuple[str, Plan]]:
         """(data set as the user named it, plan), study by study, from the records of each. Raises ValueError likewise."""
@@ -115,7 +117,7 @@ class Request:
         for study, name, info in self.asked:
             speeds = None
             if self.match == "time":
-                speeds = rates.known(self.results, outline(study, budget, info, self.overrides))
+                speeds = rates.known(self.results, resolve_study(study, budget, info, self.overrides))
             given_up = {run_id for failed_in, run_id in failed if failed_in == study.name}
             here = records.get(study.name, ())
             made = plan_in_stages(

@@ -233,7 +233,7 @@ def _print_without_weights(request: Request, standing: Standing) -> None:
 def _open_here(request: Request, *, device: str, threads: int) -> Here:
     from vitbench.device import open_device
 
-    request.outlines()  # a wrong request is refused before torch is imported
+    request.resolved_studies()  # a wrong request is refused before torch is imported
     return Here(open_device(device), threads=threads)
 
 
@@ -255,7 +255,7 @@ def _settle_rates(request: Request, claims: Claims, *, device: str, threads: int
         print("vitbench: another process measures images/s: waiting for it", file=sys.stderr, flush=True)
 
     with claims.held("rates", on_wait=say_waits):
-        for whole in request.outlines():
+        for whole in request.resolved_studies():
             rates.settle(request.results, whole, store.read(whole.study.name), device=device, threads=threads)
 
 

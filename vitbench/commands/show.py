@@ -103,7 +103,7 @@ def show_plan(request: Request, *, jobs: str, as_json: bool) -> None:
         print(line)
     if elsewhere.runs:
         print(elsewhere)
-    for whole in request.outlines() if request.match == "time" else ():
+    for whole in request.resolved_studies() if request.match == "time" else ():
         if differing := rates.made_elsewhere(request.results, whole):
             print(f"{whole.study.name}: epochs are by rates {differing}; `vitbench run` asks for another --results")
     asked = [run for run in pending if run.config.train.compile == "auto"]

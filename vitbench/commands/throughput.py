@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from vitbench.profiling.roofline import Ceilings
     from vitbench.profiling.throughput import Candidate, Result
 
-MODES, PRECISIONS, COMPILES = ("infer", "train"), ("auto", "fp32", "bf16"), ("off", "on")
 OURS = "vitbench"
 MOST_SECONDS = 86_400
 SCHEMA = 1
@@ -56,14 +55,6 @@ def show_throughput(
     from vitbench.profiling.roofline import measure_ceilings
     from vitbench.profiling.throughput import measure
 
-    for name, values, known in (
-        ("mode", modes, MODES),
-        ("precision", precisions, PRECISIONS),
-        ("compile", compiles, COMPILES),
-    ):
-        for value in values:
-            if value not in known:
-                raise ValueError(f"{name} {value!r} is not known; use {', '.join(known)}")
     check_seconds(seconds)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -94,11 +85,12 @@ def show_throughput(
 
 def build(implementation: str, config: ModelConfig) -> nn.Module:
     """A model of ours, from seed 0, or a peer's of the same configuration."""
+    from vitbench.kernels.blocks import install
     from vitbench.models import build_model
     from vitbench.profiling.peers import build_peer
 
     if implementation == OURS:
-        return build_model(config)
+        return install(build_model(config))
     assert not isinstance(config, TimmConfig), implementation
     return build_peer(implementation, config)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from vitbench.commands.throughput import COMPILES, MODES, OURS, PRECISIONS, make_candidate
+from vitbench.commands.throughput import OURS, make_candidate
 from vitbench.config import Precision
 from vitbench.files import cannot_write, shown
 
@@ -49,14 +49,6 @@ def show_trace(
     from vitbench.profiling.throughput import reason_of
     from vitbench.profiling.trace import record
 
-    for name, values, known in (
-        ("mode", modes, MODES),
-        ("precision", [precision], PRECISIONS),
-        ("compile", [compile], COMPILES),
-    ):
-        for value in values:
-            if value not in known:
-                raise ValueError(f"{name} {value!r} is not known; use {', '.join(known)}")
     for name, number in (("batch_size", batch_size), ("steps", steps)):
         if number < 1:
             raise ValueError(f"{name} {number} is too few; give 1 or more")

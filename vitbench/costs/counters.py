@@ -10,8 +10,8 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from math import prod
 from typing import Any
@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from vitbench.config import TimmConfig
 from vitbench.costs.attribution import WHOLE, OutermostCalls, as_counts, sum_calls, sum_names
 from vitbench.costs.counts import Counts
-from vitbench.kernels.native import plain
-from vitbench.models import timm_models
+from vitbench.models import ViT, timm_models
+from vitbench.models.attention import ALL
 
 with warnings.catch_warnings():  # fvcore is built on torch.jit, which torch deprecates
     for category in (DeprecationWarning, FutureWarning):
@@ -136,7 +136,7 @@ def count_with_flop_counter(model: nn.Module, images: Tensor) -> dict[str, Count
     elements = dict.fromkeys(flop_registry, _elements_put_out) | dict.fromkeys(fused, _elements_of_attention)
     elements |= dict.fromkeys(recurrent, _elements_of_lstm)
     counting_flops, counting_elements = _flop_counter(flops, model), _flop_counter(elements, model)
-    with plain(), counting_flops, counting_elements:
+    with _all_tokens(model), counting_flops, counting_elements:
         model(images)
     doubled = sum_calls(_by_module(counting_flops))
     return as_counts(
@@ -153,6 +153,19 @@ def count_timm(config: TimmConfig) -> Counts:
     with torch.no_grad():
         timm_models.check_takes(model, images, config)
         return sum(count_with_flop_counter(model, images).values(), Counts())
+
+
+@contextmanager
+def _all_tokens(model: nn.Module) -> Iterator[None]:
+    """While entered, a ViT's last block computes every token: counts are of the whole architecture."""
+    if not isinstance(model, ViT):
+        yield
+        return
+    read, model.read = model.read, ALL
+    try:
+        yield
+    finally:
+        model.read = read
 
 
 def _fvcore_handle(formula: Callable[[Shape, Shape, Shape], int]) -> Callable[[list[Any], list[Any]], int]:
@@ -195,7 +208,7 @@ def _trace(kind: Any, model: nn.Module, images: Tensor, handles: dict[str, Any])
     analysis.set_op_handle(**named)
     convolutions = _TraceableConvolutions() if images.is_meta else nullcontext()
     counts: dict[str, Counter[str]] = {"": Counter()}
-    with plain(), convolutions:
+    with _all_tokens(model), convolutions:
         for name, number in analysis.by_operator().items():
             module, operator = name.split("/")
             for place in {"", module}:

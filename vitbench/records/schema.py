@@ -157,9 +157,9 @@ class Record(BaseModel):
         return self.outcome is Outcome.FAILED and not self.environment.data_sha256
 
     @property
-    def counts(self) -> bool:
-        """Whether it settles its run: it was not failed, and a completed one has numbers."""
-        return self.outcome is Outcome.DIVERGED or (self.outcome is Outcome.COMPLETED and bool(self.metrics))
+    def is_done(self) -> bool:
+        """Whether its run is done: completed or diverged. A failed run is tried again."""
+        return self.outcome is not Outcome.FAILED
 
     def objection(self) -> str:
         """Why it cannot be right: a metric out of its range, or two fields that should agree and do not; else empty."""

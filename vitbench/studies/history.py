@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from vitbench.config import RunConfig
 from vitbench.records import Outcome, Record
 from vitbench.studies.choice import choose, counts_over, outcome_of, score_of
-from vitbench.studies.resolved_study import Outline
+from vitbench.studies.resolved_study import ResolvedStudy
 from vitbench.studies.settings import Grid, Setting, setting_of, without
 
 Cell = tuple[str, Setting, int]
@@ -31,31 +31,31 @@ class _Environment:
         return choose(scores, settings, tuning_seeds=chosen_below).setting
 
 
-class Known:
+class History:
     """The records that belong to an outline's arms, whatever their setting and seed.
 
     Runs count as done wherever they were recorded. Choices are made as tables make them, among the records of one
     environment: that with most of the plan's runs on tuning seeds, and for an arm that has none there, the next.
     """
 
-    def __init__(self, whole: Outline, records: Iterable[Record]) -> None:
-        self.whole = whole
-        fields = whole.grid.fields
-        arms = {arm: _but(config, fields) for arm, config in whole.arms.items()}
-        place = (whole.study.name, whole.budget, whole.variant)
+    def __init__(self, resolved: ResolvedStudy, records: Iterable[Record]) -> None:
+        self.resolved = resolved
+        fields = resolved.grid.fields
+        arms = {arm: _but(config, fields) for arm, config in resolved.arms.items()}
+        place = (resolved.study.name, resolved.budget, resolved.variant)
         own = [
             record
             for record in records
             if (record.study, record.budget, record.variant) == place
             and arms.get(record.arm) == _but(record.config, fields)
         ]
-        self._done = {self._cell(record) for record in own if record.outcome is not Outcome.FAILED}
+        self._done = {self._cell(record) for record in own if record.is_done}
         found: dict[tuple[str, ...], _Environment] = {}
-        for key, record in _with_environments(own, over_sizes=bool(whole.starts)):
+        for key, record in _with_environments(own, over_sizes=bool(resolved.starts)):
             environment, cell = found.setdefault(key, _Environment()), self._cell(record)
             if cell not in environment.latest or counts_over(record, environment.latest[cell]):
                 environment.latest[cell] = record
-            if {*record.design.tuned} == {*whole.grid.tuned} and record.design.match == whole.match:
+            if {*record.design.tuned} == {*resolved.grid.tuned} and record.design.match == resolved.match:
                 environment.tried[record.arm].add(cell[1])
         last_first = list(reversed(found.values()))  # sorting is stable: of two with as many runs, the later one
         self._environments = sorted(last_first, key=self._num_tuning_runs, reverse=True)
@@ -63,21 +63,21 @@ class Known:
     def settles(self, grid: Grid, given_up: Collection[str]) -> bool:
         """Whether every arm has a result at every setting on every tuning seed, or none is to be had of that run_id."""
         return all(
-            (arm, setting, seed) in self._done or self.whole.config(arm, setting, seed).run_id in given_up
-            for arm in self.whole.arms
+            (arm, setting, seed) in self._done or self.resolved.config(arm, setting, seed).run_id in given_up
+            for arm in self.resolved.arms
             for setting in grid.settings
-            for seed in range(self.whole.tuning_seeds)
+            for seed in range(self.resolved.tuning_seeds)
         )
 
     def best(self, arm: str, settings: Collection[Setting]) -> Setting | None:
         """An arm's choice among `settings`; None where nothing completed on a seed that counts."""
-        arm, below = self.whole.chosen_with(arm), self.whole.chosen_below
+        arm, below = self.resolved.chosen_with(arm), self.resolved.chosen_below
         choices = (one.best(arm, settings, chosen_below=below) for one in self._environments)
         return next((choice for choice in choices if choice is not None), None)
 
     def best_of_all(self, arm: str, grid: Grid) -> Setting | None:
         """An arm's choice among all settings of the grid and all that were tried under another grid, as tables have it."""
-        arm, below = self.whole.chosen_with(arm), self.whole.chosen_below
+        arm, below = self.resolved.chosen_with(arm), self.resolved.chosen_below
         choices = (one.best(arm, {*grid.settings, *one.tried[arm]}, chosen_below=below) for one in self._environments)
         return next((choice for choice in choices if choice is not None), None)
 
@@ -86,12 +86,12 @@ class Known:
         return {setting for one in self._environments for setting in one.tried[arm]}
 
     def _cell(self, record: Record) -> Cell:
-        return record.arm, setting_of(record.config, self.whole.grid.fields), record.seed
+        return record.arm, setting_of(record.config, self.resolved.grid.fields), record.seed
 
     def _num_tuning_runs(self, environment: _Environment) -> int:
-        settings = {*self.whole.grid.settings}
+        settings = {*self.resolved.grid.settings}
         return sum(
-            setting in settings and seed < self.whole.tuning_seeds and outcome_of(record) is not Outcome.FAILED
+            setting in settings and seed < self.resolved.tuning_seeds and outcome_of(record) is not Outcome.FAILED
             for (_, setting, seed), record in environment.latest.items()
         )
 

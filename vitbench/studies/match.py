@@ -47,7 +47,4 @@ def _four_digits(value: float) -> float:
 
 def training_images(train: TrainConfig, *, train_images: int) -> int:
     """Images that a run trains on in all: whole batches, of an epoch of `train_images` and of the last, partial epoch."""
-    if not train.epochs:
-        return 0
-    steps_per_epoch = train_images // train.batch_size
-    return max(1, round(train.epochs * steps_per_epoch)) * train.batch_size
+    return train.num_steps(train_images // train.batch_size) * train.batch_size

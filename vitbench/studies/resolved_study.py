@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 from vitbench.config import DataConfig, ModelConfig, RunConfig, TrainConfig, ViTConfig
 from vitbench.costs.macs import count
+from vitbench.data.info import DataInfo
 from vitbench.records import Design
 from vitbench.studies.base import Arm, Study
 from vitbench.studies.budgets import Budget, Scale, base_variant
@@ -18,26 +19,6 @@ from vitbench.studies.tunable import check_tuned, part_of
 from vitbench.variants import variant as named_variant
 
 BUILT_IN_DATA = ("digits", "shapes")
-
-
-class DataFacts(Protocol):
-    """What planning needs to know of a data set (`vitbench.data.DataInfo`)."""
-
-    @property
-    def dataset(self) -> str: ...
-    @property
-    def image_size(self) -> tuple[int, int]: ...
-    @property
-    def in_channels(self) -> int: ...
-    @property
-    def num_classes(self) -> int: ...
-    @property
-    def crop_padding(self) -> int: ...
-    @property
-    def flip(self) -> bool: ...
-    @property
-    def size_step(self) -> int: ...
-    def images_left(self, validation_fraction: float) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +37,7 @@ class Overrides:
 
 
 @dataclass(frozen=True)
-class Outline:
+class ResolvedStudy:
     """A study on one data set under one budget. `arms`: each arm's run at seed 0, its tuned fields as they are untuned."""
 
     study: Study
@@ -171,30 +152,30 @@ class Outline:
         )
 
 
-def recipe_of(budget: Budget, data: DataFacts) -> tuple[TrainConfig, bool]:
+def recipe_of(budget: Budget, data: DataInfo) -> tuple[TrainConfig, bool]:
     """(how a budget trains on a data set, whether it crops and flips as that set recommends)."""
     scale, family = _scale(budget, data), _family(data)
     epochs = scale.epochs.get(family, scale.train.epochs)
     return scale.train.replace(epochs=epochs), scale.augment
 
 
-def _scale(budget: Budget, data: DataFacts) -> Scale:
+def _scale(budget: Budget, data: DataInfo) -> Scale:
     return budget.built_in if _family(data) in BUILT_IN_DATA else budget.images
 
 
-def _family(data: DataFacts) -> str:
+def _family(data: DataInfo) -> str:
     """`shapes` of `shapes/quadrant`."""
     return data.dataset.split("/")[0]
 
 
-def outline(
+def resolve_study(
     study: Study,
     budget: Budget,
-    data: DataFacts,
+    data: DataInfo,
     overrides: Overrides,
     *,
     images_per_second: Mapping[str, float] | None = None,
-) -> Outline:
+) -> ResolvedStudy:
     """`study` on `data`. `images_per_second`: how fast each arm trains, where training time is to be equal.
 
     Raises ValueError for what has no meaning on the base variant, or cannot be tuned or matched.
@@ -250,7 +231,7 @@ def outline(
         else:
             runs[arm.name] = _run(model, arm.fraction, images, recipe, train_images)
     seeds = overrides.seeds or budget.seeds
-    return Outline(
+    return ResolvedStudy(
         study=study,
         budget=budget.name,
         variant=name,
@@ -282,7 +263,7 @@ def _arms(study: Study, base: ViTConfig, train_images: int, batch_size: int) -> 
     return enough if study.fractions else arms
 
 
-def _of_sizes_that_come(arms: Sequence[Arm], base: ViTConfig, data: DataFacts) -> list[Arm]:
+def _of_sizes_that_come(arms: Sequence[Arm], base: ViTConfig, data: DataInfo) -> list[Arm]:
     """The arms at image sizes that the data come in, and that do not go on from one that is left out."""
     found: dict[str, Arm] = {}
     for arm in arms:
@@ -307,7 +288,7 @@ def _run(model: ModelConfig, fraction: float, data: DataConfig, train: TrainConf
     """An arm's run: on a share of the images, for as many steps as on all of them."""
     if fraction != 1:
         images = round(fraction * train_images)
-        steps = max(1, round(train.epochs * (train_images // train.batch_size)))
+        steps = train.num_steps(train_images // train.batch_size)
         data, train = data.replace(train_images=images), train.replace(epochs=steps / (images // train.batch_size))
     return RunConfig(model=model, data=data, train=train)
 
@@ -354,7 +335,7 @@ def _check_costs_stay(grid: Grid, models: Mapping[str, ModelConfig], *, match: s
             )
 
 
-def data_settings(data: DataFacts, *, wanted: int | None) -> tuple[DataConfig, int]:
+def data_settings(data: DataInfo, *, wanted: int | None) -> tuple[DataConfig, int]:
     """(the data configuration with the set's own augmentation, the images that an epoch trains on).
 
     A subset as large as what the validation split leaves is the whole, and named so.
@@ -366,7 +347,7 @@ def data_settings(data: DataFacts, *, wanted: int | None) -> tuple[DataConfig, i
     return config.replace(train_images=wanted), wanted
 
 
-def _base(scale: Scale, data: DataFacts, name: str | None) -> tuple[str, ViTConfig]:
+def _base(scale: Scale, data: DataInfo, name: str | None) -> tuple[str, ViTConfig]:
     shape = {"image_size": data.image_size, "in_channels": data.in_channels, "num_classes": data.num_classes}
     if name is not None:
         return name, named_variant(name, **shape)

@@ -7,9 +7,11 @@ import csv
 import pytest
 
 from tests.made_up_records import DESIGN, make_record
-from vitbench.analysis.comparison import across
-from vitbench.analysis.comparison.comparison import compare
+from vitbench.analysis.comparison.across import arms_across
+from vitbench.analysis.comparison.assessment import assess
+from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.pages import write_tables
+from vitbench.analysis.tables.across import across_table, summary
 
 WOBBLE = (0.001, -0.001, 0.0005, -0.0005, 0.0)
 
@@ -25,7 +27,7 @@ def records(dataset, *, gap, wobble=WOBBLE, **fields):
 
 
 def found(*records):
-    return across.arms_across(compare(records))
+    return arms_across(map(assess, compare(records)))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,7 @@ def test_an_open_verdict_leaves_it_open():
 def test_the_cells_are_those_computed_by_hand():
     """Five pairs, SD 0.079 points: t(4) 2.776 × 0.0791 / √5 = 0.098 points either side."""
     arms = found(*records("shapes", gap=0.03), *records("digits", gap=0.02))
-    assert across.across_table(arms) == [
+    assert across_table(arms) == [
         {
             "study": "pool",
             "budget": "quick, Micro",
@@ -63,7 +65,7 @@ def test_the_cells_are_those_computed_by_hand():
             "together": "alike",
         }
     ]
-    assert across.summary(arms) == (
+    assert summary(arms) == (
         "Verdicts of 1 arm on two data sets or more: alike for 1, opposed for none, open for none."
     )
 
@@ -84,7 +86,7 @@ def test_the_cells_are_those_computed_by_hand():
 )
 def test_what_differs_in_more_than_its_data_is_not_put_side_by_side(other):
     first, second = compare(records("digits", gap=0.02)), compare(records("shapes", gap=0.02, **other))
-    assert across.arms_across([*first, *second]) == []
+    assert arms_across(map(assess, [*first, *second])) == []
 
 
 @pytest.mark.parametrize(
@@ -122,16 +124,16 @@ def test_where_a_data_set_was_used_in_several_ways_equal_ones_stand_side_by_side
 def test_budgets_and_sizes_have_rows_of_their_own():
     small = [*records("digits", gap=0.02), *records("shapes", gap=0.02)]
     large = [*records("digits", gap=-0.02, variant="Mini/2"), *records("shapes", gap=-0.02, variant="Mini/4")]
-    rows = [(row["budget"], row["digits"].partition(": ")[2]) for row in across.across_table(found(*small, *large))]
+    rows = [(row["budget"], row["digits"].partition(": ")[2]) for row in across_table(found(*small, *large))]
     assert sorted(rows) == [("quick, Micro", "better"), ("quick, Mini", "worse")]
 
 
 def test_runs_that_two_studies_share_count_once():
     first = [*records("digits", gap=0.02), *records("shapes", gap=0.02)]
     again = [record.model_copy(update={"study": "other", "taken_from": "pool"}) for record in first]
-    arms = across.arms_across([*compare(first), *compare(again)])
+    arms = arms_across(map(assess, [*compare(first), *compare(again)]))
     assert [arm.study for arm in arms] == ["other", "pool"]
-    assert across.summary(arms).startswith("Verdicts of 1 arm on two data sets or more: alike for 1,")
+    assert summary(arms).startswith("Verdicts of 1 arm on two data sets or more: alike for 1,")
 
 
 def test_what_has_too_few_seeds_for_a_verdict_is_not_judged():

@@ -10,8 +10,9 @@ from scipy import stats
 
 from tests.made_up_records import NANO
 from vitbench.analysis.charts.scaling import scaling_figure
-from vitbench.analysis.comparison.comparison import compare
+from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.growth import fit_power_law, series_of
+from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.plots import render
 from vitbench.analysis.tables.page import markdown
 from vitbench.analysis.tables.verdicts import power_laws
@@ -98,7 +99,7 @@ def test_what_grows_alone_is_a_series_over_flops_and_what_changes_with_something
     assert [arm.name for arm in depth.arms] == ["base", "depth 6", "depth 12"] and depth.unit == "training FLOPs"
     assert depth.sizes == tuple(arm.training_flops for arm in depth.arms) and depth.law is not None
     assert [arm.name for arm in width.arms] == ["base", "wide"] and width.law is None
-    assert "| depth |" in markdown(comparison)
+    assert "| depth |" in markdown(assess(comparison))
     figure = scaling_figure(comparison)
     (label,) = (text.get_text() for text in figure.axes[0].get_legend().get_texts())
     assert label.startswith("depth: ")  # two sizes have no law
@@ -135,7 +136,7 @@ def test_on_fractions_each_model_is_a_series_over_its_images(made_up):
     assert len(comparison.arms) == 6
     cls, gap = series_of(comparison)
     assert (cls.name, gap.name, cls.unit, cls.sizes) == ("cls", "gap", "training images", (256, 512, 1024))
-    text = markdown(comparison)
+    text = markdown(assess(comparison))
     assert "equal training steps" in text and "| 512 |" in text
     assert set(render(comparison, "scaling", formats=("svg", "png"))) == {"svg", "png"}
     # Each is compared with the baseline's model on as many images, by hand: gap and cls are the same at every seed here.
@@ -143,7 +144,7 @@ def test_on_fractions_each_model_is_a_series_over_its_images(made_up):
         **{f"cls, {share}": None for share in ("100 %", "50 %", "25 %")},
         **{f"gap, {share}": f"cls, {share}" for share in ("100 %", "50 %", "25 %")},
     }
-    assert set(comparison.findings.arms) == {f"gap, {share}" for share in ("100 %", "50 %", "25 %")}
+    assert set(assess(comparison).findings.arms) == {f"gap, {share}" for share in ("100 %", "50 %", "25 %")}
     for arm in comparison.arms:
         difference = comparison.difference(arm)
         assert (difference is None) == arm.name.startswith("cls") and (difference is None or difference.mean == 0)
@@ -186,7 +187,7 @@ def test_a_fit_that_misses_its_points_by_more_than_5_percent_is_drawn_as_no_law_
     (row,) = power_laws(comparison)
     assert (row["slope"], row["error × at twice the size"]) == ("–", "–")
     assert row["furthest from the law"] == f"{100 * off:.2g} %: no power law"
-    assert "the errors follow no power law, and no slope is given" in markdown(comparison)
+    assert "the errors follow no power law, and no slope is given" in markdown(assess(comparison))
 
 
 def test_a_fit_that_passes_by_its_points_is_drawn_through_all_of_its_length(made_up):

@@ -13,7 +13,7 @@ from matplotlib.font_manager import fontManager
 
 from tests.made_up_records import make_record
 from vitbench.analysis import plots
-from vitbench.analysis.comparison.comparison import compare
+from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.insides import figures
 from vitbench.analysis.insides.confusion import confusion_figure
 from vitbench.analysis.writing import drawing, glyphs

@@ -40,12 +40,12 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
     reference = _rate_frame(comparison.baseline)
     frames = {arm.label: _rate_frame(arm) for arm in arms}
     everything = [value for frame in frames.values() for value in frame["top1"]]
-    points = "seeds" if comparison.tuning_seeds is None else "seeds that it is chosen on"
+    points = "seeds" if comparison.design.tuning_seeds is None else "seeds that it is chosen on"
     figure = figure_of(
         comparison,
         panels_height(len(arms)),
         f"Points: {points}. Line: mean. Ring: chosen. × at the bottom: a seed diverged."
-        + (f" With {' and '.join(comparison.tuned)} as chosen." if comparison.tuned else "")
+        + (f" With {' and '.join(comparison.design.tuned)} as chosen." if comparison.design.tuned else "")
         + (" Dashed grey: baseline." if len(arms) > 1 and len(reference) else "")
         + chance_remark(comparison, everything),
     )

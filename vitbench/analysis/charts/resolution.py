@@ -81,7 +81,7 @@ def lines_of(comparison: Comparison) -> Iterator[Line]:
     """Of each arm that others start from: those not trained any more, with it itself; and those trained again."""
     by_name = {arm.name: arm for arm in comparison.arms if arm.test_top1 is not None}
     families: dict[str, list[ArmResult]] = defaultdict(list)
-    for name, start in comparison.starts.items():
+    for name, start in comparison.design.starts.items():
         if name in by_name and start in by_name:
             families[start].append(by_name[name])
     for start, arms in families.items():
@@ -98,7 +98,7 @@ def lines_of(comparison: Comparison) -> Iterator[Line]:
 
 def _levels(comparison: Comparison, arm: ArmResult) -> str:
     """Of the factors that are not held; empty without factors."""
-    levels = comparison.factors.get(arm.name, {})
+    levels = comparison.design.factors.get(arm.name, {})
     return ", ".join(level for factor, level in levels.items() if factor not in comparison.within)
 
 

@@ -105,7 +105,7 @@ def series_of(comparison: Comparison) -> list[Series]:
     On fractions of the images, each model by its training images; else what differs from the baseline in `SCALED` alone,
     by the training FLOPs of a run.
     """
-    if comparison.fractions:
+    if comparison.design.fractions:
         return _by_images(comparison)
     baseline = comparison.baseline
     if baseline is None or not isinstance(baseline.model, ViTConfig):
@@ -121,7 +121,7 @@ def series_of(comparison: Comparison) -> list[Series]:
 def _by_images(comparison: Comparison) -> list[Series]:
     models: dict[str, list[ArmResult]] = {}
     for arm in comparison.arms:
-        model = comparison.factors.get(arm.name, {}).get("model")
+        model = comparison.design.factors.get(arm.name, {}).get("model")
         if model is not None:
             models.setdefault(model, []).append(arm)
     series = (_series(name, "training images", arms, comparison.images_of) for name, arms in models.items())

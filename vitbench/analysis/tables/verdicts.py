@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Finding, Findings
+from vitbench.analysis.comparison.fine_tuning import gains
 from vitbench.analysis.comparison.growth import FURTHEST, Series, series_of
 from vitbench.analysis.comparison.notes import seeds_text
 from vitbench.analysis.statistics.interactions import FTest
+from vitbench.analysis.statistics.pairing import PairedDifference, bounds, points
 from vitbench.analysis.statistics.power import MOST_SEEDS
 from vitbench.analysis.statistics.verdicts import Decision, Verdict, rule
 from vitbench.analysis.writing.markup import ABSENT, significant
@@ -35,12 +38,12 @@ WORDS = (
 """Headings of what is read, not compared digit by digit."""
 
 
-def verdicts(comparison: Comparison) -> Table:
+def verdicts(assessment: Assessment) -> Table:
     """A row for every arm but the baseline, as plain text for people; empty where no arm has one."""
-    findings = comparison.findings
+    comparison, findings = assessment.comparison, assessment.findings
     if all(finding.decision.verdict is Verdict.NONE for finding in findings.arms.values()):
         return []
-    noun = "setting" if comparison.tuned else "rate"
+    noun = "setting" if comparison.design.tuned else "rate"
     rows = []
     for label, finding in findings.arms.items():
         own = {
@@ -62,12 +65,12 @@ def verdicts(comparison: Comparison) -> Table:
     return rows
 
 
-def interactions(comparison: Comparison) -> Table:
+def interactions(assessment: Assessment) -> Table:
     """A row for every pair of levels of two factors; empty where a study has none."""
-    found = comparison.findings.interactions
-    if not found:
+    decisions = assessment.findings.interactions
+    if not decisions:
         return []
-    first, second = next(iter(comparison.factors.values()))
+    first, second = next(iter(assessment.comparison.design.factors.values()))
     return [
         {
             first: a,
@@ -76,7 +79,7 @@ def interactions(comparison: Comparison) -> Table:
             "p, Holm": p_text(decision.adjusted_p),
             "verdict": _interaction_words(decision),
         }
-        for (a, b), decision in found.items()
+        for (a, b), decision in decisions.items()
     ]
 
 
@@ -108,17 +111,37 @@ def _sizes(series: Series) -> str:
     return f"{first} to {last}{name}, {len(series.sizes)} of them"
 
 
-def claims(comparison: Comparison) -> Table:
-    """What the literature says on the study, and whether this comparison agrees."""
+def fine_tuning(comparison: Comparison) -> Table:
+    """A row for each arm that was trained further and has a counterpart that was not."""
     return [
-        {"claim": row.claim, "paper": row.paper, "here": row.here, "verdict": row.verdict.value}
-        for row in comparison.findings.claims
+        {
+            "arm": gain.arm.label,
+            "against": gain.against.label,
+            "gained (points, 95 % for each arm by itself)": _gain_text(gain.difference),
+        }
+        for gain in gains(comparison)
     ]
 
 
-def reading(comparison: Comparison) -> list[str]:
+def _gain_text(difference: PairedDifference | None) -> str:
+    """`+0.56 [−0.31, +1.43]`; `(n=1)` in place of an interval that there is none of."""
+    if difference is None:
+        return ABSENT
+    interval = difference.interval()
+    return f"{points(difference.mean)} {bounds(interval) if interval else f'(n={difference.n})'}"
+
+
+def claims(assessment: Assessment) -> Table:
+    """What the literature says on the study, and whether this comparison agrees."""
+    return [
+        {"claim": row.claim, "paper": row.paper, "here": row.here, "verdict": row.verdict.value}
+        for row in assessment.findings.claims
+    ]
+
+
+def reading(assessment: Assessment) -> list[str]:
     """How to read the verdicts: the rule, each interval's question, and what pairing was worth."""
-    findings = comparison.findings
+    comparison, findings = assessment.comparison, assessment.findings
     sentences = [
         *rule(findings.num_tested, margin=findings.margin),
         "Differences hold for new seeds on these test images. Variance from test images: of what is uncertain about new "
@@ -186,9 +209,9 @@ def _judged_on(comparison: Comparison) -> list[str]:
     baseline = comparison.baseline
     if baseline is None or baseline.is_fixed:
         return []
-    what = f"At the baseline's {'setting' if comparison.tuned else 'rate'}, where it is not the arm's own"
-    if comparison.seeds_without_say:
-        return [f"{what}: over {seeds_text(comparison.seeds_without_say)} alone, which had no say in the choice."]
+    what = f"At the baseline's {'setting' if comparison.design.tuned else 'rate'}, where it is not the arm's own"
+    if baseline.held_out_seeds:
+        return [f"{what}: over {seeds_text(baseline.held_out_seeds)} alone, which had no say in the choice."]
     return [f"{what}: chosen for the baseline on seeds that the arm is judged on, so it errs towards worse."]
 
 
