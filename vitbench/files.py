@@ -123,6 +123,11 @@ def entries(folder: Path) -> list[Path]:
         return []
 
 
+def error_reason(error: BaseException) -> str:
+    """Why something failed, in one line: the system's words where there are any, else the error's message or its type."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """How the system says that a disk, a quota or a limit is exhausted."""
 ANOTHER_RESULTS = "give another --results"
@@ -130,7 +135,6 @@ ANOTHER_RESULTS = "give another --results"
 
 def cannot_write(what: str, path: Path, error: Exception, otherwise: str = "") -> ValueError:
     """What is said to the user where `path`, a kind of thing `what`, could not be written; `otherwise`, what else would do."""
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     mend = "make it writable" if isinstance(error, OSError) and error.errno not in FULL else "free space there"
     remedy = f"{mend} or {otherwise}" if otherwise else mend
-    return ValueError(f"{what} {str(path)!r} cannot be written ({reason}); {remedy}")
+    return ValueError(f"{what} {str(path)!r} cannot be written ({error_reason(error)}); {remedy}")

@@ -1,16 +1,27 @@
-"""How words stand in a line: plurals, and text of others made safe to print."""
+"""How do words stand in a line? Plurals, errors, and foreign text made safe to print."""
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 
 _JOINERS = "\u200c\u200d"
 """Zero-width, but part of how some scripts are written."""
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """`1 run`, `2 runs`; `plural` where it is not the noun with an s: `2 processes`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+
+
+def error_with_type(error: BaseException) -> str:
+    """`ValueError: what it says`, in one line of at most 300 characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def say(line: str) -> None:
+    """A line on stderr, as the command line's."""
+    print(f"vitbench: {' '.join(line.split())}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

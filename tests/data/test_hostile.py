@@ -169,7 +169,7 @@ def test_where_memory_is_short_a_large_image_is_one_line(tmp_path):
 
 
 def test_a_channel_that_never_varies_is_said(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr("vitbench.data.loading._said", set())
+    monkeypatch.setattr("vitbench.data.loading._SAID", set())
     pixels = random_pixels()
     for array in pixels.values():
         array[..., 2] = 7

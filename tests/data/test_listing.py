@@ -69,7 +69,7 @@ def said(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     """The lines on stderr since the last call, as a new process would say them."""
 
     def lines() -> list[str]:
-        monkeypatch.setattr(loading_module, "_said", set())
+        monkeypatch.setattr(loading_module, "_SAID", set())
         return capfd.readouterr().err.splitlines()
 
     return lines

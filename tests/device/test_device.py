@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from vitbench.config import ViTConfig
-from vitbench.device import CudaDevice, Device, cpu, cuda, is_out_of_memory, open_device
+from vitbench.device import CpuDevice, CudaDevice, Device, cpu, cuda, is_out_of_memory, open_device
 from vitbench.device.energy import NotAvailableError
 from vitbench.device.memory import LiveBytes
 from vitbench.machine import cache_directory
@@ -60,8 +60,8 @@ def measured(monkeypatch):
 
 
 def test_the_speed_of_bf16_is_measured_once_and_remembered(measured):
-    assert Device(CPU).bf16_speedup() == 2.0
-    assert Device(CPU).bf16_speedup() == 2.0
+    assert CpuDevice(CPU).bf16_speedup() == 2.0
+    assert CpuDevice(CPU).bf16_speedup() == 2.0
     assert len(measured) == 1
 
 
@@ -69,22 +69,22 @@ def test_a_torn_memory_of_it_is_measured_anew(measured):
     file = cache_directory() / "bf16_speedup.json"
     file.parent.mkdir(parents=True)
     file.write_text('{"cpu: x')
-    assert Device(CPU).bf16_speedup() == 2.0
+    assert CpuDevice(CPU).bf16_speedup() == 2.0
     assert list(json.loads(file.read_text()).values()) == [2.0]
 
 
 def test_without_a_place_to_remember_it_is_measured_each_time(measured, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path / "file" / "below"))
-    assert Device(CPU).bf16_speedup() == Device(CPU).bf16_speedup() == 2.0
+    assert CpuDevice(CPU).bf16_speedup() == CpuDevice(CPU).bf16_speedup() == 2.0
     assert len(measured) == 2
 
 
 @pytest.mark.parametrize(("speedup", "precision"), [(1.49, "fp32"), (1.5, "bf16")])
 def test_auto_takes_bf16_where_it_is_fast(monkeypatch, speedup, precision):
     monkeypatch.setattr(Device, "_measure_bf16_speedup", lambda _: speedup)
-    assert Device(CPU).resolve_precision("auto") == precision
-    assert Device(CPU).resolve_precision("fp32") == "fp32"
+    assert CpuDevice(CPU).resolve_precision("auto") == precision
+    assert CpuDevice(CPU).resolve_precision("fp32") == "fp32"
 
 
 def test_what_cannot_be_compiled_runs_eagerly_and_says_why(monkeypatch):
@@ -93,14 +93,14 @@ def test_what_cannot_be_compiled_runs_eagerly_and_says_why(monkeypatch):
 
     monkeypatch.setattr(cpu.torch, "compile", broken)
     model, example = nn.Linear(2, 2), torch.ones(1, 2)
-    assert Device(CPU).compile(model, "auto", example=example) == (
+    assert CpuDevice(CPU).compile(model, "auto", example=example) == (
         model,
         False,
         "runs eagerly: RuntimeError: no compiler in sight",
     )
-    assert Device(CPU).compile(model, "off", example=example) == (model, False, "")
+    assert CpuDevice(CPU).compile(model, "off", example=example) == (model, False, "")
     with pytest.raises(RuntimeError, match="no compiler"):
-        Device(CPU).compile(model, "on", example=example)
+        CpuDevice(CPU).compile(model, "on", example=example)
 
 
 def test_convolutions_lie_with_channels_last_where_there_is_cuda():
@@ -114,7 +114,7 @@ def test_convolutions_lie_with_channels_last_where_there_is_cuda():
 def test_cuda_graphs_are_asked_for_where_there_is_cuda(monkeypatch):
     asked = []
     monkeypatch.setattr(cpu.torch, "compile", lambda model, mode: asked.append(mode) or model)
-    for kind in (Device, CudaDevice):
+    for kind in (CpuDevice, CudaDevice):
         device = kind.__new__(kind)  # without a GPU to open
         device.compile(nn.Linear(2, 2), "on", example=torch.ones(1, 2))
     assert asked == ["default", "reduce-overhead"]
@@ -141,7 +141,7 @@ def test_runs_of_equal_shape_share_what_is_compiled(graphs):
 
     def compile_and_call(width: int) -> int:
         model = torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.GELU())
-        compiled, _, _ = Device(CPU).compile(model, "on", example=example)
+        compiled, _, _ = CpuDevice(CPU).compile(model, "on", example=example)
         compiled(example)
         return len(graphs)
 
@@ -156,7 +156,7 @@ def test_every_model_of_a_long_lived_worker_is_really_compiled(graphs):
     for width in range(16, 16 + 12 * 8, 8):
         config = ViTConfig(image_size=8, patch_size=4, width=width, depth=1, num_heads=1, num_classes=3)
         example = torch.zeros(2, 3, 8, 8)
-        compiled, is_compiled, note = Device(CPU).compile(build_model(config), "on", example=example)
+        compiled, is_compiled, note = CpuDevice(CPU).compile(build_model(config), "on", example=example)
         before = len(graphs)
         compiled(example)
         assert is_compiled and note == ""
@@ -192,14 +192,14 @@ def test_the_cpu_s_own_allocator_is_seen_to_run_out():
 
 def test_room_is_what_is_free_over_what_the_work_takes(monkeypatch):
     monkeypatch.setattr(cpu, "available_bytes", lambda: 400 * 2**20)
-    room = Device(CPU).room_for(lambda: torch.ones(100 * 2**20 // 4))
+    room = CpuDevice(CPU).room_for(lambda: torch.ones(100 * 2**20 // 4))
     assert room == pytest.approx(4, rel=0.2)
 
 
 def test_room_that_nobody_tells_is_none_and_the_work_is_done(monkeypatch):
     monkeypatch.setattr(cpu, "available_bytes", lambda: None)
     done = []
-    assert Device(CPU).room_for(lambda: done.append(1)) is None and done == [1]
+    assert CpuDevice(CPU).room_for(lambda: done.append(1)) is None and done == [1]
 
 
 def state(**changes: float) -> dict[str, float]:
@@ -211,12 +211,12 @@ def state(**changes: float) -> dict[str, float]:
 )
 def test_other_processes_on_the_cores_are_a_warning_from_a_tenth_of_them_on(others, warning):
     after = state(seconds=110.0, busy_core_seconds=50 + 20 + others, own_core_seconds=10.0 + 20)
-    told = Device(CPU).state_between(state(), after)
+    told = CpuDevice(CPU).state_between(state(), after)
     assert told.other_cores == pytest.approx(others / 10) and told.warning == warning and not told.missing
 
 
 def test_the_state_of_a_cpu_has_its_threads_and_load():
-    told = Device(CPU).state()
+    told = CpuDevice(CPU).state()
     assert told["threads"] == torch.get_num_threads() and told["cores"] >= 1 and "load_average" in told
 
 

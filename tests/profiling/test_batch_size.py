@@ -8,11 +8,11 @@ import weakref
 import pytest
 import torch
 
-from vitbench.device import Device
+from vitbench.device import CpuDevice
 from vitbench.profiling.batch_size import Trial, found, search_batch_size
 
 
-class MadeUpDevice(Device):
+class MadeUpDevice(CpuDevice):
     """Works are called and say how many seconds they took; `room` is what is free over what a batch of one takes."""
 
     def __init__(self, room: float | None = None) -> None:

@@ -23,7 +23,7 @@ def examine(*, data_root: Path | None, as_json: bool) -> None:
     import torch
 
     from vitbench.device import open_device
-    from vitbench.device.cpu import FAST_BF16
+    from vitbench.device.device import FAST_BF16
     from vitbench.kernels import native
     from vitbench.machine import cache_directory
 

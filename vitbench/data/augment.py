@@ -1,4 +1,4 @@
-"""How a training batch is changed before the model sees it: whole batches at once, on the device.
+"""How is a training batch changed before the model sees it? All images at once, on the device.
 
 Every draw comes from (seed, step) on the CPU, so that arms are paired and CPU and CUDA agree.
 """
@@ -34,11 +34,11 @@ def with_channels(images: Tensor, channels: int) -> Tensor:
 
     Grey is ITU-R 601-2 luma, in Pillow's fixed-point arithmetic. Raises ValueError for other numbers than 1 and 3.
     """
-    have = images.shape[1]
-    if have == channels:
+    stored = images.shape[1]
+    if stored == channels:
         return images
-    if {have, channels} != {1, 3}:
-        raise ValueError(f"channels {channels} cannot be had from images of {have}; give grey or RGB images")
+    if {stored, channels} != {1, 3}:
+        raise ValueError(f"channels {channels} cannot be had from images of {stored}; give grey or RGB images")
     if channels == 3:
         return images.expand(-1, 3, -1, -1)
     red, green, blue = images.to(torch.int32).unbind(1)
@@ -56,7 +56,7 @@ def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: to
 
 
 class Augment:
-    """Crop, flip, normalise, mix: built once per run, called once per batch."""
+    """Crops, flips, normalises and mixes batches; one for each run."""
 
     def __init__(
         self, config: DataConfig, num_classes: int, label_smoothing: float, mean: Sequence[float], std: Sequence[float]
@@ -77,7 +77,7 @@ class Augment:
         """uint8 [B, C, H, W] and int64 [B] → float32 [B, C, H, W], normalised, and targets.
 
         Targets are the class indices [B]; with mixup or cutmix they are probabilities [B, K], label smoothing
-        included (for indices it is the loss's affair). Raises ValueError for mixing an odd batch.
+        included (for indices the loss applies it). Raises ValueError for mixing an odd batch.
         """
         draws = random_state("augment", seed, step)
         if self.crop_padding:

@@ -1,4 +1,4 @@
-"""The data sets that need no files: generated or shipped with scikit-learn, ready in memory within a second.
+"""What is in the data sets that need no files? They are generated, or come with scikit-learn, within a second.
 
 `digits` has no official split; it gets a fixed one that no run's seed changes.
 """

@@ -1,6 +1,6 @@
-"""Where decoded images are kept between runs: one folder per data set and size, whole or absent.
+"""Where are decoded images kept between runs? In one folder per data set and size, complete or absent.
 
-Two processes that need the same one at once get one builder; nothing half-built is ever read.
+Of several processes that need the same folder, one builds it; nothing half-built is ever read.
 """
 
 from __future__ import annotations
@@ -56,34 +56,33 @@ def entry_for(source: Source, size: tuple[int, int], *, streamed: bool) -> Path:
 
 
 def read_info(folder: Path) -> DataInfo | None:
-    """What was once found out about a data set, or None where that is absent or damaged."""
-    facts = _read_facts(folder / INFO)
+    """What an earlier process found out about a data set; None where that is absent or damaged."""
     try:
-        return None if facts is None else DataInfo.model_validate(facts)
+        return DataInfo.model_validate(_read_facts(folder / INFO))
     except ValueError:
         return None
 
 
 def write_info(folder: Path, info: DataInfo) -> None:
-    """Remembers it where it can; describing a data set must not need a writable cache."""
+    """Keeps `info` for later processes, where the cache can be written: describing a data set must not depend on that."""
     with suppress(OSError):
         _write_facts(folder / INFO, info.model_dump(mode="json"))
 
 
 def read_entry(entry: Path) -> dict[str, Any] | None:
-    """The meta data of a whole entry; None where it is absent, or any file of it is not what was written.
+    """The meta data of an entry; None where it is absent, or where a file of it is not what was written.
 
     Each file is read through once a process: a flipped bit would be trained on under the digest of the images as they were.
     """
     meta = _read_facts(entry / META)
     try:
-        whole = meta is not None and all(
+        is_intact = meta is not None and all(
             _sha256(entry / name, (entry / name).stat().st_mtime_ns, (entry / name).stat().st_size) == digest
             for name, digest in meta["files"].items()
         )
     except (OSError, KeyError, AttributeError):
         return None
-    return meta if whole else None
+    return meta if is_intact else None
 
 
 def build_entry(entry: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
@@ -94,15 +93,14 @@ def build_entry(entry: Path, build: Callable[[Path], dict[str, Any]]) -> dict[st
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(entry.parent / f".{entry.name}.lock"):
-            meta = read_entry(entry)
-            return meta if meta is not None else _build(entry, build)
+            return read_entry(entry) or _build(entry, build)
     except OSError as error:
         raise cannot_write("cache", cache_directory(), error, "set VITBENCH_CACHE to another folder") from error
 
 
 def _build(entry: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     prefix = f".building-{entry.name}-"
-    # Under the lock nobody else builds this entry: what is left over belongs to a process that was killed.
+    # Under the lock nobody else builds this entry: what lies there was left by a process that was killed.
     for abandoned in [*entry.parent.glob(f"{prefix}*"), entry]:
         shutil.rmtree(abandoned, ignore_errors=True)
     temporary = entry.parent / f"{prefix}{os.getpid()}"

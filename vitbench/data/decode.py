@@ -1,6 +1,6 @@
-"""How one stored image becomes an array of the size and channels that were asked for: what a viewer shows.
+"""How does a stored image become an array of the size and channels that were asked for? It is what a viewer shows.
 
-Both the decoded cache and the streamed path go through here, which is why their pixels are equal.
+The decoded cache and the streamed images both come from this module, so their pixels are equal.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from PIL import Image, UnidentifiedImageError
 
 GREY_MODES = ("1", "L")
 MAX_PIXELS = 89_478_485
-"""Pillow's own limit, above which it warns of a decompression bomb: 0.36 GB as RGB."""
+"""Pillow's limit, above which it warns of a decompression bomb: 0.36 GB as RGB."""
 MAX_SIDE = 10_000_000
-"""Pixels. Pillow keeps a pointer for every row: of 80 million rows of one pixel each, 2 GB."""
+"""In pixels. Pillow keeps a pointer for every row: 2 GB for 80 million rows of one pixel each."""
 MAX_BYTES = 2**29
-"""Of one file. Pillow reads some of them whole."""
+"""Of one file. Pillow reads files of some formats into memory at once."""
 MAX_READS = 500_000
-"""From one file. Pillow reads headers byte by byte, comments and padding too: of 50 MB of these, for many seconds."""
+"""Of one file. Pillow reads headers byte by byte, comments and padding too: 50 MB of these take many seconds."""
 _TOO_DEEP = ("I", "F")  # PIL would clip 16-bit and float pixels to 255 in silence
 _OTHER_PROGRAMS = ("EPS", "WMF")
 """What Pillow hands to Ghostscript or Windows."""
 _ORIENTATION = 0x0112
 _METADATA = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
-"""Where Pillow keeps what tells an orientation. It turns TIFF by itself."""
+"""Where Pillow keeps an orientation. It turns TIFF itself."""
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,7 +40,7 @@ _UPRIGHT = {
 
 
 def read_image(file: IO[bytes], name: str = "") -> Image.Image:
-    """The picture in `file` as `as_shown` gives it; of several frames the first. `name` tells by its ending what it may be.
+    """The picture in `file` as `as_shown` gives it; of several frames the first. The ending of `name` tells its format.
 
     Raises whatever Pillow raises for bytes that it cannot read, and ValueError for more than `MAX_PIXELS`.
     """
@@ -49,7 +49,7 @@ def read_image(file: IO[bytes], name: str = "") -> Image.Image:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             opened = Image.open(cast(IO[bytes], _FewReads(file)), formats=_formats(name.rpartition(".")[2].lower()))
-        except UnidentifiedImageError as error:  # its own words hold an address in memory
+        except UnidentifiedImageError as error:  # its message holds an address in memory
             raise ValueError("it is of no image format that Pillow knows") from error
         with opened as image:
             if image.width * image.height > MAX_PIXELS:
@@ -86,7 +86,7 @@ class _FewReads:
 
 @cache
 def _formats(extension: str) -> tuple[str, ...]:
-    """What a file of that extension may be: all that Pillow knows by their first bytes. Without such a mark, by name alone."""
+    """Formats that a file of that extension may have: all that Pillow tells by their first bytes, and the extension's."""
     Image.init()
     named = Image.EXTENSION.get(f".{extension}", "")
     marked = [format for format, (_, accept) in Image.OPEN.items() if accept or format == named]
@@ -94,9 +94,9 @@ def _formats(extension: str) -> tuple[str, ...]:
 
 
 def as_shown(image: Image.Image) -> Image.Image:
-    """Upright (EXIF), what is transparent on white, as grey or RGB. More than 8 bits a channel stay as they are.
+    """The image upright (EXIF), on white where it is transparent, as grey or RGB. More than 8 bits a channel are kept.
 
-    White, because that is what browsers and paper show behind a picture. Opaque pixels keep their values.
+    White is what browsers and paper show behind a picture. Opaque pixels keep their values.
     """
     image = _upright(image)
     if image.mode.split(";")[0] in _TOO_DEEP:

@@ -1,4 +1,4 @@
-"""What is in a data set? Answered from tables and the cache where they know, by opening it where they do not.
+"""What is in a data set? Looked up in tables and the cache; where they do not tell, the data set is opened.
 
 Imports no torch unless something has to be opened.
 """
@@ -16,7 +16,7 @@ MAX_NATIVE = 64
 """Images of one size up to this many pixels a side keep it; all others are brought to `LARGE`."""
 LARGE = 224
 PROBES = 64
-"""Images, evenly spaced over train, whose sizes are compared."""
+"""So many images, evenly spaced over train, have their sizes compared."""
 
 
 def describe(dataset: str, *, root: Path | None = None, download: bool = False) -> DataInfo:
@@ -30,12 +30,10 @@ def describe(dataset: str, *, root: Path | None = None, download: bool = False) 
             f"dataset {dataset!r} is built in, and there is {str(root / dataset)!r} too; give that path as --data, or leave "
             "--data-root out"
         )
-    known = KNOWN.get(dataset) or KNOWN.get(dataset.lower() if dataset.lower().startswith("torch/") else "")
-    if known is not None:
-        return known
+    if info := KNOWN.get(dataset) or KNOWN.get(dataset.lower() if dataset.lower().startswith("torch/") else ""):
+        return info
     source = find(dataset, root, download=download)
-    info = cache.read_info(cache.folder_for(source.dataset, source.fingerprint))
-    if info is not None:
+    if info := cache.read_info(cache.folder_for(source.dataset, source.fingerprint)):
         return info
     train, test = open_splits(source, download=download)
     info = describe_opened(source, train, test)
@@ -45,12 +43,12 @@ def describe(dataset: str, *, root: Path | None = None, download: bool = False) 
 
 
 def fingerprint(dataset: str, *, root: Path | None = None) -> str:
-    """Changes when the data set's files do; empty of what is built in. Raises ValueError where there are none."""
+    """Changes when the data set's files do; empty for what is built in. Raises ValueError where there are no files."""
     return "" if dataset in BUILT_IN else find(dataset, root).fingerprint
 
 
 def known_sha256(dataset: str, *, root: Path | None = None, image_size: tuple[int, int]) -> str | None:
-    """The hash of the decoded images (`ImageData.sha256`) where the cache has it of the files as they are now, else None."""
+    """The hash of the decoded images (`ImageData.sha256`), None where the cache does not have it for today's files."""
     if dataset in BUILT_IN:
         return None
     try:
@@ -62,7 +60,7 @@ def known_sha256(dataset: str, *, root: Path | None = None, image_size: tuple[in
 
 
 def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataInfo:
-    """Looks at labels, and at a few images."""
+    """From the labels, and from a few images."""
     import numpy as np
 
     size, in_channels = _size_and_channels(train)

@@ -1,4 +1,4 @@
-"""How decoded images are held and handed out in batches, in exactly the order that was asked for.
+"""How are images handed out in batches, in the order that was asked for?
 
 `Images` reads one uint8 array; `StreamedImages` decodes what is too large for that, with the same pixels.
 """
@@ -32,7 +32,7 @@ class Images:
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         assert images.dtype == np.uint8 and images.ndim == 4 and len(images) == len(labels)
-        # A memmap is a subclass whose every slice pays for being one.
+        # Slices of a memmap, a subclass of the array, take longer.
         self.array = np.asarray(images)
         self.labels = np.array(labels, dtype=np.int64)
         self._resident: dict[torch.device, torch.Tensor] = {}
@@ -82,7 +82,7 @@ class Images:
 
 
 class StreamedImages:
-    """Images decoded as they are asked for, by worker processes; the interface of `Images`."""
+    """Images that worker processes decode as they are asked for, with the interface of `Images`."""
 
     def __init__(
         self, files: FileSplit, size: tuple[int, int], in_channels: int, *, num_workers: int | None = None
@@ -144,7 +144,7 @@ class StreamedImages:
             for rows in batches:
                 try:
                     batch: tuple[np.ndarray, np.ndarray] | Exception = self._batch(rows)
-                except Exception as error:  # raised by the parent, where it is answered
+                except Exception as error:  # sent to the parent, which raises it
                     batch = error
                 # Through the pipe, not through shared memory: of that, containers have 64 MB.
                 pipe.send(batch)

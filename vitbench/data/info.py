@@ -1,6 +1,6 @@
-"""What a data set is before any image is read: its sizes, counts, and the augmentation that suits it.
+"""What is known of a data set before any image is read: sizes, counts, and the augmentation that suits it.
 
-Imports no torch: `vitbench list` and `plan` ask here.
+Imports no torch: `vitbench list` and `plan` use it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DataInfo(BaseModel):
     flip: bool
     """Recommended `DataConfig.flip`."""
     size_step: int = 1
-    """Images can be had square, at multiples of so many pixels; 1: at any size."""
+    """Images are square, with sides that are a multiple of so many pixels; 1: any size."""
     class_counts: tuple[int, ...] = ()
     """Training images by class; empty where all classes have equally many, or one more than others."""
 
@@ -40,8 +40,8 @@ class DataInfo(BaseModel):
 
 
 def validation_images(class_counts: Sequence[int], fraction: float) -> int:
-    """How many of so many images by class the validation split takes: `fraction` of all, but at least one of every class
-    that has two, and never a class's last.
+    """Size of the validation split: `fraction` of all images, but at least one of every class that has two, and never a
+    class's last. `class_counts` are images by class.
 
     Raises ValueError where it would be empty: no class has two.
     """
@@ -62,7 +62,7 @@ BUILT_IN: dict[str, str] = {
     "shapes/quadrant": "generated, 32×32 grey, 4 classes: in which quadrant is the disc? Harder than `shapes`",
     "shapes/majority": "generated, 32×32 grey, 4 classes: in which half are most discs? No model can pass 93 %",
 }
-"""Data sets that need no files: name → one line."""
+"""Data sets that need no files, by name: what they are, in one line."""
 
 
 def _info(
@@ -90,18 +90,19 @@ def _info(
     )
 
 
-# Padding is an eighth of the side, as He et al. (2016) pad CIFAR by 4; digits of 8 pixels fill their frame, and a
-# crop halves what a short run learns; articles of Fashion-MNIST all lie alike in theirs, and crops cost short runs ten
-# points (benchmarks/LOG.md). A mirrored character is another character, so those are
-# never flipped. The shapes would move off their cells, and a flip would turn "left" into "right" under the old label.
+# Padding is an eighth of the side, as He et al. (2016) pad CIFAR by 4. Not for digits of 8 pixels, which fill their frame:
+# a crop halves what a short run learns. Nor for Fashion-MNIST, whose articles all lie alike in theirs: crops cost short
+# runs ten points (benchmarks/LOG.md). Characters are never flipped: mirrored, they are other characters. Shapes are neither
+# cropped, which would move them off their cells, nor flipped, which would turn "left" into "right" under the old label.
 KNOWN: dict[str, DataInfo] = {
     info.dataset: info
     for info in (
         _info("digits", 8, 1, 10, 1198, 599, crop_padding=0, flip=False),
-        _info("shapes", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32),
-        _info("shapes/relation", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32),
-        _info("shapes/quadrant", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32),
-        _info("shapes/majority", 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32),
+        *(
+            _info(name, 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32)
+            for name in BUILT_IN
+            if name.startswith("shapes")
+        ),
         _info("torch/cifar10", 32, 3, 10, 50000, 10000, crop_padding=4, flip=True),
         _info("torch/cifar100", 32, 3, 100, 50000, 10000, crop_padding=4, flip=True),
         _info("torch/mnist", 28, 1, 10, 60000, 10000, crop_padding=3, flip=False),
@@ -110,4 +111,4 @@ KNOWN: dict[str, DataInfo] = {
         _info("torch/qmnist", 28, 1, 10, 60000, 60000, crop_padding=3, flip=False),
     )
 }
-"""What is known without opening anything: the built-in sets and the fixed ones that torchvision reads."""
+"""Data sets that never change, by name: the built-in ones and some that torchvision reads."""

@@ -13,38 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-EXTENSIONS = {
-    *(
-        "apng",
-        "avif",
-        "avifs",
-        "bmp",
-        "bw",
-        "cur",
-        "dds",
-        "dib",
-        "fit",
-        "fits",
-        "gif",
-        "icb",
-        "icns",
-        "ico",
-        "j2c",
-        "j2k",
-    ),
-    *("jfif", "jp2", "jpc", "jpe", "jpeg", "jpf", "jpg", "jpx", "mpo", "msp", "pbm", "pcx", "pfm", "pgm", "png", "pnm"),
-    *("ppm", "psd", "qoi", "ras", "rgb", "rgba", "sgi", "tga", "tif", "tiff", "vda", "vst", "webp", "xbm", "xpm"),
-}
-"""Names of pictures that Pillow decodes by itself. It hands EPS and PostScript to another program: they are left out."""
+from vitbench.files import error_reason
+from vitbench.text import counted
+
+_EXTENSIONS = """
+apng avif avifs bmp bw cur dds dib fit fits gif icb icns ico j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpo msp pbm pcx pfm
+pgm png pnm ppm psd qoi ras rgb rgba sgi tga tif tiff vda vst webp xbm xpm
+"""
+EXTENSIONS = frozenset(_EXTENSIONS.split())
+"""Of pictures that Pillow decodes itself. EPS and PostScript are left out: it hands them to another program."""
 
 _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 _SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
-_KINDS = {
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -59,8 +40,8 @@ _AFTER_THE_END = 2**16
 """Bytes behind a tar's end mark that are looked at; writers fill up to 10,240 with zeros."""
 
 
-def times(status: os.stat_result) -> tuple[int, int]:
-    """Of modification and of change in ns: a file can be replaced by another of its size, and the first be set back."""
+def change_times(status: os.stat_result) -> tuple[int, int]:
+    """Of content and of status in ns: a file can be replaced by another of its size, and its first time be set back."""
     return status.st_mtime_ns, status.st_ctime_ns
 
 
@@ -72,7 +53,7 @@ class ImageFile(NamedTuple):
     size: int
     """In bytes."""
     changed: tuple[int, int]
-    """Its `times`; zeros within a tar, which has its own."""
+    """Its `change_times`; zeros within a tar, which has its own."""
     offset: int = 0
     """Where its bytes start in the tar."""
     identity: int = 0
@@ -100,27 +81,27 @@ class Listing(NamedTuple):
 
     def notes(self, title: str) -> list[str]:
         """What a user might not expect, a line each."""
-        notes = []
-        if self.unused:
-            count = "1 file is" if len(self.unused) == 1 else f"{len(self.unused)} files are"
-            notes.append(f"{title}: {count} not read as images, the first is {self.unused[0]!r}")
-        if self.empty:
-            count = "1 folder holds" if len(self.empty) == 1 else f"{len(self.empty)} folders hold"
-            notes.append(f"{title}: {count} no images, the first is {self.empty[0]!r}")
-        if again := self._again():
-            count = "1 file counts" if len(again) == 1 else f"{len(again)} files count"
-            notes.append(f"{title}: {count} once more under another name, by links, the first is {again[0]!r}")
+        kinds = (
+            (self.unused, "file is", "files are", "not read as images"),
+            (self.empty, "folder holds", "folders hold", "no images"),
+            (self._linked_again(), "file counts", "files count", "once more under another name, by links"),
+        )
+        notes = [
+            f"{title}: {counted(len(names), singular, plural)} {what}, the first is {names[0]!r}"
+            for names, singular, plural, what in kinds
+            if names
+        ]
         nested = next((file.name for file in self.files if file.name.count("/") > 1), None)
         if nested:
             label, _, below = nested.partition("/")
             notes.append(f"{title}: folders below a class count as that class: {below!r} is of class {label!r}")
         return notes
 
-    def _again(self) -> list[str]:
+    def _linked_again(self) -> list[str]:
         """Further names of files that links give several."""
         first: dict[int, str] = {}
-        known = [file for file in self.files if file.identity]
-        return [file.name for file in known if first.setdefault(file.identity, file.name) != file.name]
+        identified = (file for file in self.files if file.identity)
+        return [file.name for file in identified if first.setdefault(file.identity, file.name) != file.name]
 
 
 def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
@@ -143,8 +124,8 @@ def is_image(name: str) -> bool:
     return "." in name and name.lower().rpartition(".")[2] in EXTENSIONS
 
 
-def _is_no_folder(name: str) -> bool:
-    """Whether a link of this name, which leads nowhere, was to a plain file and none of images: `notes.txt`, `README`."""
+def _is_other_file(name: str) -> bool:
+    """Whether a broken link of this name was to a file that is no image: `notes.txt`, `README`."""
     last = name.rpartition("/")[2].lower()
     is_plain = re.fullmatch(r"(.+\.\w{1,5}|readme|licen[cs]e|copying|notice|authors|changelog|makefile)", last)
     return is_plain is not None and not is_image(last)
@@ -181,17 +162,17 @@ def list_folder(root: str) -> Listing:
             if is_hidden(entry.name):
                 continue
             name = f"{below}/{entry.name}" if below else entry.name
-            if (link_status := _status(entry)) is None:
+            if (status_of_entry := _status(entry)) is None:
                 unused.append(name)
                 continue
-            status = link_status
+            status = status_of_entry
             if stat.S_ISDIR(status.st_mode):
                 pending.append(name)
             elif not is_image(entry.name):
                 unused.append(name)
             elif stat.S_ISREG(status.st_mode):
                 identity = hash((status.st_dev, status.st_ino)) if status.st_ino else 0
-                files.append(ImageFile(name, status.st_size, times(status), identity=identity))
+                files.append(ImageFile(name, status.st_size, change_times(status), identity=identity))
             else:
                 kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no file")
                 raise ValueError(f"image {entry.path!r} is {kind}; remove it")
@@ -200,13 +181,13 @@ def list_folder(root: str) -> Listing:
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """Of the file or folder, or of what it links to; None where that is gone and was of no images."""
+    """Of the file or folder, or of what it links to; None for a broken link that was to no image."""
     try:
         return entry.stat()
     except PermissionError as error:
         raise ValueError(f"file {entry.path!r} may not be looked at ({error.strerror}); make it readable") from error
     except OSError as error:
-        if _is_no_folder(entry.name):
+        if _is_other_file(entry.name):
             return None
         kind = "link" if entry.is_symlink() else "file"
         raise ValueError(f"{kind} {entry.path!r} leads nowhere ({error.strerror}); mend or remove it") from error
@@ -244,17 +225,16 @@ def list_tar(path: str) -> Listing:
                 if member.info.isdir():
                     continue
                 if not is_image(member.name):
-                    if member.info.issym() and not _is_no_folder(member.name):
-                        _content(member, members)
+                    if member.info.issym() and not _is_other_file(member.name):
+                        _resolve(member, members)
                     unused.append(member.name)
                     continue
-                content = _content(member, members)
-                if content.offset + content.info.size > size:
+                target = _resolve(member, members)
+                if target.offset + target.info.size > size:
                     raise ValueError(f"it ends within {member.name!r}")
-                files.append(ImageFile(member.name, content.info.size, (0, 0), content.offset))
+                files.append(ImageFile(member.name, target.info.size, (0, 0), target.offset))
     except Exception as error:  # whatever tarfile raises for bytes that are no tar
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-        raise ValueError(f"tar {path!r} cannot be listed ({reason}); mend or make it again") from error
+        raise ValueError(f"tar {path!r} cannot be listed ({error_reason(error)}); mend or make it again") from error
     shared = _shared_folder([file.name for file in files], split=Path(path).stem)
     files = [file._replace(name=file.name.removeprefix(shared)) for file in files]
     folders = {name.removeprefix(shared) for name in members if name.startswith(shared) and members[name].info.isdir()}
@@ -262,7 +242,7 @@ def list_tar(path: str) -> Listing:
 
 
 def _members(file: IO[bytes], prefix: str = "", start: int = 0) -> Iterator[_Member]:
-    with _opened(file, prefix) as tar:
+    with _open_tar(file, prefix) as tar:
         while (info := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # of a million images it would keep a million
             parts = [part for part in info.name.split("/") if part not in ("", ".")]
@@ -280,7 +260,7 @@ def _members(file: IO[bytes], prefix: str = "", start: int = 0) -> Iterator[_Mem
         _check_end(file, tar.offset)
 
 
-def _opened(file: IO[bytes], prefix: str) -> tarfile.TarFile:
+def _open_tar(file: IO[bytes], prefix: str) -> tarfile.TarFile:
     try:
         return tarfile.open(fileobj=file, mode="r:", encoding="utf-8")
     except tarfile.ReadError as error:
@@ -305,7 +285,7 @@ def _check_end(file: IO[bytes], offset: int) -> None:
         raise ValueError(f"there is more behind its end mark at byte {offset:,}; tars are not joined by `cat`")
 
 
-def _content(member: _Member, members: dict[str, _Member]) -> _Member:
+def _resolve(member: _Member, members: dict[str, _Member]) -> _Member:
     """The file that `member` is, or that it links to."""
     target = member
     for _ in range(_MAX_LINKS):

@@ -1,17 +1,16 @@
-"""From a data set's name to decoded images: built in, from the cache, into the cache, or streamed.
+"""How do a data set's images get into memory? Generated, from the cache, into the cache, or streamed.
 
-Whichever way they come, pixels, statistics and hash are the same.
+Pixels, statistics and hash are the same whichever way they come.
 """
 
 from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +23,10 @@ from vitbench.data.info import BUILT_IN, DataInfo
 from vitbench.data.reading import FileSplit
 from vitbench.data.sources import find, open_splits
 from vitbench.machine import memory_bytes
+from vitbench.text import say
 
-Progress = Callable[[str, int, int], None]
-"""Called with (what, how many are done, how many there are)."""
+OnProgress = Callable[[str, int, int], None]
+"""Called with (what is done, on how many images, of how many)."""
 
 _CHUNK = 256
 
@@ -37,7 +37,7 @@ def load(
     root: Path | None = None,
     image_size: tuple[int, int] | None = None,
     download: bool = False,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> ImageData:
     """Both splits at `image_size` (height, width), native if None.
 
@@ -46,73 +46,87 @@ def load(
     """
     if image_size is not None and min(image_size) < 1:
         raise ValueError(f"image_size {image_size} must be positive; leave it out for the native size")
-    data, notes = (
-        (_built_in(dataset, image_size), ())
-        if dataset in BUILT_IN
-        else _load(dataset, root, image_size, download, progress)
-    )
-    flat = [channel for channel, std in enumerate(data.std) if not std]
-    if flat:
-        listed = " and ".join(str(channel) for channel in flat)
-        notes = (
-            *notes,
-            f"{data.info.dataset}: channel {listed} has one value in all training images, and tells nothing",
-        )
-    _say(notes)
+    if dataset in BUILT_IN:
+        data, notes = _load_built_in(dataset, image_size), []
+    else:
+        data, notes = _load_files(dataset, root, image_size, download, progress)
+    constant = [str(channel) for channel, std in enumerate(data.std) if not std]
+    if constant:
+        channels = " and ".join(constant)
+        notes.append(f"{data.info.dataset}: channel {channels} has one value in all training images, and tells nothing")
+    _say_once(notes)
     return data
 
 
-_said: set[str] = set()
+_SAID: set[str] = set()
 
 
-def _say(notes: Iterable[str]) -> None:
-    """One line on stderr each, once per process; what workers could say, the process that started them has said."""
+def _say_once(notes: Iterable[str]) -> None:
+    """Each once per process; not in workers, whose parent has said the same."""
     if multiprocessing.parent_process() is None:
         for note in notes:
-            if note not in _said:
-                _said.add(note)
-                print(f"vitbench: {note}", file=sys.stderr, flush=True)
+            if note not in _SAID:
+                _SAID.add(note)
+                say(note)
 
 
-def _load(
-    dataset: str, root: Path | None, image_size: tuple[int, int] | None, download: bool, progress: Progress | None
-) -> tuple[ImageData, Sequence[str]]:
-    """(the data, what to say of them)."""
+def _load_files(
+    dataset: str, root: Path | None, image_size: tuple[int, int] | None, download: bool, progress: OnProgress | None
+) -> tuple[ImageData, list[str]]:
+    """(the data, what a user might not expect of them)."""
     info = describe(dataset, root=root, download=download)
     size = image_size or info.image_size
     num_bytes = (info.train_images + info.test_images) * info.in_channels * size[0] * size[1]
     streamed = num_bytes > cache.cache_limit_bytes()
-
     source = find(dataset, root, download=download)
     entry = cache.entry_for(source, size, streamed=streamed)
-    meta = cache.read_entry(entry)
-    if meta is not None and not streamed:
-        return _cached(info, entry, meta), [*source.notes, *meta["notes"]]
+    facts = cache.read_entry(entry)
+    splits: dict[str, FileSplit] = {}
+    if streamed or facts is None:
+        splits = dict(zip(("train", "test"), open_splits(source, download=download), strict=True))
+        _check_counts(info, describe_opened(source, splits["train"], splits["test"]))
+        source = find(dataset, root)  # a download has changed the files
+        entry = cache.entry_for(source, size, streamed=streamed)
+        if streamed:
+            _check_random_access(splits, num_bytes)
+        build = _measure_streamed if streamed else _decode
+        facts = cache.build_entry(entry, partial(build, splits=splits, info=info, size=size, progress=progress))
+    train, test = (
+        StreamedImages(splits[split], size, info.in_channels) if streamed else _open_arrays(entry, split)
+        for split in ("train", "test")
+    )
+    return _image_data(info, train, test, facts), [*source.notes, *facts["notes"]]
 
-    splits = dict(zip(("train", "test"), open_splits(source, download=download), strict=True))
-    _check_counts(info, describe_opened(source, splits["train"], splits["test"]))
-    source = find(dataset, root)  # a download has changed the files
-    entry = cache.entry_for(source, size, streamed=streamed)
-    for split in splits.values() if streamed else ():
+
+def _image_data(
+    info: DataInfo, train: Images | StreamedImages, test: Images | StreamedImages, facts: dict[str, Any]
+) -> ImageData:
+    return ImageData(
+        info=info,
+        train=train,
+        test=test,
+        mean=tuple(facts["mean"]),
+        std=tuple(facts["std"]),
+        sha256=facts["sha256"],
+        class_names=tuple(facts["class_names"]),
+    )
+
+
+def _open_arrays(entry: Path, split: str) -> Images:
+    return Images(np.load(entry / f"{split}_images.npy", mmap_mode="r"), np.load(entry / f"{split}_labels.npy"))
+
+
+def _check_random_access(splits: dict[str, FileSplit], num_bytes: int) -> None:
+    for split in splits.values():
         if not split.random_access:
             raise ValueError(
                 f"{split.title} has no random access and is larger than the cache's limit; "
                 f"raise VITBENCH_CACHE_LIMIT_GB above {num_bytes / 1e9:.1f}"
             )
-    build = _build_streamed if streamed else _build_cached
-    meta = cache.build_entry(entry, partial(build, splits=splits, info=info, size=size, progress=progress))
-    notes = [*source.notes, *meta["notes"]]
-    if not streamed:
-        return _cached(info, entry, meta), notes
-    train, test = (StreamedImages(split, size, info.in_channels) for split in splits.values())
-    mean, std = tuple(meta["mean"]), tuple(meta["std"])
-    names = tuple(meta["class_names"])
-    sha256 = meta["sha256"]
-    return ImageData(info=info, train=train, test=test, mean=mean, std=std, sha256=sha256, class_names=names), notes
 
 
 def _check_counts(info: DataInfo, opened: DataInfo) -> None:
-    """The tables in `info` speak of complete files; these may not be."""
+    """The tables behind `info` describe complete data sets; files may be missing."""
     if (opened.train_images, opened.test_images) != (info.train_images, info.test_images):
         raise ValueError(
             f"dataset {info.dataset!r} has {opened.train_images} train and {opened.test_images} test images here, "
@@ -121,7 +135,7 @@ def _check_counts(info: DataInfo, opened: DataInfo) -> None:
 
 
 class _Measure:
-    """Mean, standard deviation and hash of images that pass by, exact however they are cut into chunks."""
+    """Mean, standard deviation and hash of images that are added in chunks, exact whatever the chunks."""
 
     def __init__(self, in_channels: int) -> None:
         self.digest = hashlib.sha256()
@@ -144,7 +158,7 @@ class _Measure:
         return {"mean": mean.tolist(), "std": np.sqrt(variance).tolist(), "sha256": self.digest.hexdigest()}
 
 
-def _built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageData:
+def _load_built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageData:
     info = describe(dataset)
     height, width = image_size or info.image_size
     num_bytes = 2 * (info.train_images + info.test_images) * info.in_channels * height * width  # a split is a copy
@@ -159,36 +173,12 @@ def _built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageData:
     measure.add_labels(train_labels)
     measure.add(test, train=False)
     measure.add_labels(test_labels)
-    found = measure.result()
-    return ImageData(
-        info=info,
-        train=Images(train, train_labels),
-        test=Images(test, test_labels),
-        mean=tuple(found["mean"]),
-        std=tuple(found["std"]),
-        sha256=found["sha256"],
-        class_names=builtin.CLASS_NAMES.get(dataset, ()),
-    )
+    facts = {**measure.result(), "class_names": builtin.CLASS_NAMES.get(dataset, ())}
+    return _image_data(info, Images(train, train_labels), Images(test, test_labels), facts)
 
 
-def _cached(info: DataInfo, entry: Path, meta: dict[str, Any]) -> ImageData:
-    train, test = (
-        Images(np.load(entry / f"{split}_images.npy", mmap_mode="r"), np.load(entry / f"{split}_labels.npy"))
-        for split in ("train", "test")
-    )
-    return ImageData(
-        info=info,
-        train=train,
-        test=test,
-        mean=tuple(meta["mean"]),
-        std=tuple(meta["std"]),
-        sha256=meta["sha256"],
-        class_names=tuple(meta["class_names"]),
-    )
-
-
-def _build_cached(
-    folder: Path, *, splits: dict[str, FileSplit], info: DataInfo, size: tuple[int, int], progress: Progress | None
+def _decode(
+    folder: Path, *, splits: dict[str, FileSplit], info: DataInfo, size: tuple[int, int], progress: OnProgress | None
 ) -> dict[str, Any]:
     measure = _Measure(info.in_channels)
     for name, split in splits.items():
@@ -196,8 +186,9 @@ def _build_cached(
         labels: list[int] = []
         with (folder / f"{name}_images.npy").open("wb") as file:
             # Written, not mapped: a full disk is then an error and not a SIGBUS.
-            _write_header(file, (total, info.in_channels, *size))
-            for chunk, chunk_labels in _decoded(split, size, info.in_channels):
+            header = {"descr": "|u1", "fortran_order": False, "shape": (total, info.in_channels, *size)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for chunk, chunk_labels in _chunks(split, size, info.in_channels):
                 file.write(chunk.data)
                 measure.add(chunk, train=name == "train")
                 labels += chunk_labels
@@ -207,20 +198,16 @@ def _build_cached(
             raise ValueError(f"{split.title} gave {len(labels)} images where it has {total}; its files change, retry")
         np.save(folder / f"{name}_labels.npy", np.array(labels, dtype=np.int64))
         measure.add_labels(np.array(labels, dtype=np.int64))
-    return {**measure.result(), **_said_of(splits)}
+    return {**measure.result(), **_names_and_notes(splits)}
 
 
-def _said_of(splits: dict[str, FileSplit]) -> dict[str, list[str]]:
-    """What an entry keeps beside the pixels."""
+def _names_and_notes(splits: dict[str, FileSplit]) -> dict[str, list[str]]:
     notes = [note for split in splits.values() for note in split.notes]
     return {"notes": notes, "class_names": splits["train"].class_names() or []}
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-
-
-def _decoded(split: FileSplit, size: tuple[int, int], in_channels: int) -> Iterator[tuple[np.ndarray, list[int]]]:
+def _chunks(split: FileSplit, size: tuple[int, int], in_channels: int) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """(uint8 [N, C, H, W], labels) of the images in their order, `_CHUNK` at a time."""
     images: list[np.ndarray] = []
     labels: list[int] = []
     for index, (image, label) in enumerate(split):
@@ -233,8 +220,8 @@ def _decoded(split: FileSplit, size: tuple[int, int], in_channels: int) -> Itera
         yield np.stack(images), labels
 
 
-def _build_streamed(
-    _folder: Path, *, splits: dict[str, FileSplit], info: DataInfo, size: tuple[int, int], progress: Progress | None
+def _measure_streamed(
+    _folder: Path, *, splits: dict[str, FileSplit], info: DataInfo, size: tuple[int, int], progress: OnProgress | None
 ) -> dict[str, Any]:
     # One pass over everything, once per set and size: a mean of a sample would be another mean.
     measure = _Measure(info.in_channels)
@@ -247,4 +234,4 @@ def _build_streamed(
             if progress:
                 progress(f"measuring {name}", done, len(images))
         measure.add_labels(images.labels)
-    return {**measure.result(), **_said_of(splits)}
+    return {**measure.result(), **_names_and_notes(splits)}

@@ -1,4 +1,4 @@
-"""How is one image of a split read, and what is its label? From a folder or tar that was listed, or through timm.
+"""How is one image of a split read, and what is its label? From a listed folder or tar, or through timm.
 
 An image that cannot be read is named; nothing takes its place.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.data.listing import Listing
+from vitbench.files import error_reason
 from vitbench.text import printable
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class FileSplit:
-    """One split with random access: timm's `ImageDataset` or a torchvision data set."""
+    """One split with random access: timm's `ImageDataset` or a data set of torchvision."""
 
     random_access = True
     notes: Sequence[str] = ()
@@ -54,7 +55,7 @@ class FileSplit:
             return read_image(file), int(label)
 
     def _unreadable(self, filename: str, error: Exception) -> ValueError:
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+        reason = error_reason(error)
         return ValueError(f"image {filename!r} of {self.title} cannot be read ({reason}); mend or remove it")
 
     def __iter__(self) -> Iterator[tuple[Image.Image, int]]:
@@ -102,7 +103,7 @@ class ListedSplit(FileSplit):
         self.classes = listing.classes()
         self.title = title
         self.notes = listing.notes(title)
-        self._label = {name: label for label, name in enumerate(self.classes)}
+        self._labels = {name: label for label, name in enumerate(self.classes)}
         self._is_folder = Path(root).is_dir()
 
     def __len__(self) -> int:
@@ -116,13 +117,13 @@ class ListedSplit(FileSplit):
             raise ValueError(f"its {file.size:,} bytes are more than {MAX_BYTES:,}")
         if self._is_folder:
             with open(f"{self.root}/{file.name}", "rb") as content:  # noqa: PTH123 – a Path costs as much as opening it
-                return read_image(content, file.name), self._label_of(index)
+                return read_image(content, file.name), self._label(index)
         with open(self.root, "rb", buffering=0) as tar:  # noqa: PTH123
             tar.seek(file.offset)
-            return read_image(io.BytesIO(tar.read(file.size)), file.name), self._label_of(index)
+            return read_image(io.BytesIO(tar.read(file.size)), file.name), self._label(index)
 
-    def _label_of(self, index: int) -> int:
-        return self._label[self.files[index].name.partition("/")[0]]
+    def _label(self, index: int) -> int:
+        return self._labels[self.files[index].name.partition("/")[0]]
 
     def filename(self, index: int) -> str:
         return self.files[index].name
@@ -130,7 +131,7 @@ class ListedSplit(FileSplit):
     def labels(self) -> np.ndarray:
         import numpy as np
 
-        return np.array([self._label_of(index) for index in range(len(self))], dtype=np.int64)
+        return np.array([self._label(index) for index in range(len(self))], dtype=np.int64)
 
     def class_names(self) -> list[str]:
         """In the order of their indices, as they can be printed; all with escapes where some would become one."""

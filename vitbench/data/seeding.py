@@ -1,6 +1,6 @@
-"""Which random numbers belong to which purpose: independent streams keyed by a name and integers.
+"""Which random numbers does a purpose get? A stream keyed by its name and integers, independent of all others.
 
-So that a draw depends on (purpose, seed, step) alone, never on what was drawn before it.
+So a draw depends on (purpose, seed, step) alone, never on what was drawn before it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def seed_words(purpose: str, *key: int) -> list[int]:
 
 
 def random_state(purpose: str, *key: int) -> np.random.RandomState:
-    """A stream of its own for (purpose, key).
+    """The stream of (purpose, key).
 
     RandomState, not Generator: only its stream is promised never to change between numpy versions (NEP 19), and
     splits, batches and generated images must stay what they are.

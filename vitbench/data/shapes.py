@@ -151,9 +151,9 @@ class Task:
         cells = np.empty((len(labels), self.discs + self.squares), dtype=np.int64)
         for label in range(NUM_CLASSES):
             choices = np.array([placement.cells for placement in self.placements if placement.label == label])
-            here = labels == label
-            drawn = choices[rng.randint(len(choices), size=here.sum())]
-            cells[here] = self._visible(rng, drawn) if self.hidden else drawn
+            has_label = labels == label
+            drawn = choices[rng.randint(len(choices), size=has_label.sum())]
+            cells[has_label] = self._visible(rng, drawn) if self.hidden else drawn
         return cells
 
     def _visible(self, rng: np.random.RandomState, cells: np.ndarray) -> np.ndarray:

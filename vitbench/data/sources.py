@@ -1,7 +1,6 @@
-"""Where images come from: which files a data set's name stands for, and how each one is read, or refused.
+"""Which files does a data set's name stand for, and what reads them?
 
-Finding needs no torch. Folders and tars are listed here (see `listing`); all others open through
-`timm.data.create_dataset`.
+Finding them imports no torch. `listing` reads folders and tars, `timm.data.create_dataset` opens all others.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from vitbench.data.info import BUILT_IN, KNOWN
-from vitbench.data.listing import Listing, list_split, times
+from vitbench.data.listing import Listing, change_times, list_split
 from vitbench.data.reading import FileSplit, IterableSplit, ListedSplit
-from vitbench.files import expanded
+from vitbench.files import error_reason, expanded
 from vitbench.machine import cache_directory
 from vitbench.text import printable
 
@@ -29,7 +28,7 @@ TORCH_NAMES = (
     *("cifar10", "cifar100", "mnist", "fashion_mnist", "kmnist", "qmnist"),
     *("imagenet", "inat", "inaturalist", "places365"),
 )
-"""What timm opens through torchvision, but for its image folders: those are given by path here."""
+"""What timm opens through torchvision, but for image folders, which are named by their path."""
 
 PACKAGES = {
     "hfds": ("datasets", "datasets"),
@@ -53,10 +52,10 @@ _TORCH_FOLDERS = {
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that has been found, not yet opened."""
+    """The files of a data set, not yet opened."""
 
     dataset: str
-    """The canonical name, free of places."""
+    """The canonical name, without where its files are."""
     name: str
     """What `create_dataset` is given; empty for folders and tars."""
     root: Path | None
@@ -68,9 +67,9 @@ class Source:
     fingerprint: str
     """Changes when the files do: names, sizes, times of modification and of change, which no program can set back."""
     listings: Mapping[str, Listing] = field(default_factory=dict)
-    """What has been listed already, by split name."""
+    """By split name, of those that had to be listed to choose them."""
     notes: tuple[str, ...] = ()
-    """What a user might not expect of the choice of splits, a line each."""
+    """What a user might not expect of the choice of splits."""
 
 
 def find(dataset: str, root: Path | None, *, download: bool = False) -> Source:
@@ -79,7 +78,7 @@ def find(dataset: str, root: Path | None, *, download: bool = False) -> Source:
         return _find(dataset, root, download=download)
     except (OSError, RuntimeError) as error:  # RuntimeError: `~name` of an unknown user
         file = getattr(error, "filename", None)
-        reason = f"{getattr(error, 'strerror', None) or error}" + (f": {str(file)!r}" if file else "")
+        reason = error_reason(error) + (f": {str(file)!r}" if file else "")
         raise ValueError(
             f"dataset {dataset!r} cannot be looked at ({reason}); give a folder that can be read"
         ) from error
@@ -94,14 +93,14 @@ def _find(dataset: str, root: Path | None, *, download: bool) -> Source:
     if slash and prefix == "torch":
         return _find_torch(rest.lower(), root)
     if slash and rest and prefix in PACKAGES:
-        listing = _listing(root) if root is not None else []
+        files = _list_top(root) if root is not None else []
         return Source(
             dataset=f"{prefix}/{rest}",
             name=f"{prefix}/{rest}",
             root=root,
             train="train",
             tests=TEST_NAMES,
-            fingerprint=_hash([str(root), listing]),
+            fingerprint=_hash([str(root), files]),
         )
     return _find_folder(dataset, root)
 
@@ -110,14 +109,14 @@ def _find_torch(name: str, root: Path | None) -> Source:
     if name in ("image_folder", "folder"):
         raise ValueError(f"dataset 'torch/{name}' has no test split of its own; give the folder's path as the data set")
     if name not in TORCH_NAMES:
-        names = [f"torch/{known}" for known in TORCH_NAMES]
+        names = [f"torch/{name}" for name in TORCH_NAMES]
         close = get_close_matches(f"torch/{name}", names, n=1, cutoff=0.75)  # the prefix alone is half of a match
         hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(names)}"
         raise ValueError(f"dataset 'torch/{name}' is not one that timm opens; {hint}")
     if root is None:
         root = cache_directory() / "downloads"
     folder = root / _TORCH_FOLDERS[name] if name in _TORCH_FOLDERS else root
-    files = _walk(folder) if name in _TORCH_FOLDERS else _listing(folder)
+    files = _list_all(folder) if name in _TORCH_FOLDERS else _list_top(folder)
     # timm takes every split but "train" for the test set of the small ones, and "validation" for "val" of the large.
     return Source(
         dataset=f"torch/{name}",
@@ -131,7 +130,7 @@ def _find_torch(name: str, root: Path | None) -> Source:
 
 def _find_folder(dataset: str, root: Path | None) -> Source:
     # A canonical name is understood too, so that a recorded configuration can be run again.
-    plain, _, wanted = dataset.rpartition("@") if re.search(r"@[0-9a-f]{8}$", dataset) else (dataset, "", "")
+    plain, _, digest = dataset.rpartition("@") if re.search(r"@[0-9a-f]{8}$", dataset) else (dataset, "", "")
     places = [expanded(Path(plain))] if root is None else [root / plain, expanded(Path(plain))]
     folder = next((place for place in places if place.is_dir()), None)
     if folder is None or not plain:
@@ -143,16 +142,16 @@ def _find_folder(dataset: str, root: Path | None) -> Source:
     files = [file for entry in (train, test) for file in _files(folder, entry, listings.get(entry))]
     content = [(name, size) for name, size, _ in files]
     canonical = f"{printable(folder.resolve().name)}@{_hash(content)[:8]}"
-    if wanted and not canonical.endswith(f"@{wanted}"):
+    if digest and not canonical.endswith(f"@{digest}"):
         raise ValueError(f"dataset {dataset!r} is now {canonical!r}: its files have changed; give it as {plain!r}")
-    said = [note for entry, listing in sorted(listings.items()) for note in listing.notes(entry)]
+    listing_notes = [note for entry, listing in sorted(listings.items()) for note in listing.notes(entry)]
     return Source(
         dataset=canonical,
         name="",
         root=folder,
         train=train,
         tests=(test,),
-        fingerprint=_hash([str(folder.absolute()), files, said]),
+        fingerprint=_hash([str(folder.absolute()), files, listing_notes]),
         listings=listings,
         notes=tuple(f"{canonical}: {note}" for note in (*train_notes, *test_notes)),
     )
@@ -168,32 +167,32 @@ def _entries(dataset: str, folder: Path, split: str, names: Sequence[str]) -> li
             entries.append(f"{name}.tar")
     if entries:
         return entries
-    there = sorted(path.name for path in folder.iterdir())[:5]
-    wanted = " or ".join(f"{name}/ or {name}.tar" for name in names)
-    raise ValueError(
-        f"dataset {dataset!r} has no {split} split: {str(folder)!r} holds {', '.join(there) or 'nothing'}; "
-        f"it needs {wanted}"
-    )
+    content = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+    needed = " or ".join(f"{name}/ or {name}.tar" for name in names)
+    raise ValueError(f"dataset {dataset!r} has no {split} split: {str(folder)!r} holds {content}; it needs {needed}")
 
 
 def _choose(
     dataset: str, folder: Path, split: str, names: Sequence[str], listings: dict[str, Listing]
 ) -> tuple[str, list[str]]:
-    """(the entry of `folder` that is the split, what to say): the first that holds classes. `listings` gets what it holds,
-    but for a tar without others beside it, which is listed when it is opened.
+    """(the entry of `folder` that is the split, notes on the choice): the first that holds classes. Its listing is added to
+    `listings`, but for a tar without others beside it, which is listed when it is opened.
     """
     entries = _entries(dataset, folder, split, names)
-    listed: dict[str, Listing] = {}
+    candidates: dict[str, Listing] = {}
     for entry in entries:
         if len(entries) > 1 or (folder / entry).is_dir():
-            listed[entry] = list_split(str(folder / entry))
-            if _has_classes(listed[entry]):
+            candidates[entry] = list_split(str(folder / entry))
+            if _has_classes(candidates[entry]):
                 break
-    chosen = next((entry for entry in entries if entry not in listed or _has_classes(listed[entry])), entries[0])
-    if chosen in listed:
-        listings[chosen] = listed[chosen]
+    chosen = next(
+        (entry for entry in entries if entry not in candidates or _has_classes(candidates[entry])), entries[0]
+    )
+    if chosen in candidates:
+        listings[chosen] = candidates[chosen]
     notes = [
-        f"the {split} split is {chosen!r}; {entry!r} " + ("has no class folders" if entry in listed else "is not used")
+        f"the {split} split is {chosen!r}; {entry!r} "
+        + ("has no class folders" if entry in candidates else "is not used")
         for entry in entries
         if entry != chosen
     ]
@@ -208,13 +207,13 @@ def _check_apart(dataset: str, folder: Path, train: str, test: str, listings: Ma
         )
     if train not in listings or test not in listings:
         return
-    trained_on = {file.identity: file.name for file in listings[train].files if file.identity}
-    shared = [file for file in listings[test].files if file.identity in trained_on]
+    train_names = {file.identity: file.name for file in listings[train].files if file.identity}
+    shared = [file for file in listings[test].files if file.identity in train_names]
     if shared:
-        first = f"{test}/{shared[0].name}", f"{train}/{trained_on[shared[0].identity]}"
+        test_name, train_name = f"{test}/{shared[0].name}", f"{train}/{train_names[shared[0].identity]}"
         raise ValueError(
-            f"dataset {dataset!r} is tested on {len(shared)} of the files that it trains on, by links: {first[0]!r} is "
-            f"{first[1]!r}; remove one of them"
+            f"dataset {dataset!r} is tested on {len(shared)} of the files that it trains on, by links: {test_name!r} is "
+            f"{train_name!r}; remove one of them"
         )
 
 
@@ -226,7 +225,7 @@ def _files(folder: Path, entry: str, listing: Listing | None) -> list[tuple[str,
     """(relative name, bytes, times) of a tar, or of the images below a folder."""
     if listing is None or not (folder / entry).is_dir():
         status = (folder / entry).stat()
-        return [(entry, status.st_size, times(status))]
+        return [(entry, status.st_size, change_times(status))]
     return sorted((f"{entry}/{file.name}", file.size, file.changed) for file in listing.files)
 
 
@@ -245,28 +244,23 @@ def _unknown(dataset: str, root: Path | None) -> str:
     )
 
 
-def _walk(folder: Path) -> list[tuple[str, int, tuple[int, int]]]:
+def _list_all(folder: Path) -> list[tuple[str, int, tuple[int, int]]]:
     """(relative name, bytes, times) of the files of a data set that torchvision opens."""
-    files = []
-    for below, _, names in os.walk(folder, followlinks=True):
-        for name in names:
-            file = os.path.join(below, name)
-            if os.path.isfile(file):
-                status = os.stat(file)
-                files.append((Path(os.path.relpath(file, folder)).as_posix(), status.st_size, times(status)))
-    return sorted(files)
+    paths = (Path(below, name) for below, _, names in os.walk(folder, followlinks=True) for name in names)
+    files = ((path, path.stat()) for path in paths if path.is_file())
+    return sorted((path.relative_to(folder).as_posix(), status.st_size, change_times(status)) for path, status in files)
 
 
-def _listing(root: Path) -> list[tuple[str, int, tuple[int, int]]]:
-    """The top of a folder that may hold millions of files. Locks come and go without a meaning."""
+def _list_top(root: Path) -> list[tuple[str, int, tuple[int, int]]]:
+    """The same of the top of a folder that may hold millions of files. Locks come and go without a meaning."""
     if not root.is_dir():
         return []
-    found = []
+    files = []
     for entry in os.scandir(root):
         if not entry.name.endswith(".lock"):
             status = entry.stat(follow_symlinks=entry.is_file() or entry.is_dir())  # else one that leads nowhere
-            found.append((entry.name, status.st_size if entry.is_file() else 0, times(status)))
-    return sorted(found)
+            files.append((entry.name, status.st_size if entry.is_file() else 0, change_times(status)))
+    return sorted(files)
 
 
 def _hash(value: Any) -> str:
@@ -352,9 +346,9 @@ def _check_classes(source: Source, train: FileSplit, test: FileSplit) -> None:
     assert isinstance(train, ListedSplit) and isinstance(test, ListedSplit)
     names = train.classes
     if names != test.classes:
-        differ = _told_apart(sorted(set(names) ^ set(test.classes))[:5])
+        different = _distinguishable(sorted(set(names) ^ set(test.classes))[:5])
         raise ValueError(
-            f"dataset {source.dataset!r} has other class folders in train than in test: {', '.join(differ)}; "
+            f"dataset {source.dataset!r} has other class folders in train than in test: {', '.join(different)}; "
             f"give both the same ones"
         )
     if len(names) < 2:
@@ -363,7 +357,7 @@ def _check_classes(source: Source, train: FileSplit, test: FileSplit) -> None:
         )
 
 
-def _told_apart(names: Sequence[str]) -> Sequence[str]:
+def _distinguishable(names: Sequence[str]) -> Sequence[str]:
     """As they are; with escapes where some could not be printed or would look alike, as a composed and a decomposed é."""
     seen = {unicodedata.normalize("NFKC", name).strip() for name in names if name.isprintable()}
     return names if len(seen) == len(names) else list(map(ascii, names))

@@ -1,6 +1,6 @@
-"""Which images train, which validate, and in which order an epoch takes them: by seed alone, never by model.
+"""Which images train, which validate, and in which order? The seed alone decides, never the model.
 
-Arms of a study therefore see the same batches, so that their differences can be taken seed by seed.
+So arms of a study see the same batches, and their differences can be taken seed by seed.
 """
 
 from __future__ import annotations
@@ -89,6 +89,6 @@ def train_batches(
             f"batch_size {batch_size} is larger than the {len(indices)} training images; use at most {len(indices)}"
         )
     order = random_state("epoch", seed, epoch).permutation(np.asarray(indices))
-    whole = len(order) // batch_size
-    last = whole if last_batch is None else min(last_batch, whole)
+    num_batches = len(order) // batch_size
+    last = num_batches if last_batch is None else min(last_batch, num_batches)
     return images.batches(order[first_batch * batch_size : last * batch_size], batch_size, device)

@@ -1,121 +1,62 @@
-"""The interface of a device, as a CPU has it: time, memory, energy, state, precision, compilation."""
+"""How does a CPU keep time, count its memory and its energy?"""
 
 from __future__ import annotations
 
-import copy
-import ctypes
-import gc
-import json
 import platform
 import time
-import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar, Literal, TypeVar, cast
+from contextlib import AbstractContextManager
 
 import torch
-from filelock import FileLock
-from torch import Tensor, nn
 
-from vitbench.config import Compile, Precision
-from vitbench.device.cpu_state import State, available_bytes, cpu_state, others_cores
+from vitbench.device.cpu_state import available_bytes
+from vitbench.device.device import Device, SomeModule
 from vitbench.device.energy import EnergyCounter
 from vitbench.device.fresh_process import peak_bytes, peak_rise, start_peak
 from vitbench.device.memory import LiveBytes
 from vitbench.device.rapl import RaplCounter
-from vitbench.files import write_whole
-from vitbench.machine import cache_directory, cpu_name
-
-# Said of each of torch.compile's guards; how fast they are is measured.
-warnings.filterwarnings("ignore", message=r"Guards may run slower on Python 3\.13\.0", category=RuntimeWarning)
-
-SomeModule = TypeVar("SomeModule", bound=nn.Module)
-
-FAST_BF16 = 1.5
-"""bf16 counts as fast where its matrix products run at least this many times as fast as fp32's."""
-BUSY = 0.1
-"""Others are worth a warning from this share of the cores on."""
+from vitbench.machine import cpu_name
 
 
-@dataclass(frozen=True)
-class DeviceState:
-    """What a device was doing before and after something was measured on it; None is what it does not tell.
-
-    `other_cores` is how many CPU cores worked for other processes meanwhile, `warning` says what else was busy, `missing`
-    why some of it is not told.
-    """
-
-    before: State
-    after: State
-    other_cores: float | None
-    warning: str
-    missing: str
-
-
-class Device:
-    """A CPU as torch sees it. Subclasses differ only in what the hardware needs."""
+class CpuDevice(Device):
+    """A CPU as torch sees it."""
 
     raises_out_of_memory = False
-    """Whether work that finds no memory raises; on CPU the system may end the process instead."""
-
-    compile_mode: ClassVar[str] = "default"
-    """torch.compile's own name for how it compiles here."""
-    compiled_shape: ClassVar[str] = ""
-    """What this process compiled last."""
+    compile_mode = "default"
 
     def __init__(self, torch_device: torch.device) -> None:
-        self.torch_device = torch_device
+        super().__init__(torch_device)
         self._live: LiveBytes | None = None
-        _keep_freed_memory()
 
     @property
     def name(self) -> str:
-        """`cpu` or `cuda`, a colon, and the hardware's own name."""
         return f"cpu: {cpu_name()}"
 
     def place(self, model: SomeModule) -> SomeModule:
-        """`model` on this device, its weights laid out as the device's operators want them."""
         return model.to(self.torch_device)
 
     def synchronize(self) -> None:
-        """Waits until everything asked of the device is done."""
+        pass
 
     def time(self, call: Callable[[], object]) -> float:
-        """Seconds that `call` takes, all that it asked of the device included."""
         start = time.perf_counter()
         call()
         return time.perf_counter() - start
 
     def peak_memory_of(self, make_work: Callable[[], Callable[[], object]]) -> int | None:
-        """Bytes that the work made by `make_work`, which must be picklable, needs at its peak.
-
-        CPU: the rise of the resident size in a fresh process. CUDA: the allocator's peak. None where neither can tell.
-        """
         return peak_rise(make_work, threads=torch.get_num_threads())
 
     def start_memory(self) -> None:
-        """Begins a new measurement of peak memory."""
         self._live = None
 
     def watch_memory(self) -> AbstractContextManager[object]:
-        """The context for one training step: on CPU its live tensors are counted; CUDA's allocator counts by itself."""
         self._live = LiveBytes()
         return self._live
 
     def peak_memory_bytes(self) -> int | None:
-        """Bytes since `start_memory`: CPU, of the watched step's tensors; None where no step was watched."""
         return self._live.peak if self._live else None
 
-    def release(self) -> None:
-        """Gives back the memory of what is no longer referenced, cycles of references included."""
-        gc.collect()
-        if platform.libc_ver()[0] == "glibc":
-            ctypes.CDLL(None).malloc_trim(0)
-
     def room_for(self, work: Callable[[], object]) -> float | None:
-        """Calls `work`: how many times what it took there was free. None where running out raises, or none of it is told."""
         if platform.system() == "Windows" or (free := available_bytes()) is None:
             work()
             return None
@@ -125,97 +66,4 @@ class Device:
         return free / max(peak_bytes() - before, 1)
 
     def energy_counter(self) -> EnergyCounter:
-        """The device's own count of joules. Raises NotAvailableError, with the reason, where the platform does not tell."""
         return RaplCounter()
-
-    def state(self) -> State:
-        """Clocks, load, threads at this moment: see `cpu_state` and `Nvml.state`."""
-        return {"threads": torch.get_num_threads(), **cpu_state()}
-
-    def state_between(self, before: State, after: State) -> DeviceState:
-        """What two states, taken before and after a measurement, say of it."""
-        others, cores = others_cores(before, after), after["cores"]
-        busy = others is not None and cores is not None and others > BUSY * cores
-        warning = f"other processes kept {others:.1f} of {cores:g} cores busy meanwhile" if busy else ""
-        return DeviceState(before, after, others, warning, missing="")
-
-    def autocast(self, precision: str) -> AbstractContextManager[object]:
-        """The context in which forward passes run at `fp32` or `bf16`."""
-        if precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.torch_device.type, dtype=torch.bfloat16)
-
-    def resolve_precision(self, precision: Precision) -> Literal["fp32", "bf16"]:
-        """What `auto` means here: bf16 where its matrix products are measured to be fast. Measured once, remembered."""
-        if precision != "auto":
-            return precision
-        return "bf16" if self.bf16_speedup() >= FAST_BF16 else "fp32"
-
-    def bf16_speedup(self) -> float:
-        """Rate of bf16 matrix products over that of fp32 (1024³, best of 5 alternating), from memory where measured before."""
-        key = f"{self.name} | torch {torch.__version__}"
-        try:
-            path = cache_directory() / "bf16_speedup.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):
-                known = _read_speedups(path)
-                if key not in known:
-                    known[key] = self._measure_bf16_speedup()
-                    write_whole(path, json.dumps(known, indent=1))
-                return known[key]
-        except (OSError, ValueError):  # nowhere to remember it
-            return self._measure_bf16_speedup()
-
-    def _measure_bf16_speedup(self) -> float:
-        best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
-        for _ in range(6):
-            for dtype in best:
-                a = torch.ones(1024, 1024, dtype=dtype, device=self.torch_device)
-                a @ a
-                self.synchronize()
-                start = time.perf_counter()
-                a @ a
-                self.synchronize()
-                best[dtype] = min(best[dtype], time.perf_counter() - start)
-        return round(best[torch.float32] / best[torch.bfloat16], 2)
-
-    def compile(self, model: nn.Module, mode: Compile, *, example: Tensor) -> tuple[nn.Module, bool, str]:
-        """(the model to call, whether it is compiled, why not). `auto` tries a copy on `example` [B, C, H, W] first;
-        with `on`, what cannot be compiled raises in the first step.
-        """
-        if mode == "off":
-            return model, False, ""
-        # A worker outlives its runs, and all models share one forward: without a reset the limit of recompilations is
-        # used up after a few, and torch then runs eagerly behind a warning. Runs of equal shape share what is compiled.
-        shape = f"{model!r} {getattr(model, 'config', '')!r} {tuple(example.shape)}"
-        if shape != self.compiled_shape:
-            torch._dynamo.reset()
-        Device.compiled_shape = shape
-        torch._dynamo.config.fail_on_recompile_limit_hit = True
-        if mode == "auto":
-            try:
-                torch.compile(copy.deepcopy(model), mode=self.compile_mode)(example).sum().backward()
-            except Exception as error:  # whatever the compiler raises, the run goes on eagerly and says so
-                return model, False, " ".join(f"runs eagerly: {type(error).__name__}: {error}".split())[:300]
-        return cast(nn.Module, torch.compile(model, mode=self.compile_mode)), True, ""
-
-
-def _keep_freed_memory() -> None:
-    """Has glibc keep what is freed, as CUDA's allocator does, instead of giving it back to the system after every step.
-
-    Getting it again costs a page fault for every 4 KiB: up to a tenth of a training step (benchmarks/LOG.md).
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    set_option = ctypes.CDLL(None).mallopt
-    trim_threshold, mmap_threshold = -1, -3  # malloc.h
-    set_option(trim_threshold, 2**31 - 1)
-    set_option(mmap_threshold, 2**25)  # the most that glibc takes
-
-
-def _read_speedups(path: Path) -> dict[str, float]:
-    try:
-        known: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # a torn file is measured anew
-        return {}
-    return known

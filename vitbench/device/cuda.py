@@ -1,4 +1,4 @@
-"""What a CUDA device does otherwise than a CPU: streams, events, its allocator, its management library."""
+"""How does a CUDA device keep time, count its memory and its energy? By events, its allocator and NVIDIA's library."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from dataclasses import replace
 import torch
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from vitbench.device.cpu import Device, DeviceState, SomeModule
 from vitbench.device.cpu_state import State
+from vitbench.device.device import Device, DeviceState, SomeModule
 from vitbench.device.energy import EnergyCounter, NotAvailableError
 from vitbench.device.fresh_process import CALLS
 from vitbench.device.nvml import Nvml
+from vitbench.text import counted
 
 
 class CudaDevice(Device):
-    """A CUDA device. fp32 means fp32: TF32 is off, which torch by itself leaves on for convolutions alone."""
+    """A CUDA device. fp32 means fp32: TF32 is off, which torch leaves on for convolutions alone."""
 
     raises_out_of_memory = True
     compile_mode = "reduce-overhead"  # CUDA graphs: a small model's kernels take less time than their launches
@@ -102,7 +103,7 @@ class CudaDevice(Device):
         others = max(before.get("gpu_other_processes") or 0, after.get("gpu_other_processes") or 0)
         if not others:
             return state
-        gpu = f"{others:g} other process{'es' if others > 1 else ''} computed on this GPU meanwhile"
+        gpu = f"{counted(int(others), 'other process', 'other processes')} computed on this GPU meanwhile"
         return replace(state, warning=f"{gpu}; {state.warning}" if state.warning else gpu)
 
     def _open_nvml(self) -> Nvml:

@@ -1,11 +1,12 @@
-"""Which device was asked for, and whether an error says that its memory is used up."""
+"""Which device does a name mean, and does an error say that its memory is used up?"""
 
 from __future__ import annotations
 
 import torch
 
-from vitbench.device.cpu import Device
+from vitbench.device.cpu import CpuDevice
 from vitbench.device.cuda import CudaDevice
+from vitbench.device.device import Device
 
 OUT_OF_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
@@ -13,7 +14,7 @@ OUT_OF_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-"""What errors say that are of no type of their own."""
+"""Parts of the messages of errors that torch gives no type."""
 
 
 def open_device(name: str = "auto") -> Device:
@@ -21,7 +22,7 @@ def open_device(name: str = "auto") -> Device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
-        return Device(torch.device("cpu"))
+        return CpuDevice(torch.device("cpu"))
     kind, _, index = name.partition(":")
     if kind != "cuda" or (index and not index.isdigit()):
         raise ValueError(f"device {name!r} is not known; use auto, cpu, cuda or cuda:N")
@@ -34,5 +35,5 @@ def open_device(name: str = "auto") -> Device:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device, or the CPU's allocator, which raises a plain RuntimeError, gave up for want of memory."""
-    told_by_type = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return told_by_type or any(text in str(error) for text in OUT_OF_MEMORY)
+    has_the_type = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return has_the_type or any(text in str(error) for text in OUT_OF_MEMORY)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from vitbench.files import cannot_write, remove_leftovers, replacing
 from vitbench.signals import HeldSignals
+from vitbench.text import say
 
 FORMAT = 1
 """Raised whenever the content changes; a file of another format is not used."""
@@ -91,11 +91,6 @@ class Checkpoint:
         """Writes the state, then lets the signal that asked for it take effect."""
         self.write(training)
         self.signals.release()
-
-
-def say(what: str) -> None:
-    """One line on stderr, as the command line's own."""
-    print(f"vitbench: {' '.join(what.split())}", file=sys.stderr, flush=True)
 
 
 def _write(path: Path, content: State) -> None:
