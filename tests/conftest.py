@@ -37,7 +37,7 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         yield
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     """What a command left behind."""
 
     status: int
@@ -46,17 +46,17 @@ class Said(NamedTuple):
 
 
 @pytest.fixture
-def vitbench(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def vitbench(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., CommandResult]:
     """Calls the command line as its entry point does, but in this process: importing torch anew takes seconds."""
 
-    def call(*arguments: object) -> Said:
+    def call(*arguments: object) -> CommandResult:
         from vitbench import cli
 
         capfd.readouterr()
         monkeypatch.setattr(sys, "argv", ["vitbench", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             cli.main()
-        return Said(int(end.value.code or 0), *capfd.readouterr())
+        return CommandResult(int(end.value.code or 0), *capfd.readouterr())
 
     return call
 
@@ -130,11 +130,11 @@ def unreadable(tmp_path):
     @contextmanager
     def unread(path: Path, mode: int = 0) -> Iterator[None]:
         is_root = os.geteuid() == 0
-        closed = [folder for folder in (tmp_path, *tmp_path.parents) if folder.stat().st_mode & 0o005 != 0o005]
-        opened = closed if is_root else []
-        before = {one: one.stat().st_mode for one in (path, *opened)}
+        private = [folder for folder in (tmp_path, *tmp_path.parents) if folder.stat().st_mode & 0o005 != 0o005]
+        folders = private if is_root else []
+        modes = {changed: changed.stat().st_mode for changed in (path, *folders)}
         try:
-            for folder in opened:
+            for folder in folders:
                 folder.chmod(0o755)
             path.chmod(mode)
             if is_root:
@@ -143,7 +143,7 @@ def unreadable(tmp_path):
         finally:
             if is_root:
                 os.seteuid(0)
-            for one, former in before.items():
-                one.chmod(former)
+            for changed, former_mode in modes.items():
+                changed.chmod(former_mode)
 
     return unread
