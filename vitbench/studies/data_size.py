@@ -9,7 +9,7 @@ from typing import Any
 
 from vitbench.config import TimmConfig, ViTConfig
 from vitbench.costs import count
-from vitbench.studies.base import Arm, Study
+from vitbench.studies import Arm, Study
 
 BIT_RESNET, RESNET, MIXER = "ResNet (BiT)", "ResNet", "MLP-Mixer"
 MOST_BLOCKS = 4

@@ -6,7 +6,7 @@ from typing import Any
 
 from vitbench.config import ViTConfig
 from vitbench.costs import count
-from vitbench.studies.base import Arm, Study
+from vitbench.studies import Arm, Study
 
 
 def arms(base: ViTConfig) -> Sequence[Arm]:

@@ -9,14 +9,14 @@ import re
 import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
 from vitbench.records.schema import STUDY_NAME
 from vitbench.signals import Ended
-from vitbench.studies.base import Study
 from vitbench.studies.blame import blamed
+from vitbench.studies.study import Study
+from vitbench.text import did_you_mean
 
 STUDIES = (
     "pooling",
@@ -41,8 +41,7 @@ def load_study(name: str) -> Study:
         return replace(study, name=name)
     if name.endswith(".py"):
         return _load_file(Path(name))
-    close = get_close_matches(name, STUDIES, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(STUDIES)}, or give the path of a .py file"
+    hint = did_you_mean(name, STUDIES, f"there are {', '.join(STUDIES)}, or give the path of a .py file")
     raise ValueError(f"unknown study {name!r}; {hint}")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from vitbench.config import Size, ViTConfig, as_pair, divisors
-from vitbench.studies.base import Arm, Study
+from vitbench.studies import Arm, Study
 
 
 def arms(base: ViTConfig) -> Sequence[Arm]:

@@ -16,12 +16,12 @@ from vitbench.config import RunConfig
 from vitbench.costs.macs import training_flops_per_image
 from vitbench.data.info import DataInfo
 from vitbench.records import Design, Record
-from vitbench.studies.base import Study
 from vitbench.studies.budgets import Budget
 from vitbench.studies.history import History
 from vitbench.studies.match import training_images
 from vitbench.studies.resolved_study import Overrides, ResolvedStudy, resolve_study
 from vitbench.studies.settings import RATE, SIDES, Grid, Setting, setting_of, setting_text, step_beyond
+from vitbench.studies.study import Study
 
 COMPILING_PAYS_FROM = 2e13
 """Training FLOPs of a run. On CPU, compiling a shape takes 15 s and gains 4 % (benchmarks/LOG.md): 375 s at 50 GFLOP/s."""

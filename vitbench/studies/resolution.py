@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vitbench.config import Size, ViTConfig, as_pair
-from vitbench.studies.base import Arm, Study
+from vitbench.studies import Arm, Study
 
 POSITIONS: dict[str, dict[str, Any]] = {
     "1-D": {"position": "learned_1d"},

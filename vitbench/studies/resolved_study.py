@@ -10,10 +10,11 @@ from typing import Any
 from vitbench.config import DataConfig, ModelConfig, RunConfig, TrainConfig, ViTConfig
 from vitbench.data.info import DataInfo
 from vitbench.records import Design
-from vitbench.studies.base import Arm, Study
+from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import Budget, Scale, base_variant
 from vitbench.studies.match import check_costs_stay, matched_epochs
 from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
+from vitbench.studies.study import Study
 from vitbench.studies.tunable import check_tuned
 from vitbench.variants import variant as named_variant
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitbench.config import ViTConfig
-from vitbench.studies.base import Arm, Study
+from vitbench.studies import Arm, Study
 
 FACTORS = (0.25, 0.5, 2)
 PATCH_FACTORS = (0.5, 2)
