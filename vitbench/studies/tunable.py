@@ -1,4 +1,4 @@
-"""Which fields can be tuned beside the learning rate, and over which values: what a user asks for, checked."""
+"""Which fields can be tuned beside the learning rate, and over which values?"""
 
 from __future__ import annotations
 
