@@ -18,7 +18,8 @@ from vitbench.analysis.pages import print_tables, write_tables
 from vitbench.analysis.plots import write_plots
 from vitbench.analysis.tables import captions, page
 from vitbench.analysis.tables import cells as table_cells
-from vitbench.analysis.writing.markup import count_text, escape_latex, escape_markdown, significant
+from vitbench.analysis.writing.markup import escape_latex, escape_markdown
+from vitbench.analysis.writing.words import count_text, significant
 from vitbench.config import TrainConfig
 from vitbench.records import Design, Faults, Outcome, Record, RecordStore
 

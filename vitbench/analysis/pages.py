@@ -21,7 +21,7 @@ from vitbench.analysis.tables.page import csv_text, latex, markdown, markdown_ta
 from vitbench.analysis.transfer.tables import write_transfer
 from vitbench.analysis.writing.files import MARK, is_marked, remove_stale, write
 from vitbench.analysis.writing.markup import escape_markdown
-from vitbench.analysis.writing.table import csv_table
+from vitbench.analysis.writing.table import csv_text as csv_table
 from vitbench.records import Faults, RecordStore
 
 if TYPE_CHECKING:

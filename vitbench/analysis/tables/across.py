@@ -9,7 +9,7 @@ from vitbench.analysis.comparison.across import Agreement, ArmAcross, agreements
 from vitbench.analysis.comparison.findings import Finding
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.tables.verdicts import Table
-from vitbench.analysis.writing.markup import ABSENT
+from vitbench.analysis.writing.words import ABSENT
 from vitbench.text import counted
 
 RULE = (

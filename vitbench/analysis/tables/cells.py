@@ -13,7 +13,7 @@ from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.tables.verdicts import raw as raw_verdict
-from vitbench.analysis.writing.markup import ABSENT, count_text, significant
+from vitbench.analysis.writing.words import ABSENT, count_text, significant
 from vitbench.records import Outcome
 
 TERMINAL_COLUMNS = {

@@ -11,7 +11,7 @@ from vitbench.analysis.comparison.fine_tuning import gains
 from vitbench.analysis.comparison.growth import Series, series_of
 from vitbench.analysis.comparison.wording import difference_text, settle_text, verdict_text, with_interval
 from vitbench.analysis.statistics.verdicts import Decision, Verdict
-from vitbench.analysis.writing.markup import ABSENT, significant
+from vitbench.analysis.writing.words import ABSENT, significant
 
 Table = list[dict[str, str]]
 """Rows of equal headings."""
