@@ -53,7 +53,7 @@ def series_of(comparison: Comparison) -> list[Series]:
     On fractions of the images, each model by its training images; else what differs from the baseline in `SCALED` alone,
     by the training FLOPs of a run.
     """
-    if comparison.design.fractions:
+    if comparison.design.images_differ:
         return _by_images(comparison)
     baseline = comparison.baseline
     if baseline is None or not isinstance(baseline.model, ViTConfig):

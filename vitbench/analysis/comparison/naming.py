@@ -15,7 +15,6 @@ from vitbench.config import TrainConfig
 from vitbench.records import Design, Record
 from vitbench.studies.budgets import CUSTOM
 from vitbench.studies.match import MATCHES
-from vitbench.studies.settings import RATE
 
 MOST_IN_SLUG = 120
 """Characters; file systems take 255 bytes in a name."""
@@ -111,7 +110,7 @@ def _crops(comparison: Comparison) -> dict[str, Any]:
 
 
 def _recipe(comparison: Comparison) -> dict[str, Any]:
-    fields = (name for name in TrainConfig.model_fields if name not in (RATE, *comparison.design.tuned))
+    fields = (name for name in TrainConfig.model_fields if name not in comparison.design.tuned_fields)
     return {name: getattr(comparison.train, name) for name in fields} | {"epochs": comparison.epochs}
 
 
