@@ -146,9 +146,9 @@ def test_what_is_said_of_runs_that_another_study_trained_and_of_what_would_settl
         for record in records_of({"cls": CLS, "gap": GAP, "map": NOISY}, study="pooling")
     ]
     (one,) = map(assess, compare(records))
-    shared = [note for note in one.notes if note.startswith("Runs of the baseline, cls, are those of position too")]
+    shared = [note for note in one.notes if note.startswith("The runs of the baseline, cls, are shared with position")]
     assert len(shared) == 1 and not any(
-        "are those of" in note for note in assessment_of({"cls": CLS, "gap": GAP}).notes
+        "are shared with" in note for note in assessment_of({"cls": CLS, "gap": GAP}).notes
     )
     print_tables(store_with(*records))
     said = " ".join(capsys.readouterr().out.split())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.comparison.notes import listed, seeds_text
 from vitbench.analysis.tables.reading import reading
+from vitbench.analysis.writing.words import listed, seeds_text
 
 
 def facts(comparison: Comparison) -> dict[str, str]:
