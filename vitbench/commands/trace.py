@@ -46,7 +46,7 @@ def show_trace(
     import torch
 
     from vitbench.device import open_device
-    from vitbench.profiling.throughput import reason_of
+    from vitbench.profiling.batch_size import reason_of
     from vitbench.profiling.trace import record
 
     for name, values, known in (
