@@ -30,14 +30,9 @@ EXTRAS = "ray,test,benchmarks,lint,tensorboard"
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests but the slow ones, then whether README's table of what they checked is this run's.
-
-    Arguments go to pytest, in place of the check: `nox -s tests -- -k position`. `nox -s tests -- --evidence=write`
-    writes that table.
-    """
+    """All tests but the slow ones. Arguments go to pytest: `nox -s tests -- -k position`."""
     prepare(session)
-    arguments = session.posargs or ["--evidence=check"]
-    run_tests(session, "not slow", *arguments)
+    run_tests(session, "not slow", *session.posargs)
 
 
 @nox.session
@@ -71,14 +66,14 @@ def ablations(session: nox.Session) -> None:
 
 @nox.session
 def tables(session: nox.Session) -> None:
-    """Tables, plots and report again from the records, reference and local; then the tables that README quotes."""
+    """Tables, plots and report again from the records, reference and local; then the tables in README and docs/."""
     prepare(session)
     for results in ("results/reference", "results/local"):
         if any((HERE / results / "records").glob("*.jsonl")):
             rebuild(session, results)
         else:
             session.log(f"{results} has no records: skipped")
-    session.run(tool("python"), "tests/readme.py", external=True)
+    session.run(tool("python"), "-m", "tests.readme", external=True)
 
 
 @nox.session
@@ -92,7 +87,7 @@ def profile(session: nox.Session) -> None:
     failed = subprocess.run([tool("vitbench"), "profile", *session.posargs], cwd=HERE, check=False).returncode
     if failed not in (0, 1):
         session.error(f"vitbench profile ended with exit status {failed}")
-    session.run(tool("python"), "tests/readme.py", external=True)
+    session.run(tool("python"), "-m", "tests.readme", external=True)
     if failed:
         session.error("some could not be run; the tables' notes say why")
 

@@ -8,8 +8,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tests.analysis.made_up_records import make_record
-from vitbench.analysis.comparison.comparison import load_comparisons
+from tests.made_up_records import make_record
+from vitbench.analysis.comparison.load import load_comparisons
 from vitbench.analysis.pages import write_tables
 from vitbench.analysis.report import write_report
 from vitbench.records import Design, RecordStore, pack_correct

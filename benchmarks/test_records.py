@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tests.analysis.made_up_records import make_record
+from tests.made_up_records import make_record
 from vitbench.records import RecordStore, pack_correct
 from vitbench.records.lines import with_digest
 

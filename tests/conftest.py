@@ -6,22 +6,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.evidence import pytest_addoption as pytest_addoption
-from tests.evidence import pytest_configure as pytest_configure
-from vitbench.config import DataConfig, RunConfig, TrainConfig, ViTConfig
-from vitbench.records import Cost, Design, Environment, EpochPoint, Record
-
-NANO = ViTConfig(
-    image_size=8, in_channels=1, patch_size=2, width=32, depth=3, num_heads=1, mlp_ratio=2.0, num_classes=10
-)
-"""The base variant of the smoke budget on digits."""
-
+from tests.made_up_records import ENVIRONMENT, NANO
+from vitbench.config import DataConfig, RunConfig, TrainConfig
+from vitbench.machine import cache_directory
+from vitbench.records import Cost, Design, EpochPoint, Record
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell's background jobs start; what is ignored is inherited, and Ctrl-C could not be tested.
@@ -30,15 +24,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One for all processes of a run: the native operators take a minute to compile."""
-    own = tmp_path_factory.getbasetemp()
-    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    """One for all processes of a run, empty but for the user's compiled operators, which take a minute to compile."""
+    folder = tmp_path_factory.getbasetemp()
+    cache = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "vitbench-cache"
+    compiled = cache_directory() / "kernels"  # where the collection of tests/kernels puts them
+    if compiled.is_dir():
+        cache.mkdir(exist_ok=True)
+        with suppress(FileExistsError):  # another process was first
+            (cache / "kernels").symlink_to(compiled)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VITBENCH_CACHE", str(shared / "vitbench-cache"))
+        patch.setenv("VITBENCH_CACHE", str(cache))
         yield
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     """What a command left behind."""
 
     status: int
@@ -47,17 +46,17 @@ class Said(NamedTuple):
 
 
 @pytest.fixture
-def vitbench(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def vitbench(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., CommandResult]:
     """Calls the command line as its entry point does, but in this process: importing torch anew takes seconds."""
 
-    def call(*arguments: object) -> Said:
+    def call(*arguments: object) -> CommandResult:
         from vitbench import cli
 
         capfd.readouterr()
         monkeypatch.setattr(sys, "argv", ["vitbench", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             cli.main()
-        return Said(int(end.value.code or 0), *capfd.readouterr())
+        return CommandResult(int(end.value.code or 0), *capfd.readouterr())
 
     return call
 
@@ -81,24 +80,6 @@ def folder_of_images() -> Callable[..., Path]:
         return folder
 
     return write
-
-
-ENVIRONMENT = {
-    "device": "cpu: Example CPU",
-    "machine": "0123abcd",
-    "precision": "fp32",
-    "compiled": False,
-    "threads": 1,
-    "torch": "2.14.0",
-    "timm": "1.0.31",
-    "numpy": "2.3.0",
-    "python": "3.11.7",
-    "vitbench": "0.1.0",
-    "os": "Linux 6",
-    "cpu": "Example CPU",
-    "cpu_cores": 2,
-    "memory_bytes": 8 * 2**30,
-}
 
 
 @pytest.fixture
@@ -133,7 +114,7 @@ def made_up() -> Callable[..., Record]:
             "curve": (EpochPoint(epoch=1, train_loss=2.3), EpochPoint(epoch=2, train_loss=None, val_top1=0.1)),
             "correct": "gA==",
             "cost": Cost(**{"params": 26_762, "macs": 475_648, **(cost or {})}),
-            "environment": Environment(**{**ENVIRONMENT, **(environment or {})}),
+            "environment": ENVIRONMENT.model_copy(update=environment or {}),
             "started": "2026-11-01T00:00:00.000+00:00",
             "finished": "2026-11-01T00:01:00.000+00:00",
         }
@@ -149,11 +130,11 @@ def unreadable(tmp_path):
     @contextmanager
     def unread(path: Path, mode: int = 0) -> Iterator[None]:
         is_root = os.geteuid() == 0
-        closed = [folder for folder in (tmp_path, *tmp_path.parents) if folder.stat().st_mode & 0o005 != 0o005]
-        opened = closed if is_root else []
-        before = {one: one.stat().st_mode for one in (path, *opened)}
+        private = [folder for folder in (tmp_path, *tmp_path.parents) if folder.stat().st_mode & 0o005 != 0o005]
+        folders = private if is_root else []
+        modes = {changed: changed.stat().st_mode for changed in (path, *folders)}
         try:
-            for folder in opened:
+            for folder in folders:
                 folder.chmod(0o755)
             path.chmod(mode)
             if is_root:
@@ -162,7 +143,7 @@ def unreadable(tmp_path):
         finally:
             if is_root:
                 os.seteuid(0)
-            for one, former in before.items():
-                one.chmod(former)
+            for changed, former_mode in modes.items():
+                changed.chmod(former_mode)
 
     return unread

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.conftest import ENVIRONMENT
-from vitbench.records import Environment
+from tests.made_up_records import ENVIRONMENT
 from vitbench.records.transfer import TransferAccuracy, TransferRecord, TransferRequest, probe_id
 
 
@@ -50,7 +49,7 @@ def make_transfer(
         ),
         details=details or {},
         seconds=1.0,
-        environment=Environment(**{**ENVIRONMENT, "precision": asked.precision, **(environment or {})}),
+        environment=ENVIRONMENT.model_copy(update={"precision": asked.precision, **(environment or {})}),
         started="2026-11-01T00:00:00.000+00:00",
         finished="2026-11-01T00:01:00.000+00:00",
     )

@@ -16,9 +16,9 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from tests.analysis.made_up_records import DESIGN, make_record
-from vitbench.analysis.comparison.comparison import compare
+from tests.made_up_records import DESIGN, make_record
 from vitbench.analysis.comparison.findings import saturation
+from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.statistics.crossed import CrossedDifference
 from vitbench.analysis.statistics.pairing import PairedDifference, image_differences
 from vitbench.analysis.statistics.verdicts import MARGIN, Verdict, decide

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from made_up_records import MODEL, make_record
 
 from tests.made_up_profiles import make_row, make_throughput, make_trace
-from vitbench.analysis.comparison.comparison import compare
+from tests.made_up_records import MODEL, make_record
+from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.plots import KINDS, render
 from vitbench.config import TrainConfig
 from vitbench.records import Design, Outcome

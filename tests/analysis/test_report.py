@@ -6,8 +6,8 @@ import re
 from collections import Counter
 
 import pytest
-from made_up_records import make_record
 
+from tests.made_up_records import make_record
 from tests.made_up_transfer import make_transfer
 from vitbench.analysis.plots import KINDS
 from vitbench.analysis.report import HEADINGS, write_report

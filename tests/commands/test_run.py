@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.older_records import plain_text
-from vitbench.analysis.comparison.comparison import load_comparisons
+from vitbench.analysis.comparison.load import load_comparisons
 from vitbench.config import run_id
 from vitbench.records import RecordStore
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import NANO
+from tests.made_up_records import NANO
 from vitbench.config import DataConfig, RunConfig, TrainConfig
 from vitbench.data import load
 from vitbench.models import build_model

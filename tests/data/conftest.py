@@ -1,24 +1,13 @@
-"""What the tests of `vitbench.data` share: small image folders and tars made by hand, a cache of their own."""
+"""What the tests of `vitbench.data` share: a folder of images for each test, a cache of their own."""
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
-
-Pixels = dict[str, np.ndarray]
-"""File name below the data set's folder → uint8 [H, W] or [H, W, 3]."""
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes more than a few seconds")
+from tests.data.made_up_images import Pixels, random_pixels, write_folder
 
 
 @pytest.fixture(autouse=True)
@@ -26,40 +15,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("VITBENCH_CACHE", str(folder))
     monkeypatch.delenv("VITBENCH_CACHE_LIMIT_GB", raising=False)
-    return folder
-
-
-def random_pixels(
-    *, classes: tuple[str, ...] = ("cat", "dog"), train: int = 3, test: int = 2, shape: tuple[int, ...] = (12, 10, 3)
-) -> Pixels:
-    rng = np.random.default_rng(0)
-    return {
-        f"{split}/{name}/{i}.png": rng.integers(256, size=shape, dtype=np.uint8)
-        for split, count in (("train", train), ("test", test))
-        for name in classes
-        for i in range(count)
-    }
-
-
-def write_folder(folder: Path, pixels: Pixels) -> Path:
-    for name, array in pixels.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(array).save(folder / name)
-    return folder
-
-
-def write_tars(folder: Path, pixels: Pixels) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for split in ("train", "test"):
-        with tarfile.open(folder / f"{split}.tar", "w") as tar:
-            for name, array in pixels.items():
-                if name.startswith(split):
-                    buffer = io.BytesIO()
-                    Image.fromarray(array).save(buffer, "PNG")
-                    member = tarfile.TarInfo(name)
-                    member.size = buffer.tell()
-                    buffer.seek(0)
-                    tar.addfile(member, buffer)
     return folder
 
 

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.made_up_images import random_pixels, write_folder
 from vitbench.data import load
 from vitbench.data.listing import list_folder
 from vitbench.data.reading import ListedSplit
-
-from .conftest import random_pixels, write_folder
 
 READ_ALL = """
 import json, resource, sys, warnings

@@ -20,12 +20,11 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
+from tests.data.made_up_images import random_pixels, write_folder, write_tars
 from vitbench.data import describe, load
 from vitbench.data import loading as loading_module
 from vitbench.data.listing import EXTENSIONS, list_split, natural_key
 from vitbench.data.sources import find, open_splits
-
-from .conftest import random_pixels, write_folder, write_tars
 
 PNG = io.BytesIO()
 Image.new("RGB", (4, 4), "red").save(PNG, "PNG")

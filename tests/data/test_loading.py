@@ -12,9 +12,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from tests.data.made_up_images import REAL_DATA, random_pixels, write_folder, write_tars
 from vitbench.data import StreamedImages, describe, load
-
-from .conftest import REAL_DATA, random_pixels, write_folder, write_tars
 
 CPU = torch.device("cpu")
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"

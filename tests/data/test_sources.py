@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.made_up_images import random_pixels, write_folder, write_tars
 from vitbench.data import BUILT_IN, describe, load
 from vitbench.data import description as description_module
-
-from .conftest import random_pixels, write_folder, write_tars
 
 
 def refusal(dataset, **options) -> str:

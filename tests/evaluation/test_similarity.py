@@ -94,7 +94,7 @@ def test_components_of_filters_are_those_of_scikit_learn_up_to_sign(number):
         np.testing.assert_allclose(found * np.sign(found @ expected), expected, rtol=0, atol=1e-10)
 
 
-@pytest.mark.against("scikit-learn", "confusion of classes, with confusion_matrix", "exactly")
+@pytest.mark.against("scikit-learn", "confusion of classes, with confusion_matrix", "exact")
 def test_confusion_is_that_of_scikit_learn_with_classes_that_never_occur():
     draws = np.random.default_rng(0)
     labels, predicted = draws.integers(0, 4, size=(2, 50))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.execution.processes import group
 from vitbench.config import DataConfig, RunConfig, TrainConfig
 from vitbench.execution import Job
 from vitbench.records import Design
@@ -23,15 +23,6 @@ SHAPES = {
     "digits": {"image_size": 8, "in_channels": 1, "num_classes": 10},
     "shapes": {"image_size": 32, "in_channels": 1, "num_classes": 4},
 }
-
-IMPATIENT = """
-from vitbench.training import checkpoint
-checkpoint.SECONDS_BETWEEN, checkpoint.LARGEST_SHARE = 0.0, float("inf")
-if __name__ == "__main__":
-    from vitbench.cli import main
-    main()
-"""
-"""A script that is `vitbench`, but keeps a checkpoint at every epoch, however short."""
 
 
 @pytest.fixture(autouse=True)
@@ -96,24 +87,3 @@ def process(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             except ProcessLookupError:
                 continue
         child.wait()
-
-
-def group(leader: int) -> list[int]:
-    """Living processes, other than `leader`, of the group that it leads (proc(5): state and pgrp follow the name)."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, pgrp = status.read_text().rpartition(")")[2].split()[:3]
-        except OSError:
-            continue
-        if int(pgrp) == leader and state != "Z" and int(status.parent.name) != leader:
-            found.append(int(status.parent.name))
-    return found
-
-
-def wait_until(true: Callable[[], object], *, seconds: float = 90) -> None:
-    """Polls; a test that waits in vain fails here."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)

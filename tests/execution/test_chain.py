@@ -9,10 +9,9 @@ import sys
 
 import pytest
 
+from tests.execution.processes import wait_until
 from tests.execution.test_pretraining import STUDY, records_of
 from vitbench.records import RecordStore
-
-from .conftest import wait_until
 
 
 @pytest.fixture

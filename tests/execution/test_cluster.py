@@ -8,11 +8,10 @@ import sys
 
 import pytest
 
+from tests.execution.processes import wait_until
 from vitbench.execution import cluster
 from vitbench.execution.run import execute
 from vitbench.records import RecordStore
-
-from .conftest import wait_until
 
 
 @pytest.mark.slow

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.execution.processes import IMPATIENT, group, wait_until
 from vitbench.execution import local
 from vitbench.execution.run import execute
 from vitbench.records import Outcome, RecordStore
-
-from .conftest import IMPATIENT, group, wait_until
 
 SMALL = ("--budget", "smoke", "--device", "cpu", "--precision", "fp32", "--threads", "1", "--train-images", "128")
 ONE_RATE = ("--learning-rate", "1e-3")

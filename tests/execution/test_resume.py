@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 
+from tests.execution.processes import IMPATIENT, wait_until
 from vitbench.execution import local
 from vitbench.execution import run as run_module
 from vitbench.execution.run import execute
 from vitbench.records import Environment, Outcome, Record, RecordStore, describe_environment
 from vitbench.training import checkpoint as checkpoint_module
 from vitbench.training.loop import step_seed as step_seed_itself
-
-from .conftest import IMPATIENT, wait_until
 
 EVERYTHING_RANDOM = {
     "model": {"patch_size": 4, "stem": "conv", "stem_width": 8, "dropout": 0.1, "drop_path": 0.1},

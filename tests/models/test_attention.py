@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_models import images_for, small_config, small_model
 from timm.layers.attention import AttentionRope
 
-from vitbench.kernels import native, operators
-from vitbench.models import build_model
+from tests.models.small_models import images_for, small_model
 from vitbench.models.attention import attention
 
 KERNELS = ["fused", "matmul", "auto"]
@@ -183,15 +181,3 @@ def test_few_tokens_are_attended_to_by_products_where_gradients_are_needed(monke
     with torch.no_grad():
         attention(q, q, q)
     assert len(fused) == 1 + (kernel == "fused")
-
-
-@pytest.mark.skipif(native.state()[0] is None, reason=f"no native operators: {native.describe()}")
-@pytest.mark.parametrize(("tokens", "called"), [(257, True), (1025, True), (1026, False)])
-def test_native_attention_takes_up_to_1025_tokens(monkeypatch, tokens, called):
-    calls = []
-    real = operators.self_attention
-    monkeypatch.setattr(operators, "self_attention", lambda *a, **k: calls.append(1) or real(*a, **k))
-    layer = build_model(small_config(width=32, num_heads=1)).blocks[0].attention
-    with torch.autocast("cpu", torch.bfloat16):
-        layer(torch.randn(1, tokens, 32, dtype=torch.bfloat16))
-    assert bool(calls) is called

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import erf, expit
-from small_models import images_for, num_parameters, small_config, small_model
 
+from tests.models.small_models import images_for, num_parameters, small_config, small_model
 from vitbench.config import Activation
 from vitbench.models import build_model
 from vitbench.models.blocks import LayerScale

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_models import images_for, num_parameters, small_config, small_model
 
+from tests.models.small_models import images_for, num_parameters, small_config, small_model
 from vitbench.models import build_model
 from vitbench.models.heads import AttentionPool
 

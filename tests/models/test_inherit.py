@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_models import images_for, small_config, small_model
 from timm.layers import resample_abs_pos_embed
 
+from tests.models.small_models import images_for, small_config, small_model
 from vitbench.models import build_model
 from vitbench.models.inherit import inherit, inherited_config
 

@@ -7,8 +7,8 @@ import math
 
 import pytest
 import torch
-from small_models import small_config, stirred
 
+from tests.models.small_models import small_config, stirred
 from vitbench.config import ViTConfig
 from vitbench.models import build_model
 

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from small_models import PLACES, images_for, num_parameters, small_config, small_model
 from timm.layers.pos_embed_sincos import RotaryEmbeddingCat, apply_rot_embed_cat
 
+from tests.models.small_models import PLACES, images_for, num_parameters, small_config, small_model
 from vitbench.config import ViTConfig
 from vitbench.models import build_model
 from vitbench.models.positions import (

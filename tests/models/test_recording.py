@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
-from small_models import PLACES, images_for, small_config, small_model
 
+from tests.models.small_models import PLACES, images_for, small_config, small_model
 from vitbench.config import TimmConfig
-from vitbench.kernels import native
+from vitbench.kernels.blocks import install
 from vitbench.models import ViT, build_model
+from vitbench.models.attention import ALL
 from vitbench.models.insides import NoSuchPartError, patch_filters, position_tables
 from vitbench.models.recording import attention_maps, layer_outputs, layers_of
 
@@ -51,10 +52,10 @@ def test_asking_for_maps_changes_no_bit_of_any_logit(changes):
 @pytest.mark.parametrize("changes", KINDS, ids=lambda changes: "-".join(map(str, changes.values())))
 def test_values_weighted_by_a_recorded_map_are_what_the_layer_gives(changes):
     model = small_model(**changes)
-    seen: dict[int, tuple[torch.Tensor, torch.Tensor, slice | None]] = {}
+    seen: dict[int, tuple[torch.Tensor, torch.Tensor, slice]] = {}
     hooks = [
         block.attention.register_forward_hook(
-            lambda _, given, how, out, i=i: seen.__setitem__(i, (given[0], out, how.get("read"))), with_kwargs=True
+            lambda _, given, how, out, i=i: seen.__setitem__(i, (given[0], out, how["read"])), with_kwargs=True
         )
         for i, block in enumerate(model.blocks)
     ]
@@ -66,7 +67,7 @@ def test_values_weighted_by_a_recorded_map_are_what_the_layer_gives(changes):
             given, out, read = seen[i]
             v = rearrange(block.attention.qkv(given)[..., 32:], "b n (h d) -> b h n d", h=2)
             whole = block.attention.proj(rearrange(maps[i] @ v, "b h n d -> b n (h d)"))
-            torch.testing.assert_close(whole[:, read or slice(None)], out, rtol=0, atol=1e-12)
+            torch.testing.assert_close(whole[:, read], out, rtol=0, atol=1e-12)
             torch.testing.assert_close(maps[i].sum(dim=-1), torch.ones_like(maps[i][..., 0]), rtol=0, atol=1e-12)
 
 
@@ -86,8 +87,8 @@ def test_under_pool_cls_the_last_map_has_every_query_though_one_is_read():
     images = images_for(model.config)
     with torch.no_grad():
         _, maps = maps_of(model, images)
-        with native.plain():  # computes all tokens of all blocks
-            _, whole = maps_of(model, images)
+        model.read = ALL
+        _, whole = maps_of(model, images)
     torch.testing.assert_close(maps[-1], whole[-1], rtol=0, atol=1e-12)
     assert maps[-1].shape[-2] == model.config.num_tokens
 
@@ -103,7 +104,7 @@ def test_when_nobody_watches_any_more_nothing_is_handed_over():
 
 def in_bf16(read: Callable[[ViT, torch.Tensor], Any], **changes: Any) -> Any:
     """Under the autocast that lets native operators, where there are any, compute blocks; with `qk_norm`, only their MLPs."""
-    model = build_model(small_config(width=32, num_heads=2, **changes)).eval()
+    model = install(build_model(small_config(width=32, num_heads=2, **changes)).eval())
     images = images_for(model.config).float()
     with torch.autocast("cpu", torch.bfloat16):
         return read(model, images)

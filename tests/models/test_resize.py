@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from small_models import PLACES, images_for, num_parameters, small_config, small_model
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table_simple
 from torch import Tensor
 
+from tests.models.small_models import PLACES, images_for, num_parameters, small_config, small_model
 from vitbench.models import ViT, build_model
 from vitbench.models.positions import SinCos2D
 from vitbench.models.resize import resize, resize_tables

@@ -53,3 +53,26 @@ def test_importing_records_loads_no_torch():
     code = "import sys, vitbench.records; print([m for m in ('torch', 'numpy', 'pandas') if m in sys.modules])"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("num_images", [1, 7, 8, 9, 100, 599, 10_000])
+def test_packed_bits_of_any_number_of_images_agree_with_their_share(made_up, num_images):
+    draw = np.random.default_rng(num_images)
+    for share in (0.0, 0.3, 1.0):
+        bits = draw.random(num_images) < share
+        record = made_up(metrics={"test_top1": float(bits.mean()), "val_top1": 0.1}, correct=pack_correct(bits))
+        assert record.objection() == ""
+        flipped = bits.copy()
+        flipped[0] ^= True
+        if num_images > 8:  # of fewer, another number of images may have that share
+            other = made_up(metrics=record.metrics, correct=pack_correct(flipped))
+            assert "test_top1" in other.objection()
+
+
+def test_a_bit_behind_the_last_image_is_a_contradiction(made_up):
+    bits = np.zeros(10, dtype=bool)
+    bits[:5] = True
+    packed = bytearray(np.packbits(bits).tobytes())
+    packed[-1] |= 1  # the sixth bit of padding
+    record = made_up(metrics={"test_top1": 0.5, "val_top1": 0.1}, correct=base64.b64encode(packed).decode())
+    assert record.objection()

@@ -12,6 +12,7 @@ import pytest
 
 from vitbench.config import run_id
 from vitbench.records import Outcome, RecordStore
+from vitbench.records.faults import Faults
 
 APPEND_200 = """
 import sys
@@ -44,6 +45,12 @@ except ValueError as error:
 @pytest.fixture
 def store(tmp_path) -> RecordStore:
     return RecordStore(tmp_path / "results")
+
+
+@pytest.fixture
+def tolerant(tmp_path) -> RecordStore:
+    """One that leaves out what is damaged, where `store` raises; what it left out is in `faults`."""
+    return RecordStore(tmp_path / "results", Faults(say=lambda _: None))
 
 
 def test_records_are_read_in_the_order_in_which_they_were_appended(store, made_up):
@@ -244,3 +251,92 @@ def test_results_that_cannot_be_written_are_refused_before_anything_runs(tmp_pat
 def test_preparing_leaves_nothing_behind_in_the_folder(store):
     store.prepare()
     assert list(store.directory.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"metrics": {"test_top1": 2 / 3, "val_top1": 0.1}, "correct": ""},
+        {"correct": "QA=="},
+        {"outcome": Outcome.DIVERGED, "metrics": {}, "correct": ""},
+        {"weights_sha256": "b" * 64},
+    ],
+    ids=["metrics", "correct", "outcome", "weights"],
+)
+def test_two_lines_of_one_run_with_other_numbers_are_a_conflict_and_the_first_counts(tolerant, made_up, second):
+    first, other = made_up(weights_sha256="a" * 64), made_up(**second)
+    for record in (first, made_up(seed=1), other):
+        tolerant.append(record)
+    assert tolerant.read("pooling") == [first, made_up(seed=1)]
+    (fault,) = tolerant.faults
+    assert fault.kind == "conflict" and fault.line == 3 and "in line 1 with other" in str(fault)
+    with pytest.raises(ValueError, match="in line 1 with other"):
+        RecordStore(tolerant.root).read("pooling")
+
+
+def test_a_retry_a_repetition_and_another_environment_are_no_conflict(tolerant, made_up):
+    lines = [
+        made_up(outcome=Outcome.FAILED, metrics={}, correct="", reason="out of memory"),
+        made_up(),
+        made_up(cost={"train_seconds": 3.0}, started="2027-01-01T00:00:00Z"),
+        made_up(environment={"machine": "89abcdef"}, metrics={"test_top1": 2 / 3, "val_top1": 0.1}, correct=""),
+        made_up(outcome=Outcome.FAILED, metrics={}, correct="", reason="out of memory"),
+    ]
+    for record in lines:
+        tolerant.append(record)
+    assert tolerant.read("pooling") == lines and not tolerant.faults
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"threads": 4},
+        {"numpy": "1.0.0"},
+        {"python": "3.9.0"},
+        {"torch": "1.0"},
+        {"precision": "bf16"},
+        {"compiled": True},
+    ],
+    ids=str,
+)
+def test_what_may_change_a_bit_makes_other_numbers_no_conflict(tolerant, made_up, environment):
+    lines = [
+        made_up(),
+        made_up(environment=environment, weights_sha256="b" * 64, metrics={"test_top1": 0.9}, correct=""),
+    ]
+    for record in lines:
+        tolerant.append(record)
+    assert tolerant.read("pooling") == lines and not tolerant.faults
+
+
+def test_on_a_gpu_no_numbers_conflict_as_not_all_kernels_are_deterministic(tolerant, made_up):
+    lines = [made_up(environment={"device": "cuda: H100"}, weights_sha256=digit * 64) for digit in "ab"]
+    for record in lines:
+        tolerant.append(record)
+    assert tolerant.read("pooling") == lines and not tolerant.faults
+
+
+def test_what_went_on_from_another_run_has_no_conflict_as_that_may_have_been_trained_elsewhere(tolerant, made_up):
+    before = made_up().config
+    config = before.replace(pretraining=before, seed=before.seed)
+    lines = [made_up(config=config, weights_sha256=digit * 64) for digit in "ab"]
+    for record in lines:
+        tolerant.append(record)
+    assert tolerant.read("pooling") == lines and not tolerant.faults
+
+
+@pytest.mark.parametrize(
+    "study", ["../../x", "/tmp/x", "a/b", "..", ".", "", "a\0b", "x" * 300, "nul", "COM1", "-x", "ü"]
+)
+def test_a_study_that_could_name_another_file_is_neither_written_nor_read(tolerant, made_up, study):
+    with pytest.raises(ValueError, match="cannot name a file"):
+        tolerant.append(made_up(study=study))
+    assert tolerant.read(study) == []
+    assert [fault.kind for fault in tolerant.faults] == ["unreadable"]
+    assert not tolerant.root.exists()
+
+
+def test_the_folder_of_records_is_no_results_folder(tolerant, made_up):
+    tolerant.append(made_up())
+    with pytest.raises(ValueError, match="is the folder of the records themselves; give"):
+        RecordStore(tolerant.directory)

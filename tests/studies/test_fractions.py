@@ -9,8 +9,7 @@ from vitbench.costs import count
 from vitbench.data import describe
 from vitbench.studies import BUDGETS, Arm, Overrides, Study, load_study, plan
 from vitbench.studies.budgets import base_variant
-from vitbench.studies.resolved_study import outline
-from vitbench.training.loop import count_steps
+from vitbench.studies.resolved_study import resolve_study
 from vitbench.variants import variant
 
 BUDGET, DIGITS = BUDGETS["quick"], describe("digits")
@@ -19,12 +18,12 @@ POOLS = Study("?", "", Arm("cls"), [Arm("gap", pool="gap")], name="mine", fracti
 
 def test_every_arm_takes_as_many_steps_and_is_recorded_on_its_share():
     # 1,078 of 1,198 digits train; 5 epochs of 16 batches of 64. 0.3 of them are 323, 5 batches; 0.1 are 108, 1 batch.
-    whole = outline(POOLS, BUDGET, DIGITS, Overrides())
-    assert list(whole.arms) == [f"{pool}, {share}" for share in ("100 %", "30 %", "10 %") for pool in ("cls", "gap")]
-    for arm, (images, batches) in zip(whole.arms, [(None, 16)] * 2 + [(323, 5)] * 2 + [(108, 1)] * 2, strict=True):
-        config = whole.arms[arm]
+    resolved = resolve_study(POOLS, BUDGET, DIGITS, Overrides())
+    assert list(resolved.arms) == [f"{pool}, {share}" for share in ("100 %", "30 %", "10 %") for pool in ("cls", "gap")]
+    for arm, (images, batches) in zip(resolved.arms, [(None, 16)] * 2 + [(323, 5)] * 2 + [(108, 1)] * 2, strict=True):
+        config = resolved.arms[arm]
         assert config.data.train_images == images
-        assert count_steps(config.train.epochs, batches) == 5 * 16
+        assert config.train.num_steps(batches) == 5 * 16
     runs = plan(POOLS, BUDGET, DIGITS)
     assert {run.train_images for run in runs} == {1078, 323, 108}
     assert {run.training_flops for run in runs if "cls" in run.arm} == {6 * count(runs[0].config.model).macs * 80 * 64}
@@ -111,17 +110,17 @@ def test_scaling_changes_one_thing_at_a_time():
 
 
 def test_final_seeds_run_at_the_rate_of_the_same_model_on_as_many_images():
-    whole = outline(POOLS, BUDGET, DIGITS, Overrides())
-    assert {arm: whole.compared_with(arm) for arm in whole.arms} == {
+    resolved = resolve_study(POOLS, BUDGET, DIGITS, Overrides())
+    assert {arm: resolved.design.compared_with(arm) for arm in resolved.arms} == {
         f"{pool}, {share}": f"cls, {share}" for share in ("100 %", "30 %", "10 %") for pool in ("cls", "gap")
     }
 
 
 def test_a_model_that_cannot_be_as_large_as_the_base_is_left_out_and_that_is_said():
     study = load_study("data_size")
-    small = outline(study, BUDGETS["smoke"], DIGITS, Overrides())
+    small = resolve_study(study, BUDGETS["smoke"], DIGITS, Overrides())
     assert not any(arm.startswith("ResNet (BiT)") for arm in small.arms)
     assert list(small.remarks) == ["ResNet (BiT) is left out, as no width brings its MACs within a tenth of the base's"]
-    larger = outline(study, BUDGETS["standard"], describe("digits"), Overrides())
+    larger = resolve_study(study, BUDGETS["standard"], describe("digits"), Overrides())
     models = {arm.rpartition(", ")[0] for arm in larger.arms}
     assert models == {"ViT", "ResNet (BiT)", "ResNet", "MLP-Mixer"} and not larger.remarks

@@ -1,4 +1,4 @@
-"""Do arms that go on from others name the whole run that they start from, and does a plan have these wherever they run?"""
+"""Do arms that go on from others name the resolved run that they start from, and does a plan have these wherever they run?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vitbench.records import Design
 from vitbench.studies import BUDGETS, STUDIES, Arm, Overrides, Study, load_study, plan
 from vitbench.studies.plan import plan_in_stages
 from vitbench.studies.resolution import image_sizes
-from vitbench.studies.resolved_study import outline
+from vitbench.studies.resolved_study import resolve_study
 from vitbench.variants import variant
 
 DIGITS = describe("digits")
@@ -38,20 +38,22 @@ def test_sizes_are_whole_patches_at_the_grids_scales(name, image_size, expected)
 
 
 def test_every_position_embedding_is_pretrained_once_and_goes_on_at_every_size():
-    whole = outline(load_study("resolution"), BUDGETS["quick"], DIGITS, Overrides())
-    assert whole.baseline == "1-D, 8 px" and len(whole.arms) == 4 * (1 + 3 + 4) + 2 * 3
-    scratch = {name for name, config in whole.arms.items() if config.pretraining is None}
+    resolved = resolve_study(load_study("resolution"), BUDGETS["quick"], DIGITS, Overrides())
+    assert resolved.baseline == "1-D, 8 px" and len(resolved.arms) == 4 * (1 + 3 + 4) + 2 * 3
+    scratch = {name for name, config in resolved.arms.items() if config.pretraining is None}
     assert scratch == {f"{position}, 8 px" for position in ("1-D", "sincos", "RoPE", "relative")}
-    for name, config in whole.arms.items():
+    for name, config in resolved.arms.items():
         position, size, *tuned = name.split(", ")
         assert config.model.position_grid == (4 if position.endswith(" rescaled") else None)
         assert config.model.image_size == int(size.removesuffix(" px"))
         # 5 epochs of pretraining; a quarter of them; none.
         assert config.train.epochs == (5 if name in scratch else 1.25 if tuned else 0)
         if name not in scratch:
-            assert config.pretraining == whole.arms[f"{position.removesuffix(' rescaled')}, 8 px"] and config.keep_head
-        assert whole.compared_with(name) == ", ".join(["1-D", size, *tuned])
-        assert whole.levels[name] == {"position": position, "image size": ", ".join([size, *tuned])}
+            assert (
+                config.pretraining == resolved.arms[f"{position.removesuffix(' rescaled')}, 8 px"] and config.keep_head
+            )
+        assert resolved.design.compared_with(name) == ", ".join(["1-D", size, *tuned])
+        assert resolved.design.factors[name] == {"position": position, "image size": ", ".join([size, *tuned])}
     design = plan(load_study("resolution"), BUDGETS["quick"], DIGITS)[0].design
     assert design.within == ("image size",) and design.starts["RoPE, 6 px, fine-tuned"] == "RoPE, 8 px"
     assert design.epochs["RoPE, 6 px"] == 0 and design.epochs["RoPE, 8 px"] == 5
@@ -68,19 +70,19 @@ def test_every_position_embedding_is_pretrained_once_and_goes_on_at_every_size()
 )
 def test_crops_move_by_the_same_share_of_images_of_every_size(dataset, expected):
     asked = Overrides(variant="Micro/4")
-    whole = outline(load_study("resolution"), BUDGETS["standard"], describe(dataset), asked)
-    padding = {(config.model.image_size, config.data.crop_padding) for config in whole.arms.values()}
+    resolved = resolve_study(load_study("resolution"), BUDGETS["standard"], describe(dataset), asked)
+    padding = {(config.model.image_size, config.data.crop_padding) for config in resolved.arms.values()}
     assert padding == set(expected.items())
-    before = {config.pretraining.data.crop_padding for config in whole.arms.values() if config.pretraining}
-    assert before == {whole.arms[whole.baseline].data.crop_padding}
+    before = {config.pretraining.data.crop_padding for config in resolved.arms.values() if config.pretraining}
+    assert before == {resolved.arms[resolved.baseline].data.crop_padding}
 
 
 def test_pixels_of_crops_are_not_tuned_where_images_differ_in_size():
     asked = Overrides(variant="Micro/4", tune={"crop_padding": (2.0, 4.0)})
     info = describe("torch/cifar10")
     with pytest.raises(ValueError, match="arms of study 'resolution' have images of several sizes; leave it out"):
-        outline(load_study("resolution"), BUDGETS["standard"], info, asked)
-    outline(load_study("pooling"), BUDGETS["standard"], info, asked)
+        resolve_study(load_study("resolution"), BUDGETS["standard"], info, asked)
+    resolve_study(load_study("pooling"), BUDGETS["standard"], info, asked)
 
 
 def test_a_run_has_the_seed_and_setting_of_its_pretraining_and_an_identity_that_follows_it():
@@ -104,11 +106,11 @@ def test_training_flops_are_of_the_run_alone():
 
 
 def test_final_seeds_of_an_arm_have_its_pretraining_at_its_own_setting(monkeypatch):
-    from vitbench.studies.history import Known
+    from vitbench.studies.history import History
 
     chosen = {"cls": (1e-3,), "gap": (1e-3,), "gap, longer": (2e-3,)}
-    monkeypatch.setattr(Known, "settles", lambda *_: True)
-    monkeypatch.setattr(Known, "best_of_all", lambda _, arm, __: chosen[arm])
+    monkeypatch.setattr(History, "settles", lambda *_: True)
+    monkeypatch.setattr(History, "best_of_all", lambda _, arm, __: chosen[arm])
     asked = Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=1, seeds=2)
     runs = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked).runs
     final = [(run.arm, run.setting[0]) for run in runs if run.config.seed == 1]
@@ -119,14 +121,14 @@ def test_final_seeds_of_an_arm_have_its_pretraining_at_its_own_setting(monkeypat
 
 
 def test_later_runs_are_at_least_those_that_come(monkeypatch):
-    from vitbench.studies.history import Known
+    from vitbench.studies.history import History
 
     asked = Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=1, seeds=3, extend=0)
     before = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked)
-    monkeypatch.setattr(Known, "settles", lambda *_: True)
+    monkeypatch.setattr(History, "settles", lambda *_: True)
     for rates in [(1e-3, 2e-3, 1e-3), (2e-3, 1e-3, 1e-3), (1e-3, 1e-3, 2e-3)]:
         chosen = {arm: (rate,) for arm, rate in zip(("cls", "gap", "gap, longer"), rates, strict=True)}
-        monkeypatch.setattr(Known, "best_of_all", lambda _, arm, __, chosen=chosen: chosen[arm])
+        monkeypatch.setattr(History, "best_of_all", lambda _, arm, __, chosen=chosen: chosen[arm])
         after = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked).runs[len(before.runs) :]
         assert len(after) <= before.later.runs
         assert sum(run.training_flops for run in after) <= before.later.training_flops
@@ -199,7 +201,7 @@ def test_images_of_every_study_of_every_budgets_own_data_can_be_had():
         for budget in (BUDGETS["smoke"], BUDGETS["quick"], BUDGETS["standard"])
         for name in budget.datasets
         for study in STUDIES
-        for config in outline(load_study(study), budget, describe(name), Overrides()).arms.values()
+        for config in resolve_study(load_study(study), budget, describe(name), Overrides()).arms.values()
     }
     assert len(sizes) > 4
     for name, size in sizes:
@@ -207,9 +209,9 @@ def test_images_of_every_study_of_every_budgets_own_data_can_be_had():
 
 
 def test_arms_of_sizes_that_data_do_not_come_in_are_left_out_and_said(vitbench, tmp_path):
-    whole = outline(load_study("resolution"), BUDGETS["quick"], describe("shapes"), Overrides())
-    assert {config.model.image_hw for config in whole.arms.values()} == {(32, 32), (64, 64)}
-    assert {name.split(", ")[1] for name in whole.left_out} == {"24 px", "48 px"}
-    assert {*whole.levels} == {*whole.arms} and len(whole.arms) == 18 and len(whole.left_out) == 20
+    resolved = resolve_study(load_study("resolution"), BUDGETS["quick"], describe("shapes"), Overrides())
+    assert {config.model.image_hw for config in resolved.arms.values()} == {(32, 32), (64, 64)}
+    assert {name.split(", ")[1] for name in resolved.left_out} == {"24 px", "48 px"}
+    assert {*resolved.design.factors} == {*resolved.arms} and len(resolved.arms) == 18 and len(resolved.left_out) == 20
     said = vitbench("plan", "resolution", "--data", "shapes", "--results", tmp_path)
     assert "resolution: 20 arms are left out, as images of shapes come at multiples of 32 pixels alone" in said.out

@@ -10,7 +10,7 @@ import random
 
 import pytest
 
-from vitbench.analysis.comparison.comparison import compare
+from vitbench.analysis.comparison.load import compare
 from vitbench.config import one_line
 from vitbench.data import describe
 from vitbench.records import Outcome

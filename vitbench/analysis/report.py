@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from markupsafe import Markup
 
-from vitbench.analysis.comparison import across
-from vitbench.analysis.comparison.comparison import Comparison, StudyInfo, load_comparisons
+from vitbench.analysis.comparison.across import arms_across
+from vitbench.analysis.comparison.assessment import Assessment
+from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.load import load_assessments
 from vitbench.analysis.plots import KINDS, render, render_transfer
-from vitbench.analysis.tables import captions, cells, page
+from vitbench.analysis.tables import across, captions, cells, page
 from vitbench.analysis.transfer.tables import WHERE, TransferRow, load_rows, table_of
 from vitbench.analysis.writing.files import MARK, write
 from vitbench.analysis.writing.markup import html_id, html_template
@@ -33,9 +35,7 @@ HEADINGS = {
 }
 
 
-def write_report(
-    store_root: str | Path, study_infos: Mapping[str, StudyInfo] | None = None, *, faults: Faults | None = None
-) -> Path:
+def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Path:
     """Writes `report.html` from the records alone; returns its path.
 
     `faults` (else stderr) are told of what is damaged; it is left out, and the page says so. Raises ValueError where there
@@ -43,14 +43,15 @@ def write_report(
     """
     faults = Faults() if faults is None else faults
     store = RecordStore(store_root, faults)
-    studies: dict[str, list[Comparison]] = defaultdict(list)
+    studies: dict[str, list[Assessment]] = defaultdict(list)
     figures: dict[str, dict[str, Markup]] = {}
-    for comparison in load_comparisons(store_root, study_infos, faults=faults):
+    for assessment in load_assessments(store_root, faults=faults):
+        comparison = assessment.comparison
         with faults.leaving_out(store.path(comparison.study)):
-            page.markdown(comparison)  # what cannot be computed fails here, and not within the page
+            page.markdown(assessment)  # what cannot be computed fails here, and not within the page
             figures[anchor(comparison)] = inlined_figures(comparison)
-            studies[comparison.study].append(comparison)
-    on_several = across.arms_across([one for ones in studies.values() for one in ones])
+            studies[comparison.study].append(assessment)
+    on_several = arms_across([assessment for of_study in studies.values() for assessment in of_study])
     transfer, transfer_figure = None, Markup()
     with faults.leaving_out(TransferStore(store_root).directory):
         features = load_rows(store_root, faults)

@@ -21,9 +21,9 @@ from vitbench.evaluation.exports import check_export, export
 from vitbench.evaluation.features import feature_batches
 from vitbench.inspection.loaded_model import Weights, open_weights, tell_channels
 from vitbench.kernels import native
+from vitbench.kernels.blocks import install
 from vitbench.records import Environment, describe_environment
 
-PRECISIONS = ("fp32", "bf16")
 SPLITS = ("train", "test")
 
 
@@ -87,8 +87,6 @@ def open_trunk(request: TrunkRequest) -> Trunk:
     """
     name, dataset, data_root, download = request.name, request.dataset, request.data_root, request.download
     precision = request.precision
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is not known here; use {' or '.join(PRECISIONS)}")
     opened = open_device(request.device)
     if request.threads:
         torch.set_num_threads(request.threads)
@@ -107,7 +105,7 @@ def open_trunk(request: TrunkRequest) -> Trunk:
             opened.torch_device.type, precision=precision, compiled=False, width=block_width(config)
         ),
     )
-    weights = replace(weights, model=opened.place(weights.model))
+    weights = replace(weights, model=opened.place(install(weights.model)))
     return Trunk(weights, config.image_hw, data, opened, precision, environment)
 
 

@@ -1,4 +1,4 @@
-"""How every field of a configuration becomes a command-line option, with no list of fields kept by hand."""
+"""How do option groups and fields of configurations become options of a command? No list of them is kept by hand."""
 
 from __future__ import annotations
 
@@ -6,51 +6,82 @@ import inspect
 import json
 import types
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, is_dataclass
+from inspect import Parameter
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
 
-from vitbench.config import Config
+from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def with_config_options(config: type[Config], *, skip: Sequence[str]) -> Callable[[Command], Command]:
-    """Adds an option for every field of `config` to a typer command that takes the context.
+@dataclass(frozen=True)
+class ConfigFields:
+    """Marks a parameter of a command that takes the fields of `config` that were given, by name, for it to validate."""
 
-    The options are read back with `given_fields`; the command itself does not see them.
+    config: type[Config]
+    skip: Sequence[str] = ()
+    with_kwargs: bool = False
+    """Whether there is `--model-kwargs` too, for the options of a model of timm."""
+
+    def parameters(self) -> list[Parameter]:
+        fields = self.config.model_fields
+        kwargs = [Parameter("kwargs", Parameter.KEYWORD_ONLY, default=None, annotation=ModelKwargs)]
+        return [_parameter(n, fields[n]) for n in fields if n not in self.skip] + (kwargs if self.with_kwargs else [])
+
+    def read(self, kwargs: list[str] | None = None, **values: Any) -> dict[str, Any]:
+        """Raises ValueError for a text that cannot be the field's value."""
+        given = {name: value for name, value in values.items() if value is not None}
+        fields = self.config.model_fields
+        parsed = {n: parse(n, value, fields[n]) if isinstance(value, str) else value for n, value in given.items()}
+        return {**parsed, **model_kwargs(kwargs)}
+
+
+ModelKwargs = Annotated[
+    list[str] | None,
+    typer.Option("--model-kwargs", help="KEY=VALUE: an argument of a timm:NAME, as JSON; may be given again."),
+]
+ModelFields = Annotated[dict[str, Any], ConfigFields(ViTConfig, with_kwargs=True)]
+RecipeFields = Annotated[dict[str, Any], ConfigFields(TrainConfig)]
+DataFields = Annotated[dict[str, Any], ConfigFields(DataConfig, skip=("dataset",))]
+
+
+def with_options(command: Command) -> Command:
+    """A typer command with options in place of the parameters that are groups of them; fields of configurations come last.
+
+    A group is a dataclass, whose fields are annotated as parameters of a command are, or marked by `ConfigFields`. The
+    command gets the object, or the fields that were given.
     """
+    signature = inspect.signature(command, eval_str=True)
+    parameters: list[Parameter] = []
+    last: list[Parameter] = []
+    groups: dict[str, tuple[list[Parameter], Callable[..., Any]]] = {}
+    for parameter in signature.parameters.values():
+        kind = parameter.annotation
+        fields = next((mark for mark in get_args(kind) if isinstance(mark, ConfigFields)), None)
+        if fields is not None:
+            groups[parameter.name] = fields.parameters(), fields.read
+            last += fields.parameters()
+        elif isinstance(kind, type) and is_dataclass(kind):
+            options = list(inspect.signature(kind, eval_str=True).parameters.values())
+            groups[parameter.name] = options, kind
+            parameters += options
+        else:
+            parameters.append(parameter)
 
-    def decorate(command: Command) -> Command:
-        signature = inspect.signature(command, eval_str=True)
-        names = [name for name in config.model_fields if name not in skip]
-        own = list(signature.parameters.values())
-        added = [_parameter(name, config.model_fields[name]) for name in names if name not in signature.parameters]
+    def wrapper(**values: Any) -> Any:
+        for name, (options, read) in groups.items():
+            values[name] = read(**{option.name: values.pop(option.name) for option in options})
+        return command(**values)
 
-        def wrapper(**arguments: Any) -> Any:
-            return command(**{name: value for name, value in arguments.items() if name not in names})
-
-        wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
-        parameters = [*own, *added]
-        wrapper.__dict__["__signature__"] = signature.replace(parameters=parameters)  # where inspect looks first
-        wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
-        return cast(Command, wrapper)
-
-    return decorate
-
-
-def given_fields(context: typer.Context, config: type[Config]) -> dict[str, Any]:
-    """The fields of `config` that were given on the command line, as values that the configuration validates.
-
-    Raises ValueError for a text that cannot be the field's value.
-    """
-    given = {}
-    for name, field in config.model_fields.items():
-        text = context.params.get(name)
-        if text is not None:
-            given[name] = parse(name, text, field) if isinstance(text, str) else text
-    return given
+    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+    parameters = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in [*parameters, *last]]
+    wrapper.__dict__["__signature__"] = signature.replace(parameters=parameters)  # where inspect looks first
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    return cast(Command, wrapper)
 
 
 def parse(name: str, text: str, field: FieldInfo) -> Any:
@@ -80,7 +111,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
 def _help(field: FieldInfo) -> str:
     choices = [choice for part in _parts(field.annotation) if get_origin(part) is Literal for choice in get_args(part)]
     what = ", ".join(map(str, choices)) + "; " if choices else ""
-    return f"{what}by itself {field.default}."
+    return f"{what}default: {field.default}."
 
 
 def _parts(annotation: Any) -> list[Any]:

@@ -56,3 +56,7 @@ class TrainConfig(Config):
     def _whole_as_int(cls, epochs: int | float) -> int | float:
         """One canonical form: 2.0 is 2, so that equal configurations have equal ids."""
         return int(epochs) if epochs == int(epochs) else epochs
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        """Steps of a run: the nearest whole number, but at least one, unless there is nothing to train."""
+        return max(1, round(self.epochs * steps_per_epoch)) if self.epochs else 0

@@ -10,8 +10,8 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from math import prod
 from typing import Any
@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from vitbench.config import TimmConfig
 from vitbench.costs.attribution import WHOLE, OutermostCalls, as_counts, sum_calls, sum_names
 from vitbench.costs.counts import Counts, Shape, attention_products, lstm_products
-from vitbench.kernels.native import plain
-from vitbench.models import timm_models
+from vitbench.models import ViT, timm_models
+from vitbench.models.attention import ALL
 
 with warnings.catch_warnings():  # fvcore is built on torch.jit, which torch deprecates
     for category in (DeprecationWarning, FutureWarning):
@@ -113,7 +113,7 @@ def count_with_flop_counter(model: nn.Module, images: Tensor) -> dict[str, Count
     elements = dict.fromkeys(flop_registry, _elements_of_output) | dict.fromkeys(fused, _elements_of_attention)
     elements |= dict.fromkeys(recurrent, _elements_of_lstm)
     counting_flops, counting_elements = _flop_counter(flops, model), _flop_counter(elements, model)
-    with plain(), counting_flops, counting_elements:
+    with _all_tokens(model), counting_flops, counting_elements:
         model(images)
     doubled = sum_calls(_by_module(counting_flops))
     return as_counts(
@@ -130,6 +130,19 @@ def count_timm(config: TimmConfig) -> Counts:
     with torch.no_grad():
         timm_models.check_takes(model, images, config)
         return sum(count_with_flop_counter(model, images).values(), Counts())
+
+
+@contextmanager
+def _all_tokens(model: nn.Module) -> Iterator[None]:
+    """While entered, a ViT's last block computes every token: counts are of the whole architecture."""
+    if not isinstance(model, ViT):
+        yield
+        return
+    read, model.read = model.read, ALL
+    try:
+        yield
+    finally:
+        model.read = read
 
 
 def _traced_attention(inputs: list[Any]) -> Counts:
@@ -172,7 +185,7 @@ def _trace(kind: Any, model: nn.Module, images: Tensor, handles: dict[str, Any])
     analysis.set_op_handle(**named)
     convolutions = _TraceableConvolutions() if images.is_meta else nullcontext()
     counts: dict[str, Counter[str]] = {"": Counter()}
-    with plain(), convolutions:
+    with _all_tokens(model), convolutions:
         for name, number in analysis.by_operator().items():
             module, operator = name.split("/")
             for place in {"", module}:
@@ -190,60 +203,46 @@ def _with_scope(operator: str, handle: Callable[..., Any], inputs: list[Any], ou
 
 
 class _TraceableConvolutions(TorchFunctionMode):
-    """On `meta`, torch's convolution is a Python function, which the tracer does not see; those below are not."""
+    """On `meta`, torch's convolution is a Python function, which the tracer does not see; `torch._convolution` is none."""
 
     def __torch_function__(
         self, function: Any, _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if function in (torch.conv1d, torch.conv2d, torch.conv3d):
-            function = _convolve
-        elif function in (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d):
-            function = _convolve_transposed
+        if function in CONVOLUTIONS:
+            return _convolve(CONVOLUTIONS[function], args, kwargs or {})
         return function(*args, **(kwargs or {}))
 
 
-def _convolve(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | Shape = 1,
-    padding: int | Shape | str = 0,
-    dilation: int | Shape = 1,
-    groups: int = 1,
-) -> Tensor:
-    """As torch.conv1d, torch.conv2d and torch.conv3d are called."""
-    stride, dilation = _by_axis(stride, weight), _by_axis(dilation, weight)
+CONVOLUTIONS: dict[Any, tuple[str, ...]] = {
+    **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), ("stride", "padding", "dilation", "groups")),
+    **dict.fromkeys(
+        (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d),
+        ("stride", "padding", "output_padding", "groups", "dilation"),
+    ),
+}
+"""Names of the arguments after input, weight and bias, in order."""
+
+
+def _convolve(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """What torch's convolution gives that has arguments of these names."""
+    options = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "output_padding": 0}
+    options |= dict(zip(("input", "weight", "bias", *names), args, strict=False)) | kwargs
+    input, weight, bias, groups = (options[name] for name in ("input", "weight", "bias", "groups"))
+    stride, padding, dilation, output_padding = (
+        _by_axis(options[name], weight) for name in ("stride", "padding", "dilation", "output_padding")
+    )
     if isinstance(padding, str):
         return torch._convolution_mode(input, weight, bias, stride, padding, dilation, groups)
-    return _convolution(input, weight, bias, stride, _by_axis(padding, weight), dilation, False, [0], groups)
-
-
-def _convolve_transposed(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | Shape = 1,
-    padding: int | Shape = 0,
-    output_padding: int | Shape = 0,
-    groups: int = 1,
-    dilation: int | Shape = 1,
-) -> Tensor:
-    """As torch.conv_transpose1d, torch.conv_transpose2d and torch.conv_transpose3d are called."""
-    stride, padding, output_padding, dilation = (
-        _by_axis(value, weight) for value in (stride, padding, output_padding, dilation)
-    )
-    return _convolution(input, weight, bias, stride, padding, dilation, True, output_padding, groups)
-
-
-def _convolution(*arguments: Any) -> Tensor:
+    is_transposed = "output_padding" in names
+    shape = (stride, padding, dilation, is_transposed, output_padding, groups)
     convolution: Callable[..., Tensor] = torch._convolution
-    return convolution(*arguments, False, False, True, True)  # torch's defaults for cuDNN
+    return convolution(input, weight, bias, *shape, False, False, True, True)  # torch's defaults for cuDNN
 
 
-def _by_axis(value: int | Shape, weight: Tensor) -> Shape:
-    """Of each axis of a kernel [O, C, *], where one number may stand for all."""
-    values = [value] if isinstance(value, int) else list(value)
-    return values * (weight.ndim - 2) if len(values) == 1 else values
+def _by_axis(value: int | Shape | str, weight: Tensor) -> Shape | str:
+    """One number for each axis of a kernel [O, C, *], where a single one stands for all; a padding's name as it is."""
+    values = [value] if isinstance(value, int) else value
+    return list(values) * (weight.ndim - 2) if len(values) == 1 else values
 
 
 @cache
@@ -251,7 +250,7 @@ def _traces_convolutions_on_meta() -> bool:
     """False of torch 2.6, whose `_convolution` does not know `meta`."""
     pixel = torch.zeros(1, 1, 1, 1, device="meta")
     try:
-        _convolve(pixel, pixel)
+        _convolve((), (pixel, pixel), {})
     except NotImplementedError:
         return False
     return True

@@ -21,15 +21,17 @@ from vitbench.costs.macs import count
 from vitbench.data import Augment, ImageData, Images, StreamedImages, fingerprint, load, normalise, split, train_batches
 from vitbench.device import Device, is_out_of_memory, open_device
 from vitbench.evaluation import Evaluation, evaluate
-from vitbench.execution.job import Job, Report, utc_now
+from vitbench.execution.job import Job, Report
 from vitbench.kernels import native
+from vitbench.kernels.blocks import install
+from vitbench.machine import utc_now
 from vitbench.models import TimmModel, ViT, build_model, convert
 from vitbench.models.inherit import inherit
 from vitbench.models.inherit_timm import started_from
 from vitbench.models.weights import load_trained, save_trained, weights_sha256
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
 from vitbench.text import say
-from vitbench.training import Checkpoint, Progress, count_steps, freeze, train
+from vitbench.training import Checkpoint, Progress, freeze, train
 
 EVALUATION_BATCH = 256
 EVALUATION_SHARE = 0.01
@@ -68,7 +70,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
     # What a device keeps of the data is not the model's memory, and copying it there not the model's time.
     example, _ = next(_batches(config, data, train_indices, device, 0, 0, 1))
     device.start_memory()
-    model = device.place(initial_model(job))
+    model = device.place(install(initial_model(job)))
     freeze(model, config.train)
     eager_because = _eager_because(job, device)
     model_to_call, compiled, compile_note = device.compile(
@@ -87,7 +89,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
         ),
     )
     steps_per_epoch = len(train_indices) // config.train.batch_size
-    num_steps = count_steps(config.train.epochs, steps_per_epoch)
+    num_steps = config.train.num_steps(steps_per_epoch)
     num_epochs = math.ceil(num_steps / steps_per_epoch)
     every = epochs_between_evaluations(len(validation_indices), len(train_indices), num_epochs)
     evaluate_on = partial(_evaluate, model_to_call, data, device=device, precision=job.precision)

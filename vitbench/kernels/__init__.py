@@ -1,4 +1,5 @@
 """Operators that do in one pass over memory what torch does in several, where a C++ compiler is at hand.
 
-Everything here has a plain counterpart in torch, which is used where this cannot be, and against which it is tested.
+`kernels.blocks.install(model)` puts them into a built model. Each has a plain counterpart in torch, which computes where it
+cannot, and against which it is tested.
 """

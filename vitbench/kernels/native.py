@@ -9,8 +9,7 @@ import platform
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
@@ -37,8 +36,6 @@ LANES = 16
 MOST_THREADS = 32
 """Each thread sums a weight's gradient in memory of its own: with more of them, torch's operators need less."""
 
-_plain = False
-
 
 class Shape(ctypes.Structure):
     """Of self-attention, as native.cpp has it: `queries` of the tokens, from `first` on, attend to all of them."""
@@ -49,26 +46,11 @@ class Shape(ctypes.Structure):
     ]
 
 
-@contextmanager
-def plain() -> Iterator[None]:
-    """While entered, models compute every token of every block by torch's own operators, which can be counted."""
-    global _plain
-    before, _plain = _plain, True
-    try:
-        yield
-    finally:
-        _plain = before
-
-
-def is_plain() -> bool:
-    return _plain
-
-
 def usable(x: Tensor, *parameters: Tensor) -> bool:
-    """Whether the branches of a block on activations like `x` [..., D] go through native operators, here and now.
+    """Whether native operators can compute with activations like `x` [..., D] and these parameters, here and now.
 
-    They do under bf16 autocast on CPU, for dense float32 parameters, outside of `plain`, torch.compile and whatever
-    subclasses, wraps or traces tensors.
+    They can under bf16 autocast on CPU, for dense float32 parameters, outside of torch.compile and whatever subclasses,
+    wraps or traces tensors; operators of one branch of a block ask for more (`blocks`).
     """
     return (
         not torch.compiler.is_compiling()
@@ -78,7 +60,6 @@ def usable(x: Tensor, *parameters: Tensor) -> bool:
         and x.dtype in (torch.float32, torch.bfloat16)
         and x.numel() > 0
         and all(p.dtype == torch.float32 and p.is_contiguous() for p in parameters)
-        and not is_plain()
         and torch._C._get_tracing_state() is None
         and torch._C._functorch.peek_interpreter_stack() is None
         and type(x) is Tensor

@@ -59,16 +59,16 @@ def self_attention(
     proj_weight: Tensor,
     *,
     num_heads: int,
-    read: slice | None = None,
+    read: slice = slice(None),
     turns: Tensor | None = None,
 ) -> Tensor:
     """Multi-head self-attention with its projection (Vaswani et al. 2017). x: bf16 [B, N, D] → bf16 [B, M, D].
 
-    Only the tokens of `read` are queries; without it, all are. Attention weights are kept for the backward pass.
+    Only the tokens of `read` are queries. Attention weights are kept for the backward pass.
     `turns`, float32 [2, N, d], rotates queries and keys (Su et al. 2021): cosines and sines for the channels of a head, as
-    `RotaryPosition.turns` has them.
+    `blocks.turns_of` has them.
     """
-    first, end, step = (read or slice(None)).indices(x.shape[1])
+    first, end, step = read.indices(x.shape[1])
     assert step == 1 and first < end, read
     keep = torch.is_grad_enabled()
     assert turns is None or turns.shape == (2, x.shape[1], x.shape[2] // num_heads), turns.shape

@@ -10,7 +10,6 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vitbench.config import ViTConfig
-from vitbench.kernels import native, operators
 from vitbench.models.positions import RelativePosition, RotaryPosition
 
 Kernel = Literal["auto", "fused", "matmul"]
@@ -19,6 +18,8 @@ FEW_TOKENS = {torch.float32: 256, torch.bfloat16: 1025}
 
 In bf16 they still do at 2,305 tokens; 1,025 are a grid of 32 × 32 and a class token. Beyond, the weights that are kept for the
 backward pass, [B, H, N, N], take more memory than all other activations of a block, at heads of 64."""
+ALL = slice(None)
+"""Of tokens: every one."""
 
 
 def attention(
@@ -61,42 +62,16 @@ class Attention(nn.Module):
         self.relative = relative
         self.rotary = rotary
 
-    def forward(self, x: Tensor, *, read: slice | None = None, add_bias: bool = True) -> Tensor:
-        """x: [B, N, D] → [B, M, D]: of the tokens in `read` alone, where not all are read afterwards.
+    def forward(self, x: Tensor, *, read: slice = ALL) -> Tensor:
+        """x: [B, N, D] → [B, M, D]: only the tokens of `read` are queries, and come out."""
+        return self.proj_dropout(self.proj(self.attend(x, read)))
 
-        Without `add_bias`, the projection's bias is left to whoever adds the result to the residual stream.
-        """
-        if self._is_native(x):
-            turns = None if self.rotary is None else self.rotary.turns()
-            weights = self.qkv.weight, self.qkv.bias, self.proj.weight
-            out = operators.self_attention(x, *weights, num_heads=self.num_heads, read=read, turns=turns)
-            if add_bias and self.proj.bias is not None:
-                out = out + self.proj.bias.to(out.dtype)
-        else:
-            attended = self._plain(x, read)
-            out = self.proj(attended) if add_bias else F.linear(attended, self.proj.weight)
-        return self.proj_dropout(out)
-
-    def _is_native(self, x: Tensor) -> bool:
-        """Whether the native operator computes this: few tokens, nothing but a rotation between projection and product."""
-        drops_out = self.training and self.dropout > 0
-        between = self.relative or drops_out or isinstance(self.q_norm, nn.LayerNorm)
-        head_dim = self.qkv.in_features // self.num_heads
-        return (
-            self.kernel == "auto"
-            and x.dtype == torch.bfloat16
-            and x.shape[1] <= FEW_TOKENS[x.dtype]
-            and head_dim % native.LANES == 0
-            and not between
-            and type(self.qkv) is type(self.proj) is nn.Linear
-            and native.usable(x, *self.qkv.parameters(), *self.proj.parameters())
-        )
-
-    def _plain(self, x: Tensor, read: slice | None) -> Tensor:
+    def attend(self, x: Tensor, read: slice) -> Tensor:
+        """The values that each token of `read` attends to, before the projection: [B, N, D] → [B, M, D]."""
         q, k, v, bias = self._queries_keys_values_bias(x)
-        if read is not None:
-            q, bias = q[:, :, read], None if bias is None else bias[:, :, read]
-        out = attention(q, k, v, bias=bias, dropout=self.dropout if self.training else 0.0, kernel=self.kernel)
+        bias = None if bias is None else bias[:, :, read]
+        dropout = self.dropout if self.training else 0.0
+        out = attention(q[:, :, read], k, v, bias=bias, dropout=dropout, kernel=self.kernel)
         return rearrange(out, "b h n d -> b n (h d)")
 
     def _queries_keys_values_bias(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:

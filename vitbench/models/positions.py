@@ -143,18 +143,6 @@ class RotaryPosition(nn.Module):
         turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos])
         return torch.cat([prefix, rearrange(turned, "two b h n pairs -> b h n (pairs two)")], dim=2)
 
-    def turns(self) -> Tensor:
-        """[2, N, d] in float32: what each channel of a head is multiplied with, and what its neighbour in the pair is.
-
-        The first channel of a pair has −sin beside its cosine, the second sin. Prefix tokens have 1 and 0.
-        """
-        cos, sin = self.cos.float(), self.sin.float()
-        of_channels = torch.stack([torch.stack([cos, cos], dim=-1), torch.stack([-sin, sin], dim=-1)])
-        patches = rearrange(of_channels, "two n pairs pair -> two n (pairs pair)")
-        still = patches.new_zeros(2, self.num_prefix_tokens, patches.shape[-1])
-        still[0] = 1
-        return torch.cat([still, patches], dim=1)
-
 
 ADDITIVE: dict[str, type[Learned1D] | type[Learned2D] | type[SinCos2D]] = {
     "learned_1d": Learned1D,

@@ -7,8 +7,8 @@ from einops import repeat
 from torch import Tensor, nn
 
 from vitbench.config import ViTConfig
-from vitbench.kernels import native
-from vitbench.models.blocks import Block, LayerNorm
+from vitbench.models.attention import ALL
+from vitbench.models.blocks import Block
 from vitbench.models.heads import AttentionPool, Head, TokenPool
 from vitbench.models.positions import ADDITIVE, AddedPosition, RelativePosition, RotaryPosition
 from vitbench.models.stems import STEMS
@@ -25,66 +25,65 @@ class ViT(nn.Module):
         self.registers = nn.Parameter(torch.empty(config.num_registers, config.width)) if config.num_registers else None
         self.position = AddedPosition(config) if config.position in ADDITIVE else None
         self.dropout = nn.Dropout(config.dropout)
-        self.pre_norm = self._norm(config) if config.pre_norm else nn.Identity()
-        self.blocks = nn.ModuleList(self._blocks(config))
-        self.norm = nn.Identity() if config.final_norm == "none" else self._norm(config)
+        self.pre_norm = _norm(config) if config.pre_norm else nn.Identity()
+        self.blocks = nn.ModuleList(_blocks(config))
+        self.norm = nn.Identity() if config.final_norm == "none" else _norm(config)
         self.pool = AttentionPool(config) if config.pool == "map" else TokenPool(config)
         self.head = Head(config)
-        self._read = slice(0, 1) if config.pool == "cls" else None
-
-    @staticmethod
-    def _norm(config: ViTConfig) -> nn.LayerNorm:
-        return LayerNorm(config.width, eps=config.norm_eps)
-
-    @staticmethod
-    def _blocks(config: ViTConfig) -> list[Block]:
-        shared = (
-            RelativePosition(config)
-            if config.position_site == "every_layer_shared" and config.position == "relative"
-            else None
-        )
-        rotary = RotaryPosition(config) if config.position == "rope_2d" else None
-        blocks = []
-        for i in range(config.depth):
-            own = config.position == "relative" and shared is None
-            blocks.append(
-                Block(
-                    config,
-                    drop_path=config.drop_path * i / max(config.depth - 1, 1),  # rises linearly with depth
-                    relative=RelativePosition(config) if own else shared,
-                    rotary=rotary,
-                )
-            )
-        return blocks
+        self.read = slice(0, 1) if config.pool == "cls" else ALL
+        """The tokens that pooling uses; the last block computes only these."""
 
     def tokens(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → final tokens, after the last norm where that is before pooling, [B, prefix + patches, D].
 
         Raises ValueError for images of another size: as many patches on another grid would get the wrong positions.
         """
-        return self._tokens(images, read=None)
+        return self._tokens(images, read=ALL)
 
-    def _tokens(self, images: Tensor, *, read: slice | None) -> Tensor:
-        """With `read`, only those of the final tokens: the last block computes no others."""
-        given, expected = tuple(images.shape[-2:]), self.config.image_hw
-        if given != expected:
-            raise ValueError(f"images are {given} pixels, but image_size is {expected}; resize them, or the model")
+    def _tokens(self, images: Tensor, *, read: slice) -> Tensor:
+        """The final tokens of `read`; the last block computes no others."""
+        image_hw = tuple(images.shape[-2:])
+        if image_hw != self.config.image_hw:
+            raise ValueError(
+                f"images are {image_hw} pixels, but image_size is {self.config.image_hw}; resize them, or the model"
+            )
         x = self.stem(images)
         prefix = [repeat(p, "n d -> b n d", b=len(x)) for p in (self.class_token, self.registers) if p is not None]
         x = torch.cat([*(p.to(x.dtype) for p in prefix), x], dim=1) if prefix else x
         # The residual stream has the parameters' precision, whatever that of the branches that are added to it.
         x = x.to(next(self.blocks.parameters()).dtype)
+        last = len(self.blocks) - 1
         for i, block in enumerate(self.blocks):
             if self.position is not None:
                 x = self.position(x, i)
-            x = self.pre_norm(self.dropout(x)).to(x.dtype) if i == 0 else x
-            x = block(x, read=read) if i == len(self.blocks) - 1 else block(x)
+            if i == 0:
+                x = self.pre_norm(self.dropout(x)).to(x.dtype)
+            x = block(x, read=read if i == last else ALL)
         return self.norm(x) if self.config.final_norm == "tokens" else x
 
     def features(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → pooled pre-logits [B, D]."""
-        pooled = self.pool(self._tokens(images, read=None if native.is_plain() else self._read))
+        pooled = self.pool(self._tokens(images, read=self.read))
         return self.head.pre_logits(self.norm(pooled) if self.config.final_norm == "pooled" else pooled)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
+
+
+def _norm(config: ViTConfig) -> nn.LayerNorm:
+    return nn.LayerNorm(config.width, eps=config.norm_eps)
+
+
+def _blocks(config: ViTConfig) -> list[Block]:
+    num_tables = 1 if config.position_site == "every_layer_shared" else config.depth
+    relative = [RelativePosition(config) for _ in range(num_tables)] if config.position == "relative" else [None]
+    rotary = RotaryPosition(config) if config.position == "rope_2d" else None
+    return [
+        Block(
+            config,
+            drop_path=config.drop_path * i / max(config.depth - 1, 1),  # rises linearly with depth
+            relative=relative[i % len(relative)],
+            rotary=rotary,
+        )
+        for i in range(config.depth)
+    ]

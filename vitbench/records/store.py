@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 from vitbench.records.faults import Fault, Faults
 from vitbench.records.lines import Entry, append_line, files_in, parse, read_entries, sound
-from vitbench.records.schema import SCHEMA, STUDY_NAME, Record
+from vitbench.records.schema import SCHEMA, STUDY_NAME, Outcome, Record
 
 _NAMES = frozenset(field.alias or name for name, field in Record.model_fields.items())
 
@@ -59,6 +59,24 @@ class RecordStore:
         """
         return sound(self.entries(study), self.faults)
 
+    def done(
+        self,
+        run_ids: Iterable[str],
+        *,
+        where: Callable[[Record], bool],
+        study: str | None = None,
+    ) -> dict[str, list[Record]]:
+        """By run_id (as of today's schema), the records for which a run need not run again, in the order of recording.
+
+        They are completed or diverged, of any study or of one, and `where` takes them, as for their images and environment.
+        """
+        wanted, done = set(run_ids), dict[str, list[Record]]()
+        studies = [study] if study is not None else self.studies() if wanted else []
+        for record in (record for name in studies for record in self.read(name)):
+            if record.identity in wanted and record.is_done and where(record):
+                done.setdefault(record.identity, []).append(record)
+        return done
+
     def entries(self, study: str) -> Iterator[Entry[Record]]:
         """Every line of a study's file, with its record or what is wrong with it."""
         path = self.directory / f"{study}.jsonl"
@@ -102,7 +120,11 @@ def first_conflict(entry: Entry[Any], first: dict[Any, Entry[Any]], *, of: str =
     tell. Nor of frozen features, where what is measured again counts.
     """
     record = entry.record
-    if not isinstance(record, Record) or not record.counts:
+    if (
+        not isinstance(record, Record)
+        or not record.is_done
+        or (record.outcome is Outcome.COMPLETED and not record.metrics)
+    ):
         return ""
     environment = record.environment.determines_bits
     if environment is None or record.config.pretraining is not None:

@@ -14,12 +14,13 @@ from math import prod
 
 from vitbench.config import RunConfig
 from vitbench.costs.macs import training_flops_per_image
-from vitbench.records import Design, Outcome, Record
+from vitbench.data.info import DataInfo
+from vitbench.records import Design, Record
 from vitbench.studies.base import Study
 from vitbench.studies.budgets import Budget
-from vitbench.studies.history import Known
+from vitbench.studies.history import History
 from vitbench.studies.match import training_images
-from vitbench.studies.resolved_study import DataFacts, Outline, Overrides, outline
+from vitbench.studies.resolved_study import Overrides, ResolvedStudy, resolve_study
 from vitbench.studies.settings import RATE, SIDES, Grid, Setting, setting_of, setting_text, step_beyond
 
 COMPILING_PAYS_FROM = 2e13
@@ -44,9 +45,13 @@ class PlannedRun:
         return self.config.run_id
 
     @property
+    def key(self) -> tuple[str, str]:
+        """(study, run_id): a run of several studies has one of each."""
+        return self.study, self.run_id
+
+    @property
     def tuned_fields(self) -> tuple[str, ...]:
-        """The learning rate and what else is tuned."""
-        return (RATE, *self.design.tuned)
+        return self.design.tuned_fields
 
     @property
     def setting(self) -> Setting:
@@ -88,7 +93,7 @@ class Plan:
 
 
 def plan(
-    study: Study, budget: Budget, data: DataFacts, overrides: Overrides = Overrides(), records: Iterable[Record] = ()
+    study: Study, budget: Budget, data: DataInfo, overrides: Overrides = Overrides(), records: Iterable[Record] = ()
 ) -> list[PlannedRun]:
     """The runs of `study` on `data` that are known now; see `plan_in_stages`."""
     return plan_in_stages(study, budget, data, overrides, records).runs
@@ -97,7 +102,7 @@ def plan(
 def plan_in_stages(
     study: Study,
     budget: Budget,
-    data: DataFacts,
+    data: DataInfo,
     overrides: Overrides = Overrides(),
     records: Iterable[Record] = (),
     *,
@@ -110,90 +115,93 @@ def plan_in_stages(
     run_id is in `given_up`: choices are made without these. Raises ValueError where an arm has no meaning on the base
     variant, or something cannot be tuned or matched.
     """
-    whole = outline(study, budget, data, overrides, images_per_second=images_per_second)
-    if whole.is_settled_at_once:
-        return Plan(_tuning_runs(whole, whole.grid), None, whole.epochs_are_estimates)
-    known = Known(whole, records)
-    grid, steps = whole.grid, Counter[tuple[str, str]]()
-    settled = known.settles(grid, given_up)
-    while settled and (wider := _extended(whole, grid, known, steps)) != grid:
-        grid, settled = wider, known.settles(wider, given_up)
-    runs = _tuning_runs(whole, grid)
+    resolved = resolve_study(study, budget, data, overrides, images_per_second=images_per_second)
+    if resolved.is_settled_at_once:
+        return Plan(_tuning_runs(resolved, resolved.grid), None, resolved.epochs_are_estimates)
+    history = History(resolved, records)
+    grid, steps = resolved.grid, Counter[tuple[str, str]]()
+    settled = history.settles(grid, given_up)
+    while settled and (wider := _extended(resolved, grid, history, steps)) != grid:
+        grid, settled = wider, history.settles(wider, given_up)
+    runs = _tuning_runs(resolved, grid)
     if not settled:
-        return Plan(runs, _later(whole, grid, known), whole.epochs_are_estimates)
-    return Plan([*runs, *_final_runs(whole, grid, known)], None, whole.epochs_are_estimates)
+        return Plan(runs, _later(resolved, grid, history), resolved.epochs_are_estimates)
+    return Plan([*runs, *_final_runs(resolved, grid, history)], None, resolved.epochs_are_estimates)
 
 
-def _tuning_runs(whole: Outline, grid: Grid) -> list[PlannedRun]:
-    design = whole.design(grid)
+def _tuning_runs(resolved: ResolvedStudy, grid: Grid) -> list[PlannedRun]:
+    design = resolved.design_on(grid)
     return [
-        _planned(whole, design, arm, setting, seed)
-        for seed in range(whole.tuning_seeds)
+        _planned(resolved, design, arm, setting, seed)
+        for seed in range(resolved.tuning_seeds)
         for setting in grid.settings
-        for arm in whole.arms
+        for arm in resolved.arms
     ]
 
 
-def _extended(whole: Outline, grid: Grid, known: Known, steps: Counter[tuple[str, str]]) -> Grid:
+def _extended(resolved: ResolvedStudy, grid: Grid, history: History, steps: Counter[tuple[str, str]]) -> Grid:
     """The grid with one step more wherever some arm is best at its edge, if steps are left there; counts them."""
-    choices = [known.best(arm, grid.settings) for arm in whole.arms]
+    choices = [history.best(arm, grid) for arm in resolved.arms]
     edges = {edge for setting in choices if setting is not None for edge in grid.edges(setting)}
     for field, side in sorted(edges):
-        if steps[field, side] < whole.extend:
+        if steps[field, side] < resolved.extend:
             steps[field, side] += 1
-            grid = grid.extended(field, side, has_meaning=whole.has_meaning) or grid
+            grid = grid.extended(field, side, has_meaning=resolved.has_meaning) or grid
     return grid
 
 
-def _final_runs(whole: Outline, grid: Grid, known: Known) -> list[PlannedRun]:
+def _final_runs(resolved: ResolvedStudy, grid: Grid, history: History) -> list[PlannedRun]:
     """The seeds that nothing was chosen on, at each arm's setting and at that of what it is compared with.
 
     What an arm goes on from runs there too, before it. None of an arm that has no setting.
     """
-    design = whole.design(grid)
-    chosen = {arm: known.best_of_all(arm, grid) for arm in whole.arms}
+    design = resolved.design_on(grid)
+    chosen = {arm: history.best_of_all(arm, grid) for arm in resolved.arms}
     places = dict.fromkeys(
         (link, setting)
         for arm, own in chosen.items()
         if own is not None
-        for setting in (own, chosen[whole.compared_with(arm)] or own)
-        for link in whole.chain(arm)
+        for setting in (own, chosen[resolved.design.compared_with(arm)] or own)
+        for link in resolved.chain(arm)
     )
     return [
-        _planned(whole, design, arm, setting, seed)
-        for seed in range(whole.tuning_seeds, whole.seeds)
+        _planned(resolved, design, arm, setting, seed)
+        for seed in range(resolved.tuning_seeds, resolved.seeds)
         for arm, setting in places
     ]
 
 
-def _later(whole: Outline, grid: Grid, known: Known) -> Later:
+def _later(resolved: ResolvedStudy, grid: Grid, history: History) -> Later:
     """What extensions and final seeds come to at most, while `grid` is being run: each as dear as an arm's dearest setting."""
-    sizes = [len(values) + 2 * whole.extend * (len(values) > 1) for values in whole.grid.values.values()]
+    sizes = [len(values) + 2 * resolved.extend * (len(values) > 1) for values in resolved.grid.values.values()]
     more_settings = prod(sizes) - len(grid.settings)
     runs, flops = 0, 0
-    design = whole.design(grid)
-    for arm in whole.arms:
-        own_or_baselines = 1 if arm == whole.compared_with(arm) else 2
+    design = resolved.design_on(grid)
+    for arm in resolved.arms:
+        own_or_baselines = 1 if arm == resolved.design.compared_with(arm) else 2
         # Those that go on from it may each want it at settings of their own, of which there are no more than are tried.
-        wanted = own_or_baselines * (1 + sum(arm in whole.chain(other)[:-1] for other in whole.arms))
+        wanted = own_or_baselines * (1 + sum(arm in resolved.chain(other)[:-1] for other in resolved.arms))
         own_or_baselines = min(wanted, max(own_or_baselines, prod(sizes)))
-        number = whole.tuning_seeds * more_settings + (whole.seeds - whole.tuning_seeds) * own_or_baselines
+        number = resolved.tuning_seeds * more_settings + (resolved.seeds - resolved.tuning_seeds) * own_or_baselines
         costs = (
-            _planned(whole, design, arm, setting, 0).training_flops
-            for setting in {*_all_that_may_come(whole, arm), *known.tried(arm)}
+            _planned(resolved, design, arm, setting, 0).training_flops
+            for setting in {*_all_that_may_come(resolved, arm), *history.tried(arm)}
         )
         runs, flops = runs + number, flops + number * max(costs)
     return Later(runs, flops)
 
 
-def _all_that_may_come(whole: Outline, arm: str) -> Iterator[Setting]:
+def _all_that_may_come(resolved: ResolvedStudy, arm: str) -> Iterator[Setting]:
     """Settings of the grid with all of its steps on all sides, where they have a meaning, at one learning rate: all cost
     alike.
     """
-    columns = [whole.grid.values[RATE][:1], *(_extended_fully(v, whole.extend) for v in whole.grid.tuned.values())]
+    columns = [
+        resolved.grid.values[RATE][:1],
+        *(_extended_fully(v, resolved.extend) for v in resolved.grid.tuned.values()),
+    ]
     for setting in product(*columns):
         try:
-            whole.config(arm, setting, 0)
+            resolved.config(arm, setting, 0)
         except ValueError:
             continue
         yield setting
@@ -207,12 +215,14 @@ def _extended_fully(values: tuple[float, ...], steps: int) -> tuple[float, ...]:
     return values
 
 
-def _planned(whole: Outline, design: Design, arm: str, setting: Setting, seed: int) -> PlannedRun:
-    config = whole.config(arm, setting, seed)
-    return PlannedRun(whole.study.name, arm, whole.budget, whole.variant, design, config, whole.images_of(config))
+def _planned(resolved: ResolvedStudy, design: Design, arm: str, setting: Setting, seed: int) -> PlannedRun:
+    config = resolved.config(arm, setting, seed)
+    return PlannedRun(
+        resolved.study.name, arm, resolved.budget, resolved.variant, design, config, resolved.images_of(config)
+    )
 
 
 def recorded(runs: Iterable[PlannedRun], records: Iterable[Record]) -> set[str]:
     """run_ids of the planned runs that are done: completed or diverged. Failed runs are tried again."""
-    done = {(r.study, r.arm, r.budget, r.variant, r.identity) for r in records if r.outcome is not Outcome.FAILED}
+    done = {(r.study, r.arm, r.budget, r.variant, r.identity) for r in records if r.is_done}
     return {run.run_id for run in runs if (run.study, run.arm, run.budget, run.variant, run.run_id) in done}

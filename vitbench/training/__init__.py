@@ -1,7 +1,7 @@
 """How a model is trained: the one loop, its optimizer and its schedule, and how its state is kept."""
 
 from vitbench.training.checkpoint import Checkpoint
-from vitbench.training.loop import Progress, TrainResult, count_steps, train
+from vitbench.training.loop import Progress, TrainResult, train
 from vitbench.training.optimizer import build_optimizer, build_schedule, check_optimizer, freeze
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "build_optimizer",
     "build_schedule",
     "check_optimizer",
-    "count_steps",
     "freeze",
     "train",
 ]

@@ -49,11 +49,6 @@ class TrainResult:
     diverged: str
 
 
-def count_steps(epochs: float, steps_per_epoch: int) -> int:
-    """Steps of a run: the nearest whole number, but at least one, unless there is nothing to train."""
-    return max(1, round(epochs * steps_per_epoch)) if epochs else 0
-
-
 def train(
     model: nn.Module,
     config: TrainConfig,
@@ -77,7 +72,7 @@ def train(
     context of one step, the second: the first in which the optimizer has its state. Stops early, with a reason, where
     the loss is no longer finite. `resume` is what was written to a `checkpoint`: the run then ends as it would have.
     """
-    num_steps = count_steps(config.epochs, steps_per_epoch)
+    num_steps = config.num_steps(steps_per_epoch)
     if num_steps == 0:
         return TrainResult([], 0.0, 0.0, "")
     optimizer = build_optimizer(model, config)

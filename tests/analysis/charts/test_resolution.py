@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from made_up_records import MODEL, make_record
 
+from tests.made_up_records import MODEL, make_record
 from vitbench.analysis.charts.resolution import lines_of, resolution_figure
-from vitbench.analysis.comparison.comparison import compare
-from vitbench.analysis.comparison.fine_tuning import going_on
+from vitbench.analysis.comparison.assessment import assess
+from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.plots import KINDS, render
 from vitbench.analysis.tables.page import markdown
+from vitbench.analysis.tables.verdicts import fine_tuning
 from vitbench.config import DataConfig, RunConfig, TrainConfig
 from vitbench.costs import count
 from vitbench.data import describe
 from vitbench.records import Design, Record
 from vitbench.studies import BUDGETS, Arm, Overrides, Study
-from vitbench.studies.resolved_study import outline
+from vitbench.studies.resolved_study import resolve_study
 
 POSITIONS = {"1-D": {}, "sincos": {"position": "sincos_2d"}}
 TOP1 = {"1-D": {8: 0.9, 12: 0.5, "12 on": 0.8, "8 on": 0.91}, "sincos": {8: 0.88, 12: 0.7, "12 on": 0.85, "8 on": 0.89}}
@@ -82,7 +83,7 @@ def test_each_is_compared_at_its_own_size():
     # By hand: 0.7 + 0.002 s − (0.5 + 0.001 s) over seeds 0, 1, 2.
     arm = next(arm for arm in comparison.arms if arm.name == "sincos, 12 px")
     assert comparison.difference(arm).mean == pytest.approx(0.201)
-    text = markdown(comparison)
+    text = markdown(assess(comparison))
     assert "Some arms go on from the weights of others" in text
 
 
@@ -90,7 +91,7 @@ def test_what_went_on_is_set_against_the_weights_as_they_were_at_that_size():
     (comparison,) = compare(records())
     found = {
         row["arm"]: (row["against"], row["gained (points, 95 % for each arm by itself)"])
-        for row in going_on(comparison)
+        for row in fine_tuning(comparison)
     }
     # Equal at every seed, as both have the same luck: no interval.
     assert found == {
@@ -99,7 +100,7 @@ def test_what_went_on_is_set_against_the_weights_as_they_were_at_that_size():
         "sincos, 8 px, fine-tuned": ("sincos, 8 px", "+1.00 (n=3)"),
         "sincos, 12 px, fine-tuned": ("sincos, 12 px", "+15.00 (n=3)"),
     }
-    assert "What training on is worth" in markdown(comparison)
+    assert "Gain from fine-tuning" in markdown(assess(comparison))
 
 
 def test_what_training_cost_has_the_pretraining_in_it():
@@ -125,10 +126,10 @@ def test_crops_of_the_same_share_stand_together_and_others_apart():
     def at(place, own):
         return [made(position, place, seed, crops=(1, own)) for seed in range(3) for position in POSITIONS]
 
-    # 1 pixel of 8 is 1.5 of 12, to the nearest whole pixel 2.
+    # 1 pixel of 8 is 1.5 of 12, to the nearest resolved pixel 2.
     (comparison,) = compare([*at(8, 1), *at(12, 2), *at("12 on", 2)])
     assert len(comparison.arms) == 6
-    text = markdown(comparison)
+    text = markdown(assess(comparison))
     assert "crop padding 1 to 2, the same share of images of every size" in text
     assert "8 × 8 to 12 × 12 × 1 pixels, 10 classes" in text
     found = compare([*at(8, 1), *at(12, 1), *at("12 on", 2)])
@@ -151,7 +152,7 @@ def test_the_same_name_from_another_pretraining_is_another_arm():
     config = longer.config.replace(pretraining=first)
     (comparison,) = compare([*records(), longer.model_copy(update={"config": config, "run_id": config.run_id})])
     assert sum(arm.name == "sincos, 12 px, fine-tuned" for arm in comparison.arms) == 2
-    assert any("was run with 2 models, kept apart" in note and "init" in note for note in comparison.notes)
+    assert any("was run with 2 models, kept apart" in note and "init" in note for note in assess(comparison).notes)
 
 
 def test_the_picture_has_a_line_as_it_is_and_one_fine_tuned_for_each_embedding():
@@ -227,8 +228,12 @@ def test_what_is_evaluated_as_it_is_has_the_setting_of_what_it_comes_from_in_tab
     study = Study(
         "?", "", Arm("first"), [Arm("as it is", start="first", epochs=0), Arm("on", start="first")], name="mine"
     )
-    whole = outline(study, BUDGETS["quick"], describe("digits"), Overrides())
-    assert {arm: whole.chosen_with(arm) for arm in whole.arms} == {"first": "first", "as it is": "first", "on": "on"}
+    resolved = resolve_study(study, BUDGETS["quick"], describe("digits"), Overrides())
+    assert {arm: resolved.design.chosen_with(arm) for arm in resolved.arms} == {
+        "first": "first",
+        "as it is": "first",
+        "on": "on",
+    }
 
 
 def test_arms_that_start_from_the_seed_have_no_such_picture():

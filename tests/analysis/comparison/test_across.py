@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 
 import pytest
-from made_up_records import DESIGN, make_record
 
-from vitbench.analysis.comparison import across
-from vitbench.analysis.comparison.comparison import compare
+from tests.made_up_records import DESIGN, make_record
+from vitbench.analysis.comparison.across import arms_across
+from vitbench.analysis.comparison.assessment import assess
+from vitbench.analysis.comparison.load import compare
+from vitbench.analysis.comparison.wording import verdict_text
 from vitbench.analysis.pages import write_tables
+from vitbench.analysis.tables.across import across_table, summary
 
 WOBBLE = (0.001, -0.001, 0.0005, -0.0005, 0.0)
 
@@ -25,7 +28,7 @@ def records(dataset, *, gap, wobble=WOBBLE, **fields):
 
 
 def found(*records):
-    return across.arms_across(compare(records))
+    return arms_across(map(assess, compare(records)))
 
 
 @pytest.mark.parametrize(
@@ -46,14 +49,14 @@ def test_an_arm_is_alike_opposed_or_open_by_its_verdicts(first, second, together
 def test_an_open_verdict_leaves_it_open():
     wide = tuple(20 * one for one in WOBBLE)  # SD 1.6 points around half a point
     (arm,) = found(*records("digits", gap=0.005, wobble=wide), *records("shapes", gap=0.005, wobble=wide))
-    assert [finding.decision.words for finding in arm.findings.values()] == ["open"] * 2
+    assert [verdict_text(finding.decision) for finding in arm.findings.values()] == ["open"] * 2
     assert arm.agreement == "open"
 
 
 def test_the_cells_are_those_computed_by_hand():
     """Five pairs, SD 0.079 points: t(4) 2.776 × 0.0791 / √5 = 0.098 points either side."""
     arms = found(*records("shapes", gap=0.03), *records("digits", gap=0.02))
-    assert across.across_table(arms) == [
+    assert across_table(arms) == [
         {
             "study": "pool",
             "budget": "quick, Micro",
@@ -63,7 +66,7 @@ def test_the_cells_are_those_computed_by_hand():
             "together": "alike",
         }
     ]
-    assert across.summary(arms) == (
+    assert summary(arms) == (
         "Verdicts of 1 arm on two data sets or more: alike for 1, opposed for none, open for none."
     )
 
@@ -84,7 +87,7 @@ def test_the_cells_are_those_computed_by_hand():
 )
 def test_what_differs_in_more_than_its_data_is_not_put_side_by_side(other):
     first, second = compare(records("digits", gap=0.02)), compare(records("shapes", gap=0.02, **other))
-    assert across.arms_across([*first, *second]) == []
+    assert arms_across(map(assess, [*first, *second])) == []
 
 
 @pytest.mark.parametrize(
@@ -116,22 +119,22 @@ def test_what_a_budget_has_for_each_data_set_may_differ(other):
 def test_where_a_data_set_was_used_in_several_ways_equal_ones_stand_side_by_side(shared, other, first):
     once, again = records("digits", gap=0.02, **shared), records("digits", gap=-0.02, **other)
     (arm,) = found(*(again if first else once), *(once if first else again), *records("shapes", gap=0.02, **shared))
-    assert [finding.decision.words for finding in arm.findings.values()] == ["better", "better"]
+    assert [verdict_text(finding.decision) for finding in arm.findings.values()] == ["better", "better"]
 
 
 def test_budgets_and_sizes_have_rows_of_their_own():
     small = [*records("digits", gap=0.02), *records("shapes", gap=0.02)]
     large = [*records("digits", gap=-0.02, variant="Mini/2"), *records("shapes", gap=-0.02, variant="Mini/4")]
-    rows = [(row["budget"], row["digits"].partition(": ")[2]) for row in across.across_table(found(*small, *large))]
+    rows = [(row["budget"], row["digits"].partition(": ")[2]) for row in across_table(found(*small, *large))]
     assert sorted(rows) == [("quick, Micro", "better"), ("quick, Mini", "worse")]
 
 
 def test_runs_that_two_studies_share_count_once():
     first = [*records("digits", gap=0.02), *records("shapes", gap=0.02)]
     again = [record.model_copy(update={"study": "other", "taken_from": "pool"}) for record in first]
-    arms = across.arms_across([*compare(first), *compare(again)])
+    arms = arms_across(map(assess, [*compare(first), *compare(again)]))
     assert [arm.study for arm in arms] == ["other", "pool"]
-    assert across.summary(arms).startswith("Verdicts of 1 arm on two data sets or more: alike for 1,")
+    assert summary(arms).startswith("Verdicts of 1 arm on two data sets or more: alike for 1,")
 
 
 def test_what_has_too_few_seeds_for_a_verdict_is_not_judged():

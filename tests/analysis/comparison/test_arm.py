@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from made_up_records import make_record
 
-from vitbench.analysis.comparison.comparison import compare
+from tests.made_up_records import make_record
+from vitbench.analysis.comparison.assessment import assess
+from vitbench.analysis.comparison.load import compare
 from vitbench.records import Design, Outcome
 
 
@@ -54,7 +55,7 @@ def test_the_best_of_all_combinations_is_chosen_in_one_comparison_and_each_field
     assert cls.edges == {"learning_rate": "lowest"}  # of two rates, either is an edge; 0.05 lies within
     assert gap.edges == {"learning_rate": "highest", "weight_decay": "highest"}
     assert "gap: the chosen weight_decay, 0.2, is the highest with a result (0.01, 0.05, 0.2)" in " ".join(
-        comparison.notes
+        assess(comparison).notes
     )
     # At the baseline's setting: 0.95 − one step in the rate − one in weight decay − 0.01 for test.
     assert comparison.at_baseline_setting(gap).mean == pytest.approx(0.74)
@@ -74,7 +75,7 @@ def test_a_tuned_field_of_the_model_makes_no_second_arm_and_one_of_the_data_no_s
     (comparison,) = compare(records)
     (arm,) = comparison.arms
     assert (arm.label, arm.setting) == ("cls", (1e-3, 0.1, 0.2))
-    assert len(arm.settings) == 4 and not any("kept apart" in note for note in comparison.notes)
+    assert len(arm.settings) == 4 and not any("kept apart" in note for note in assess(comparison).notes)
 
 
 def test_without_being_tuned_the_same_fields_set_runs_apart():
@@ -123,7 +124,7 @@ def at_baselines_rate(of, *, seeds, luck=0.1):
 
 def test_at_the_baselines_setting_arms_are_judged_on_the_seeds_that_did_not_choose_it():
     one, difference = at_baselines_rate(design(tuning_seeds=2), seeds=5)
-    assert one.seeds_without_say == (2, 3, 4)
+    assert one.baseline.held_out_seeds == (2, 3, 4)
     assert list(difference.by_seed) == [2, 3, 4] and difference.mean == pytest.approx(-0.3)  # without cls's luck
     assert one.difference(one.arms[1]).n == 5  # each at its own setting: all seeds, as both were chosen
 
@@ -135,7 +136,7 @@ def test_at_the_baselines_setting_arms_are_judged_on_the_seeds_that_did_not_choo
 )
 def test_where_too_few_seeds_had_no_say_all_are_judged_on(of, seeds):
     one, difference = at_baselines_rate(of, seeds=seeds)
-    assert one.seeds_without_say == () and difference.n == seeds
+    assert one.baseline.held_out_seeds == () and difference.n == seeds
 
 
 def test_an_arm_whose_own_setting_is_the_baselines_is_judged_on_all_seeds():
@@ -147,7 +148,7 @@ def test_an_arm_whose_own_setting_is_the_baselines_is_judged_on_all_seeds():
 def test_a_fixed_setting_was_chosen_by_no_seed():
     of = design(tuning_seeds=2, learning_rates=(1e-3,))
     (one,) = compare([make_record("cls", seed=seed, design=of) for seed in range(5)])
-    assert one.seeds_without_say == ()
+    assert one.baseline.held_out_seeds == ()
 
 
 def test_what_no_plan_asked_for_is_not_said_to_be_missing():
@@ -158,9 +159,9 @@ def test_what_no_plan_asked_for_is_not_said_to_be_missing():
         make_record("cls", seed=1, learning_rate=1e-3, test=0.9, design=of),
     ]
     (comparison,) = compare(records)
-    assert not any("not yet run" in note or "chosen on" in note for note in comparison.notes)
+    assert not any("not yet run" in note or "chosen on" in note for note in assess(comparison).notes)
     (incomplete,) = compare([records[0], records[2]])
-    assert "cls: not yet run at learning rate 0.002: seed 0." in incomplete.notes
+    assert "cls: not yet run at learning rate 0.002: seed 0." in assess(incomplete).notes
 
 
 def test_where_nothing_completed_on_the_tuning_seeds_nothing_is_chosen_unless_there_is_no_choice():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_up_records import make_record
 from scipy import stats
 
-from vitbench.analysis.comparison.comparison import StudyInfo, compare, load_comparisons
+from tests.made_up_records import make_record
+from vitbench.analysis.comparison.assessment import assess
+from vitbench.analysis.comparison.load import compare, load_comparisons
 from vitbench.costs import count
 from vitbench.records import Design, Outcome, pack_correct
 
@@ -56,7 +57,9 @@ def test_a_rate_at_which_every_seed_completed_goes_before_a_better_one_with_a_di
     (arm,) = comparison.arms
     assert arm.learning_rate == 1e-3
     assert arm.outcomes == {Outcome.COMPLETED: 5, Outcome.FAILED: 0, Outcome.DIVERGED: 1}
-    assert any("diverged at learning rate 0.01, seed 2: loss is not finite" in note for note in comparison.notes)
+    assert any(
+        "diverged at learning rate 0.01, seed 2: loss is not finite" in note for note in assess(comparison).notes
+    )
 
 
 def test_where_no_rate_completed_for_all_a_diverged_run_counts_as_nothing_right():
@@ -70,7 +73,7 @@ def test_where_no_rate_completed_for_all_a_diverged_run_counts_as_nothing_right(
     (comparison,) = compare(records)
     assert comparison.arms[0].learning_rate == 1e-3
     note = "cls: no completed run at learning rate 0.001 for seed 2; numbers are over the other seeds."
-    assert note in comparison.notes
+    assert note in assess(comparison).notes
 
 
 RISING = {rate: {0: value, 1: value} for rate, value in ((1e-3, 0.80), (3e-3, 0.88), (1e-2, 0.95))}
@@ -84,7 +87,7 @@ def test_the_first_run_of_a_new_seed_does_not_move_the_choice():
     assert cls.choice_seeds == (0, 1)
     assert comparison.difference(gap).mean == pytest.approx(0)
     note = "cls: the learning rate was chosen on seeds 0, 1 alone, where every rate has a result."
-    assert note in comparison.notes
+    assert note in assess(comparison).notes
 
 
 @pytest.mark.parametrize("failed", [1e-3, 1e-2])
@@ -109,7 +112,7 @@ def test_without_a_seed_at_which_every_rate_has_a_result_the_means_are_over_what
     (comparison,) = compare(grid("cls", {1e-3: {0: 0.6, 1: 0.8}, 1e-2: {2: 0.75}}))
     (arm,) = comparison.arms
     assert (arm.choice_seeds, arm.learning_rate) == ((), 1e-2)
-    assert any("the choice is by the mean over what each has" in note for note in comparison.notes)
+    assert any("the choice is by the mean over what each has" in note for note in assess(comparison).notes)
 
 
 def test_the_number_reported_is_over_all_completed_seeds_at_the_chosen_rate():
@@ -123,7 +126,7 @@ def test_a_choice_at_the_edge_of_the_grid_is_flagged(best, edge):
     records = grid("cls", {rate: {0: 0.9 if rate == best else 0.5} for rate in (1e-4, 1e-3, 1e-2)})
     (comparison,) = compare(records)
     assert comparison.arms[0].edge == edge
-    assert any("a better one may lie beyond" in note for note in comparison.notes) == bool(edge)
+    assert any("a better one may lie beyond" in note for note in assess(comparison).notes) == bool(edge)
 
 
 def test_a_diverged_rate_is_known_beyond_the_choice_but_a_failed_one_is_not():
@@ -143,7 +146,7 @@ def test_a_planned_rate_that_was_not_run_yet_is_noted():
     design = Design(question="", source="", baseline="cls", arms=("cls",), learning_rates=(1e-3, 1e-2))
     (comparison,) = compare([make_record("cls", seed=0, design=design), make_record("cls", seed=1, design=design)])
     assert not comparison.arms[0].is_fixed
-    assert "cls: not yet run at learning rate 0.01: seeds 0, 1." in comparison.notes
+    assert "cls: not yet run at learning rate 0.01: seeds 0, 1." in assess(comparison).notes
 
 
 def test_the_difference_is_paired_by_seed_each_arm_at_its_own_rate():
@@ -170,7 +173,7 @@ def test_only_seeds_that_both_arms_have_are_paired_and_the_others_noted():
     (comparison,) = compare(records)
     difference = comparison.difference(comparison.arms[1])
     assert (difference.n, difference.mean) == (2, pytest.approx((0.2 + 0.3) / 2))
-    assert "gap: 2 of 3 pairs are complete; gap lacks seed 2." in comparison.notes
+    assert "gap: 2 of 3 pairs are complete; gap lacks seed 2." in assess(comparison).notes
 
 
 @pytest.mark.parametrize(
@@ -229,7 +232,7 @@ def test_threads_alone_do_not_set_records_apart_but_are_noted():
     (comparison,) = compare([make_record(seed=0), make_record(seed=1, environment={"threads": 1})])
     assert (
         "Images/s were not all measured alike (of cls with 1 thread or 2 threads): do not compare them, "
-        "nor training seconds." in comparison.notes
+        "nor training seconds." in assess(comparison).notes
     )
 
 
@@ -257,7 +260,7 @@ def test_arms_whose_speed_was_measured_unlike_the_baseline_s_are_named(environme
         for arm in ("cls", "gap", "map")
     ]
     (comparison,) = compare(records)
-    about_speed = [one for one in comparison.notes if one.startswith("Images")]
+    about_speed = [one for one in assess(comparison).notes if one.startswith("Images")]
     assert about_speed == [f"Images/s of {note}: do not compare them, nor training seconds."]
 
 
@@ -268,7 +271,7 @@ def test_speeds_over_a_mixture_of_loads_are_compared_with_nothing():
     (comparison,) = compare(records)
     both = "1 run at a time or 2 runs at a time"
     note = f"Images/s of gap were measured with {both}, those of the baseline with {both}: do not compare them"
-    assert any(one.startswith(note) for one in comparison.notes)
+    assert any(one.startswith(note) for one in assess(comparison).notes)
 
 
 def test_a_load_that_is_behind_no_speed_in_the_table_is_not_noted():
@@ -277,7 +280,7 @@ def test_a_load_that_is_behind_no_speed_in_the_table_is_not_noted():
         make_record(learning_rate=1e-2, test=0.8, environment={"workers": 2}),
     ]
     (comparison,) = compare(records)
-    assert not any(note.startswith("Images") for note in comparison.notes)
+    assert not any(note.startswith("Images") for note in assess(comparison).notes)
 
 
 def test_a_run_that_failed_and_was_tried_again_counts_once():
@@ -286,7 +289,7 @@ def test_a_run_that_failed_and_was_tried_again_counts_once():
     (arm,) = comparison.arms
     assert arm.test_top1.mean == 0.8
     assert arm.outcomes[Outcome.FAILED] == 0
-    assert any("3 runs were recorded again" in note for note in comparison.notes)
+    assert any("3 runs were recorded again" in note for note in assess(comparison).notes)
 
 
 def test_a_failed_run_that_could_not_say_its_data_is_seen_in_the_comparison_that_it_belongs_to():
@@ -294,7 +297,9 @@ def test_a_failed_run_that_could_not_say_its_data_is_seen_in_the_comparison_that
     (comparison,) = compare([make_record("gap", **lost), make_record("cls", environment={"compiled": True})])
     assert [arm.name for arm in comparison.arms] == ["gap", "cls"]
     assert comparison.environment.data_sha256
-    assert any("gap: failed at learning rate 0.001, seed 0: out of memory." in note for note in comparison.notes)
+    assert any(
+        "gap: failed at learning rate 0.001, seed 0: out of memory." in note for note in assess(comparison).notes
+    )
     elsewhere = compare([make_record("gap", **lost), make_record("cls", environment={"machine": "ffffffff"})])
     assert len(elsewhere) == 2
 
@@ -304,13 +309,13 @@ def test_an_arm_of_which_nothing_completed_stays_in_view():
     (comparison,) = compare(records)
     arm = comparison.arms[1]
     assert (arm.test_top1, arm.learning_rate, comparison.difference(arm)) == (None, None, None)
-    assert "gap: failed at learning rate 0.001, seed 0: no memory." in comparison.notes
+    assert "gap: failed at learning rate 0.001, seed 0: no memory." in assess(comparison).notes
 
 
 def test_a_completed_record_without_accuracies_counts_as_failed():
     (comparison,) = compare([make_record("cls", test=None)])
     assert comparison.arms[0].outcomes[Outcome.FAILED] == 1
-    assert any("without its accuracies" in note for note in comparison.notes)
+    assert any("without its accuracies" in note for note in assess(comparison).notes)
 
 
 def test_one_arm_name_with_two_models_gives_two_rows():
@@ -320,15 +325,17 @@ def test_one_arm_name_with_two_models_gives_two_rows():
     assert first.label.startswith("cls #") and second.label.startswith("cls #") and first.label != second.label
     assert (first.test_top1.mean, second.test_top1.mean) == (0.5, 0.7)
     assert comparison.baseline is first
-    assert any("width 64" in note and "width 96" in note for note in comparison.notes)
+    assert any("width 64" in note and "width 96" in note for note in assess(comparison).notes)
 
 
 def test_equal_models_that_started_from_other_weights_give_two_rows():
     starts = (None, "timm:a@1a2b3c4d", "timm:a@ffffffff")
     (comparison,) = compare([make_record("cls", test=0.5 + 0.1 * i, init=init) for i, init in enumerate(starts)])
     assert [arm.test_top1.mean for arm in comparison.arms] == [0.5, 0.6, 0.7]
-    assert len({arm.label for arm in comparison.arms}) == 3 and not any("again" in note for note in comparison.notes)
-    assert any("init None" in note and "init timm:a@1a2b3c4d" in note for note in comparison.notes)
+    assert len({arm.label for arm in comparison.arms}) == 3 and not any(
+        "again" in note for note in assess(comparison).notes
+    )
+    assert any("init None" in note and "init timm:a@1a2b3c4d" in note for note in assess(comparison).notes)
 
 
 def test_the_design_in_the_records_names_baseline_question_and_order():
@@ -338,25 +345,27 @@ def test_the_design_in_the_records_names_baseline_question_and_order():
     (comparison,) = compare([make_record("gap", design=design), make_record("cls", design=design)])
     assert [arm.name for arm in comparison.arms] == ["cls", "gap"]
     assert comparison.baseline.name == "cls"
-    assert (comparison.question, comparison.source) == ("Pool?", "Paper")
-    assert "Without any run here: map." in comparison.notes
+    assert (comparison.design.question, comparison.design.source) == ("Pool?", "Paper")
+    assert "Without any run here: map." in assess(comparison).notes
 
 
-def test_study_info_goes_before_the_design_and_without_either_the_first_arm_is_the_baseline():
-    records = [make_record("gap"), make_record("cls"), make_record("extra")]
-    (told,) = compare(records, StudyInfo("pool", "Pool?", "Paper", "cls", ["cls", "gap"]))
-    assert [arm.name for arm in told.arms] == ["cls", "gap", "extra"]
-    assert told.baseline.name == "cls"
-    (untold,) = compare(records)
-    assert [arm.name for arm in untold.arms] == ["gap", "cls", "extra"]
-    assert untold.baseline.name == "gap"
+def test_arms_that_no_design_names_come_last_and_without_a_design_the_first_arm_is_the_baseline():
+    arms = ["gap", "cls", "extra"]
+    design = Design(question="", source="", baseline="cls", arms=("cls", "gap"), learning_rates=(1e-3,))
+    (planned,) = compare([make_record(arm, design=design) for arm in arms])
+    assert [arm.name for arm in planned.arms] == ["cls", "gap", "extra"]
+    assert planned.baseline.name == "cls"
+    (unplanned,) = compare([make_record(arm) for arm in arms])
+    assert [arm.name for arm in unplanned.arms] == arms
+    assert unplanned.baseline.name == "gap"
 
 
 def test_without_the_baseline_there_are_no_differences_and_a_note_says_so():
-    (comparison,) = compare([make_record("gap")], StudyInfo("pool", "", "", "cls", ["cls", "gap"]))
+    design = Design(question="", source="", baseline="cls", arms=("cls", "gap"), learning_rates=(1e-3,))
+    (comparison,) = compare([make_record("gap", design=design)])
     assert comparison.baseline is None
     assert comparison.difference(comparison.arms[0]) is None
-    assert "The baseline, cls, has no run here: there are no differences from it." in comparison.notes
+    assert "The baseline, cls, has no run here: there are no differences from it." in assess(comparison).notes
 
 
 def test_the_number_of_test_images_follows_from_the_bits():
@@ -369,7 +378,7 @@ def test_the_number_of_test_images_follows_from_the_bits():
 
 def test_workers_that_shared_the_machine_are_noted():
     (comparison,) = compare([make_record(environment={"workers": 4})])
-    assert any("while up to 4 workers shared the machine" in note for note in comparison.notes)
+    assert any("while up to 4 workers shared the machine" in note for note in assess(comparison).notes)
 
 
 def test_an_empty_store_says_what_to_do(tmp_path):
@@ -414,8 +423,8 @@ def test_the_bits_of_each_seed_are_those_that_were_packed_at_the_chosen_rate():
 def test_the_factors_of_a_factorial_study_come_with_its_records():
     levels = {"cls": {"pool": "cls"}, "gap": {"pool": "gap"}}
     design = Design(question="", source="", baseline="cls", arms=("cls", "gap"), learning_rates=(1e-3,), factors=levels)
-    assert compare([make_record("gap", design=design)])[0].factors == levels
-    assert compare([make_record("gap")])[0].factors == {}
+    assert compare([make_record("gap", design=design)])[0].design.factors == levels
+    assert compare([make_record("gap")])[0].design.factors == {}
 
 
 def test_single_runs_are_told_apart_by_their_variant_and_epochs():
@@ -434,7 +443,7 @@ def test_single_runs_are_told_apart_by_their_variant_and_epochs():
 def test_what_a_class_token_saves_is_said_where_arms_differ_in_pooling_and_nowhere_else():
     pools = [make_record(pool, model={"pool": pool}) for pool in ("cls", "gap", "mean_all")]
     (comparison,) = compare(pools)
-    (note,) = (note for note in comparison.notes if "class token alone" in note)
+    (note,) = (note for note in assess(comparison).notes if "class token alone" in note)
     # By hand: 16 of 17 tokens of 64 channels: attention, projection and MLP of 4 × 64 hidden units, of one block in four.
     unread = 2 * 16 * 17 * 64 + 16 * 64**2 + 2 * 16 * 64 * 256
     share = f"{100 * unread / count(pools[0].config.model).macs:.2g} % (cls)"
@@ -443,4 +452,4 @@ def test_what_a_class_token_saves_is_said_where_arms_differ_in_pooling_and_nowhe
         (comparison,) = compare(
             [make_record(f"{pool}{i}", model={"pool": pool, "depth": i}) for pool in alike for i in (1, 2)]
         )
-        assert not any("class token alone" in note for note in comparison.notes)
+        assert not any("class token alone" in note for note in assess(comparison).notes)

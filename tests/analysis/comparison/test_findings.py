@@ -7,18 +7,20 @@ import io
 
 import numpy as np
 import pytest
-from made_up_records import DESIGN, make_record
 from scipy import stats
 
+from tests.made_up_records import DESIGN, make_record
+from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.claims import CLAIMS, FEWEST_IMAGES, LARGER_IMAGE, LARGER_PATCH, SMALLER_PATCH
-from vitbench.analysis.comparison.comparison import compare
+from vitbench.analysis.comparison.load import compare
+from vitbench.analysis.comparison.wording import settle_text, verdict_text
 from vitbench.analysis.pages import print_tables, write_tables
 from vitbench.analysis.statistics.crossed import CrossedDifference
 from vitbench.analysis.statistics.verdicts import MARGIN, Verdict
 from vitbench.analysis.tables.cells import columns, raw_rows, rows
 from vitbench.analysis.tables.page import further_tables, latex, markdown
+from vitbench.analysis.tables.reading import reading
 from vitbench.analysis.tables.sentences import sentence
-from vitbench.analysis.tables.verdicts import reading
 from vitbench.data import describe
 from vitbench.records import Outcome, pack_correct
 from vitbench.studies import BUDGETS, STUDIES, load_study, plan
@@ -36,13 +38,13 @@ def records_of(arms, **fields):
     ]
 
 
-def comparison_of(arms, **fields):
-    (one,) = compare(records_of(arms, **fields))
+def assessment_of(arms, **fields):
+    (one,) = map(assess, compare(records_of(arms, **fields)))
     return one
 
 
 def test_the_verdict_is_that_of_scipys_paired_t_test_after_holm():
-    one = comparison_of({"cls": CLS, "gap": GAP, "map": NOISY})
+    one = assessment_of({"cls": CLS, "gap": GAP, "map": NOISY})
     p_gap, p_map = (stats.ttest_rel(values, CLS).pvalue for values in (GAP, NOISY))
     assert p_gap < p_map
     found = one.findings.arms
@@ -54,7 +56,7 @@ def test_the_verdict_is_that_of_scipys_paired_t_test_after_holm():
 
 
 def test_two_seeds_give_no_verdict_and_no_table_of_verdicts():
-    one = comparison_of({"cls": CLS[:2], "gap": GAP[:2]})
+    one = assessment_of({"cls": CLS[:2], "gap": GAP[:2]})
     assert one.findings.arms["gap"].decision.verdict is Verdict.NONE
     assert "Verdicts" not in further_tables(one)
     assert "no verdict" in markdown(one)
@@ -68,7 +70,7 @@ def test_images_count_for_the_interval_over_both_and_for_what_only_one_gets():
         for arm, by_seed in right.items()
         for seed, bits in enumerate(by_seed)
     ]
-    (one,) = compare(records)
+    (one,) = map(assess, compare(records))
     finding = one.findings.arms["gap"]
     by_hand = (right["gap"] & ~right["cls"]).sum(axis=1).mean(), (right["cls"] & ~right["gap"]).sum(axis=1).mean()
     assert finding.images_only_one_gets == pytest.approx(by_hand)
@@ -92,7 +94,7 @@ def test_an_arm_at_the_baselines_rate_has_a_verdict_of_its_own():
         for rate, values in by_rate.items()
         for seed, value in enumerate(values)
     ]
-    (one,) = compare(records)
+    (one,) = map(assess, compare(records))
     finding = one.findings.arms["gap"]
     assert finding.decision.verdict is Verdict.EQUIVALENT
     assert finding.at_baseline_setting.verdict is Verdict.WORSE
@@ -102,15 +104,17 @@ def test_an_arm_at_the_baselines_rate_has_a_verdict_of_its_own():
     errs = "At the baseline's rate, where it is not the arm's own: chosen for the baseline on seeds that the arm is judged on"
     assert any(line.startswith(errs) for line in reading(one))
     of = DESIGN.model_copy(update={"tuning_seeds": 2})
-    (staged,) = compare([record.model_copy(update={"design": of}) for record in records])
+    (staged,) = map(assess, compare([record.model_copy(update={"design": of}) for record in records]))
     assert staged.findings.arms["gap"].at_baseline_setting.difference.n == 3
     heading = "difference at baseline's rate (points)"
     cells = [dict(zip(columns(staged), row, strict=True))[heading] for row in rows(staged)]
     assert cells[0] == "–" and cells[1].endswith(" (n=3): worse")
-    assert any("over seeds 2, 3, 4 alone, which had no say in the choice." in line for line in reading(staged))
+    assert any(
+        "over held-out seeds 2, 3, 4 alone, which were not used to choose it." in line for line in reading(staged)
+    )
     claims = {
         row.claim: row.verdict
-        for row in compare([r.model_copy(update={"study": "pooling"}) for r in records])[0].findings.claims
+        for row in assess(compare([r.model_copy(update={"study": "pooling"}) for r in records])[0]).findings.claims
     }
     assert claims["At the class token's learning rate, averaging the patch tokens does worse"] == "agrees"
     assert claims["Averaging the patch tokens does better than a class token"] == "disagrees"
@@ -125,15 +129,15 @@ def with_diverged(arm, seeds, records, **fields):
 
 def test_seeds_at_which_an_arm_diverged_leave_no_verdict_that_is_good_for_it():
     records = records_of({"cls": CLS, "gap": GAP, "map": [value - 0.05 for value in GAP[:4]] + [0.6]})
-    (one,) = compare(with_diverged("gap", (1, 3), records))
+    (one,) = map(assess, compare(with_diverged("gap", (1, 3), records)))
     found = one.findings.arms["gap"]
     assert found.decision.difference.n == 3 and found.decision.difference.interval().low > 0
-    assert found.decision.words == "open, 2 runs diverged"
+    assert verdict_text(found.decision) == "open, 2 runs diverged"
     assert found.decision.interval is None  # it would leave out 0
     assert "open: gap" in sentence(one) and "(2 runs diverged)" in sentence(one)
     # Of the baseline: what is better than the pairs show stays so.
-    (one,) = compare(with_diverged("cls", (1, 3), records))
-    assert one.findings.arms["gap"].decision.words == "better, 2 runs of the baseline diverged"
+    (one,) = map(assess, compare(with_diverged("cls", (1, 3), records)))
+    assert verdict_text(one.findings.arms["gap"].decision) == "better, 2 runs of the baseline diverged"
 
 
 def test_what_is_said_of_runs_that_another_study_trained_and_of_what_would_settle_a_study(store_with, capsys):
@@ -141,14 +145,14 @@ def test_what_is_said_of_runs_that_another_study_trained_and_of_what_would_settl
         record.model_copy(update={"taken_from": "position" if record.arm == "cls" else ""})
         for record in records_of({"cls": CLS, "gap": GAP, "map": NOISY}, study="pooling")
     ]
-    (one,) = compare(records)
+    (one,) = map(assess, compare(records))
     shared = [note for note in one.notes if note.startswith("Runs of the baseline, cls, are those of position too")]
     assert len(shared) == 1 and not any(
-        "are those of" in note for note in comparison_of({"cls": CLS, "gap": GAP}).notes
+        "are those of" in note for note in assessment_of({"cls": CLS, "gap": GAP}).notes
     )
     print_tables(store_with(*records))
     said = " ".join(capsys.readouterr().out.split())
-    settle = one.findings.arms["map"].to_settle.words
+    settle = settle_text(one.findings.arms["map"].to_settle)
     assert f"To settle at the mean and spread seen: map {settle}." in said
     assert "Claim: Averaging the patch tokens does better than a class token (paper: +1.5" in said
     assert said.count("Claim: ") == 3 and "5 seeds: better: agrees." in said
@@ -160,9 +164,11 @@ def test_a_diverged_run_in_any_corner_leaves_an_interaction_open():
     arms["none, gap"][0] += 0.001
     design = DESIGN.model_copy(update={"factors": factors, "baseline": "1-D, cls"})
     records = records_of(arms, design=design)
-    (decision,) = compare(records)[0].findings.interactions.values()
+    (decision,) = assess(compare(records)[0]).findings.interactions.values()
     assert decision.verdict is Verdict.WORSE
-    (decision,) = compare(with_diverged("none, cls", (4,), records, design=design))[0].findings.interactions.values()
+    (decision,) = assess(
+        compare(with_diverged("none, cls", (4,), records, design=design))[0]
+    ).findings.interactions.values()
     assert decision.verdict is Verdict.OPEN and decision.difference.n == 4
 
 
@@ -174,7 +180,7 @@ def test_a_claim_that_a_rate_beyond_the_grid_could_turn_is_open():
         for rate, value in by_rate.items()
         for seed in range(5)
     ]
-    (one,) = compare(records)
+    (one,) = map(assess, compare(records))
     assert one.findings.arms["gap"].decision.verdict is Verdict.WORSE  # and is marked, wherever it is told
     assert "(at the edge of the grid)" in sentence(one)
     rows = {row.claim: row for row in one.findings.claims}
@@ -187,7 +193,7 @@ def test_a_claim_that_a_rate_beyond_the_grid_could_turn_is_open():
 def test_a_factorial_study_has_a_table_of_interactions():
     factors = {f"{a}, {b}": {"position": a, "pool": b} for a in ("1-D", "none") for b in ("cls", "gap")}
     arms = {"1-D, cls": CLS, "1-D, gap": GAP, "none, cls": tuple(v - 0.05 for v in CLS), "none, gap": NOISY}
-    one = comparison_of(arms, design=DESIGN.model_copy(update={"factors": factors, "baseline": "1-D, cls"}))
+    one = assessment_of(arms, design=DESIGN.model_copy(update={"factors": factors, "baseline": "1-D, cls"}))
     ((place, decision),) = one.findings.interactions.items()
     by_hand = np.array(NOISY) - np.array(arms["none, cls"]) - (np.array(GAP) - np.array(CLS))
     assert place == ("none", "gap")
@@ -201,14 +207,14 @@ def test_a_factorial_study_has_a_table_of_interactions():
 def test_a_study_of_one_factor_or_three_has_tables_and_no_interactions(names, store_with):
     factors = {arm: dict.fromkeys(names, arm) for arm in ("cls", "gap")}
     records = records_of({"cls": CLS, "gap": GAP}, design=DESIGN.model_copy(update={"factors": factors}))
-    (one,) = compare(records)
-    assert one.factors == factors
+    (one,) = map(assess, compare(records))
+    assert one.comparison.design.factors == factors
     assert list(further_tables(one)) == ["Verdicts"]
     assert all(path.exists() for path in write_tables(store_with(*records)))
 
 
 def test_csv_has_verdicts_at_full_precision():
-    raw = {row["arm"]: row for row in raw_rows(comparison_of({"cls": CLS, "gap": GAP}))}
+    raw = {row["arm"]: row for row in raw_rows(assessment_of({"cls": CLS, "gap": GAP}))}
     assert (raw["cls"]["verdict"], raw["gap"]["verdict"]) == ("", "better")
     assert raw["gap"]["p_holm"] == pytest.approx(stats.ttest_rel(GAP, CLS).pvalue)
     assert raw["gap"]["margin_points"] == 100 * MARGIN
@@ -219,7 +225,7 @@ def test_csv_has_verdicts_at_full_precision():
 
 def test_without_images_a_difference_without_spread_takes_one_image_for_a_point():
     """t(4) at 0.975 is 2.776, of one point over √5."""
-    one = comparison_of({"cls": CLS, "gap": tuple(value + 0.004 for value in CLS)})
+    one = assessment_of({"cls": CLS, "gap": tuple(value + 0.004 for value in CLS)})
     headings, row = columns(one), rows(one)[1]
     assert row[headings.index("difference (points)")] == "+0.40 [−0.84, +1.64]"
     assert further_tables(one)["Verdicts"][0]["difference (points)"] == "+0.40 [−0.84, +1.64]"
@@ -230,7 +236,7 @@ def test_without_images_a_difference_without_spread_takes_one_image_for_a_point(
 
 
 def test_latex_has_an_environment_for_every_table():
-    one = comparison_of({"cls": CLS, "gap": GAP}, study="pooling")
+    one = assessment_of({"cls": CLS, "gap": GAP}, study="pooling")
     assert latex(one).count(r"\begin{table}") == latex(one).count(r"\end{table}") == 1 + len(further_tables(one)) == 3
 
 
@@ -267,7 +273,7 @@ def correct_records(right, **fields):
 
 def test_a_collapse_is_worse_and_two_arms_that_make_no_error_are_at_the_ceiling():
     right = {"cls": (80, 80, 80), "gap": (20, 20, 20), "map": (80, 80, 80)}
-    (one,) = compare(correct_records(right, study="pooling"))
+    (one,) = map(assess, compare(correct_records(right, study="pooling")))
     rows = {row["arm"]: row for row in further_tables(one)["Verdicts"]}
     assert (rows["gap"]["verdict"], rows["map"]["verdict"]) == ("worse", "at the ceiling")
     assert rows["map"]["difference (points)"] == "0.00 (n=3)"
@@ -281,25 +287,25 @@ def test_a_collapse_is_worse_and_two_arms_that_make_no_error_are_at_the_ceiling(
 
 
 def test_a_claim_about_an_arm_at_the_ceiling_is_open():
-    (one,) = compare(correct_records({"cls": (80, 80, 80), "gap": (80, 80, 80)}, study="pooling"))
+    (one,) = map(assess, compare(correct_records({"cls": (80, 80, 80), "gap": (80, 80, 80)}, study="pooling")))
     assert {row.verdict for row in one.findings.claims} == {"open"}
 
 
 def test_interactions_of_arms_that_make_no_error_are_at_the_ceiling():
     factors = {f"{a}, {b}": {"position": a, "pool": b} for a in ("1-D", "none") for b in ("cls", "gap")}
     design = DESIGN.model_copy(update={"factors": factors, "baseline": "1-D, cls"})
-    (one,) = compare(correct_records(dict.fromkeys(factors, (80, 80, 80)), design=design))
+    (one,) = map(assess, compare(correct_records(dict.fromkeys(factors, (80, 80, 80)), design=design)))
     ((_, decision),) = one.findings.interactions.items()
     assert decision.verdict is Verdict.AT_CEILING
     # One corner fails at every seed: the interaction is clear, by images.
     right = {**dict.fromkeys(factors, (80, 80, 80)), "none, gap": (20, 20, 20)}
-    ((_, decision),) = compare(correct_records(right, design=design))[0].findings.interactions.items()
+    ((_, decision),) = assess(compare(correct_records(right, design=design))[0]).findings.interactions.items()
     assert decision.verdict is Verdict.WORSE
 
 
 def test_an_arm_that_only_more_images_would_settle_is_told_no_number_of_seeds():
     """Of 80 images two more at every seed: open over images, however many seeds agree."""
-    (one,) = compare(correct_records({"cls": (60,) * 9, "gap": (62,) * 9}))
+    (one,) = map(assess, compare(correct_records({"cls": (60,) * 9, "gap": (62,) * 9})))
     finding = one.findings.arms["gap"]
     assert finding.decision.verdict is Verdict.OPEN and finding.decision.interval.low < 0
     assert (finding.to_settle, finding.smallest_difference) == (None, None)
@@ -308,6 +314,6 @@ def test_an_arm_that_only_more_images_would_settle_is_told_no_number_of_seeds():
 
 
 def test_runs_that_all_get_the_same_images_right_are_open_and_not_at_the_floor():
-    (one,) = compare(correct_records({"cls": (79,) * 3, "gap": (79,) * 3}))
+    (one,) = map(assess, compare(correct_records({"cls": (79,) * 3, "gap": (79,) * 3})))
     (row,) = further_tables(one)["Verdicts"]
     assert (row["verdict"], row["difference (points)"]) == ("open", "0.00 (n=3)")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from made_up_records import make_record
 
-from vitbench.analysis.comparison.comparison import compare
+from tests.made_up_records import make_record
+from vitbench.analysis.comparison.assessment import assess
+from vitbench.analysis.comparison.load import compare
 from vitbench.records import Design
 
 
@@ -24,7 +25,7 @@ def test_comparisons_that_match_different_things_never_mix():
         make_record("gap", test=0.9, train={"epochs": 24.5}, design=FLOPS),
     ]
     plain, flops = compare(records)
-    assert (plain.match, flops.match) == ("epochs", "flops")
+    assert (plain.design.match, flops.design.match) == ("epochs", "flops")
     assert [arm.test_top1.mean for arm in plain.arms] == [0.7, 0.8]
     # The baseline's run is the same under both plans and was recorded once.
     assert [arm.test_top1.mean for arm in flops.arms] == [0.7, 0.9]
@@ -62,7 +63,7 @@ def test_one_arm_at_two_numbers_of_epochs_in_one_comparison_gives_two_rows():
     (comparison,) = compare(records)
     assert [arm.test_top1.mean for arm in comparison.arms] == [0.8, 0.9]
     assert len({arm.label for arm in comparison.arms}) == 2
-    assert any("epochs 24.5" in note and "epochs 25" in note for note in comparison.notes)
+    assert any("epochs 24.5" in note and "epochs 25" in note for note in assess(comparison).notes)
 
 
 TUNED = design(tuned={"weight_decay": (0.05, 0.2)})

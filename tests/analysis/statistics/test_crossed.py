@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import simulated_studies as simulated
 from scipy import stats
 
+from tests.analysis import simulated_studies as simulated
 from vitbench.analysis.statistics.crossed import CrossedDifference
 from vitbench.analysis.statistics.pairing import PairedDifference, image_differences
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import simulated_studies as simulated
 from scipy import stats
 
+from tests.analysis import simulated_studies as simulated
 from vitbench.analysis.statistics.narrowing import Narrowing, study_narrowing
 
 ARM = {0: 0.912, 1: 0.905, 2: 0.921, 3: 0.899, 4: 0.917}
@@ -39,13 +39,6 @@ def test_pairing_narrows_by_what_is_shared_and_costs_degrees_of_freedom_where_no
         # One baseline, drawn once, is in all 200 pairs.
         assert found.ratio == pytest.approx(expected, rel=0.25)
         assert (found.ratio > 1) == (shared == 0.0)
-
-
-def test_the_sentence_has_the_ratio_the_correlation_and_what_they_are_from():
-    found = study_narrowing({"cls": BASELINE, "gap": ARM, "map": {0: 0.93, 1: 0.92, 2: 0.95}}, baseline="cls")
-    assert f"{found.ratio:.2f} times as wide" in found.sentence
-    assert "(2 arms, 3 to 5 seeds)" in found.sentence
-    assert f"by {found.correlation:+.2f} over seeds" in found.sentence
 
 
 def test_pairs_without_a_spread_say_nothing():

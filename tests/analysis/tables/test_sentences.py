@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from made_up_records import DESIGN, make_record
-
-from vitbench.analysis.comparison.comparison import compare
+from tests.made_up_records import DESIGN, make_record
+from vitbench.analysis.comparison.assessment import assess
+from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.tables.sentences import sentence
 
 CLS = (0.70, 0.72, 0.71)
@@ -13,8 +13,15 @@ CLS = (0.70, 0.72, 0.71)
 def sentence_of(**points):
     """From percentage points above the class token, by seed."""
     arms = {"cls": CLS, **{arm: [c + p / 100 for c, p in zip(CLS, by, strict=True)] for arm, by in points.items()}}
-    (one,) = compare(
-        [make_record(arm, seed=seed, test=value) for arm, values in arms.items() for seed, value in enumerate(values)]
+    (one,) = map(
+        assess,
+        compare(
+            [
+                make_record(arm, seed=seed, test=value)
+                for arm, values in arms.items()
+                for seed, value in enumerate(values)
+            ]
+        ),
     )
     return sentence(one)
 
@@ -71,12 +78,17 @@ def test_a_factorial_study_says_what_levels_do_together():
     wobble = {"both": (-0.001, 0.0, 0.001), "y and q": (-0.02, 0.0, 0.02)}
     factors = {name: {"position": first, "pool": second} for name, (first, second) in levels.items()}
     design = DESIGN.model_copy(update={"baseline": "cls", "factors": factors})
-    (one,) = compare(
-        [
-            make_record(arm, seed=seed, test=c + worth.get(arm, 0.0) + wobble.get(arm, (0.0,) * 3)[seed], design=design)
-            for arm in levels
-            for seed, c in enumerate(CLS)
-        ]
+    (one,) = map(
+        assess,
+        compare(
+            [
+                make_record(
+                    arm, seed=seed, test=c + worth.get(arm, 0.0) + wobble.get(arm, (0.0,) * 3)[seed], design=design
+                )
+                for arm in levels
+                for seed, c in enumerate(CLS)
+            ]
+        ),
     )
     assert sentence(one).endswith(
         " Together, beyond the sum of both: more for y with p +5.00 [+4.64, +5.36]; open: 1 pair, differences of "
@@ -88,7 +100,10 @@ def test_pairs_with_too_few_seeds_for_a_verdict_are_not_called_open():
     levels = {"cls": ("x", "o"), "a": ("y", "o"), "p": ("x", "p"), "both": ("y", "p")}
     factors = {name: {"position": first, "pool": second} for name, (first, second) in levels.items()}
     design = DESIGN.model_copy(update={"baseline": "cls", "factors": factors})
-    (one,) = compare(
-        [make_record(arm, seed=seed, test=0.7 + seed / 100, design=design) for arm in levels for seed in (0, 1)]
+    (one,) = map(
+        assess,
+        compare(
+            [make_record(arm, seed=seed, test=0.7 + seed / 100, design=design) for arm in levels for seed in (0, 1)]
+        ),
     )
     assert "Together" not in sentence(one)

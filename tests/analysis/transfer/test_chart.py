@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import NANO
+from tests.made_up_records import NANO
 from tests.made_up_transfer import make_transfer
 from vitbench.analysis.plots import render_transfer, write_plots
 from vitbench.analysis.transfer.chart import labels_of, transfer_figure

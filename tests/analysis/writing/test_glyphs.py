@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
-from made_up_records import make_record
 from matplotlib.font_manager import fontManager
 
+from tests.made_up_records import make_record
 from vitbench.analysis import plots
-from vitbench.analysis.comparison.comparison import compare
+from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.insides import figures
 from vitbench.analysis.insides.confusion import confusion_figure
 from vitbench.analysis.writing import drawing, glyphs
@@ -31,7 +31,7 @@ def confusion(classes):
 
 @pytest.fixture(autouse=True)
 def nothing_said_yet(monkeypatch):
-    monkeypatch.setattr(glyphs, "_said", [])
+    monkeypatch.setattr(glyphs, "_reported", [])
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_records import make_record
 
+from tests.made_up_records import make_record
 from tests.made_up_transfer import make_transfer
 from vitbench.analysis.pages import print_tables, write_tables
 from vitbench.analysis.plots import write_plots

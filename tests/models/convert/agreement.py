@@ -13,7 +13,7 @@ from vitbench.models import ViT
 
 OUTPUTS, GRADIENTS = 1e-9, 1e-8
 AGREEMENT = f"{OUTPUTS:g}, {GRADIENTS:g}".replace("e-0", "e-")
-"""The bounds as README's table has them."""
+"""The bounds as docs/evidence.md has them."""
 
 
 def random_weights(peer: nn.Module) -> nn.Module:

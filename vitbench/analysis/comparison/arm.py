@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
 from vitbench.analysis.statistics.summary import Summary
+from vitbench.analysis.statistics.verdicts import FEWEST_SEEDS
 from vitbench.config import ModelConfig
 from vitbench.costs.macs import training_flops_per_image
 from vitbench.records import Outcome, Record
-from vitbench.studies.choice import Choice, choose, outcome_of, score_of
+from vitbench.studies.choice import Choice, Scores, choose, outcome_of, scores_of
 from vitbench.studies.match import training_images
 from vitbench.studies.settings import RATE, Setting, setting_text
 
@@ -81,13 +82,8 @@ class ArmResult:
         return {seed: record.metrics[name] for seed, record in self.completed(setting).items()}
 
     @cached_property
-    def _scores(self) -> dict[Setting, dict[int, float | None]]:
-        """A failed run says nothing about its setting."""
-        scores: dict[Setting, dict[int, float | None]] = defaultdict(dict)
-        for (setting, seed), record in self.runs.items():
-            if outcome_of(record) is not Outcome.FAILED:
-                scores[setting][seed] = score_of(record)
-        return dict(scores)
+    def _scores(self) -> Scores:
+        return scores_of(self.runs)
 
     @cached_property
     def _choice(self) -> Choice:
@@ -150,6 +146,29 @@ class ArmResult:
     def noun(self) -> str:
         """What was tuned, in words."""
         return "learning rate" if len(self.fields) == 1 else "setting"
+
+    @property
+    def held_out_seeds(self) -> tuple[int, ...]:
+        """Seeds that completed at the chosen setting and were not used to choose it; empty below three, too few for a verdict.
+
+        At the setting that was best for the arm on some seeds, by luck too, these same seeds make every other arm look worse
+        than it is. Empty too where nothing was chosen, or on all seeds.
+        """
+        if self.is_fixed or self.tuning_seeds is None:
+            return ()
+        seeds = tuple(seed for seed in self.completed(self.setting) if seed >= self.tuning_seeds)
+        return seeds if len(seeds) >= FEWEST_SEEDS else ()
+
+    def paired(
+        self, other: ArmResult, *, setting: Setting | None, seeds: Collection[int] = ()
+    ) -> tuple[dict[int, float], dict[int, float]]:
+        """test_top1 by seed: of this arm at a setting, and of another at its chosen one.
+
+        Over the seeds that both have, ascending; of these, if any are given, over `seeds` alone.
+        """
+        mine, theirs = self.metric("test_top1", setting), other.metric("test_top1", other.setting)
+        common = sorted(mine.keys() & theirs.keys() & set(seeds or mine))
+        return {seed: mine[seed] for seed in common}, {seed: theirs[seed] for seed in common}
 
     @property
     def test_top1(self) -> Summary | None:

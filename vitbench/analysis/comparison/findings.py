@@ -9,7 +9,9 @@ from itertools import chain
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.claims import ClaimRow, claim_rows, claims_of
+from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.statistics.crossed import CrossedDifference
 from vitbench.analysis.statistics.interactions import Cell, FTest, interactions, overall_interaction
 from vitbench.analysis.statistics.narrowing import StudyNarrowing, study_narrowing
@@ -24,14 +26,11 @@ from vitbench.analysis.statistics.pairing import (
 )
 from vitbench.analysis.statistics.power import SeedsToSettle, seeds_to_settle, smallest_difference
 from vitbench.analysis.statistics.verdicts import ALPHA, MARGIN, Caveats, Decision, Verdict, decide
+from vitbench.studies.settings import Setting
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from vitbench.analysis.comparison.arm import ArmResult
-    from vitbench.analysis.comparison.comparison import Comparison
-    from vitbench.studies.settings import Setting
 
 Key = TypeVar("Key", bound=Hashable)
 UNKNOWN_IMAGE = 0.01
@@ -246,11 +245,11 @@ def _caveats_of_interaction(corners: Sequence[ArmResult]) -> Caveats:
 
 def _by_cell(comparison: Comparison) -> dict[Cell, ArmResult]:
     """The arm at each pair of levels of a study of two factors."""
-    first, second = next(iter(comparison.factors.values()))
+    first, second = next(iter(comparison.design.factors.values()))
     return {
-        (comparison.factors[arm.name][first], comparison.factors[arm.name][second]): arm
+        (comparison.design.factors[arm.name][first], comparison.design.factors[arm.name][second]): arm
         for arm in comparison.arms
-        if arm.name in comparison.factors
+        if arm.name in comparison.design.factors
     }
 
 
@@ -283,7 +282,7 @@ def _images_only_one_gets(comparison: Comparison, arm: ArmResult) -> tuple[float
 
 def _factorial(comparison: Comparison) -> tuple[dict[Cell, dict[int, float]], Cell | None]:
     """(accuracies by seed of every cell of a study of two factors, the baseline's cell)."""
-    factors, baseline = comparison.factors, comparison.baseline
+    factors, baseline = comparison.design.factors, comparison.baseline
     if len(next(iter(factors.values()), {})) != 2 or baseline is None:
         return {}, None
     arms = _by_cell(comparison)

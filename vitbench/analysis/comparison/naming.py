@@ -8,17 +8,14 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.config import TrainConfig
+from vitbench.records import Design, Record
 from vitbench.studies.budgets import CUSTOM
 from vitbench.studies.match import MATCHES
 from vitbench.studies.settings import RATE
-
-if TYPE_CHECKING:
-    from vitbench.analysis.comparison.comparison import Comparison
-    from vitbench.records import Design, Record
-
 
 MOST_IN_SLUG = 120
 """Characters; file systems take 255 bytes in a name."""
@@ -96,7 +93,7 @@ def _circumstances(comparison: Comparison) -> dict[str, Any]:
         **{
             name: value
             for name, value in comparison.data.model_dump(mode="json").items()
-            if name not in comparison.tuned
+            if name not in comparison.design.tuned
         },
         **_crops(comparison),
         # What was asked for, against what it became above.
@@ -114,7 +111,7 @@ def _crops(comparison: Comparison) -> dict[str, Any]:
 
 
 def _recipe(comparison: Comparison) -> dict[str, Any]:
-    fields = (name for name in TrainConfig.model_fields if name not in (RATE, *comparison.tuned))
+    fields = (name for name in TrainConfig.model_fields if name not in (RATE, *comparison.design.tuned))
     return {name: getattr(comparison.train, name) for name in fields} | {"epochs": comparison.epochs}
 
 

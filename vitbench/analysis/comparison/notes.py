@@ -7,26 +7,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from vitbench.analysis.comparison.arm import ArmResult
+from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.costs.macs import unread_macs, unread_sentence
 from vitbench.records import Outcome, Record
 from vitbench.studies.choice import has_accuracies
 from vitbench.studies.settings import RATE, Setting, value_text
 from vitbench.text import counted
 
-if TYPE_CHECKING:
-    from vitbench.analysis.comparison.arm import ArmResult
-    from vitbench.analysis.comparison.comparison import Comparison
-
 
 def listed(values: Iterable[Any]) -> str:
     return ", ".join(str(value) for value in values)
 
 
-def notes_about(comparison: Comparison, baseline_name: str, planned_arms: Sequence[str]) -> Iterator[str]:
+def notes_about(comparison: Comparison) -> Iterator[str]:
     """All notes of a comparison, the ones that touch most numbers first."""
-    yield from _about_the_study(comparison, baseline_name, planned_arms)
+    yield from _about_the_study(comparison)
     for arm in comparison.arms:
         yield from _about_runs(arm)
     for arm in comparison.arms:
@@ -37,11 +35,11 @@ def notes_about(comparison: Comparison, baseline_name: str, planned_arms: Sequen
     yield from _about_measuring(comparison)
 
 
-def _about_the_study(comparison: Comparison, baseline_name: str, planned_arms: Sequence[str]) -> Iterator[str]:
+def _about_the_study(comparison: Comparison) -> Iterator[str]:
     if comparison.baseline is None:
-        yield f"The baseline, {baseline_name}, has no run here: there are no differences from it."
+        yield f"The baseline, {comparison.design.baseline}, has no run here: there are no differences from it."
     recorded = {arm.name for arm in comparison.arms}
-    missing = [name for name in planned_arms if name not in recorded and name != baseline_name]
+    missing = [name for name in comparison.design.arms if name not in {*recorded, comparison.design.baseline}]
     if missing:
         yield f"Without any run here: {listed(missing)}."
     if comparison.baseline is not None and (others := _trained_for(comparison.baseline)):
@@ -67,7 +65,7 @@ def _trained_for(arm: ArmResult) -> tuple[str, ...]:
 
 
 def _what_differs(arms: Sequence[ArmResult], comparison: Comparison) -> Iterator[str]:
-    fields = [name for name in type(arms[0].model).model_fields if name not in comparison.tuned]
+    fields = [name for name in type(arms[0].model).model_fields if name not in comparison.design.tuned]
     started = [
         {"init": arm.init, "epochs": arm.epochs, **{name: getattr(arm.model, name) for name in fields}} for arm in arms
     ]

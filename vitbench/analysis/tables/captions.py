@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.notes import listed, seeds_text
-from vitbench.analysis.tables.verdicts import reading
+from vitbench.analysis.tables.reading import reading
 from vitbench.studies.match import MATCHES
 
 
@@ -20,8 +21,8 @@ def facts(comparison: Comparison) -> dict[str, str]:
         f"{listed(comparison.environment_values('threads'))} threads",
     ]
     named = {
-        "Question": comparison.question,
-        "Source": comparison.source,
+        "Question": comparison.design.question,
+        "Source": comparison.design.source,
         "Data": _data_text(comparison),
         "Variant": comparison.variant,
         "Budget": f"{comparison.budget}, {epochs_text(comparison)}",
@@ -36,17 +37,18 @@ def facts(comparison: Comparison) -> dict[str, str]:
 def epochs_text(comparison: Comparison) -> str:
     """`11 epochs`, or of whom, and what is equal, where arms have different ones."""
     epochs = f"{comparison.epochs:g} epochs"
-    if comparison.fractions:
+    if comparison.design.fractions:
         return f"{epochs} of the baseline and equal training steps"
-    if comparison.starts:
+    if comparison.design.starts:
         return f"{epochs} of the baseline"
-    if comparison.match == "epochs":
+    if comparison.design.match == "epochs":
         return epochs
-    return f"{epochs} of the baseline and equal {MATCHES[comparison.match]}"
+    return f"{epochs} of the baseline and equal {MATCHES[comparison.design.match]}"
 
 
-def conventions(comparison: Comparison) -> list[str]:
+def conventions(assessment: Assessment) -> list[str]:
     """How to read the numbers."""
+    comparison = assessment.comparison
     sentences = [
         f"Top-1 is test accuracy after the final epoch: mean ± standard deviation over n seeds, {_choice_text(comparison)}."
     ]
@@ -54,19 +56,19 @@ def conventions(comparison: Comparison) -> list[str]:
         sentences.append(
             f"Differences are from {comparison.reference}, paired by seed, with the interval that decides the verdict."
         )
-        if comparison.fractions:
+        if comparison.design.fractions:
             sentences.append(
                 "Training steps were made equal, not epochs: on a fraction of the images each arm sees each of them more "
                 "often. The test images are the same."
             )
-        if comparison.starts:
+        if comparison.design.starts:
             sentences.append(
                 "Some arms go on from the weights of others, of the same seed and setting, head included: 0 epochs are "
                 "those weights as they are. Training (TFLOP) is of both together, epochs and images/s are not."
             )
-        if comparison.match != "epochs":
+        if comparison.design.match != "epochs":
             sentences.append(_match_text(comparison))
-    sentences += reading(comparison)
+    sentences += reading(assessment)
     memory = (
         "Peak memory is the most bytes of tensors alive at once in one training step"
         if comparison.environment.device.startswith("cpu")
@@ -88,14 +90,14 @@ def _choice_text(comparison: Comparison) -> str:
         if len(settings) > 1:
             return f"at one fixed {noun} per arm, not the same for all, without tuning"
         return f"at one fixed {noun}, {listed(settings.values())}, for every arm, without tuning"
-    every = "every setting" if comparison.tuned else "every rate"
-    tuning_seeds = comparison.tuning_seeds
+    every = "every setting" if comparison.design.tuned else "every rate"
+    tuning_seeds = comparison.design.tuning_seeds
     seeds = "the seeds" if tuning_seeds is None else f"those of {seeds_text(range(tuning_seeds))}"
     chosen = (
         f"at the {noun} with the best mean validation accuracy of that arm over {seeds} at which {every} has a result"
     )
     if tuning_seeds is not None:
-        chosen += ", in which the other seeds had no say"
+        chosen += "; the other seeds are held out"
     if fixed:
         chosen += f"; that of {listed(arm.label for arm in fixed)} was fixed, without tuning"
     return chosen
@@ -105,7 +107,7 @@ def _match_text(comparison: Comparison) -> str:
     """What was made equal, and by what."""
     assert comparison.baseline is not None
     name = comparison.baseline.label
-    if comparison.match == "flops":
+    if comparison.design.match == "flops":
         return (
             f"Training FLOPs were made equal, not epochs: each arm trains for as many epochs as cost what {name} costs, by "
             "6 × MACs an image."
@@ -149,13 +151,13 @@ def _recipe_text(comparison: Comparison) -> str:
         "trainable": "" if train.trainable == "all" else f"{train.trainable} and head trained alone",
         "layer_decay": "" if train.layer_decay is None else f"layer decay {train.layer_decay:g}",
     }
-    tuned = comparison.tuned
+    tuned = comparison.design.tuned
     words = (f"{name.replace('_', ' ')} as tuned" if name in tuned else text for name, text in parts.items())
     return listed(list(filter(None, words)))
 
 
 def _augmentation(comparison: Comparison) -> list[str]:
-    data, tuned = comparison.data, comparison.tuned
+    data, tuned = comparison.data, comparison.design.tuned
     padding = sorted({record.config.data.crop_padding for record in comparison.records})
     share = f" to {padding[-1]}, the same share of images of every size" if len(padding) > 1 else ""
     found = {

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from vitbench.analysis.comparison.arm import ArmResult
+from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.findings import Finding
 from vitbench.analysis.comparison.notes import listed
+from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.tables.verdicts import raw as raw_verdict
-from vitbench.analysis.writing.markup import ABSENT, count_text, significant
+from vitbench.analysis.writing.words import ABSENT, count_text, significant
 from vitbench.records import Outcome
 
 TERMINAL_COLUMNS = {
@@ -26,32 +29,32 @@ TERMINAL_COLUMNS = {
 """What fits a terminal of 80 columns, where the table has it, and under which heading; notes tell what did not complete."""
 
 
-def columns(comparison: Comparison) -> tuple[str, ...]:
+def columns(assessment: Assessment) -> tuple[str, ...]:
     """Headings. Some are there only where there is something to tell: a choice of settings, epochs that differ."""
-    return tuple(cells(comparison, comparison.arms[0]))
+    return tuple(cells(assessment, assessment.comparison.arms[0]))
 
 
-def rows(comparison: Comparison) -> list[list[str]]:
+def rows(assessment: Assessment) -> list[list[str]]:
     """The cells under `columns`, one row per arm, as plain text for people."""
-    return [list(cells(comparison, arm).values()) for arm in comparison.arms]
+    return [list(cells(assessment, arm).values()) for arm in assessment.comparison.arms]
 
 
-def raw_rows(comparison: Comparison) -> list[dict[str, Any]]:
+def raw_rows(assessment: Assessment) -> list[dict[str, Any]]:
     """The same numbers at full precision, with their units in their names; None where there is none."""
-    return [_raw_row(comparison, arm) for arm in comparison.arms]
+    return [_raw_row(assessment, arm) for arm in assessment.comparison.arms]
 
 
-def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
+def cells(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
     """An arm's row, by heading."""
     memory = arm.costs("peak_memory_bytes")
-    baseline = comparison.baseline
-    what, noun = ("setting", "setting") if comparison.tuned else ("learning rate", "rate")
+    comparison = assessment.comparison
+    baseline, finding = comparison.baseline, assessment.findings.arms.get(arm.label)
+    what, noun = ("setting", "setting") if comparison.design.tuned else ("learning rate", "rate")
     matched = {
         "epochs": f"{arm.epochs:g}",
         "training (TFLOP)": ABSENT if arm.training_flops is None else significant(arm.training_flops / 1e12),
     }
-    at_baselines = {f"difference at baseline's {noun} (points)": _at_baseline(comparison, arm)}
-    finding = comparison.findings.arms.get(arm.label)
+    at_baselines = {f"difference at baseline's {noun} (points)": _at_baseline(finding)}
     return {
         "arm": f"{arm.label} (baseline)" if arm is baseline else arm.label,
         "params": count_text(arm.params),
@@ -59,11 +62,15 @@ def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
         "MACs relative to baseline": (
             f"{arm.macs / baseline.macs:.2f}×" if baseline is not None and arm.macs and baseline.macs else ABSENT
         ),
-        **({"training images": _training_images(comparison, arm)} if comparison.fractions else {}),
-        **(matched if comparison.match != "epochs" or comparison.fractions or comparison.starts else {}),
+        **({"training images": _training_images(comparison, arm)} if comparison.design.fractions else {}),
+        **(
+            matched
+            if comparison.design.match != "epochs" or comparison.design.fractions or comparison.design.starts
+            else {}
+        ),
         "top-1 (%)": percent(arm.test_top1),
-        "difference (points)": ABSENT if finding is None else finding.decision.difference_text or ABSENT,
-        **({} if baseline is None else {"verdict": ABSENT if finding is None else finding.decision.words}),
+        "difference (points)": ABSENT if finding is None else difference_text(finding.decision) or ABSENT,
+        **({} if baseline is None else {"verdict": ABSENT if finding is None else verdict_text(finding.decision)}),
         what: _setting_cell(arm),
         f"top-1 at baseline's {noun} (%)": percent(comparison.at_baseline_setting(arm)),
         **(at_baselines if comparison.has_choice else {}),
@@ -74,9 +81,8 @@ def cells(comparison: Comparison, arm: ArmResult) -> dict[str, str]:
     }
 
 
-def _at_baseline(comparison: Comparison, arm: ArmResult) -> str:
+def _at_baseline(finding: Finding | None) -> str:
     """The difference at the baseline's setting and its verdict; `(n=3)` where it is over fewer seeds than the arm's own."""
-    finding = comparison.findings.arms.get(arm.label)
     if finding is None:
         return ABSENT
     decision = finding.at_baseline_setting
@@ -86,7 +92,7 @@ def _at_baseline(comparison: Comparison, arm: ArmResult) -> str:
         return ABSENT
     own = finding.decision.difference
     fewer = own is not None and decision.difference.n < own.n and decision.interval is not None
-    return f"{decision.difference_text}{f' (n={decision.difference.n})' if fewer else ''}: {decision.words}"
+    return f"{difference_text(decision)}{f' (n={decision.difference.n})' if fewer else ''}: {verdict_text(decision)}"
 
 
 def _training_images(comparison: Comparison, arm: ArmResult) -> str:
@@ -94,7 +100,8 @@ def _training_images(comparison: Comparison, arm: ArmResult) -> str:
     return ABSENT if images is None else f"{images:,}"
 
 
-def _raw_row(comparison: Comparison, arm: ArmResult) -> dict[str, Any]:
+def _raw_row(assessment: Assessment, arm: ArmResult) -> dict[str, Any]:
+    comparison = assessment.comparison
     top1, at_baseline_setting = arm.test_top1, comparison.at_baseline_setting(arm)
     difference = comparison.difference(arm)
     there = comparison.difference(arm, at_baseline_setting=True)
@@ -131,7 +138,7 @@ def _raw_row(comparison: Comparison, arm: ArmResult) -> dict[str, Any]:
         "epochs": arm.epochs,
         "training_tflop": None if arm.training_flops is None else arm.training_flops / 1e12,
         **_tuned_values(comparison, arm),
-        **raw_verdict(comparison.findings, arm.label),
+        **raw_verdict(assessment.findings, arm.label),
     }
 
 
@@ -149,7 +156,7 @@ def _tuned_values(comparison: Comparison, arm: ArmResult) -> dict[str, Any]:
     """The chosen value of each field that was tuned beside the learning rate."""
     values: dict[str, Any] = {}
     for index, field in enumerate(arm.fields):
-        if field in comparison.tuned:
+        if field in comparison.design.tuned:
             values[field] = None if arm.setting is None else arm.setting[index]
             values[f"{field}_edge"] = arm.edges.get(field, "")
     return values

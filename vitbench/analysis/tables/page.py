@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import re
-import textwrap
 
-from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.comparison.fine_tuning import going_on
+from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.tables import verdicts
 from vitbench.analysis.tables.captions import conventions, facts
 from vitbench.analysis.tables.cells import columns, raw_rows, rows
 from vitbench.analysis.writing.files import MARK
-from vitbench.analysis.writing.markup import escape_latex, escape_markdown
-from vitbench.analysis.writing.table import LATEX_NEEDS, csv_table, latex_table
+from vitbench.analysis.writing.markup import escape_markdown
+from vitbench.analysis.writing.table import LATEX_NEEDS, Table, latex_table
+from vitbench.analysis.writing.table import csv_text as csv_table
 
 
-def markdown(comparison: Comparison, *, level: int = 1) -> str:
+def markdown(assessment: Assessment, *, level: int = 1) -> str:
     """Title, facts, table, notes and conventions; `level` is that of its heading."""
-    escape = escape_markdown
-    headings = columns(comparison)
+    escape, comparison = escape_markdown, assessment.comparison
+    headings = columns(assessment)
     lines = [f"{'#' * level} {escape(comparison.title)}", "", f"<!-- {MARK}; do not edit -->", ""]
     lines += [f"- **{label}:** {escape(text)}" for label, text in facts(comparison).items()]
-    lines += ["", *markdown_table([dict(zip(headings, row, strict=True)) for row in rows(comparison)])]
-    for title, table in further_tables(comparison).items():
+    lines += ["", *markdown_table([dict(zip(headings, row, strict=True)) for row in rows(assessment)])]
+    for title, table in further_tables(assessment).items():
         lines += ["", f"{'#' * (level + 1)} {title}", "", *markdown_table(table)]
-    if comparison.notes:
-        lines += ["", "Notes:", "", *(f"- {escape(note)}" for note in comparison.notes)]
-    lines += ["", "Conventions:", "", *(f"- {escape(sentence)}" for sentence in conventions(comparison))]
+    if assessment.notes:
+        lines += ["", "Notes:", "", *(f"- {escape(note)}" for note in assessment.notes)]
+    lines += ["", "Conventions:", "", *(f"- {escape(sentence)}" for sentence in conventions(assessment))]
     return "\n".join(lines) + "\n"
 
 
-def further_tables(comparison: Comparison) -> dict[str, verdicts.Table]:
+def further_tables(assessment: Assessment) -> dict[str, verdicts.Table]:
     """Title to rows: verdicts, interactions, power laws, and what the literature claims, where there are any."""
     tables = {
-        "Verdicts": verdicts.verdicts(comparison),
-        "Interactions": verdicts.interactions(comparison),
-        "What training on is worth": going_on(comparison),
-        "Power laws": verdicts.power_laws(comparison),
-        "What the literature says": verdicts.claims(comparison),
+        "Verdicts": verdicts.verdicts(assessment),
+        "Interactions": verdicts.interactions(assessment),
+        "Gain from fine-tuning": verdicts.fine_tuning(assessment.comparison),
+        "Power laws": verdicts.power_laws(assessment.comparison),
+        "What the literature says": verdicts.claims(assessment),
     }
     return {title: table for title, table in tables.items() if table}
 
@@ -53,9 +52,9 @@ def markdown_table(table: verdicts.Table) -> list[str]:
     ]
 
 
-def csv_text(comparison: Comparison) -> str:
+def csv_text(assessment: Assessment) -> str:
     """One line per arm; full precision; empty where there is no number."""
-    return csv_table(raw_rows(comparison))
+    return csv_table(raw_rows(assessment))
 
 
 LATEX_COLUMNS = {
@@ -67,28 +66,26 @@ LATEX_COLUMNS = {
     "verdict": "verdict",
 }
 """The main columns, and under which heading."""
-MOST_COLUMNS, LONGEST_CELL, LONGEST_HEADING = 6, 40, 18
-"""What a page is wide enough for; longer cells and headings are broken into lines."""
 
 
-def latex(comparison: Comparison) -> str:
+def latex(assessment: Assessment) -> str:
     """`table` environments in booktabs style: the comparison's main columns, then the further tables' first ones.
 
     All columns are in the CSV file.
     """
-    headings = columns(comparison)
-    whole = [dict(zip(headings, row, strict=True)) for row in rows(comparison)]
+    comparison, headings = assessment.comparison, columns(assessment)
+    whole = [dict(zip(headings, row, strict=True)) for row in rows(assessment)]
     main = [{heading: row[name] for name, heading in LATEX_COLUMNS.items() if name in row} for row in whole]
     counted = {count for row in main for cell in row.values() for count in _COUNT.findall(cell)}
-    sentences = [f"{comparison.title}.", comparison.question, *conventions(comparison)]
+    sentences = [f"{comparison.title}.", comparison.design.question, *conventions(assessment)]
     if len(counted) == 1:
         main = [{name: _COUNT.sub("", cell) for name, cell in row.items()} for row in main]
         sentences.append(f"n = {counted.pop()} everywhere.")
     caption = " ".join(filter(None, sentences))
-    label = f"tab:{re.sub(r'[^A-Za-z0-9.-]+', '-', comparison.study)}-{comparison.slug}"
+    label = f"{re.sub(r'[^A-Za-z0-9.-]+', '-', comparison.study)}-{comparison.slug}"
     lines = [f"% {MARK}; do not edit. {LATEX_NEEDS} All columns are in the CSV file."]
     lines += _latex_table(main, caption=caption, label=label)
-    for title, table in further_tables(comparison).items():
+    for title, table in further_tables(assessment).items():
         word = title.split()[-1].lower()
         lines += _latex_table(table, caption=f"{comparison.title}. {title}.", label=f"{label}-{word}")
     return "\n".join([*lines, ""])
@@ -98,20 +95,4 @@ _COUNT = re.compile(r" ?\(n=(\d+)\)")
 
 
 def _latex_table(table: verdicts.Table, *, caption: str, label: str) -> list[str]:
-    headings = list(table[0])[:MOST_COLUMNS]
-    longest = {name: max(len(row[name]) for row in table) for name in headings}
-    paragraph = f"p{{{0.9 / len(headings):.2f}\\linewidth}}"
-    kinds = [paragraph if longest[name] > LONGEST_CELL else "l" if name in verdicts.WORDS else "r" for name in headings]
-    return latex_table(
-        caption=caption,
-        label=label,
-        kinds="".join(kinds),
-        headings=[_heading(name) for name in headings],
-        rows=[[escape_latex(row[name]) for name in headings] for row in table],
-    )
-
-
-def _heading(text: str) -> str:
-    lines = [escape_latex(line) for line in textwrap.wrap(text, LONGEST_HEADING)]
-    together = r" \\ ".join(lines)
-    return together if len(lines) == 1 else f"\\shortstack{{{together}}}"
+    return latex_table(Table("", table, verdicts.WORDS), caption=caption, label=label, narrow=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.findings import Findings
 from vitbench.analysis.comparison.notes import listed
-from vitbench.analysis.statistics.pairing import points
-from vitbench.analysis.statistics.verdicts import Decision, Verdict, points_of
+from vitbench.analysis.comparison.wording import caveats_text, difference_text, margin_text, points
+from vitbench.analysis.statistics.verdicts import Decision, Verdict
 
 WORDS = {
     Verdict.BETTER: "better",
@@ -22,13 +24,13 @@ MOST_OPEN = 3
 """Open arms are named up to so many."""
 
 
-def sentence(comparison: Comparison) -> str:
+def sentence(assessment: Assessment) -> str:
     """`Against cls (52.67 % after 4 epochs, 5 seeds, points with the interval that decides): equivalent within 0.5 points: gap
     −0.14 [−0.33, +0.05].`
 
     Arms by verdict, in the order of the study; empty without a baseline or other arms.
     """
-    findings = comparison.findings
+    comparison, findings = assessment.comparison, assessment.findings
     if comparison.baseline is None or not findings.arms:
         return ""
     parts = []
@@ -41,18 +43,18 @@ def sentence(comparison: Comparison) -> str:
                 arms = [_range(list(decisions.values()))]
             else:
                 arms = [_arm(label, decision) for label, decision in decisions.items()]
-            parts.append(f"{words.format(margin=points_of(findings.margin))}: {listed(arms)}")
+            parts.append(f"{words.format(margin=margin_text(findings.margin))}: {listed(arms)}")
     pairs = {finding.decision.difference.n for finding in findings.arms.values() if finding.decision.difference}
     seeds = f"{min(pairs, default=0)} to {max(pairs, default=0)}" if len(pairs) > 1 else f"{max(pairs, default=0)}"
     reached = f"{_reached(comparison)}{seeds} seeds, points with the interval that decides"
-    return f"Against {comparison.reference} ({reached}): {'; '.join(parts)}.{_interactions(comparison)}"
+    return f"Against {comparison.reference} ({reached}): {'; '.join(parts)}.{_interactions(findings)}"
 
 
-def _interactions(comparison: Comparison) -> str:
+def _interactions(findings: Findings) -> str:
     """` Together, beyond the sum of both: less for RoPE with gap −1.03 [−2.00, −0.10].`; empty where there are none."""
     words = {Verdict.BETTER: "more for", Verdict.WORSE: "less for", Verdict.EQUIVALENT: "as expected for"}
     parts, still_open = [], []
-    for (first, second), decision in comparison.findings.interactions.items():
+    for (first, second), decision in findings.interactions.items():
         if decision.verdict in words:
             parts.append(f"{words[decision.verdict]} {first} with {_arm(second, decision)}")
         elif decision.verdict is Verdict.OPEN:
@@ -73,8 +75,8 @@ def _reached(comparison: Comparison) -> str:
 
 def _arm(label: str, decision: Decision) -> str:
     """`gap −0.14 [−0.33, +0.05]`, and what its runs leave out."""
-    caveats = decision.caveats.words
-    return f"{label} {decision.difference_text}" + (f" ({caveats})" if caveats else "")
+    caveats = caveats_text(decision.caveats)
+    return f"{label} {difference_text(decision)}" + (f" ({caveats})" if caveats else "")
 
 
 def _range(decisions: Sequence[Decision], *, of: str = "arm") -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from made_up_records import make_record
-
-from vitbench.analysis.comparison.comparison import load_comparisons
+from tests.made_up_records import make_record
+from vitbench.analysis.comparison.load import load_assessments
 
 CLS = (0.70, 0.72, 0.71, 0.73, 0.69)
 # t of 4.47 on four degrees of freedom: p 0.011 by itself, 0.055 of five arms.
@@ -21,7 +20,9 @@ def records_of(study, arms):
 
 
 def notes_of(root):
-    return {one.study: [note for note in one.notes if "these runs too" in note] for one in load_comparisons(root)}
+    return {
+        one.comparison.study: [note for note in one.notes if "these runs too" in note] for one in load_assessments(root)
+    }
 
 
 def test_the_same_runs_with_two_verdicts_have_a_note_in_both_studies(store_with):

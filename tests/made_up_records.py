@@ -1,7 +1,4 @@
-"""Which records the analysis is tested on: made up here, through the real schema, with accuracies chosen by each test.
-
-`make_record` gives one; the fixture `store_with` puts any number into a results folder.
-"""
+"""Records made up for tests, through the real schema: `make_record` gives one with the accuracies that a test chooses."""
 
 from __future__ import annotations
 
@@ -11,9 +8,14 @@ from typing import Any
 from vitbench.config import DataConfig, RunConfig, TrainConfig, ViTConfig
 from vitbench.records import Cost, Design, Environment, EpochPoint, Outcome, Record
 
+NANO = ViTConfig(
+    image_size=8, in_channels=1, patch_size=2, width=32, depth=3, num_heads=1, mlp_ratio=2.0, num_classes=10
+)
+"""The base variant of the smoke budget on digits."""
+
 MODEL = ViTConfig(image_size=8, in_channels=1, patch_size=2, width=64, depth=4, num_heads=2, num_classes=10)
 ENVIRONMENT = Environment(
-    device="cpu:Example CPU",
+    device="cpu: Example CPU",
     machine="0123abcd",
     precision="fp32",
     compiled=False,
@@ -29,7 +31,6 @@ ENVIRONMENT = Environment(
     memory_bytes=8 * 2**30,
     data_sha256="d" * 64,
 )
-
 
 DESIGN = Design(question="", source="", baseline="", arms=(), learning_rates=())
 

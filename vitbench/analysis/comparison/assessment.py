@@ -1,0 +1,26 @@
+"""What is there to say of a comparison? Its findings and its notes, computed once; tables, pages and sentences take them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.findings import Findings, findings_of
+from vitbench.analysis.comparison.notes import notes_about
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A comparison and how it reads."""
+
+    comparison: Comparison
+    findings: Findings
+    """Verdicts, what they rest on, and whether the literature agrees."""
+    notes: tuple[str, ...]
+    """Plain sentences; whoever prints them escapes them."""
+
+
+def assess(comparison: Comparison, further_notes: Iterable[str] = ()) -> Assessment:
+    """The findings of a comparison, and all notes about it with the further ones last."""
+    return Assessment(comparison, findings_of(comparison), (*notes_about(comparison), *further_notes))

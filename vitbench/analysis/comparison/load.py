@@ -1,0 +1,92 @@
+"""How do the records of a results folder become comparisons, and what is said of each?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from vitbench.analysis.comparison.arm import ArmResult
+from vitbench.analysis.comparison.assessment import Assessment, assess
+from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.grouping import Group, arms_of, groups
+from vitbench.analysis.comparison.naming import slug_of, title_of, with_distinct_names
+from vitbench.analysis.comparison.other_studies import with_other_verdicts
+from vitbench.analysis.writing.presentable import presentable
+from vitbench.records import Faults, Outcome, Record, RecordStore
+
+
+def load_assessments(store_root: str | Path, *, needed: bool = True, faults: Faults | None = None) -> list[Assessment]:
+    """What is said of each of `load_comparisons`, with a note on what was left out of its study's records.
+
+    A study that cannot be assessed is a fault, and is left out.
+    """
+    faults = Faults() if faults is None else faults
+    store = RecordStore(store_root, faults)
+    assessments: list[Assessment] = []
+    comparisons = load_comparisons(store_root, needed=needed, faults=faults)
+    for study, of_study in groupby(comparisons, lambda comparison: comparison.study):
+        path = store.path(study)
+        left_out = [f"Left out: {remark}" for remark in faults.remarks(path)]
+        with faults.leaving_out(path):
+            assessments += [assess(comparison, left_out) for comparison in of_study]
+    return with_other_verdicts(assessments)
+
+
+def load_comparisons(store_root: str | Path, *, needed: bool = True, faults: Faults | None = None) -> list[Comparison]:
+    """All comparisons under a results folder, by study and slug.
+
+    `faults` (else stderr) are told of what is damaged or cannot be compared; it is left out.
+    Raises ValueError where there is nothing at all, unless it is not `needed`.
+    """
+    faults = Faults() if faults is None else faults
+    store = RecordStore(store_root, faults)
+    comparisons: list[Comparison] = []
+    for study in store.studies():
+        if records := store.read(study):
+            with faults.leaving_out(store.path(study)):
+                comparisons += compare(presentable(records))
+    if needed and not comparisons and not faults:
+        raise no_records(store_root)
+    return comparisons
+
+
+def no_records(store_root: str | Path) -> ValueError:
+    return ValueError(f"no records under {str(store_root)!r}; run `vitbench run` first")
+
+
+def compare(records: Iterable[Record]) -> list[Comparison]:
+    """The comparisons that the records of one study fall into, by slug.
+
+    Baseline and arm order are those in the last record's design; a design without a baseline leaves that to the first arm
+    recorded.
+    """
+    comparisons = [_comparison(group) for group in groups(records)]
+    return sorted(with_distinct_names(comparisons), key=lambda comparison: comparison.slug)
+
+
+def _comparison(group: Group) -> Comparison:
+    first, design = group.records[0], group.design
+    measured = next((record for record in group.records if record.outcome is not Outcome.FAILED), first)
+    baseline_name = design.baseline or first.arm
+    arms = _in_order(arms_of(group), [baseline_name, *design.arms])
+    return Comparison(
+        study=first.study,
+        design=design,
+        slug=slug_of(first, design),
+        title=title_of(first, design),
+        budget=first.budget,
+        variant=first.variant,
+        data=next((record for record in group.records if record.arm == design.baseline), first).config.data,
+        train=first.config.train,
+        harness_version=first.config.harness_version,
+        environment=measured.environment,
+        arms=arms,
+        baseline=next((arm for arm in arms if arm.name == baseline_name), None),
+        epochs=design.epochs.get(design.baseline, first.config.train.epochs),
+    )
+
+
+def _in_order(arms: Iterable[ArmResult], names: Sequence[str]) -> tuple[ArmResult, ...]:
+    """In the order of their names; arms of other names last, as they came."""
+    return tuple(sorted(arms, key=lambda arm: names.index(arm.name) if arm.name in names else len(names)))

@@ -1,0 +1,139 @@
+"""A model's blocks on native operators: which parts can be computed so, and how they are put into a built model.
+
+Each class is one of the model's with another `forward`, which computes natively what is usable, and all else as before.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from vitbench.kernels import native, operators
+from vitbench.models import ViT
+from vitbench.models.attention import ALL, FEW_TOKENS, Attention
+from vitbench.models.blocks import MLP, Block, LayerScale
+from vitbench.models.positions import RotaryPosition
+
+SomeModule = TypeVar("SomeModule", bound=nn.Module)
+
+
+def install(model: SomeModule) -> SomeModule:
+    """The same model, now computed by native operators wherever `native.usable`; a model of timm stays as it is.
+
+    Parameters, buffers, their names, hooks and all that is no `forward` are left alone.
+    """
+    for module in model.modules():
+        if isinstance(module, ViT | Block):  # norms of the residual stream
+            for norm in module.children():
+                if type(norm) is nn.LayerNorm:
+                    norm.__class__ = NativeLayerNorm
+        if type(module) in NATIVE:
+            module.__class__ = NATIVE[type(module)]
+    return model
+
+
+class NativeLayerNorm(nn.LayerNorm):
+    """In one pass from a float32 residual stream to the bf16 that matrix products take."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if native.usable(x, self.weight, self.bias):
+            return operators.norm(x, self.weight, self.bias, self.eps)
+        return super().forward(x)
+
+
+class NativeMLP(MLP):
+    """Without SwiGLU and dropout, in one operator."""
+
+    def forward(self, x: Tensor, *, add_bias: bool = True) -> Tensor:
+        """Without `add_bias`, the last bias is left to whoever adds the result to the residual stream."""
+        if self._is_usable(x):
+            out = operators.mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.activation)
+            return out + self.fc2.bias.to(x.dtype) if add_bias else out
+        return super().forward(x) if add_bias else F.linear(self.hidden(x), self.fc2.weight)
+
+    def _is_usable(self, x: Tensor) -> bool:
+        drops_out = self.training and self.dropout.p > 0
+        return (
+            x.dtype == torch.bfloat16
+            and self.activation in operators.ACTIVATIONS
+            and len(self.fc1.weight) % native.LANES == 0
+            and not drops_out
+            and type(self.fc1) is type(self.fc2) is nn.Linear
+            and native.usable(x, *self.fc1.parameters(), *self.fc2.parameters())
+        )
+
+
+class NativeAttention(Attention):
+    """Of few tokens, and with nothing but a rotation between projection and product, in one operator."""
+
+    def forward(self, x: Tensor, *, read: slice = ALL, add_bias: bool = True) -> Tensor:
+        """Without `add_bias`, the projection's bias is left to whoever adds the result to the residual stream."""
+        if self._is_usable(x):
+            turns = None if self.rotary is None else turns_of(self.rotary)
+            weights = self.qkv.weight, self.qkv.bias, self.proj.weight
+            out = operators.self_attention(x, *weights, num_heads=self.num_heads, read=read, turns=turns)
+            if add_bias and self.proj.bias is not None:
+                out = out + self.proj.bias.to(out.dtype)
+        else:
+            attended = self.attend(x, read)
+            out = self.proj(attended) if add_bias else F.linear(attended, self.proj.weight)
+        return self.proj_dropout(out)
+
+    def _is_usable(self, x: Tensor) -> bool:
+        drops_out = self.training and self.dropout > 0
+        between = self.relative or drops_out or isinstance(self.q_norm, nn.LayerNorm)
+        head_dim = self.qkv.in_features // self.num_heads
+        return (
+            self.kernel == "auto"
+            and x.dtype == torch.bfloat16
+            and x.shape[1] <= FEW_TOKENS[x.dtype]
+            and head_dim % native.LANES == 0
+            and not between
+            and type(self.qkv) is type(self.proj) is nn.Linear
+            and native.usable(x, *self.qkv.parameters(), *self.proj.parameters())
+        )
+
+
+class NativeBlock(Block):
+    """Residual sums and norms in one pass, where nothing but a bias comes between a branch and its sum with the stream."""
+
+    def forward(self, x: Tensor, *, read: slice = ALL) -> Tensor:
+        attention, norm, mlp = self.attention, self.norm2, self.mlp
+        if not self._is_usable(x):
+            return super().forward(x, read=read)
+        attended = attention(self.norm1(x), read=read, add_bias=False)
+        x, normed = operators.add_norm(x[:, read], attended, attention.proj.bias, norm.weight, norm.bias, norm.eps)
+        return operators.add(x, mlp(normed, add_bias=False), mlp.fc2.bias)
+
+    def _is_usable(self, x: Tensor) -> bool:
+        drops = self.training and (self.mlp.dropout.p > 0 or isinstance(self.drop_path, DropPath))
+        scales = isinstance(self.scale1, LayerScale) or isinstance(self.scale2, LayerScale)
+        return (
+            not drops
+            and not scales
+            and type(self.attention) is NativeAttention
+            and type(self.mlp) is NativeMLP
+            and type(self.norm2) is NativeLayerNorm
+            and native.usable(x, *self.norm2.parameters())
+        )
+
+
+NATIVE: dict[type[nn.Module], type[nn.Module]] = {Attention: NativeAttention, Block: NativeBlock, MLP: NativeMLP}
+
+
+def turns_of(rotary: RotaryPosition) -> Tensor:
+    """[2, N, d] in float32: what each channel of a head is multiplied with, and what its neighbour in the pair is.
+
+    The first channel of a pair has −sin beside its cosine, the second sin. Prefix tokens have 1 and 0.
+    """
+    cos, sin = rotary.cos.float(), rotary.sin.float()
+    channels = torch.stack([torch.stack([cos, cos], dim=-1), torch.stack([-sin, sin], dim=-1)])
+    patches = rearrange(channels, "two n pairs pair -> two n (pairs pair)")
+    prefix = patches.new_zeros(2, rotary.num_prefix_tokens, patches.shape[-1])
+    prefix[0] = 1
+    return torch.cat([prefix, patches], dim=1)
