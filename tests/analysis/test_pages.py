@@ -18,6 +18,7 @@ from vitbench.analysis.pages import print_tables, write_tables
 from vitbench.analysis.plots import write_plots
 from vitbench.analysis.tables import captions, page
 from vitbench.analysis.tables import cells as table_cells
+from vitbench.analysis.tables.verdicts import further_tables
 from vitbench.analysis.writing.markup import escape_latex, escape_markdown
 from vitbench.analysis.writing.words import count_text, significant
 from vitbench.config import TrainConfig
@@ -38,9 +39,7 @@ def two_arms() -> list[Record]:
 
 
 def cells(comparison, arm_index):
-    return dict(
-        zip(table_cells.columns(assess(comparison)), table_cells.rows(assess(comparison))[arm_index], strict=True)
-    )
+    return table_cells.main_table(assess(comparison)).rows[arm_index]
 
 
 def test_the_cells_are_those_computed_by_hand():
@@ -87,7 +86,7 @@ def test_diverged_and_failed_runs_are_counted_in_the_row():
 
 def test_the_csv_has_full_precision_and_units_in_its_names():
     (comparison,) = compare([make_record("cls", test=1 / 3), make_record("gap", test=2 / 3)])
-    first, second = csv.DictReader(io.StringIO(page.csv_text(assess(comparison))))
+    first, second = csv.DictReader(io.StringIO(page.texts_of(assess(comparison))["csv"]))
     assert float(first["test_top1_mean_percent"]) == 100 * (1 / 3)
     assert float(second["difference_mean_points"]) == 100 * (2 / 3 - 1 / 3)
     assert second["difference_ci95_low_points"] == ""
@@ -150,14 +149,15 @@ def test_the_latex_table_has_booktabs_rules_and_the_six_main_columns_alone():
     assert rows[0].strip() == r"arm & params & GMACs & top-1 (\%) & \shortstack{difference \\ (points)} & verdict \\"
     assert "rrrrl}" in text and "resizebox" not in text
     assert (
-        len(table_cells.columns(assess(comparison))) > 6 and len(table_cells.raw_rows(assess(comparison))[0]) > 30
+        len(table_cells.main_table(assess(comparison)).columns) > 6
+        and len(table_cells.raw_rows(assess(comparison))[0]) > 30
     )  # all are in the CSV
 
 
 def test_no_latex_table_has_more_columns_than_a_page_is_wide():
     records = [make_record(arm, seed=seed, test=0.8 + 0.01 * seed) for arm in ("cls", "gap") for seed in range(3)]
     (comparison,) = compare(records)
-    assert "Verdicts" in page.further_tables(assess(comparison))
+    assert "Verdicts" in [table.title for table in further_tables(assess(comparison))]
     rows = [line for line in page.latex(assess(comparison)).splitlines() if line.endswith(r"\\")]
     assert len(rows) > 4 and max(line.count("&") for line in rows) == 5
 
@@ -176,7 +176,7 @@ def test_markdown_cells_stay_in_their_row():
     assert escape_markdown("a|b\nc") == r"a\|b c"
     (comparison,) = compare([make_record(NASTY)])
     (row,) = [line for line in page.markdown(assess(comparison)).splitlines() if line.startswith("| 50%")]
-    assert row.replace(r"\|", "").count("|") == len(table_cells.columns(assess(comparison))) + 1
+    assert row.replace(r"\|", "").count("|") == len(table_cells.main_table(assess(comparison)).columns) + 1
 
 
 def test_the_index_holds_every_table(store_with):
@@ -280,7 +280,7 @@ def test_where_rates_were_chosen_the_difference_at_the_baseline_s_rate_stands_be
     assert row["difference (points)"].startswith("+5.00")
     assert row["difference at baseline's rate (points)"].startswith("−10.00")
     (fixed,) = compare(two_arms())
-    assert "difference at baseline's rate (points)" not in table_cells.columns(assess(fixed))
+    assert "difference at baseline's rate (points)" not in table_cells.main_table(assess(fixed)).columns
     raw = table_cells.raw_rows(assess(fixed))[0]
     assert {"difference_at_baseline_rate_mean_points", "epochs", "training_tflop"} <= set(raw)
 
@@ -308,7 +308,7 @@ def test_a_setting_of_several_fields_is_written_out_and_each_field_is_a_column_o
     row = cells(comparison, 0)
     assert row["setting"] == "lr 0.002, weight_decay 0.05, mixup 0 (edge)"
     assert "top-1 at baseline's setting (%)" in row and "learning rate" not in row
-    (raw,) = csv.DictReader(io.StringIO(page.csv_text(assess(comparison))))
+    (raw,) = csv.DictReader(io.StringIO(page.texts_of(assess(comparison))["csv"]))
     assert (raw["learning_rate"], raw["weight_decay"], raw["weight_decay_edge"]) == ("0.002", "0.05", "lowest")
     sentence = captions.conventions(assess(comparison))[0]
     assert "at the setting with the best mean validation accuracy" in sentence

@@ -322,7 +322,7 @@ def test_models_of_timm_stand_beside_ours_under_names_that_tell_them_apart(tmp_p
     for name in ("throughput", "time-by-block", "flops"):
         assert {row["model"] for row in tables[name].rows} == {"S/16, 224 px", LABEL, "timm:resnet18, 32 px"}
     (small,) = (
-        row for row in csv.DictReader(io.StringIO(csv_text(tables["throughput"]))) if "channels" in row["variant"]
+        row for row in csv.DictReader(io.StringIO(csv_text(tables["throughput"].raw))) if "channels" in row["variant"]
     )
     assert (small["variant"] + ", 32 px", small["pool"], small["images_per_second"]) == (
         LABEL,

@@ -6,20 +6,16 @@ Notes are plain sentences; whoever prints them escapes them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.writing.words import listed, seeds_text
 from vitbench.costs.macs import unread_macs, unread_sentence
 from vitbench.records import Outcome, Record
 from vitbench.studies.choice import has_accuracies
 from vitbench.studies.settings import RATE, Setting, value_text
 from vitbench.text import counted
-
-
-def listed(values: Iterable[Any]) -> str:
-    return ", ".join(str(value) for value in values)
 
 
 def notes_about(comparison: Comparison) -> Iterator[str]:
@@ -237,8 +233,3 @@ def _timed(arm: ArmResult) -> list[Record]:
         for record in arm.completed(arm.setting).values()
         if (record.cost.train_images_per_second, record.cost.infer_images_per_second) != (None, None)
     ]
-
-
-def seeds_text(seeds: Sequence[int]) -> str:
-    """`seed 0`, `seeds 0, 1`."""
-    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {listed(seeds)}"

@@ -1,11 +1,11 @@
-"""What must be said around a comparison's table: what its numbers share, and how to read them."""
+"""What do the numbers of a comparison share, and how are they to be read? The lines above and below its table."""
 
 from __future__ import annotations
 
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.comparison.notes import listed, seeds_text
 from vitbench.analysis.tables.reading import reading
+from vitbench.analysis.writing.words import listed, seeds_text
 from vitbench.studies.match import MATCHES
 
 
@@ -160,10 +160,10 @@ def _augmentation(comparison: Comparison) -> list[str]:
     data, tuned = comparison.data, comparison.design.tuned
     padding = sorted({record.config.data.crop_padding for record in comparison.records})
     share = f" to {padding[-1]}, the same share of images of every size" if len(padding) > 1 else ""
-    found = {
+    parts = {
         "crop_padding": f"crop padding {padding[0]}{share}" if any(padding) else "",
         "flip": "flip" if data.flip else "",
         "mixup": f"mixup {data.mixup:g}" if data.mixup else "",
         "cutmix": f"cutmix {data.cutmix:g}" if data.cutmix else "",
     }
-    return [f"{name.replace('_', ' ')} as tuned" if name in tuned else text for name, text in found.items()]
+    return [f"{name.replace('_', ' ')} as tuned" if name in tuned else text for name, text in parts.items()]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Findings
-from vitbench.analysis.comparison.notes import listed
 from vitbench.analysis.comparison.wording import caveats_text, difference_text, margin_text, points
 from vitbench.analysis.statistics.verdicts import Decision, Verdict
+from vitbench.analysis.writing.words import listed
 
 WORDS = {
     Verdict.BETTER: "better",
