@@ -333,11 +333,11 @@ def test_models_of_timm_stand_beside_ours_under_names_that_tell_them_apart(tmp_p
     assert shown == ["layer1"]
     models = f"{LABEL}; timm:resnet18, 32 px."
     by_parts = f"Parts of ours are not counted for models of timm, but timm's own modules by name: {models}"
-    assert tables["time-by-role"].notes == tables["time-by-block"].notes == (by_parts,)
-    assert tables["time-by-kind"].notes == ()
-    assert tables["flops"].notes == (
-        f"Not counted part by part in closed form for models of timm; fvcore and FlopCounterMode agree: {models}",
-    )
+    assert tables["time-by-role"].notes == tables["time-by-block"].notes == [by_parts]
+    assert tables["time-by-kind"].notes == []
+    assert tables["flops"].notes == [
+        f"Not counted part by part in closed form for models of timm; fvcore and FlopCounterMode agree: {models}"
+    ]
     written = {path.relative_to(tmp_path / "profiles" / "cpu-example").as_posix() for path in write_tables(tmp_path)}
     assert {"README.md", "tables/throughput.tex", "tables/flops.md"} <= written
 
