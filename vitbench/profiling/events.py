@@ -56,15 +56,6 @@ class Event:
     """What is no tensor, as text: `[4, 4]`."""
 
 
-@dataclass(frozen=True)
-class MemoryPoint:
-    """`allocated` bytes at `time`, in nanoseconds, on `device` (`cpu` or `cuda`)."""
-
-    time: int
-    allocated: int
-    device: str
-
-
 def read_events(trace: dict[str, Any]) -> list[Event]:
     """The ranges, operators, launches and kernels of a trace, as torch wrote it."""
     return [
@@ -72,20 +63,6 @@ def read_events(trace: dict[str, Any]) -> list[Event]:
         for event in trace["traceEvents"]
         if event.get("ph") == "X" and event.get("cat") in CATEGORIES and "dur" in event
     ]
-
-
-def read_memory(trace: dict[str, Any]) -> list[MemoryPoint]:
-    """Every allocation and release, in order of time: what is allocated after it."""
-    points = (
-        MemoryPoint(
-            time=nanoseconds(event["ts"]),
-            allocated=event["args"]["Total Allocated"],
-            device="cpu" if event["args"]["Device Type"] == 0 else "cuda",
-        )
-        for event in trace["traceEvents"]
-        if event.get("name") == "[memory]" and event.get("ph") == "i"
-    )
-    return sorted(points, key=lambda point: point.time)
 
 
 def nanoseconds(microseconds: float) -> int:
