@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -17,35 +18,40 @@ import typer
 
 from vitbench import __version__
 from vitbench.commands.arguments import (
+    DONE,
+    FAILED,
     LOCAL_RESULTS,
+    WRONG,
     AsJson,
-    BudgetName,
     CompileName,
     CompileNames,
     DataRoot,
     DeviceName,
     Download,
-    ExecutorName,
     FeatureBatch,
     FeaturePrecision,
     Images,
-    Jobs,
-    KeepWeights,
     Mode,
     Modes,
     Out,
     PrecisionName,
     PrecisionNames,
     Results,
-    StudyOptions,
     Threads,
     TraceOut,
     TrunkName,
     expanded_name,
 )
-from vitbench.commands.options import DataFields, ModelFields, RecipeFields, with_options
+from vitbench.commands.doctor import doctor
+from vitbench.commands.listing import list_
+from vitbench.commands.options import ModelFields, with_options
+from vitbench.commands.pages import plots, report, tables
+from vitbench.commands.plan import plan
+from vitbench.commands.records import records
+from vitbench.commands.run import run
+from vitbench.commands.train import train
 from vitbench.config import MOST, TRACEBACK, one_line
-from vitbench.files import FULL, expanded, shown
+from vitbench.files import FULL
 from vitbench.signals import ENDING, obeyed, outlive_terminal
 
 if TYPE_CHECKING:
@@ -60,7 +66,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+INTERRUPTED = 130
 _USERS_TO_MEND = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 ENDED = {128 + number: number.name for number in ENDING}
 """Exit statuses of a command that a signal ended."""
@@ -73,100 +79,10 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-@app.command("list")
-def list_(as_json: AsJson = False) -> None:
-    """Variants, studies, data sets, budgets."""
-    from vitbench.commands.show import list_everything
-
-    list_everything(as_json=as_json)
-
-
-@app.command()
-@with_options
-def plan(options: StudyOptions, jobs: Jobs = "auto", as_json: AsJson = False) -> None:
-    """The runs that studies need, their FLOPs and estimated hours on this machine, and which are done."""
-    request = options.request()
-    from vitbench.commands.show import show_plan
-
-    show_plan(request, jobs=jobs, as_json=as_json)
-    raise typer.Exit(FAILED if request.faults else DONE)
-
-
-@app.command()
-@with_options
-def run(
-    options: StudyOptions,
-    device: DeviceName = "auto",
-    executor: ExecutorName = ExecutorName.local,
-    jobs: Jobs = "auto",
-    threads: Threads = None,
-    keep_weights: KeepWeights = False,
-) -> None:
-    """Run what is not yet recorded in --results. Interrupt it whenever you like; the next call goes on."""
-    request = options.request()
-    from vitbench.commands.run import run_studies
-
-    failed = run_studies(
-        request, device=device, executor=executor.value, jobs=jobs, threads=threads, keep_weights=keep_weights
-    )
-    raise typer.Exit(FAILED if failed or request.faults else DONE)
-
-
-@app.command()
-@with_options
-def train(
-    model: ModelFields,
-    recipe_fields: RecipeFields,
-    data_fields: DataFields,
-    variant: Annotated[
-        str | None, typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")
-    ] = None,
-    init: Annotated[
-        str | None,
-        typer.Option(
-            callback=expanded_name,
-            help="Weights to start from: a RUN of --results, a file (.safetensors, .npz), or timm:NAME.",
-        ),
-    ] = None,
-    keep_head: Annotated[
-        bool, typer.Option("--keep-head", help="Take the head over too; with --epochs 0, to evaluate it as it is.")
-    ] = False,
-    recipe: Annotated[BudgetName | None, typer.Option(help="Train as this budget does, but for what is given.")] = None,
-    data: Annotated[str, typer.Option(help="Data set: a name or a folder.")] = "digits",
-    data_root: DataRoot = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
-    device: DeviceName = "auto",
-    threads: Threads = None,
-    keep_weights: KeepWeights = True,
-    results: Results = LOCAL_RESULTS,
-    download: Download = False,
-    as_json: AsJson = False,
-) -> None:
-    """One run, any field of the model, the recipe and the data as an option."""
-    from vitbench.commands.train import train_one
-    from vitbench.records import Faults
-
-    faults = Faults()
-    record = train_one(
-        variant,
-        init=init,
-        keep_head=keep_head,
-        model=model,
-        train=recipe_fields,
-        data=data_fields,
-        recipe=recipe.value if recipe else None,
-        dataset=data,
-        data_root=data_root,
-        download=download,
-        seed=seed,
-        device=device,
-        threads=threads,
-        keep_weights=keep_weights,
-        results=results,
-        as_json=as_json,
-        faults=faults,
-    )
-    raise typer.Exit(FAILED if record.outcome == "failed" or faults else DONE)
+FIRST: tuple[Callable[..., None], ...] = (list_, plan, run, train)
+LAST: tuple[Callable[..., None], ...] = (tables, plots, report, doctor)
+for command in FIRST:
+    app.command(command.__name__.rstrip("_"))(command)
 
 
 @app.command()
@@ -405,87 +321,9 @@ def figures(
     )
 
 
-@app.command()
-def tables(results: Results = LOCAL_RESULTS) -> None:
-    """Every table again, as Markdown, CSV and LaTeX, from the records in --results alone."""
-    from vitbench.analysis.comparison.load import load_assessments
-    from vitbench.analysis.pages import print_tables, write_tables
-    from vitbench.records import Faults
-
-    faults = Faults()
-    assessments = load_assessments(results, needed=False, faults=faults)
-    paths = write_tables(results, assessments, faults=faults)
-    print_tables(results, assessments, faults=faults)
-    _print_paths(paths)
-    raise typer.Exit(FAILED if faults else DONE)
-
-
-@app.command()
-def plots(results: Results = LOCAL_RESULTS) -> None:
-    """Every plot again, as SVG and PNG, from the records in --results alone."""
-    from vitbench.analysis.plots import write_plots
-    from vitbench.records import Faults
-
-    faults = Faults()
-    _print_paths(write_plots(results, faults=faults))
-    raise typer.Exit(FAILED if faults else DONE)
-
-
-@app.command()
-def report(results: Results = LOCAL_RESULTS) -> None:
-    """One HTML page with all tables and plots, from the records in --results alone."""
-    from vitbench.analysis.report import write_report
-    from vitbench.records import Faults
-
-    faults = Faults()
-    _print_paths([write_report(results, faults=faults)])
-    raise typer.Exit(FAILED if faults else DONE)
-
-
-records = typer.Typer(help="The record files themselves: check, repair and merge them.", no_args_is_help=True)
+for command in LAST:
+    app.command()(command)
 app.add_typer(records, name="records")
-
-
-@records.command("check")
-def records_check(results: Results = LOCAL_RESULTS, as_json: AsJson = False) -> None:
-    """All that is damaged in the record files, and lines of one run that contradict each other."""
-    from vitbench.commands.records import check_records
-
-    raise typer.Exit(FAILED if check_records(results, as_json=as_json) else DONE)
-
-
-@records.command("repair")
-def records_repair(
-    results: Results = LOCAL_RESULTS,
-    conflicts: Annotated[
-        bool, typer.Option("--conflicts", help="Also the later of two lines of one run with other numbers.")
-    ] = False,
-) -> None:
-    """Set damaged lines aside, into FILE.damaged with their numbers; all other lines stay as they are."""
-    from vitbench.commands.records import repair_records
-
-    raise typer.Exit(FAILED if repair_records(results, conflicts=conflicts) else DONE)
-
-
-@records.command("merge")
-def records_merge(
-    into: Annotated[Path, typer.Argument(callback=expanded, help="Results folder that the records go into.")],
-    source: Annotated[
-        Path, typer.Argument(callback=expanded, help="Results folder that they come from; it stays as it is.")
-    ],
-) -> None:
-    """Add the records of one results folder to another; a second time adds nothing."""
-    from vitbench.commands.records import merge_records
-
-    raise typer.Exit(FAILED if merge_records(into, source) else DONE)
-
-
-@app.command()
-def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
-    """What this machine can do: device, speed per precision, compiler, data; what is missing and how to get it."""
-    from vitbench.commands.doctor import examine
-
-    examine(data_root=data_root, as_json=as_json)
 
 
 def _trunk_request(**options: Any) -> TrunkRequest:
@@ -494,11 +332,6 @@ def _trunk_request(**options: Any) -> TrunkRequest:
 
     own = ("data_root", "download", "batch_size", "device", "precision", "threads", "results")
     return TrunkRequest(name=options["run"], dataset=options["data"], **{name: options[name] for name in own})
-
-
-def _print_paths(paths: list[Path]) -> None:
-    for path in paths:
-        typer.echo(shown(path))
 
 
 def main() -> None:
@@ -540,28 +373,28 @@ def _outcome() -> tuple[int, str]:
         app()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else DONE
-        return status, _said_of_signal(status) if status in ENDED else ""  # typer's answer to Ctrl-C is silent
+        return status, _line_of_signal(status) if status in ENDED else ""  # typer's answer to Ctrl-C is silent
     except KeyboardInterrupt:
-        return INTERRUPTED, _said_of_signal(INTERRUPTED)
+        return INTERRUPTED, _line_of_signal(INTERRUPTED)
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        status, line = _said_of(error)
+        status, line = _ending_of(error)
         if not line or os.environ.get(TRACEBACK):
             raise
         return status, f"vitbench: {line}"
     return DONE, ""
 
 
-def _said_of_signal(status: int) -> str:
+def _line_of_signal(status: int) -> str:
     how = "interrupted" if status == INTERRUPTED else f"ended by {ENDED[status]}"
     return f"vitbench: {how}; what was finished is recorded, the same command goes on"
 
 
-def _said_of(error: Exception) -> tuple[int, str]:
+def _ending_of(error: Exception) -> tuple[int, str]:
     """(exit status, one line); the line is empty for a bug."""
     if isinstance(error, ValueError):
         return WRONG, one_line(error)
     if isinstance(error, OSError):
-        return _said_of_system(error)
+        return _ending_of_system(error)
     from vitbench.device import is_out_of_memory
 
     if is_out_of_memory(error):
@@ -570,7 +403,7 @@ def _said_of(error: Exception) -> tuple[int, str]:
     return FAILED, ""
 
 
-def _said_of_system(error: OSError) -> tuple[int, str]:
+def _ending_of_system(error: OSError) -> tuple[int, str]:
     if error.filename is None and error.errno in FULL:
         return FAILED, _output_is_lost(error)  # files of ours say themselves that they cannot be written
     reason = error.strerror or str(error) or type(error).__name__

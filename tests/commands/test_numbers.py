@@ -23,11 +23,11 @@ BASE = {
     "figures": ("abcd",),
 }
 WORK = {
-    "run": ("vitbench.commands.run._execute",),
-    "train": ("vitbench.commands.train._execute_here",),
+    "run": ("vitbench.execution.studies.StudyRuns._execute",),
+    "train": ("vitbench.execution.single.execute_watched",),
     "throughput": ("vitbench.profiling.roofline.measure_ceilings",),
     "trace": ("vitbench.profiling.trace.record",),
-    "profile": ("vitbench.commands.profile.write_parts",),
+    "profile": ("vitbench.profiling.profile.measure_parts",),
     "features": ("vitbench.commands.features.open_trunk",),
     "probe": ("vitbench.commands.probe.open_trunk",),
     "figures": ("vitbench.inspection.loaded_model.open_weights",),

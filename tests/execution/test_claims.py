@@ -166,9 +166,9 @@ def test_time_in_which_nobody_could_look_does_not_count(tmp_path, monkeypatch):
 
 def test_whoever_lost_a_claim_knows_and_leaves_the_others_alone(tmp_path):
     with Claims(tmp_path) as claims:
-        assert claims.take(RUN) and claims.holds(RUN) and not claims.is_anothers(RUN)
+        assert claims.take(RUN) and claims.holds(RUN) and not claims.is_taken_by_another(RUN)
         path = claim_of_another_machine(tmp_path)  # it was stopped for longer than a lease
-        assert not claims.holds(RUN) and claims.is_anothers(RUN)
+        assert not claims.holds(RUN) and claims.is_taken_by_another(RUN)
         claims.release(RUN)
     assert path.exists()
 

@@ -14,7 +14,7 @@ from vitbench.config import MOST, Precision
 from vitbench.files import expanded
 
 if TYPE_CHECKING:
-    from vitbench.commands.request import Request
+    from vitbench.execution.request import Request
 
 Names = TypeVar("Names", str, list[str] | None)
 
@@ -70,6 +70,13 @@ MODES, PRECISIONS, COMPILES = ("infer", "train"), get_args(Precision), ("off", "
 LOCAL_RESULTS = Path("results/local")
 """The default of `--results`."""
 
+DONE, FAILED, WRONG = 0, 1, 2
+"""Exit statuses: of a request that was wrong, the user has to mend something."""
+
+_VARIANT = typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")
+Variant = Annotated[str, _VARIANT]
+OptionalVariant = Annotated[str | None, _VARIANT]
+Variants = Annotated[list[str], _VARIANT]
 Results = Annotated[Path, typer.Option(callback=_results, help="Folder with records/, tables/ and plots/.")]
 DataRoot = Annotated[Path | None, typer.Option(callback=_path, help="Folder in which the data set lies.")]
 Out = Annotated[Path, typer.Option(callback=_path, help="FILE.npz or FILE.parquet.")]
@@ -148,7 +155,7 @@ class StudyOptions:
     download: Download = False
 
     def request(self) -> Request:
-        from vitbench.commands.request import Request
+        from vitbench.execution.request import Request
         from vitbench.studies.tunable import parse_tune
 
         recipe = {name: getattr(self, name) for name in ("epochs", "batch_size", "precision", "compile")}

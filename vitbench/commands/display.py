@@ -6,20 +6,23 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vitbench.execution.job import Job, Report
+from vitbench.execution.observer import Advance, Observer, RunObserver
 from vitbench.records import Outcome, Record
-from vitbench.text import printable
+from vitbench.text import duration, printable
 
 STARTING_FLOPS = 2e9
 """Added to every run's training FLOPs in the estimate of time left: data, evaluation and start cost something too."""
+BAR_WIDTH = 24
 
 
 def is_live() -> bool:
@@ -27,7 +30,31 @@ def is_live() -> bool:
     return sys.stderr.isatty() and not os.environ.get("CI")
 
 
-class RunDisplay:
+class Terminal(Observer):
+    """Shows the answer on stdout, and beside it on stderr what is waited for and how far a command has come."""
+
+    def say(self, line: str) -> None:
+        print(printable(line), flush=True)
+
+    def warn(self, line: str) -> None:
+        print(f"vitbench: {printable(line)}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Advance]:
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=BAR_WIDTH), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True, disable=not is_live()) as progress:
+            row = progress.add_task(escape(what), total=None)
+
+            def advance(description: str, done: float, total: float) -> None:
+                progress.update(row, description=escape(description), completed=done, total=total)
+
+            yield advance
+
+    def runs(self, jobs: Sequence[Job]) -> RunDisplay:
+        return RunDisplay(jobs)
+
+
+class RunDisplay(RunObserver):
     """Study, run, epoch, loss, images/s and time left. Quiet in CI and in a pipe, where it prints a line per study."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
@@ -39,7 +66,7 @@ class RunDisplay:
         self._total_weight = sum(map(self._weight, jobs))
         self.progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=BAR_WIDTH),
             TextColumn("{task.fields[detail]}"),
             console=self.console,
             disable=not self.live,
@@ -60,7 +87,6 @@ class RunDisplay:
         self.progress.stop()
 
     def report(self, job: Job, report: Report) -> None:
-        """A run has come further."""
         if not self.live:
             return
         row = self._row(job)
@@ -69,13 +95,11 @@ class RunDisplay:
         self._update_total()
 
     def record(self, job: Job, record: Record) -> None:
-        """A run has ended."""
         if record.outcome is not Outcome.COMPLETED:
             self.say(f"{job.run.study}, {record.arm}, seed {record.seed}: {record.outcome}: {record.reason}")
         self._is_over(job, record.outcome)
 
-    def elsewhere(self, job: Job) -> None:
-        """Another process has recorded a run."""
+    def recorded_by_others(self, job: Job) -> None:
         self._is_over(job, "by other processes")
 
     def _is_over(self, job: Job, how: str) -> None:
@@ -94,7 +118,7 @@ class RunDisplay:
             self.say(f"{study}: {counts} ({time.monotonic() - self.started:.0f} s)")
 
     def say(self, line: str) -> None:
-        """A line that stays, on stderr."""
+        """On stderr."""
         line = printable(line)
         if self.live:
             self.console.print(line, markup=False, highlight=False)
@@ -122,12 +146,3 @@ class RunDisplay:
         left = elapsed * (total - done) / done if done else 0.0
         detail = f"{self._num_done}/{self._num_jobs} done, {duration(left)} left" if done else ""
         self.progress.update(self._all, completed=done, detail=detail)
-
-
-def duration(seconds: float) -> str:
-    """1 h 05 min, 4 min 30 s, 12 s."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -17,8 +17,7 @@ from vitbench.evaluation.features import LabelledFeatures, keep
 from vitbench.evaluation.few_shot import CONSTANT, DRAWS, L2, SHOTS, draw_images, few_shot
 from vitbench.evaluation.neighbours import TEMPERATURE, K, neighbours
 from vitbench.evaluation.probe import L2_GRID, MOST_ITERATIONS, TOLERANCE, linear_probe
-from vitbench.execution.job import utc_now
-from vitbench.machine import cache_directory
+from vitbench.machine import cache_directory, utc_now
 from vitbench.records import Faults
 from vitbench.records.transfer import TransferAccuracy, TransferRecord, TransferRequest, TransferStore, probe_id
 

@@ -5,27 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
-from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
-from vitbench.config import MOST, ModelConfig, Precision, TimmConfig, block_width
-from vitbench.costs.macs import MFU_MEANS, count, unread_sentence
+from vitbench.config import MOST, Precision
+from vitbench.costs.macs import MFU_MEANS, unread_sentence
 from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from vitbench.device import Device, DeviceState
     from vitbench.profiling.batch_size import Trial
     from vitbench.profiling.roofline import Ceilings
-    from vitbench.profiling.throughput import Candidate, Result
+    from vitbench.profiling.throughput import Result
 
-OURS = "vitbench"
 MOST_SECONDS = 86_400
-SCHEMA = 1
-"""Of the rows of `--json`."""
 
 
 def show_throughput(
@@ -52,8 +45,10 @@ def show_throughput(
     import torch
 
     from vitbench.device import open_device
+    from vitbench.profiling.candidates import OURS, candidate_of
     from vitbench.profiling.roofline import measure_ceilings
     from vitbench.profiling.throughput import measure
+    from vitbench.profiling.throughput_row import throughput_row
 
     check_seconds(seconds)
     if threads is not None:
@@ -61,88 +56,35 @@ def show_throughput(
     opened = open_device(device)
     sizes = list(dict.fromkeys(_batch_size(text, opened) for text in batch_sizes))
     resolved = list(dict.fromkeys(opened.resolve_precision(cast(Precision, precision)) for precision in precisions))
+    configs = {variant: named_model(variant, **model) for variant in variants}
     candidates = [
-        make_candidate(variant, implementation, model, mode, precision, compiled == "on", size)
-        for variant, implementation, mode, precision, compiled, size in product(
+        candidate_of(
+            configs[variant],
+            variant,
+            implementation=implementation,
+            mode=mode,
+            precision=precision,
+            compiled=compile == "on",
+            batch_size=size,
+        )
+        for variant, implementation, mode, precision, compile, size in product(
             variants, [OURS, *peers], modes, resolved, compiles, sizes
         )
     ]
     ceilings = measure_ceilings(opened)
     results = measure(candidates, device=opened, max_seconds=seconds, memory=memory)
     if as_json:
-        rows = [facts_of(result, ceilings, opened.name) for result in results]
+        rows = [throughput_row(result, ceilings, device=opened.name) for result in results]
         for row in rows:
-            row["config"] = named_model(row["variant"], **model).model_dump(mode="json")
+            row["config"] = configs[row["variant"]].model_dump(mode="json")
         print(json.dumps(rows))
     else:
         print(f"{opened.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
         _print_table(results, ceilings)
         _print_notes(results, ceilings, seconds)
-        if sentence := unread_sentence({variant: named_model(variant, **model) for variant in variants}):
+        if sentence := unread_sentence(configs):
             print(sentence)
     return sum(bool(result.reason) for result in results)
-
-
-def build(implementation: str, config: ModelConfig) -> nn.Module:
-    """A model of ours, from seed 0, or a peer's of the same configuration."""
-    from vitbench.kernels.blocks import install
-    from vitbench.models import build_model
-    from vitbench.profiling.peers import build_peer
-
-    if implementation == OURS:
-        return install(build_model(config))
-    assert not isinstance(config, TimmConfig), implementation
-    return build_peer(implementation, config)
-
-
-def make_candidate(
-    variant: str,
-    implementation: str,
-    model: dict[str, Any],
-    mode: str,
-    precision: str,
-    compiled: bool,
-    size: int | str,
-) -> Candidate:
-    """What to measure of a named variant with the fields of `model` set. `size`: images in a batch, or how to search for it.
-
-    Raises ValueError for a model without meaning, or one that the peer named in `implementation` does not have.
-    """
-    config = named_model(variant, **model)
-    return candidate_of(config, variant, implementation, mode, precision, compiled, size)
-
-
-def candidate_of(
-    config: ModelConfig,
-    variant: str,
-    implementation: str,
-    mode: str,
-    precision: str,
-    compiled: bool,
-    size: int | str,
-) -> Candidate:
-    """The same of any configuration; `variant` is what it is called."""
-    from vitbench.profiling.peers import check_peer
-    from vitbench.profiling.throughput import Candidate
-
-    if implementation != OURS:
-        if isinstance(config, TimmConfig):
-            raise ValueError(f"peer {implementation!r} has no {variant}, which is timm's own; leave it out")
-        check_peer(implementation, config)
-    return Candidate(
-        variant=variant,
-        implementation=implementation,
-        build=partial(build, implementation, config),
-        image_shape=(config.in_channels, *config.image_hw),
-        num_classes=config.num_classes,
-        macs=count(config).macs,
-        mode=mode,
-        precision=precision,
-        compiled=compiled,
-        batch_size=1 if isinstance(size, str) else size,
-        search=size if isinstance(size, str) else "",
-        width=block_width(config),
-    )
 
 
 def check_seconds(seconds: float) -> None:
@@ -167,61 +109,6 @@ def _batch_size(text: str, device: Device) -> int | str:
             f"batch_size {text} is not from 1 to {MOST} images; give such a number, or {', '.join(SEARCHES)}"
         )
     return int(text)
-
-
-def facts_of(result: Result, ceilings: Ceilings, device: str) -> dict[str, Any]:
-    """A row of `--json`: all that was measured and under which conditions, every sample included."""
-    import torch
-
-    candidate, timing = result.candidate, result.timing
-    return {
-        "schema": SCHEMA,
-        "started": result.started,
-        "device": device,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "ceilings": asdict(ceilings),
-        "variant": candidate.variant,
-        "implementation": candidate.implementation,
-        "mode": candidate.mode,
-        "precision": candidate.precision,
-        "compiled": candidate.compiled,
-        "kernels": _kernels(candidate, device),
-        "batch_size": candidate.batch_size,
-        "batch_size_search": candidate.search,
-        "batch_sizes_tried": [asdict(trial) for trial in result.batch_sizes_tried],
-        "images_per_second": result.images_per_second,
-        "images_per_second_interval": result.interval,
-        "latency_p5_ms": timing and 1e3 * timing.percentile(5),
-        "latency_p50_ms": timing and 1e3 * timing.median,
-        "latency_p95_ms": timing and 1e3 * timing.percentile(95),
-        "latency_p99_ms": timing and 1e3 * timing.percentile(99),
-        "macs": candidate.macs,
-        "mfu": result.mfu(ceilings),
-        "peak_memory_bytes": result.peak_memory_bytes,
-        "energy_joules_per_image": result.joules_per_image,
-        "energy": result.energy and asdict(result.energy),
-        "energy_note": result.energy_note,
-        "phases_ms": {name: 1e3 * phase.median for name, phase in result.phases.items()},
-        "phase_samples": {name: phase.samples for name, phase in result.phases.items()},
-        "settled": timing is not None and timing.settled,
-        "in_turn": result.in_turn,
-        "device_state": result.state and asdict(result.state),
-        "reason": result.reason,
-        "ceiling_flops_per_second": ceilings.flops_per_second[candidate.precision],
-        "warmup": timing.warmup if timing else (),
-        "samples": timing.samples if timing else (),
-    }
-
-
-def _kernels(candidate: Candidate, device: str) -> str:
-    from vitbench.kernels.native import describe_use
-
-    if candidate.implementation != OURS:
-        return "torch"
-    return describe_use(
-        device.partition(":")[0], precision=candidate.precision, compiled=candidate.compiled, width=candidate.width
-    )
 
 
 def _print_table(results: Sequence[Result], ceilings: Ceilings) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from vitbench.commands.throughput import OURS, make_candidate
 from vitbench.config import Precision
 from vitbench.files import cannot_write, shown
+from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
     from vitbench.analysis.writing.table import Table
@@ -44,6 +44,7 @@ def show_trace(
     import torch
 
     from vitbench.device import open_device
+    from vitbench.profiling.candidates import OURS, candidate_of
     from vitbench.profiling.throughput import reason_of
     from vitbench.profiling.trace import record
 
@@ -54,8 +55,17 @@ def show_trace(
         torch.set_num_threads(threads)
     opened = open_device(device)
     resolved = opened.resolve_precision(cast(Precision, precision))
+    config = named_model(variant, **model)
     candidates = [
-        make_candidate(variant, peer or OURS, model, mode, resolved, compile == "on", batch_size)
+        candidate_of(
+            config,
+            variant,
+            implementation=peer or OURS,
+            mode=mode,
+            precision=resolved,
+            compiled=compile == "on",
+            batch_size=batch_size,
+        )
         for mode in dict.fromkeys(modes)
     ]
     documents, num_failed = [], 0

@@ -62,11 +62,11 @@ class Claims:
         the claim.
         """
         try:
-            if self._is_anothers(run_id):
+            if self._is_taken(run_id):
                 return False
             self._lock_file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self._lock_file):
-                if self._is_anothers(run_id):
+                if self._is_taken(run_id):
                     return False
                 self._folder.mkdir(exist_ok=True)
                 self._path(run_id).unlink(missing_ok=True)
@@ -83,12 +83,10 @@ class Claims:
     @contextmanager
     def held(self, name: str, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
         """The claim of one thing; `on_wait` is called once where another process has it, and must end first."""
-        has_said = False
-        while not self.take(name):
-            if not has_said:
-                on_wait()
-                has_said = True
-            time.sleep(POLL_SECONDS)
+        if not self.take(name):
+            on_wait()
+            while not self.take(name):
+                time.sleep(POLL_SECONDS)
         try:
             yield
         finally:
@@ -105,9 +103,9 @@ class Claims:
         state = _read(self._path(run_id))
         return state is not None and state[0].get("token") == self._token
 
-    def is_anothers(self, run_id: str) -> bool:
+    def is_taken_by_another(self, run_id: str) -> bool:
         """Whether a living process other than this one has claimed the run."""
-        return not self.holds(run_id) and self._is_anothers(run_id)
+        return not self.holds(run_id) and self._is_taken(run_id)
 
     def release(self, run_id: str) -> None:
         """Lets others have it. The folder goes with the last claim in it."""
@@ -136,7 +134,7 @@ class Claims:
                 path.unlink(missing_ok=True)  # the disk is full
                 raise
 
-    def _is_anothers(self, run_id: str) -> bool:
+    def _is_taken(self, run_id: str) -> bool:
         state = _read(self._path(run_id))
         if state is None:
             self._others.pop(run_id, None)
@@ -234,7 +232,7 @@ class JobQueue:
         self._look, self._is_settled = look, is_settled
         self._on_settled, self._on_wait = on_settled, on_wait
         self._by_process = by_process
-        self._has_said = False
+        self._has_told_of_waiting = False
         self._next_try = 0.0
         """When what others have claimed is tried again."""
 
@@ -277,9 +275,9 @@ class JobQueue:
 
     def wait(self) -> None:
         """Lets a while go by in which others may come further; says so, once."""
-        if not self._has_said:
+        if not self._has_told_of_waiting:
             self._on_wait(len(self))
-            self._has_said = True
+            self._has_told_of_waiting = True
         time.sleep(POLL_SECONDS)
 
     def __iter__(self) -> Iterator[Job]:

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from vitbench.execution.claims import POLL_SECONDS, JobQueue
-from vitbench.execution.job import Job, OnRecord, utc_now
+from vitbench.execution.job import Job, OnRecord
+from vitbench.machine import utc_now
 from vitbench.records import Record
 from vitbench.signals import RECORDING_SECONDS, Ended, HeldSignals, obeyed
 

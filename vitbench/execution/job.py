@@ -1,14 +1,14 @@
-"""What an executor is given for one run, and what it tells while it runs. Imports no torch."""
+"""What is an executor given for one run, and what does it tell while it runs? Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from vitbench.costs.macs import count
 from vitbench.files import remove_leftovers
+from vitbench.machine import utc_now
 from vitbench.records import Cost, Outcome, Record, describe_environment
 from vitbench.studies.plan import PlannedRun
 
@@ -21,7 +21,7 @@ class Job:
     dataset: str
     data_root: Path | None
     device: str
-    """As `profiling.device.open_device` takes it: `cpu`, `cuda:0`."""
+    """As `device.open_device` takes it: `cpu`, `cuda:0`."""
     device_name: str
     precision: str
     """`fp32` or `bf16`: what `auto` became on this machine."""
@@ -120,7 +120,3 @@ OnRecord = Callable[[Job, Record], bool | None]
 """Returns when the record is where it is to stay; only then is the run's checkpoint removed. False: another process has
 the run by now, and the checkpoint is that one's.
 """
-
-
-def utc_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

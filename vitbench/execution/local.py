@@ -15,7 +15,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from vitbench.execution.claims import POLL_SECONDS, JobQueue
-from vitbench.execution.job import Job, OnRecord, OnReport, Report, utc_now
+from vitbench.execution.job import Job, OnRecord, OnReport, Report
+from vitbench.machine import utc_now
 from vitbench.records import Outcome, Record
 from vitbench.signals import ENDING, RECORDING_SECONDS, HeldSignals, leave_to_parent, obeyed, outlive_terminal
 

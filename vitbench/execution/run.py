@@ -21,9 +21,10 @@ from vitbench.costs.macs import count
 from vitbench.data import Augment, ImageData, Images, StreamedImages, fingerprint, load, normalise, split, train_batches
 from vitbench.device import Device, is_out_of_memory, open_device
 from vitbench.evaluation import Evaluation, evaluate
-from vitbench.execution.job import Job, Report, utc_now
+from vitbench.execution.job import Job, Report
 from vitbench.kernels import native
 from vitbench.kernels.blocks import install
+from vitbench.machine import utc_now
 from vitbench.models import TimmModel, ViT, build_model, convert
 from vitbench.models.inherit import inherit
 from vitbench.models.inherit_timm import started_from
