@@ -366,9 +366,7 @@ def test_what_was_made_equal_is_said_and_each_arm_has_its_epochs_and_training_fl
     # Ten steps of 128 an epoch: 24.5 epochs are 245 steps.
     flops = [row["training_tflop"] * 1e12 for row in table_cells.raw_rows(assess(comparison))]
     assert flops[1] / flops[0] == pytest.approx(24.5 / 20)
-    assert any(
-        "Training FLOPs were made equal, not epochs" in text for text in captions.conventions(assess(comparison))
-    )
+    assert any("Training FLOPs are equal, not epochs" in text for text in captions.conventions(assess(comparison)))
     assert captions.facts(comparison)["Budget"] == "quick, 20 epochs of the baseline and equal training FLOPs"
 
 

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 LEFT_OUT = "Left out, as something is wrong with the records:"
 JUDGING = (
-    "Agrees: the verdict is what the claim expects; where equivalence is expected, it was shown within the margin, and where "
-    "no gain is, that or worse. Disagrees: another verdict. Open: the verdict claims nothing, or a "
-    "learning rate at the edge of the grid, beyond which the verdict could turn. Published numbers are of other data, "
-    "larger models and other recipes (ours stands above each table): compared is the direction."
+    "Agrees: the verdict is the one that the claim expects. Where it expects equivalence, the difference was shown to lie "
+    "within the margin; where it expects no gain, that, or worse. Disagrees: any other verdict. Open: the evidence does not "
+    "decide, or a learning rate is at the edge of the grid, beyond which the verdict could turn. Published numbers are of "
+    "other data, larger models and other recipes (ours stands above each table): only the direction is compared."
 )
 
 
@@ -150,7 +150,7 @@ def _terminal_parts(assessment: Assessment) -> list[RenderableType]:
 
 
 def _beyond_the_table(findings: Findings) -> Iterator[str]:
-    """What would settle the open arms, and what the literature says of those that are in."""
+    """What would settle the open arms, and which claims of the literature the others agree with."""
     open_arms = [f"{label} {settle_text(arm.to_settle)}" for label, arm in findings.arms.items() if arm.to_settle]
     if open_arms:
         yield f"To settle at the mean and spread seen: {'; '.join(open_arms)}."
@@ -163,7 +163,7 @@ def _earlier(directory: Path, written: Sequence[Path], faults: Faults) -> list[s
     """Which tables stay as they were written before, as their records cannot be read now."""
     pages = {page for name in faults.unread for page in (directory / name).glob("*.md") if is_marked(page)}
     names = sorted(page.relative_to(directory).as_posix() for page in pages - {*written})
-    return [f"Of an earlier time, as their records cannot be read now: {', '.join(names)}."] if names else []
+    return [f"Written earlier, as their records cannot be read now: {listed(names)}."] if names else []
 
 
 def _links(*, claims: bool, across: bool, transfer: bool) -> list[str]:

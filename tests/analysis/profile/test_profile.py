@@ -332,7 +332,7 @@ def test_models_of_timm_stand_beside_ours_under_names_that_tell_them_apart(tmp_p
     shown = [row["block"] for row in tables["time-by-block"].rows if row["model"] == LABEL]
     assert shown == ["layer1"]
     models = f"{LABEL}; timm:resnet18, 32 px."
-    by_parts = f"Parts of ours are not counted for models of timm, but timm's own modules by name: {models}"
+    by_parts = f"Models of timm have timm's names of modules in place of our parts: {models}"
     assert tables["time-by-role"].notes == tables["time-by-block"].notes == [by_parts]
     assert tables["time-by-kind"].notes == []
     assert tables["flops"].notes == [

@@ -1,4 +1,4 @@
-"""How is a measured row of a profile written, and what must be said beside it?"""
+"""How is a measured row of a profile written, and which notes belong beside it?"""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def raw_throughput(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def warnings_of(profile: Profile, kind: str) -> Iterator[str]:
-    """What else the device was busy with meanwhile."""
+    """Other work of the device while parts were measured."""
     parts: dict[str, list[str]] = defaultdict(list)
     for part in profile.of(kind):
         warnings = {state["warning"] for row in part.facts["rows"] if (state := row.get("device_state"))}
@@ -74,7 +74,7 @@ def warnings_of(profile: Profile, kind: str) -> Iterator[str]:
 
 
 def unread(profile: Profile, kind: str) -> Iterator[str]:
-    """What images/s of models with a class token owe to tokens that are not computed."""
+    """How much of the counted arithmetic models with a class token leave out."""
     models = TypeAdapter[ModelConfig](ModelConfig)
     if sentence := unread_sentence(
         {model_label(part): models.validate_python(part.request["model"]) for part in profile.of(kind)}
@@ -90,14 +90,14 @@ def failed_parts(profile: Profile, kind: str) -> Iterator[str]:
 
 
 def parts_of_timm(profile: Profile) -> Iterator[str]:
-    """That the traced parts of timm's models are not ours."""
+    """Which models have parts of other names."""
     models = dict.fromkeys(model_label(part) for part in profile.of("traces") if is_of_timm(part))
     if models:
-        yield f"Parts of ours are not counted for models of timm, but timm's own modules by name: {'; '.join(models)}."
+        yield f"Models of timm have timm's names of modules in place of our parts: {'; '.join(models)}."
 
 
 def counts_of_timm(profile: Profile) -> Iterator[str]:
-    """That the parts of timm's models have no closed form."""
+    """Which models are counted as a whole, and by what."""
     models = {model_label(part): part.facts["counters"] for part in profile.of("flops") if is_of_timm(part)}
     for counters in dict.fromkeys(map(tuple, models.values())):
         names = "; ".join(name for name, counts in models.items() if tuple(counts) == counters)

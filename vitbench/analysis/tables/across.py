@@ -15,10 +15,10 @@ from vitbench.text import counted
 
 RULE = (
     "Difference from the study's baseline in points, with the interval that decided the verdict on that data set alone. "
-    "Alike: the same verdict on every data set, be it better, worse or equivalent. Opposed: better on one and worse "
-    "on another. Open: all else; a verdict that is open contradicts nothing. Side by side stand equal budgets, sizes and "
-    "recipes, on equal machines; crops, flips, patch size and epochs are those that the budget has for each data set. An arm "
-    "that has a verdict on one data set alone is left out."
+    "Alike: the same verdict on every data set, be it better, worse or equivalent. Opposed: better on one and worse on "
+    "another. Open: all else; a verdict that is open contradicts nothing. Budgets, sizes, recipes and machines are equal; "
+    "crops, flips, patch size and epochs are those of the budget on each data set. An arm that has a verdict on one data "
+    "set alone is left out."
 )
 
 

@@ -35,7 +35,7 @@ def facts(comparison: Comparison) -> dict[str, str]:
 
 
 def epochs_text(comparison: Comparison) -> str:
-    """`11 epochs`, or of whom, and what is equal, where arms have different ones."""
+    """`11 epochs`; where arms have different ones, the baseline's and what is equal in place of epochs."""
     epochs = f"{comparison.epochs:g} epochs"
     if comparison.design.fractions:
         return f"{epochs} of the baseline and equal training steps"
@@ -58,13 +58,14 @@ def conventions(assessment: Assessment) -> list[str]:
         )
         if comparison.design.fractions:
             sentences.append(
-                "Training steps were made equal, not epochs: on a fraction of the images each arm sees each of them more "
-                "often. The test images are the same."
+                "Training steps are equal, not epochs: an arm with fewer images sees each of them more often. The test "
+                "images are the same."
             )
         if comparison.design.starts:
             sentences.append(
-                "Some arms go on from the weights of others, of the same seed and setting, head included: 0 epochs are "
-                "those weights as they are. Training (TFLOP) is of both together, epochs and images/s are not."
+                "Some arms start from another arm's trained weights, of the same seed and setting, head included; 0 epochs: "
+                "those weights as they are. Training (TFLOP) includes the training of those weights; epochs and images/s do "
+                "not."
             )
         if comparison.design.match != "epochs":
             sentences.append(_match_text(comparison))
@@ -104,17 +105,17 @@ def _choice_text(comparison: Comparison) -> str:
 
 
 def _match_text(comparison: Comparison) -> str:
-    """What was made equal, and by what."""
+    """What is equal for all arms in place of epochs, and how it was counted."""
     assert comparison.baseline is not None
     name = comparison.baseline.label
     if comparison.design.match == "flops":
         return (
-            f"Training FLOPs were made equal, not epochs: each arm trains for as many epochs as cost what {name} costs, by "
+            f"Training FLOPs are equal, not epochs: each arm trains until it has spent the FLOPs of {name}, counted as "
             "6 × MACs an image."
         )
     return (
-        f"Training time was made equal, not epochs: each arm trains for as many epochs as take as long as {name} does, by "
-        "images/s measured before on the same device, arms in turn or under the same load."
+        f"Training time is equal, not epochs: each arm trains for as long as {name} does, by images/s measured before on the "
+        "same device, arms in turn or under the same load."
     )
 
 

@@ -170,6 +170,6 @@ def _setting_cell(arm: ArmResult) -> str:
 
 def _runs_cell(arm: ArmResult) -> str:
     outcomes = arm.outcomes
-    others = [outcome for outcome in (Outcome.FAILED, Outcome.DIVERGED) if outcomes[outcome]]
-    remark = f" ({listed(f'{outcomes[outcome]} {outcome.value}' for outcome in others)})" if others else ""
+    broken = [f"{outcomes[o]} {o.value}" for o in (Outcome.FAILED, Outcome.DIVERGED) if outcomes[o]]
+    remark = f" ({listed(broken)})" if broken else ""
     return f"{outcomes[Outcome.COMPLETED]}/{sum(outcomes.values())}{remark}"
