@@ -23,9 +23,9 @@ from tests.made_up_records import make_record
 from vitbench.analysis.pages import print_tables, write_tables
 from vitbench.analysis.plots import write_plots
 from vitbench.analysis.profile.contests import peers, settings, summary
+from vitbench.analysis.profile.notes import left_out
 from vitbench.analysis.profile.profile import contests_of, load_profile, shares
 from vitbench.analysis.profile.roofline import points_of, render_roofline, roofline_figure, roofs_of
-from vitbench.analysis.profile.rows import left_out
 from vitbench.analysis.profile.tables import tables_of, throughput, write_profiles
 from vitbench.analysis.writing.table import csv_text
 from vitbench.config import ViTConfig
