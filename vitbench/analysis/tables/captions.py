@@ -6,7 +6,10 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.tables.reading import reading
 from vitbench.analysis.writing.words import listed, seeds_text
+<<<<<<< HEAD
 from vitbench.studies.match import MATCHES
+=======
+>>>>>>> house
 
 
 def facts(comparison: Comparison) -> dict[str, str]:
@@ -25,7 +28,7 @@ def facts(comparison: Comparison) -> dict[str, str]:
         "Source": comparison.design.source,
         "Data": _data_text(comparison),
         "Variant": comparison.variant,
-        "Budget": f"{comparison.budget}, {epochs_text(comparison)}",
+        "Budget": f"{comparison.budget}, {comparison.epochs_text}",
         "Recipe": _recipe_text(comparison),
         "Seeds": listed(comparison.seeds),
         "Environment": listed(machine),
@@ -34,6 +37,7 @@ def facts(comparison: Comparison) -> dict[str, str]:
     return {label: text for label, text in named.items() if text}
 
 
+<<<<<<< HEAD
 def epochs_text(comparison: Comparison) -> str:
     """`11 epochs`; where arms have different ones, the baseline's and what is equal in place of epochs."""
     epochs = f"{comparison.epochs:g} epochs"
@@ -46,6 +50,8 @@ def epochs_text(comparison: Comparison) -> str:
     return f"{epochs} of the baseline and equal {MATCHES[comparison.design.match]}"
 
 
+=======
+>>>>>>> house
 def conventions(assessment: Assessment) -> list[str]:
     """How to read the numbers."""
     comparison = assessment.comparison

@@ -115,8 +115,15 @@ def fine_tuning(comparison: Comparison) -> Table:
 
 def claims(assessment: Assessment) -> Table:
     """What the literature says on the study, and whether this comparison agrees."""
+<<<<<<< HEAD
     rows = [{**row._asdict(), "verdict": row.verdict.value} for row in assessment.findings.claims]
     return Table("What the literature says", rows, texts=ClaimRow._fields)
+=======
+    return [
+        {"claim": row.claim, "paper": row.paper, "here": row.ours, "verdict": row.judgement.value}
+        for row in assessment.findings.claims
+    ]
+>>>>>>> house
 
 
 def raw(findings: Findings, label: str) -> dict[str, Any]:
