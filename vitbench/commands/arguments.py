@@ -156,17 +156,13 @@ class StudyOptions:
 
     def request(self) -> Request:
         from vitbench.execution.request import Request
+        from vitbench.studies import BUDGETS, Overrides
         from vitbench.studies.tunable import parse_tune
 
         recipe = {name: getattr(self, name) for name in ("epochs", "batch_size", "precision", "compile")}
-        return Request(
-            studies=self.studies or ["all"],
-            budget=self.budget.value,
-            datasets=self.data or [],
-            data_root=self.data_root,
-            download=self.download,
-            seeds=self.seeds,
+        overrides = Overrides(
             variant=self.variant,
+            seeds=self.seeds,
             train={name: value for name, value in recipe.items() if value is not None},
             train_images=self.train_images,
             learning_rates=tuple(self.learning_rate or ()),
@@ -174,6 +170,14 @@ class StudyOptions:
             extend=self.extend,
             tune=parse_tune(self.tune or ()),
             match=self.match,
-            again=self.again,
+        )
+        return Request(
+            studies=self.studies or ["all"],
+            budget=BUDGETS[self.budget],
+            overrides=overrides,
+            datasets=self.data or [],
+            data_root=self.data_root,
+            download=self.download,
             results=self.results,
+            again=self.again,
         )

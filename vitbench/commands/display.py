@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vitbench.execution.job import Job, Report
-from vitbench.execution.observer import Advance, Observer, RunObserver
+from vitbench.execution.observer import Advance
 from vitbench.records import Outcome, Record
 from vitbench.text import duration, printable
 
@@ -30,7 +30,7 @@ def is_live() -> bool:
     return sys.stderr.isatty() and not os.environ.get("CI")
 
 
-class Terminal(Observer):
+class Terminal:
     """Shows the answer on stdout, and beside it on stderr what is waited for and how far a command has come."""
 
     def say(self, line: str) -> None:
@@ -54,7 +54,7 @@ class Terminal(Observer):
         return RunDisplay(jobs)
 
 
-class RunDisplay(RunObserver):
+class RunDisplay:
     """Study, run, epoch, loss, images/s and time left. Quiet in CI and in a pipe, where it prints a line per study."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from vitbench.execution.claims import SharedWork
 from vitbench.execution.current_environment import CurrentEnvironment
 from vitbench.execution.job import weights_path
 from vitbench.execution.preparation import DataHashes, Planned
-from vitbench.execution.shared_work import SharedWork
 from vitbench.records import Record, RecordStore
 from vitbench.studies import PlannedRun
 

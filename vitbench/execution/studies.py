@@ -8,7 +8,7 @@ from functools import partial
 
 from vitbench.execution import rates
 from vitbench.execution.arrivals import Arrivals
-from vitbench.execution.claims import Claims
+from vitbench.execution.claims import Claims, JobQueue, SharedWork
 from vitbench.execution.current_environment import CurrentEnvironment
 from vitbench.execution.job import Job
 from vitbench.execution.observer import Observer, RunObserver
@@ -16,7 +16,6 @@ from vitbench.execution.preparation import DataReader, JobMaker, Planned, resolv
 from vitbench.execution.pretraining import Pretrained, Wave
 from vitbench.execution.request import Request
 from vitbench.execution.reuse import by_run_id, has_weights, in_place_of, take_over
-from vitbench.execution.shared_work import SharedWork
 from vitbench.execution.standing import Standing
 from vitbench.records import Outcome, Record, RecordStore
 from vitbench.studies import PlannedRun
@@ -85,12 +84,12 @@ class StudyRuns:
     ) -> None:
         self.request, self.workers, self.observer, self.keep_weights = request, workers, observer, keep_weights
         self.store, self.tally = request.store, Tally()
-        self.reader = DataReader(request.data_root, request.download, observer)
-        self.shared = SharedWork(claims, Arrivals(self.store))
+        self.reader = DataReader(observer, request.data_root, request.download)
+        self.shared = SharedWork(claims, Arrivals(self.store), by_process=workers.executor != "ray")
 
     def run_all(self) -> int:
         current = self._current_environment() if self.request.again else None
-        if self.request.match == "time":
+        if self.request.overrides.match == "time":
             self._settle_rates()
         self._say(self.request.left_out())
         standing = self._standing(current)
@@ -191,7 +190,7 @@ class StudyRuns:
         """Records what can never run, as its pretraining diverged, failed or left no weights."""
         before_of = {run.run_id: before for (_, run), before in wave.hopeless}
         jobs = [maker.job(name, run) for (name, run), _ in wave.hopeless]
-        for job in self.shared.queue(jobs, by_process=self.workers.executor != "ray"):
+        for job in JobQueue(jobs, self.shared):
             run = job.run
             record = job.without_pretraining(before_of[run.run_id])
             self.store.append(record)
@@ -204,16 +203,10 @@ class StudyRuns:
         self, jobs: list[Job], places: Mapping[str, Sequence[Planned]], *, devices: Sequence[str], num_workers: int
     ) -> None:
         """Runs the jobs that no other process has claimed, and records each in all `places` of its run_id."""
-        in_ray = self.workers.executor == "ray"
         with self.observer.runs(jobs) as display:
             recorder = _Recorder(self.store, self.shared, self.tally, display, places)
-            queue_of = partial(
-                self.shared.queue,
-                by_process=not in_ray,
-                on_settled=recorder.on_settled,
-                on_wait=recorder.on_wait,
-            )
-            if in_ray:
+            queue_of = partial(JobQueue, shared=self.shared, on_settled=recorder.on_settled, on_wait=recorder.on_wait)
+            if self.workers.executor == "ray":
                 from vitbench.execution import cluster
 
                 cluster.run_jobs(jobs, workers=num_workers, on_record=recorder.on_record, queue_of=queue_of)
