@@ -226,7 +226,7 @@ def test_the_lock_of_claims_is_not_that_of_the_records_of_a_study_called_claims(
 class Recorded:
     """Stands for `Arrivals`."""
 
-    had: Callable[[str], bool]
+    knows: Callable[[str], bool]
     look: Callable[[], None] = lambda: None
 
 
@@ -311,9 +311,9 @@ def test_only_what_is_appended_later_arrives(tmp_path, made_up):
     assert not arrivals.has(first.run_id)
     store.append(second)
     store.append(made_up(study="position", seed=0))
-    assert arrivals.has(first.run_id) and not arrivals.has(first.run_id, "pooling")
-    assert arrivals.has(second.run_id, "pooling") and arrivals.failed() == {("pooling", second.run_id)}
-    arrivals.start_again()
+    assert arrivals.has(first.run_id)
+    assert arrivals.has(second.run_id) and arrivals.failed() == {("pooling", second.run_id)}
+    arrivals.forget()
     assert not arrivals.has(second.run_id) and arrivals.failed() == {("pooling", second.run_id)}
     store.append(made_up(seed=1))
     assert arrivals.has(second.run_id) and arrivals.failed() == set()

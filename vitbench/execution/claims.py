@@ -306,7 +306,7 @@ class JobQueue:
                 self.wait()
 
     def _drops(self, index: int, job: Job) -> bool:
-        if self._shared is None or not self._shared.arrivals.had(job.run.run_id):
+        if self._shared is None or not self._shared.arrivals.knows(job.run.run_id):
             return False
         del self._waiting[index]
         self._on_settled(job)

@@ -54,6 +54,11 @@ class Job:
             self.checkpoint.unlink(missing_ok=True)
             remove_leftovers(self.checkpoint)
 
+    def hand_over(self, record: Record, on_record: OnRecord) -> None:
+        """Gives the record of the finished run to whoever keeps it; then the checkpoint goes."""
+        if on_record(self, record) is not False:
+            self.remove_checkpoint()
+
     def failed(self, reason: str, *, started: str) -> Record:
         """The record of this run as one that could not be done."""
         counts = count(self.run.config.model)

@@ -136,7 +136,7 @@ class StudyRuns:
 
     def _standing(self, current: CurrentEnvironment | None) -> Standing:
         arrivals, tally = self.shared.arrivals, self.tally
-        arrivals.start_again()  # before the store is read, so that nothing falls between
+        arrivals.forget()  # before the store is read, so that nothing falls between
         failed = tally.failed | arrivals.failed()
         # Asked each time: files may change while runs do.
         content = self.request.content(self.reader.decode)
