@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_models import images_for, small_model
 
+from tests.models.small_models import images_for, small_model
 from vitbench.models import ViT
 from vitbench.models.attention import ALL
 

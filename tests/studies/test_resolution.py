@@ -52,8 +52,8 @@ def test_every_position_embedding_is_pretrained_once_and_goes_on_at_every_size()
             assert (
                 config.pretraining == resolved.arms[f"{position.removesuffix(' rescaled')}, 8 px"] and config.keep_head
             )
-        assert resolved.compared_with(name) == ", ".join(["1-D", size, *tuned])
-        assert resolved.levels[name] == {"position": position, "image size": ", ".join([size, *tuned])}
+        assert resolved.design.compared_with(name) == ", ".join(["1-D", size, *tuned])
+        assert resolved.design.factors[name] == {"position": position, "image size": ", ".join([size, *tuned])}
     design = plan(load_study("resolution"), BUDGETS["quick"], DIGITS)[0].design
     assert design.within == ("image size",) and design.starts["RoPE, 6 px, fine-tuned"] == "RoPE, 8 px"
     assert design.epochs["RoPE, 6 px"] == 0 and design.epochs["RoPE, 8 px"] == 5
@@ -212,6 +212,6 @@ def test_arms_of_sizes_that_data_do_not_come_in_are_left_out_and_said(vitbench, 
     resolved = resolve_study(load_study("resolution"), BUDGETS["quick"], describe("shapes"), Overrides())
     assert {config.model.image_hw for config in resolved.arms.values()} == {(32, 32), (64, 64)}
     assert {name.split(", ")[1] for name in resolved.left_out} == {"24 px", "48 px"}
-    assert {*resolved.levels} == {*resolved.arms} and len(resolved.arms) == 18 and len(resolved.left_out) == 20
+    assert {*resolved.design.factors} == {*resolved.arms} and len(resolved.arms) == 18 and len(resolved.left_out) == 20
     said = vitbench("plan", "resolution", "--data", "shapes", "--results", tmp_path)
     assert "resolution: 20 arms are left out, as images of shapes come at multiples of 32 pixels alone" in said.out

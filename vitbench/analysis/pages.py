@@ -13,6 +13,7 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.claims import Judgement
 from vitbench.analysis.comparison.findings import Findings
 from vitbench.analysis.comparison.load import load_assessments, no_records
+from vitbench.analysis.comparison.wording import settle_text
 from vitbench.analysis.profile.tables import write_profiles
 from vitbench.analysis.tables import across, verdicts
 from vitbench.analysis.tables.cells import TERMINAL_COLUMNS, columns, rows
@@ -20,7 +21,7 @@ from vitbench.analysis.tables.page import csv_text, latex, markdown, markdown_ta
 from vitbench.analysis.transfer.tables import write_transfer
 from vitbench.analysis.writing.files import MARK, is_marked, remove_stale, write
 from vitbench.analysis.writing.markup import escape_markdown
-from vitbench.analysis.writing.table import csv_table
+from vitbench.analysis.writing.table import csv_text as csv_table
 from vitbench.records import Faults, RecordStore
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _terminal_parts(assessment: Assessment) -> list[RenderableType]:
 
 def _beyond_the_table(findings: Findings) -> Iterator[str]:
     """What would settle the open arms, and what the literature says of those that are in."""
-    open_arms = [f"{label} {arm.to_settle.words}" for label, arm in findings.arms.items() if arm.to_settle]
+    open_arms = [f"{label} {settle_text(arm.to_settle)}" for label, arm in findings.arms.items() if arm.to_settle]
     if open_arms:
         yield f"To settle at the mean and spread seen: {'; '.join(open_arms)}."
     for row in findings.claims:

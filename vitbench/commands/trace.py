@@ -1,4 +1,4 @@
-"""What happens in a step of a model or a peer: traces for Perfetto and TensorBoard, a page of our own, short tables."""
+"""What happens in a step of a model or a peer? Traces for Perfetto and TensorBoard, and short tables."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from vitbench.files import cannot_write, shown
 from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
-    from vitbench.analysis.profile.trace_page import Table
+    from vitbench.analysis.writing.table import Table
     from vitbench.profiling.throughput import Candidate
     from vitbench.profiling.trace import Trace
 
 SUMMARY_NAME = "summary.json"
-MAX_OPERATORS = 12
-"""That the terminal shows."""
 
 
 def show_trace(
@@ -40,7 +38,7 @@ def show_trace(
 ) -> int:
     """Records each mode into a folder of its own within `out`, and prints what it comes to.
 
-    A folder holds the events (Chrome trace format, which is also a run of TensorBoard), `summary.json` and `trace.html`.
+    A folder holds the events (Chrome trace format, which is also a run of TensorBoard) and `summary.json`.
     Returns how many modes could not be run. Raises ValueError for a wrong request.
     """
     import torch
@@ -103,8 +101,7 @@ def _what(candidate: Candidate) -> dict[str, Any]:
 
 
 def _write(trace: Trace, folder: Path) -> dict[str, str]:
-    """Path by what it is: `events`, `summary`, `page`."""
-    from vitbench.analysis.profile.trace_page import write_page
+    """Path by what it is: `events`, `summary`."""
     from vitbench.analysis.writing.files import write
     from vitbench.profiling.trace import write_trace
 
@@ -113,22 +110,16 @@ def _write(trace: Trace, folder: Path) -> dict[str, str]:
     except OSError as error:
         raise cannot_write("out", folder, error, "give another --out") from error
     summary = write(folder / SUMMARY_NAME, json.dumps(trace.as_json(), indent=1) + "\n")
-    return {"events": str(events), "summary": str(summary), "page": str(write_page(trace, folder))}
+    return {"events": str(events), "summary": str(summary)}
 
 
 def _print(trace: Trace, files: dict[str, str]) -> None:
-    from vitbench.analysis.profile import trace_page
+    from vitbench.analysis.profile.trace import facts, tables_of, title
 
-    analysis = trace.analysis
-    print(trace_page.title(trace))
-    for label, text in trace_page.facts(trace).items():
+    print(title(trace))
+    for label, text in facts(trace).items():
         print(f"  {label}: {text}")
-    is_cuda = bool(analysis.kernels)
-    for table in (
-        trace_page.by_role(analysis.breakdown),
-        trace_page.by_kind(analysis.breakdown),
-        trace_page.operators("Operators", analysis.operators, is_cuda=is_cuda, limit=MAX_OPERATORS),
-    ):
+    for table in tables_of(trace):
         _print_table(table)
     for path in files.values():
         print(shown(Path(path)))
@@ -149,11 +140,10 @@ def _print_table(table: Table) -> None:
         pad_edge=False,
         header_style="bold",
     )
-    num_texts = 2 if table.columns[1] == "kind" else 1
-    for i, heading in enumerate(table.columns):
-        shown.add_column(heading, justify="left" if i < num_texts else "right")
+    for heading in table.columns:
+        shown.add_column(heading, justify="left" if heading in table.texts else "right")
     for row in table.rows:
-        shown.add_row(*map(escape, row))
+        shown.add_row(*map(escape, row.values()))
     console = Console(width=None if os.isatty(1) else 160)
     console.print()
     console.print(shown)

@@ -30,8 +30,8 @@ from vitbench.models.inherit import inherit
 from vitbench.models.inherit_timm import started_from
 from vitbench.models.weights import load_trained, save_trained, weights_sha256
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
+from vitbench.text import say
 from vitbench.training import Checkpoint, Progress, freeze, train
-from vitbench.training.checkpoint import say
 
 EVALUATION_BATCH = 256
 EVALUATION_SHARE = 0.01

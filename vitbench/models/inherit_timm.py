@@ -6,8 +6,7 @@ from typing import Any
 
 from vitbench.config import RunConfig, TimmConfig
 from vitbench.models import build_model
-from vitbench.models.timm_model import TimmModel
-from vitbench.models.timm_models import is_made_for_a_size
+from vitbench.models.timm_models import TimmModel, is_made_for_a_size
 from vitbench.models.weights import load_trained
 
 FREE = ("image_size", "num_classes")

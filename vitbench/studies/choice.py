@@ -1,23 +1,30 @@
-"""Which setting an arm gets: one rule for plans, which run the final seeds there, and for tables, which report it."""
+"""Which setting does an arm get, and which records decide it?
+
+One rule for plans, which run the final seeds at that setting, and for tables, which report it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite, nan
 from statistics import fmean
+from typing import TypeVar
 
-from vitbench.records import Outcome, Record
-from vitbench.studies.settings import Setting
+from vitbench.records import Design, Outcome, Record
+from vitbench.studies.settings import Setting, setting_of
 
+Key = TypeVar("Key", bound=Hashable)
+Runs = dict[tuple[Setting, int], Record]
+"""An arm's run that counts, by (setting, seed)."""
 Scores = Mapping[Setting, Mapping[int, float | None]]
 """val_top1 by setting and seed: None for a diverged run; a failed one, which says nothing of its setting, is not there."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """`setting` is None where nothing that counts completed. `seeds`, ascending: those that it rests on; empty where it is
-    a makeshift.
+    """`setting`: None where nothing that counts completed. `seeds`: those that settings were compared on, ascending; empty
+    where runs are spread so unevenly over settings that there is none.
     """
 
     setting: Setting | None
@@ -74,11 +81,48 @@ def has_accuracies(record: Record) -> bool:
 _PRECEDENCE = (Outcome.FAILED, Outcome.DIVERGED, Outcome.COMPLETED)
 
 
-def counts_over(record: Record, before: Record) -> bool:
-    """Whether a later record of the same run goes before an earlier one."""
-    return _PRECEDENCE.index(outcome_of(record)) >= _PRECEDENCE.index(outcome_of(before))
+def add_run(runs: Runs, record: Record, tuned_fields: Iterable[str]) -> bool:
+    """Adds a later record to an arm's runs, where it counts over an earlier one; returns whether there was one."""
+    cell = setting_of(record.config, tuned_fields), record.config.seed
+    earlier = runs.get(cell)
+    if earlier is None or _PRECEDENCE.index(outcome_of(record)) >= _PRECEDENCE.index(outcome_of(earlier)):
+        runs[cell] = record
+    return earlier is not None
 
 
-def score_of(record: Record) -> float | None:
-    """What a run that did not fail says of its setting: val_top1, or None where it diverged."""
-    return record.metrics["val_top1"] if outcome_of(record) is Outcome.COMPLETED else None
+def scores_of(runs: Mapping[tuple[Setting, int], Record]) -> Scores:
+    """What an arm's runs say of their settings."""
+    scores: dict[Setting, dict[int, float | None]] = {}
+    for (setting, seed), record in runs.items():
+        if (outcome := outcome_of(record)) is not Outcome.FAILED:
+            top1 = record.metrics["val_top1"] if outcome is Outcome.COMPLETED else None
+            scores.setdefault(setting, {})[seed] = top1
+    return scores
+
+
+def environment_key(record: Record, design: Design) -> tuple[str, ...]:
+    """Equal for records that may stand in one table under a design, as far as their environments go."""
+    environment = record.environment
+    return (environment.model_copy(update={"data_sha256": ""}) if design.sizes_differ else environment).comparison_key
+
+
+def grouped(records: Iterable[Record], key_of: Callable[[Record], Key]) -> dict[Key, list[Record]]:
+    """Records by key, in the order given, the keys in that of their first record.
+
+    A run that failed before its data was read or its model compiled cannot say what these were. It has no numbers to mix
+    up, so it joins the latest group that agrees in all else, where its failure is seen.
+    """
+    keyed = [(key_of(record), record) for record in records]
+    firsts: dict[Key, Record] = {}
+    for key, record in keyed:
+        if not record.ended_before_data:
+            firsts.setdefault(key, record)
+
+    def early_key(record: Record) -> Key:
+        return key_of(record.model_copy(update={"environment": record.environment.before_data}))
+
+    latest = {early_key(record): key for key, record in firsts.items()}
+    groups: dict[Key, list[Record]] = {}
+    for key, record in keyed:
+        groups.setdefault(latest.get(early_key(record), key) if record.ended_before_data else key, []).append(record)
+    return groups

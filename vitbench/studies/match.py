@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vitbench.config import ModelConfig, TrainConfig
-from vitbench.costs.macs import training_flops_per_image
+from vitbench.costs.macs import count, training_flops_per_image
+from vitbench.studies.tunable import part_of
 
 MATCHES = {
     "epochs": "epochs",
@@ -48,3 +49,28 @@ def _four_digits(value: float) -> float:
 def training_images(train: TrainConfig, *, train_images: int) -> int:
     """Images that a run trains on in all: whole batches, of an epoch of `train_images` and of the last, partial epoch."""
     return train.num_steps(train_images // train.batch_size) * train.batch_size
+
+
+_SAME_TIME = (
+    *("weight_decay", "warmup_fraction", "clip_norm", "label_smoothing", "ema_decay", "layer_decay"),
+    *("dropout", "attention_dropout", "drop_path", "layer_scale", "norm_eps", "crop_padding", "mixup", "cutmix"),
+)
+"""Whatever their values, a step has the same matrix products on as many images; elementwise work alone may differ."""
+
+
+def check_costs_stay(tuned: Mapping[str, Sequence[float]], models: Mapping[str, ModelConfig], *, match: str) -> None:
+    """Raises ValueError where what is made equal for each arm depends on the setting that it is tuned to."""
+    for name, values in tuned.items():
+        if match == "time" and name not in _SAME_TIME:
+            raise ValueError(
+                f"tune {name!r} changes the time that an image takes, which --match time makes equal; "
+                "use --match epochs"
+            )
+        if part_of(name) == "model" and any(
+            count(model.replace(**{name: value})).macs != count(model).macs
+            for model in models.values()
+            for value in values
+        ):
+            raise ValueError(
+                f"tune {name!r} changes the FLOPs of an image, which --match {match} makes equal; use --match epochs"
+            )

@@ -51,8 +51,7 @@ class PlannedRun:
 
     @property
     def tuned_fields(self) -> tuple[str, ...]:
-        """The learning rate and what else is tuned."""
-        return (RATE, *self.design.tuned)
+        return self.design.tuned_fields
 
     @property
     def setting(self) -> Setting:
@@ -131,7 +130,7 @@ def plan_in_stages(
 
 
 def _tuning_runs(resolved: ResolvedStudy, grid: Grid) -> list[PlannedRun]:
-    design = resolved.design(grid)
+    design = resolved.design_on(grid)
     return [
         _planned(resolved, design, arm, setting, seed)
         for seed in range(resolved.tuning_seeds)
@@ -142,7 +141,7 @@ def _tuning_runs(resolved: ResolvedStudy, grid: Grid) -> list[PlannedRun]:
 
 def _extended(resolved: ResolvedStudy, grid: Grid, history: History, steps: Counter[tuple[str, str]]) -> Grid:
     """The grid with one step more wherever some arm is best at its edge, if steps are left there; counts them."""
-    choices = [history.best(arm, grid.settings) for arm in resolved.arms]
+    choices = [history.best(arm, grid) for arm in resolved.arms]
     edges = {edge for setting in choices if setting is not None for edge in grid.edges(setting)}
     for field, side in sorted(edges):
         if steps[field, side] < resolved.extend:
@@ -156,13 +155,13 @@ def _final_runs(resolved: ResolvedStudy, grid: Grid, history: History) -> list[P
 
     What an arm goes on from runs there too, before it. None of an arm that has no setting.
     """
-    design = resolved.design(grid)
+    design = resolved.design_on(grid)
     chosen = {arm: history.best_of_all(arm, grid) for arm in resolved.arms}
     places = dict.fromkeys(
         (link, setting)
         for arm, own in chosen.items()
         if own is not None
-        for setting in (own, chosen[resolved.compared_with(arm)] or own)
+        for setting in (own, chosen[resolved.design.compared_with(arm)] or own)
         for link in resolved.chain(arm)
     )
     return [
@@ -177,9 +176,9 @@ def _later(resolved: ResolvedStudy, grid: Grid, history: History) -> Later:
     sizes = [len(values) + 2 * resolved.extend * (len(values) > 1) for values in resolved.grid.values.values()]
     more_settings = prod(sizes) - len(grid.settings)
     runs, flops = 0, 0
-    design = resolved.design(grid)
+    design = resolved.design_on(grid)
     for arm in resolved.arms:
-        own_or_baselines = 1 if arm == resolved.compared_with(arm) else 2
+        own_or_baselines = 1 if arm == resolved.design.compared_with(arm) else 2
         # Those that go on from it may each want it at settings of their own, of which there are no more than are tried.
         wanted = own_or_baselines * (1 + sum(arm in resolved.chain(other)[:-1] for other in resolved.arms))
         own_or_baselines = min(wanted, max(own_or_baselines, prod(sizes)))

@@ -229,7 +229,7 @@ def test_what_is_evaluated_as_it_is_has_the_setting_of_what_it_comes_from_in_tab
         "?", "", Arm("first"), [Arm("as it is", start="first", epochs=0), Arm("on", start="first")], name="mine"
     )
     resolved = resolve_study(study, BUDGETS["quick"], describe("digits"), Overrides())
-    assert {arm: resolved.chosen_with(arm) for arm in resolved.arms} == {
+    assert {arm: resolved.design.chosen_with(arm) for arm in resolved.arms} == {
         "first": "first",
         "as it is": "first",
         "on": "on",

@@ -13,13 +13,14 @@ from tests.made_up_records import DESIGN, make_record
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.claims import CLAIMS, FEWEST_IMAGES, LARGER_IMAGE, LARGER_PATCH, SMALLER_PATCH
 from vitbench.analysis.comparison.load import compare
+from vitbench.analysis.comparison.wording import settle_text, verdict_text
 from vitbench.analysis.pages import print_tables, write_tables
 from vitbench.analysis.statistics.crossed import CrossedDifference
 from vitbench.analysis.statistics.verdicts import MARGIN, Verdict
 from vitbench.analysis.tables.cells import columns, raw_rows, rows
 from vitbench.analysis.tables.page import further_tables, latex, markdown
+from vitbench.analysis.tables.reading import reading
 from vitbench.analysis.tables.sentences import sentence
-from vitbench.analysis.tables.verdicts import reading
 from vitbench.data import describe
 from vitbench.records import Outcome, pack_correct
 from vitbench.studies import BUDGETS, STUDIES, load_study, plan
@@ -108,7 +109,9 @@ def test_an_arm_at_the_baselines_rate_has_a_verdict_of_its_own():
     heading = "difference at baseline's rate (points)"
     cells = [dict(zip(columns(staged), row, strict=True))[heading] for row in rows(staged)]
     assert cells[0] == "–" and cells[1].endswith(" (n=3): worse")
-    assert any("over seeds 2, 3, 4 alone, which had no say in the choice." in line for line in reading(staged))
+    assert any(
+        "over held-out seeds 2, 3, 4 alone, which were not used to choose it." in line for line in reading(staged)
+    )
     claims = {
         row.claim: row.verdict
         for row in assess(compare([r.model_copy(update={"study": "pooling"}) for r in records])[0]).findings.claims
@@ -129,12 +132,12 @@ def test_seeds_at_which_an_arm_diverged_leave_no_verdict_that_is_good_for_it():
     (one,) = map(assess, compare(with_diverged("gap", (1, 3), records)))
     found = one.findings.arms["gap"]
     assert found.decision.difference.n == 3 and found.decision.difference.interval().low > 0
-    assert found.decision.words == "open, 2 runs diverged"
+    assert verdict_text(found.decision) == "open, 2 runs diverged"
     assert found.decision.interval is None  # it would leave out 0
     assert "open: gap" in sentence(one) and "(2 runs diverged)" in sentence(one)
     # Of the baseline: what is better than the pairs show stays so.
     (one,) = map(assess, compare(with_diverged("cls", (1, 3), records)))
-    assert one.findings.arms["gap"].decision.words == "better, 2 runs of the baseline diverged"
+    assert verdict_text(one.findings.arms["gap"].decision) == "better, 2 runs of the baseline diverged"
 
 
 def test_what_is_said_of_runs_that_another_study_trained_and_of_what_would_settle_a_study(store_with, capsys):
@@ -149,7 +152,7 @@ def test_what_is_said_of_runs_that_another_study_trained_and_of_what_would_settl
     )
     print_tables(store_with(*records))
     said = " ".join(capsys.readouterr().out.split())
-    settle = one.findings.arms["map"].to_settle.words
+    settle = settle_text(one.findings.arms["map"].to_settle)
     assert f"To settle at the mean and spread seen: map {settle}." in said
     assert "Claim: Averaging the patch tokens does better than a class token (paper: +1.5" in said
     assert said.count("Claim: ") == 3 and "5 seeds: better: agrees." in said

@@ -23,7 +23,7 @@ from tests.made_up_records import make_record
 from vitbench.analysis.pages import print_tables, write_tables
 from vitbench.analysis.plots import write_plots
 from vitbench.analysis.profile.contests import peers, settings, summary
-from vitbench.analysis.profile.profile import comparisons, load_profile, shares
+from vitbench.analysis.profile.profile import contests_of, load_profile, shares
 from vitbench.analysis.profile.roofline import points_of, render_roofline, roofline_figure, roofs_of
 from vitbench.analysis.profile.rows import left_out
 from vitbench.analysis.profile.tables import tables_of, throughput, write_profiles
@@ -39,7 +39,7 @@ def profile_in(root):
 
 
 def cells(table, index):
-    return dict(zip(table.columns, table.rows[index], strict=True))
+    return table.rows[index]
 
 
 DRIFTING = {
@@ -53,7 +53,7 @@ DRIFTING = {
 
 def test_ratios_are_taken_round_by_round(tmp_path):
     make_contest(tmp_path, DRIFTING)
-    (contest,) = comparisons(profile_in(tmp_path))
+    (contest,) = contests_of(profile_in(tmp_path))
     assert contest.against("timm") == (1.5, (1.5, 1.5))
     middle, (low, high) = contest.against("vit-pytorch")
     assert middle == pytest.approx(1.2) and low == pytest.approx(1.1) and high == pytest.approx(1.2)
@@ -66,7 +66,9 @@ def test_the_summary_has_one_row_for_each_contest_with_its_best_peer(tmp_path):
     make_contest(tmp_path, DRIFTING)
     make_contest(tmp_path, {"vitbench": [2.0, 2.0, 2.0], "timm": [1.0, 1.0, 1.0]}, pool="gap")
     table = summary(profile_in(tmp_path))
-    assert [row[:4] for row in table.rows] == [["S/16, 224 px", pool, "train", "16"] for pool in ("cls", "gap")]
+    assert [list(row.values())[:4] for row in table.rows] == [
+        ["S/16, 224 px", pool, "train", "16"] for pool in ("cls", "gap")
+    ]
     cls, gap = cells(table, 0), cells(table, 1)
     assert cls["ours (images/s)"] == "8.00 (bf16 eager)"  # 16 images in 2 s
     assert cls["MFU"] == "12%"  # 8 images/s × 6 GFLOP over 400 GFLOP/s
@@ -77,7 +79,7 @@ def test_the_summary_has_one_row_for_each_contest_with_its_best_peer(tmp_path):
 
 def test_the_csv_has_full_precision_and_units_in_its_names(tmp_path):
     make_contest(tmp_path, {"vitbench": [3.0, 3.0, 3.0], "timm": [4.0, 4.0, 4.0]})
-    rows = list(csv.DictReader(io.StringIO(csv_text(peers(profile_in(tmp_path))))))
+    rows = list(csv.DictReader(io.StringIO(csv_text(peers(profile_in(tmp_path)).raw))))
     assert [row["implementation"] for row in rows] == ["vitbench", "timm"]
     assert float(rows[1]["step_over_ours"]) == 4 / 3 and rows[0]["step_over_ours"] == ""
     assert float(rows[0]["images_per_second"]) == 16 / 3 and rows[0]["torch"] == "2.14.1"
@@ -105,7 +107,7 @@ def test_what_was_timed_alone_or_failed_in_the_final_has_no_ratio(tmp_path):
     rows = {"timm": {"in_turn": False}, "torchvision": {"reason": "out of memory at batch 16"}}
     make_contest(tmp_path, samples, rows=rows)
     table = peers(profile_in(tmp_path))
-    assert [row[-2] for row in table.rows] == ["–", "–", "–"]
+    assert [row["ours is … times as fast [95 %]"] for row in table.rows] == ["–", "–", "–"]
     assert any("timm bf16 eager was timed alone" in note for note in table.notes)
     assert any("torchvision bf16 eager in the final: out of memory at batch 16" in note for note in table.notes)
 
@@ -115,7 +117,7 @@ def test_medians_that_did_not_settle_and_other_work_on_the_machine_are_noted(tmp
     rows = {"timm": {"settled": False, "device_state": busy}}
     make_contest(tmp_path, {"vitbench": [1.0] * 3, "timm": [2.0] * 3}, rows=rows)
     notes = " ".join(summary(profile_in(tmp_path)).notes)
-    assert "narrower than 2 %: S/16, 224 px, cls, train (timm)." in notes
+    assert "wider than 2 %: S/16, 224 px, cls, train (timm)." in notes
     assert "other processes kept 1.5 of 2 cores busy" in notes
 
 
@@ -162,7 +164,7 @@ def test_a_step_s_time_is_told_by_kind_by_role_and_by_block(tmp_path):
         "attention": pytest.approx(0.2),
         "mlp": pytest.approx(0.8),
     }
-    assert [row[2] for row in tables["time-by-block"].rows] == ["blocks.0", "blocks.1"]
+    assert [row["block"] for row in tables["time-by-block"].rows] == ["blocks.0", "blocks.1"]
 
 
 def test_points_of_the_roofline_are_where_counts_and_times_put_them(tmp_path):
@@ -228,7 +230,7 @@ def test_parts_measured_with_another_torch_are_left_out_and_named(tmp_path):
     make_contest(tmp_path, {"vitbench": [1.0] * 3, "timm": [2.0] * 3}, torch="2.13.0", finished="2026-10-01")
     make_contest(tmp_path, {"vitbench": [1.0] * 3, "timm": [3.0] * 3}, pool="gap")
     profile = profile_in(tmp_path)
-    assert [row[1] for row in summary(profile).rows] == ["gap"]
+    assert [row["pooling"] for row in summary(profile).rows] == ["gap"]
     (note,) = left_out(profile)
     assert "torch 2.13.0" in note and "peers/S-16-224px-batch16-cls-train" in note
 
@@ -318,7 +320,7 @@ def test_models_of_timm_stand_beside_ours_under_names_that_tell_them_apart(tmp_p
     tables = {table.name: table for table in tables_of(profile_in(tmp_path))}
     assert set(tables) == {"throughput", "time-by-kind", "time-by-role", "time-by-block", "flops", "ceilings"}
     for name in ("throughput", "time-by-block", "flops"):
-        assert {row[0] for row in tables[name].rows} == {"S/16, 224 px", LABEL, "timm:resnet18, 32 px"}
+        assert {row["model"] for row in tables[name].rows} == {"S/16, 224 px", LABEL, "timm:resnet18, 32 px"}
     (small,) = (
         row for row in csv.DictReader(io.StringIO(csv_text(tables["throughput"]))) if "channels" in row["variant"]
     )
@@ -327,7 +329,7 @@ def test_models_of_timm_stand_beside_ours_under_names_that_tell_them_apart(tmp_p
         "",
         "40.0",
     )  # 16 in 0.4 s
-    shown = [row[2] for row in tables["time-by-block"].rows if row[0] == LABEL]
+    shown = [row["block"] for row in tables["time-by-block"].rows if row["model"] == LABEL]
     assert shown == ["layer1"]
     models = f"{LABEL}; timm:resnet18, 32 px."
     by_parts = f"Parts of ours are not counted for models of timm, but timm's own modules by name: {models}"

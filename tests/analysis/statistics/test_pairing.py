@@ -11,10 +11,8 @@ from statsmodels.stats.weightstats import ttost_paired
 from vitbench.analysis.statistics.pairing import (
     Disagreement,
     PairedDifference,
-    bounds,
     disagreement,
     image_differences,
-    points,
 )
 
 ARM = {0: 0.912, 1: 0.905, 2: 0.921, 3: 0.899, 4: 0.917}
@@ -99,8 +97,3 @@ def test_the_exact_test_of_disagreements_is_statsmodels(arm_only, baseline_only)
 def test_bits_of_other_seeds_or_images_are_refused():
     with pytest.raises(ValueError, match=r"shape \(2, 5\) for the arm and \(2, 6\) for the baseline"):
         image_differences(np.zeros((2, 5), bool), np.zeros((2, 6), bool))
-
-
-def test_points_have_a_sign_and_zero_has_none():
-    assert [points(value) for value in (0.0056, -0.012, -0.00001, 0.0)] == ["+0.56", "−1.20", "0.00", "0.00"]
-    assert bounds(PairedDifference({0: 0.00, 1: 0.01, 2: 0.02}).interval()) == "[−1.48, +3.48]"  # 4.303 / √3 = 2.48

@@ -31,7 +31,7 @@ def confusion(classes):
 
 @pytest.fixture(autouse=True)
 def nothing_said_yet(monkeypatch):
-    monkeypatch.setattr(glyphs, "_said", [])
+    monkeypatch.setattr(glyphs, "_reported", [])
 
 
 @pytest.fixture

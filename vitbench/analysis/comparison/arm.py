@@ -13,7 +13,7 @@ from vitbench.analysis.statistics.verdicts import FEWEST_SEEDS
 from vitbench.config import ModelConfig
 from vitbench.costs.macs import training_flops_per_image
 from vitbench.records import Outcome, Record
-from vitbench.studies.choice import Choice, choose, outcome_of, score_of
+from vitbench.studies.choice import Choice, Scores, choose, outcome_of, scores_of
 from vitbench.studies.match import training_images
 from vitbench.studies.settings import RATE, Setting, setting_text
 
@@ -82,13 +82,8 @@ class ArmResult:
         return {seed: record.metrics[name] for seed, record in self.completed(setting).items()}
 
     @cached_property
-    def _scores(self) -> dict[Setting, dict[int, float | None]]:
-        """A failed run says nothing about its setting."""
-        scores: dict[Setting, dict[int, float | None]] = defaultdict(dict)
-        for (setting, seed), record in self.runs.items():
-            if outcome_of(record) is not Outcome.FAILED:
-                scores[setting][seed] = score_of(record)
-        return dict(scores)
+    def _scores(self) -> Scores:
+        return scores_of(self.runs)
 
     @cached_property
     def _choice(self) -> Choice:

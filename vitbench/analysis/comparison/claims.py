@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
+from vitbench.analysis.comparison.wording import difference_text, points, verdict_text
 from vitbench.analysis.statistics.interactions import Cell
-from vitbench.analysis.statistics.pairing import points
 from vitbench.analysis.statistics.verdicts import Decision, Verdict
+from vitbench.text import counted
 
 Expectation = Literal["better", "worse", "equivalent", "not better"]
 
@@ -85,7 +86,7 @@ def judge(claim: Claim, decision: Decision | None) -> Judgement:
     """
     if claim.not_comparable or decision is None:
         return Judgement.NOT_COMPARABLE
-    if not decision.verdict.is_settled or decision.caveats.may_turn(decision.verdict):
+    if not decision.verdict.is_settled or decision.caveats.edge_may_turn(decision.verdict):
         return Judgement.OPEN
     agrees = {
         "better": decision.verdict is Verdict.BETTER,
@@ -140,9 +141,8 @@ def _here(claim: Claim, decision: Decision | None) -> str:
         return "not run"
     if decision.difference is None:
         return "no seed in common with the baseline"
-    at_edge = decision.caveats.words_of_edges if decision.caveats.may_turn(decision.verdict) else ()
-    seeds = "1 seed" if decision.difference.n == 1 else f"{decision.difference.n} seeds"
-    return f"{decision.difference_text} points, {seeds}: {', '.join((decision.words, *at_edge))}"
+    verdict = verdict_text(decision, edges=decision.caveats.edge_may_turn(decision.verdict))
+    return f"{difference_text(decision)} points, {counted(decision.difference.n, 'seed')}: {verdict}"
 
 
 def _subject(claim: Claim, arms: Sequence[str], baseline: str) -> str | Cell:

@@ -8,9 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from vitbench.analysis.comparison.notes import listed
 from vitbench.analysis.profile.profile import Profile, is_of_timm, model_label, pixels, ran, variant_of
-from vitbench.analysis.writing.markup import ABSENT, significant
+from vitbench.analysis.writing.words import ABSENT, listed, significant
 from vitbench.config import ModelConfig
 from vitbench.costs.macs import unread_sentence
 from vitbench.profiling.profile_store import Part
@@ -22,6 +21,16 @@ def rate_with_interval(row: Mapping[str, Any]) -> str:
         return ABSENT
     low, high = row["images_per_second_interval"]
     return f"{significant(row['images_per_second'])} [{significant(low)}, {significant(high)}]"
+
+
+def mfu_text(row: Mapping[str, Any]) -> str:
+    """`93%`."""
+    return f"{row['mfu']:.0%}" if ran(row) else ABSENT
+
+
+def rounds_text(row: Mapping[str, Any]) -> str:
+    """`32`, and `32 *` where the median did not settle."""
+    return str(len(row["samples"])) + ("" if row["settled"] or not ran(row) else " *")
 
 
 def identity_of(part: Part) -> dict[str, Any]:
@@ -55,12 +64,12 @@ def raw_throughput(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def warnings_of(profile: Profile, kind: str) -> Iterator[str]:
     """What else the device was busy with meanwhile."""
-    where: dict[str, list[str]] = defaultdict(list)
+    parts: dict[str, list[str]] = defaultdict(list)
     for part in profile.of(kind):
-        found = {state["warning"] for row in part.facts["rows"] if (state := row.get("device_state"))}
-        for warning in sorted(found - {""}):
-            where[warning].append(part.name)
-    for warning, names in where.items():
+        warnings = {state["warning"] for row in part.facts["rows"] if (state := row.get("device_state"))}
+        for warning in sorted(warnings - {""}):
+            parts[warning].append(part.name)
+    for warning, names in parts.items():
         yield f"While {listed(names)} was measured: {warning}."
 
 
@@ -91,12 +100,12 @@ def counts_of_timm(profile: Profile) -> Iterator[str]:
     """That the parts of timm's models have no closed form."""
     models = {model_label(part): part.facts["counters"] for part in profile.of("flops") if is_of_timm(part)}
     for counters in dict.fromkeys(map(tuple, models.values())):
-        names = "; ".join(name for name, own in models.items() if tuple(own) == counters)
+        names = "; ".join(name for name, counts in models.items() if tuple(counts) == counters)
         yield f"Not counted part by part in closed form for models of timm; {' and '.join(counters)} agree: {names}."
 
 
 def left_out(profile: Profile) -> list[str]:
-    """What lies in the same folder and must not stand beside the rest."""
+    """Notes on parts of other environments, which may not stand beside the rest."""
     others: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for part in profile.left_out:
         others[part.environment["torch"], part.environment["threads"], part.environment["machine"]].append(part.name)

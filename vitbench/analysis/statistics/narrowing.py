@@ -57,17 +57,6 @@ class StudyNarrowing:
     num_seeds: tuple[int, int]
     """Fewest and most of an arm."""
 
-    @property
-    def sentence(self) -> str:
-        fewest, most = self.num_seeds
-        seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
-        arms = "1 arm" if self.num_arms == 1 else f"{self.num_arms} arms"
-        correlation = f"{self.correlation:+.2f}".replace("-", "−")
-        return (
-            f"Pairing by seed makes intervals {self.ratio:.2f} times as wide as those of the same runs taken as "
-            f"unpaired (Welch); accuracies of arm and baseline correlate by {correlation} over seeds ({arms}, {seeds})."
-        )
-
 
 def study_narrowing(arms: Mapping[str, Mapping[int, float]], *, baseline: str) -> StudyNarrowing | None:
     """From accuracies by arm and seed, of every arm against `baseline`; None where no pair has a spread.

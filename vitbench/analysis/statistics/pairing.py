@@ -171,14 +171,3 @@ def t_quantile(probability: float, degrees_of_freedom: float) -> float:
     from scipy.special import stdtrit  # not scipy.stats, which takes longer to load than the tables to write
 
     return float(stdtrit(degrees_of_freedom, probability))
-
-
-def points(difference: float) -> str:
-    """`+0.56`, `−1.20`, `0.00`: percentage points from a fraction."""
-    text = f"{100 * difference:+.2f}".replace("-", "−")
-    return "0.00" if text[1:] == "0.00" else text
-
-
-def bounds(interval: Interval) -> str:
-    """`[−0.31, +1.43]`, in points."""
-    return f"[{points(interval.low)}, {points(interval.high)}]"

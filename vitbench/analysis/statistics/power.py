@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from vitbench.analysis.statistics.pairing import PairedDifference, t_quantile
-from vitbench.analysis.statistics.verdicts import ALPHA, FEWEST_SEEDS, MARGIN, points_of
+from vitbench.analysis.statistics.verdicts import ALPHA, FEWEST_SEEDS, MARGIN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,14 +77,6 @@ class SeedsToSettle:
     shows: Literal["a difference", "equivalence"]
     margin: float
     most: int
-
-    @property
-    def words(self) -> str:
-        """`about 12 seeds, by showing equivalence within 0.5 points`, `more than 100 seeds`."""
-        if self.num_seeds is None:
-            return f"more than {self.most} seeds"
-        within = f" within {points_of(self.margin)} points" if self.shows == "equivalence" else ""
-        return f"about {self.num_seeds} seeds, by showing {self.shows}{within}"
 
 
 def seeds_to_settle(

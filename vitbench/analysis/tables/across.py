@@ -7,8 +7,9 @@ from typing import Any
 
 from vitbench.analysis.comparison.across import Agreement, ArmAcross, agreements
 from vitbench.analysis.comparison.findings import Finding
+from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.tables.verdicts import Table
-from vitbench.analysis.writing.markup import ABSENT
+from vitbench.analysis.writing.words import ABSENT
 from vitbench.text import counted
 
 RULE = (
@@ -72,5 +73,4 @@ def raw(arms: Sequence[ArmAcross]) -> list[dict[str, Any]]:
 def _cell(finding: Finding | None) -> str:
     if finding is None:
         return ABSENT
-    decision = finding.decision
-    return f"{decision.difference_text}: {', '.join((decision.words, *decision.caveats.words_of_edges))}"
+    return f"{difference_text(finding.decision)}: {verdict_text(finding.decision, edges=True)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.notes import listed, seeds_text
-from vitbench.analysis.tables.verdicts import reading
+from vitbench.analysis.tables.reading import reading
 from vitbench.studies.match import MATCHES
 
 
@@ -97,7 +97,7 @@ def _choice_text(comparison: Comparison) -> str:
         f"at the {noun} with the best mean validation accuracy of that arm over {seeds} at which {every} has a result"
     )
     if tuning_seeds is not None:
-        chosen += ", in which the other seeds had no say"
+        chosen += "; the other seeds are held out"
     if fixed:
         chosen += f"; that of {listed(arm.label for arm in fixed)} was fixed, without tuning"
     return chosen

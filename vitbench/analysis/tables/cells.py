@@ -9,10 +9,11 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Finding
 from vitbench.analysis.comparison.notes import listed
+from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.tables.verdicts import raw as raw_verdict
-from vitbench.analysis.writing.markup import ABSENT, count_text, significant
+from vitbench.analysis.writing.words import ABSENT, count_text, significant
 from vitbench.records import Outcome
 
 TERMINAL_COLUMNS = {
@@ -68,8 +69,8 @@ def cells(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
             else {}
         ),
         "top-1 (%)": percent(arm.test_top1),
-        "difference (points)": ABSENT if finding is None else finding.decision.difference_text or ABSENT,
-        **({} if baseline is None else {"verdict": ABSENT if finding is None else finding.decision.words}),
+        "difference (points)": ABSENT if finding is None else difference_text(finding.decision) or ABSENT,
+        **({} if baseline is None else {"verdict": ABSENT if finding is None else verdict_text(finding.decision)}),
         what: _setting_cell(arm),
         f"top-1 at baseline's {noun} (%)": percent(comparison.at_baseline_setting(arm)),
         **(at_baselines if comparison.has_choice else {}),
@@ -91,7 +92,7 @@ def _at_baseline(finding: Finding | None) -> str:
         return ABSENT
     own = finding.decision.difference
     fewer = own is not None and decision.difference.n < own.n and decision.interval is not None
-    return f"{decision.difference_text}{f' (n={decision.difference.n})' if fewer else ''}: {decision.words}"
+    return f"{difference_text(decision)}{f' (n={decision.difference.n})' if fewer else ''}: {verdict_text(decision)}"
 
 
 def _training_images(comparison: Comparison, arm: ArmResult) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import textwrap
 
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.tables import verdicts
 from vitbench.analysis.tables.captions import conventions, facts
 from vitbench.analysis.tables.cells import columns, raw_rows, rows
 from vitbench.analysis.writing.files import MARK
-from vitbench.analysis.writing.markup import escape_latex, escape_markdown
-from vitbench.analysis.writing.table import LATEX_NEEDS, csv_table, latex_table
+from vitbench.analysis.writing.markup import escape_markdown
+from vitbench.analysis.writing.table import LATEX_NEEDS, Table, latex_table
+from vitbench.analysis.writing.table import csv_text as csv_table
 
 
 def markdown(assessment: Assessment, *, level: int = 1) -> str:
@@ -66,8 +66,6 @@ LATEX_COLUMNS = {
     "verdict": "verdict",
 }
 """The main columns, and under which heading."""
-MOST_COLUMNS, LONGEST_CELL, LONGEST_HEADING = 6, 40, 18
-"""What a page is wide enough for; longer cells and headings are broken into lines."""
 
 
 def latex(assessment: Assessment) -> str:
@@ -84,7 +82,7 @@ def latex(assessment: Assessment) -> str:
         main = [{name: _COUNT.sub("", cell) for name, cell in row.items()} for row in main]
         sentences.append(f"n = {counted.pop()} everywhere.")
     caption = " ".join(filter(None, sentences))
-    label = f"tab:{re.sub(r'[^A-Za-z0-9.-]+', '-', comparison.study)}-{comparison.slug}"
+    label = f"{re.sub(r'[^A-Za-z0-9.-]+', '-', comparison.study)}-{comparison.slug}"
     lines = [f"% {MARK}; do not edit. {LATEX_NEEDS} All columns are in the CSV file."]
     lines += _latex_table(main, caption=caption, label=label)
     for title, table in further_tables(assessment).items():
@@ -97,20 +95,4 @@ _COUNT = re.compile(r" ?\(n=(\d+)\)")
 
 
 def _latex_table(table: verdicts.Table, *, caption: str, label: str) -> list[str]:
-    headings = list(table[0])[:MOST_COLUMNS]
-    longest = {name: max(len(row[name]) for row in table) for name in headings}
-    paragraph = f"p{{{0.9 / len(headings):.2f}\\linewidth}}"
-    kinds = [paragraph if longest[name] > LONGEST_CELL else "l" if name in verdicts.WORDS else "r" for name in headings]
-    return latex_table(
-        caption=caption,
-        label=label,
-        kinds="".join(kinds),
-        headings=[_heading(name) for name in headings],
-        rows=[[escape_latex(row[name]) for name in headings] for row in table],
-    )
-
-
-def _heading(text: str) -> str:
-    lines = [escape_latex(line) for line in textwrap.wrap(text, LONGEST_HEADING)]
-    together = r" \\ ".join(lines)
-    return together if len(lines) == 1 else f"\\shortstack{{{together}}}"
+    return latex_table(Table("", table, verdicts.WORDS), caption=caption, label=label, narrow=True)

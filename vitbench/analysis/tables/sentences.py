@@ -8,8 +8,8 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Findings
 from vitbench.analysis.comparison.notes import listed
-from vitbench.analysis.statistics.pairing import points
-from vitbench.analysis.statistics.verdicts import Decision, Verdict, points_of
+from vitbench.analysis.comparison.wording import caveats_text, difference_text, margin_text, points
+from vitbench.analysis.statistics.verdicts import Decision, Verdict
 
 WORDS = {
     Verdict.BETTER: "better",
@@ -43,7 +43,7 @@ def sentence(assessment: Assessment) -> str:
                 arms = [_range(list(decisions.values()))]
             else:
                 arms = [_arm(label, decision) for label, decision in decisions.items()]
-            parts.append(f"{words.format(margin=points_of(findings.margin))}: {listed(arms)}")
+            parts.append(f"{words.format(margin=margin_text(findings.margin))}: {listed(arms)}")
     pairs = {finding.decision.difference.n for finding in findings.arms.values() if finding.decision.difference}
     seeds = f"{min(pairs, default=0)} to {max(pairs, default=0)}" if len(pairs) > 1 else f"{max(pairs, default=0)}"
     reached = f"{_reached(comparison)}{seeds} seeds, points with the interval that decides"
@@ -75,8 +75,8 @@ def _reached(comparison: Comparison) -> str:
 
 def _arm(label: str, decision: Decision) -> str:
     """`gap −0.14 [−0.33, +0.05]`, and what its runs leave out."""
-    caveats = decision.caveats.words
-    return f"{label} {decision.difference_text}" + (f" ({caveats})" if caveats else "")
+    caveats = caveats_text(decision.caveats)
+    return f"{label} {difference_text(decision)}" + (f" ({caveats})" if caveats else "")
 
 
 def _range(decisions: Sequence[Decision], *, of: str = "arm") -> str:

@@ -8,13 +8,10 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Finding, Findings
 from vitbench.analysis.comparison.fine_tuning import gains
-from vitbench.analysis.comparison.growth import FURTHEST, Series, series_of
-from vitbench.analysis.comparison.notes import seeds_text
-from vitbench.analysis.statistics.interactions import FTest
-from vitbench.analysis.statistics.pairing import PairedDifference, bounds, points
-from vitbench.analysis.statistics.power import MOST_SEEDS
-from vitbench.analysis.statistics.verdicts import Decision, Verdict, rule
-from vitbench.analysis.writing.markup import ABSENT, significant
+from vitbench.analysis.comparison.growth import Series, series_of
+from vitbench.analysis.comparison.wording import difference_text, settle_text, verdict_text, with_interval
+from vitbench.analysis.statistics.verdicts import Decision, Verdict
+from vitbench.analysis.writing.words import ABSENT, significant
 
 Table = list[dict[str, str]]
 """Rows of equal headings."""
@@ -48,8 +45,8 @@ def verdicts(assessment: Assessment) -> Table:
     for label, finding in findings.arms.items():
         own = {
             "arm": label,
-            "verdict": finding.decision.words,
-            "difference (points)": finding.decision.difference_text or ABSENT,
+            "verdict": verdict_text(finding.decision),
+            "difference (points)": difference_text(finding.decision) or ABSENT,
             "p, Holm": p_text(finding.decision.adjusted_p),
             "seeds won": _wins(finding),
             "variance from test images": _image_share(finding),
@@ -75,7 +72,7 @@ def interactions(assessment: Assessment) -> Table:
         {
             first: a,
             second: b,
-            "together, beyond the sum of both (points)": decision.difference_text or ABSENT,
+            "together, beyond the sum of both (points)": difference_text(decision) or ABSENT,
             "p, Holm": p_text(decision.adjusted_p),
             "verdict": _interaction_words(decision),
         }
@@ -117,18 +114,12 @@ def fine_tuning(comparison: Comparison) -> Table:
         {
             "arm": gain.arm.label,
             "against": gain.against.label,
-            "gained (points, 95 % for each arm by itself)": _gain_text(gain.difference),
+            "gained (points, 95 % for each arm by itself)": (
+                ABSENT if gain.difference is None else with_interval(gain.difference, gain.difference.interval())
+            ),
         }
         for gain in gains(comparison)
     ]
-
-
-def _gain_text(difference: PairedDifference | None) -> str:
-    """`+0.56 [−0.31, +1.43]`; `(n=1)` in place of an interval that there is none of."""
-    if difference is None:
-        return ABSENT
-    interval = difference.interval()
-    return f"{points(difference.mean)} {bounds(interval) if interval else f'(n={difference.n})'}"
 
 
 def claims(assessment: Assessment) -> Table:
@@ -137,34 +128,6 @@ def claims(assessment: Assessment) -> Table:
         {"claim": row.claim, "paper": row.paper, "here": row.here, "verdict": row.verdict.value}
         for row in assessment.findings.claims
     ]
-
-
-def reading(assessment: Assessment) -> list[str]:
-    """How to read the verdicts: the rule, each interval's question, and what pairing was worth."""
-    comparison, findings = assessment.comparison, assessment.findings
-    sentences = [
-        *rule(findings.num_tested, margin=findings.margin),
-        "Differences hold for new seeds on these test images. Variance from test images: of what is uncertain about new "
-        "seeds and new images, the part that more images would reduce, and more seeds would not; the CSV has an interval for "
-        "both, and one for P(arm > baseline). Seeds won: at which the arm is more accurate, ties as half. Images only one "
-        "gets: means over seeds, the arm's before the baseline's.",
-        "Detectable difference: the smallest true difference that so many paired seeds find in four of five studies, at the "
-        "spread seen and the first, strictest step of Holm's correction. Seeds to settle: at the mean and spread seen, up to "
-        f"{MOST_SEEDS}.",
-    ]
-    if any(finding.at_baseline_setting for finding in findings.arms.values()):
-        sentences += _judged_on(comparison)
-    if findings.narrowing:
-        sentences.append(findings.narrowing.sentence)
-    if any(series.law for series in series_of(comparison)):
-        sentences.append(
-            "Power laws: error = 1 − top-1 at each arm's own setting, a straight line through its logarithm at every seed; "
-            "the mean slope, with a 95 % t-interval over seeds. Furthest from the law: of an arm's mean error; where that "
-            f"is more than {100 * (FURTHEST - 1):.0f} %, the errors follow no power law, and no slope is given."
-        )
-    if findings.overall_interaction:
-        sentences.append(_overall(findings.overall_interaction))
-    return sentences
 
 
 def raw(findings: Findings, label: str) -> dict[str, Any]:
@@ -204,17 +167,6 @@ def p_text(p_value: float | None) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def _judged_on(comparison: Comparison) -> list[str]:
-    """Whether the seeds that arms are judged on at the baseline's setting had a say in it."""
-    baseline = comparison.baseline
-    if baseline is None or baseline.is_fixed:
-        return []
-    what = f"At the baseline's {'setting' if comparison.design.tuned else 'rate'}, where it is not the arm's own"
-    if baseline.held_out_seeds:
-        return [f"{what}: over {seeds_text(baseline.held_out_seeds)} alone, which had no say in the choice."]
-    return [f"{what}: chosen for the baseline on seeds that the arm is judged on, so it errs towards worse."]
-
-
 def _wins(finding: Finding) -> str:
     """`4 of 5`."""
     wins = finding.outperforming
@@ -237,12 +189,12 @@ def _at_baseline(finding: Finding) -> str:
     there = finding.at_baseline_setting
     if there is None:
         return "the same"
-    return f"{there.difference_text}: {there.words}" if there.difference else ABSENT
+    return f"{difference_text(there)}: {verdict_text(there)}" if there.difference else ABSENT
 
 
 def _to_settle(finding: Finding) -> str:
     if finding.to_settle is not None:
-        return finding.to_settle.words
+        return settle_text(finding.to_settle)
     if finding.decision.verdict in (Verdict.AT_CEILING, Verdict.AT_FLOOR):
         return "no number: other data"
     if finding.decision.over_images and finding.decision.verdict is Verdict.OPEN:
@@ -252,11 +204,4 @@ def _to_settle(finding: Finding) -> str:
 
 def _interaction_words(decision: Decision) -> str:
     words = {Verdict.BETTER: "more together", Verdict.WORSE: "less together", Verdict.EQUIVALENT: "no interaction"}
-    return words.get(decision.verdict, decision.words)
-
-
-def _overall(test: FTest) -> str:
-    return (
-        f"Interaction of both factors over all levels: F({test.numerator_degrees}, {test.denominator_degrees}) = "
-        f"{test.f:.2f}, {'p ' if test.p_value < 0.001 else 'p = '}{p_text(test.p_value)} (repeated measures over seeds)."
-    )
+    return words.get(decision.verdict) or verdict_text(decision)

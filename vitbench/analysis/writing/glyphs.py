@@ -1,4 +1,4 @@
-"""How is a name drawn whose letters the font of the figures lacks? In another font, else spelled out, which is said."""
+"""How is a name drawn whose letters the figures' font lacks? In another font, else spelled out, with a line on stderr."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ _FONTS_LOG = logging.getLogger("matplotlib.font_manager")
 
 _lacking: set[str] = set()
 """Letters that the figure that is being drawn has spelled out."""
-_said: list[str] = []
+_reported: list[str] = []
+"""Letters that stderr named; once in a process."""
 
 
 def legibly(draw: Callable[[], Drawn]) -> Drawn:
@@ -41,11 +42,11 @@ def legibly(draw: Callable[[], Drawn]) -> Drawn:
     if families := _families(frozenset(_lacking)):
         with mpl.rc_context({"font.family": [*mpl.rcParams["font.family"], *families]}), _spelling():
             drawn = draw()
-    if _lacking and not _said:
-        _said.extend(sorted(_lacking))
-        some = " ".join(_escaped(letter) for letter in _said[:5])
+    if _lacking and not _reported:
+        _reported.extend(sorted(_lacking))
+        some = " ".join(_escaped(letter) for letter in _reported[:5])
         print(
-            f"vitbench: no font here has {some}{' …' if len(_said) > 5 else ''}: plots spell such letters out, tables and "
+            f"vitbench: no font here has {some}{' …' if len(_reported) > 5 else ''}: plots spell such letters out, tables and "
             "numbers.json keep them; install a font that has them, such as Noto Sans CJK",
             file=sys.stderr,
             flush=True,
