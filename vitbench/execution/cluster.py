@@ -20,11 +20,11 @@ def run_jobs(
     *,
     workers: int,
     on_record: OnRecord,
-    queue_of: Callable[[Sequence[Job]], JobQueue] = JobQueue,
+    make_queue: Callable[[Sequence[Job]], JobQueue] = JobQueue,
 ) -> None:
     """Runs all jobs as Ray tasks; connects to the cluster in `RAY_ADDRESS`, else starts one here; `workers` at a time.
 
-    `queue_of` makes the queue that jobs are taken from; the default claims none. Raises ValueError where Ray is not installed.
+    `make_queue` makes the queue that jobs are taken from; the default claims none. Raises ValueError without Ray.
     """
     try:
         import ray
@@ -35,7 +35,7 @@ def run_jobs(
             _connect(ray, workers)
             _run_tasks(
                 ray,
-                queue_of(jobs),
+                make_queue(jobs),
                 on_gpus=bool(jobs) and jobs[0].device.startswith("cuda"),
                 workers=workers,
                 on_record=on_record,
@@ -53,7 +53,7 @@ def _connect(ray: Any, workers: int) -> None:
         handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**slots, include_dashboard=False, log_to_driver=False)
-        except SystemExit as end:  # of Ray's own handler, which it puts in place of ours
+        except SystemExit as end:  # raised by the handler that Ray puts in place of ours
             raise Ended(128 + signal.SIGTERM) from end
         signal.signal(signal.SIGTERM, handler)
 

@@ -122,6 +122,4 @@ class Report:
 
 OnReport = Callable[[Job, Report], None]
 OnRecord = Callable[[Job, Record], bool | None]
-"""Returns when the record is where it is to stay; only then is the run's checkpoint removed. False: another process has
-the run by now, and the checkpoint is that one's.
-"""
+"""Keeps the record of a job. False where another process has taken the run over: the checkpoint is then that one's."""

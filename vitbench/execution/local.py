@@ -51,15 +51,15 @@ def run_jobs(
     devices: Sequence[str],
     on_record: OnRecord,
     on_report: OnReport,
-    queue_of: Callable[[Sequence[Job]], JobQueue] = JobQueue,
+    make_queue: Callable[[Sequence[Job]], JobQueue] = JobQueue,
 ) -> None:
     """Runs all jobs on `workers` processes, which are dealt out over `devices`; calls back in this process as they go.
 
-    `queue_of` makes the queue that jobs are taken from; the default claims none. Where a worker dies, its run is recorded as
+    `make_queue` makes the queue that jobs are taken from; the default claims none. Where a worker dies, its run is recorded as
     failed; its checkpoint stays, and the next try goes on from it. When this function is left by an exception (Ctrl-C, a
     full disk), the workers write their checkpoints, where they keep any, and end; a second Ctrl-C kills them.
     """
-    queue = queue_of(jobs)
+    queue = make_queue(jobs)
     pool: list[_Worker] = []
     interrupted = False
     with obeyed():
