@@ -151,8 +151,8 @@ def _beyond_the_table(findings: Findings) -> Iterator[str]:
     if open_arms:
         yield f"To settle at the mean and spread seen: {'; '.join(open_arms)}."
     for row in findings.claims:
-        if row.verdict is not Judgement.NOT_COMPARABLE:
-            yield f"Claim: {row.claim} (paper: {row.paper}). Here {row.here}: {row.verdict}."
+        if row.judgement is not Judgement.NOT_COMPARABLE:
+            yield f"Claim: {row.claim} (paper: {row.paper}). Here {row.ours}: {row.judgement}."
 
 
 def _earlier(directory: Path, written: Sequence[Path], faults: Faults) -> list[str]:

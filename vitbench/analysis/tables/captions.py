@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.comparison.notes import listed, seeds_text
 from vitbench.analysis.tables.reading import reading
-from vitbench.studies.match import MATCHES
+from vitbench.analysis.writing.words import listed, seeds_text
 
 
 def facts(comparison: Comparison) -> dict[str, str]:
@@ -25,25 +24,13 @@ def facts(comparison: Comparison) -> dict[str, str]:
         "Source": comparison.design.source,
         "Data": _data_text(comparison),
         "Variant": comparison.variant,
-        "Budget": f"{comparison.budget}, {epochs_text(comparison)}",
+        "Budget": f"{comparison.budget}, {comparison.epochs_text}",
         "Recipe": _recipe_text(comparison),
         "Seeds": listed(comparison.seeds),
         "Environment": listed(machine),
         "Harness version": str(comparison.harness_version),
     }
     return {label: text for label, text in named.items() if text}
-
-
-def epochs_text(comparison: Comparison) -> str:
-    """`11 epochs`, or of whom, and what is equal, where arms have different ones."""
-    epochs = f"{comparison.epochs:g} epochs"
-    if comparison.design.fractions:
-        return f"{epochs} of the baseline and equal training steps"
-    if comparison.design.starts:
-        return f"{epochs} of the baseline"
-    if comparison.design.match == "epochs":
-        return epochs
-    return f"{epochs} of the baseline and equal {MATCHES[comparison.design.match]}"
 
 
 def conventions(assessment: Assessment) -> list[str]:

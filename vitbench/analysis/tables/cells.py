@@ -8,12 +8,11 @@ from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Finding
-from vitbench.analysis.comparison.notes import listed
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.tables.verdicts import raw as raw_verdict
-from vitbench.analysis.writing.words import ABSENT, count_text, significant
+from vitbench.analysis.writing.words import ABSENT, count_text, listed, significant
 from vitbench.records import Outcome
 
 TERMINAL_COLUMNS = {

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Findings
-from vitbench.analysis.comparison.notes import listed
 from vitbench.analysis.comparison.wording import caveats_text, difference_text, margin_text, points
 from vitbench.analysis.statistics.verdicts import Decision, Verdict
+from vitbench.analysis.writing.words import listed
 
 WORDS = {
     Verdict.BETTER: "better",
@@ -67,7 +67,7 @@ def _interactions(findings: Findings) -> str:
 def _reached(comparison: Comparison) -> str:
     """`52.67 % after 4 epochs, ` of the baseline; empty where arms are compared with several."""
     baseline = comparison.baseline
-    if comparison.within or baseline is None or baseline.test_top1 is None:
+    if comparison.design.held_factors or baseline is None or baseline.test_top1 is None:
         return ""
     epochs = "1 epoch" if comparison.epochs == 1 else f"{comparison.epochs:g} epochs"
     return f"{100 * baseline.test_top1.mean:.2f} % after {epochs}, "

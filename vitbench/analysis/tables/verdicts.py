@@ -125,7 +125,7 @@ def fine_tuning(comparison: Comparison) -> Table:
 def claims(assessment: Assessment) -> Table:
     """What the literature says on the study, and whether this comparison agrees."""
     return [
-        {"claim": row.claim, "paper": row.paper, "here": row.here, "verdict": row.verdict.value}
+        {"claim": row.claim, "paper": row.paper, "here": row.ours, "verdict": row.judgement.value}
         for row in assessment.findings.claims
     ]
 
