@@ -63,7 +63,7 @@ def train_one(request: SingleRequest, observer: Observer, faults: Faults | None 
     """
     info = describe(request.dataset, root=request.data_root, download=request.download)
     init = None if request.init is None else _file_of_weights(request.init, request.results)
-    reader = DataReader(request.data_root, request.download, observer)
+    reader = DataReader(observer, request.data_root, request.download)
     run = planned_run(request, init, info)
     if request.keep_head and init is not None:
         reader.decode(request.dataset, run.config.model.image_hw)
