@@ -32,6 +32,11 @@ def say(line: str) -> None:
     print(f"vitbench: {' '.join(line.split())}", file=sys.stderr, flush=True)
 
 
+def agreeing(number: int, singular: str, plural: str) -> str:
+    """The form of a word that goes with the number: `agreeing(2, "is", "are")` is `are`."""
+    return singular if number == 1 else plural
+
+
 def printable(text: str) -> str:
     """Text that others chose, so that it only stands there: no character of it moves the cursor, colours what follows or turns
     the reading direction. Line breaks and tabs become spaces, other such characters are written out as `\\x1b`.
@@ -47,3 +52,12 @@ def _printable_character(character: str) -> str:
     if character in _JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
         return character
     return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def duration(seconds: float) -> str:
+    """1 h 05 min, 4 min 30 s, 12 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -4,7 +4,7 @@ from typing import overload
 
 from vitbench.config import ModelConfig, TimmConfig, ViTConfig
 from vitbench.models.initialize import initialize
-from vitbench.models.timm_model import TimmModel
+from vitbench.models.timm_models import TimmModel
 from vitbench.models.vit import ViT
 
 

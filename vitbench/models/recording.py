@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vitbench.models.attention import Attention
 from vitbench.models.insides import NoSuchPartError
-from vitbench.models.timm_model import TimmModel
+from vitbench.models.timm_models import TimmModel
 from vitbench.models.vit import ViT
 
 OnMap = Callable[[int, Tensor], None]

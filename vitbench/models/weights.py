@@ -16,7 +16,7 @@ from torch import nn
 
 from vitbench.config import RunConfig, one_line
 from vitbench.files import ANOTHER_RESULTS, cannot_write, entries, write_whole
-from vitbench.models.timm_model import TimmModel
+from vitbench.models.timm_models import TimmModel
 from vitbench.models.vit import ViT
 
 FORMAT = "1"

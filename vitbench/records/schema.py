@@ -150,13 +150,13 @@ class Design(Stored):
     def compared_with(self, arm: str) -> str:
         """The baseline; or with held factors, the arm of its level of these and the baseline's of all others.
 
-        An arm may be its own. Raises KeyError for an arm without levels.
+        An arm may be its own, and is where none has these levels. Raises KeyError for an arm without levels.
         """
         if not self.held_factors:
             return self.baseline
         held = {name: self.factors[arm][name] for name in self.held_factors}
         wanted = {**self.factors[self.baseline], **held}
-        return next(name for name, levels in self.factors.items() if levels == wanted)
+        return next((name for name, levels in self.factors.items() if levels == wanted), arm)
 
     def chosen_with(self, arm: str) -> str:
         """Whose choice of a setting an arm takes: its own, or where it trains nothing, that of the arm it goes on from."""
@@ -204,6 +204,11 @@ class Record(Stored):
     def identity(self) -> str:
         """The run_id that today's schema gives to the same run, by which plans find it."""
         return self.config.run_id
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(study, run_id) of the planned run that it is of."""
+        return self.study, self.identity
 
     @property
     def ended_before_data(self) -> bool:

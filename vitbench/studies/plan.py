@@ -45,6 +45,11 @@ class PlannedRun:
         return self.config.run_id
 
     @property
+    def key(self) -> tuple[str, str]:
+        """(study, run_id): a run of several studies has one of each."""
+        return self.study, self.run_id
+
+    @property
     def tuned_fields(self) -> tuple[str, ...]:
         return self.design.tuned_fields
 
