@@ -1,4 +1,7 @@
-"""Is an arm better than the baseline, worse, equivalent within a margin, or is that open? By a written rule."""
+"""Is an arm better than the baseline, worse, equivalent within a margin, or is that open?
+
+`decide` is the rule; docs/statistics.md has how often it errs.
+"""
 
 from __future__ import annotations
 
@@ -36,17 +39,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Caveats:
-    """What the runs that a difference is made of leave out."""
+    """What is missing from the runs behind a difference."""
 
     diverged: int = 0
-    """Runs of the arm that diverged at the setting it is reported at, and are in no pair."""
+    """Runs of the arm that diverged at its reported setting, and so are in no pair."""
     baseline_diverged: int = 0
     at_edge: bool = False
-    """Whether the arm's setting is the last of the grid, so that a better one may lie beyond."""
+    """Whether the arm's setting is at the edge of the grid, so that a better one may lie beyond."""
     baseline_at_edge: bool = False
 
     def diverged_may_turn(self, verdict: Verdict) -> bool:
-        """Whether the runs that diverged, each worse than any pair, could make it another."""
+        """Whether the verdict could change if runs that diverged counted, each as worse than any pair."""
         against = {
             Verdict.BETTER: self.diverged,
             Verdict.WORSE: self.baseline_diverged,
@@ -55,7 +58,7 @@ class Caveats:
         return bool(against.get(verdict))
 
     def edge_may_turn(self, verdict: Verdict) -> bool:
-        """Whether a better setting beyond the grid could make it another."""
+        """Whether the verdict could change with a better setting beyond the grid."""
         raised = {Verdict.WORSE: self.at_edge, Verdict.BETTER: self.baseline_at_edge}
         return raised.get(verdict, self.at_edge or self.baseline_at_edge)
 
@@ -71,16 +74,16 @@ class Decision:
     difference: PairedDifference | None
     margin: float
     interval: Interval | None = None
-    """The one that decided: of a two-sided test, as wide as Holm's correction took this arm; for 'equivalent', that of the
-    two one-sided tests. None where none decided: too few seeds, nothing to test by, runs that diverged."""
+    """The interval that decided: of the two-sided test, as wide as Holm's correction makes it; for 'equivalent', that of the
+    two one-sided tests. None where none decided: too few seeds, nothing to test by, or runs that diverged."""
     confidence: float | None = None
-    """That of `interval`: 0.95 of one arm tested by itself."""
+    """That of `interval`: 0.95 for an arm that is tested alone."""
     over_images: bool = False
     """Whether seeds spread by less than one test image, and the tests were over seeds and images."""
     adjusted_p: float | None = None
     """After Holm's correction over the arms tested together; None where nothing was tested."""
     within_margin: bool = False
-    """Whether equivalence was shown, be the difference significant or not."""
+    """Whether equivalence was shown, whether or not the difference is significant."""
     caveats: Caveats = NO_CAVEATS
 
     @property
