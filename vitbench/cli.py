@@ -364,7 +364,7 @@ def _open_streams() -> None:
 
 
 def _outcome() -> tuple[int, str]:
-    """(exit status, what is said on stderr) of the command line."""
+    """(exit status, line for stderr) of the command line."""
     try:
         Path.cwd()
     except FileNotFoundError:  # MKL ends a process that is nowhere
@@ -415,11 +415,11 @@ def _ending_of_system(error: OSError) -> tuple[int, str]:
 
 
 def _flush(stream: TextIO) -> str | None:
-    """Writes what is left; returns None where it could, else what is said of it: nothing of a reader that has gone."""
+    """Writes what is left. Returns None where that worked, else a line; the line is empty where the reader has gone."""
     try:
         stream.flush()
     except OSError as error:
-        # Else it would be tried, and complained of, once more when the interpreter ends.
+        # Without this, the interpreter would try again when it ends, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return "" if error.errno == errno.EPIPE else f"vitbench: {_output_is_lost(error)}"
     return None

@@ -44,8 +44,8 @@ def show_trace(
     import torch
 
     from vitbench.device import open_device
+    from vitbench.profiling.batch_size import reason_of
     from vitbench.profiling.candidates import OURS, candidate_of
-    from vitbench.profiling.throughput import reason_of
     from vitbench.profiling.trace import record
 
     for name, number in (("batch_size", batch_size), ("steps", steps)):
