@@ -270,11 +270,11 @@ def _arms_by_cell(comparison: Comparison) -> dict[Cell, ArmResult]:
 
 def _accuracies_by_cell(comparison: Comparison) -> dict[Cell, dict[int, float]]:
     """By seed, of the cells that have any."""
-    by_cell = {cell: arm.metric("test_top1", arm.setting) for cell, arm in _arms_by_cell(comparison).items()}
+    by_cell = {cell: arm.top1_by_seed for cell, arm in _arms_by_cell(comparison).items()}
     return {cell: by_seed for cell, by_seed in by_cell.items() if by_seed}
 
 
 def _narrowing(comparison: Comparison, baseline: ArmResult) -> StudyNarrowing | None:
     with_baseline = [baseline, *(arm for arm in comparison.arms if comparison.compared_with(arm) is baseline)]
-    accuracies = {arm.label: arm.metric("test_top1", arm.setting) for arm in with_baseline}
+    accuracies = {arm.label: arm.top1_by_seed for arm in with_baseline}
     return study_narrowing(accuracies, baseline=baseline.label)

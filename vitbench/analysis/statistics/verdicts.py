@@ -133,36 +133,30 @@ def decide(
     adjusted, confidences = _corrected({key: estimate.p_value for key, estimate in estimates.items()}, alpha)
     decisions = {}
     for key, difference in differences.items():
-        against = caveats.get(key, NO_CAVEATS)
+        decision = Decision(Verdict.NONE, difference, margin, caveats=caveats.get(key, NO_CAVEATS))
         if key in estimates:
-            tested = _tested(
-                estimates[key], adjusted[key], confidences[key], margin=margin, alpha=alpha, caveats=against
-            )
-            decisions[key] = replace(tested, difference=difference, over_images=key in over_images)
-        else:
-            verdict = saturated.get(key, Verdict.OPEN) if key in testable else Verdict.NONE
-            decisions[key] = Decision(verdict, difference, margin, caveats=against)
+            decision = replace(decision, adjusted_p=adjusted[key], over_images=key in over_images)
+            decision = _tested(decision, estimates[key], adjusted[key], confidences[key], alpha)
+        elif key in testable:
+            decision = replace(decision, verdict=saturated.get(key, Verdict.OPEN))
+        decisions[key] = decision
     return decisions
 
 
-def _tested(
-    estimate: Estimate, adjusted_p: float, confidence: float, *, margin: float, alpha: float, caveats: Caveats
-) -> Decision:
-    interval = estimate.interval(confidence)
-    equivalent = estimate.equivalence_p_value(margin) <= alpha
+def _tested(decision: Decision, estimate: Estimate, adjusted_p: float, confidence: float, alpha: float) -> Decision:
+    """A decision with its verdict, and the interval that decided."""
+    equivalent = estimate.equivalence_p_value(decision.margin) <= alpha
     if adjusted_p <= alpha:
         verdict = Verdict.BETTER if estimate.mean > 0 else Verdict.WORSE
     elif equivalent:
         verdict, confidence = Verdict.EQUIVALENT, 1 - 2 * alpha
-        interval = estimate.interval(confidence)
     else:
         verdict = Verdict.OPEN
-    if caveats.diverged_may_turn(verdict):
-        return Decision(Verdict.OPEN, None, margin, adjusted_p=adjusted_p, caveats=caveats)
-    within = equivalent and not caveats.diverged_may_turn(Verdict.EQUIVALENT)
-    return Decision(
-        verdict, None, margin, interval, confidence, adjusted_p=adjusted_p, within_margin=within, caveats=caveats
-    )
+    if decision.caveats.diverged_may_turn(verdict):
+        return replace(decision, verdict=Verdict.OPEN)
+    within = equivalent and not decision.caveats.diverged_may_turn(Verdict.EQUIVALENT)
+    interval = estimate.interval(confidence)
+    return replace(decision, verdict=verdict, interval=interval, confidence=confidence, within_margin=within)
 
 
 def _corrected(p_values: Mapping[Key, float], alpha: float) -> tuple[dict[Key, float], dict[Key, float]]:
