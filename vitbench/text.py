@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 _JOINERS = "\u200c\u200d"
 """Zero-width, but part of how some scripts are written."""
@@ -12,6 +14,12 @@ _JOINERS = "\u200c\u200d"
 def counted(number: int, noun: str, plural: str = "") -> str:
     """`1 run`, `2 runs`; `plural` where it is not the noun with an s: `2 processes`."""
     return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+
+
+def did_you_mean(name: str, names: Iterable[str], otherwise: str) -> str:
+    """`did you mean pool?`, for the nearest of the names; `otherwise` where none is near."""
+    close = get_close_matches(name, list(names), n=1)
+    return f"did you mean {close[0]}?" if close else otherwise
 
 
 def error_with_type(error: BaseException) -> str:

@@ -109,7 +109,7 @@ def test_final_seeds_of_an_arm_have_its_pretraining_at_its_own_setting(monkeypat
     from vitbench.studies.history import History
 
     chosen = {"cls": (1e-3,), "gap": (1e-3,), "gap, longer": (2e-3,)}
-    monkeypatch.setattr(History, "settles", lambda *_: True)
+    monkeypatch.setattr(History, "has_tried", lambda *_: True)
     monkeypatch.setattr(History, "best_of_all", lambda _, arm, __: chosen[arm])
     asked = Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=1, seeds=2)
     runs = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked).runs
@@ -125,7 +125,7 @@ def test_later_runs_are_at_least_those_that_come(monkeypatch):
 
     asked = Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=1, seeds=3, extend=0)
     before = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked)
-    monkeypatch.setattr(History, "settles", lambda *_: True)
+    monkeypatch.setattr(History, "has_tried", lambda *_: True)
     for rates in [(1e-3, 2e-3, 1e-3), (2e-3, 1e-3, 1e-3), (1e-3, 1e-3, 2e-3)]:
         chosen = {arm: (rate,) for arm, rate in zip(("cls", "gap", "gap, longer"), rates, strict=True)}
         monkeypatch.setattr(History, "best_of_all", lambda _, arm, __, chosen=chosen: chosen[arm])

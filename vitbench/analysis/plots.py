@@ -67,7 +67,7 @@ def write_plots(store_root: str | Path, *, faults: Faults | None = None) -> list
 
 def render(comparison: Comparison, kind: str, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
     """One figure in each of `formats`; empty where this kind has nothing to show. Equal records give equal bytes."""
-    if comparison.within and kind in OF_FEW_ARMS:
+    if comparison.design.held_factors and kind in OF_FEW_ARMS:
         return {}
     return rendered(lambda: KINDS[kind](comparison), formats)
 

@@ -140,13 +140,13 @@ class Design(BaseModel):
     def compared_with(self, arm: str) -> str:
         """The baseline; or with held factors, the arm of its level of these and the baseline's of all others.
 
-        An arm may be its own. Raises KeyError for an arm without levels.
+        An arm may be its own, and is where none has these levels. Raises KeyError for an arm without levels.
         """
         if not self.held_factors:
             return self.baseline
         held = {name: self.factors[arm][name] for name in self.held_factors}
         wanted = {**self.factors[self.baseline], **held}
-        return next(name for name, levels in self.factors.items() if levels == wanted)
+        return next((name for name, levels in self.factors.items() if levels == wanted), arm)
 
     def chosen_with(self, arm: str) -> str:
         """Whose choice of a setting an arm takes: its own, or where it trains nothing, that of the arm it goes on from."""

@@ -18,13 +18,13 @@ Key = TypeVar("Key", bound=Hashable)
 Runs = dict[tuple[Setting, int], Record]
 """An arm's run that counts, by (setting, seed)."""
 Scores = Mapping[Setting, Mapping[int, float | None]]
-"""val_top1 by setting and seed: None for a diverged run; a failed one, which says nothing of its setting, is not there."""
+"""val_top1 by setting and seed: None for a diverged run. Failed runs, which say nothing of a setting, are left out."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """`setting`: None where nothing that counts completed. `seeds`: those that settings were compared on, ascending; empty
-    where runs are spread so unevenly over settings that there is none.
+    """`setting`: None where no run that counts completed. `seeds`: those that settings were compared on, ascending; empty if
+    seeds were uneven across settings.
     """
 
     setting: Setting | None
@@ -34,11 +34,12 @@ class Choice:
 def choose(scores: Scores, grid: Collection[Setting], *, tuning_seeds: int | None = None) -> Choice:
     """The setting with the highest mean val_top1 over the seeds at which every setting of `grid` completed or diverged.
 
-    With `tuning_seeds`, only seeds below it count, so that the final seeds never move the choice: where none of these
-    completed, there is none, unless the grid is of one setting, which leaves nothing to choose. A diverged run counts
-    as 0, and settings at which all of these seeds completed go before all others; ties go to the smaller setting. A run
-    that is missing or failed at one setting thus takes its seed from all of them. Where there is no such seed, means are
-    over what there is.
+    1. With `tuning_seeds`, only seeds below it count, so that the final seeds never move the choice. A grid of one setting
+       leaves nothing to choose: all seeds count.
+    2. A run that is missing or failed at one setting takes its seed from all settings. If that leaves no seed, each setting
+       has the mean of its own seeds.
+    3. A diverged run counts as 0, and settings at which every seed completed go before all others.
+    4. Ties go to the smaller setting.
     """
     counted = _of_seeds_below(tuning_seeds if len(grid) > 1 else None, scores)
     every = sorted({seed for at_setting in counted.values() for seed in at_setting})
@@ -48,11 +49,10 @@ def choose(scores: Scores, grid: Collection[Setting], *, tuning_seeds: int | Non
         return Choice(None, seeds)
 
     def preference(setting: Setting) -> tuple[bool, float, tuple[float, ...]]:
-        values = counted[setting]
-        own = seeds or tuple(values)
+        scores_by_seed = counted[setting]
         return (
-            all(values.get(seed) is not None for seed in seeds),
-            fmean(values.get(seed) or 0.0 for seed in own),
+            all(scores_by_seed.get(seed) is not None for seed in seeds),
+            fmean(scores_by_seed.get(seed) or 0.0 for seed in seeds or scores_by_seed),
             tuple(-value for value in setting),
         )
 
@@ -67,14 +67,14 @@ def _of_seeds_below(limit: int | None, scores: Scores) -> Scores:
 
 
 def outcome_of(record: Record) -> Outcome:
-    """The record's outcome; a completed run without its accuracies has none to count and is taken as failed."""
+    """The record's outcome; that of a completed run without accuracies is `failed`."""
     if record.outcome is Outcome.COMPLETED and not has_accuracies(record):
         return Outcome.FAILED
     return record.outcome
 
 
 def has_accuracies(record: Record) -> bool:
-    """Whether there is a number to choose by and one to report."""
+    """Whether a run has val_top1, by which settings are chosen, and test_top1, which is reported."""
     return all(isfinite(record.metrics.get(name, nan)) for name in ("test_top1", "val_top1"))
 
 
@@ -82,7 +82,7 @@ _PRECEDENCE = (Outcome.FAILED, Outcome.DIVERGED, Outcome.COMPLETED)
 
 
 def add_run(runs: Runs, record: Record, tuned_fields: Iterable[str]) -> bool:
-    """Adds a later record to an arm's runs, where it counts over an earlier one; returns whether there was one."""
+    """Adds a record to an arm's runs, in place of an earlier one of no better outcome; returns whether there was one."""
     cell = setting_of(record.config, tuned_fields), record.config.seed
     earlier = runs.get(cell)
     if earlier is None or _PRECEDENCE.index(outcome_of(record)) >= _PRECEDENCE.index(outcome_of(earlier)):
@@ -91,7 +91,7 @@ def add_run(runs: Runs, record: Record, tuned_fields: Iterable[str]) -> bool:
 
 
 def scores_of(runs: Mapping[tuple[Setting, int], Record]) -> Scores:
-    """What an arm's runs say of their settings."""
+    """The scores of an arm's runs."""
     scores: dict[Setting, dict[int, float | None]] = {}
     for (setting, seed), record in runs.items():
         if (outcome := outcome_of(record)) is not Outcome.FAILED:
@@ -101,16 +101,16 @@ def scores_of(runs: Mapping[tuple[Setting, int], Record]) -> Scores:
 
 
 def environment_key(record: Record, design: Design) -> tuple[str, ...]:
-    """Equal for records that may stand in one table under a design, as far as their environments go."""
+    """Equal for records whose environments may be compared under a design: where image sizes differ, data hashes do too."""
     environment = record.environment
     return (environment.model_copy(update={"data_sha256": ""}) if design.sizes_differ else environment).comparison_key
 
 
 def grouped(records: Iterable[Record], key_of: Callable[[Record], Key]) -> dict[Key, list[Record]]:
-    """Records by key, in the order given, the keys in that of their first record.
+    """Records by key, both in the order of the records.
 
-    A run that failed before its data was read or its model compiled cannot say what these were. It has no numbers to mix
-    up, so it joins the latest group that agrees in all else, where its failure is seen.
+    A run that failed before its data was read or its model compiled has an incomplete environment. It joins the latest group
+    that agrees in all else: it has no numbers to mix up, and its failure is shown there.
     """
     keyed = [(key_of(record), record) for record in records]
     firsts: dict[Key, Record] = {}

@@ -1,4 +1,4 @@
-"""What do the records say of a study's arms: which settings were tried on which seeds, and which was best?"""
+"""Which settings of a study's arms were tried on which seeds, by the records, and which was best?"""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from vitbench.studies.settings import Grid, Setting, setting_of, without
 
 
 class History:
-    """The records that belong to a resolved study's arms, whatever their setting and seed.
+    """The records of a resolved study's arms, at any setting and seed.
 
-    Runs count as done wherever they were recorded. Choices are made as tables make them, among the records of one
-    environment: that with most of the plan's runs on tuning seeds, and for an arm that has none there, the next.
+    Runs count as done in whichever environment they were recorded. Choices are made as tables make them, on the records of
+    one environment: the one with most runs of the plan on tuning seeds, or for an arm without runs there, the next.
     """
 
     def __init__(self, resolved: ResolvedStudy, records: Iterable[Record]) -> None:
@@ -40,8 +40,8 @@ class History:
         # Sorting is stable: of two with as many runs, the later one goes first.
         self._environments = sorted(last_first, key=lambda environment: environment.num_tuning_runs, reverse=True)
 
-    def settles(self, grid: Grid, given_up: Collection[str]) -> bool:
-        """Whether every arm has a result at every setting on every tuning seed, or none is to be had of that run_id."""
+    def has_tried(self, grid: Grid, given_up: Collection[str]) -> bool:
+        """Whether every arm has a result at every setting on every tuning seed, but for the run_ids in `given_up`."""
         return all(
             (arm, setting, seed) in self._done or self.resolved.config(arm, setting, seed).run_id in given_up
             for arm in self.resolved.arms
@@ -54,7 +54,7 @@ class History:
         return self._best(arm, grid, with_tried=False)
 
     def best_of_all(self, arm: str, grid: Grid) -> Setting | None:
-        """An arm's choice among all settings of the grid and all that were tried under another grid, as tables have it."""
+        """The same among all settings of the grid and all that were tried under another grid, as tables have it."""
         return self._best(arm, grid, with_tried=True)
 
     def _best(self, arm: str, grid: Grid, *, with_tried: bool) -> Setting | None:
@@ -63,7 +63,7 @@ class History:
         return next((choice for choice in choices if choice is not None), None)
 
     def tried(self, arm: str) -> set[Setting]:
-        """Every setting of which there is a record under a plan of the same kind, whatever its grid."""
+        """Every setting that was recorded under a plan of the same kind, on any grid."""
         return {setting for environment in self._environments for setting in environment.tried[arm]}
 
 

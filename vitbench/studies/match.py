@@ -41,13 +41,13 @@ def matched_epochs(
 
 
 def _four_digits(value: float) -> float:
-    """A whole number is an int, as it is where nothing is scaled: equal runs have equal run_ids."""
+    """Rounded; an int where that is whole, so that equal runs have equal run_ids."""
     rounded = float(f"{value:.4g}")
     return int(rounded) if rounded.is_integer() else rounded
 
 
 def training_images(train: TrainConfig, *, train_images: int) -> int:
-    """Images that a run trains on in all: whole batches, of an epoch of `train_images` and of the last, partial epoch."""
+    """Images in all batches of a run. An epoch has `train_images`; a last, partial batch is dropped."""
     return train.num_steps(train_images // train.batch_size) * train.batch_size
 
 
@@ -55,7 +55,7 @@ _SAME_TIME = (
     *("weight_decay", "warmup_fraction", "clip_norm", "label_smoothing", "ema_decay", "layer_decay"),
     *("dropout", "attention_dropout", "drop_path", "layer_scale", "norm_eps", "crop_padding", "mixup", "cutmix"),
 )
-"""Whatever their values, a step has the same matrix products on as many images; elementwise work alone may differ."""
+"""Fields that leave the matrix products of a step as they are; only elementwise work may differ."""
 
 
 def check_costs_stay(tuned: Mapping[str, Sequence[float]], models: Mapping[str, ModelConfig], *, match: str) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 from vitbench.config import DataConfig, ModelConfig, RunConfig, TrainConfig, ViTConfig
 from vitbench.data.info import DataInfo
 from vitbench.records import Design
-from vitbench.studies.base import Arm, Study
+from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import Budget, Scale, base_variant
 from vitbench.studies.match import check_costs_stay, matched_epochs
 from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
+from vitbench.studies.study import Study
 from vitbench.studies.tunable import check_tuned
 from vitbench.variants import variant as named_variant
 
@@ -22,7 +23,7 @@ BUILT_IN_DATA = ("digits", "shapes")
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the command line may set over a budget's own. None and empty leave the budget, and the study, as they are."""
+    """What the command line sets in place of the budget's and the study's values. None and empty keep these."""
 
     variant: str | None = None
     seeds: int | None = None
@@ -37,46 +38,47 @@ class Overrides:
 
 @dataclass(frozen=True)
 class ResolvedStudy:
-    """A study on one data set under one budget. `arms`: each arm's run at seed 0, its tuned fields as they are untuned."""
+    """A study on one data set under one budget, before anything has run."""
 
     study: Study
     budget: str
     variant: str
     arms: Mapping[str, RunConfig]
-    """By name, the baseline first."""
+    """Each arm's run at seed 0, with tuned fields at their defaults, by name; the baseline first."""
     grid: Grid
     seeds: int
     tuning_seeds: int
     """At most `seeds`; equal to them where settings are chosen on every seed, or where there is nothing to choose."""
     extend: int
+    """Steps by which the grid may grow on each side."""
     train_images: int
-    """Images that an epoch trains on, the validation split left out; on fractions, that they are fractions of."""
+    """Images of an epoch, without the validation split; fractions are of these."""
     design: Design
-    """What records say of the study, with the grid that it begins with."""
+    """What records say of the study, on the initial `grid`."""
     left_out: Sequence[str] = ()
     """Arms of image sizes that the data do not come in."""
     remarks: Sequence[str] = ()
     """What the study itself leaves out on this base variant, in sentences."""
     epochs_are_estimates: bool = False
-    """Whether training time is to be equal, but how fast the arms train is not known yet: epochs are by FLOPs then."""
+    """Whether training time is to be equal, but images/s are not measured yet, so that epochs are by FLOPs."""
 
     @property
     def baseline(self) -> str:
         return self.design.baseline
 
     def chain(self, arm: str) -> list[str]:
-        """The arms whose runs lead to an arm's, in their order, itself the last."""
+        """The arms from whose weights an arm goes on, one after the other, then the arm itself."""
         start = self.design.starts.get(arm)
         return [*(self.chain(start) if start else []), arm]
 
     @property
-    def is_settled_at_once(self) -> bool:
-        """Whether no run depends on the results of others."""
+    def has_choices(self) -> bool:
+        """Whether some runs depend on the results of others."""
         grows = self.extend > 0 and any(len(values) > 1 for values in self.grid.values.values())
-        return self.tuning_seeds == self.seeds and not grows
+        return grows or self.tuning_seeds < self.seeds
 
     def config(self, arm: str, setting: Setting, seed: int) -> RunConfig:
-        """Raises ValueError for a setting without meaning."""
+        """One run of an arm. Raises ValueError for a setting without meaning."""
         if (arm, setting) not in self._configs:
             config = with_setting(self.arms[arm], self.grid.fields, setting)
             images = self.images_of(config)
@@ -92,7 +94,7 @@ class ResolvedStudy:
         return {}
 
     def images_of(self, config: RunConfig) -> int:
-        """Images that an epoch of one of these runs trains on."""
+        """Images of an epoch of one of these runs."""
         return config.data.train_images or self.train_images
 
     def has_meaning(self, grid: Grid) -> bool:
@@ -106,7 +108,7 @@ class ResolvedStudy:
         return True
 
     def design_on(self, grid: Grid) -> Design:
-        """What records say of the study, once the grid is that."""
+        """What records say of the study, on a grid that may have grown."""
         return self.design.model_copy(update={"learning_rates": grid.values[RATE], "tuned": grid.tuned})
 
 
@@ -118,7 +120,7 @@ def resolve_study(
     *,
     images_per_second: Mapping[str, float] | None = None,
 ) -> ResolvedStudy:
-    """`study` on `data`. `images_per_second`: how fast each arm trains, where training time is to be equal.
+    """`study` on `data`. `images_per_second`: the measured training rate of each arm, where training time is to be equal.
 
     Raises ValueError for what has no meaning on the base variant, or cannot be tuned or matched.
     """
@@ -190,7 +192,7 @@ def _family(data: DataInfo) -> str:
 
 
 def _arms(study: Study, base: ViTConfig, train_images: int, batch_size: int) -> list[Arm]:
-    """A study's arms; of those on fractions, which leave a batch at least."""
+    """A study's arms; without fractions of less than a batch."""
     arms = study.all_arms(base)
     enough = [arm for arm in arms if round(arm.fraction * train_images) >= batch_size]
     if study.fractions and len({arm.fraction for arm in enough}) < 2:
@@ -202,14 +204,14 @@ def _arms(study: Study, base: ViTConfig, train_images: int, batch_size: int) -> 
 
 
 def _of_sizes_that_come(arms: Sequence[Arm], base: ViTConfig, data: DataInfo) -> list[Arm]:
-    """The arms at image sizes that the data come in, and that do not go on from one that is left out."""
-    found: dict[str, Arm] = {}
+    """The arms at image sizes that the data come in, but for those that go on from an arm which is left out."""
+    kept: dict[str, Arm] = {}
     for arm in arms:
         height, width = arm.apply(base).image_hw
         comes = data.size_step == 1 or (height == width and height % data.size_step == 0)
-        if comes and (not arm.start or arm.start in found):
-            found[arm.name] = arm
-    return list(found.values())
+        if comes and (not arm.start or arm.start in kept):
+            kept[arm.name] = arm
+    return list(kept.values())
 
 
 def _models(arms: Sequence[Arm], base: ViTConfig, variant: str) -> dict[str, ModelConfig]:
@@ -317,9 +319,9 @@ def _tuning_seeds(overrides: Overrides, budget: Budget, grid: Grid, seeds: int) 
 
 
 def data_settings(data: DataInfo, *, wanted: int | None) -> tuple[DataConfig, int]:
-    """(the data configuration with the set's own augmentation, the images that an epoch trains on).
+    """(the data configuration with the augmentation that suits the set, the training images of an epoch).
 
-    A subset as large as what the validation split leaves is the whole, and named so.
+    `wanted` training images; all, where that is None or more than the validation split leaves.
     """
     config = DataConfig(dataset=data.dataset, crop_padding=data.crop_padding, flip=data.flip)
     left = data.images_left(config.validation_fraction)

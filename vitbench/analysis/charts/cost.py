@@ -13,7 +13,6 @@ from matplotlib.ticker import MaxNLocator
 from vitbench.analysis.charts.shared import Look, figure_of, looks_of, percents, role
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.comparison.notes import days_of, loads_of
 from vitbench.analysis.writing.drawing import GREY
 from vitbench.analysis.writing.panels import mark_ticks, round_ticks, wrapped
 
@@ -60,7 +59,7 @@ def _costs(comparison: Comparison, arms: Sequence[ArmResult]) -> dict[str, dict[
     scale, unit = (1e9, "GMACs") if max(arm.macs for arm in arms) >= 1e9 else (1e6, "million MACs")
     costs = {f"{unit} per image, forward": {arm.label: arm.macs / scale for arm in arms}}
     seconds = {arm.label: value for arm in arms if (value := arm.median_cost("train_seconds"))}
-    loads, days = {load for arm in arms for load in loads_of(arm)}, {days_of(arm) for arm in arms}
+    loads, days = {load for arm in arms for load in arm.loads}, {arm.days for arm in arms}
     # A run that goes on from another took as long as both; what shared the machine with others, or had it on another
     # day, took longer or shorter.
     if seconds and not comparison.design.starts and len(loads) == len(days) == 1:

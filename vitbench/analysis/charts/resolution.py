@@ -101,7 +101,7 @@ def lines_of(comparison: Comparison) -> Iterator[Line]:
 def _levels(comparison: Comparison, arm: ArmResult) -> str:
     """Of the factors that are not held; empty without factors."""
     levels = comparison.design.factors.get(arm.name, {})
-    return ", ".join(level for factor, level in levels.items() if factor not in comparison.within)
+    return ", ".join(level for factor, level in levels.items() if factor not in comparison.design.held_factors)
 
 
 def _draw(axes: Axes, line: Line, color: str, marker: str, style: LineStyle) -> None:

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.statistics.summary import Summary
-from vitbench.analysis.tables.captions import epochs_text
 from vitbench.analysis.writing.drawing import GREY, INK, MARKERS, PALETTE, headed_figure
 from vitbench.analysis.writing.panels import percent_text, wrapped
 from vitbench.text import counted
@@ -44,7 +43,7 @@ def looks_of(comparison: Comparison) -> dict[str, Look]:
 def figure_of(comparison: Comparison, height: float, caption: str) -> Figure:
     """An empty figure with its title and caption, and `height` inches beneath them."""
     environment = f"{comparison.environment.device}, {comparison.environment.precision}"
-    about = f"{epochs_text(comparison)}, {counted(len(comparison.seeds), 'seed')}, {environment}. {caption}"
+    about = f"{comparison.epochs_text}, {counted(len(comparison.seeds), 'seed')}, {environment}. {caption}"
     return headed_figure(comparison.title, about, height)
 
 

@@ -65,13 +65,13 @@ def study_narrowing(arms: Mapping[str, Mapping[int, float]], *, baseline: str) -
     """
     if baseline not in arms:
         raise ValueError(f"baseline {baseline!r} is not among the arms; there are {', '.join(arms)}")
-    found = [Narrowing.of(values, arms[baseline]) for name, values in arms.items() if name != baseline]
-    pairs = [one for one in found if one is not None]
+    narrowings = (Narrowing.of(values, arms[baseline]) for name, values in arms.items() if name != baseline)
+    pairs = [pair for pair in narrowings if pair is not None]
     if not pairs:
         return None
     return StudyNarrowing(
-        ratio=math.sqrt(fmean(one.paired**2 for one in pairs) / fmean(one.unpaired**2 for one in pairs)),
-        correlation=fmean(one.correlation for one in pairs),
+        ratio=math.sqrt(fmean(pair.paired**2 for pair in pairs) / fmean(pair.unpaired**2 for pair in pairs)),
+        correlation=fmean(pair.correlation for pair in pairs),
         num_arms=len(pairs),
-        num_seeds=(min(one.n for one in pairs), max(one.n for one in pairs)),
+        num_seeds=(min(pair.n for pair in pairs), max(pair.n for pair in pairs)),
     )

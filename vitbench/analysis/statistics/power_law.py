@@ -14,7 +14,7 @@ FURTHEST = 1.05
 class PowerLaw:
     """error = exp(intercept) · size ** −exponent, with the exponent's 95 % interval over seeds.
 
-    `worst` is the largest ratio between an arm's mean error (geometric) and the law, 1 or more: how far it is from one.
+    `worst` is the largest ratio between an arm's mean error (geometric) and the law, 1 or more.
     """
 
     exponent: float

@@ -121,7 +121,7 @@ def decide(
     if not margin > 0:
         raise ValueError(f"margin {margin:g} must be above 0, as a fraction: 0.005 is half a point")
     over_images, saturated, caveats = over_images or {}, saturated or {}, caveats or {}
-    testable = {key: one for key, one in differences.items() if one is not None and one.n >= FEWEST_SEEDS}
+    testable = {key: pairs for key, pairs in differences.items() if pairs is not None and pairs.n >= FEWEST_SEEDS}
     estimates = {
         key: estimate
         for key, difference in testable.items()

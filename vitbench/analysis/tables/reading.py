@@ -5,7 +5,6 @@ from __future__ import annotations
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.growth import series_of
-from vitbench.analysis.comparison.notes import seeds_text
 from vitbench.analysis.comparison.wording import margin_text
 from vitbench.analysis.statistics.interactions import FTest
 from vitbench.analysis.statistics.narrowing import StudyNarrowing
@@ -13,6 +12,7 @@ from vitbench.analysis.statistics.power import MOST_SEEDS
 from vitbench.analysis.statistics.power_law import FURTHEST
 from vitbench.analysis.statistics.verdicts import ALPHA, FEWEST_SEEDS, MARGIN
 from vitbench.analysis.tables.verdicts import p_text
+from vitbench.analysis.writing.words import seeds_text
 from vitbench.text import counted
 
 
