@@ -30,7 +30,7 @@ class Nvml:
             raise NotAvailableError(f"NVML has no GPU-{uuid}: {error}") from error
 
     def joules(self) -> float:
-        """Joules since the driver was loaded. Raises NotAvailableError for GPUs from before Volta (2017), which do not tell."""
+        """Joules since the driver was loaded. Raises NotAvailableError for GPUs before Volta (2017), which do not tell."""
         try:
             return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
         except self._nvml.NVMLError as error:
