@@ -88,7 +88,7 @@ def _trace(candidate: Candidate, device: Device, *, steps: int, folder: Path, qu
     """
     import torch
 
-    from vitbench.profiling.throughput import reason_of
+    from vitbench.profiling.batch_size import reason_of
     from vitbench.profiling.trace import record
 
     try:
