@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises OSError where it cannot be written; before the block for a folder or a device of that name.
     """
     path = Path(os.path.realpath(path))
-    mode = _mode_of(path)
+    mode = _permissions(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with new.open("xb") as file:
@@ -70,7 +70,7 @@ def remove_leftovers(path: Path, *, older_than: float = 0.0) -> None:
                 half_written.unlink(missing_ok=True)
 
 
-def _mode_of(path: Path) -> int | None:
+def _permissions(path: Path) -> int | None:
     """The permissions of the file; None where there is no file. Raises OSError for a folder, a device or a pipe."""
     try:
         mode = path.stat().st_mode
