@@ -36,15 +36,7 @@ with warnings.catch_warnings():  # fvcore is built on torch.jit, which torch dep
 NORMS = ("batch_norm", "group_norm", "instance_norm", "layer_norm")
 """What fvcore counts beyond our convention, by fvcore's names: up to 5 operations a normalised element."""
 PRODUCTS = (
-    "_convolution_mode",
-    "addmm",
-    "bmm",
-    "conv",
-    "einsum",
-    "linear",
-    "lstm",
-    "matmul",
-    "mm",
+    *("_convolution_mode", "addmm", "bmm", "conv", "einsum", "linear", "lstm", "matmul", "mm"),
     "scaled_dot_product_attention",
 )
 """What fvcore counts by our convention. It counts pooling and resizing too, in models of timm, by elements."""
