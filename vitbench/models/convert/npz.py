@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.config import Activation, Position, ViTConfig, as_pair
-from vitbench.models.convert.source import Source, Weights, assemble
+from vitbench.models.convert.source import Source, Weights, assemble, learned_places
 from vitbench.models.vit import ViT
 
 _PREFIXES = ("opt/target/", "params/img/", "params/", "")
@@ -240,9 +240,7 @@ def _tokens(config: ViTConfig, source: Source) -> Weights:
     for name in _TABLES:
         if name in source:
             table = rearrange(source.take(name), "... n d -> (... n) d")
-            own = int(config.has_class_token and config.embed_class_token)
-            weights["position.tables.0.table"] = table[own:]
-            weights |= {"position.tables.0.class_token": table[:1]} if own else {}
+            weights |= learned_places(table, class_token=config.has_class_token and config.embed_class_token)
     return weights
 
 
