@@ -154,7 +154,7 @@ def assemble(config: ViTConfig, weights: Weights, source: Source, *, peer: nn.Mo
         _check_not_shared(peer)
     dtype = same("dtype", [value.dtype for value in weights.values() if value.is_floating_point()])
     like = next(iter(weights.values()))
-    with torch.random.fork_rng(devices=[]):  # layers draw values that are overwritten here
+    with torch.random.fork_rng(devices=[]):  # layers draw values that are overwritten
         model = ViT(config).to(device=like.device, dtype=dtype)
     for name, value in model.state_dict().items():
         if name not in weights or weights[name].shape != value.shape:

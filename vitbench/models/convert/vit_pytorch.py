@@ -31,9 +31,9 @@ def from_vit_pytorch(module: nn.Module, *, image_size: int | tuple[int, int] | N
 
     `ViT` pooled by class token, by the mean of the patches (`mean` in 1.26), or by the mean with the class token in it
     (`mean` in 1.15 and before: `mean_all` here). Older forms too, back to 0.17: norms in PreNorm wrappers, patches
-    without norms, the last norm in the head. Patches lie as (p1 p2 c) there and as (c p1 p2) here. vit-pytorch itself
-    is not needed. The modules do not keep their `image_size`, int or (height, width) in pixels: give it where it is
-    not square.
+    without norms, the last norm in the head. Patches are (p1 p2 c) in vit-pytorch and (c p1 p2) in vitbench. vit-pytorch
+    is not needed. The modules do not keep their `image_size`, int or (height, width) in pixels: give it where it is not
+    square.
 
     Raises ValueError, with vit-pytorch's name of the field, for a module that a `ViTConfig` cannot express.
     """
@@ -240,7 +240,7 @@ def _head_weights(peer: Any, config: ViTConfig, source: Source) -> Weights:
 
 
 def _copy_sines(model: ViT, peer: Any) -> None:
-    """theirs are computed in float32, ours in float64 and then rounded: they differ in the last bit, and here must not."""
+    """Theirs are computed in float32, ours in float64 and then rounded: they differ in the last bit, and must not."""
     ours = model.get_buffer("position.tables.0.table")
     if ours.is_meta or peer.pos_embedding.is_meta:
         return
