@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from vitbench.commands.throughput import OURS, candidate_of
 from vitbench.config import ViTConfig
 from vitbench.costs.macs import count
 from vitbench.machine import memory_bytes
+from vitbench.profiling.candidates import OURS, candidate_of
 from vitbench.profiling.throughput import Candidate
 
 MODES = ("infer", "train")
@@ -22,7 +22,15 @@ def candidate(
     implementation: str = OURS,
     compiled: bool = False,
 ) -> Candidate:
-    return candidate_of(config, name, implementation, mode, precision, compiled, batch_size)
+    return candidate_of(
+        config,
+        name,
+        implementation=implementation,
+        mode=mode,
+        precision=precision,
+        compiled=compiled,
+        batch_size=batch_size,
+    )
 
 
 def batch_for(config: ViTConfig, *, macs: float) -> int:

@@ -17,10 +17,12 @@ import numpy as np
 import typer
 from scipy import stats
 
-from vitbench.commands.run import load_data, prepare
+from vitbench.commands.display import Terminal
 from vitbench.data import describe
+from vitbench.device import open_device
 from vitbench.execution import Job
 from vitbench.execution.local import run_jobs
+from vitbench.execution.preparation import DataReader, JobMaker
 from vitbench.machine import cpu_cores
 from vitbench.records import Outcome, Record, RecordStore
 from vitbench.studies import BUDGETS, Overrides, load_study, plan
@@ -56,8 +58,8 @@ def main(
     pending = [run for pair in zip(*runs.values(), strict=True) for run in pair if run.run_id not in known]
     if pending:
         workers = min(cpu_cores(), len(pending))
-        _, make_job = prepare(data_root, device="cpu", threads=1, workers=workers)
-        load_data([(data, run) for run in pending], data_root=data_root, download=False)
+        maker = JobMaker(device=open_device("cpu"), data_root=data_root, threads=1, workers=workers)
+        DataReader(Terminal(), data_root).read([(data, run) for run in pending])
         store.prepare()
 
         def on_record(_: Job, record: Record) -> None:
@@ -65,7 +67,7 @@ def main(
             store.append(record)
             known[record.identity] = record
 
-        jobs = [make_job(data, run) for run in pending]
+        jobs = [maker.job(data, run) for run in pending]
         run_jobs(jobs, workers=workers, devices=["cpu"], on_record=on_record, on_report=lambda *_: None)
     records = {p: [known[run.run_id] for run in of_precision] for p, of_precision in runs.items()}
     top1 = {p: [record.metrics["test_top1"] for record in of_precision] for p, of_precision in records.items()}

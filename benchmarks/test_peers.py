@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from benchmarks.candidates import MODES, candidate
-from vitbench.commands.throughput import OURS
+from vitbench.profiling.candidates import OURS
 from vitbench.profiling.peers import PEERS
 from vitbench.profiling.throughput import Candidate, Result, measure
 from vitbench.profiling.timing import ratio

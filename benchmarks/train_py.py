@@ -27,12 +27,13 @@ from typing import Annotated
 
 import typer
 
-from vitbench.commands.run import load_data, prepare
+from vitbench.commands.display import Terminal
 from vitbench.costs.macs import training_flops_per_image
 from vitbench.data import describe
 from vitbench.device import open_device
 from vitbench.execution import Job
 from vitbench.execution.local import run_jobs
+from vitbench.execution.preparation import DataReader, JobMaker
 from vitbench.kernels import native
 from vitbench.machine import cpu_cores
 from vitbench.profiling.roofline import measure_ceilings
@@ -118,8 +119,8 @@ def rates_of_harness(folder: Path, *, images: int) -> tuple[float, float]:
         if run.arm == study.baseline.name
     ]
     runs = [run for run in runs if run.config.train.learning_rate == runs[0].config.train.learning_rate][:workers]
-    _, make_job = prepare(None, device="cpu", threads=1, workers=workers)
-    load_data([(str(folder), run) for run in runs], data_root=None, download=False)
+    maker = JobMaker(device=open_device("cpu"), data_root=None, threads=1, workers=workers)
+    DataReader(Terminal()).read([(str(folder), run) for run in runs])
     training: list[float] = []
     whole: list[float] = []
 
@@ -130,7 +131,7 @@ def rates_of_harness(folder: Path, *, images: int) -> tuple[float, float]:
         training.append(record.cost.train_images_per_second)
         whole.append(images // 128 * 128 / (finished - started).total_seconds())
 
-    jobs = [make_job(str(folder), run) for run in runs]
+    jobs = [maker.job(str(folder), run) for run in runs]
     run_jobs(jobs, workers=workers, devices=["cpu"], on_record=on_record, on_report=lambda *_: None)
     return sum(training), sum(whole)
 

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import pytest
 
 from tests.made_up_records import ENVIRONMENT, NANO
 from vitbench.config import DataConfig, RunConfig, TrainConfig
+from vitbench.machine import cache_directory
 from vitbench.records import Cost, Design, EpochPoint, Record
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -23,15 +24,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One for all processes of a run: the native operators take a minute to compile."""
-    own = tmp_path_factory.getbasetemp()
-    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    """One for all processes of a run, empty but for the user's compiled operators, which take a minute to compile."""
+    folder = tmp_path_factory.getbasetemp()
+    cache = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "vitbench-cache"
+    compiled = cache_directory() / "kernels"  # where the collection of tests/kernels puts them
+    if compiled.is_dir():
+        cache.mkdir(exist_ok=True)
+        with suppress(FileExistsError):  # another process was first
+            (cache / "kernels").symlink_to(compiled)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VITBENCH_CACHE", str(shared / "vitbench-cache"))
+        patch.setenv("VITBENCH_CACHE", str(cache))
         yield
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     """What a command left behind."""
 
     status: int
@@ -40,17 +46,17 @@ class Said(NamedTuple):
 
 
 @pytest.fixture
-def vitbench(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def vitbench(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., CommandResult]:
     """Calls the command line as its entry point does, but in this process: importing torch anew takes seconds."""
 
-    def call(*arguments: object) -> Said:
+    def call(*arguments: object) -> CommandResult:
         from vitbench import cli
 
         capfd.readouterr()
         monkeypatch.setattr(sys, "argv", ["vitbench", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             cli.main()
-        return Said(int(end.value.code or 0), *capfd.readouterr())
+        return CommandResult(int(end.value.code or 0), *capfd.readouterr())
 
     return call
 
@@ -124,11 +130,11 @@ def unreadable(tmp_path):
     @contextmanager
     def unread(path: Path, mode: int = 0) -> Iterator[None]:
         is_root = os.geteuid() == 0
-        closed = [folder for folder in (tmp_path, *tmp_path.parents) if folder.stat().st_mode & 0o005 != 0o005]
-        opened = closed if is_root else []
-        before = {one: one.stat().st_mode for one in (path, *opened)}
+        private = [folder for folder in (tmp_path, *tmp_path.parents) if folder.stat().st_mode & 0o005 != 0o005]
+        folders = private if is_root else []
+        modes = {changed: changed.stat().st_mode for changed in (path, *folders)}
         try:
-            for folder in opened:
+            for folder in folders:
                 folder.chmod(0o755)
             path.chmod(mode)
             if is_root:
@@ -137,7 +143,7 @@ def unreadable(tmp_path):
         finally:
             if is_root:
                 os.seteuid(0)
-            for one, former in before.items():
-                one.chmod(former)
+            for changed, former_mode in modes.items():
+                changed.chmod(former_mode)
 
     return unread

@@ -56,6 +56,13 @@ def test_the_nox_sessions_that_it_names_exist(page):
     assert named <= defined
 
 
+def test_the_files_that_the_design_names_are_there():
+    text = (ROOT / "docs" / "design.md").read_text()
+    names = set(re.findall(r"`(\w+\.py|[\w/]+/(?:\w+\.\w+)?)`", text))
+    folders = (ROOT, ROOT / "vitbench", ROOT / "vitbench" / "analysis")
+    assert len(names) > 50 and [name for name in names if not any((folder / name).exists() for folder in folders)] == []
+
+
 def test_its_study_is_a_study(tmp_path):
     from vitbench.studies import load_study
     from vitbench.variants import variant

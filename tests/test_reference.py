@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from tests.readme import REFERENCE, ROOT
 from vitbench.analysis.pages import write_tables
 from vitbench.models.weights import load_trained
-from vitbench.records import Outcome, RecordStore
+from vitbench.records import Outcome, Record, RecordStore
 from vitbench.records.transfer import TransferStore
 
 FIGURES = sorted((ROOT / REFERENCE / "figures").glob("*/numbers.json"))
@@ -21,6 +21,13 @@ DRAWN = {path.parent.name for path in FIGURES}
 PROBED = {record.run_id for record in TransferStore(ROOT / REFERENCE).read()}
 CHECKPOINTS = [ROOT / REFERENCE / "checkpoints" / f"{run_id}.safetensors" for run_id in sorted(DRAWN | PROBED)]
 """Beside these lie, where a study was run, weights that are not committed."""
+
+
+@pytest.fixture(scope="module")
+def committed_records() -> dict[str, Record]:
+    """By run_id."""
+    store = RecordStore(ROOT / REFERENCE)
+    return {record.run_id: record for study in store.studies() for record in store.read(study)}
 
 
 def name_of(path):
@@ -44,11 +51,9 @@ def test_there_is_a_gallery():
 
 
 @pytest.mark.parametrize("path", CHECKPOINTS, ids=name_of)
-def test_a_committed_checkpoint_is_that_of_a_committed_record_and_small(path):
+def test_a_committed_checkpoint_is_that_of_a_committed_record_and_small(path, committed_records):
     trained = load_trained(path)
-    store = RecordStore(ROOT / REFERENCE)
-    records = {one.run_id: one for study in store.studies() for one in store.read(study)}
-    record = records[path.stem]
+    record = committed_records[path.stem]
     assert path.stat().st_size <= 4_000_000
     assert record.outcome is Outcome.COMPLETED
     assert (record.weights_sha256, record.config) == (trained.weights_sha256, trained.config)

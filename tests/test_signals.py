@@ -59,16 +59,16 @@ def test_people_terminals_and_cluster_managers_are_all_obeyed():
 def test_a_signal_ends_a_process_with_the_status_that_a_shell_counts_after_it_has_saved(number):
     child = started(OBEYING.format(before="", finally_=""))
     child.send_signal(number)
-    said, errors = child.communicate(timeout=30)
-    assert (child.returncode, said, errors) == (128 + number, "saved\n", "")
+    output, errors = child.communicate(timeout=30)
+    assert (child.returncode, output, errors) == (128 + number, "saved\n", "")
 
 
 def test_further_signals_do_not_keep_a_process_from_saving():
     again = "signal.raise_signal(signal.SIGTERM); signal.raise_signal(signal.SIGHUP); time.sleep(0.01)"
     child = started(OBEYING.format(before="", finally_=again))
     child.send_signal(signal.SIGHUP)
-    said, _ = child.communicate(timeout=30)
-    assert (child.returncode, said) == (129, "saved\n")
+    output, _ = child.communicate(timeout=30)
+    assert (child.returncode, output) == (129, "saved\n")
 
 
 SWALLOWING = {
@@ -96,8 +96,8 @@ def test_a_signal_that_was_swallowed_does_not_make_a_process_immune_to_the_next(
     child.send_signal(signal.SIGTERM)
     assert child.stdout is not None and child.stdout.readline() == "swallowed\n"
     child.send_signal(signal.SIGHUP)
-    said, _ = child.communicate(timeout=30)
-    assert (child.returncode, said) == (129, "")
+    output, _ = child.communicate(timeout=30)
+    assert (child.returncode, output) == (129, "")
 
 
 STUDY_FILES = {
@@ -119,8 +119,8 @@ def test_a_signal_while_a_study_is_loaded_is_no_fault_of_the_study(tmp_path, tex
         f"import sys; from vitbench.cli import main; sys.argv[1:] = ['plan', {str(tmp_path / 'slow.py')!r}]; main()"
     )
     child.send_signal(signal.SIGTERM)
-    said, errors = child.communicate(timeout=60)
-    assert (child.returncode, said) == (143, "")
+    output, errors = child.communicate(timeout=60)
+    assert (child.returncode, output) == (143, "")
     assert errors == "vitbench: ended by SIGTERM; what was finished is recorded, the same command goes on\n"
 
 
@@ -137,8 +137,8 @@ def test_a_signal_that_another_thread_gets_waits_until_the_record_is_written(num
     child = started(RECORDING)
     for _ in range(3):
         child.send_signal(number)
-    said, _ = child.communicate("the lock is free\n", timeout=30)
-    assert said == "recorded\n"
+    output, _ = child.communicate("the lock is free\n", timeout=30)
+    assert output == "recorded\n"
     # Python ends itself by SIGINT where nobody catches KeyboardInterrupt.
     assert child.returncode == (-number if number == signal.SIGINT else 128 + number)
 
@@ -160,8 +160,8 @@ with obeyed(), HeldSignals():
         time.sleep(60)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    said, _ = started(forking).communicate(timeout=30)
-    assert said == "7\n-15\n"
+    output, _ = started(forking).communicate(timeout=30)
+    assert output == "7\n-15\n"
 
 
 def test_a_process_that_works_for_its_parent_is_ended_by_sigterm_alone():

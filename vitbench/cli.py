@@ -9,47 +9,32 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import Annotated, TextIO
 
 import typer
 
 from vitbench import __version__
-from vitbench.commands.arguments import (
-    LOCAL_RESULTS,
-    AsJson,
-    BudgetName,
-    CompileName,
-    CompileNames,
-    DataRoot,
-    DeviceName,
-    Download,
-    ExecutorName,
-    FeatureBatch,
-    FeaturePrecision,
-    Images,
-    Jobs,
-    KeepWeights,
-    Mode,
-    Modes,
-    Out,
-    PrecisionName,
-    PrecisionNames,
-    Results,
-    StudyOptions,
-    Threads,
-    TraceOut,
-    TrunkName,
-    expanded_name,
-)
-from vitbench.commands.options import DataFields, ModelFields, RecipeFields, with_options
-from vitbench.config import MOST, TRACEBACK, one_line
-from vitbench.files import FULL, expanded, shown
+from vitbench.commands.arguments import DONE, FAILED, WRONG
+from vitbench.commands.doctor import doctor
+from vitbench.commands.features import features
+from vitbench.commands.figures import figures
+from vitbench.commands.flops import flops
+from vitbench.commands.listing import list_
+from vitbench.commands.pages import plots, report, tables
+from vitbench.commands.plan import plan
+from vitbench.commands.probe import probe
+from vitbench.commands.profile import profile
+from vitbench.commands.records import records
+from vitbench.commands.run import run
+from vitbench.commands.throughput import throughput
+from vitbench.commands.trace import trace
+from vitbench.commands.train import train
+from vitbench.config import TRACEBACK, one_line
+from vitbench.files import FULL
 from vitbench.signals import ENDING, obeyed, outlive_terminal
-
-if TYPE_CHECKING:
-    from vitbench.commands.features import TrunkRequest
 
 app = typer.Typer(
     help="Ablations and benchmarks of Vision Transformers.",
@@ -60,7 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+INTERRUPTED = 130
 _USERS_TO_MEND = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 ENDED = {128 + number: number.name for number in ENDING}
 """Exit statuses of a command that a signal ended."""
@@ -73,432 +58,15 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-@app.command("list")
-def list_(as_json: AsJson = False) -> None:
-    """Variants, studies, data sets, budgets."""
-    from vitbench.commands.show import list_everything
-
-    list_everything(as_json=as_json)
-
-
-@app.command()
-@with_options
-def plan(options: StudyOptions, jobs: Jobs = "auto", as_json: AsJson = False) -> None:
-    """The runs that studies need, their FLOPs and estimated hours on this machine, and which are done."""
-    request = options.request()
-    from vitbench.commands.show import show_plan
-
-    show_plan(request, jobs=jobs, as_json=as_json)
-    raise typer.Exit(FAILED if request.faults else DONE)
-
-
-@app.command()
-@with_options
-def run(
-    options: StudyOptions,
-    device: DeviceName = "auto",
-    executor: ExecutorName = ExecutorName.local,
-    jobs: Jobs = "auto",
-    threads: Threads = None,
-    keep_weights: KeepWeights = False,
-) -> None:
-    """Run what is not yet recorded in --results. Interrupt it whenever you like; the next call goes on."""
-    request = options.request()
-    from vitbench.commands.run import run_studies
-
-    failed = run_studies(
-        request, device=device, executor=executor.value, jobs=jobs, threads=threads, keep_weights=keep_weights
-    )
-    raise typer.Exit(FAILED if failed or request.faults else DONE)
-
-
-@app.command()
-@with_options
-def train(
-    model: ModelFields,
-    recipe_fields: RecipeFields,
-    data_fields: DataFields,
-    variant: Annotated[
-        str | None, typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")
-    ] = None,
-    init: Annotated[
-        str | None,
-        typer.Option(
-            callback=expanded_name,
-            help="Weights to start from: a RUN of --results, a file (.safetensors, .npz), or timm:NAME.",
-        ),
-    ] = None,
-    keep_head: Annotated[
-        bool, typer.Option("--keep-head", help="Take the head over too; with --epochs 0, to evaluate it as it is.")
-    ] = False,
-    recipe: Annotated[BudgetName | None, typer.Option(help="Train as this budget does, but for what is given.")] = None,
-    data: Annotated[str, typer.Option(help="Data set: a name or a folder.")] = "digits",
-    data_root: DataRoot = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
-    device: DeviceName = "auto",
-    threads: Threads = None,
-    keep_weights: KeepWeights = True,
-    results: Results = LOCAL_RESULTS,
-    download: Download = False,
-    as_json: AsJson = False,
-) -> None:
-    """One run, any field of the model, the recipe and the data as an option."""
-    from vitbench.commands.train import train_one
-    from vitbench.records import Faults
-
-    faults = Faults()
-    record = train_one(
-        variant,
-        init=init,
-        keep_head=keep_head,
-        model=model,
-        train=recipe_fields,
-        data=data_fields,
-        recipe=recipe.value if recipe else None,
-        dataset=data,
-        data_root=data_root,
-        download=download,
-        seed=seed,
-        device=device,
-        threads=threads,
-        keep_weights=keep_weights,
-        results=results,
-        as_json=as_json,
-        faults=faults,
-    )
-    raise typer.Exit(FAILED if record.outcome == "failed" or faults else DONE)
-
-
-@app.command()
-@with_options
-def flops(
-    model: ModelFields,
-    variant: Annotated[str, typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")],
-    batch_size: Annotated[int, typer.Option(max=MOST, help="Images in the batch whose FLOPs are told.")] = 1,
-    mode: Mode = "infer",
-    device: Annotated[str, typer.Option(help="meta (shapes, no arithmetic), or auto, cpu, cuda, cuda:N.")] = "meta",
-    as_json: AsJson = False,
-) -> None:
-    """Parameters, MACs and activations per block, counted three ways that must agree; any field of the model."""
-    from vitbench.commands.flops import show_flops
-    from vitbench.costs.agreement import CountMismatchError
-
-    try:
-        show_flops(variant, model=model, batch_size=batch_size, mode=mode, device=device, as_json=as_json)
-    except CountMismatchError as error:
-        typer.echo(f"vitbench: {error}", err=True)
-        raise typer.Exit(FAILED) from error
-
-
-@app.command()
-@with_options
-def throughput(
-    model: ModelFields,
-    variants: Annotated[
-        list[str], typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")
-    ],
-    mode: Modes = None,
-    precision: PrecisionNames = None,
-    compile: CompileNames = None,
-    batch_size: Annotated[
-        list[str] | None,
-        typer.Option(help="Images, or best or max, searched for each row; may be given again; 64 by default."),
-    ] = None,
-    peer: Annotated[
-        list[str] | None,
-        typer.Option(help="timm, vit-pytorch, torchvision or transformers beside it; may be given again."),
-    ] = None,
-    seconds: Annotated[float, typer.Option(help="Time to measure each row in, at most.")] = 5.0,
-    memory: Annotated[bool, typer.Option(help="Measure peak memory too; on CPU in a new process for each row.")] = True,
-    device: DeviceName = "auto",
-    threads: Threads = None,
-    as_json: AsJson = False,
-) -> None:
-    """Images/s, latency and MFU of models, and of peers beside them, timed in turn. Any field of the model is an option."""
-    from vitbench.commands.throughput import show_throughput
-
-    failed = show_throughput(
-        variants,
-        model=model,
-        modes=mode or ["infer", "train"],
-        precisions=precision or ["auto"],
-        compiles=compile or ["off"],
-        batch_sizes=batch_size or ["64"],
-        peers=peer or [],
-        device=device,
-        threads=threads,
-        seconds=seconds,
-        memory=memory,
-        as_json=as_json,
-    )
-    raise typer.Exit(FAILED if failed else DONE)
-
-
-@app.command()
-@with_options
-def trace(
-    model: ModelFields,
-    variant: Annotated[str, typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")],
-    mode: Modes = None,
-    precision: PrecisionName = "auto",
-    compile: CompileName = "off",
-    batch_size: Annotated[int, typer.Option(max=MOST, help="Images.")] = 64,
-    peer: Annotated[
-        str | None, typer.Option(help="timm, vit-pytorch, torchvision or transformers in place of ours.")
-    ] = None,
-    steps: Annotated[int, typer.Option(max=10_000, help="Steps that are recorded, after warm-up.")] = 5,
-    device: DeviceName = "auto",
-    threads: Threads = None,
-    out: TraceOut = LOCAL_RESULTS / "traces",
-    as_json: AsJson = False,
-) -> None:
-    """Where the time of a step goes, by block, kind of operation and operator; traces for Perfetto and TensorBoard."""
-    from vitbench.commands.trace import show_trace
-
-    failed = show_trace(
-        variant,
-        model=model,
-        modes=mode or ["infer", "train"],
-        precision=precision,
-        compile=compile,
-        batch_size=batch_size,
-        peer=peer,
-        steps=steps,
-        device=device,
-        threads=threads,
-        out=out,
-        as_json=as_json,
-    )
-    raise typer.Exit(FAILED if failed else DONE)
-
-
-@app.command()
-@with_options
-def profile(
-    model: ModelFields,
-    variants: Annotated[
-        list[str] | None,
-        typer.Argument(help="Micro/2, B/16, … or timm:NAME; by default a set that suits the device."),
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(max=MOST, help="Images, of the variants named.")] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="ceilings, flops, throughput, traces or peers, or one part of these; may be given again."),
-    ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is there already.")] = False,
-    seconds: Annotated[float, typer.Option(help="Time to measure each row in, at most.")] = 5.0,
-    device: DeviceName = "auto",
-    threads: Threads = None,
-    results: Results = LOCAL_RESULTS,
-) -> None:
-    """Throughput, peers at their best, FLOPs, traces and roofline of this device, into --results' profiles/<device>/.
-
-    Interrupt it whenever you like; the next call goes on. Any field of the model is an option, with VARIANTs.
-    """
-    from vitbench.commands.profile import show_profile
-
-    failed = show_profile(
-        variants or [],
-        model=model,
-        batch_size=batch_size,
-        results=results,
-        only=only or [],
-        fresh=fresh,
-        device=device,
-        threads=threads,
-        seconds=seconds,
-    )
-    raise typer.Exit(FAILED if failed else DONE)
-
-
-@app.command()
-def features(
-    run: TrunkName,
-    data: Images,
-    out: Out,
-    split: Annotated[str, typer.Option(help="train or test.")] = "test",
-    data_root: DataRoot = None,
-    batch_size: FeatureBatch = 256,
-    precision: FeaturePrecision = "fp32",
-    device: DeviceName = "auto",
-    threads: Threads = None,
-    results: Results = LOCAL_RESULTS,
-    download: Download = False,
-    as_json: AsJson = False,
-) -> None:
-    """What a trained model makes of images: its pre-logits, with ids and labels, in a file."""
-    from vitbench.commands.features import export_features
-
-    export_features(_trunk_request(**locals()), out=out, split=split, as_json=as_json)
-
-
-@app.command()
-def probe(
-    run: TrunkName,
-    data: Images,
-    method: Annotated[str, typer.Option(help="Some of these, with commas between.")] = "linear,few-shot,knn",
-    shots: Annotated[str, typer.Option(help="Training images of each class, few-shot.")] = "1,5,10,25",
-    again: Annotated[bool, typer.Option("--again", help="Measure again what is recorded.")] = False,
-    data_root: DataRoot = None,
-    batch_size: FeatureBatch = 256,
-    precision: FeaturePrecision = "fp32",
-    device: DeviceName = "auto",
-    threads: Threads = None,
-    results: Results = LOCAL_RESULTS,
-    download: Download = False,
-    as_json: AsJson = False,
-) -> None:
-    """How good a trained model's frozen features are: linear probe, few-shot and nearest neighbours, recorded."""
-    request = _trunk_request(**locals())
-    from vitbench.commands.probe import probe_features
-    from vitbench.records import Faults
-
-    faults = Faults()
-    probe_features(request, methods=method.split(","), shots=shots, again=again, as_json=as_json, faults=faults)
-    raise typer.Exit(FAILED if faults else DONE)
-
-
-@app.command()
-def figures(
-    run: Annotated[
-        str, typer.Argument(help="A run of --results whose weights are kept, its .safetensors, timm:NAME or FILE.npz.")
-    ],
-    with_run: Annotated[
-        str | None,
-        typer.Option("--with", callback=expanded_name, help="Another such model: CKA between the layers of both."),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Data set; that of the run where not given; others have none.")
-    ] = None,
-    data_root: DataRoot = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="filters, position, distance, rollout, class-token, cka, confusion; with commas, or again."),
-    ] = None,
-    images: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=MOST,
-            help="Test images whose attention and layers are looked at; 128, or all where they are fewer.",
-        ),
-    ] = None,
-    device: DeviceName = "auto",
-    results: Results = LOCAL_RESULTS,
-    download: Download = False,
-    as_json: AsJson = False,
-) -> None:
-    """What a trained model looks like inside, as SVG and PNG in --results' figures/RUN_ID/, with the numbers behind."""
-    from vitbench.commands.figures import draw_figures
-
-    draw_figures(
-        run,
-        other=with_run,
-        data=data,
-        data_root=data_root,
-        download=download,
-        only=only or [],
-        images=images,
-        device=device,
-        results=results,
-        as_json=as_json,
-    )
-
-
-@app.command()
-def tables(results: Results = LOCAL_RESULTS) -> None:
-    """Every table again, as Markdown, CSV and LaTeX, from the records in --results alone."""
-    from vitbench.analysis.comparison.load import load_assessments
-    from vitbench.analysis.pages import print_tables, write_tables
-    from vitbench.records import Faults
-
-    faults = Faults()
-    assessments = load_assessments(results, needed=False, faults=faults)
-    paths = write_tables(results, assessments, faults=faults)
-    print_tables(results, assessments, faults=faults)
-    _print_paths(paths)
-    raise typer.Exit(FAILED if faults else DONE)
-
-
-@app.command()
-def plots(results: Results = LOCAL_RESULTS) -> None:
-    """Every plot again, as SVG and PNG, from the records in --results alone."""
-    from vitbench.analysis.plots import write_plots
-    from vitbench.records import Faults
-
-    faults = Faults()
-    _print_paths(write_plots(results, faults=faults))
-    raise typer.Exit(FAILED if faults else DONE)
-
-
-@app.command()
-def report(results: Results = LOCAL_RESULTS) -> None:
-    """One HTML page with all tables and plots, from the records in --results alone."""
-    from vitbench.analysis.report import write_report
-    from vitbench.records import Faults
-
-    faults = Faults()
-    _print_paths([write_report(results, faults=faults)])
-    raise typer.Exit(FAILED if faults else DONE)
-
-
-records = typer.Typer(help="The record files themselves: check, repair and merge them.", no_args_is_help=True)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(list_, plan, run, train),
+    *(flops, throughput, trace, profile),
+    *(features, probe, figures),
+    *(tables, plots, report, doctor),
+)
+for command in COMMANDS:
+    app.command(command.__name__.rstrip("_"))(command)
 app.add_typer(records, name="records")
-
-
-@records.command("check")
-def records_check(results: Results = LOCAL_RESULTS, as_json: AsJson = False) -> None:
-    """All that is damaged in the record files, and lines of one run that contradict each other."""
-    from vitbench.commands.records import check_records
-
-    raise typer.Exit(FAILED if check_records(results, as_json=as_json) else DONE)
-
-
-@records.command("repair")
-def records_repair(
-    results: Results = LOCAL_RESULTS,
-    conflicts: Annotated[
-        bool, typer.Option("--conflicts", help="Also the later of two lines of one run with other numbers.")
-    ] = False,
-) -> None:
-    """Set damaged lines aside, into FILE.damaged with their numbers; all other lines stay as they are."""
-    from vitbench.commands.records import repair_records
-
-    raise typer.Exit(FAILED if repair_records(results, conflicts=conflicts) else DONE)
-
-
-@records.command("merge")
-def records_merge(
-    into: Annotated[Path, typer.Argument(callback=expanded, help="Results folder that the records go into.")],
-    source: Annotated[
-        Path, typer.Argument(callback=expanded, help="Results folder that they come from; it stays as it is.")
-    ],
-) -> None:
-    """Add the records of one results folder to another; a second time adds nothing."""
-    from vitbench.commands.records import merge_records
-
-    raise typer.Exit(FAILED if merge_records(into, source) else DONE)
-
-
-@app.command()
-def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
-    """What this machine can do: device, speed per precision, compiler, data; what is missing and how to get it."""
-    from vitbench.commands.doctor import examine
-
-    examine(data_root=data_root, as_json=as_json)
-
-
-def _trunk_request(**options: Any) -> TrunkRequest:
-    """What `features` and `probe` share, likewise."""
-    from vitbench.commands.features import TrunkRequest
-
-    own = ("data_root", "download", "batch_size", "device", "precision", "threads", "results")
-    return TrunkRequest(name=options["run"], dataset=options["data"], **{name: options[name] for name in own})
-
-
-def _print_paths(paths: list[Path]) -> None:
-    for path in paths:
-        typer.echo(shown(path))
 
 
 def main() -> None:
@@ -531,7 +99,7 @@ def _open_streams() -> None:
 
 
 def _outcome() -> tuple[int, str]:
-    """(exit status, what is said on stderr) of the command line."""
+    """(exit status, line for stderr) of the command line."""
     try:
         Path.cwd()
     except FileNotFoundError:  # MKL ends a process that is nowhere
@@ -540,28 +108,28 @@ def _outcome() -> tuple[int, str]:
         app()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else DONE
-        return status, _said_of_signal(status) if status in ENDED else ""  # typer's answer to Ctrl-C is silent
+        return status, _line_of_signal(status) if status in ENDED else ""  # typer's answer to Ctrl-C is silent
     except KeyboardInterrupt:
-        return INTERRUPTED, _said_of_signal(INTERRUPTED)
+        return INTERRUPTED, _line_of_signal(INTERRUPTED)
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        status, line = _said_of(error)
+        status, line = _ending_of(error)
         if not line or os.environ.get(TRACEBACK):
             raise
         return status, f"vitbench: {line}"
     return DONE, ""
 
 
-def _said_of_signal(status: int) -> str:
+def _line_of_signal(status: int) -> str:
     how = "interrupted" if status == INTERRUPTED else f"ended by {ENDED[status]}"
     return f"vitbench: {how}; what was finished is recorded, the same command goes on"
 
 
-def _said_of(error: Exception) -> tuple[int, str]:
+def _ending_of(error: Exception) -> tuple[int, str]:
     """(exit status, one line); the line is empty for a bug."""
     if isinstance(error, ValueError):
         return WRONG, one_line(error)
     if isinstance(error, OSError):
-        return _said_of_system(error)
+        return _ending_of_system(error)
     from vitbench.device import is_out_of_memory
 
     if is_out_of_memory(error):
@@ -570,7 +138,7 @@ def _said_of(error: Exception) -> tuple[int, str]:
     return FAILED, ""
 
 
-def _said_of_system(error: OSError) -> tuple[int, str]:
+def _ending_of_system(error: OSError) -> tuple[int, str]:
     if error.filename is None and error.errno in FULL:
         return FAILED, _output_is_lost(error)  # files of ours say themselves that they cannot be written
     reason = error.strerror or str(error) or type(error).__name__
@@ -582,11 +150,11 @@ def _said_of_system(error: OSError) -> tuple[int, str]:
 
 
 def _flush(stream: TextIO) -> str | None:
-    """Writes what is left; returns None where it could, else what is said of it: nothing of a reader that has gone."""
+    """Writes what is left. Returns None where that worked, else a line; the line is empty where the reader has gone."""
     try:
         stream.flush()
     except OSError as error:
-        # Else it would be tried, and complained of, once more when the interpreter ends.
+        # Without this, the interpreter would try again when it ends, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return "" if error.errno == errno.EPIPE else f"vitbench: {_output_is_lost(error)}"
     return None

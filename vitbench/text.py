@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 _JOINERS = "\u200c\u200d"
 """Zero-width, but part of how some scripts are written."""
@@ -14,6 +16,12 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
 
 
+def did_you_mean(name: str, names: Iterable[str], otherwise: str) -> str:
+    """`did you mean pool?`, for the nearest of the names; `otherwise` where none is near."""
+    close = get_close_matches(name, list(names), n=1)
+    return f"did you mean {close[0]}?" if close else otherwise
+
+
 def error_with_type(error: BaseException) -> str:
     """`ValueError: what it says`, in one line of at most 300 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
@@ -22,6 +30,11 @@ def error_with_type(error: BaseException) -> str:
 def say(line: str) -> None:
     """A line on stderr, as the command line's."""
     print(f"vitbench: {' '.join(line.split())}", file=sys.stderr, flush=True)
+
+
+def agreeing(number: int, singular: str, plural: str) -> str:
+    """The form of a word that goes with the number: `agreeing(2, "is", "are")` is `are`."""
+    return singular if number == 1 else plural
 
 
 def printable(text: str) -> str:
@@ -39,3 +52,12 @@ def _printable_character(character: str) -> str:
     if character in _JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
         return character
     return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def duration(seconds: float) -> str:
+    """1 h 05 min, 4 min 30 s, 12 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -20,7 +20,7 @@ from tests.made_up_records import DESIGN, make_record
 from vitbench.analysis.comparison.findings import saturation
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.statistics.crossed import CrossedDifference
-from vitbench.analysis.statistics.pairing import PairedDifference, image_differences
+from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.verdicts import MARGIN, Verdict, decide
 
 SD = 0.004
@@ -128,7 +128,7 @@ def coverage(num_studies: int, world: World, *, num_seeds: int, num_images=1000)
     truth = world.difference(GAP)
     for _ in range(num_studies):
         (baseline, arm), accuracies = world.sample(random, gaps=[GAP], num_seeds=num_seeds, num_images=num_images)
-        one = image_differences(arm, baseline)
+        one = arm.astype(np.int8) - baseline
         by_seed = PairedDifference.of(accuracies_of(arm), accuracies_of(baseline))
         held["seeds"] += holds(by_seed.interval(), accuracies[1] - accuracies[0])
         held["seeds and images"] += holds(CrossedDifference.of(one).estimate.interval(), truth)
@@ -166,10 +166,10 @@ def verdicts_on_images(correct, *, num_classes: int):
         differences[i] = by_seed
         if by_seed.sd * arm.shape[1] < 1:
             accuracies = [*arm.mean(axis=1), *baseline.mean(axis=1)]
-            if verdict := saturation(accuracies, [arm, baseline], 1 / num_classes):
+            if verdict := saturation(accuracies, np.stack([arm, baseline]), 1 / num_classes):
                 saturated[i] = verdict
             else:
-                over_images[i] = CrossedDifference.of(image_differences(arm, baseline)).estimate
+                over_images[i] = CrossedDifference.of(arm.astype(np.int8) - baseline).estimate
     return decide(differences, over_images=over_images, saturated=saturated)
 
 

@@ -7,9 +7,11 @@ import sys
 
 import pytest
 
-from vitbench.commands.display import RunDisplay, duration
+from vitbench.commands import display
+from vitbench.commands.display import RunDisplay
 from vitbench.data import describe
 from vitbench.execution import Job, Report
+from vitbench.execution.preparation import DataReader
 from vitbench.records import Record
 from vitbench.studies import BUDGETS, Overrides, load_study, plan
 
@@ -74,8 +76,6 @@ def test_a_terminal_gets_a_live_display(jobs, made_up, monkeypatch):
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_reading_data_in_ci_or_a_pipe_prints_nothing(monkeypatch, jobs, stream):
-    from vitbench.commands.run import load_data
-
     monkeypatch.setenv("FORCE_COLOR", "1")
     if stream is Terminal:
         monkeypatch.setenv("CI", "true")
@@ -83,20 +83,5 @@ def test_reading_data_in_ci_or_a_pipe_prints_nothing(monkeypatch, jobs, stream):
         monkeypatch.delenv("CI", raising=False)
     stderr = stream()
     monkeypatch.setattr(sys, "stderr", stderr)
-    load_data([("digits", job.run) for job in jobs], data_root=None, download=False)
+    DataReader(display.Terminal()).read([("digits", job.run) for job in jobs])
     assert stderr.getvalue() == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (12.4, "12 s"),
-        (59.6, "1 min 00 s"),
-        (270, "4 min 30 s"),
-        (3600, "1 h 00 min"),
-        (3900, "1 h 05 min"),
-    ],
-)
-def test_durations_are_told_in_whole_units(seconds, text):
-    assert duration(seconds) == text

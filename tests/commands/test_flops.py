@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from vitbench.commands import flops
 from vitbench.config import ViTConfig
+from vitbench.costs import cross_check
 from vitbench.costs.counts import Counts
 from vitbench.costs.macs import count, count_parts
 from vitbench.variants import variant
@@ -79,7 +79,7 @@ def test_counts_that_disagree_end_with_status_1_and_one_line(vitbench, monkeypat
     def one_block_too_dear(config):
         return {**count_parts(config), "blocks.1": Counts(1, 2, 3)}
 
-    monkeypatch.setattr(flops, "count_parts", one_block_too_dear)
+    monkeypatch.setattr(cross_check, "count_parts", one_block_too_dear)
     status, out, err = vitbench("flops", "Nano/2", "--image-size", 8, "--json")
     assert (status, out, err.count("\n")) == (1, "", 1)
     # D = 32: weights (3 + 1 + 2 + 2)·D², biases (3 + 1 + 2 + 1)·D, two norms of 2·D.
@@ -94,7 +94,7 @@ WRONG = {
     "unknown pool": (("Nano/2", "--pool", "mean"), "pool 'mean'"),
     "patch that does not divide": (("Ti/16", "--image-size", "100"), "patch_size 16 does not divide image_size 100"),
     "no batch": (("Nano/2", "--batch-size", "0"), "batch_size 0"),
-    "unknown mode": (("Nano/2", "--mode", "eval"), "mode 'eval' is not known; use infer or train"),
+    "unknown mode": (("Nano/2", "--mode", "eval"), "mode 'eval' is not known; use infer, train"),
     "unknown device": (("Nano/2", "--device", "tpu"), "device 'tpu' is not known"),
     "too many blocks": (("B/16", "--depth", "10000"), "depth 10000 is more than can be traced, 1,000 blocks"),
     "too many blocks in a stem": (("R50+B/16", "--stem-layers", "3,4,5000"), "stem_layers (3, 4, 5000) is more than"),

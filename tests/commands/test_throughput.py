@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.profiling.quick import quick as quick
 from vitbench.config import ViTConfig
 from vitbench.costs.macs import count
 
@@ -20,20 +21,6 @@ CONTRACT = {
 }
 CONDITIONS = {"schema", "started", "device", "torch", "threads", "ceilings", "device_state"}
 """The same in every row of a run."""
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    from vitbench.device import cpu
-    from vitbench.profiling import roofline
-
-    monkeypatch.setattr(roofline, "CPU_SIDES", (64,))
-    monkeypatch.setattr(roofline, "COPIED_BYTES", 2**16)
-    monkeypatch.setattr(
-        cpu, "peak_rise", lambda make_work, *, threads: make_work() and 12345
-    )  # a process takes seconds
-    measure = roofline.measure_ceilings
-    monkeypatch.setattr(roofline, "measure_ceilings", lambda device: measure(device, max_seconds=0.01))
 
 
 def test_json_is_a_list_of_rows_in_the_contract_s_words(vitbench):

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from tests.commands.trunks import keep_weights
+from tests.commands.kept_weights import keep_weights
 from tests.execution.test_pretraining import with_other_bits
 from vitbench.config import TrainConfig
 from vitbench.data import describe
@@ -19,7 +19,9 @@ from vitbench.studies import BUDGETS, load_study, plan
 @pytest.mark.parametrize(("budget", "dataset"), [("smoke", "digits"), ("quick", "shapes"), ("standard", "digits")])
 def test_a_recipe_is_that_of_the_budgets_studies(vitbench, tmp_path, monkeypatch, budget, dataset):
     asked = []
-    monkeypatch.setattr("vitbench.commands.train._execute_here", lambda job: asked.append(job.run.config) or _stop())
+    monkeypatch.setattr(
+        "vitbench.execution.single.execute_watched", lambda job, _: asked.append(job.run.config) or _stop()
+    )
     vitbench("train", "Nano/2", "--recipe", budget, "--data", dataset, "--results", tmp_path, "--learning-rate", 1e-3)
     planned = plan(load_study("position"), BUDGETS[budget], describe(dataset))[0].config
     (config,) = asked
@@ -36,8 +38,10 @@ def test_crops_move_by_the_same_share_of_images_of_another_size_unless_told(
     # As CIFAR-10, but there: digits come at 8 pixels, and have no crops of their own.
     info = describe("digits").model_copy(update={"image_size": (32, 32), "crop_padding": 4})
     asked = []
-    monkeypatch.setattr("vitbench.commands.train.describe", lambda *_, **__: info)
-    monkeypatch.setattr("vitbench.commands.train._execute_here", lambda job: asked.append(job.run.config) or _stop())
+    monkeypatch.setattr("vitbench.execution.single.describe", lambda *_, **__: info)
+    monkeypatch.setattr(
+        "vitbench.execution.single.execute_watched", lambda job, _: asked.append(job.run.config) or _stop()
+    )
     vitbench("train", "Nano/4", "--data", "digits", "--results", tmp_path, *options)
     (config,) = asked
     assert config.data.crop_padding == padding
@@ -46,8 +50,10 @@ def test_crops_move_by_the_same_share_of_images_of_another_size_unless_told(
 def test_crops_follow_the_image_size_of_initial_weights(vitbench, tmp_path, monkeypatch):
     info = describe("digits").model_copy(update={"crop_padding": 2})
     asked = []
-    monkeypatch.setattr("vitbench.commands.train.describe", lambda *_, **__: info)
-    monkeypatch.setattr("vitbench.commands.train._execute_here", lambda job: asked.append(job.run.config) or _stop())
+    monkeypatch.setattr("vitbench.execution.single.describe", lambda *_, **__: info)
+    monkeypatch.setattr(
+        "vitbench.execution.single.execute_watched", lambda job, _: asked.append(job.run.config) or _stop()
+    )
     vitbench("train", "--init", keep_weights(tmp_path, image_size=12), "--data", "digits", "--results", tmp_path)
     (config,) = asked
     # 2 pixels of 8 are 3 of 12.

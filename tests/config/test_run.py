@@ -175,9 +175,9 @@ def test_a_configuration_read_back_from_json_has_the_same_id():
 
 
 def test_the_order_of_fields_and_int_or_float_does_not_matter():
-    one = ViTConfig(width=96, depth=2, mlp_ratio=4, dropout=0)
-    other = ViTConfig(**dict(reversed(one.model_dump().items())))
-    assert as_run(one).run_id == as_run(other).run_id == as_run(ViTConfig(depth=2, width=96)).run_id
+    config = ViTConfig(width=96, depth=2, mlp_ratio=4, dropout=0)
+    other = ViTConfig(**dict(reversed(config.model_dump().items())))
+    assert as_run(config).run_id == as_run(other).run_id == as_run(ViTConfig(depth=2, width=96)).run_id
 
 
 @pytest.mark.parametrize("kind", OTHER_VALUES)

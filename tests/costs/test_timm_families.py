@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitbench.commands.flops import count_three_times
 from vitbench.config import TimmConfig
 from vitbench.costs.counters import count_timm
+from vitbench.costs.cross_check import cross_check
 from vitbench.models import timm_models
 
 ONCE_REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
@@ -43,7 +43,7 @@ def test_models_of_timm_that_were_once_refused_are_counted_alike_on_meta_and_cpu
     config = TimmConfig(timm=timm_name, options=options, image_size=(32, 32), num_classes=10)
     params, macs = counted_by_torch(timm_models.create(config).to("meta"), config)
     for device in ("meta", "cpu"):
-        agreed = count_three_times(config, device=torch.device(device), training=False)
+        agreed = cross_check(config, device=torch.device(device), training=False)
         assert (agreed.total().params, agreed.total().macs) == (params, macs) and agreed.difference == 0
     assert count_timm(config) == agreed.total("FlopCounterMode")
 
@@ -114,7 +114,7 @@ def test_the_smallest_model_of_every_family_is_counted_exactly(family):
         size = timm.get_pretrained_cfg(name).input_size[1:]
         assert refused.endswith(f"; timm has it for image_size {size}")
         config = TimmConfig(timm=name, image_size=size)
-    agreed = count_three_times(config, device=torch.device("meta"), training=False)
+    agreed = cross_check(config, device=torch.device("meta"), training=False)
     with torch.device("meta"):
         try:
             model = timm.create_model(name, num_classes=1000, img_size=config.image_hw)

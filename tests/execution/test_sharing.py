@@ -18,8 +18,10 @@ from filelock import FileLock
 from tests.commands.test_run import TWO_POOLS
 from tests.execution.processes import IMPATIENT, group, wait_until
 from tests.execution.test_resume import bits
+from vitbench.device import open_device
 from vitbench.execution import claims as claims_module
 from vitbench.execution.claims import Claims
+from vitbench.execution.preparation import DataReader, JobMaker
 from vitbench.kernels import native
 from vitbench.records import Outcome, RecordStore
 
@@ -34,8 +36,8 @@ ALONE = """
 from vitbench.execution import local
 from vitbench.execution.run import execute
 
-def run_jobs(jobs, *, on_record, queue_of, **_):
-    queue = queue_of(jobs)
+def run_jobs(jobs, *, on_record, make_queue, **_):
+    queue = make_queue(jobs)
     for job in queue:
         on_record(job, execute(job))
         job.remove_checkpoint()
@@ -55,8 +57,8 @@ def in_this_process(monkeypatch):
     from vitbench.execution import local
     from vitbench.execution.run import execute
 
-    def run_jobs(jobs, *, on_record, queue_of, **_):
-        queue = queue_of(jobs)
+    def run_jobs(jobs, *, on_record, make_queue, **_):
+        queue = make_queue(jobs)
         for job in queue:
             on_record(job, execute(job))
             job.remove_checkpoint()
@@ -99,21 +101,19 @@ def test_a_run_that_fails_in_one_command_is_not_tried_again_by_those_beside_it(
     vitbench, tmp_path, made_up, in_this_process, monkeypatch
 ):
     """Another process records a failure and a result while this one reads its data."""
-    from vitbench.commands import run as run_module
-
-    load_data, request = run_module.load_data, ("run", "pooling", *SMALL, "--seeds", 1, "--results", tmp_path)
+    read, request = DataReader.read, ("run", "pooling", *SMALL, "--seeds", 1, "--results", tmp_path)
     assert vitbench(*request).status == 0
     store = RecordStore(tmp_path)
     done, failed, *_ = store.read("pooling")
     store.path("pooling").unlink()
 
-    def others_record(*arguments, **options):
-        monkeypatch.setattr(run_module, "load_data", load_data)
+    def others_record(reader, runs):
+        monkeypatch.setattr(DataReader, "read", read)
         store.append(done)
         store.append(failed.model_copy(update={"outcome": Outcome.FAILED, "reason": "theirs"}))
-        return load_data(*arguments, **options)
+        return read(reader, runs)
 
-    monkeypatch.setattr(run_module, "load_data", others_record)
+    monkeypatch.setattr(DataReader, "read", others_record)
     said = vitbench(*request)
     assert said.status == 1 and "2 by other processes, 1 failed" in said.out
     assert sorted(record.arm for record in store.read("pooling")) == ["cls", "gap", "map", "mean_all"]
@@ -140,8 +140,8 @@ def test_a_run_of_two_studies_is_claimed_once_and_recorded_in_both(vitbench, tmp
 
     from vitbench.execution import local
 
-    def run_jobs(jobs, *, queue_of, **_) -> None:
-        queue = queue_of(jobs)
+    def run_jobs(jobs, *, make_queue, **_) -> None:
+        queue = make_queue(jobs)
         assert queue.take() is None
         if queue:
             other_ends()
@@ -176,24 +176,22 @@ def test_train_waits_for_the_same_run_in_another_terminal_and_takes_its_record(v
 
 def test_train_does_not_take_another_terminals_failure_for_its_run(vitbench, tmp_path, monkeypatch):
     request = ("train", "Nano/4", "--epochs", 1, "--batch-size", 64, "--train-images", 128, "--device", "cpu", "--json")
-    from vitbench.commands import train as train_module
+    read, store = DataReader.read, RecordStore(tmp_path)
 
-    load_data, store = train_module.load_data, RecordStore(tmp_path)
-
-    def other_fails(runs, **options):
+    def other_fails(reader, runs):
         ((_, run),) = runs
-        job = train_module.prepare(None, device="cpu", threads=1, workers=1)[1]("digits", run)
+        job = JobMaker(device=open_device("cpu"), data_root=None, threads=1, workers=1).job("digits", run)
         store.append(job.failed("out of memory", started="2026-01-01T00:00:00+00:00"))
-        return load_data(runs, **options)
+        return read(reader, runs)
 
-    monkeypatch.setattr(train_module, "load_data", other_fails)
+    monkeypatch.setattr(DataReader, "read", other_fails)
     said = vitbench(*request, "--results", tmp_path)
     assert said.status == 0 and json.loads(said.out)["outcome"] == "completed"
     assert [record.outcome for record in store.read("train")] == [Outcome.FAILED, Outcome.COMPLETED]
 
 
 def test_whoever_waits_for_another_to_measure_rates_says_so(vitbench, tmp_path, monkeypatch):
-    from vitbench.commands import rates
+    from vitbench.execution import rates
 
     def settle(*_, **__):
         raise ValueError("it is our turn")

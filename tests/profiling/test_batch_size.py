@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vitbench.device import CpuDevice
-from vitbench.profiling.batch_size import Trial, found, search_batch_size
+from vitbench.profiling.batch_size import Trial, chosen_size, search_batch_size
 
 
 class MadeUpDevice(CpuDevice):
@@ -47,7 +47,7 @@ def test_the_fastest_size_is_where_doubling_gains_less_than_3_percent():
     # From n to 2 n the rate grows 2 (16 + n) / (16 + 2 n) times: 1.0303 from 256 to 512, 1.0154 from 512 to 1024.
     assert [trial.batch_size for trial in trials] == [2**k for k in range(11)]
     assert [trial.images_per_second for trial in trials] == pytest.approx([2**k / overhead(2**k) for k in range(11)])
-    assert found(trials) == 1024
+    assert chosen_size(trials) == 1024
 
 
 def test_the_fastest_size_is_not_the_one_that_was_slower():
@@ -55,7 +55,7 @@ def test_the_fastest_size_is_not_the_one_that_was_slower():
     rates = {1: 100.0, 2: 190.0, 4: 300.0, 8: 250.0}
     trials = search_batch_size("best", device.make_work(lambda size: size / rates[size]), device=device)
     assert {trial.batch_size: trial.images_per_second for trial in trials} == pytest.approx(rates)
-    assert found(trials) == 4
+    assert chosen_size(trials) == 4
 
 
 @pytest.mark.parametrize("search", ["best", "max"])
@@ -76,7 +76,7 @@ def test_it_ends_at_the_first_size_that_does_not_fit_and_says_so(search, when):
     trials = search_batch_size(search, make_work, device=device)
     assert [trial.batch_size for trial in trials] == [1, 2, 4, 8, 16, 32]
     assert trials[-1] == Trial(32, reason="out of memory at batch 32")
-    assert found(trials) == 16
+    assert chosen_size(trials) == 16
 
 
 def test_memory_that_is_needed_only_from_the_second_call_on_is_seen():
@@ -93,7 +93,7 @@ def test_memory_that_is_needed_only_from_the_second_call_on_is_seen():
 
         return work
 
-    assert found(search_batch_size("max", make_work, device=device)) == 4
+    assert chosen_size(search_batch_size("max", make_work, device=device)) == 4
 
 
 def test_where_not_even_one_image_runs_nothing_is_found():
@@ -101,7 +101,7 @@ def test_where_not_even_one_image_runs_nothing_is_found():
         raise RuntimeError("no\nsuch operator")
 
     trials = search_batch_size("best", make_work, device=MadeUpDevice())
-    assert trials == (Trial(1, reason="RuntimeError: no such operator"),) and found(trials) is None
+    assert trials == (Trial(1, reason="RuntimeError: no such operator"),) and chosen_size(trials) is None
 
 
 def test_a_size_that_could_end_the_process_is_not_tried():
@@ -109,7 +109,7 @@ def test_a_size_that_could_end_the_process_is_not_tried():
     trials = search_batch_size("best", device.make_work(lambda size: 1.0), device=device)
     assert [trial.batch_size for trial in trials] == [1, 2, 4, 8, 16]
     assert trials[-1] == Trial(16, reason="not tried: the memory free is 2.0 × what batch 8 takes")
-    assert found(trials) == 8
+    assert chosen_size(trials) == 8
 
 
 def test_what_a_size_took_is_gone_before_the_next_is_tried():
@@ -128,6 +128,6 @@ def test_what_a_size_took_is_gone_before_the_next_is_tried():
 
     gc.disable()
     try:
-        assert found(search_batch_size("max", Work, device=device)) == 4
+        assert chosen_size(search_batch_size("max", Work, device=device)) == 4
     finally:
         gc.enable()

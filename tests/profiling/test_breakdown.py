@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vitbench.profiling.breakdown import Breakdown, Row, analyse, block_of, part_of_place, role_of
-from vitbench.profiling.events import KERNEL, LAUNCH, NODE, OPERATOR, RANGE, Event, read_events, read_memory
+from vitbench.profiling.breakdown import Breakdown, Row, block_of, part_of_place, role_of
+from vitbench.profiling.event_walk import analyse
+from vitbench.profiling.events import KERNEL, LAUNCH, NODE, OPERATOR, RANGE, Event, read_events
 from vitbench.profiling.operations import KINDS, bytes_of, flops_of, kind_of
 
 PLACES = {7: "blocks.0.mlp.fc1", 8: "loss"}
@@ -78,12 +79,12 @@ def nanoseconds(breakdown: Breakdown) -> dict[tuple[str, str, str], int]:
     return {(r.part, r.kind, r.phase): round(1e9 * r.seconds) for r in breakdown.rows if r.seconds}
 
 
-def found(events: list[Event]) -> Breakdown:
+def break_down(events: list[Event]) -> Breakdown:
     return analyse(events, modules=MODULES, place_of=PLACES.__getitem__).breakdown
 
 
 def test_self_times_are_those_counted_by_hand_and_sum_to_the_step():
-    breakdown = found(STEP)
+    breakdown = break_down(STEP)
     assert nanoseconds(breakdown) == BY_HAND
     assert sum(BY_HAND.values()) == 1000 == round(1e9 * breakdown.step_seconds)
     assert {row.kind for row in breakdown.rows} <= set(KINDS)
@@ -91,7 +92,7 @@ def test_self_times_are_those_counted_by_hand_and_sum_to_the_step():
 
 def test_a_backward_pass_on_a_thread_of_its_own_gives_the_same_rows():
     elsewhere = [replace(e, thread="autograd") if 460 <= e.start < 840 else e for e in STEP]
-    assert nanoseconds(found(elsewhere)) == BY_HAND
+    assert nanoseconds(break_down(elsewhere)) == BY_HAND
 
 
 def test_events_of_other_threads_and_outside_of_steps_are_left_out():
@@ -100,30 +101,30 @@ def test_events_of_other_threads_and_outside_of_steps_are_left_out():
         event("aten::mm", 1100, 1200),
         event("ProfilerStep#1", -5, 1005, RANGE),
     ]
-    assert nanoseconds(found([*STEP, *more])) == BY_HAND
+    assert nanoseconds(break_down([*STEP, *more])) == BY_HAND
 
 
 def test_several_steps_give_their_mean():
     longer = [replace(e, start=e.start + 2000, end=e.end + 2000) for e in STEP]
     longer[0] = replace(longer[0], end=longer[0].end + 100)
-    breakdown = found([*STEP, *longer])
+    breakdown = break_down([*STEP, *longer])
     assert breakdown.steps == 2 and breakdown.step_seconds == pytest.approx(1050e-9)
     expected = {**BY_HAND, ("elsewhere", "untracked", "between"): 20 + 50}
     assert nanoseconds(breakdown) == expected
-    assert sum(row.calls for row in breakdown.rows) == sum(row.calls for row in found(STEP).rows)
+    assert sum(row.calls for row in breakdown.rows) == sum(row.calls for row in break_down(STEP).rows)
 
 
 def test_a_child_that_outlives_its_parent_by_rounding_takes_no_time_from_others():
     events = [replace(e, end=301) if e.name == "blocks.0.mlp.fc1" else e for e in STEP]
-    assert sum(nanoseconds(found(events)).values()) == 1000
+    assert sum(nanoseconds(break_down(events)).values()) == 1000
 
 
 def test_calls_flops_and_bytes_are_counted_once_where_the_work_is_done():
-    linear = found(STEP).of_phase("forward").by_kind()["linear"]
+    linear = break_down(STEP).of_phase("forward").by_kind()["linear"]
     assert (linear.calls, linear.flops) == (1, 2 * 2 * 3 * 5)
     assert linear.bytes == 4 * (5 + 2 * 3 + 3 * 5 + 2 * 5)
     assert linear.flops_per_second == pytest.approx(60 / 160e-9) and linear.intensity == 60 / 144
-    copies = found(STEP).by_kind()["copy"]
+    copies = break_down(STEP).by_kind()["copy"]
     assert copies.calls == 1, "the copy within addmm is part of it"
 
 
@@ -136,7 +137,7 @@ def test_a_batched_product_is_attention_unless_a_linear_layer_calls_it():
         event("aten::bmm", 15, 35, **product),
         event("aten::bmm", 50, 80, **product),
     ]
-    kinds = found(events).by_kind()
+    kinds = break_down(events).by_kind()
     assert {name: round(1e9 * kinds[name].seconds) for name in ("linear", "attention")} == {
         "linear": 20,
         "attention": 30,
@@ -211,7 +212,7 @@ def test_a_trace_without_steps_is_refused():
 
 
 def test_a_breakdown_comes_back_from_json():
-    breakdown = found(STEP)
+    breakdown = break_down(STEP)
     assert Breakdown.from_json(json.loads(json.dumps(breakdown.as_json()))) == breakdown
 
 
@@ -230,7 +231,7 @@ def test_groups_sum_their_rows():
         "norm": 4.0,
         "head": 8.0,
     }
-    assert list(breakdown.by_part()) == ["blocks.0.attention", "blocks.1.norm2", "head"]
+    assert list(breakdown.grouped(lambda row: row.part)) == ["blocks.0.attention", "blocks.1.norm2", "head"]
     assert breakdown.of_phase("forward").step_seconds == 13.0
     assert breakdown.rows[2].intensity is None and breakdown.rows[2].flops_per_second is None
 
@@ -343,7 +344,7 @@ def test_bytes_are_those_of_inputs_and_outputs(name, inputs, expected):
     assert bytes_of(event(name, 0, 1, **inputs)) == expected
 
 
-def test_events_and_memory_are_read_from_what_torch_writes():
+def test_events_are_read_from_what_torch_writes():
     operator = {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "tid": 5, "ts": 4507531830772.995, "dur": 1.25}
     arguments = {"Sequence number": 7, "Input Dims": [[2, 3], [], [[1], [2]]], "Input Strides": [[3, 1], [], []]}
     memory = {"ph": "i", "name": "[memory]", "ts": 3.0, "args": {"Total Allocated": 64, "Device Type": 0}}
@@ -360,5 +361,3 @@ def test_events_and_memory_are_read_from_what_torch_writes():
     read, read_own = read_events(trace)
     assert read.start == 4507531830772995 and read.end - read.start == 1250 and read.sequence == 7
     assert read.shapes == (((2, 3),), (), ((1,), (2,))) and read.category == read_own.category == OPERATOR
-    (point,) = read_memory(trace)
-    assert (point.time, point.allocated, point.device) == (3000, 64, "cpu")

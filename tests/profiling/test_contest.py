@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from vitbench.device import Device
+from vitbench.device import CpuDevice
 from vitbench.profiling.contest import MAX_ROUNDS, MIN_ROUNDS, WARMUP_CALLS, Heat, fastest, hold_contest, qualify
 from vitbench.profiling.throughput import Candidate
 
 
-class Scripted(Device):
+class Scripted(CpuDevice):
     """A CPU on which every model takes as long as it says."""
 
     def __init__(self):

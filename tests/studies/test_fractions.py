@@ -111,7 +111,7 @@ def test_scaling_changes_one_thing_at_a_time():
 
 def test_final_seeds_run_at_the_rate_of_the_same_model_on_as_many_images():
     resolved = resolve_study(POOLS, BUDGET, DIGITS, Overrides())
-    assert {arm: resolved.compared_with(arm) for arm in resolved.arms} == {
+    assert {arm: resolved.design.compared_with(arm) for arm in resolved.arms} == {
         f"{pool}, {share}": f"cls, {share}" for share in ("100 %", "30 %", "10 %") for pool in ("cls", "gap")
     }
 

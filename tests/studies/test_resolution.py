@@ -52,8 +52,8 @@ def test_every_position_embedding_is_pretrained_once_and_goes_on_at_every_size()
             assert (
                 config.pretraining == resolved.arms[f"{position.removesuffix(' rescaled')}, 8 px"] and config.keep_head
             )
-        assert resolved.compared_with(name) == ", ".join(["1-D", size, *tuned])
-        assert resolved.levels[name] == {"position": position, "image size": ", ".join([size, *tuned])}
+        assert resolved.design.compared_with(name) == ", ".join(["1-D", size, *tuned])
+        assert resolved.design.factors[name] == {"position": position, "image size": ", ".join([size, *tuned])}
     design = plan(load_study("resolution"), BUDGETS["quick"], DIGITS)[0].design
     assert design.within == ("image size",) and design.starts["RoPE, 6 px, fine-tuned"] == "RoPE, 8 px"
     assert design.epochs["RoPE, 6 px"] == 0 and design.epochs["RoPE, 8 px"] == 5
@@ -109,7 +109,7 @@ def test_final_seeds_of_an_arm_have_its_pretraining_at_its_own_setting(monkeypat
     from vitbench.studies.history import History
 
     chosen = {"cls": (1e-3,), "gap": (1e-3,), "gap, longer": (2e-3,)}
-    monkeypatch.setattr(History, "settles", lambda *_: True)
+    monkeypatch.setattr(History, "has_tried", lambda *_: True)
     monkeypatch.setattr(History, "best_of_all", lambda _, arm, __: chosen[arm])
     asked = Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=1, seeds=2)
     runs = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked).runs
@@ -125,7 +125,7 @@ def test_later_runs_are_at_least_those_that_come(monkeypatch):
 
     asked = Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=1, seeds=3, extend=0)
     before = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked)
-    monkeypatch.setattr(History, "settles", lambda *_: True)
+    monkeypatch.setattr(History, "has_tried", lambda *_: True)
     for rates in [(1e-3, 2e-3, 1e-3), (2e-3, 1e-3, 1e-3), (1e-3, 1e-3, 2e-3)]:
         chosen = {arm: (rate,) for arm, rate in zip(("cls", "gap", "gap, longer"), rates, strict=True)}
         monkeypatch.setattr(History, "best_of_all", lambda _, arm, __, chosen=chosen: chosen[arm])
@@ -212,6 +212,6 @@ def test_arms_of_sizes_that_data_do_not_come_in_are_left_out_and_said(vitbench, 
     resolved = resolve_study(load_study("resolution"), BUDGETS["quick"], describe("shapes"), Overrides())
     assert {config.model.image_hw for config in resolved.arms.values()} == {(32, 32), (64, 64)}
     assert {name.split(", ")[1] for name in resolved.left_out} == {"24 px", "48 px"}
-    assert {*resolved.levels} == {*resolved.arms} and len(resolved.arms) == 18 and len(resolved.left_out) == 20
+    assert {*resolved.design.factors} == {*resolved.arms} and len(resolved.arms) == 18 and len(resolved.left_out) == 20
     said = vitbench("plan", "resolution", "--data", "shapes", "--results", tmp_path)
     assert "resolution: 20 arms are left out, as images of shapes come at multiples of 32 pixels alone" in said.out

@@ -1,4 +1,4 @@
-"""What a comparison looks like: accuracy with every seed, the learning-rate grid, accuracy against cost, learning curves.
+"""What does a comparison look like? Accuracy with every seed, the learning-rate grid, accuracy against cost, learning curves.
 
 Each kind of figure answers one question; the same arm has the same colour and marker in all of them.
 """
@@ -21,9 +21,8 @@ from vitbench.analysis.comparison.load import load_comparisons
 from vitbench.analysis.profile.roofline import write_rooflines
 from vitbench.analysis.transfer.chart import transfer_figure
 from vitbench.analysis.transfer.tables import TransferRow, load_rows
-from vitbench.analysis.writing.drawing import saved, style
-from vitbench.analysis.writing.files import remove_stale, write
-from vitbench.analysis.writing.glyphs import legibly
+from vitbench.analysis.writing.drawing import rendered
+from vitbench.analysis.writing.files import remove_stale, write_each
 from vitbench.records import Faults, RecordStore
 from vitbench.records.transfer import TransferStore
 
@@ -35,8 +34,7 @@ KINDS: dict[str, Callable[[Comparison], Figure | None]] = {
     "scaling": scaling_figure,
     "resolution": resolution_figure,
 }
-
-
+FORMATS = ("svg", "png")
 OF_FEW_ARMS = ("accuracy", "cost", "curves")
 """Kinds that give every arm a row, a colour or a panel, and show one baseline: not for arms that are compared at each image
 size or share of the images apart, which have a kind of their own."""
@@ -55,35 +53,25 @@ def write_plots(store_root: str | Path, *, faults: Faults | None = None) -> list
     rooflines = write_rooflines(store_root, faults)
     pictures: dict[str, bytes] = {}
     with faults.leaving_out(TransferStore(store_root).directory):
-        pictures = render_transfer(load_rows(store_root, faults), formats=("svg", "png"))
-    written = [write(directory / f"transfer.{suffix}", content) for suffix, content in pictures.items()]
+        pictures = render_transfer(load_rows(store_root, faults), formats=FORMATS)
+    written = write_each(directory / "transfer", pictures)
     for comparison in load_comparisons(store_root, needed=not (rooflines or written), faults=faults):
         for kind in KINDS:
-            stem = directory / comparison.study / f"{comparison.slug}-{kind}"
             pictures = {}
             with faults.leaving_out(store.path(comparison.study)):
-                pictures = render(comparison, kind, formats=("svg", "png"))
-            written += [write(stem.parent / f"{stem.name}.{suffix}", content) for suffix, content in pictures.items()]
+                pictures = render(comparison, kind, formats=FORMATS)
+            written += write_each(directory / comparison.study / f"{comparison.slug}-{kind}", pictures)
     remove_stale(directory, written=written, suffixes=(".svg", ".png"), unread=faults.unread)
     return [*written, *rooflines]
 
 
 def render(comparison: Comparison, kind: str, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
     """One figure in each of `formats`; empty where this kind has nothing to show. Equal records give equal bytes."""
-    if comparison.within and kind in OF_FEW_ARMS:
+    if comparison.design.held_factors and kind in OF_FEW_ARMS:
         return {}
-    return _saved(lambda: KINDS[kind](comparison), formats)
+    return rendered(lambda: KINDS[kind](comparison), formats)
 
 
 def render_transfer(rows: Sequence[TransferRow], *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
     """The figure of frozen features in each of `formats`; empty without rows."""
-    return _saved(lambda: transfer_figure(rows), formats)
-
-
-def _saved(draw: Callable[[], Figure | None], formats: Sequence[str]) -> dict[str, bytes]:
-    def drawn() -> dict[str, bytes]:
-        figure = draw()
-        return {} if figure is None else {suffix: saved(figure, suffix) for suffix in formats}
-
-    with style():
-        return legibly(drawn)
+    return rendered(lambda: transfer_figure(rows), formats)

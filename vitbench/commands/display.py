@@ -6,20 +6,23 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vitbench.execution.job import Job, Report
+from vitbench.execution.observer import Advance
 from vitbench.records import Outcome, Record
-from vitbench.text import printable
+from vitbench.text import duration, printable
 
 STARTING_FLOPS = 2e9
 """Added to every run's training FLOPs in the estimate of time left: data, evaluation and start cost something too."""
+BAR_WIDTH = 24
 
 
 def is_live() -> bool:
@@ -27,28 +30,45 @@ def is_live() -> bool:
     return sys.stderr.isatty() and not os.environ.get("CI")
 
 
+class Terminal:
+    """Shows the answer on stdout, and beside it on stderr what is waited for and how far a command has come."""
+
+    def say(self, line: str) -> None:
+        print(printable(line), flush=True)
+
+    def warn(self, line: str) -> None:
+        print(f"vitbench: {printable(line)}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Advance]:
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=BAR_WIDTH), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True, disable=not is_live()) as progress:
+            row = progress.add_task(escape(what), total=None)
+
+            def advance(description: str, done: float, total: float) -> None:
+                progress.update(row, description=escape(description), completed=done, total=total)
+
+            yield advance
+
+    def runs(self, jobs: Sequence[Job]) -> RunDisplay:
+        return RunDisplay(jobs)
+
+
 class RunDisplay:
     """Study, run, epoch, loss, images/s and time left. Quiet in CI and in a pipe, where it prints a line per study."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self.console = Console(stderr=True)
-        self.live = is_live()
+        self.console, self.live = Console(stderr=True), is_live()
         self.left = Counter(job.run.study for job in jobs)
         self.outcomes: dict[str, Counter[str]] = {study: Counter() for study in self.left}
         self.started = time.monotonic()
-        self._total_weight = sum(map(self._weight, jobs))
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[detail]}"),
-            console=self.console,
-            disable=not self.live,
-        )
+        columns = TextColumn("{task.description}"), BarColumn(bar_width=BAR_WIDTH), TextColumn("{task.fields[detail]}")
+        self.progress = Progress(*columns, console=self.console, disable=not self.live)
         self._rows: dict[str, TaskID] = {}
-        self._all = self.progress.add_task(f"[bold]{len(jobs)} runs", total=self._total_weight, detail="")
-        self._done_weight = 0.0
-        self._num_jobs, self._num_done = len(jobs), 0
-        self._fractions: dict[str, float] = {}
+        """By run_id."""
+        self._total = sum(map(_weight, jobs))
+        self._all = self.progress.add_task(f"[bold]{len(jobs)} runs", total=self._total, detail="")
+        self._num_jobs, self._num_done, self._done = len(jobs), 0, 0.0
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -60,31 +80,30 @@ class RunDisplay:
         self.progress.stop()
 
     def report(self, job: Job, report: Report) -> None:
-        """A run has come further."""
-        if not self.live:
-            return
-        row = self._row(job)
-        self.progress.update(row, completed=report.fraction, detail=report.text)
-        self._fractions[self._key(job)] = report.fraction * self._weight(job)
-        self._update_total()
+        if self.live:
+            self.progress.update(self._row(job), completed=report.fraction * _weight(job), detail=report.text)
+            self._update_total()
 
     def record(self, job: Job, record: Record) -> None:
-        """A run has ended."""
         if record.outcome is not Outcome.COMPLETED:
             self.say(f"{job.run.study}, {record.arm}, seed {record.seed}: {record.outcome}: {record.reason}")
-        self._is_over(job, record.outcome)
+        self._end(job, record.outcome)
 
-    def elsewhere(self, job: Job) -> None:
-        """Another process has recorded a run."""
-        self._is_over(job, "by other processes")
+    def recorded_by_others(self, job: Job) -> None:
+        self._end(job, "by other processes")
 
-    def _is_over(self, job: Job, how: str) -> None:
+    def say(self, line: str) -> None:
+        """On stderr."""
+        if self.live:
+            self.console.print(printable(line), markup=False, highlight=False)
+        else:
+            print(printable(line), file=sys.stderr, flush=True)
+
+    def _end(self, job: Job, how: str) -> None:
         self._num_done += 1
-        self._done_weight += self._weight(job)
-        key = self._key(job)
-        self._fractions.pop(key, None)
-        if key in self._rows:
-            self.progress.remove_task(self._rows.pop(key))
+        self._done += _weight(job)
+        if (row := self._rows.pop(job.run.run_id, None)) is not None:
+            self.progress.remove_task(row)
         self._update_total()
         study = job.run.study
         self.outcomes[study][how] += 1
@@ -93,41 +112,20 @@ class RunDisplay:
             counts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(self.outcomes[study].items()))
             self.say(f"{study}: {counts} ({time.monotonic() - self.started:.0f} s)")
 
-    def say(self, line: str) -> None:
-        """A line that stays, on stderr."""
-        line = printable(line)
-        if self.live:
-            self.console.print(line, markup=False, highlight=False)
-        else:
-            print(line, file=sys.stderr, flush=True)
-
-    def _key(self, job: Job) -> str:
-        return f"{job.run.study}/{job.run.arm}/{job.run.run_id}"
-
-    def _weight(self, job: Job) -> float:
-        return job.run.training_flops + STARTING_FLOPS
-
     def _row(self, job: Job) -> TaskID:
-        key, run = self._key(job), job.run
-        if key not in self._rows:
+        run = job.run
+        if run.run_id not in self._rows:
             setting = run.setting_text if run.design.tuned else f"lr {run.setting_text}"
             label = f"{run.study}  {run.arm}  {run.config.data.dataset}  {setting}  seed {run.config.seed}"
-            self._rows[key] = self.progress.add_task(escape(label), total=1.0, detail="")
-        return self._rows[key]
+            self._rows[run.run_id] = self.progress.add_task(escape(label), total=_weight(job), detail="")
+        return self._rows[run.run_id]
 
     def _update_total(self) -> None:
-        done = self._done_weight + sum(self._fractions.values())
-        total = self._total_weight
-        elapsed = time.monotonic() - self.started
-        left = elapsed * (total - done) / done if done else 0.0
+        done = self._done + sum(task.completed for task in self.progress.tasks if task.id != self._all)
+        left = (time.monotonic() - self.started) * (self._total - done) / done if done else 0.0
         detail = f"{self._num_done}/{self._num_jobs} done, {duration(left)} left" if done else ""
         self.progress.update(self._all, completed=done, detail=detail)
 
 
-def duration(seconds: float) -> str:
-    """1 h 05 min, 4 min 30 s, 12 s."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+def _weight(job: Job) -> float:
+    return job.run.training_flops + STARTING_FLOPS

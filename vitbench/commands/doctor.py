@@ -1,25 +1,45 @@
-"""What this machine can do for vitbench, what is missing, and how to get it."""
+"""`vitbench doctor`: what this machine can do, what is missing, and how to get it."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vitbench.data.info import BUILT_IN, KNOWN
+from vitbench.commands.arguments import AsJson, DataRoot
 
 
-def examine(*, data_root: Path | None, as_json: bool) -> None:
-    """Prints device, speed of matrix products per precision, compiler, data sets found and optional parts.
-
-    Raises ValueError for a data root that is no folder.
-    """
+def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
+    """What this machine can do: device, speed per precision, compiler, data; what is missing and how to get it."""
     if data_root is not None and not data_root.is_dir():
         raise ValueError(
             f"data root {str(data_root)!r} is not a folder; give the one that holds the data as --data-root"
         )
+    facts = _facts(data_root)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    from vitbench.data import BUILT_IN
+
+    print(f"device      {facts['device']}, torch {facts['torch']}, {facts['threads']} threads")
+    print(
+        f"precision   bf16 matrix products run {facts['bf16_over_fp32']:g} × as fast as fp32: "
+        f"`auto` is {facts['auto_precision']}"
+    )
+    print(f"compiler    {facts['compiler'] or 'none: torch.compile needs g++ on CPU (Debian: apt-get install g++)'}")
+    print(f"kernels     on CPU in bf16: {facts['kernels']}")
+    for name, module in (("tensorboard", "traces in TensorBoard"), ("nvml", "energy, clocks and temperature of a GPU")):
+        print(f"{name:11} {'installed' if facts[name] else f'not installed ({module}): pip install vitbench[{name}]'}")
+    print(f"ray         {'installed' if facts['ray'] else 'not installed: pip install vitbench[ray]'}")
+    where = f"under {data_root}: {', '.join(facts['datasets']) or 'none'}" if data_root else "give --data-root to look"
+    print(f"data        built in: {', '.join(BUILT_IN)}; well-known sets: {where}")
+    print(f"cache       {facts['cache']} (decoded images, measured speeds; set VITBENCH_CACHE to move it)")
+
+
+def _facts(data_root: Path | None) -> dict[str, Any]:
     import torch
 
     from vitbench.device import open_device
@@ -33,7 +53,7 @@ def examine(*, data_root: Path | None, as_json: bool) -> None:
         cache = str(cache_directory())
     except ValueError as error:
         cache = f"none: {error}"
-    facts: dict[str, Any] = {
+    return {
         "device": device.name,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -45,34 +65,19 @@ def examine(*, data_root: Path | None, as_json: bool) -> None:
         "nvml": importlib.util.find_spec("pynvml") is not None,
         "cache": cache,
         "ray": importlib.util.find_spec("ray") is not None,
-        "datasets": _found(data_root),
+        "datasets": _well_known_sets(data_root),
     }
-    if as_json:
-        print(json.dumps(facts))
-        return
-    print(f"device      {facts['device']}, torch {facts['torch']}, {facts['threads']} threads")
-    print(f"precision   bf16 matrix products run {speedup:g} × as fast as fp32: `auto` is {facts['auto_precision']}")
-    print(f"compiler    {facts['compiler'] or 'none: torch.compile needs g++ on CPU (Debian: apt-get install g++)'}")
-    print(f"kernels     on CPU in bf16: {facts['kernels']}")
-    for name, module in (("tensorboard", "traces in TensorBoard"), ("nvml", "energy, clocks and temperature of a GPU")):
-        print(f"{name:11} {'installed' if facts[name] else f'not installed ({module}): pip install vitbench[{name}]'}")
-    print(f"ray         {'installed' if facts['ray'] else 'not installed: pip install vitbench[ray]'}")
-    where = f"under {data_root}: {', '.join(facts['datasets']) or 'none'}" if data_root else "give --data-root to look"
-    print(f"data        built in: {', '.join(BUILT_IN)}; well-known sets: {where}")
-    print(f"cache       {facts['cache']} (decoded images, measured speeds; set VITBENCH_CACHE to move it)")
 
 
-def _found(data_root: Path | None) -> list[str]:
-    """Well-known data sets that timm opens under the data root."""
+def _well_known_sets(data_root: Path | None) -> list[str]:
+    """Those that timm opens under the data root."""
+    from vitbench.data.info import BUILT_IN, KNOWN
     from vitbench.data.sources import find, open_splits
 
-    found = []
+    names = []
     for name in KNOWN if data_root else ():
-        if name in BUILT_IN:
-            continue
-        try:
-            open_splits(find(name, data_root), download=False)
-        except ValueError:
-            continue
-        found.append(name)
-    return found
+        if name not in BUILT_IN:
+            with suppress(ValueError):
+                open_splits(find(name, data_root), download=False)
+                names.append(name)
+    return names

@@ -1,32 +1,51 @@
-"""What `vitbench records` prints: what is wrong with a store, what was set aside, what was taken over."""
+"""`vitbench records`: checks, repairs and merges the record files."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from vitbench.records import Faults, upkeep
-from vitbench.text import counted, printable
+import typer
+
+from vitbench.commands.arguments import DONE, FAILED, LOCAL_RESULTS, AsJson, Results
+from vitbench.files import expanded
+from vitbench.text import agreeing, counted, printable
+
+if TYPE_CHECKING:
+    from vitbench.records import Faults
+
+records = typer.Typer(help="The record files themselves: check, repair and merge them.", no_args_is_help=True)
 
 
-def check_records(results: Path, *, as_json: bool) -> bool:
-    """Prints all damage and conflicts; whether there are any."""
+@records.command()
+def check(results: Results = LOCAL_RESULTS, as_json: AsJson = False) -> None:
+    """All that is damaged in the record files, and lines of one run that contradict each other."""
+    from vitbench.records import upkeep
+
     faults = _quiet()
-    files, records = upkeep.check(results, faults)
+    num_files, num_records = upkeep.check(results, faults)
     if as_json:
-        facts = {"files": files, "records": records, "faults": [fault.to_dict() for fault in faults]}
-        print(json.dumps(facts))
-        return bool(faults)
+        print(json.dumps({"files": num_files, "records": num_records, "faults": [fault.to_dict() for fault in faults]}))
+        raise typer.Exit(FAILED if faults else DONE)
     _print_all(faults)
     print(
-        f"{counted(records, 'record')} in {counted(files, 'file')} {'is' if records == 1 else 'are'} sound"
+        f"{counted(num_records, 'record')} in {counted(num_files, 'file')} {agreeing(num_records, 'is', 'are')} sound"
         + (f"; {counted(len(faults), 'fault')}" if faults else "")
     )
-    return bool(faults)
+    raise typer.Exit(FAILED if faults else DONE)
 
 
-def repair_records(results: Path, *, conflicts: bool) -> bool:
-    """Sets damaged lines aside and prints which; whether anything is wrong still."""
+@records.command()
+def repair(
+    results: Results = LOCAL_RESULTS,
+    conflicts: Annotated[
+        bool, typer.Option("--conflicts", help="Also the later of two lines of one run with other numbers.")
+    ] = False,
+) -> None:
+    """Set damaged lines aside, into FILE.damaged with their numbers; all other lines stay as they are."""
+    from vitbench.records import upkeep
+
     faults = _quiet()
     moved = upkeep.repair(results, faults, conflicts=conflicts)
     for path, wrong in moved.items():
@@ -36,24 +55,34 @@ def repair_records(results: Path, *, conflicts: bool) -> bool:
     if not moved:
         print("no damaged line")
     _print_all(faults)
-    return bool(faults)
+    raise typer.Exit(FAILED if faults else DONE)
 
 
-def merge_records(into: Path, source: Path) -> bool:
-    """Takes records over and prints how many; whether something was left out. Raises ValueError where `into` is no folder."""
+@records.command()
+def merge(
+    into: Annotated[Path, typer.Argument(callback=expanded, help="Results folder that the records go into.")],
+    source: Annotated[
+        Path, typer.Argument(callback=expanded, help="Results folder that they come from; it stays as it is.")
+    ],
+) -> None:
+    """Add the records of one results folder to another; a second time adds nothing."""
+    from vitbench.records import upkeep
+
     if not into.is_dir():
         raise ValueError(
             f"results {str(into)!r} is no folder that records could go into; make it first, or give another"
         )
     faults = _quiet()
-    for path, count in upkeep.merge(into, source, faults).items():
-        print(printable(f"{counted(count, 'record')} added to {path}"))
+    for path, number in upkeep.merge(into, source, faults).items():
+        print(printable(f"{counted(number, 'record')} added to {path}"))
     _print_all(faults)
-    return bool(faults)
+    raise typer.Exit(FAILED if faults else DONE)
 
 
 def _quiet() -> Faults:
-    """All are printed here, however many there are."""
+    """All are printed by this command, however many there are."""
+    from vitbench.records import Faults
+
     return Faults(say=lambda _: None)
 
 

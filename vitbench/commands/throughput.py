@@ -1,154 +1,96 @@
-"""How fast models run, and their peers beside them, on one device: images/s, latency, MFU, memory and energy."""
+"""`vitbench throughput`: how fast models run, and their peers beside them, on one device."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
-from dataclasses import asdict
-from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
-from vitbench.config import MOST, ModelConfig, Precision, TimmConfig, block_width
-from vitbench.costs.macs import MFU_MEANS, count, unread_sentence
+import typer
+
+from vitbench.commands.arguments import (
+    DONE,
+    FAILED,
+    MODES,
+    AsJson,
+    CompileNames,
+    DeviceOptions,
+    Modes,
+    PrecisionNames,
+    Seconds,
+    Variants,
+)
+from vitbench.commands.options import ModelFields, with_options
+from vitbench.commands.terminal_table import print_table
+from vitbench.config import MOST, Precision
+from vitbench.costs.macs import MFU_MEANS, unread_sentence
 from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from vitbench.device import Device, DeviceState
     from vitbench.profiling.batch_size import Trial
     from vitbench.profiling.roofline import Ceilings
-    from vitbench.profiling.throughput import Candidate, Result
-
-OURS = "vitbench"
-MOST_SECONDS = 86_400
-SCHEMA = 1
-"""Of the rows of `--json`."""
+    from vitbench.profiling.throughput import Result
 
 
-def show_throughput(
-    variants: Sequence[str],
-    *,
-    model: dict[str, Any],
-    modes: Sequence[str],
-    precisions: Sequence[str],
-    compiles: Sequence[str],
-    batch_sizes: Sequence[str],
-    peers: Sequence[str],
-    device: str,
-    threads: int | None,
-    seconds: float,
-    memory: bool,
-    as_json: bool,
-) -> int:
-    """Prints a row for every variant × implementation × mode × precision × compile × batch size, all timed in turn.
-
-    A batch size is a number of images, `best` (the fastest, searched by doubling) or `max` (the largest power of two that
-    fits); both are searched for every row by itself. Energy is that of the whole device; idle power is not subtracted.
-    Returns how many of them could not be run. Raises ValueError for a wrong request.
-    """
+@with_options
+def throughput(
+    model: ModelFields,
+    variants: Variants,
+    mode: Modes = None,
+    precision: PrecisionNames = None,
+    compile: CompileNames = None,
+    batch_size: Annotated[
+        list[str] | None,
+        typer.Option(help="Images, or best or max, searched for each row; may be given again; 64 by default."),
+    ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(help="timm, vit-pytorch, torchvision or transformers beside it; may be given again."),
+    ] = None,
+    seconds: Seconds = 5.0,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory too; on CPU in a new process for each row.")] = True,
+    device_options: DeviceOptions = DeviceOptions(),
+    as_json: AsJson = False,
+) -> None:
+    """Images/s, latency and MFU of models, and of peers beside them, timed in turn. Any field of the model is an option."""
     import torch
 
-    from vitbench.device import open_device
+    from vitbench.profiling.candidates import OURS, candidate_of
     from vitbench.profiling.roofline import measure_ceilings
     from vitbench.profiling.throughput import measure
+    from vitbench.profiling.throughput_row import throughput_row
 
-    check_seconds(seconds)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    opened = open_device(device)
-    sizes = list(dict.fromkeys(_batch_size(text, opened) for text in batch_sizes))
-    resolved = list(dict.fromkeys(opened.resolve_precision(cast(Precision, precision)) for precision in precisions))
+    device = device_options.open()
+    sizes = dict.fromkeys(_batch_size(text, device) for text in batch_size or ["64"])
+    resolved = dict.fromkeys(device.resolve_precision(cast(Precision, name)) for name in precision or ["auto"])
+    configs = {variant: named_model(variant, **model) for variant in variants}
+    settings = product(variants, [OURS, *(peer or [])], mode or MODES, resolved, compile or ["off"], sizes)
     candidates = [
-        make_candidate(variant, implementation, model, mode, precision, compiled == "on", size)
-        for variant, implementation, mode, precision, compiled, size in product(
-            variants, [OURS, *peers], modes, resolved, compiles, sizes
+        candidate_of(
+            configs[variant],
+            variant,
+            implementation=implementation,
+            mode=mode_name,
+            precision=precision_name,
+            compiled=compile_name == "on",
+            batch_size=size,
         )
+        for variant, implementation, mode_name, precision_name, compile_name, size in settings
     ]
-    ceilings = measure_ceilings(opened)
-    results = measure(candidates, device=opened, max_seconds=seconds, memory=memory)
+    ceilings = measure_ceilings(device)
+    results = measure(candidates, device=device, max_seconds=seconds, memory=memory)
     if as_json:
-        rows = [facts_of(result, ceilings, opened.name) for result in results]
-        for row in rows:
-            row["config"] = named_model(row["variant"], **model).model_dump(mode="json")
-        print(json.dumps(rows))
+        rows = [throughput_row(result, ceilings, device=device.name) for result in results]
+        print(json.dumps([{**row, "config": configs[row["variant"]].model_dump(mode="json")} for row in rows]))
     else:
-        print(f"{opened.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+        print(f"{device.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
         _print_table(results, ceilings)
         _print_notes(results, ceilings, seconds)
-        if sentence := unread_sentence({variant: named_model(variant, **model) for variant in variants}):
+        if sentence := unread_sentence(configs):
             print(sentence)
-    return sum(bool(result.reason) for result in results)
-
-
-def build(implementation: str, config: ModelConfig) -> nn.Module:
-    """A model of ours, from seed 0, or a peer's of the same configuration."""
-    from vitbench.kernels.blocks import install
-    from vitbench.models import build_model
-    from vitbench.profiling.peers import build_peer
-
-    if implementation == OURS:
-        return install(build_model(config))
-    assert not isinstance(config, TimmConfig), implementation
-    return build_peer(implementation, config)
-
-
-def make_candidate(
-    variant: str,
-    implementation: str,
-    model: dict[str, Any],
-    mode: str,
-    precision: str,
-    compiled: bool,
-    size: int | str,
-) -> Candidate:
-    """What to measure of a named variant with the fields of `model` set. `size`: images in a batch, or how to search for it.
-
-    Raises ValueError for a model without meaning, or one that the peer named in `implementation` does not have.
-    """
-    config = named_model(variant, **model)
-    return candidate_of(config, variant, implementation, mode, precision, compiled, size)
-
-
-def candidate_of(
-    config: ModelConfig,
-    variant: str,
-    implementation: str,
-    mode: str,
-    precision: str,
-    compiled: bool,
-    size: int | str,
-) -> Candidate:
-    """The same of any configuration; `variant` is what it is called."""
-    from vitbench.profiling.peers import check_peer
-    from vitbench.profiling.throughput import Candidate
-
-    if implementation != OURS:
-        if isinstance(config, TimmConfig):
-            raise ValueError(f"peer {implementation!r} has no {variant}, which is timm's own; leave it out")
-        check_peer(implementation, config)
-    return Candidate(
-        variant=variant,
-        implementation=implementation,
-        build=partial(build, implementation, config),
-        image_shape=(config.in_channels, *config.image_hw),
-        num_classes=config.num_classes,
-        macs=count(config).macs,
-        mode=mode,
-        precision=precision,
-        compiled=compiled,
-        batch_size=1 if isinstance(size, str) else size,
-        search=size if isinstance(size, str) else "",
-        width=block_width(config),
-    )
-
-
-def check_seconds(seconds: float) -> None:
-    """Raises ValueError for no time, and for more than a day, to measure a row in."""
-    if not 0 < seconds <= MOST_SECONDS:
-        raise ValueError(f"seconds {seconds:g} is no time to measure in; give more than 0, and {MOST_SECONDS} at most")
+    raise typer.Exit(FAILED if any(result.reason for result in results) else DONE)
 
 
 def _batch_size(text: str, device: Device) -> int | str:
@@ -169,87 +111,38 @@ def _batch_size(text: str, device: Device) -> int | str:
     return int(text)
 
 
-def facts_of(result: Result, ceilings: Ceilings, device: str) -> dict[str, Any]:
-    """A row of `--json`: all that was measured and under which conditions, every sample included."""
-    import torch
+def _print_table(results: Sequence[Result], ceilings: Ceilings) -> None:
+    has_energy = any(result.energy for result in results)
+    rows = [_table_row(result, ceilings, has_energy=has_energy) for result in results]
+    print_table(rows, texts=["variant", "implementation", "mode", "precision", ""])
 
-    candidate, timing = result.candidate, result.timing
-    return {
-        "schema": SCHEMA,
-        "started": result.started,
-        "device": device,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "ceilings": asdict(ceilings),
+
+def _table_row(result: Result, ceilings: Ceilings, *, has_energy: bool) -> dict[str, str]:
+    candidate, timing, interval = result.candidate, result.timing, result.interval
+    memory, joules = result.peak_memory_bytes, result.joules_per_image
+    row = {
         "variant": candidate.variant,
         "implementation": candidate.implementation,
         "mode": candidate.mode,
         "precision": candidate.precision,
-        "compiled": candidate.compiled,
-        "kernels": _kernels(candidate, device),
-        "batch_size": candidate.batch_size,
-        "batch_size_search": candidate.search,
-        "batch_sizes_tried": [asdict(trial) for trial in result.batch_sizes_tried],
-        "images_per_second": result.images_per_second,
-        "images_per_second_interval": result.interval,
-        "latency_p5_ms": timing and 1e3 * timing.percentile(5),
-        "latency_p50_ms": timing and 1e3 * timing.median,
-        "latency_p95_ms": timing and 1e3 * timing.percentile(95),
-        "latency_p99_ms": timing and 1e3 * timing.percentile(99),
-        "macs": candidate.macs,
-        "mfu": result.mfu(ceilings),
-        "peak_memory_bytes": result.peak_memory_bytes,
-        "energy_joules_per_image": result.joules_per_image,
-        "energy": result.energy and asdict(result.energy),
-        "energy_note": result.energy_note,
-        "phases_ms": {name: 1e3 * phase.median for name, phase in result.phases.items()},
-        "phase_samples": {name: phase.samples for name, phase in result.phases.items()},
-        "settled": timing is not None and timing.settled,
-        "in_turn": result.in_turn,
-        "device_state": result.state and asdict(result.state),
-        "reason": result.reason,
-        "ceiling_flops_per_second": ceilings.flops_per_second[candidate.precision],
-        "warmup": timing.warmup if timing else (),
-        "samples": timing.samples if timing else (),
+        "": "compiled" if candidate.compiled else "eager",
+        "batch": f"{candidate.search} {candidate.batch_size}".strip(),
+        **dict.fromkeys(("images/s", "95 %", "p50 ms", "p99 ms", "MFU", "memory"), ""),
+        **({"mJ/image": ""} if has_energy else {}),
+        "n": "",
     }
-
-
-def _kernels(candidate: Candidate, device: str) -> str:
-    from vitbench.kernels.native import describe_use
-
-    if candidate.implementation != OURS:
-        return "torch"
-    return describe_use(
-        device.partition(":")[0], precision=candidate.precision, compiled=candidate.compiled, width=candidate.width
-    )
-
-
-def _print_table(results: Sequence[Result], ceilings: Ceilings) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("variant", "implementation", "mode", "precision", ""):
-        table.add_column(heading)
-    with_energy = any(result.energy for result in results)
-    energy_heading = ["mJ/image"] if with_energy else []
-    for heading in ("batch", "images/s", "95 %", "p50 ms", "p99 ms", "MFU", "memory", *energy_heading, "n"):
-        table.add_column(heading, justify="right")
-    for result in results:
-        candidate, timing, interval = result.candidate, result.timing, result.interval
-        what = (candidate.variant, candidate.implementation, candidate.mode, candidate.precision)
-        row = [*what, "compiled" if candidate.compiled else "eager"]
-        row += [f"{candidate.search} {candidate.batch_size}".strip()]
-        if timing is not None and interval is not None:
-            row += [f"{result.images_per_second:,.0f}", f"{interval[0]:,.0f}–{interval[1]:,.0f}"]
-            row += [f"{1e3 * timing.median:,.2f}", f"{1e3 * timing.percentile(99):,.2f}"]
-            memory = result.peak_memory_bytes
-            row += [f"{result.mfu(ceilings):.0%}", "–" if memory is None else f"{memory / 2**20:,.0f} MiB"]
-            joules = result.joules_per_image
-            row += ["–" if joules is None else f"{1e3 * joules:,.3g}"] if with_energy else []
-            row += [str(len(timing.samples)) + ("" if timing.settled else " *")]
-        table.add_row(*row)
-    Console(width=None if os.isatty(1) else 160).print(table)
+    if timing is None or interval is None:
+        return row
+    return row | {
+        "images/s": f"{result.images_per_second:,.0f}",
+        "95 %": f"{interval[0]:,.0f}–{interval[1]:,.0f}",
+        "p50 ms": f"{1e3 * timing.median:,.2f}",
+        "p99 ms": f"{1e3 * timing.percentile(99):,.2f}",
+        "MFU": f"{result.mfu(ceilings):.0%}",
+        "memory": "–" if memory is None else f"{memory / 2**20:,.0f} MiB",
+        **({"mJ/image": "–" if joules is None else f"{1e3 * joules:,.3g}"} if has_energy else {}),
+        "n": str(len(timing.samples)) + ("" if timing.settled else " *"),
+    }
 
 
 def _print_notes(results: Sequence[Result], ceilings: Ceilings, seconds: float) -> None:
@@ -278,7 +171,7 @@ def _print_notes(results: Sequence[Result], ceilings: Ceilings, seconds: float) 
 
 
 def _curve(trials: Sequence[Trial]) -> str:
-    """What a search saw: images/s by batch size, or why a size did not run."""
+    """What a search tried: images/s by batch size, or why a size did not run."""
     sizes = (
         f"{trial.batch_size}: {trial.reason}"
         if trial.reason
@@ -303,7 +196,7 @@ STATE = {
 
 
 def _describe(state: DeviceState) -> str:
-    """One line of what is told: a value before → the value after, or one value where they are the same."""
+    """One line: each value before → after, or once where they are the same."""
     parts = []
     for key, words in STATE.items():
         values = [f"{value:,.4g}" for moment in (state.before, state.after) if (value := moment.get(key)) is not None]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from difflib import get_close_matches
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from vitbench.text import did_you_mean
 
 
 def divisors(n: int) -> list[int]:
@@ -61,8 +62,7 @@ class Config(BaseModel):
     @classmethod
     def _instead_of(cls, name: str) -> str:
         """What to do about a field that there is none of."""
-        close = get_close_matches(name, cls.model_fields, n=1)
-        return f"did you mean {close[0]}?" if close else f"its fields are {', '.join(cls.model_fields)}"
+        return did_you_mean(name, cls.model_fields, f"its fields are {', '.join(cls.model_fields)}")
 
     def replace(self, **changes: Any) -> Self:
         """A copy that differs in the given fields, validated like a new one."""

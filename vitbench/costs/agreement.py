@@ -1,4 +1,4 @@
-"""Do several counts of one model agree? If not: which part, and what does each counter say? Imports no torch."""
+"""Do several counts of one model agree? If not: in which part, and what is each count? Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from vitbench.costs.counts import Counts
 
 TOLERANCE = 0.005
-"""Relative difference of MACs and activations that passes for agreement. Parameters must be equal."""
+"""MACs and activations may differ by this share. Parameters must be equal."""
 
 
 class CountMismatchError(RuntimeError):
-    """Counters of one model disagree: an error of this package, or of a counter, and never of the user."""
+    """Counters of one model disagree: an error in this package or in a counter, not one of the user."""
 
 
 def check_agreement(counts: Mapping[str, Mapping[str, Counts]]) -> float:
@@ -23,11 +23,11 @@ def check_agreement(counts: Mapping[str, Mapping[str, Counts]]) -> float:
     largest = 0.0
     for part in dict.fromkeys(part for parts in counts.values() for part in parts):
         for quantity, tolerance in (("params", 0.0), ("macs", TOLERANCE), ("activations", TOLERANCE)):
-            said = {counter: getattr(parts.get(part, Counts()), quantity) for counter, parts in counts.items()}
-            spread = max(said.values()) - min(said.values())
-            difference = spread / max(map(abs, said.values())) if spread else 0.0
+            numbers = {counter: getattr(parts.get(part, Counts()), quantity) for counter, parts in counts.items()}
+            spread = max(numbers.values()) - min(numbers.values())
+            difference = spread / max(map(abs, numbers.values())) if spread else 0.0
             if difference > tolerance:
-                numbers = ", ".join(f"{number:,} by {counter}" for counter, number in said.items())
-                raise CountMismatchError(f"counts of {part} disagree: {quantity} are {numbers}")
+                each = ", ".join(f"{number:,} by {counter}" for counter, number in numbers.items())
+                raise CountMismatchError(f"counts of {part} disagree: {quantity} are {each}")
             largest = max(largest, difference)
     return largest

@@ -1,6 +1,6 @@
-"""Which part of a model does each thing that a counter counted belong to?
+"""Which part of a model does a count belong to?
 
-Parts are those of `macs.count_parts`; of a model with other names, its children.
+Parts are those of `macs.count_parts`; in a model with other names, they are its children.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from vitbench.costs.counts import Counts
 
 ELSEWHERE = "elsewhere"
-"""The part of what a model computes outside of all the modules that it calls."""
+"""The part of what a model computes outside of the modules that it calls."""
 
 
 def part_of(name: str) -> str:
@@ -30,14 +30,14 @@ def part_of(name: str) -> str:
 
 
 WHOLE = "Global"
-"""What torch's FlopCounterMode calls all that runs."""
+"""FlopCounterMode's name for all that runs."""
 
 
 class OutermostCalls:
     """While entered, `parents` names the module of `model` that runs now, called from within no other of its modules.
 
-    Such modules divide what it computes; its children need not: `head.hidden` runs without `head` being called around it.
-    For torch's FlopCounterMode, whose own tracker fails without gradients where a module is given a parameter.
+    These modules divide what the model computes; its children need not: `head.hidden` runs without a call of `head`.
+    For torch's FlopCounterMode, whose tracker fails without gradients where a module is given a parameter.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -67,13 +67,13 @@ class OutermostCalls:
 
 
 def sum_calls(counts: Mapping[str, int]) -> Counter[str]:
-    """Sums by part of what is counted by outermost module, and under "" in the whole."""
+    """Sums by part of numbers by outermost module, where "" has the total."""
     outermost = {name: number for name, number in counts.items() if name}
     return sum_names({**outermost, ELSEWHERE: counts[""] - sum(outermost.values())})
 
 
 def sum_names(counts: Mapping[str, int]) -> Counter[str]:
-    """Sums by part of what is counted once, under the name of a module or parameter."""
+    """Sums by part of numbers by name of a module or parameter."""
     total: Counter[str] = Counter()
     for name, number in counts.items():
         total[part_of(name)] += number

@@ -1,8 +1,8 @@
-"""What two independent counters see when a built model runs: fvcore, which traces it, and torch's FlopCounterMode.
+"""What do two independent counters see when a built model runs? fvcore traces it, torch's FlopCounterMode watches it.
 
-Both overlook fused attention (fvcore always, FlopCounterMode on CPU) until given the formulas below. They follow the
-conventions of `macs`, whatever the device, dtype, gradient mode or attention kernel; shapes alone count, so a model on
-torch's `meta` device will do.
+Both overlook fused attention (fvcore always, FlopCounterMode on CPU) until given the formulas of `counts`. They follow
+the conventions of `macs`, whatever the device, dtype, gradient mode or attention kernel; shapes alone count, so that a
+model on torch's `meta` device will do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from vitbench.config import TimmConfig
 from vitbench.costs.attribution import WHOLE, OutermostCalls, as_counts, sum_calls, sum_names
-from vitbench.costs.counts import Counts
+from vitbench.costs.counts import Counts, Shape, attention_products, lstm_products
 from vitbench.models import ViT, timm_models
 from vitbench.models.attention import ALL
 
@@ -34,7 +34,7 @@ with warnings.catch_warnings():  # fvcore is built on torch.jit, which torch dep
     from fvcore.nn.jit_handles import conv_flop_count, einsum_flop_jit, generic_activation_jit, get_shape
 
 NORMS = ("batch_norm", "group_norm", "instance_norm", "layer_norm")
-"""What fvcore, by its own names, counts beyond our convention: up to 5 operations a normalised element."""
+"""What fvcore counts beyond our convention, by fvcore's names: up to 5 operations a normalised element."""
 PRODUCTS = (
     "_convolution_mode",
     "addmm",
@@ -58,35 +58,12 @@ FUSED_ATTENTION = (
     "_scaled_dot_product_fused_attention_overrideable",
 )
 """Operators that scaled_dot_product_attention becomes, in one torch version or another. All begin with q, k, v."""
-
 TRACED_ATTENTION = "aten::scaled_dot_product_attention"
-"""What a trace has in their place."""
+"""What a trace has in place of these."""
 PADDED_CONVOLUTION = "aten::_convolution_mode"
-"""And of a convolution with padding="same" or "valid", which fvcore overlooks."""
+"""A traced convolution with padding="same" or "valid", which fvcore overlooks."""
 FUSED_LSTM = ("mkldnn_rnn_layer", "_cudnn_rnn")
 """Operators that an LSTM becomes on CPU and on CUDA."""
-
-Shape = Sequence[int]
-
-
-def attention_macs(q: Shape, k: Shape, v: Shape) -> int:
-    """Of q·kᵀ and attention·v. q: [..., N, d], k: [..., M, d], v: [..., M, e]."""
-    return prod(q) * k[-2] + prod(q[:-1]) * k[-2] * v[-1]
-
-
-def attention_activations(q: Shape, k: Shape, v: Shape) -> int:
-    """Elements of both products: logits [..., N, M] and outputs [..., N, e]."""
-    return prod(q[:-1]) * (k[-2] + v[-1])
-
-
-def lstm_macs(inputs: Shape, weights: Sequence[Shape]) -> int:
-    """Of the products with the inputs and with the states, at every place. inputs: [..., C]; weights: [rows, columns] each."""
-    return prod(inputs[:-1]) * sum(prod(weight) for weight in weights if len(weight) == 2)
-
-
-def lstm_activations(inputs: Shape, weights: Sequence[Shape]) -> int:
-    """Elements of these products."""
-    return prod(inputs[:-1]) * sum(weight[0] for weight in weights if len(weight) == 2)
 
 
 def count_with_fvcore(model: nn.Module, images: Tensor) -> tuple[dict[str, Counts], int]:
@@ -97,8 +74,8 @@ def count_with_fvcore(model: nn.Module, images: Tensor) -> tuple[dict[str, Count
     """
     operations = fvcore_operations(model, images)
     handles = {
-        TRACED_ATTENTION: _fvcore_handle(attention_activations),
-        "aten::lstm": _fvcore_lstm(lstm_activations),
+        TRACED_ATTENTION: lambda inputs, _: _traced_attention(inputs).activations,
+        "aten::lstm": lambda inputs, _: _traced_lstm(inputs).activations,
         PADDED_CONVOLUTION: generic_activation_jit(),
         "aten::mm": generic_activation_jit(),
     }
@@ -117,9 +94,9 @@ def count_with_fvcore(model: nn.Module, images: Tensor) -> tuple[dict[str, Count
 def fvcore_operations(model: nn.Module, images: Tensor) -> dict[str, Counter[str]]:
     """What fvcore calls FLOPs, MACs and operations of norms and others, by outermost module and operator; "" is the whole."""
     handles = {
-        TRACED_ATTENTION: _fvcore_handle(attention_macs),
-        "aten::lstm": _fvcore_lstm(lstm_macs),
-        "aten::einsum": _fvcore_einsum,
+        TRACED_ATTENTION: lambda inputs, _: _traced_attention(inputs).macs,
+        "aten::lstm": lambda inputs, _: _traced_lstm(inputs).macs,
+        "aten::einsum": _traced_einsum,
         PADDED_CONVOLUTION: lambda inputs, outputs: conv_flop_count(*map(get_shape, (*inputs[:2], outputs[0]))),
     }
     return _trace(FlopCountAnalysis, model, images, handles)
@@ -133,7 +110,7 @@ def count_with_flop_counter(model: nn.Module, images: Tensor) -> dict[str, Count
     fused, recurrent = _operators(FUSED_ATTENTION), _operators(FUSED_LSTM)
     flops = {operator: _flops_of_attention for operator in fused if operator not in flop_registry}
     flops |= dict.fromkeys(recurrent, _flops_of_lstm)
-    elements = dict.fromkeys(flop_registry, _elements_put_out) | dict.fromkeys(fused, _elements_of_attention)
+    elements = dict.fromkeys(flop_registry, _elements_of_output) | dict.fromkeys(fused, _elements_of_attention)
     elements |= dict.fromkeys(recurrent, _elements_of_lstm)
     counting_flops, counting_elements = _flop_counter(flops, model), _flop_counter(elements, model)
     with _all_tokens(model), counting_flops, counting_elements:
@@ -168,15 +145,15 @@ def _all_tokens(model: nn.Module) -> Iterator[None]:
         model.read = read
 
 
-def _fvcore_handle(formula: Callable[[Shape, Shape, Shape], int]) -> Callable[[list[Any], list[Any]], int]:
-    return lambda inputs, _: formula(*map(get_shape, inputs[:3]))
+def _traced_attention(inputs: list[Any]) -> Counts:
+    return attention_products(*map(get_shape, inputs[:3]))
 
 
-def _fvcore_lstm(formula: Callable[[Shape, Sequence[Shape]], int]) -> Callable[[list[Any], list[Any]], int]:
-    return lambda inputs, _: formula(get_shape(inputs[0]), [get_shape(w) for w in inputs[2].node().inputs()])
+def _traced_lstm(inputs: list[Any]) -> Counts:
+    return lstm_products(get_shape(inputs[0]), [get_shape(weight) for weight in inputs[2].node().inputs()])
 
 
-def _fvcore_einsum(inputs: list[Any], outputs: list[Any]) -> int:
+def _traced_einsum(inputs: list[Any], outputs: list[Any]) -> int:
     """Of two operands; fvcore's own formula rounds to four digits."""
     terms = inputs[0].toIValue().replace(" ", "").partition("->")[0].split(",")
     shapes = [get_shape(operand) for operand in inputs[1].node().inputs()]
@@ -187,14 +164,14 @@ def _fvcore_einsum(inputs: list[Any], outputs: list[Any]) -> int:
 
 
 def _traceable(model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
-    """As given, or copied to the CPU, as zeros, where torch cannot trace convolutions on `meta`."""
+    """Both unchanged, or copied to the CPU as zeros where torch cannot trace convolutions on `meta`."""
     convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
     if not images.is_meta or not convolves or _traces_convolutions_on_meta():
         return model, images
     copied = copy.deepcopy(model).to_empty(device="cpu")
     with torch.no_grad():
         for tensor in (*copied.parameters(), *copied.buffers()):
-            tensor.zero_()  # what memory held would be no index
+            tensor.zero_()  # buffers may be indices, which uninitialised memory is not
     return copied, torch.zeros_like(images, device="cpu")
 
 
@@ -203,7 +180,7 @@ def _trace(kind: Any, model: nn.Module, images: Tensor, handles: dict[str, Any])
     model, images = _traceable(model, images)
     analysis = kind(model, images).set_op_handle(**handles)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    # fvcore's own sums by module hold calls from within other modules too, of a module that several share.
+    # Not fvcore's sums by module: those of a module that several share hold its calls from within all of them.
     named = {operator: partial(_with_scope, operator, handle) for operator, handle in analysis._op_handles.items()}
     analysis.set_op_handle(**named)
     convolutions = _TraceableConvolutions() if images.is_meta else nullcontext()
@@ -226,80 +203,61 @@ def _with_scope(operator: str, handle: Callable[..., Any], inputs: list[Any], ou
 
 
 class _TraceableConvolutions(TorchFunctionMode):
-    """On `meta`, torch's convolution is a Python function beneath the tracer, which loses sight of it; this one is not."""
+    """On `meta`, torch's convolution is a Python function, which the tracer does not see; `torch._convolution` is none."""
 
     def __torch_function__(
         self, function: Any, _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if function in (torch.conv1d, torch.conv2d, torch.conv3d):
-            function = _convolve
-        elif function in (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d):
-            function = _convolve_transposed
+        if function in CONVOLUTIONS:
+            return _convolve(CONVOLUTIONS[function], args, kwargs or {})
         return function(*args, **(kwargs or {}))
 
 
-def _convolve(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | Shape = 1,
-    padding: int | Shape | str = 0,
-    dilation: int | Shape = 1,
-    groups: int = 1,
-) -> Tensor:
-    """As torch.conv1d, torch.conv2d and torch.conv3d are called."""
-    kernel = [int(size) for size in weight.shape[2:]]
-    stride, dilation = _of_each_axis(stride, kernel), _of_each_axis(dilation, kernel)
-    if isinstance(padding, str):
-        whole = [d * (k - 1) if padding == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
-        padding = [size // 2 for size in whole]
-        if any(size % 2 for size in whole):
-            more = [side for size in reversed(whole) for side in (0, size % 2)]
-            input = nn.functional.pad(input, more)
-    padding = _of_each_axis(padding, kernel)
-    return _convolution(input, weight, bias, stride, padding, dilation, False, [0] * len(kernel), groups)
+CONVOLUTIONS: dict[Any, tuple[str, ...]] = {
+    **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), ("stride", "padding", "dilation", "groups")),
+    **dict.fromkeys(
+        (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d),
+        ("stride", "padding", "output_padding", "groups", "dilation"),
+    ),
+}
+"""Names of the arguments after input, weight and bias, in order."""
 
 
-def _convolve_transposed(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | Shape = 1,
-    padding: int | Shape = 0,
-    output_padding: int | Shape = 0,
-    groups: int = 1,
-    dilation: int | Shape = 1,
-) -> Tensor:
-    """As torch.conv_transpose1d, torch.conv_transpose2d and torch.conv_transpose3d are called."""
-    stride, padding, output_padding, dilation = (
-        _of_each_axis(value, weight.shape[2:]) for value in (stride, padding, output_padding, dilation)
+def _convolve(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """What torch's convolution gives that has arguments of these names."""
+    options = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "output_padding": 0}
+    options |= dict(zip(("input", "weight", "bias", *names), args, strict=False)) | kwargs
+    input, weight, bias, groups = (options[name] for name in ("input", "weight", "bias", "groups"))
+    stride, padding, dilation, output_padding = (
+        _by_axis(options[name], weight) for name in ("stride", "padding", "dilation", "output_padding")
     )
-    return _convolution(input, weight, bias, stride, padding, dilation, True, output_padding, groups)
-
-
-def _convolution(*arguments: Any) -> Tensor:
+    if isinstance(padding, str):
+        return torch._convolution_mode(input, weight, bias, stride, padding, dilation, groups)
+    is_transposed = "output_padding" in names
+    shape = (stride, padding, dilation, is_transposed, output_padding, groups)
     convolution: Callable[..., Tensor] = torch._convolution
-    return convolution(*arguments, False, False, True, True)  # cuDNN's settings, as torch has them by itself
+    return convolution(input, weight, bias, *shape, False, False, True, True)  # torch's defaults for cuDNN
 
 
-def _of_each_axis(value: int | Shape, kernel: Shape) -> Shape:
-    values = [value] if isinstance(value, int) else list(value)
-    return values * len(kernel) if len(values) == 1 else values
+def _by_axis(value: int | Shape | str, weight: Tensor) -> Shape | str:
+    """One number for each axis of a kernel [O, C, *], where a single one stands for all; a padding's name as it is."""
+    values = [value] if isinstance(value, int) else value
+    return list(values) * (weight.ndim - 2) if len(values) == 1 else values
 
 
 @cache
 def _traces_convolutions_on_meta() -> bool:
-    """Not in torch 2.6, whose `_convolution` does not know `meta`."""
+    """False of torch 2.6, whose `_convolution` does not know `meta`."""
     pixel = torch.zeros(1, 1, 1, 1, device="meta")
     try:
-        _convolve(pixel, pixel, None, (1, 1), (0, 0), (1, 1), 1)
+        _convolve((), (pixel, pixel), {})
     except NotImplementedError:
         return False
     return True
 
 
 def _operators(names: Sequence[str]) -> list[Any]:
-    """Those of torch's operators that this version has."""
+    """The operators of these names that this version of torch has."""
     return [getattr(torch.ops.aten, name) for name in names if hasattr(torch.ops.aten, name)]
 
 
@@ -317,25 +275,25 @@ def _by_module(counter: Any) -> dict[str, int]:
 
 
 def _flops_of_attention(q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
-    return 2 * attention_macs(q, k, v)
+    return 2 * attention_products(q, k, v).macs
 
 
 def _elements_of_attention(q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
-    return attention_activations(q, k, v)
+    return attention_products(q, k, v).activations
 
 
-def _elements_put_out(*_: Any, out_shape: Shape, **__: Any) -> int:
+def _elements_of_output(*_: Any, out_shape: Shape, **__: Any) -> int:
     return prod(out_shape)
 
 
 def _flops_of_lstm(inputs: Shape, *weights: Any, **__: Any) -> int:
-    return 2 * lstm_macs(inputs, _weights_of_lstm(*weights))
+    return 2 * lstm_products(inputs, _lstm_weights(*weights)).macs
 
 
 def _elements_of_lstm(inputs: Shape, *weights: Any, **__: Any) -> int:
-    return lstm_activations(inputs, _weights_of_lstm(*weights))
+    return lstm_products(inputs, _lstm_weights(*weights)).activations
 
 
-def _weights_of_lstm(first: Any, second: Any, *_: Any) -> list[Shape]:
-    """oneDNN is given those with inputs and states one by one, cuDNN all in a list."""
+def _lstm_weights(first: Any, second: Any, *_: Any) -> list[Shape]:
+    """oneDNN is given those with inputs and states one after the other, cuDNN all in a list."""
     return list(first) if isinstance(second, int) else [first, second]

@@ -1,6 +1,6 @@
-"""What a configuration costs by closed form, part by part, without building the model. Imports no torch.
+"""What does a model cost, part by part? Closed forms of its configuration, without building it. Imports no torch.
 
-Parameters, multiply–accumulates (MACs) and activations, as `CONVENTIONS` says; `counters` measures the same on a built model.
+Parameters, multiply–accumulates (MACs) and activations by `CONVENTIONS`; `counters` measures the same on a built model.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from math import prod
 
 from vitbench.config import ModelConfig, TimmConfig, ViTConfig
 from vitbench.costs.comparators import closed_form
-from vitbench.costs.counts import Counts, convolution, linear
+from vitbench.costs.counts import Counts, attention_products, convolution, linear
 
 CONVENTIONS = (
     "1 MAC is 2 FLOPs",
@@ -21,10 +21,8 @@ CONVENTIONS = (
     "training: 3 × forward",
 )
 """MACs are fvcore's, less norms; activations are those of its ActivationCountAnalysis and of timm's published tables."""
-
-
 FORWARDS = {"infer": 1, "train": 3}
-"""FLOPs of each mode, in those of a forward pass."""
+"""FLOPs by mode, over those of a forward pass."""
 MFU_MEANS = (
     "MFU: 2 × MACs an image, 3 times that for training, over the rate of matrix products measured in the same run. MACs are "
     "the whole architecture's, also where a model leaves out what nothing reads: with cls, MFU can pass 100 %."
@@ -37,22 +35,22 @@ def count(config: ModelConfig) -> Counts:
     Of a timm model without closed form, what `counters` counts on its shapes, which builds it and so imports torch.
     """
     if isinstance(config, TimmConfig):
-        return closed_form(config) or _counted(config)
+        return closed_form(config) or _count_built(config)
     return sum(count_parts(config).values(), Counts())
 
 
 @cache
-def _counted(config: TimmConfig) -> Counts:
+def _count_built(config: TimmConfig) -> Counts:
     from vitbench.costs.counters import count_timm
 
     return count_timm(config)
 
 
 def count_parts(config: ViTConfig) -> dict[str, Counts]:
-    """Each part for one image. All parts are there, also the empty ones (`pool` is, unless it attends).
+    """Each part for one image, empty ones included (`pool` is empty unless it attends).
 
-    The tables of relative position are parameters of `position`, their products MACs of the blocks; `norm` is the last
-    norm and the one before the first block.
+    Tables of relative position are parameters of `position`, their products MACs of the blocks; `norm` is the last norm and
+    the one before the first block.
     """
     return {
         "stem": stem(config),
@@ -68,8 +66,7 @@ def count_parts(config: ViTConfig) -> dict[str, Counts]:
 def training_flops_per_image(config: ModelConfig, *, recorded_macs: int | None = None) -> int:
     """Forward and backward: 3 × forward, at 2 FLOPs a MAC.
 
-    With `recorded_macs`, of a model that ran, no model of timm is built to be counted: it may be none of the timm that is
-    installed.
+    With the `recorded_macs` of a model of timm, none is built to be counted: the timm that is installed may not have it.
     """
     if recorded_macs is not None and isinstance(config, TimmConfig):
         return 6 * recorded_macs
@@ -112,10 +109,8 @@ def unread_sentence(models: Mapping[str, ModelConfig]) -> str:
 
 def attention(config: ViTConfig, *, queries: int, keys: int) -> Counts:
     """The products of queries with keys and of attention with values, over all heads."""
-    return Counts(
-        macs=2 * queries * keys * config.width,
-        activations=config.num_heads * queries * keys + queries * config.width,
-    )
+    q, k = ((config.num_heads, tokens, config.head_dim) for tokens in (queries, keys))
+    return attention_products(q, k, k)
 
 
 def relative_logits(config: ViTConfig) -> Counts:

@@ -47,7 +47,8 @@ def load(
     if image_size is not None and min(image_size) < 1:
         raise ValueError(f"image_size {image_size} must be positive; leave it out for the native size")
     if dataset in BUILT_IN:
-        data, notes = _load_built_in(dataset, image_size), []
+        notes: list[str] = []
+        data = _load_built_in(dataset, image_size)
     else:
         data, notes = _load_files(dataset, root, image_size, download, progress)
     constant = [str(channel) for channel, std in enumerate(data.std) if not std]

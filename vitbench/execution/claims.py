@@ -1,4 +1,4 @@
-"""Who runs what, where several processes share one results folder? Each run is claimed, and a claim lapses with its process.
+"""Which process runs what, where several share a results folder? Each run is claimed; a claim ends with its process.
 
 A claim is a file, `claims/<run_id>`, whose time of change its process renews. Another process takes it over once it has
 seen that time unchanged for the length of a lease on its own clock, so that clocks need not agree; on the machine of the
@@ -14,12 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from filelock import FileLock
 
+from vitbench.execution.arrivals import Arrivals
 from vitbench.execution.job import Job
 from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 
@@ -62,11 +64,11 @@ class Claims:
         the claim.
         """
         try:
-            if self._is_anothers(run_id):
+            if self._is_taken(run_id):
                 return False
             self._lock_file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self._lock_file):
-                if self._is_anothers(run_id):
+                if self._is_taken(run_id):
                     return False
                 self._folder.mkdir(exist_ok=True)
                 self._path(run_id).unlink(missing_ok=True)
@@ -83,12 +85,10 @@ class Claims:
     @contextmanager
     def held(self, name: str, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
         """The claim of one thing; `on_wait` is called once where another process has it, and must end first."""
-        has_said = False
-        while not self.take(name):
-            if not has_said:
-                on_wait()
-                has_said = True
-            time.sleep(POLL_SECONDS)
+        if not self.take(name):
+            on_wait()
+            while not self.take(name):
+                time.sleep(POLL_SECONDS)
         try:
             yield
         finally:
@@ -105,9 +105,9 @@ class Claims:
         state = _read(self._path(run_id))
         return state is not None and state[0].get("token") == self._token
 
-    def is_anothers(self, run_id: str) -> bool:
+    def is_taken_by_another(self, run_id: str) -> bool:
         """Whether a living process other than this one has claimed the run."""
-        return not self.holds(run_id) and self._is_anothers(run_id)
+        return not self.holds(run_id) and self._is_taken(run_id)
 
     def release(self, run_id: str) -> None:
         """Lets others have it. The folder goes with the last claim in it."""
@@ -136,7 +136,7 @@ class Claims:
                 path.unlink(missing_ok=True)  # the disk is full
                 raise
 
-    def _is_anothers(self, run_id: str) -> bool:
+    def _is_taken(self, run_id: str) -> bool:
         state = _read(self._path(run_id))
         if state is None:
             self._others.pop(run_id, None)
@@ -211,30 +211,42 @@ def _machine() -> str:
         return ""
 
 
+@dataclass(frozen=True)
+class SharedWork:
+    """The claims of this process, and what others have recorded since. `by_process` as of `Claims.take`."""
+
+    claims: Claims
+    arrivals: Arrivals
+    by_process: bool = True
+
+    def is_lost(self, run_id: str) -> bool:
+        """Whether another process took over a run that this one finished, as after this one was stopped for a lease."""
+        try:
+            return self.claims.is_taken_by_another(run_id) or (
+                not self.claims.holds(run_id) and self.arrivals.has(run_id)
+            )
+        except OSError:  # what was finished is not lost for a claim that cannot be read
+            return False
+
+
 class JobQueue:
     """Jobs in their order, each claimed before it is handed out. What others have claimed is waited for.
 
-    `is_settled` tells whether a job has been recorded, as of the last call of `look`; such a job is dropped, and `on_settled`
-    called.
+    Where another process records a job first, it is dropped, and `on_settled` called. Without `shared`, nothing is claimed.
     """
 
     def __init__(
         self,
         jobs: Sequence[Job],
-        claims: Claims | None = None,
+        shared: SharedWork | None = None,
         *,
-        look: Callable[[], None] = lambda: None,
-        is_settled: Callable[[Job], bool] = lambda _: False,
         on_settled: Callable[[Job], None] = lambda _: None,
         on_wait: Callable[[int], None] = lambda _: None,
-        by_process: bool = True,
     ) -> None:
-        self.claims = claims
+        self._shared = shared
         self._waiting = dict(enumerate(jobs))
-        self._look, self._is_settled = look, is_settled
         self._on_settled, self._on_wait = on_settled, on_wait
-        self._by_process = by_process
-        self._has_said = False
+        self._has_told_of_waiting = False
         self._next_try = 0.0
         """When what others have claimed is tried again."""
 
@@ -247,15 +259,17 @@ class JobQueue:
 
     def take(self) -> Job | None:
         """The next job, claimed; None where nothing is left, or others have claimed all that is, as of the last second."""
-        self._look()
+        shared = self._shared
+        if shared is None:
+            return self._waiting.pop(next(iter(self._waiting))) if self._waiting else None
+        shared.arrivals.look()
         tries = time.monotonic() >= self._next_try
         for index, job in tuple(self._waiting.items()):
             if self._drops(index, job):
                 continue
-            if self.claims is not None:
-                if not tries or not self.claims.take(job.run.run_id, by_process=self._by_process):
-                    continue
-                self._look()
+            if not tries or not shared.claims.take(job.run.run_id, by_process=shared.by_process):
+                continue
+            shared.arrivals.look()
             if self._drops(index, job):  # recorded between the two
                 self.done(job)
                 continue
@@ -267,19 +281,19 @@ class JobQueue:
 
     def done(self, job: Job) -> None:
         """For whoever has recorded the job and removed its checkpoint."""
-        if self.claims is not None:
-            self.claims.release(job.run.run_id)
+        if self._shared is not None:
+            self._shared.claims.release(job.run.run_id)
 
     def give_to(self, job: Job, process: int | None) -> None:
         """Names the process that runs a job that was taken."""
-        if self.claims is not None and process is not None:
-            self.claims.share(job.run.run_id, process)
+        if self._shared is not None and process is not None:
+            self._shared.claims.share(job.run.run_id, process)
 
     def wait(self) -> None:
         """Lets a while go by in which others may come further; says so, once."""
-        if not self._has_said:
+        if not self._has_told_of_waiting:
             self._on_wait(len(self))
-            self._has_said = True
+            self._has_told_of_waiting = True
         time.sleep(POLL_SECONDS)
 
     def __iter__(self) -> Iterator[Job]:
@@ -292,7 +306,7 @@ class JobQueue:
                 self.wait()
 
     def _drops(self, index: int, job: Job) -> bool:
-        if not self._is_settled(job):
+        if self._shared is None or not self._shared.arrivals.knows(job.run.run_id):
             return False
         del self._waiting[index]
         self._on_settled(job)

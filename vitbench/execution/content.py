@@ -13,7 +13,7 @@ Decode = Callable[[str, tuple[int, int]], str]
 
 
 class Content:
-    """What data sets hold now, as far as it is known.
+    """The hashes of the images that data sets hold now, as far as they are known.
 
     `names`: from the name in configurations to the one that the user gave. Without `decode`, as in `plan`, only what the
     cache has decoded of the files that are there now is known.
@@ -30,13 +30,13 @@ class Content:
     def agrees(self, record: Record) -> bool:
         """Whether a record is of these images, or nothing is known to the contrary."""
         name = self._names.get(record.config.data.dataset)
-        there = record.environment.data_sha256
-        if name is None or not there:
+        recorded = record.environment.data_sha256
+        if name is None or not recorded:
             return True
-        now = self._now(name, record.config.model.image_hw)
-        return now is None or now == there
+        current = self._current_sha256(name, record.config.model.image_hw)
+        return current is None or current == recorded
 
-    def _now(self, name: str, image_size: tuple[int, int]) -> str | None:
+    def _current_sha256(self, name: str, image_size: tuple[int, int]) -> str | None:
         key = name, image_size
         if key not in self._sha256:
             self._sha256[key] = known_sha256(name, root=self._root, image_size=image_size)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from vitbench.config import block_width
-from vitbench.records import Environment, Outcome, Record, describe_environment
+from vitbench.records import Environment, Record, describe_environment
 
 if TYPE_CHECKING:
     from vitbench.device import Device
@@ -15,10 +15,10 @@ PARTS = ("device", "machine", "torch", "timm", "precision", "compiled", "kernels
 """Of `Environment.comparison_key`, all that can be known before a run."""
 
 
-class Here:
+class CurrentEnvironment:
     """This machine, as far as a command knows it.
 
-    Without a device, as in `plan`, which imports no torch, a record of any device of this machine is of here.
+    Without a device, as in `plan`, which imports no torch, a record of any device of this machine is of this environment.
     """
 
     def __init__(self, device: Device | None = None, *, threads: int = 1) -> None:
@@ -27,29 +27,33 @@ class Here:
         self._resolved: dict[str, str] = {}
         self._kernels: dict[tuple[str, bool, int | None], str] = {}
 
+    def would_repeat(self, record: Record) -> bool:
+        """Whether the same run would have the same bits now, by all that is known before it runs."""
+        return record.environment.threads == self.threads and not self.differs(record)
+
     def differs(self, record: Record) -> tuple[str, ...]:
-        """The parts of `Environment.comparison_key` in which a record is not what the same run would have here.
+        """The parts of `Environment.comparison_key` in which a record is not what the same run would have now.
 
         As far as they are known before it runs: without the hash of the data, and of a failed run, which may have
         recorded neither, without compilation and kernels.
         """
-        there = record.environment
-        here = _machine(there.device if self._device is None else self._device.name)
-        found = [name for name in PARTS[:4] if getattr(here, name) != getattr(there, name)]
+        recorded = record.environment
+        current = _machine(recorded.device if self._device is None else self._device.name)
+        differing = [name for name in PARTS[:4] if getattr(current, name) != getattr(recorded, name)]
         if self._device is not None:
             train, width = record.config.train, block_width(record.config.model)
             precision = self._precision(self._device, record)
-            if precision != there.precision:
-                found.append("precision")
-            if record.outcome is not Outcome.FAILED:
+            if precision != recorded.precision:
+                differing.append("precision")
+            if record.is_done:
                 on_cpu = self._device.torch_device.type == "cpu"
                 # Where native operators compute, `auto` compiles nothing; elsewhere only trying tells.
                 eagerly = on_cpu and train.compile == "auto" and self._used(precision, False, width) == "native"
-                if eagerly and there.compiled:
-                    found.append("compiled")
-                elif self._used(precision, there.compiled, width) != there.kernels.partition(":")[0]:
-                    found.append("kernels")
-        return tuple(found)
+                if eagerly and recorded.compiled:
+                    differing.append("compiled")
+                elif self._used(precision, recorded.compiled, width) != recorded.kernels.partition(":")[0]:
+                    differing.append("kernels")
+        return tuple(differing)
 
     def _precision(self, device: Device, record: Record) -> str:
         asked = record.config.train.precision

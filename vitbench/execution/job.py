@@ -1,14 +1,14 @@
-"""What an executor is given for one run, and what it tells while it runs. Imports no torch."""
+"""What is an executor given for one run, and what does it tell while it runs? Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from vitbench.costs.macs import count
 from vitbench.files import remove_leftovers
+from vitbench.machine import utc_now
 from vitbench.records import Cost, Outcome, Record, describe_environment
 from vitbench.studies.plan import PlannedRun
 
@@ -21,7 +21,7 @@ class Job:
     dataset: str
     data_root: Path | None
     device: str
-    """As `profiling.device.open_device` takes it: `cpu`, `cuda:0`."""
+    """As `device.open_device` takes it: `cpu`, `cuda:0`."""
     device_name: str
     precision: str
     """`fp32` or `bf16`: what `auto` became on this machine."""
@@ -53,6 +53,11 @@ class Job:
         if self.checkpoint is not None:
             self.checkpoint.unlink(missing_ok=True)
             remove_leftovers(self.checkpoint)
+
+    def hand_over(self, record: Record, on_record: OnRecord) -> None:
+        """Gives the record of the finished run to whoever keeps it; then the checkpoint goes."""
+        if on_record(self, record) is not False:
+            self.remove_checkpoint()
 
     def failed(self, reason: str, *, started: str) -> Record:
         """The record of this run as one that could not be done."""
@@ -117,10 +122,4 @@ class Report:
 
 OnReport = Callable[[Job, Report], None]
 OnRecord = Callable[[Job, Record], bool | None]
-"""Returns when the record is where it is to stay; only then is the run's checkpoint removed. False: another process has
-the run by now, and the checkpoint is that one's.
-"""
-
-
-def utc_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+"""Keeps the record of a job. False where another process has taken the run over: the checkpoint is then that one's."""

@@ -1,4 +1,4 @@
-"""What can be run now, where runs go on from the weights of others: those come first, and keep their weights."""
+"""Which pending runs can start now, where some go on from the weights of others? Those come first, and keep their weights."""
 
 from __future__ import annotations
 
@@ -6,38 +6,32 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitbench.execution.current_environment import Here
+from vitbench.execution.current_environment import CurrentEnvironment
 from vitbench.execution.job import weights_path
-from vitbench.execution.reuse import Planned, has_weights
+from vitbench.execution.preparation import Planned
+from vitbench.execution.reuse import has_weights
 from vitbench.records import Outcome, Record
 
 
-@dataclass(frozen=True)
-class Wave:
-    """`ready` can run now. `hopeless`: what never can, with the record of its pretraining."""
-
-    ready: Sequence[Planned]
-    hopeless: Sequence[tuple[Planned, Record]]
-    kept: frozenset[str]
-    """run_ids whose weights others go on from."""
-    again: frozenset[str]
-    """run_ids that are recorded, but run again, because others go on from weights that are not there."""
-
-
 @dataclass
-class _Sorted:
-    """A wave in the making."""
+class Wave:
+    """Runs that can start at the same time."""
 
     ready: dict[tuple[str, str], Planned] = field(default_factory=dict)
+    """By (study, run_id)."""
+    hopeless: list[tuple[Planned, Record]] = field(default_factory=list)
+    """What can never start, with the record of its pretraining."""
     kept: set[str] = field(default_factory=set)
+    """run_ids whose weights others go on from."""
     again: set[str] = field(default_factory=set)
+    """run_ids that are recorded, but run again, because others go on from weights that are not kept."""
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """The records of this environment, by run_id in their order, and where weights are kept.
+    """The records of this environment, by run_id in their order, and the weights that are kept of them.
 
-    Weights of another environment are not gone on from: the runs of a comparison are of one.
+    Runs do not go on from weights of another environment: the runs of a comparison are of one.
     """
 
     results: Path
@@ -47,15 +41,17 @@ class Pretrained:
     _files: dict[str, Path | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, results: Path, records: Sequence[Record], here: Here, trained: Collection[str] = ()) -> Pretrained:
-        found: dict[str, list[Record]] = {}
+    def of(
+        cls, results: Path, records: Sequence[Record], current: CurrentEnvironment, trained: Collection[str] = ()
+    ) -> Pretrained:
+        by_run_id: dict[str, list[Record]] = {}
         for record in records:
-            if not here.differs(record):
-                found.setdefault(record.identity, []).append(record)
-        return cls(results, found, trained)
+            if not current.differs(record):
+                by_run_id.setdefault(record.identity, []).append(record)
+        return cls(results, by_run_id, trained)
 
     def weights(self, run_id: str) -> Path | None:
-        """The file of the weights that a record of this run tells of; None where there is none, or it holds others."""
+        """The file with the weights of the latest record of this run whose weights are kept; None where none are."""
         if run_id not in self._files:
             folder = self.results.absolute() / "checkpoints"
             kept = (record for record in reversed(self.records.get(run_id, ())) if has_weights(self.results, record))
@@ -65,33 +61,32 @@ class Pretrained:
     def wave(self, pending: Sequence[Planned], planned: Sequence[Planned]) -> Wave:
         """Of `pending`, what can run now; of the rest of `planned`, what runs again because its weights are not kept.
 
-        A run has no hope whose pretraining, or what that goes on from, diverged, failed in this command, or left no
-        weights in it.
+        A run is hopeless if what it goes on from, directly or not, diverged, or failed or left no weights in this command.
         """
-        open_ids = {run.run_id for _, run in pending}
+        pending_ids = {run.run_id for _, run in pending}
         by_run_id = {run.run_id: (name, run) for name, run in planned}
-        parts, hopeless = _Sorted(), []
+        wave = Wave()
         for place in pending:
-            over = self._sort(place, open_ids, by_run_id, parts)
-            if over is not None:
-                hopeless.append((place, over))
-        return Wave(list(parts.ready.values()), hopeless, frozenset(parts.kept), frozenset(parts.again))
+            ended = self._enter(place, wave, pending_ids, by_run_id)
+            if ended is not None:
+                wave.hopeless.append((place, ended))
+        return wave
 
-    def _sort(
-        self, place: Planned, open_ids: Collection[str], planned: Mapping[str, Planned], parts: _Sorted
+    def _enter(
+        self, place: Planned, wave: Wave, pending_ids: Collection[str], planned: Mapping[str, Planned]
     ) -> Record | None:
-        """Finds what is to run for `place` to be run; the record that leaves no hope, where there is one."""
+        """Enters what must run for `place` to run into the wave; returns the record that leaves no hope, if one does."""
         _, run = place
         before = run.config.pretraining
         if before is None or self.weights(before.run_id) is not None:
-            parts.ready[run.study, run.run_id] = place
+            wave.ready[run.key] = place
             return None
         last = self.records.get(before.run_id, (None,))[-1]
-        if before.run_id in open_ids:
-            parts.kept.add(before.run_id)
+        if before.run_id in pending_ids:
+            wave.kept.add(before.run_id)
             return None
         if last is not None and (last.outcome is not Outcome.COMPLETED or before.run_id in self.trained):
             return last
-        parts.kept.add(before.run_id)
-        parts.again.add(before.run_id)
-        return self._sort(planned[before.run_id], open_ids, planned, parts)
+        wave.kept.add(before.run_id)
+        wave.again.add(before.run_id)
+        return self._enter(planned[before.run_id], wave, pending_ids, planned)

@@ -22,10 +22,11 @@ from vitbench.data import Images, StreamedImages
 from vitbench.device import Device, is_out_of_memory, open_device
 from vitbench.evaluation import Evaluation
 from vitbench.execution.initial_model import initial_model
-from vitbench.execution.job import Job, Report, utc_now
+from vitbench.execution.job import Job, Report
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
 from vitbench.kernels import native
 from vitbench.kernels.blocks import install
+from vitbench.machine import utc_now
 from vitbench.models import TimmModel, ViT
 from vitbench.models.weights import save_trained, weights_sha256
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from vitbench.device import Device, is_out_of_memory
 from vitbench.device.fresh_process import CALLS
 from vitbench.profiling.timing import time_in_turn
+from vitbench.text import error_with_type
 
 SEARCHES = ("best", "max")
 GROWTH = 1.03
 """`best` goes on while doubling the batch gives more than this many times the images a second."""
 SEARCH_SECONDS = 1.0
-"""Of samples at each size tried by `best`."""
+"""Of samples at each size that `best` tries."""
 TWICE = 2.2
 """A batch twice as large is tried where there is room for this many times the memory."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One size tried. `images_per_second` is measured by `best` alone; `reason` says why a size did not run."""
+    """A size that was tried. `best` alone measures `images_per_second`; `reason` says why a size did not run."""
 
     batch_size: int
     images_per_second: float | None = None
@@ -35,7 +36,7 @@ def search_batch_size(
     release: Callable[[], None] | None = None,
     seconds: float = SEARCH_SECONDS,
 ) -> tuple[Trial, ...]:
-    """Tries 1, 2, 4, … images of the work that `make_work` makes for a batch size; see `found` for the outcome.
+    """Tries 1, 2, 4, … images of the work that `make_work` makes for a batch size; `chosen_size` tells the outcome.
 
     `max` goes on until a size does not run. `best` also stops at the first size that is not 3 % faster than the one before.
     Where running out of memory would end this process instead of raising, a size too large by the last one's memory is not
@@ -58,23 +59,23 @@ def search_batch_size(
     return tuple(trials)
 
 
-def found(trials: tuple[Trial, ...]) -> int | None:
+def chosen_size(trials: tuple[Trial, ...]) -> int | None:
     """The fastest size where speed was measured, else the largest that ran; None where not even one image did."""
     ran = [trial for trial in trials if not trial.reason]
     return max(ran, key=lambda trial: (_rate(trial), trial.batch_size)).batch_size if ran else None
 
 
 def reason_of(error: Exception, batch_size: int) -> str:
-    """One line: out of memory at a batch size, or what was raised."""
+    """Why a batch of this size did not run, in one line."""
     if is_out_of_memory(error):
         return f"out of memory at batch {batch_size}"
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return error_with_type(error)
 
 
 def _try(
     search: str, make_work: Callable[[int], Callable[[], object]], size: int, device: Device, seconds: float
 ) -> tuple[Trial, str]:
-    """(the trial of a size, why twice as much must not be tried)."""
+    """(the trial of a size, why twice the size must not be tried)."""
     try:
         work = make_work(size)
         device.time(work)  # compiles, and allocates what stays
@@ -87,8 +88,8 @@ def _try(
                 device.time(work)
     except Exception as error:  # a size that does not run ends the search, and says why
         return Trial(size, reason=reason_of(error, size)), ""
-    little = room is not None and room < TWICE
-    too_large = f"not tried: the memory free is {room:.1f} × what batch {size} takes" if little else ""
+    is_little = room is not None and room < TWICE
+    too_large = f"not tried: the memory free is {room:.1f} × what batch {size} takes" if is_little else ""
     return Trial(size, rate), too_large
 
 

@@ -1,4 +1,4 @@
-"""Which implementation is fastest, each at its best setting: settings qualify one after another, the best meet in turn."""
+"""Which implementation is fastest, each at its best setting? Settings qualify in heats, the best meet in the final."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import numpy as np
 import torch
 
 from vitbench.device import Device
+from vitbench.profiling.batch_size import reason_of
 from vitbench.profiling.steps import InferencePass, TrainingStep
-from vitbench.profiling.throughput import Candidate, Result, measure, prepare, reason_of
+from vitbench.profiling.throughput import Candidate, Result, measure, prepare
 
 WARMUP_CALLS = 3
 """Compilation and allocation belong to the first; an optimizer has its state from the second on."""
 MIN_ROUNDS, MAX_ROUNDS = 3, 25
 QUALIFYING_SECONDS = 1.0
-"""Of each setting on average: what takes milliseconds gets more rounds than `MIN_ROUNDS`."""
+"""Of each setting on average: fast ones get more rounds than `MIN_ROUNDS`."""
 
 
 @dataclass(frozen=True)
 class Heat:
-    """Seconds of the first calls of one setting, every one kept; or in `reason` why there are none."""
+    """Seconds of every call of one setting; `reason` says why there are none."""
 
     candidate: Candidate
     samples: tuple[float, ...] = ()
@@ -31,7 +32,7 @@ class Heat:
 
 @dataclass(frozen=True)
 class Contest:
-    """`heats` are of all settings of all implementations; `finals` of each one's best, timed in turn."""
+    """`heats` of all settings, `finals` of the best setting of each implementation, timed in turn."""
 
     heats: tuple[Heat, ...]
     finals: tuple[Result, ...]
@@ -39,8 +40,8 @@ class Contest:
     @property
     def absent(self) -> list[str]:
         """Implementations of which no setting ran."""
-        everyone = dict.fromkeys(heat.candidate.implementation for heat in self.heats)
-        return [name for name in everyone if name not in {final.candidate.implementation for final in self.finals}]
+        names = dict.fromkeys(heat.candidate.implementation for heat in self.heats)
+        return [name for name in names if name not in {final.candidate.implementation for final in self.finals}]
 
 
 def hold_contest(settings: Mapping[str, Sequence[Candidate]], *, device: Device, max_seconds: float) -> Contest:
@@ -48,17 +49,18 @@ def hold_contest(settings: Mapping[str, Sequence[Candidate]], *, device: Device,
     heats: list[Heat] = []
     finalists: list[Candidate] = []
     for candidates in settings.values():
-        tried = qualify(candidates, device=device)
-        heats += tried
-        finalists += [best.candidate] if (best := fastest(tried)) else []
+        new_heats = qualify(candidates, device=device)
+        heats += new_heats
+        if best := fastest(new_heats):
+            finalists.append(best.candidate)
         device.release()
-    torch._dynamo.reset()  # what was compiled to qualify is compiled anew, and looked through at no call
+    torch._dynamo.reset()  # else every call would look through what was compiled to qualify
     finals = measure(finalists, device=device, max_seconds=max_seconds)
     return Contest(tuple(heats), tuple(finals))
 
 
 def qualify(candidates: Sequence[Candidate], *, device: Device) -> list[Heat]:
-    """A few calls of each setting, warmed up first, then in turn. What fails to run is a heat that says why."""
+    """A heat of each setting: a few calls in turn, after a warm-up. The heat of a setting that fails says why."""
     torch._dynamo.reset()
     works: dict[str, InferencePass | TrainingStep] = {}
     warmup: dict[str, list[float]] = {}

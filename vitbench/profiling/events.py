@@ -19,13 +19,12 @@ CATEGORIES = {
     "gpu_memcpy": KERNEL,
     "gpu_memset": KERNEL,
 }
-"""torch's categories that are read, and what they are called here."""
+"""Events are read that have one of these categories of torch's."""
 
 NODE = "autograd::engine::evaluate_function: "
-"""The operator that torch records around every node of the backward pass begins so."""
-
-OWN = "vitbench::"
-"""Operators of our own begin so. Their inputs are all that they are called with: what they write is among it."""
+"""The name of the operator that torch records around each node of the backward pass begins like this."""
+NATIVE = "vitbench::"
+"""The names of vitbench's operators begin like this. Their outputs are among their inputs."""
 
 Shape = tuple[int, ...]
 
@@ -34,8 +33,8 @@ Shape = tuple[int, ...]
 class Event:
     """Something that took time. `start` and `end` are in nanoseconds.
 
-    `shapes`, `strides` and `types` are those of the inputs, in order; an input that is a list of tensors has one entry
-    for each of them in its own, and what is no tensor has none.
+    `shapes`, `strides` and `types` are those of the inputs, in order. An input has one shape if it is a tensor, one for each
+    if it is a list of tensors, and else none.
     """
 
     name: str
@@ -44,25 +43,16 @@ class Event:
     end: int
     thread: str = ""
     sequence: int | None = None
-    """Of an operator: the number of the node of the backward pass that it makes, or that it is."""
+    """Number of the node of the backward pass that an operator makes, or that it is."""
     correlation: int | None = None
-    """Equal for a kernel and its launch."""
+    """Equal in a kernel and its launch."""
     shapes: tuple[tuple[Shape, ...], ...] = ()
     strides: tuple[tuple[Shape, ...], ...] = ()
     types: tuple[str, ...] = ()
     flops: int | None = None
-    """Where the operator tells them itself, as ours do."""
+    """Of operators that tell them, as vitbench's do."""
     values: tuple[str, ...] = ()
-    """What is no tensor, as text: `[4, 4]`."""
-
-
-@dataclass(frozen=True)
-class MemoryPoint:
-    """`allocated` bytes at `time`, in nanoseconds, on `device` (`cpu` or `cuda`)."""
-
-    time: int
-    allocated: int
-    device: str
+    """Inputs that are no tensors, as text: `[4, 4]`."""
 
 
 def read_events(trace: dict[str, Any]) -> list[Event]:
@@ -72,20 +62,6 @@ def read_events(trace: dict[str, Any]) -> list[Event]:
         for event in trace["traceEvents"]
         if event.get("ph") == "X" and event.get("cat") in CATEGORIES and "dur" in event
     ]
-
-
-def read_memory(trace: dict[str, Any]) -> list[MemoryPoint]:
-    """Every allocation and release, in order of time: what is allocated after it."""
-    points = (
-        MemoryPoint(
-            time=nanoseconds(event["ts"]),
-            allocated=event["args"]["Total Allocated"],
-            device="cpu" if event["args"]["Device Type"] == 0 else "cuda",
-        )
-        for event in trace["traceEvents"]
-        if event.get("name") == "[memory]" and event.get("ph") == "i"
-    )
-    return sorted(points, key=lambda point: point.time)
 
 
 def nanoseconds(microseconds: float) -> int:
@@ -98,7 +74,7 @@ def _event(event: dict[str, Any]) -> Event:
     sequence = arguments.get("Sequence number")
     return Event(
         name=event["name"],
-        category=OPERATOR if event["name"].startswith(OWN) else CATEGORIES[event["cat"]],
+        category=OPERATOR if event["name"].startswith(NATIVE) else CATEGORIES[event["cat"]],
         start=start,
         end=start + nanoseconds(event["dur"]),
         thread=str(event["tid"]),

@@ -1,4 +1,4 @@
-"""What kind of work does an operator do, how many FLOPs, and how many bytes does it read and write, by its inputs alone?"""
+"""What does an operator do: which kind of work, how many FLOPs, how many bytes read and written? By its inputs alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from math import prod
 
-from vitbench.profiling.events import OPERATOR, OWN, Event, Shape
+from vitbench.costs.counts import attention_products, lstm_products
+from vitbench.profiling.events import NATIVE, OPERATOR, Event, Shape
 
 KINDS = {
     "linear": "matrix products of linear layers",
@@ -30,7 +31,7 @@ KINDS = {
 """Every kind of a breakdown's rows."""
 
 COMPILED = "## Call CompiledFxGraph"
-"""What torch.compile calls the ranges around its graphs begins so."""
+"""Names of the ranges that torch.compile puts around its graphs begin like this."""
 
 LINEAR = "aten::linear"
 """It may call batched products, as for the transposed tokens of an MLP-Mixer."""
@@ -54,20 +55,28 @@ NAMES = {
     "reduction": "sum mean amax amin max min argmax prod var var_mean std linalg_vector_norm norm nll_loss_forward "
     "nll_loss_backward count_nonzero all any",
 }
-"""Operators that do the work themselves. Whatever else they call belongs to them."""
+"""Operators that compute, by kind. What they call counts as theirs."""
 
 KIND_OF = {name: kind for kind, names in NAMES.items() for name in names.split()}
 
-OWN_KINDS = {
+NATIVE_KINDS = {
     "self_attention": "attention branch",
     "mlp": "MLP branch",
     "add_norm": "norm",
     "add_backward": "elementwise",
 }
-"""Kinds of our own operators, by how their names begin."""
+"""Kinds of vitbench's operators, by how their names begin."""
+
+PRODUCTS = {
+    **dict.fromkeys(("mm", "bmm", "mv", "_scaled_mm", "mkldnn_linear", "_linear_pointwise"), 0),
+    **dict.fromkeys(("addmm", "_addmm_activation", "baddbmm", "addmv"), 1),
+}
+"""Matrix products, and which input is the first factor; the next is the second."""
+BY_WEIGHT = ("mkldnn_linear", "_linear_pointwise")
+"""Products whose second factor is a weight [n, k]."""
 
 OPERANDS = {"mm": 2, "bmm": 2, "addmm": 3, "baddbmm": 3}
-"""Tensors that these products read; where there is one more, it is where the result goes."""
+"""How many tensors these products read; one more is the output."""
 
 ITEM_BYTES = {
     "float": 4,
@@ -83,17 +92,17 @@ ITEM_BYTES = {
     "unsigned char": 1,
     "signed char": 1,
 }
-"""torch names types as C++ does."""
+"""By torch's names of types, which are C++'s."""
 
 LIST_ITEM_BYTES = 4
-"""Of lists of tensors, as `cat` has them, the trace tells no type."""
+"""Assumed in lists of tensors, such as `cat`'s, whose type the trace does not tell."""
 
 
 def kind_of(event: Event) -> str | None:
-    """The kind of an operator that does the work itself; None for one that only calls others, and for views."""
+    """The kind of an operator that computes; None for one that only calls others, and for views."""
     name = _name(event)
-    if event.name.startswith(OWN):
-        return next((kind for beginning, kind in OWN_KINDS.items() if name.startswith(beginning)), "other")
+    if event.name.startswith(NATIVE):
+        return next((kind for beginning, kind in NATIVE_KINDS.items() if name.startswith(beginning)), "other")
     if name.startswith(("_scaled_dot_product_", "_flash_attention", "_efficient_attention")):
         return None if name.startswith("_scaled_dot_product_attention_math") else "attention"
     if name.startswith(("_fused_adam", "_fused_sgd", "_foreach_")):
@@ -102,7 +111,7 @@ def kind_of(event: Event) -> str | None:
 
 
 def flops_of(event: Event) -> int:
-    """2 × MACs of matrix products, those of LSTMs among them, convolutions and attention; of anything else 0.
+    """2 × MACs of matrix products (LSTMs' too), convolutions and attention; 0 for other operators.
 
     The backward of fused attention counts as twice its forward, although the kernel computes logits anew.
     """
@@ -110,21 +119,21 @@ def flops_of(event: Event) -> int:
     if event.flops is not None:
         return event.flops
     if name.startswith("_scaled_dot_product_") and kind_of(event) == "attention":
-        return _attention(event, first=1, products=4) if name.endswith("_backward") else _attention(event)
+        return _attention_flops(event, first=1, passes=2) if name.endswith("_backward") else _attention_flops(event)
     formula = FORMULAS.get(name)
     return formula(event) if formula else 0
 
 
 def bytes_of(event: Event) -> int:
-    """Inputs and outputs, each once. Outputs of reductions, which are small, are left out.
+    """Bytes of inputs and outputs, each once, but for outputs of reductions, which are small.
 
-    0 for an optimizer's operators: of lists of many tensors the trace tells no shapes.
+    0 for an optimizer's operators: the trace tells no shapes of their lists of tensors.
     """
     inputs = [_bytes(event, i) for i in range(len(event.shapes))]
     name, kind = _name(event), kind_of(event)
     if kind == "optimizer":
         return 0
-    if event.name.startswith(OWN):
+    if event.name.startswith(NATIVE):
         return sum(inputs)
     if name.endswith("_"):
         is_read = name not in ("copy_", "fill_", "zero_")
@@ -134,7 +143,7 @@ def bytes_of(event: Event) -> int:
 
 def _output_bytes(event: Event, kind: str | None, inputs: list[int]) -> int:
     name = _name(event)
-    if sum(map(bool, event.shapes)) > OPERANDS.get(name, len(event.shapes)):  # its output was given to it
+    if sum(map(bool, event.shapes)) > OPERANDS.get(name, len(event.shapes)):  # it was called with its output
         return 0
     if kind in ("linear", "attention", "convolution"):
         return OUTPUTS[name](event) * _item_bytes(event, 0) if name in OUTPUTS else inputs[0] if inputs else 0
@@ -146,7 +155,7 @@ def _output_bytes(event: Event, kind: str | None, inputs: list[int]) -> int:
 
 
 def _name(event: Event) -> str:
-    """Without its name space; of what is no operator, none."""
+    """Without its namespace; empty for events that are no operators."""
     return event.name.rpartition("::")[2] if event.category == OPERATOR else ""
 
 
@@ -160,7 +169,7 @@ def _item_bytes(event: Event, i: int) -> int:
 
 
 def _bytes(event: Event, i: int) -> int:
-    """What an expanded tensor repeats is there once."""
+    """What an expanded tensor repeats counts once."""
     total = 0
     for j, shape in enumerate(event.shapes[i]):
         strides = event.strides[i][j] if i < len(event.strides) and j < len(event.strides[i]) else shape
@@ -169,48 +178,32 @@ def _bytes(event: Event, i: int) -> int:
 
 
 def _broadcast(event: Event) -> int:
-    """Elements of what the inputs' shapes broadcast to."""
+    """Elements of the shape that the inputs broadcast to."""
     shapes = [shapes[0] for shapes in event.shapes if len(shapes) == 1]
     length = max(map(len, shapes), default=0)
     padded = [(1,) * (length - len(shape)) + shape for shape in shapes]
     return prod(max(sizes) for sizes in zip(*padded, strict=True)) if padded else 0
 
 
-def _product(first: int) -> Callable[[Event], int]:
-    """Of a [..., m, k] by [..., k, n], inputs `first` and the next."""
-
-    def flops(event: Event) -> int:
-        a, b = _shape(event, first), _shape(event, first + 1)
-        return 2 * prod(a) * (b[-1] if len(b) > 1 else 1) if a and b else 0
-
-    return flops
-
-
-def _product_elements(first: int) -> Callable[[Event], int]:
-    def elements(event: Event) -> int:
-        a, b = _shape(event, first), _shape(event, first + 1)
-        return prod(a[:-1]) * (b[-1] if len(b) > 1 else 1) if a and b else 0
-
-    return elements
-
-
-def _linear_elements(event: Event) -> int:
-    """x [..., k] by a weight [n, k]."""
-    x, weight = _shape(event, 0), _shape(event, 1)
-    return prod(x[:-1]) * weight[0] if x and weight else 0
-
-
-def _linear(event: Event) -> int:
-    x = _shape(event, 0)
-    return 2 * _linear_elements(event) * x[-1] if x else 0
-
-
-def _attention(event: Event, *, first: int = 0, products: int = 2) -> int:
-    """q [..., N, d], k [..., M, d], v [..., M, e]: q·kᵀ and attention·v, or the four products of their gradients."""
-    q, k, v = (_shape(event, first + i) for i in range(3))
-    if not (q and k and v):
+def _product_elements(event: Event) -> int:
+    """Elements of the product of [..., m, k] by [..., k, n], or by a weight [n, k]."""
+    name = _name(event)
+    a, b = (_shape(event, PRODUCTS[name] + i) for i in range(2))
+    if not a or not b:
         return 0
-    return products * prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
+    columns = b[0] if name in BY_WEIGHT else b[-1] if len(b) > 1 else 1
+    return prod(a[:-1]) * columns
+
+
+def _product_flops(event: Event) -> int:
+    a = _shape(event, PRODUCTS[_name(event)])
+    return 2 * _product_elements(event) * a[-1] if a else 0
+
+
+def _attention_flops(event: Event, *, first: int = 0, passes: int = 1) -> int:
+    """Of q, k and v, which begin at input `first`; the backward pass has twice the products of the forward pass."""
+    q, k, v = (_shape(event, first + i) for i in range(3))
+    return 2 * passes * attention_products(q, k, v).macs if q and k and v else 0
 
 
 def _convolution_elements(event: Event) -> int:
@@ -228,20 +221,20 @@ def _convolution_elements(event: Event) -> int:
     return images[0] * weight[0] * prod(sizes)
 
 
-def _lstm(event: Event, *, products: int = 1) -> int:
-    """inputs [..., C]; then weights [rows, columns], one by one or in a list, each of which is one product at every place."""
+def _lstm_flops(event: Event, *, passes: int = 1) -> int:
+    """Of inputs, then weights, one after the other or in a list."""
     weights = event.shapes[1] if len(event.shapes[1]) > 1 else [_shape(event, 1), _shape(event, 2)]
-    return 2 * products * prod(_shape(event, 0)[:-1]) * sum(prod(weight) for weight in weights if len(weight) == 2)
+    return 2 * passes * lstm_products(_shape(event, 0), weights).macs
 
 
-def _convolution(event: Event) -> int:
-    """Of a transposed one, whose weight is [C, O / groups, *], every pixel is multiplied with every weight of its channel."""
+def _convolution_flops(event: Event) -> int:
+    """In a transposed one, whose weight is [C, O / groups, *], a pixel is multiplied with all weights of its channel."""
     if event.values[6:7] == ("True",):
         return 2 * prod(_shape(event, 0)) * prod(_shape(event, 1)[1:])
     return 2 * _convolution_elements(event) * prod(_shape(event, 1)[1:])
 
 
-def _convolution_backward(event: Event) -> int:
+def _convolution_backward_flops(event: Event) -> int:
     """gradient [B, O, *], images, weight, …, which of the gradients of images, weight and bias are wanted."""
     gradient, weight = _shape(event, 0), _shape(event, 2)
     wanted = _numbers(event.values[-1]) if event.values else ()
@@ -258,34 +251,17 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 FORMULAS: dict[str, Callable[[Event], int]] = {
-    "mm": _product(0),
-    "addmm": _product(1),
-    "_addmm_activation": _product(1),
-    "_scaled_mm": _product(0),
-    "bmm": _product(0),
-    "baddbmm": _product(1),
-    "mv": _product(0),
-    "addmv": _product(1),
-    "mkldnn_linear": _linear,
-    "_linear_pointwise": _linear,
-    "convolution": _convolution,
-    "convolution_backward": _convolution_backward,
-    "mkldnn_rnn_layer": _lstm,
-    "mkldnn_rnn_layer_backward": partial(_lstm, products=2),
-    "_cudnn_rnn": _lstm,
-    "_cudnn_rnn_backward": partial(_lstm, products=2),
+    **dict.fromkeys(PRODUCTS, _product_flops),
+    "convolution": _convolution_flops,
+    "convolution_backward": _convolution_backward_flops,
+    "mkldnn_rnn_layer": _lstm_flops,
+    "mkldnn_rnn_layer_backward": partial(_lstm_flops, passes=2),
+    "_cudnn_rnn": _lstm_flops,
+    "_cudnn_rnn_backward": partial(_lstm_flops, passes=2),
 }
+"""FLOPs by operator."""
 OUTPUTS: dict[str, Callable[[Event], int]] = {
-    "mm": _product_elements(0),
-    "addmm": _product_elements(1),
-    "_addmm_activation": _product_elements(1),
-    "bmm": _product_elements(0),
-    "baddbmm": _product_elements(1),
-    "_scaled_mm": _product_elements(0),
-    "mv": _product_elements(0),
-    "addmv": _product_elements(1),
-    "mkldnn_linear": _linear_elements,
-    "_linear_pointwise": _linear_elements,
+    **dict.fromkeys(PRODUCTS, _product_elements),
     "convolution": _convolution_elements,
 }
-"""Elements put out. What isn't here, as fused attention, puts out as much as its first input holds."""
+"""Elements of the output by operator. Of others, such as fused attention, it has as many as the first input."""

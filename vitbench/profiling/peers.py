@@ -1,6 +1,6 @@
-"""The same plain ViT as other libraries build it: what ours is timed against.
+"""How do other libraries build the same plain ViT, which vitbench's is timed against?
 
-timm and torchvision are always here; vit-pytorch and transformers where they are installed.
+timm and torchvision are always installed; vit-pytorch and transformers need not be.
 """
 
 from __future__ import annotations

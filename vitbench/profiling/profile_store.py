@@ -1,4 +1,4 @@
-"""How a device's profile lies on disk: one JSON file for each part, so that measuring can stop and go on. Imports no torch."""
+"""How is a device's profile kept? One JSON file for each part, so that measuring can stop and go on. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ SAME_SET = ("device", "machine", "torch", "threads")
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that was measured: what was asked, where, for how long, and what came of it or, in `reason`, why nothing."""
+    """One measurement: what was asked, where, for how long, and its facts; `reason` says why there are none."""
 
     name: str
     """Its path under the device's folder, without `.json`: `throughput/S-16-224px-batch16-infer`."""
     request: Mapping[str, Any]
     environment: Mapping[str, Any]
     seconds: float
-    """Time that each row had, at most."""
+    """Time allowed for each row."""
     started: str
     finished: str
     facts: Mapping[str, Any]
     missing: int = 0
-    """How much of what was asked could not be run; the facts say why."""
+    """How many of the things asked could not be run; the facts say why."""
     reason: str = ""
 
     @property
@@ -43,24 +43,24 @@ class Part:
         return tuple(self.environment.get(fact) for fact in SAME_SET)
 
     def settles(self, *, request: Mapping[str, Any], environment: Mapping[str, Any], seconds: float) -> bool:
-        """Whether the same was measured here already, in no less time."""
-        here = tuple(environment.get(fact) for fact in SAME_SET)
-        return not self.reason and self.request == request and self.set_key == here and self.seconds >= seconds
+        """Whether it is the same measurement in an equal environment, with no less time."""
+        set_key = tuple(environment.get(fact) for fact in SAME_SET)
+        return not self.reason and self.request == request and self.set_key == set_key and self.seconds >= seconds
 
 
 def profile_directory(results: str | Path, device: str) -> Path:
-    """Where the profile of a device lies: `cpu: AMD EPYC 9B45` is `profiles/cpu-amd-epyc-9b45`."""
+    """The folder of a device's profile: for `cpu: AMD EPYC 9B45`, `profiles/cpu-amd-epyc-9b45`."""
     return Path(results) / "profiles" / re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
 
 
 def list_profiles(results: str | Path) -> list[Path]:
-    """The folders of all devices that anything was measured on, by name."""
+    """The folders of all devices with a profile, by name."""
     folders = (path for path in entries(Path(results) / "profiles") if path.is_dir())
     return [folder for folder in folders if any(_part_files(folder))]
 
 
 def read_parts(directory: Path) -> list[Part]:
-    """All parts of a device's profile, by name. Raises ValueError for a file that is none."""
+    """All parts of a device's profile, by name. Raises ValueError for a file that is no part."""
     return [_read(path) for path in sorted(_part_files(directory))]
 
 

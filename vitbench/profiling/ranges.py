@@ -1,7 +1,7 @@
-"""Where in a model is a step at any moment: ranges in the trace, named like modules and phases, forward and backward.
+"""In which module or phase is a step at any moment? Ranges in the trace tell, forward and backward.
 
-torch numbers the nodes of the backward pass as the forward pass makes them. So the place at which a number was given out
-is the place that a node belongs to.
+torch numbers the nodes of the backward pass as the forward pass makes them: a node belongs to the module or phase in which
+its number was given out.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ STEP = "step"
 DATA, FORWARD, LOSS, BACKWARD, CLIP, OPTIMIZER = "data", "forward", "loss", "backward", "clip", "optimizer"
 PHASES = (DATA, FORWARD, LOSS, BACKWARD, CLIP, OPTIMIZER)
 WHOLE = "model"
-"""The place of all that a compiled model computes."""
-WHOLLY = (nn.Identity, nn.MultiheadAttention, nn.TransformerEncoderLayer)
-"""Modules into which no range is put: the first does nothing, the others leave their fused path once they have hooks."""
+"""The range of all that a compiled model computes."""
+UNDIVIDED = (nn.Identity, nn.MultiheadAttention, nn.TransformerEncoderLayer)
+"""Modules without ranges inside: the first does nothing, the others leave their fused path once they have hooks."""
 
 
 class Ranges:
     """While it is entered, every module that `model` calls is a range of its name in the trace: `blocks.3.attention.qkv`.
 
-    A compiled model is one range, `model`: what the compiler made of it has no modules. Neither has what a module that
-    is called computes without calling those within it; that is its own.
+    A compiled model is one range, `model`: what the compiler made of it has no modules. What a module computes without
+    calling a module within it belongs to its range.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -58,12 +58,12 @@ class Ranges:
             hook.remove()
 
     def keep(self, hook: RemovableHandle) -> None:
-        """A hook that is to be removed together with these."""
+        """Adds a hook that is removed with the others."""
         self._hooks.append(hook)
 
     @contextmanager
     def range(self, name: str, *, place: str = ELSEWHERE) -> Iterator[None]:
-        """A range, within which what no module computes belongs to `place`."""
+        """A range; what no module within it computes belongs to `place`."""
         self.open(name, place=place)
         try:
             yield
@@ -98,12 +98,12 @@ class Ranges:
 
 
 def _separable(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Modules within `model` by name; a module that has several names is there once, by the first."""
+    """Modules within `model` by name; one that has several names, by the first."""
     seen: set[nn.Module] = set()
 
     def within(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
         for name, child in module.named_children():
-            if child not in seen and not isinstance(child, WHOLLY):
+            if child not in seen and not isinstance(child, UNDIVIDED):
                 seen.add(child)
                 yield prefix + name, child
                 yield from within(child, f"{prefix}{name}.")

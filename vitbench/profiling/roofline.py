@@ -1,4 +1,4 @@
-"""What could this device do at best: its rate of matrix products in each dtype, and its copy bandwidth."""
+"""What can this device do at best? Its rate of matrix products in each dtype, and its copy bandwidth."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vitbench.profiling.timing import time_in_turn
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CPU_SIDES, GPU_SIDES = (512, 1024, 2048), (2048, 4096, 8192)
-"""Sides of the square matrices tried; the fastest counts: which one it is depends on caches and on the hardware."""
+"""Of square matrices. The fastest size counts; which that is depends on the hardware."""
 COPIED_BYTES = 2**28
-"""Far more than any cache holds."""
+"""More than any cache holds."""
 
 
 @dataclass(frozen=True)

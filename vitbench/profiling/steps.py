@@ -1,4 +1,4 @@
-"""What is timed: an inference pass, or a training step and its three phases, of any module on one device."""
+"""What is timed? An inference pass, or a training step and its three phases, of any module on one device."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class InferencePass:
 class TrainingStep:
     """Forward, backward and AdamW with a clipped gradient norm, as the training loop does them, on one batch.
 
-    The three phases may be called one after the other, to be timed apart.
+    The three phases may be called one after the other, to time each.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class TrainingStep:
         self.labels = torch.arange(len(images), device=images.device) % num_classes
         self.autocast = autocast
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        # A rate at which weights stay what they are: a step must cost the same however often it is repeated.
+        # With so small a rate the weights stay as they are: every step must cost the same.
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-9, fused=True)
         self.loss: Tensor | None = None
 

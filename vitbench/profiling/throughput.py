@@ -1,4 +1,4 @@
-"""How many images a second, at which latency, in how much memory, for how much energy: models and peers, timed in turn."""
+"""How many images a second, at which latency, in how much memory, for how much energy? Models and peers, timed in turn."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from torch import nn
 from vitbench.costs.macs import FORWARDS
 from vitbench.device import Device, DeviceState, is_out_of_memory
 from vitbench.device.energy import Energy, NotAvailableError, measure_energy
-from vitbench.profiling.batch_size import Trial, found, search_batch_size
-from vitbench.profiling.batch_size import reason_of as reason_of
+from vitbench.profiling.batch_size import Trial, chosen_size, reason_of, search_batch_size
 from vitbench.profiling.roofline import Ceilings
 from vitbench.profiling.steps import InferencePass, TrainingStep
 from vitbench.profiling.timing import MIN_SAMPLES, Interval, Timing, time_in_turn
 
 MOST_COMPILED = 256
-"""Compiled candidates in one process; torch's own limit of 8 is of one function, which all models of one kind share."""
+"""Compiled candidates in one process; torch's limit is 8 for one function, which all models of one kind share."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +40,18 @@ class Candidate:
     """`fp32` or `bf16`."""
     compiled: bool
     batch_size: int
-    """Where it is searched, what was found, once it is."""
+    """Chosen by the search where there is one."""
     search: str = ""
-    """How `batch_size` is found: `best`, `max`, or empty where it is given."""
+    """How `batch_size` is chosen: `best`, `max`, or empty for a fixed one."""
     width: int | None = None
-    """Channels of a token, on which it depends which operators compute."""
+    """Channels of a token, which decide the operators that compute."""
 
     @property
     def name(self) -> str:
         compiled = "compiled" if self.compiled else "eager"
-        what = f"{self.variant} {self.implementation} {self.mode} {self.precision} {compiled}"
-        return f"{what} batch {self.batch_size}" + (f" ({self.search})" if self.search else "")
+        search = f" ({self.search})" if self.search else ""
+        facts = (self.variant, self.implementation, self.mode, self.precision, compiled)
+        return f"{' '.join(facts)} batch {self.batch_size}{search}"
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ class Result:
     candidate: Candidate
     timing: Timing | None = None
     phases: dict[str, Timing] = field(default_factory=dict)
-    """Of a training step: `forward`, `backward`, `optimizer`, each synchronised, so that their sum is more than the step."""
+    """Of a training step: `forward`, `backward`, `optimizer`. Each is synchronised: their sum is more than the step."""
     peak_memory_bytes: int | None = None
     energy: Energy | None = None
     energy_note: str = ""
-    """Where `energy` comes from, or why there is none."""
+    """How `energy` was measured, or why it was not."""
     in_turn: bool = True
     """Whether it took turns with the others; False where it did not fit into memory beside them."""
     batch_sizes_tried: tuple[Trial, ...] = ()
     started: str = ""
-    """When all of the measurement began: ISO 8601, UTC."""
+    """When the measurement of all candidates began: ISO 8601, UTC."""
     state: DeviceState | None = None
     """Of the device before the first and after the last timed call of all that took turns."""
     reason: str = ""
@@ -89,7 +89,7 @@ class Result:
 
     @property
     def flops_per_second(self) -> float | None:
-        """Of the model's own arithmetic: 2 × MACs an image forward, 3 times that for training."""
+        """Of the model: 2 × MACs an image forward, 3 times that for training."""
         rate = self.images_per_second
         return None if rate is None else 2 * self.candidate.macs * FORWARDS[self.candidate.mode] * rate
 
@@ -100,21 +100,22 @@ class Result:
 
     def mfu(self, ceilings: Ceilings) -> float | None:
         """Share of the rate of matrix products measured on this device at this precision."""
-        done = self.flops_per_second
-        return None if done is None else done / ceilings.flops_per_second[self.candidate.precision]
+        rate = self.flops_per_second
+        return None if rate is None else rate / ceilings.flops_per_second[self.candidate.precision]
 
 
 def measure(
     candidates: Sequence[Candidate], *, device: Device, max_seconds: float, memory: bool = False
 ) -> list[Result]:
-    """Searches batch sizes, then times all candidates in turn, for `max_seconds` each at most. A failure is a result, too.
+    """Results in the order of `candidates`. Batch sizes are searched first; then all are timed in turn, for `max_seconds` each
+    at most. A failure is a result, too.
 
-    Each search has the device to itself. What does not fit into memory beside the others is timed alone, and says so. Energy
-    is measured after the timing, and with `memory` the peak memory last, each candidate by itself in a loop of its own;
-    `build` must then be picklable.
+    Each search has the device to itself. What does not fit into memory beside the others is timed alone, and its result says
+    so. Energy is measured after the timing, each candidate in a loop, and with `memory` the peak memory last; `build` must
+    then be picklable.
     """
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
-    results = [_sized(candidate, device) for candidate in candidates]
+    results = [_choose_size(candidate, device) for candidate in candidates]
     groups = [[index for index, result in enumerate(results) if not result.reason]]
     while groups:
         group = groups.pop(0)
@@ -122,7 +123,7 @@ def measure(
             results[index] = result
             if result.timing is None and not result.reason:
                 groups.append([index])
-        device.release()  # what is kept here would be the next one's memory
+        device.release()  # else the next group has less memory
     if memory:
         results = [_with_memory(result, device) for result in results]
     now = device.state()
@@ -138,7 +139,7 @@ def prepare(candidate: Candidate, device: Device) -> InferencePass | TrainingSte
     model.train(candidate.mode == "train")
     if candidate.compiled:
         torch._dynamo.config.fail_on_recompile_limit_hit = True  # rather than run eagerly under the name of compiled
-        # Sizes as they are, in every row: by itself torch compiles the second batch size that it meets for any size.
+        # For this batch size, in every row: torch's default compiles the second size that it meets for any size.
         torch._dynamo.config.recompile_limit = MOST_COMPILED
         model = torch.compile(model, dynamic=False)
     autocast = partial(device.autocast, candidate.precision)
@@ -147,14 +148,14 @@ def prepare(candidate: Candidate, device: Device) -> InferencePass | TrainingSte
     return TrainingStep(model, images, num_classes=candidate.num_classes, autocast=autocast)
 
 
-def _sized(candidate: Candidate, device: Device) -> Result:
-    """A result with its batch size, found where it is searched, or with the reason why not even one image runs."""
+def _choose_size(candidate: Candidate, device: Device) -> Result:
+    """A result with its batch size, or with the reason why not even one image runs."""
     if not candidate.search:
         return Result(candidate)
 
     def release() -> None:
         if candidate.compiled:
-            torch._dynamo.reset()  # or each size would use up the limit of recompilations of all
+            torch._dynamo.reset()  # else each size counts towards the limit of recompilations
         device.release()
 
     trials = search_batch_size(
@@ -163,18 +164,18 @@ def _sized(candidate: Candidate, device: Device) -> Result:
         device=device,
         release=release,
     )
-    size = found(trials)
+    size = chosen_size(trials)
     reason = trials[0].reason if size is None else ""
     return Result(replace(candidate, batch_size=size or 1), batch_sizes_tried=trials, reason=reason)
 
 
 def _time(results: Sequence[Result], device: Device, max_seconds: float) -> list[Result]:
-    """The results with their timings, taken in turn. What ran out of memory beside others has neither timing nor reason."""
+    """The results with timings in turn; without timing and reason where memory ran out beside others."""
     results = list(results)
     works: dict[int, InferencePass | TrainingStep] = {}
     for index, result in enumerate(results):
         try:
-            works[index] = _started(result.candidate, device)
+            works[index] = _start(result.candidate, device)
         except Exception as error:  # one candidate's failure is its result, and the others' go on
             results[index] = _not_timed(result, error, alone=not works)
     before = device.state()
@@ -192,15 +193,15 @@ def _time(results: Sequence[Result], device: Device, max_seconds: float) -> list
             )
     except Exception as error:
         if len(works) > 1 and not is_out_of_memory(error):
-            raise  # whose it is cannot be told
+            raise  # it cannot be told which candidate failed
         for index in works:
             results[index] = _not_timed(replace(results[index], timing=None), error, alone=len(works) == 1)
     state = device.state_between(before, device.state())
     return [replace(result, state=state) if result.timing else result for result in results]
 
 
-def _started(candidate: Candidate, device: Device) -> InferencePass | TrainingStep:
-    """Ready, and called once: it compiles, and allocates what stays."""
+def _start(candidate: Candidate, device: Device) -> InferencePass | TrainingStep:
+    """The candidate's work, called once: it compiles, and allocates what stays."""
     work = prepare(candidate, device)
     device.time(work)
     return work
@@ -213,7 +214,7 @@ def _not_timed(result: Result, error: Exception, *, alone: bool) -> Result:
 
 
 def _energy(work: InferencePass | TrainingStep, device: Device) -> tuple[Energy | None, str]:
-    """(energy, where it comes from), or (None, why not)."""
+    """(energy, how it was measured), or (None, why it was not)."""
 
     def finish() -> None:
         work()
@@ -232,7 +233,7 @@ def _with_memory(result: Result, device: Device) -> Result:
         return result
     try:
         return replace(result, peak_memory_bytes=device.peak_memory_of(partial(prepare, result.candidate, device)))
-    except Exception as error:  # what was timed stays
+    except Exception as error:  # the timing stays
         return replace(result, reason=f"memory: {reason_of(error, result.candidate.batch_size)}")
 
 

@@ -1,4 +1,4 @@
-"""How long does a call take, how sure is that, and which of several is faster: the one clock of everything measured.
+"""How long does a call take, how sure is that, and which of several is faster? The clock of everything that is measured.
 
 Calls that are compared are timed in turn, A B A B, so that a machine that drifts favours none of them.
 """
@@ -25,17 +25,14 @@ Interval = tuple[float, float]
 
 
 class Stopwatch(Protocol):
-    """What a device offers the clock: see `profiling.device.Device.time`."""
+    """What the clock needs of a device: `Device.time`."""
 
     def time(self, call: Callable[[], object]) -> float: ...
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call after another, every sample kept; statistics are derived.
-
-    `settled` tells whether the median's interval got narrower than 2 % before the time allowed was spent.
-    """
+    """Seconds of every call. `settled` is whether the median's interval got narrower than 2 % within the time allowed."""
 
     samples: tuple[float, ...]
     warmup: tuple[float, ...]
@@ -51,7 +48,7 @@ class Timing:
         return bootstrap_median(np.asarray(self.samples))
 
     def percentile(self, percent: float) -> float:
-        """For instance the 99th: with fewer than 100 samples, near the slowest of them."""
+        """Of the samples: with fewer than 100, the 99th is near the slowest."""
         return float(np.percentile(self.samples, percent))
 
 
@@ -62,10 +59,10 @@ def time_in_turn(
     max_seconds: float = 30.0,
     relative_width: float = RELATIVE_WIDTH,
 ) -> dict[str, Timing]:
-    """Seconds of each call, all warmed up first, then one sample of each in every round.
+    """Timings by name: all calls are warmed up, then each is timed once in every round.
 
-    Stops once all medians are settled, or once `max_seconds` of samples have been taken: then the timings say so. A call
-    that is timed must do the same work each time. Errors of calls travel.
+    Stops once all medians are settled, or after `max_seconds` of samples. A call must do the same work each time. Errors of
+    calls travel.
     """
     warmup = {name: _warm_up(call, device, max_seconds / len(calls)) for name, call in calls.items()}
     samples: dict[str, list[float]] = {name: [] for name in calls}
@@ -75,7 +72,7 @@ def time_in_turn(
             samples[name].append(device.time(call))
             spent += samples[name][-1]
         rounds += 1
-        # The bootstrap costs about a millisecond: not after every round of what takes less.
+        # The bootstrap takes about a millisecond: not after every round of faster calls.
         if rounds >= MIN_SAMPLES and (rounds & (rounds - 1) == 0 or rounds % 16 == 0):
             settled = {name: _is_settled(values, relative_width) for name, values in samples.items()}
     return {
@@ -103,7 +100,7 @@ def _is_settled(samples: list[float], relative_width: float) -> bool:
 
 
 def _warm_up(call: Callable[[], object], device: Stopwatch, max_seconds: float) -> list[float]:
-    """Calls until times are steady: compilation, allocation and caches belong to no sample."""
+    """Seconds of calls until these are steady: samples are without compilation and allocation, and with warm caches."""
     seconds: list[float] = []
     while len(seconds) < MAX_WARMUP_CALLS:
         seconds.append(device.time(call))

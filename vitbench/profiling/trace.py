@@ -1,4 +1,4 @@
-"""What happens in a step, when and where: torch.profiler's record of inference and training steps, with module names."""
+"""What happens in a step, when and in which module? torch.profiler's record of inference and training steps."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from torch.profiler import ProfilerActivity, profile, schedule
 from vitbench.costs.attribution import ELSEWHERE
 from vitbench.device import Device
 from vitbench.files import replacing
-from vitbench.profiling.breakdown import Analysis, Breakdown, Span, analyse
-from vitbench.profiling.events import MemoryPoint, read_events, read_memory
+from vitbench.profiling.breakdown import Breakdown
+from vitbench.profiling.event_walk import Analysis, Span, analyse
+from vitbench.profiling.events import read_events
 from vitbench.profiling.ranges import BACKWARD, CLIP, DATA, FORWARD, LOSS, OPTIMIZER, STEP, Ranges
 from vitbench.profiling.steps import InferencePass, TrainingStep
 from vitbench.profiling.throughput import Candidate, prepare
 
 STEPS = 5
-"""What is recorded, where nobody asks for another number."""
+"""Recorded, unless another number is asked for."""
 WARMUP_CALLS = 2
 MIN_PLAIN_STEPS = 5
-"""Before and after what is recorded, each."""
+"""Both before and after those that are recorded."""
 
 CHROME_NAME = "vitbench.pt.trace.json.gz"
-"""Chrome and Perfetto open it, and TensorBoard's plugin finds it by this ending."""
+"""Chrome and Perfetto open it; TensorBoard's plugin finds it by the ending."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,8 @@ class Trace:
     device: str
     analysis: Analysis
     plain_samples: tuple[float, ...]
-    memory: tuple[MemoryPoint, ...]
     chrome: dict[str, Any]
-    """In the Chrome trace format; the backward pass has ranges of modules too."""
+    """In the Chrome trace format, with ranges of modules in the backward pass too."""
 
     @property
     def overhead(self) -> float:
@@ -53,7 +53,7 @@ class Trace:
         return median(self.analysis.step_samples) / median(self.plain_samples)
 
     def as_json(self) -> dict[str, Any]:
-        """What was recorded and what it comes to, without the events themselves; seconds are those of a mean step."""
+        """What was recorded, without its events; seconds are those of a mean step."""
         candidate = self.candidate
         return {
             "variant": candidate.variant,
@@ -79,7 +79,7 @@ def measure_breakdown(candidate: Candidate, device: Device, *, steps: int = STEP
 
 
 def record(candidate: Candidate, device: Device, *, steps: int = STEPS) -> Trace:
-    """Records `steps` under the profiler; before and after, times as many without it. Errors of the model travel."""
+    """`steps` under the profiler; as many are timed without it before and after. Errors of the model travel."""
     work = prepare(candidate, device)
     copy_batch = _batch_copy(work, device)
 
@@ -96,11 +96,11 @@ def record(candidate: Candidate, device: Device, *, steps: int = STEPS) -> Trace
     plain_samples += [device.time(plain_step) for _ in range(num_plain)]
     analysis = analyse(read_events(chrome), modules=ranges.modules, place_of=ranges.place_of)
     chrome["traceEvents"] += _backward_ranges(analysis.backward, chrome)
-    return Trace(candidate, device.name, analysis, tuple(plain_samples), tuple(read_memory(chrome)), chrome)
+    return Trace(candidate, device.name, analysis, tuple(plain_samples), chrome)
 
 
 def write_trace(trace: Trace, folder: Path) -> Path:
-    """Writes the events into `folder`, which then is a run of TensorBoard too; returns the path. Raises OSError."""
+    """Writes the events into `folder`, which then is a run of TensorBoard's; returns the path. Raises OSError."""
     path = folder / CHROME_NAME
     with replacing(path) as new, gzip.open(new, "wt", encoding="utf-8", compresslevel=6) as file:
         json.dump(trace.chrome, file)
@@ -122,8 +122,8 @@ class _RangedStep:
         self.copy_batch = copy_batch
         self.device = device
         if isinstance(work, TrainingStep):
-            ranges.keep(work.model.register_forward_hook(lambda *_: self._go_on(LOSS)))
-            ranges.keep(work.optimizer.register_step_pre_hook(lambda *_: self._go_on(OPTIMIZER)))
+            ranges.keep(work.model.register_forward_hook(lambda *_: self._begin(LOSS)))
+            ranges.keep(work.optimizer.register_step_pre_hook(lambda *_: self._begin(OPTIMIZER)))
 
     def __call__(self) -> None:
         ranges, work = self.ranges, self.work
@@ -143,13 +143,13 @@ class _RangedStep:
             # Within the step, so that every kernel is in the step that launched it.
             self.device.synchronize()
 
-    def _go_on(self, phase: str) -> None:
+    def _begin(self, phase: str) -> None:
         self.ranges.close()
         self.ranges.open(phase, place=phase)
 
 
 def _batch_copy(work: InferencePass | TrainingStep, device: Device) -> Callable[[], None]:
-    """Copies the batch to the device as training does, from pinned memory. On CPU it is there already."""
+    """A call that copies the batch to the device as training does, from pinned memory; nothing on CPU."""
     if device.torch_device.type == "cpu":
         return lambda: None
     images: Tensor = work.images
@@ -162,8 +162,8 @@ def _batch_copy(work: InferencePass | TrainingStep, device: Device) -> Callable[
 
 
 def _profile(step: Callable[[], None], device: Device, steps: int) -> dict[str, Any]:
-    """The Chrome trace of `steps` steps, after one that the profiler needs to get going."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # it reports on stderr that it starts and stops, and lacks a GPU
+    """The Chrome trace of `steps` steps, after one to warm up the profiler."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else it reports on stderr that it starts, stops and lacks a GPU
     activities = [ProfilerActivity.CPU]
     if device.torch_device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
@@ -185,7 +185,7 @@ def _profile(step: Callable[[], None], device: Device, steps: int) -> dict[str, 
 
 
 def _backward_ranges(spans: tuple[Span, ...], chrome: dict[str, Any]) -> list[dict[str, Any]]:
-    """Spans of the backward pass as ranges: a module's around those of the modules within it, as they are forward."""
+    """Spans of the backward pass as ranges; as forward, a module's range holds those of the modules within it."""
     threads = {str(e["tid"]): (e["pid"], e["tid"]) for e in chrome["traceEvents"] if e.get("cat") == "cpu_op"}
     ranges = []
     named = [(span, span.place.split(".")) for span in spans if span.place != ELSEWHERE]

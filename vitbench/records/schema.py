@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
+from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -88,7 +89,7 @@ class Design(BaseModel):
     match: str = "epochs"
     """What is equal for all arms: `epochs`, `flops` (training FLOPs) or `time` (training time)."""
     epochs: dict[str, float] = {}
-    """Epochs of each arm, by name, where `match` is not `epochs`, or arms train on fractions or go on from others."""
+    """Epochs of each arm, by name, where `epochs_differ`."""
     fractions: dict[str, float] = {}
     """The share of the training images that each arm, by name, trains on, for as many steps; empty where all train on all."""
     factors: dict[str, dict[str, str]] = {}
@@ -99,6 +100,57 @@ class Design(BaseModel):
     """Arm to the arm from whose weights, of the same seed and setting, it went on, its head included."""
     train_images: int | None = None
     """Images that an epoch trains on, the validation split left out, and that fractions are of; None in older records."""
+
+    @property
+    def tuned_fields(self) -> tuple[str, ...]:
+        """The learning rate, then the other fields that are tuned."""
+        return ("learning_rate", *self.tuned)
+
+    @property
+    def settings(self) -> tuple[tuple[float, ...], ...]:
+        """The grid: every combination of values of the `tuned_fields`, ascending."""
+        return tuple(product(self.learning_rates, *self.tuned.values()))
+
+    @property
+    def epochs_differ(self) -> bool:
+        """Whether arms train for epochs of their own."""
+        return self.match != "epochs" or self.images_differ or self.sizes_differ
+
+    @property
+    def images_differ(self) -> bool:
+        """Whether arms train on fractions of the training images."""
+        return bool(self.fractions)
+
+    @property
+    def sizes_differ(self) -> bool:
+        """Whether arms go on from others, which they may at another image size, where the same images have another hash."""
+        return bool(self.starts)
+
+    @property
+    def held_factors(self) -> tuple[str, ...]:
+        """Factors whose level is held where arms are compared: `within`, or where arms train on fractions, the images."""
+        return ("images",) if self.images_differ else self.within
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What sets plans apart that are made of the same runs."""
+        epochs = self.epochs.get(self.baseline)
+        return self.match, tuple(sorted(self.tuned)), epochs, self.images_differ, self.sizes_differ
+
+    def compared_with(self, arm: str) -> str:
+        """The baseline; or with held factors, the arm of its level of these and the baseline's of all others.
+
+        An arm may be its own, and is where none has these levels. Raises KeyError for an arm without levels.
+        """
+        if not self.held_factors:
+            return self.baseline
+        held = {name: self.factors[arm][name] for name in self.held_factors}
+        wanted = {**self.factors[self.baseline], **held}
+        return next((name for name, levels in self.factors.items() if levels == wanted), arm)
+
+    def chosen_with(self, arm: str) -> str:
+        """Whose choice of a setting an arm takes: its own, or where it trains nothing, that of the arm it goes on from."""
+        return self.chosen_with(self.starts[arm]) if arm in self.starts and self.epochs.get(arm) == 0 else arm
 
 
 class Record(BaseModel):
@@ -150,6 +202,11 @@ class Record(BaseModel):
     def identity(self) -> str:
         """The run_id that this version of the schema gives to the same run: what plans are held against."""
         return self.config.run_id
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(study, run_id) of the planned run that it is of."""
+        return self.study, self.identity
 
     @property
     def ended_before_data(self) -> bool:

@@ -1,10 +1,11 @@
 """The studies, the budgets, and the plan that follows from both. Imports no torch."""
 
-from vitbench.studies.base import Arm, Study
+from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import BUDGETS, Budget
 from vitbench.studies.library import STUDIES, load_study
 from vitbench.studies.plan import Plan, PlannedRun, plan, plan_in_stages
 from vitbench.studies.resolved_study import Overrides
+from vitbench.studies.study import Study
 
 __all__ = [
     "BUDGETS",

@@ -1,4 +1,4 @@
-"""Which line of a user's code went wrong, and what is said of it in one line?"""
+"""Which line of a user's code failed, and with which error, in one line?"""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ _OURS = ("vitbench", "pydantic")
 
 
 def blamed(error: BaseException, file: str) -> str:
-    """` line 3 fails: ZeroDivisionError: division by zero`, as an error is told.
+    """` line 3 fails: ZeroDivisionError: division by zero`.
 
-    The line is the last one that led there of `file`, or of another file of its folder; it is left out where there is none.
-
-    What our own code raised for the user says all itself: ` line 3: fraction 2: …`.
+    The line is the innermost in `file` or its folder; it is left out where none is in the traceback. A refusal of ours names
+    field, value and remedy already: ` line 3: fraction 2: …`.
     """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{_place(error.filename, error.lineno or 0, file)} fails: {_text(error)}"

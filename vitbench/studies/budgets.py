@@ -1,4 +1,4 @@
-"""How much a study may spend: the base variant, recipe, learning-rate grids, seeds and data of each budget."""
+"""How much may a study spend? The base variant, recipe, learning-rate grids, seeds and data of each budget."""
 
 from __future__ import annotations
 
@@ -124,8 +124,7 @@ def base_variant(
 def base_patch(image_size: tuple[int, int], *, max_grid: int) -> int:
     """The smallest power of two that divides the image into at most `max_grid` patches a side, else the largest.
 
-    Powers of two, so that a ResNet stem can have the same stride. Sizes that only 1 divides get their smallest divisor
-    that fits.
+    A power of two, so that a ResNet stem can have the same stride; for odd sizes, the smallest divisor that fits.
     """
     common = [p for p in divisors(min(image_size)) if max(image_size) % p == 0]
     powers = [p for p in common if p & (p - 1) == 0]

@@ -1,23 +1,30 @@
-"""Which setting an arm gets: one rule for plans, which run the final seeds there, and for tables, which report it."""
+"""Which setting does an arm get, and which records decide it?
+
+One rule for plans, which run the final seeds at that setting, and for tables, which report it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite, nan
 from statistics import fmean
+from typing import TypeVar
 
-from vitbench.records import Outcome, Record
-from vitbench.studies.settings import Setting
+from vitbench.records import Design, Outcome, Record
+from vitbench.studies.settings import Setting, setting_of
 
+Key = TypeVar("Key", bound=Hashable)
+Runs = dict[tuple[Setting, int], Record]
+"""An arm's run that counts, by (setting, seed)."""
 Scores = Mapping[Setting, Mapping[int, float | None]]
-"""val_top1 by setting and seed: None for a diverged run; a failed one, which says nothing of its setting, is not there."""
+"""val_top1 by setting and seed: None for a diverged run. Failed runs, which say nothing of a setting, are left out."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """`setting` is None where nothing that counts completed. `seeds`, ascending: those that it rests on; empty where it is
-    a makeshift.
+    """`setting`: None where no run that counts completed. `seeds`: those that settings were compared on, ascending; empty if
+    seeds were uneven across settings.
     """
 
     setting: Setting | None
@@ -27,11 +34,12 @@ class Choice:
 def choose(scores: Scores, grid: Collection[Setting], *, tuning_seeds: int | None = None) -> Choice:
     """The setting with the highest mean val_top1 over the seeds at which every setting of `grid` completed or diverged.
 
-    With `tuning_seeds`, only seeds below it count, so that the final seeds never move the choice: where none of these
-    completed, there is none, unless the grid is of one setting, which leaves nothing to choose. A diverged run counts
-    as 0, and settings at which all of these seeds completed go before all others; ties go to the smaller setting. A run
-    that is missing or failed at one setting thus takes its seed from all of them. Where there is no such seed, means are
-    over what there is.
+    1. With `tuning_seeds`, only seeds below it count, so that the final seeds never move the choice. A grid of one setting
+       leaves nothing to choose: all seeds count.
+    2. A run that is missing or failed at one setting takes its seed from all settings. If that leaves no seed, each setting
+       has the mean of its own seeds.
+    3. A diverged run counts as 0, and settings at which every seed completed go before all others.
+    4. Ties go to the smaller setting.
     """
     counted = _of_seeds_below(tuning_seeds if len(grid) > 1 else None, scores)
     every = sorted({seed for at_setting in counted.values() for seed in at_setting})
@@ -41,11 +49,10 @@ def choose(scores: Scores, grid: Collection[Setting], *, tuning_seeds: int | Non
         return Choice(None, seeds)
 
     def preference(setting: Setting) -> tuple[bool, float, tuple[float, ...]]:
-        values = counted[setting]
-        own = seeds or tuple(values)
+        scores_by_seed = counted[setting]
         return (
-            all(values.get(seed) is not None for seed in seeds),
-            fmean(values.get(seed) or 0.0 for seed in own),
+            all(scores_by_seed.get(seed) is not None for seed in seeds),
+            fmean(scores_by_seed.get(seed) or 0.0 for seed in seeds or scores_by_seed),
             tuple(-value for value in setting),
         )
 
@@ -60,25 +67,62 @@ def _of_seeds_below(limit: int | None, scores: Scores) -> Scores:
 
 
 def outcome_of(record: Record) -> Outcome:
-    """The record's outcome; a completed run without its accuracies has none to count and is taken as failed."""
+    """The record's outcome; that of a completed run without accuracies is `failed`."""
     if record.outcome is Outcome.COMPLETED and not has_accuracies(record):
         return Outcome.FAILED
     return record.outcome
 
 
 def has_accuracies(record: Record) -> bool:
-    """Whether there is a number to choose by and one to report."""
+    """Whether a run has val_top1, by which settings are chosen, and test_top1, which is reported."""
     return all(isfinite(record.metrics.get(name, nan)) for name in ("test_top1", "val_top1"))
 
 
 _PRECEDENCE = (Outcome.FAILED, Outcome.DIVERGED, Outcome.COMPLETED)
 
 
-def counts_over(record: Record, before: Record) -> bool:
-    """Whether a later record of the same run goes before an earlier one."""
-    return _PRECEDENCE.index(outcome_of(record)) >= _PRECEDENCE.index(outcome_of(before))
+def add_run(runs: Runs, record: Record, tuned_fields: Iterable[str]) -> bool:
+    """Adds a record to an arm's runs, in place of an earlier one of no better outcome; returns whether there was one."""
+    cell = setting_of(record.config, tuned_fields), record.config.seed
+    earlier = runs.get(cell)
+    if earlier is None or _PRECEDENCE.index(outcome_of(record)) >= _PRECEDENCE.index(outcome_of(earlier)):
+        runs[cell] = record
+    return earlier is not None
 
 
-def score_of(record: Record) -> float | None:
-    """What a run that did not fail says of its setting: val_top1, or None where it diverged."""
-    return record.metrics["val_top1"] if outcome_of(record) is Outcome.COMPLETED else None
+def scores_of(runs: Mapping[tuple[Setting, int], Record]) -> Scores:
+    """The scores of an arm's runs."""
+    scores: dict[Setting, dict[int, float | None]] = {}
+    for (setting, seed), record in runs.items():
+        if (outcome := outcome_of(record)) is not Outcome.FAILED:
+            top1 = record.metrics["val_top1"] if outcome is Outcome.COMPLETED else None
+            scores.setdefault(setting, {})[seed] = top1
+    return scores
+
+
+def environment_key(record: Record, design: Design) -> tuple[str, ...]:
+    """Equal for records whose environments may be compared under a design: where image sizes differ, data hashes do too."""
+    environment = record.environment
+    return (environment.model_copy(update={"data_sha256": ""}) if design.sizes_differ else environment).comparison_key
+
+
+def grouped(records: Iterable[Record], key_of: Callable[[Record], Key]) -> dict[Key, list[Record]]:
+    """Records by key, both in the order of the records.
+
+    A run that failed before its data was read or its model compiled has an incomplete environment. It joins the latest group
+    that agrees in all else: it has no numbers to mix up, and its failure is shown there.
+    """
+    keyed = [(key_of(record), record) for record in records]
+    firsts: dict[Key, Record] = {}
+    for key, record in keyed:
+        if not record.ended_before_data:
+            firsts.setdefault(key, record)
+
+    def early_key(record: Record) -> Key:
+        return key_of(record.model_copy(update={"environment": record.environment.before_data}))
+
+    latest = {early_key(record): key for key, record in firsts.items()}
+    groups: dict[Key, list[Record]] = {}
+    for key, record in keyed:
+        groups.setdefault(latest.get(early_key(record), key) if record.ended_before_data else key, []).append(record)
+    return groups

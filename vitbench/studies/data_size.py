@@ -9,25 +9,24 @@ from typing import Any
 
 from vitbench.config import TimmConfig, ViTConfig
 from vitbench.costs import count
-from vitbench.studies.base import Arm, Study
+from vitbench.studies import Arm, Study
 
 BIT_RESNET, RESNET, MIXER = "ResNet (BiT)", "ResNet", "MLP-Mixer"
 MOST_BLOCKS = 4
 """Of a ResNet's stage."""
 BIT = {"basic": True, "bottle_ratio": 1.0}
 TOLERANCE = 1.1
-"""How many times the base's MACs, or the other way round, a model may have that is to be compared with it."""
+"""By which factor, up or down, a model's MACs may differ from the base's."""
 
 
 def arms(base: ViTConfig) -> Sequence[Arm]:
     """Two ResNets and an MLP-Mixer of timm, each of the width whose MACs are nearest to the base's.
 
-    The ResNets have pre-activation blocks of two convolutions behind timm's stem of stride 4 (7 × 7, then max-pooling), in two
-    stages, so that they end at stride 8, or in one, where that would leave a map of one place: with GroupNorm and
-    weight-standardised convolutions as in BiT (Kolesnikov et al. 2020), in groups of two channels or more, and with
-    BatchNorm. Both have the same blocks, the most of up to `MOST_BLOCKS` a stage at which both come within a tenth of the
-    base's MACs, so that norms and convolutions are all that sets them apart. The Mixer has the base's
-    patches and depth (Tolstikhin et al. 2021). What no width brings that near is left out, as BiT's is for the smallest bases.
+    The ResNets have pre-activation blocks of two convolutions behind timm's stem of stride 4 (7 × 7, then max-pooling). They
+    have two stages, which end at stride 8, or one stage for images of up to 8 pixels. One has GroupNorm, in groups of two
+    channels or more, and weight-standardised convolutions as in BiT (Kolesnikov et al. 2020), the other BatchNorm. They differ
+    in nothing else: both have as many blocks, up to `MOST_BLOCKS` a stage, as bring both within a tenth of the base's MACs.
+    The Mixer has the base's patches and depth (Tolstikhin et al. 2021). A model that no width brings so near is left out.
     """
     return [arm for arm in _models(base).values() if arm is not None]
 

@@ -1,10 +1,10 @@
-"""What planned runs will take on this machine."""
+"""How long will planned runs take on this machine?"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log10
 from statistics import median
 
@@ -21,13 +21,18 @@ LATEST = 20
 
 @dataclass(frozen=True)
 class Estimate:
-    """`hours` of wall time; `measured` tells whether the rate comes from records of this machine or is assumed."""
+    """What runs will take with so many workers, each at so many FLOP/s."""
 
-    hours: float
     training_flops: int
     flops_per_second: float
     measured: bool
+    """Whether the rate comes from records of this machine, or is assumed."""
     workers: int
+
+    @property
+    def hours(self) -> float:
+        """Of wall time."""
+        return self.hours_of(self.training_flops)
 
     def hours_of(self, training_flops: float) -> float:
         """Of other runs, by the same rate and as many workers."""
@@ -37,47 +42,47 @@ class Estimate:
 def estimate(
     runs: Sequence[PlannedRun], records: Iterable[Record], *, cpu: str, cpu_cores: int, workers: int
 ) -> Estimate:
-    """What `runs` will take here: their training FLOPs, each at the median rate of this machine's latest records of the models
-    that are most like its own. `flops_per_second` is that of all runs together.
+    """What `runs` will take on this machine: the training FLOPs of each model at the rate of the most similar recorded ones.
+
+    The result's `flops_per_second` is that of all runs together.
     """
-    measured: dict[ModelConfig, list[float]] = defaultdict(list)
+    rates: dict[ModelConfig, list[float]] = defaultdict(list)
     flops_per_image: dict[ModelConfig, int] = {}
-    for r in sorted((r for r in records if not r.taken_from), key=lambda r: r.finished):
-        here = r.environment.device.startswith("cpu") and (r.environment.cpu, r.environment.cpu_cores) == (
-            cpu,
-            cpu_cores,
-        )
-        if here and r.cost.train_images_per_second and r.cost.macs:
-            flops_per_image[r.config.model] = each = training_flops_per_image(r.config.model, recorded_macs=r.cost.macs)
-            measured[r.config.model].append(r.cost.train_images_per_second * each)
+    for record in sorted((record for record in records if not record.taken_from), key=lambda record: record.finished):
+        environment, cost, model = record.environment, record.cost, record.config.model
+        on_this_cpu = environment.device.startswith("cpu") and environment.cpu == cpu
+        if on_this_cpu and environment.cpu_cores == cpu_cores and cost.train_images_per_second and cost.macs:
+            flops_per_image[model] = training_flops_per_image(model, recorded_macs=cost.macs)
+            rates[model].append(cost.train_images_per_second * flops_per_image[model])
     flops: dict[ModelConfig, int] = defaultdict(int)
     for run in runs:
         flops[run.config.model] += run.training_flops
     total = sum(flops.values())
-    seconds = sum(one / _rate(model, measured, flops_per_image) for model, one in flops.items())
-    rate = total / seconds if total else ASSUMED_FLOPS_PER_SECOND
-    found = Estimate(0.0, total, rate, bool(measured), workers)
-    return replace(found, hours=found.hours_of(total))
+    seconds = sum(of_model / _rate(model, rates, flops_per_image) for model, of_model in flops.items())
+    return Estimate(total, total / seconds if total else ASSUMED_FLOPS_PER_SECOND, bool(rates), workers)
 
 
 def _rate(
-    model: ModelConfig, measured: Mapping[ModelConfig, Sequence[float]], flops_per_image: Mapping[ModelConfig, int]
+    model: ModelConfig, rates: Mapping[ModelConfig, Sequence[float]], flops_per_image: Mapping[ModelConfig, int]
 ) -> float:
-    """FLOP/s of the latest records of the nearest model, or of several as near: by the ratio of FLOPs and `_difference`."""
-    if not measured:
+    """The median FLOP/s of the latest records of the nearest models: by the ratio of FLOPs an image, and by kernels.
+
+    Each difference in what sets kernels apart weighs as much as a factor of ten in FLOPs.
+    """
+    if not rates:
         return ASSUMED_FLOPS_PER_SECOND
-    mine = training_flops_per_image(model)
-    distances = {other: abs(log10(mine / flops_per_image[other])) + _difference(model, other) for other in measured}
+    flops, kernels = training_flops_per_image(model), _kernels_of(model)
+    distances = {
+        other: abs(log10(flops / flops_per_image[other]))
+        + sum(a != b for a, b in zip(kernels, _kernels_of(other), strict=True))
+        for other in rates
+    }
     nearest = min(distances.values())
-    return median(rate for other, rates in measured.items() if distances[other] == nearest for rate in rates[-LATEST:])
+    return median(rate for other in rates if distances[other] == nearest for rate in rates[other][-LATEST:])
 
 
-def _difference(one: ModelConfig, other: ModelConfig) -> int:
-    """In how much of what sets kernels apart two models differ; each weighs as much as a factor of ten in FLOPs."""
-    return sum(a != b for a, b in zip(_kind(one), _kind(other), strict=True))
-
-
-def _kind(model: ModelConfig) -> tuple[str, str, str]:
+def _kernels_of(model: ModelConfig) -> tuple[str, str, str]:
+    """What sets kernels apart: timm's name, or the stem and the position embeddings that change attention."""
     if isinstance(model, ViTConfig):
         return "", model.stem, model.position if model.position in ("relative", "rope_2d") else ""
     return model.timm, "", ""

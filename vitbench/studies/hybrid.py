@@ -6,17 +6,16 @@ from typing import Any
 
 from vitbench.config import ViTConfig
 from vitbench.costs import count
-from vitbench.studies.base import Arm, Study
+from vitbench.studies import Arm, Study
 
 
 def arms(base: ViTConfig) -> Sequence[Arm]:
-    """LayerNorms around the patches' projection, and convolutional stems with their MACs taken from the encoder's depth.
+    """LayerNorms around the patches' projection, and convolutional stems on an encoder with as many fewer blocks.
 
-    The ResNet stem is there on the encoder as it is, too. It has as many stages as its stride allows, the first
-    convolution a stride of 1, 2 or 4 (the paper's) for small, middling and large images; its width is that of the
-    paper in proportion, 64 at width 768, and it norms groups of two channels or more, as the paper's 64 in 32. The stack
-    of convolutions doubles its channels up to the encoder's width (Xiao et al. 2021); a patch of one pixel leaves it
-    nothing to halve, and one value nothing to normalise.
+    The ResNet stem also stands before all blocks. It has as many stages as its stride allows, behind a first convolution of
+    stride 1, 2 or 4 (the paper's), by patch size. Its width is in proportion to the paper's, 64 at width 768, and its groups
+    have two channels or more, as the paper's 64 in 32. The stack of convolutions doubles its channels up to the encoder's
+    width (Xiao et al. 2021). Patches of one pixel have no stack, and patches of one value no LayerNorm.
     """
     if base.stem != "patch":
         raise ValueError(
@@ -29,12 +28,12 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
             f"patch_size {stride}: a ResNet stem halves its map and so needs a power of two; choose a --variant "
             "with such a patch size"
         )
-    found = []
+    arms = []
     if base.in_channels * base.patch_hw[0] * base.patch_hw[1] > 1:
-        found.append(Arm("patch_norm stem", stem="patch_norm"))
+        arms.append(Arm("patch_norm stem", stem="patch_norm"))
     if stride > 1:
         conv: dict[str, Any] = {"stem": "conv", "stem_width": max(8, base.width // (stride // 2))}
-        found.append(Arm("conv stem, equal MACs", depth=_depth_of_equal_macs(base, conv), **conv))
+        arms.append(Arm("conv stem, equal MACs", depth=_depth_of_equal_macs(base, conv), **conv))
     first = 4 if stride >= 16 else min(stride, 2)
     num_stages = (stride // first).bit_length()
     stem_width = max(8, round(64 * base.width / 768 / 8) * 8)
@@ -45,10 +44,10 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
         "stem_groups": min(32, stem_width // 2),
     }
     depth = _depth_of_equal_macs(base, resnet)
-    found.append(Arm("ResNet stem, equal MACs", depth=depth, **resnet))
+    arms.append(Arm("ResNet stem, equal MACs", depth=depth, **resnet))
     if depth != base.depth:
-        found.append(Arm("ResNet stem, equal depth", **resnet))
-    return found
+        arms.append(Arm("ResNet stem, equal depth", **resnet))
+    return arms
 
 
 def _depth_of_equal_macs(base: ViTConfig, stem: dict[str, Any]) -> int:

@@ -1,4 +1,7 @@
-"""Which kinds of value a field takes: number, flag or text, before a configuration reads one as another."""
+"""Which kinds of value does a field take: numbers, flags or text?
+
+Configurations are lenient: they read `"2"` as a number, and True as 1. In Python these are slips, refused here.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ _READ_AS_OTHERS = (bool, int, float, str, bytes)
 
 
 def check_kind(name: str, value: Any, config: type[Config]) -> None:
-    """Raises ValueError for text or a flag where a field of `config` takes a number, and the like: `"2"` is text in Python.
+    """Raises ValueError for text or a flag where a field of `config` takes a number, and the like.
 
-    A whole number serves as a float, and a float as one where it is whole: that is the configuration's to judge.
+    Whole numbers and floats are of one kind; the configuration judges whether a float must be whole.
     """
     taken = set(_kinds(config.model_fields[name].annotation))
     if taken & {int, float}:
@@ -27,7 +30,7 @@ def check_kind(name: str, value: Any, config: type[Config]) -> None:
 
 
 def is_number(annotation: Any) -> bool:
-    """Whether a field takes numbers and, perhaps, None: no flag, no size of two numbers, no name."""
+    """Whether a field takes single numbers and, perhaps, None."""
     kinds = set(_kinds(annotation, within_tuples=False))
     return bool(kinds & {int, float}) and kinds <= {int, float, NoneType}
 

@@ -1,4 +1,4 @@
-"""Which studies there are: one file each in this package, and a user's own by path."""
+"""Which studies are there? One file each in this package, and a user's own by path."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import re
 import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
 from vitbench.records.schema import STUDY_NAME
 from vitbench.signals import Ended
-from vitbench.studies.base import Study
 from vitbench.studies.blame import blamed
+from vitbench.studies.study import Study
+from vitbench.text import did_you_mean
 
 STUDIES = (
     "pooling",
@@ -41,8 +41,7 @@ def load_study(name: str) -> Study:
         return replace(study, name=name)
     if name.endswith(".py"):
         return _load_file(Path(name))
-    close = get_close_matches(name, STUDIES, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(STUDIES)}, or give the path of a .py file"
+    hint = did_you_mean(name, STUDIES, f"there are {', '.join(STUDIES)}, or give the path of a .py file")
     raise ValueError(f"unknown study {name!r}; {hint}")
 
 
@@ -52,8 +51,10 @@ def _load_file(path: Path) -> Study:
     module = _import(path)
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
-        there = "" if study is None else f", but something of type {type(study).__name__}"
-        raise ValueError(f"study file {str(path)!r} defines no STUDY{there}; assign one: STUDY = Study(question=…, …)")
+        instead = "" if study is None else f", but something of type {type(study).__name__}"
+        raise ValueError(
+            f"study file {str(path)!r} defines no STUDY{instead}; assign one: STUDY = Study(question=…, …)"
+        )
     name = study.name or path.stem
     if STUDY_NAME.fullmatch(name) is None or name in STUDIES or name == "train":
         raise ValueError(
@@ -64,13 +65,13 @@ def _load_file(path: Path) -> Study:
 
 
 _FOLDERS: set[Path] = set()
-"""Of the study files that were imported: Python finds their siblings there."""
+"""Folders of the study files that were imported, where Python finds their siblings."""
 
 
 def _import(path: Path) -> ModuleType:
-    """The file as a module, in `sys.modules` under a name of its own; what it prints goes to stderr.
+    """The file as a module, in `sys.modules` under a name of its own. What it prints goes to stderr.
 
-    Its siblings can be imported, while it is and later, by functions of it.
+    It can import modules that lie beside it, and so can its functions later.
     """
     file = path.resolve()
     _check_siblings(path, file.parent)
@@ -100,11 +101,11 @@ def _import(path: Path) -> ModuleType:
 
 
 def _check_siblings(path: Path, folder: Path) -> None:
-    """Raises ValueError where a sibling has the name of one beside another study file: Python would take that in its place."""
+    """Raises ValueError where a sibling has the name of another study file's sibling, which Python would import instead."""
     for sibling in sorted(folder.glob("*.py")):
-        there = getattr(sys.modules.get(sibling.stem), "__file__", None)
-        if there and Path(there).parent in _FOLDERS - {folder}:
+        imported = getattr(sys.modules.get(sibling.stem), "__file__", None)
+        if imported and Path(imported).parent in _FOLDERS - {folder}:
             raise ValueError(
-                f"study file {str(path)!r}: its sibling {sibling.name} has the name of {there!r}, which another study "
+                f"study file {str(path)!r}: its sibling {sibling.name} has the name of {imported!r}, which another study "
                 "imports; rename one"
             )

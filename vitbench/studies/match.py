@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vitbench.config import ModelConfig, TrainConfig
-from vitbench.costs.macs import training_flops_per_image
+from vitbench.costs.macs import count, training_flops_per_image
+from vitbench.studies.tunable import part_of
 
 MATCHES = {
     "epochs": "epochs",
@@ -40,11 +41,36 @@ def matched_epochs(
 
 
 def _four_digits(value: float) -> float:
-    """A whole number is an int, as it is where nothing is scaled: equal runs have equal run_ids."""
+    """Rounded; an int where that is whole, so that equal runs have equal run_ids."""
     rounded = float(f"{value:.4g}")
     return int(rounded) if rounded.is_integer() else rounded
 
 
 def training_images(train: TrainConfig, *, train_images: int) -> int:
-    """Images that a run trains on in all: whole batches, of an epoch of `train_images` and of the last, partial epoch."""
+    """Images in all batches of a run. An epoch has `train_images`; a last, partial batch is dropped."""
     return train.num_steps(train_images // train.batch_size) * train.batch_size
+
+
+_SAME_TIME = (
+    *("weight_decay", "warmup_fraction", "clip_norm", "label_smoothing", "ema_decay", "layer_decay"),
+    *("dropout", "attention_dropout", "drop_path", "layer_scale", "norm_eps", "crop_padding", "mixup", "cutmix"),
+)
+"""Fields that leave the matrix products of a step as they are; only elementwise work may differ."""
+
+
+def check_costs_stay(tuned: Mapping[str, Sequence[float]], models: Mapping[str, ModelConfig], *, match: str) -> None:
+    """Raises ValueError where what is made equal for each arm depends on the setting that it is tuned to."""
+    for name, values in tuned.items():
+        if match == "time" and name not in _SAME_TIME:
+            raise ValueError(
+                f"tune {name!r} changes the time that an image takes, which --match time makes equal; "
+                "use --match epochs"
+            )
+        if part_of(name) == "model" and any(
+            count(model.replace(**{name: value})).macs != count(model).macs
+            for model in models.values()
+            for value in values
+        ):
+            raise ValueError(
+                f"tune {name!r} changes the FLOPs of an image, which --match {match} makes equal; use --match epochs"
+            )

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 
 from vitbench.config import Size, ViTConfig, as_pair, divisors
-from vitbench.studies.base import Arm, Study
+from vitbench.studies import Arm, Study
 
 
 def arms(base: ViTConfig) -> Sequence[Arm]:
     """The next smaller and the two next larger patches that divide the image; at least 2 × 2 patches, at most 1,024."""
     height, width = base.image_hw
-    own = min(base.patch_hw)
+    base_patch = min(base.patch_hw)
     sizes = [p for p in divisors(min(height, width)) if max(height, width) % p == 0]
     sizes = [p for p in sizes if p <= min(height, width) // 2 and (height // p) * (width // p) <= 1024]
-    smaller, larger = [p for p in sizes if p < own][-1:], [p for p in sizes if p > own][:2]
+    smaller, larger = [p for p in sizes if p < base_patch][-1:], [p for p in sizes if p > base_patch][:2]
     return [arm(p) for p in [*smaller, *larger]]
 
 

@@ -1,7 +1,7 @@
 """Which runs a study needs under a budget, and which of them are recorded.
 
-What is known at once, and what follows from results: settings are tried on the tuning seeds, the grid grows where some arm
-is best at its edge, and the other seeds run at each arm's best setting and at the baseline's.
+Settings are tried on the tuning seeds; the grid grows where some arm is best at its edge; the final seeds run at each arm's
+chosen setting and at the baseline's. All but the first step depends on results.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from vitbench.config import RunConfig
 from vitbench.costs.macs import training_flops_per_image
 from vitbench.data.info import DataInfo
 from vitbench.records import Design, Record
-from vitbench.studies.base import Study
 from vitbench.studies.budgets import Budget
 from vitbench.studies.history import History
 from vitbench.studies.match import training_images
 from vitbench.studies.resolved_study import Overrides, ResolvedStudy, resolve_study
 from vitbench.studies.settings import RATE, SIDES, Grid, Setting, setting_of, setting_text, step_beyond
+from vitbench.studies.study import Study
 
 COMPILING_PAYS_FROM = 2e13
-"""Training FLOPs of a run. On CPU, compiling a shape takes 15 s and gains 4 % (benchmarks/LOG.md): 375 s at 50 GFLOP/s."""
+"""Training FLOPs of a run. On CPU, compiling takes 15 s and gains 4 % (benchmarks/LOG.md): 375 s at 50 GFLOP/s."""
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run and the place that it has in a study."""
+    """One run, and its place in a study."""
 
     study: str
     arm: str
@@ -45,9 +45,13 @@ class PlannedRun:
         return self.config.run_id
 
     @property
+    def key(self) -> tuple[str, str]:
+        """(study, run_id): a run of several studies has one of each."""
+        return self.study, self.run_id
+
+    @property
     def tuned_fields(self) -> tuple[str, ...]:
-        """The learning rate and what else is tuned."""
-        return (RATE, *self.design.tuned)
+        return self.design.tuned_fields
 
     @property
     def setting(self) -> Setting:
@@ -59,12 +63,12 @@ class PlannedRun:
 
     @property
     def training_flops(self) -> int:
-        """6 × MACs an image, forward and backward, of the images in whole batches."""
+        """Of forward and backward: 6 × MACs for each image of its batches."""
         images = training_images(self.config.train, train_images=self.train_images)
         return training_flops_per_image(self.config.model) * images
 
     def eager_on_cpu_because(self) -> str:
-        """Why `compile="auto"` does not compile this run on CPU, where no native operators do better; empty where it does."""
+        """Why `compile="auto"` does not compile this run on a CPU without native operators; empty where it does."""
         if self.training_flops >= COMPILING_PAYS_FROM:
             return ""
         return f"compiling pays from {COMPILING_PAYS_FROM / 1e12:.0f} TFLOP of training, and this run has fewer"
@@ -72,7 +76,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Later:
-    """Runs that the results of others decide: at most so many, of at most so many FLOPs of training."""
+    """An upper bound on the runs that follow from the results of others, and on their training FLOPs."""
 
     runs: int
     training_flops: int
@@ -80,12 +84,13 @@ class Later:
 
 @dataclass(frozen=True)
 class Plan:
-    """`later` is None where everything is known."""
+    """The runs that are known, done or not."""
 
     runs: list[PlannedRun]
     later: Later | None = None
+    """None where all runs are known."""
     epochs_are_estimates: bool = False
-    """Whether images/s must be measured before epochs are known: runs will have others."""
+    """Whether images/s must be measured before the final epochs are known."""
 
 
 def plan(
@@ -105,28 +110,27 @@ def plan_in_stages(
     images_per_second: Mapping[str, float] | None = None,
     given_up: Collection[str] = (),
 ) -> Plan:
-    """All runs of `study` on `data` that `records` leave no doubt about, done or not, and how many may follow.
+    """The runs of `study` on `data` that are certain, given `records`, and how many may follow.
 
-    Seeds are outermost, so that a stopped study has whole seeds. Runs that failed are waited for, but for those whose
-    run_id is in `given_up`: choices are made without these. Raises ValueError where an arm has no meaning on the base
-    variant, or something cannot be tuned or matched.
+    Seeds are outermost, so that a stopped study has complete seeds. Choices wait for runs that failed, except for the run_ids
+    in `given_up`. Raises ValueError where an arm has no meaning on the base variant, or something cannot be tuned or matched.
     """
     resolved = resolve_study(study, budget, data, overrides, images_per_second=images_per_second)
-    if resolved.is_settled_at_once:
+    if not resolved.has_choices:
         return Plan(_tuning_runs(resolved, resolved.grid), None, resolved.epochs_are_estimates)
     history = History(resolved, records)
     grid, steps = resolved.grid, Counter[tuple[str, str]]()
-    settled = history.settles(grid, given_up)
-    while settled and (wider := _extended(resolved, grid, history, steps)) != grid:
-        grid, settled = wider, history.settles(wider, given_up)
+    tried = history.has_tried(grid, given_up)
+    while tried and (wider := _extended(resolved, grid, history, steps)) != grid:
+        grid, tried = wider, history.has_tried(wider, given_up)
     runs = _tuning_runs(resolved, grid)
-    if not settled:
+    if not tried:
         return Plan(runs, _later(resolved, grid, history), resolved.epochs_are_estimates)
     return Plan([*runs, *_final_runs(resolved, grid, history)], None, resolved.epochs_are_estimates)
 
 
 def _tuning_runs(resolved: ResolvedStudy, grid: Grid) -> list[PlannedRun]:
-    design = resolved.design(grid)
+    design = resolved.design_on(grid)
     return [
         _planned(resolved, design, arm, setting, seed)
         for seed in range(resolved.tuning_seeds)
@@ -136,8 +140,8 @@ def _tuning_runs(resolved: ResolvedStudy, grid: Grid) -> list[PlannedRun]:
 
 
 def _extended(resolved: ResolvedStudy, grid: Grid, history: History, steps: Counter[tuple[str, str]]) -> Grid:
-    """The grid with one step more wherever some arm is best at its edge, if steps are left there; counts them."""
-    choices = [history.best(arm, grid.settings) for arm in resolved.arms]
+    """The grid with one more step wherever some arm is best at its edge. `steps` counts them, up to `resolved.extend`."""
+    choices = [history.best(arm, grid) for arm in resolved.arms]
     edges = {edge for setting in choices if setting is not None for edge in grid.edges(setting)}
     for field, side in sorted(edges):
         if steps[field, side] < resolved.extend:
@@ -147,17 +151,17 @@ def _extended(resolved: ResolvedStudy, grid: Grid, history: History, steps: Coun
 
 
 def _final_runs(resolved: ResolvedStudy, grid: Grid, history: History) -> list[PlannedRun]:
-    """The seeds that nothing was chosen on, at each arm's setting and at that of what it is compared with.
+    """The final seeds, at each arm's chosen setting and at that of the arm which it is compared with.
 
-    What an arm goes on from runs there too, before it. None of an arm that has no setting.
+    An arm that goes on from another follows it there. An arm without a chosen setting has no runs.
     """
-    design = resolved.design(grid)
+    design = resolved.design_on(grid)
     chosen = {arm: history.best_of_all(arm, grid) for arm in resolved.arms}
     places = dict.fromkeys(
         (link, setting)
-        for arm, own in chosen.items()
-        if own is not None
-        for setting in (own, chosen[resolved.compared_with(arm)] or own)
+        for arm, best in chosen.items()
+        if best is not None
+        for setting in (best, chosen[design.compared_with(arm)] or best)
         for link in resolved.chain(arm)
     )
     return [
@@ -168,29 +172,27 @@ def _final_runs(resolved: ResolvedStudy, grid: Grid, history: History) -> list[P
 
 
 def _later(resolved: ResolvedStudy, grid: Grid, history: History) -> Later:
-    """What extensions and final seeds come to at most, while `grid` is being run: each as dear as an arm's dearest setting."""
+    """What extensions and final seeds come to at most, each at the cost of its arm's dearest setting."""
     sizes = [len(values) + 2 * resolved.extend * (len(values) > 1) for values in resolved.grid.values.values()]
-    more_settings = prod(sizes) - len(grid.settings)
+    more_settings, final_seeds = prod(sizes) - len(grid.settings), resolved.seeds - resolved.tuning_seeds
     runs, flops = 0, 0
-    design = resolved.design(grid)
+    design = resolved.design_on(grid)
     for arm in resolved.arms:
-        own_or_baselines = 1 if arm == resolved.compared_with(arm) else 2
-        # Those that go on from it may each want it at settings of their own, of which there are no more than are tried.
-        wanted = own_or_baselines * (1 + sum(arm in resolved.chain(other)[:-1] for other in resolved.arms))
-        own_or_baselines = min(wanted, max(own_or_baselines, prod(sizes)))
-        number = resolved.tuning_seeds * more_settings + (resolved.seeds - resolved.tuning_seeds) * own_or_baselines
+        chosen = 1 if arm == design.compared_with(arm) else 2  # its own setting, and the other arm's
+        # Each arm that goes on from it may want it at two settings more; there are no more than are tried.
+        followers = sum(arm in resolved.chain(other)[:-1] for other in resolved.arms)
+        final_settings = min(chosen * (1 + followers), max(chosen, prod(sizes)))
+        number = resolved.tuning_seeds * more_settings + final_seeds * final_settings
         costs = (
             _planned(resolved, design, arm, setting, 0).training_flops
-            for setting in {*_all_that_may_come(resolved, arm), *history.tried(arm)}
+            for setting in {*_possible_settings(resolved, arm), *history.tried(arm)}
         )
         runs, flops = runs + number, flops + number * max(costs)
     return Later(runs, flops)
 
 
-def _all_that_may_come(resolved: ResolvedStudy, arm: str) -> Iterator[Setting]:
-    """Settings of the grid with all of its steps on all sides, where they have a meaning, at one learning rate: all cost
-    alike.
-    """
+def _possible_settings(resolved: ResolvedStudy, arm: str) -> Iterator[Setting]:
+    """Settings of the fully extended grid that have a meaning; at one learning rate, as costs do not depend on it."""
     columns = [
         resolved.grid.values[RATE][:1],
         *(_extended_fully(v, resolved.extend) for v in resolved.grid.tuned.values()),

@@ -1,6 +1,6 @@
 """Class token or global average pooling?"""
 
-from vitbench.studies.base import Arm, Study
+from vitbench.studies import Arm, Study
 
 STUDY = Study(
     question="Does a class token beat averaging the patch tokens, once each has its own learning rate?",

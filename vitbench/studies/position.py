@@ -1,6 +1,6 @@
 """Which position embedding, and where?"""
 
-from vitbench.studies.base import Arm, Study
+from vitbench.studies import Arm, Study
 
 STUDY = Study(
     question="Does it matter how position is embedded, and where, once it is?",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vitbench.studies.base import Arm, Study
+from vitbench.studies import Arm, Study
 
 POSITIONS: dict[str, dict[str, Any]] = {
     "1-D": {"position": "learned_1d"},

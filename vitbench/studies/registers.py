@@ -1,6 +1,6 @@
 """How many register tokens?"""
 
-from vitbench.studies.base import Arm, Study
+from vitbench.studies import Arm, Study
 
 STUDY = Study(
     question="Do register tokens raise the accuracy of a small model?",

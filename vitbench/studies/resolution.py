@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vitbench.config import Size, ViTConfig, as_pair
-from vitbench.studies.base import Arm, Study
+from vitbench.studies import Arm, Study
 
 POSITIONS: dict[str, dict[str, Any]] = {
     "1-D": {"position": "learned_1d"},
@@ -18,8 +18,8 @@ POSITIONS: dict[str, dict[str, Any]] = {
 SCALES = (0.75, 1.0, 1.5, 2.0)
 """Of the grid of patches: images of 24, 32, 48 and 64 pixels, where those pretrained on have 32."""
 WITH_COORDINATES = ("sincos", "RoPE")
-"""What has coordinates in place of tables: at another size they go on at a patch a step, or are rescaled to the grid of the
-pretraining, as tables are."""
+"""What has coordinates in place of tables. At another size these go on at one step a patch, or are rescaled to the grid of
+the pretraining, as tables are."""
 FINE_TUNING = 0.25
 """Of the pretraining's epochs."""
 
@@ -59,12 +59,12 @@ def _of(base: ViTConfig, position: str) -> Iterator[Arm]:
 
 
 def image_sizes(base: ViTConfig) -> list[Size]:
-    """Sizes in pixels, ascending, of grids as near to `SCALES` times the base's as whole patches come; each once."""
-    found = dict.fromkeys(
+    """Image sizes in pixels, ascending, whose grids are nearest to `SCALES` times the base's; each once."""
+    sizes = dict.fromkeys(
         tuple(max(1, round(scale * cells)) * pixel for cells, pixel in zip(base.grid, base.patch_hw, strict=True))
         for scale in SCALES
     )
-    return [height if height == width else (height, width) for height, width in found]
+    return [height if height == width else (height, width) for height, width in sizes]
 
 
 def pixels(size: Size) -> str:

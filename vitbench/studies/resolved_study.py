@@ -8,14 +8,14 @@ from functools import cached_property
 from typing import Any
 
 from vitbench.config import DataConfig, ModelConfig, RunConfig, TrainConfig, ViTConfig
-from vitbench.costs.macs import count
 from vitbench.data.info import DataInfo
 from vitbench.records import Design
-from vitbench.studies.base import Arm, Study
+from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import Budget, Scale, base_variant
-from vitbench.studies.match import matched_epochs
+from vitbench.studies.match import check_costs_stay, matched_epochs
 from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
-from vitbench.studies.tunable import check_tuned, part_of
+from vitbench.studies.study import Study
+from vitbench.studies.tunable import check_tuned
 from vitbench.variants import variant as named_variant
 
 BUILT_IN_DATA = ("digits", "shapes")
@@ -23,7 +23,7 @@ BUILT_IN_DATA = ("digits", "shapes")
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the command line may set over a budget's own. None and empty leave the budget, and the study, as they are."""
+    """What the command line sets in place of the budget's and the study's values. None and empty keep these."""
 
     variant: str | None = None
     seeds: int | None = None
@@ -38,71 +38,47 @@ class Overrides:
 
 @dataclass(frozen=True)
 class ResolvedStudy:
-    """A study on one data set under one budget. `arms`: each arm's run at seed 0, its tuned fields as they are untuned."""
+    """A study on one data set under one budget, before anything has run."""
 
     study: Study
     budget: str
     variant: str
     arms: Mapping[str, RunConfig]
-    """By name, the baseline first."""
+    """Each arm's run at seed 0, with tuned fields at their defaults, by name; the baseline first."""
     grid: Grid
     seeds: int
     tuning_seeds: int
     """At most `seeds`; equal to them where settings are chosen on every seed, or where there is nothing to choose."""
     extend: int
-    match: str
+    """Steps by which the grid may grow on each side."""
     train_images: int
-    """Images that an epoch trains on, the validation split left out; on fractions, that they are fractions of."""
-    levels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Of a factorial study: the level that each arm has of each factor."""
-    fractions: Mapping[str, float] = field(default_factory=dict)
-    """The share of the training images that each arm trains on, where these differ."""
-    starts: Mapping[str, str] = field(default_factory=dict)
-    """The arm from whose weights another goes on."""
+    """Images of an epoch, without the validation split; fractions are of these."""
+    design: Design
+    """What records say of the study, on the initial `grid`."""
     left_out: Sequence[str] = ()
     """Arms of image sizes that the data do not come in."""
     remarks: Sequence[str] = ()
     """What the study itself leaves out on this base variant, in sentences."""
     epochs_are_estimates: bool = False
-    """Whether training time is to be equal, but how fast the arms train is not known yet: epochs are by FLOPs then."""
+    """Whether training time is to be equal, but images/s are not measured yet, so that epochs are by FLOPs."""
 
     @property
     def baseline(self) -> str:
-        return next(iter(self.arms))
-
-    def compared_with(self, arm: str) -> str:
-        """The baseline, or the arm that has its levels of all factors but those held; of these, the arm itself."""
-        if not self.within:
-            return self.baseline
-        held = {name: self.levels[arm][name] for name in self.within}
-        return next(name for name, own in self.levels.items() if own == {**self.levels[self.baseline], **held})
-
-    @property
-    def within(self) -> tuple[str, ...]:
-        """Factors that are held where arms are compared; on fractions, the images."""
-        return ("images",) if self.fractions else tuple(self.study.within)
+        return self.design.baseline
 
     def chain(self, arm: str) -> list[str]:
-        """The arms whose runs lead to an arm's, in their order, itself the last."""
-        return [*(self.chain(self.starts[arm]) if arm in self.starts else []), arm]
-
-    def chosen_with(self, arm: str) -> str:
-        """Whose choice of a setting an arm takes: its own, or where it trains nothing, that of the arm it starts from."""
-        return self.chosen_with(self.starts[arm]) if self.arms[arm].train.epochs == 0 else arm
+        """The arms from whose weights an arm goes on, one after the other, then the arm itself."""
+        start = self.design.starts.get(arm)
+        return [*(self.chain(start) if start else []), arm]
 
     @property
-    def chosen_below(self) -> int | None:
-        """Settings are chosen on the seeds below this alone; None: on all that there are."""
-        return self.tuning_seeds if self.tuning_seeds < self.seeds else None
-
-    @property
-    def is_settled_at_once(self) -> bool:
-        """Whether no run depends on the results of others."""
+    def has_choices(self) -> bool:
+        """Whether some runs depend on the results of others."""
         grows = self.extend > 0 and any(len(values) > 1 for values in self.grid.values.values())
-        return self.tuning_seeds == self.seeds and not grows
+        return grows or self.tuning_seeds < self.seeds
 
     def config(self, arm: str, setting: Setting, seed: int) -> RunConfig:
-        """Raises ValueError for a setting without meaning."""
+        """One run of an arm. Raises ValueError for a setting without meaning."""
         if (arm, setting) not in self._configs:
             config = with_setting(self.arms[arm], self.grid.fields, setting)
             images = self.images_of(config)
@@ -113,13 +89,13 @@ class ResolvedStudy:
             self._configs[arm, setting] = config
         return with_seed(self._configs[arm, setting], seed)
 
-    def images_of(self, config: RunConfig) -> int:
-        """Images that an epoch of one of these runs trains on."""
-        return config.data.train_images or self.train_images
-
     @cached_property
     def _configs(self) -> dict[tuple[str, Setting], RunConfig]:
         return {}
+
+    def images_of(self, config: RunConfig) -> int:
+        """Images of an epoch of one of these runs."""
+        return config.data.train_images or self.train_images
 
     def has_meaning(self, grid: Grid) -> bool:
         """Whether every arm can run at every setting of a grid."""
@@ -131,25 +107,72 @@ class ResolvedStudy:
             return False
         return True
 
-    def design(self, grid: Grid) -> Design:
-        """What records say of the study, once the grid is that."""
-        epochs = {name: config.train.epochs for name, config in self.arms.items()}
-        return Design(
-            question=self.study.question,
-            source=self.study.source,
-            baseline=self.baseline,
-            arms=tuple(self.arms),
-            learning_rates=grid.values[RATE],
-            tuned=grid.tuned,
-            tuning_seeds=self.chosen_below,
-            match=self.match,
-            epochs=epochs if self.match != "epochs" or self.fractions or self.starts else {},
-            factors={name: dict(levels) for name, levels in self.levels.items()},
-            within=() if self.fractions else self.within,
-            fractions=dict(self.fractions),
-            starts=dict(self.starts),
-            train_images=self.train_images,
-        )
+    def design_on(self, grid: Grid) -> Design:
+        """What records say of the study, on a grid that may have grown."""
+        return self.design.model_copy(update={"learning_rates": grid.values[RATE], "tuned": grid.tuned})
+
+
+def resolve_study(
+    study: Study,
+    budget: Budget,
+    data: DataInfo,
+    overrides: Overrides,
+    *,
+    images_per_second: Mapping[str, float] | None = None,
+) -> ResolvedStudy:
+    """`study` on `data`. `images_per_second`: the measured training rate of each arm, where training time is to be equal.
+
+    Raises ValueError for what has no meaning on the base variant, or cannot be tuned or matched.
+    """
+    scale = _scale(budget, data)
+    variant, base = _base(scale, data, overrides.variant)
+    wanted = scale.train_images if overrides.train_images is None else overrides.train_images
+    data_config, train_images = data_settings(data, wanted=wanted)
+    train, augment = recipe_of(budget, data)
+    if not augment:
+        data_config = data_config.replace(crop_padding=0, flip=False)
+    train = train.replace(**{**study.train, **(overrides.train or {})})
+    all_arms = _arms(study, base, train_images, train.batch_size)
+    try:
+        arms = _of_sizes_that_come(all_arms, base, data)
+        models = _models(arms, base, variant)
+    except ValueError as error:
+        raise ValueError(f"{study.title}: {error}") from error
+    grid = _grid(study, scale, base, overrides)
+    epochs = matched_epochs(
+        models,
+        baseline=arms[0].name,
+        epochs=train.epochs,
+        match=overrides.match,
+        images_per_second=images_per_second,
+    )
+    _check_together(study, arms, models, grid, match=overrides.match, epochs=train.epochs)
+    runs = _runs(arms, models, train, epochs, data_config, train_images, image_size=data.image_size)
+    seeds = overrides.seeds or budget.seeds
+    tuning_seeds = _tuning_seeds(overrides, budget, grid, seeds)
+    return ResolvedStudy(
+        study=study,
+        budget=budget.name,
+        variant=variant,
+        arms=runs,
+        grid=grid,
+        seeds=seeds,
+        tuning_seeds=tuning_seeds,
+        extend=budget.extend if overrides.extend is None else overrides.extend,
+        train_images=train_images,
+        design=_design(
+            study,
+            arms,
+            runs,
+            grid,
+            tuning_seeds=tuning_seeds if tuning_seeds < seeds else None,
+            match=overrides.match,
+            train_images=train_images,
+        ),
+        left_out=[arm.name for arm in all_arms if arm not in arms],
+        remarks=study.remarks(base),
+        epochs_are_estimates=overrides.match == "time" and images_per_second is None,
+    )
 
 
 def recipe_of(budget: Budget, data: DataInfo) -> tuple[TrainConfig, bool]:
@@ -168,91 +191,8 @@ def _family(data: DataInfo) -> str:
     return data.dataset.split("/")[0]
 
 
-def resolve_study(
-    study: Study,
-    budget: Budget,
-    data: DataInfo,
-    overrides: Overrides,
-    *,
-    images_per_second: Mapping[str, float] | None = None,
-) -> ResolvedStudy:
-    """`study` on `data`. `images_per_second`: how fast each arm trains, where training time is to be equal.
-
-    Raises ValueError for what has no meaning on the base variant, or cannot be tuned or matched.
-    """
-    scale = _scale(budget, data)
-    name, base = _base(scale, data, overrides.variant)
-    data_config, train_images = data_settings(
-        data, wanted=scale.train_images if overrides.train_images is None else overrides.train_images
-    )
-    train, augment = recipe_of(budget, data)
-    if not augment:
-        data_config = data_config.replace(crop_padding=0, flip=False)
-    train = train.replace(**{**study.train, **(overrides.train or {})})
-    asked = _arms(study, base, train_images, train.batch_size)
-    try:
-        arms = _of_sizes_that_come(asked, base, data)
-        models = _models(arms, base, name)
-    except ValueError as error:
-        raise ValueError(f"{study.title}: {error}") from error
-    grid = _grid(study, scale, base, overrides)
-    epochs = matched_epochs(
-        models,
-        baseline=next(iter(models)),
-        epochs=train.epochs,
-        match=overrides.match,
-        images_per_second=images_per_second,
-    )
-    if "crop_padding" in grid.tuned and len({model.image_hw for model in models.values()}) > 1:
-        raise ValueError(
-            f"tune 'crop_padding' is in pixels, but arms of study {study.name!r} have images of several sizes; leave it out"
-        )
-    if overrides.match != "epochs":
-        _check_costs_stay(grid, models, match=overrides.match)
-    if study.fractions and overrides.match != "epochs":
-        raise ValueError(
-            f"match {overrides.match!r}: study {study.name!r} makes steps equal on all fractions; leave it out"
-        )
-    if train.epochs == 0:
-        raise ValueError("epochs 0 trains nothing; give more, or `vitbench train --init RUN --keep-head --epochs 0`")
-    if overrides.match != "epochs" and any(arm.start for arm in arms):
-        raise ValueError(
-            f"match {overrides.match!r}: study {study.name!r} says itself for how long each arm trains; leave it out"
-        )
-    runs: dict[str, RunConfig] = {}
-    for arm in arms:
-        recipe = train.replace(epochs=epochs[arm.name] * arm.epochs)
-        model = models[arm.name]
-        images = data_config.resampled(data.image_size, model.image_hw)
-        if arm.start:
-            runs[arm.name] = RunConfig(
-                model=model, data=images, train=recipe, pretraining=runs[arm.start], keep_head=True
-            )
-        else:
-            runs[arm.name] = _run(model, arm.fraction, images, recipe, train_images)
-    seeds = overrides.seeds or budget.seeds
-    return ResolvedStudy(
-        study=study,
-        budget=budget.name,
-        variant=name,
-        arms=runs,
-        grid=grid,
-        seeds=seeds,
-        tuning_seeds=_tuning_seeds(overrides, budget, grid, seeds),
-        extend=budget.extend if overrides.extend is None else overrides.extend,
-        match=overrides.match,
-        train_images=train_images,
-        levels=study.levels(arms),
-        fractions={arm.name: arm.fraction for arm in arms} if study.fractions else {},
-        starts={arm.name: arm.start for arm in arms if arm.start},
-        left_out=[arm.name for arm in asked if arm not in arms],
-        remarks=study.remarks(base),
-        epochs_are_estimates=overrides.match == "time" and images_per_second is None,
-    )
-
-
 def _arms(study: Study, base: ViTConfig, train_images: int, batch_size: int) -> list[Arm]:
-    """A study's arms; of those on fractions, which leave a batch at least."""
+    """A study's arms; without fractions of less than a batch."""
     arms = study.all_arms(base)
     enough = [arm for arm in arms if round(arm.fraction * train_images) >= batch_size]
     if study.fractions and len({arm.fraction for arm in enough}) < 2:
@@ -264,14 +204,14 @@ def _arms(study: Study, base: ViTConfig, train_images: int, batch_size: int) -> 
 
 
 def _of_sizes_that_come(arms: Sequence[Arm], base: ViTConfig, data: DataInfo) -> list[Arm]:
-    """The arms at image sizes that the data come in, and that do not go on from one that is left out."""
-    found: dict[str, Arm] = {}
+    """The arms at image sizes that the data come in, but for those that go on from an arm which is left out."""
+    kept: dict[str, Arm] = {}
     for arm in arms:
         height, width = arm.apply(base).image_hw
         comes = data.size_step == 1 or (height == width and height % data.size_step == 0)
-        if comes and (not arm.start or arm.start in found):
-            found[arm.name] = arm
-    return list(found.values())
+        if comes and (not arm.start or arm.start in kept):
+            kept[arm.name] = arm
+    return list(kept.values())
 
 
 def _models(arms: Sequence[Arm], base: ViTConfig, variant: str) -> dict[str, ModelConfig]:
@@ -284,13 +224,81 @@ def _models(arms: Sequence[Arm], base: ViTConfig, variant: str) -> dict[str, Mod
     return models
 
 
-def _run(model: ModelConfig, fraction: float, data: DataConfig, train: TrainConfig, train_images: int) -> RunConfig:
-    """An arm's run: on a share of the images, for as many steps as on all of them."""
-    if fraction != 1:
-        images = round(fraction * train_images)
-        steps = train.num_steps(train_images // train.batch_size)
-        data, train = data.replace(train_images=images), train.replace(epochs=steps / (images // train.batch_size))
-    return RunConfig(model=model, data=data, train=train)
+def _check_together(
+    study: Study, arms: Sequence[Arm], models: Mapping[str, ModelConfig], grid: Grid, *, match: str, epochs: float
+) -> None:
+    """Raises ValueError for what cannot be tuned or matched with these arms."""
+    if "crop_padding" in grid.tuned and len({model.image_hw for model in models.values()}) > 1:
+        raise ValueError(
+            f"tune 'crop_padding' is in pixels, but arms of study {study.name!r} have images of several sizes; leave it out"
+        )
+    if match != "epochs":
+        check_costs_stay(grid.tuned, models, match=match)
+    if study.fractions and match != "epochs":
+        raise ValueError(f"match {match!r}: study {study.name!r} makes steps equal on all fractions; leave it out")
+    if epochs == 0:
+        raise ValueError("epochs 0 trains nothing; give more, or `vitbench train --init RUN --keep-head --epochs 0`")
+    if match != "epochs" and any(arm.start for arm in arms):
+        raise ValueError(
+            f"match {match!r}: study {study.name!r} says itself for how long each arm trains; leave it out"
+        )
+
+
+def _runs(
+    arms: Sequence[Arm],
+    models: Mapping[str, ModelConfig],
+    train: TrainConfig,
+    epochs: Mapping[str, float],
+    data: DataConfig,
+    train_images: int,
+    *,
+    image_size: tuple[int, int],
+) -> dict[str, RunConfig]:
+    """Each arm's run at seed 0. `data` is for images of `image_size`, the data set's own, (height, width)."""
+    runs: dict[str, RunConfig] = {}
+    for arm in arms:
+        model, recipe = models[arm.name], train.replace(epochs=epochs[arm.name] * arm.epochs)
+        images = data.resampled(image_size, model.image_hw)
+        if arm.start:
+            start = runs[arm.start]
+            runs[arm.name] = RunConfig(model=model, data=images, train=recipe, pretraining=start, keep_head=True)
+            continue
+        if arm.fraction != 1:  # for as many steps as on all images
+            steps = recipe.num_steps(train_images // train.batch_size)
+            images = images.replace(train_images=round(arm.fraction * train_images))
+            recipe = recipe.replace(epochs=steps / (round(arm.fraction * train_images) // train.batch_size))
+        runs[arm.name] = RunConfig(model=model, data=images, train=recipe)
+    return runs
+
+
+def _design(
+    study: Study,
+    arms: Sequence[Arm],
+    runs: Mapping[str, RunConfig],
+    grid: Grid,
+    *,
+    tuning_seeds: int | None,
+    match: str,
+    train_images: int,
+) -> Design:
+    design = Design(
+        question=study.question,
+        source=study.source,
+        baseline=arms[0].name,
+        arms=tuple(runs),
+        learning_rates=grid.values[RATE],
+        tuned=grid.tuned,
+        tuning_seeds=tuning_seeds,
+        match=match,
+        factors=study.levels(arms),
+        within=study.within,
+        fractions={arm.name: arm.fraction for arm in arms} if study.fractions else {},
+        starts={arm.name: arm.start for arm in arms if arm.start},
+        train_images=train_images,
+    )
+    if not design.epochs_differ:
+        return design
+    return design.model_copy(update={"epochs": {name: run.train.epochs for name, run in runs.items()}})
 
 
 def _grid(study: Study, scale: Scale, base: ViTConfig, overrides: Overrides) -> Grid:
@@ -310,35 +318,10 @@ def _tuning_seeds(overrides: Overrides, budget: Budget, grid: Grid, seeds: int) 
     return min(wanted or budget.tuning_seeds or seeds, seeds)
 
 
-_SAME_TIME = (
-    *("weight_decay", "warmup_fraction", "clip_norm", "label_smoothing", "ema_decay", "layer_decay"),
-    *("dropout", "attention_dropout", "drop_path", "layer_scale", "norm_eps", "crop_padding", "mixup", "cutmix"),
-)
-"""Whatever their values, a step has the same matrix products on as many images; elementwise work alone may differ."""
-
-
-def _check_costs_stay(grid: Grid, models: Mapping[str, ModelConfig], *, match: str) -> None:
-    """What is made equal for each arm must not depend on the setting that it is tuned to."""
-    for name, values in grid.tuned.items():
-        if match == "time" and name not in _SAME_TIME:
-            raise ValueError(
-                f"tune {name!r} changes the time that an image takes, which --match time makes equal; "
-                "use --match epochs"
-            )
-        if part_of(name) == "model" and any(
-            count(model.replace(**{name: value})).macs != count(model).macs
-            for model in models.values()
-            for value in values
-        ):
-            raise ValueError(
-                f"tune {name!r} changes the FLOPs of an image, which --match {match} makes equal; use --match epochs"
-            )
-
-
 def data_settings(data: DataInfo, *, wanted: int | None) -> tuple[DataConfig, int]:
-    """(the data configuration with the set's own augmentation, the images that an epoch trains on).
+    """(the data configuration with the augmentation that suits the set, the training images of an epoch).
 
-    A subset as large as what the validation split leaves is the whole, and named so.
+    `wanted` training images; all, where that is None or more than the validation split leaves.
     """
     config = DataConfig(dataset=data.dataset, crop_padding=data.crop_padding, flip=data.flip)
     left = data.images_left(config.validation_fraction)

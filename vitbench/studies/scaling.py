@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitbench.config import ViTConfig
-from vitbench.studies.base import Arm, Study
+from vitbench.studies import Arm, Study
 
 FACTORS = (0.25, 0.5, 2)
 PATCH_FACTORS = (0.5, 2)
@@ -17,20 +17,20 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
     """Depth, width (with as many heads more) and MLP at a quarter, half and twice the base's, and patches of half and twice
     the side, each alone, where that has a meaning.
     """
-    found = []
+    arms = []
     for factor in FACTORS:
         depth, width = base.depth * factor, base.width * factor
         if depth >= 1 and depth == int(depth):
-            found.append(Arm(f"depth {int(depth)}", depth=int(depth)))
+            arms.append(Arm(f"depth {int(depth)}", depth=int(depth)))
         if width == int(width) and int(width) % base.head_dim == 0:
-            found.append(Arm(f"width {int(width)}", width=int(width), num_heads=int(width) // base.head_dim))
+            arms.append(Arm(f"width {int(width)}", width=int(width), num_heads=int(width) // base.head_dim))
         patch = tuple(side * factor for side in base.patch_hw)
         if factor in PATCH_FACTORS and all(
             p == int(p) and size % int(p) == 0 for p, size in zip(patch, base.image_hw, strict=True)
         ):
-            found.append(_patch_arm(int(patch[0]), int(patch[1])))
-        found.append(Arm(f"MLP {base.mlp_ratio * factor:g}×", mlp_ratio=base.mlp_ratio * factor))
-    return found
+            arms.append(_patch_arm(int(patch[0]), int(patch[1])))
+        arms.append(Arm(f"MLP {base.mlp_ratio * factor:g}×", mlp_ratio=base.mlp_ratio * factor))
+    return arms
 
 
 def _patch_arm(height: int, width: int) -> Arm:

@@ -1,4 +1,4 @@
-"""What a setting is: one value of the learning rate and of each other tuned field; and the grid of all of them."""
+"""What is a setting? One value of each tuned field, the learning rate first; a grid is every combination of their values."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ class Grid:
         return {field: values for field, values in self.values.items() if field != RATE}
 
     def edges(self, setting: Setting) -> set[tuple[str, Side]]:
-        """(field, side) wherever a setting has the lowest or the highest of several values."""
-        found: set[tuple[str, Side]] = set()
+        """(field, side) for each field with several values of which a setting has the lowest or the highest."""
+        edges: set[tuple[str, Side]] = set()
         for (field, values), value in zip(self.values.items(), setting, strict=True):
             if len(values) > 1:
                 ends = zip(SIDES, (values[0], values[-1]), strict=True)
-                found |= {(field, side) for side, end in ends if value == end}
-        return found
+                edges |= {(field, side) for side, end in ends if value == end}
+        return edges
 
     def extended(self, field: str, side: Side, *, has_meaning: Callable[[Grid], bool]) -> Grid | None:
         """The grid with one more value of `field` on that side, at the ratio of the last two there.
 
-        None where there is no such step: from or across 0, or to a value without meaning.
+        None where that value has no meaning, or `step_beyond` knows none.
         """
         values = self.values[field]
         step = step_beyond(values, side)
@@ -68,7 +68,7 @@ class Grid:
 
 
 def step_beyond(values: Sequence[float], side: Side) -> float | None:
-    """The next of several ascending values on that side, at the ratio of the last two there; None from or across 0."""
+    """The next of several ascending values on that side, at the ratio of the last two there; None unless both are above 0."""
     end, neighbour = (values[0], values[1]) if side == "lowest" else (values[-1], values[-2])
     if not (end > 0 and neighbour > 0):
         return None
@@ -77,13 +77,13 @@ def step_beyond(values: Sequence[float], side: Side) -> float | None:
 
 
 def setting_of(config: RunConfig, fields: Iterable[str]) -> Setting:
-    """The values that a run has of the tuned fields; NaN, which is in no grid, for one that is off (None)."""
+    """A run's values of the tuned fields; NaN, which is in no grid, for a field that is off (None)."""
     values = (getattr(getattr(config, part_of(field)), field) for field in fields)
     return tuple(math.nan if value is None else float(value) for value in values)
 
 
 def with_setting(config: RunConfig, fields: Sequence[str], setting: Setting) -> RunConfig:
-    """The same run, its pretraining included, at another setting. Raises ValueError where that has no meaning."""
+    """The run and its pretraining at another setting. Raises ValueError where that has no meaning."""
     changes: dict[str, dict[str, float]] = {}
     for field, value in zip(fields, setting, strict=True):
         changes.setdefault(part_of(field), {})[field] = value
@@ -94,15 +94,15 @@ def with_setting(config: RunConfig, fields: Sequence[str], setting: Setting) -> 
 
 
 def with_seed(config: RunConfig, seed: int) -> RunConfig:
-    """The same run, its pretraining included, at another seed."""
+    """The run and its pretraining at another seed."""
     before = config.pretraining
     return config.model_copy(update={"seed": seed, "pretraining": before and with_seed(before, seed)})
 
 
 def without(config: SomeConfig, fields: Collection[str]) -> SomeConfig:
-    """A key under which configurations are equal that differ in `fields` alone. It is no configuration to run."""
-    own = [field for field in fields if field in type(config).model_fields]
-    return config.model_copy(update=dict.fromkeys(own)) if own else config
+    """The configuration with None for these fields: equal for those that differ in nothing else, but not one to run."""
+    present = [field for field in fields if field in type(config).model_fields]
+    return config.model_copy(update=dict.fromkeys(present)) if present else config
 
 
 def value_text(value: float) -> str:

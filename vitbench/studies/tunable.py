@@ -1,13 +1,13 @@
-"""Which fields can be tuned beside the learning rate, and over which values: what a user asks for, checked."""
+"""Which fields can be tuned beside the learning rate, and over which values?"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 
 from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig, shortened
 from vitbench.studies.kinds import is_number
+from vitbench.text import did_you_mean
 
 _PARTS: dict[str, type[Config]] = {"train": TrainConfig, "model": ViTConfig, "data": DataConfig}
 _NOT_TUNED = {
@@ -28,8 +28,7 @@ def part_of(field: str) -> str:
     names = {
         name for config in _PARTS.values() for name, info in config.model_fields.items() if is_number(info.annotation)
     }
-    close = get_close_matches(field, names, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(names - {*_NOT_TUNED}))}"
+    hint = did_you_mean(field, names, f"there are {', '.join(sorted(names - {*_NOT_TUNED}))}")
     raise ValueError(f"tune {field!r}: no configuration has such a field; {hint}")
 
 

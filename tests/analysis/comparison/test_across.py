@@ -10,6 +10,7 @@ from tests.made_up_records import DESIGN, make_record
 from vitbench.analysis.comparison.across import arms_across
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
+from vitbench.analysis.comparison.wording import verdict_text
 from vitbench.analysis.pages import write_tables
 from vitbench.analysis.tables.across import across_table, summary
 
@@ -48,14 +49,14 @@ def test_an_arm_is_alike_opposed_or_open_by_its_verdicts(first, second, together
 def test_an_open_verdict_leaves_it_open():
     wide = tuple(20 * one for one in WOBBLE)  # SD 1.6 points around half a point
     (arm,) = found(*records("digits", gap=0.005, wobble=wide), *records("shapes", gap=0.005, wobble=wide))
-    assert [finding.decision.words for finding in arm.findings.values()] == ["open"] * 2
+    assert [verdict_text(finding.decision) for finding in arm.findings.values()] == ["open"] * 2
     assert arm.agreement == "open"
 
 
 def test_the_cells_are_those_computed_by_hand():
     """Five pairs, SD 0.079 points: t(4) 2.776 × 0.0791 / √5 = 0.098 points either side."""
     arms = found(*records("shapes", gap=0.03), *records("digits", gap=0.02))
-    assert across_table(arms) == [
+    assert across_table(arms).rows == [
         {
             "study": "pool",
             "budget": "quick, Micro",
@@ -118,13 +119,13 @@ def test_what_a_budget_has_for_each_data_set_may_differ(other):
 def test_where_a_data_set_was_used_in_several_ways_equal_ones_stand_side_by_side(shared, other, first):
     once, again = records("digits", gap=0.02, **shared), records("digits", gap=-0.02, **other)
     (arm,) = found(*(again if first else once), *(once if first else again), *records("shapes", gap=0.02, **shared))
-    assert [finding.decision.words for finding in arm.findings.values()] == ["better", "better"]
+    assert [verdict_text(finding.decision) for finding in arm.findings.values()] == ["better", "better"]
 
 
 def test_budgets_and_sizes_have_rows_of_their_own():
     small = [*records("digits", gap=0.02), *records("shapes", gap=0.02)]
     large = [*records("digits", gap=-0.02, variant="Mini/2"), *records("shapes", gap=-0.02, variant="Mini/4")]
-    rows = [(row["budget"], row["digits"].partition(": ")[2]) for row in across_table(found(*small, *large))]
+    rows = [(row["budget"], row["digits"].partition(": ")[2]) for row in across_table(found(*small, *large)).rows]
     assert sorted(rows) == [("quick, Micro", "better"), ("quick, Mini", "worse")]
 
 

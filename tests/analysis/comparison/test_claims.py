@@ -6,16 +6,8 @@ import re
 
 import pytest
 
-from vitbench.analysis.comparison.claims import (
-    CLAIMS,
-    TABLE_8,
-    TABLE_8_BASELINE,
-    Claim,
-    Judgement,
-    claim_rows,
-    claims_of,
-    judge,
-)
+from vitbench.analysis.comparison.claims import Judgement, claim_rows, claims_of, judge
+from vitbench.analysis.comparison.published import CLAIMS, TABLE_8, TABLE_8_BASELINE, Claim
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.verdicts import Decision, Verdict, decide
 from vitbench.config import ViTConfig
@@ -73,7 +65,7 @@ def test_registers_that_cost_accuracy_do_not_contradict_that_they_bring_none():
     (one,) = [one for one in claims_of("registers") if not one.not_comparable]
     for points, judgement in (((-3.0, -3.2, -2.8), "agrees"), ((3.0, 3.2, 2.8), "disagrees")):
         (row,) = claim_rows([one], differences(**{one.subject: points}))
-        assert row.verdict == judgement
+        assert row.judgement == judgement
 
 
 def test_what_was_not_run_or_cannot_be_run_here_is_not_comparable():
@@ -97,18 +89,18 @@ def test_a_row_has_the_claim_the_papers_number_ours_and_whether_they_agree():
         "agrees",
     )
     (row,) = claim_rows([one], {})
-    assert (row.here, row.verdict) == ("not run", "not comparable")
+    assert (row.ours, row.judgement) == ("not run", "not comparable")
     (row,) = claim_rows([one], decide({"gap": None}))
-    assert (row.here, row.verdict) == ("no seed in common with the baseline", "open")
+    assert (row.ours, row.judgement) == ("no seed in common with the baseline", "open")
     (row,) = claim_rows([claim(not_comparable="one size only")], differences(gap=(3.0, 3.2, 2.8)))
-    assert (row.here, row.verdict) == ("one size only", "not comparable")
+    assert (row.ours, row.judgement) == ("one size only", "not comparable")
 
 
 def test_a_claim_about_the_baselines_rate_looks_there_and_nowhere_else():
     own, other = differences(gap=(0.1, -0.1, 0.0)), differences(gap=(-3.0, -3.2, -2.8))
     at_baselines = claim("worse", at="baseline's setting")
-    assert claim_rows([at_baselines], own)[0].verdict == "not comparable"
-    assert claim_rows([at_baselines], own, at_baseline_rate=other)[0].verdict == "agrees"
+    assert claim_rows([at_baselines], own)[0].judgement == "not comparable"
+    assert claim_rows([at_baselines], own, at_baseline_setting=other)[0].judgement == "agrees"
 
 
 @pytest.mark.parametrize(
@@ -120,37 +112,37 @@ def test_the_next_patch_is_found_by_the_baselines_size(baseline, smaller, larger
     rows = claim_rows(claims_of("patch_size"), found, baseline=baseline)
     for row, expected in zip(rows, (larger, smaller), strict=True):
         size = f"+{int(expected.split()[0]):.2f} " if expected else "not run"
-        assert row.here.startswith(size)
+        assert row.ours.startswith(size)
 
 
 def test_without_a_baseline_of_square_patches_no_patch_is_the_next():
     found = differences(**{"2 px": (2, 2.1, 1.9), "8 px": (8, 8.1, 7.9)})
     for baseline in ("", "4 × 8 px"):
-        assert {row.here for row in claim_rows(claims_of("patch_size"), found, baseline=baseline)} == {"not run"}
+        assert {row.ours for row in claim_rows(claims_of("patch_size"), found, baseline=baseline)} == {"not run"}
 
 
 def test_rotary_positions_are_judged_on_the_next_larger_images_as_they_are():
     arms = ("RoPE, 24 px", "RoPE, 48 px", "RoPE, 64 px", "RoPE, 48 px, fine-tuned", "sincos, 48 px")
     found = differences(**{arm: (size, size + 0.1, size - 0.1) for size, arm in enumerate(arms, start=1)})
     (row,) = claim_rows(claims_of("resolution"), found, baseline="1-D, 32 px")
-    assert row.here.startswith("+2.00 ")
+    assert row.ours.startswith("+2.00 ")
     (row,) = claim_rows(claims_of("resolution"), found, baseline="1-D, 64 px")
-    assert row.here == "not run"
+    assert row.ours == "not run"
 
 
 def test_resnets_are_judged_on_the_fewest_images_that_were_run():
     arms = ("ResNet (BiT), 100 %", "ResNet (BiT), 3.16 %", "ResNet (BiT), 10 %", "MLP-Mixer, 1 %")
     found = differences(**{arm: (size, size + 0.1, size - 0.1) for size, arm in enumerate(arms, start=1)})
     (row,) = claim_rows(claims_of("data_size"), found, baseline="ViT, 100 %")
-    assert row.here.startswith("+2.00 ")
-    assert claim_rows(claims_of("data_size"), {}, baseline="ViT, 100 %")[0].here == "not run"
+    assert row.ours.startswith("+2.00 ")
+    assert claim_rows(claims_of("data_size"), {}, baseline="ViT, 100 %")[0].ours == "not run"
 
 
 def test_the_next_patches_are_named_as_the_study_names_them():
     arms = load_study("patch_size").all_arms(variant("Micro/4", image_size=32, num_classes=10))
     found = differences(**{arm.name: (1.0, 1.1, 0.9) for arm in arms[1:]})
     rows = claim_rows(claims_of("patch_size"), found, baseline=arms[0].name)
-    assert len(rows) == 2 and all(row.here.startswith("+1.00 ") for row in rows)
+    assert len(rows) == 2 and all(row.ours.startswith("+1.00 ") for row in rows)
 
 
 @pytest.mark.parametrize(("study", "prefix"), [("resolution", "RoPE, "), ("data_size", "ResNet (BiT), ")])
@@ -158,14 +150,14 @@ def test_arms_that_stand_for_several_are_named_as_the_study_names_them(study, pr
     arms = load_study(study).all_arms(variant("Micro/4", num_classes=10))
     found = differences(**{arm.name: (1.0, 1.1, 0.9) for arm in arms[1:]})
     (row,) = claim_rows(claims_of(study), found, baseline=arms[0].name)
-    assert row.here.startswith("+1.00 ") and any(arm.name.startswith(prefix) for arm in arms)
+    assert row.ours.startswith("+1.00 ") and any(arm.name.startswith(prefix) for arm in arms)
 
 
 def test_an_interaction_is_named_by_its_levels():
     (one,) = claims_of("position_pooling")
     a, b = one.subject
     found = decide({(a, b): PairedDifference({0: -0.03, 1: -0.031, 2: -0.029})})
-    assert claim_rows([one], found)[0].verdict == "agrees"
+    assert claim_rows([one], {}, interactions=found)[0].judgement == "agrees"
 
 
 @pytest.mark.against("Dosovitskiy et al. 2021, Table 8", "what claims quote", "exact")

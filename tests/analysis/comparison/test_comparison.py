@@ -112,7 +112,7 @@ def test_without_a_seed_at_which_every_rate_has_a_result_the_means_are_over_what
     (comparison,) = compare(grid("cls", {1e-3: {0: 0.6, 1: 0.8}, 1e-2: {2: 0.75}}))
     (arm,) = comparison.arms
     assert (arm.choice_seeds, arm.learning_rate) == ((), 1e-2)
-    assert any("the choice is by the mean over what each has" in note for note in assess(comparison).notes)
+    assert any("the choice compares means over different seeds" in note for note in assess(comparison).notes)
 
 
 def test_the_number_reported_is_over_all_completed_seeds_at_the_chosen_rate():
@@ -346,7 +346,7 @@ def test_the_design_in_the_records_names_baseline_question_and_order():
     assert [arm.name for arm in comparison.arms] == ["cls", "gap"]
     assert comparison.baseline.name == "cls"
     assert (comparison.design.question, comparison.design.source) == ("Pool?", "Paper")
-    assert "Without any run here: map." in assess(comparison).notes
+    assert "Not yet run: map." in assess(comparison).notes
 
 
 def test_arms_that_no_design_names_come_last_and_without_a_design_the_first_arm_is_the_baseline():

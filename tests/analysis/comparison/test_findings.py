@@ -11,15 +11,17 @@ from scipy import stats
 
 from tests.made_up_records import DESIGN, make_record
 from vitbench.analysis.comparison.assessment import assess
-from vitbench.analysis.comparison.claims import CLAIMS, FEWEST_IMAGES, LARGER_IMAGE, LARGER_PATCH, SMALLER_PATCH
 from vitbench.analysis.comparison.load import compare
+from vitbench.analysis.comparison.published import CLAIMS, BySize
+from vitbench.analysis.comparison.wording import settle_text, verdict_text
 from vitbench.analysis.pages import print_tables, write_tables
 from vitbench.analysis.statistics.crossed import CrossedDifference
 from vitbench.analysis.statistics.verdicts import MARGIN, Verdict
-from vitbench.analysis.tables.cells import columns, raw_rows, rows
-from vitbench.analysis.tables.page import further_tables, latex, markdown
+from vitbench.analysis.tables.cells import main_table, raw_rows
+from vitbench.analysis.tables.page import latex, markdown
+from vitbench.analysis.tables.reading import reading
 from vitbench.analysis.tables.sentences import sentence
-from vitbench.analysis.tables.verdicts import reading
+from vitbench.analysis.tables.verdicts import further_tables
 from vitbench.data import describe
 from vitbench.records import Outcome, pack_correct
 from vitbench.studies import BUDGETS, STUDIES, load_study, plan
@@ -42,6 +44,11 @@ def assessment_of(arms, **fields):
     return one
 
 
+def rows_of(one, title):
+    (table,) = (table for table in further_tables(one) if table.title == title)
+    return table.rows
+
+
 def test_the_verdict_is_that_of_scipys_paired_t_test_after_holm():
     one = assessment_of({"cls": CLS, "gap": GAP, "map": NOISY})
     p_gap, p_map = (stats.ttest_rel(values, CLS).pvalue for values in (GAP, NOISY))
@@ -57,7 +64,7 @@ def test_the_verdict_is_that_of_scipys_paired_t_test_after_holm():
 def test_two_seeds_give_no_verdict_and_no_table_of_verdicts():
     one = assessment_of({"cls": CLS[:2], "gap": GAP[:2]})
     assert one.findings.arms["gap"].decision.verdict is Verdict.NONE
-    assert "Verdicts" not in further_tables(one)
+    assert "Verdicts" not in [table.title for table in further_tables(one)]
     assert "no verdict" in markdown(one)
 
 
@@ -76,7 +83,7 @@ def test_images_count_for_the_interval_over_both_and_for_what_only_one_gets():
     over_seeds = finding.decision.difference.interval()
     assert finding.seeds_and_images.estimate.interval().half_width >= over_seeds.half_width * (1 - 1e-9)
     share = CrossedDifference.of(right["gap"].astype(np.int8) - right["cls"]).image_share
-    (cells,) = further_tables(one)["Verdicts"]
+    (cells,) = rows_of(one, "Verdicts")
     assert cells["variance from test images"] == f"{100 * share:.0f} %"
     assert [row["share_of_variance_from_images"] for row in raw_rows(one)] == [None, share]
 
@@ -97,7 +104,7 @@ def test_an_arm_at_the_baselines_rate_has_a_verdict_of_its_own():
     finding = one.findings.arms["gap"]
     assert finding.decision.verdict is Verdict.EQUIVALENT
     assert finding.at_baseline_setting.verdict is Verdict.WORSE
-    (row,) = further_tables(one)["Verdicts"]
+    (row,) = rows_of(one, "Verdicts")
     assert row["verdict"] == "equivalent"
     assert row["at baseline's rate"].endswith("worse")
     errs = "At the baseline's rate, where it is not the arm's own: chosen for the baseline on seeds that the arm is judged on"
@@ -106,11 +113,13 @@ def test_an_arm_at_the_baselines_rate_has_a_verdict_of_its_own():
     (staged,) = map(assess, compare([record.model_copy(update={"design": of}) for record in records]))
     assert staged.findings.arms["gap"].at_baseline_setting.difference.n == 3
     heading = "difference at baseline's rate (points)"
-    cells = [dict(zip(columns(staged), row, strict=True))[heading] for row in rows(staged)]
+    cells = [row[heading] for row in main_table(staged).rows]
     assert cells[0] == "–" and cells[1].endswith(" (n=3): worse")
-    assert any("over seeds 2, 3, 4 alone, which had no say in the choice." in line for line in reading(staged))
+    assert any(
+        "over held-out seeds 2, 3, 4 alone, which were not used to choose it." in line for line in reading(staged)
+    )
     claims = {
-        row.claim: row.verdict
+        row.claim: row.judgement
         for row in assess(compare([r.model_copy(update={"study": "pooling"}) for r in records])[0]).findings.claims
     }
     assert claims["At the class token's learning rate, averaging the patch tokens does worse"] == "agrees"
@@ -129,12 +138,12 @@ def test_seeds_at_which_an_arm_diverged_leave_no_verdict_that_is_good_for_it():
     (one,) = map(assess, compare(with_diverged("gap", (1, 3), records)))
     found = one.findings.arms["gap"]
     assert found.decision.difference.n == 3 and found.decision.difference.interval().low > 0
-    assert found.decision.words == "open, 2 runs diverged"
+    assert verdict_text(found.decision) == "open, 2 runs diverged"
     assert found.decision.interval is None  # it would leave out 0
     assert "open: gap" in sentence(one) and "(2 runs diverged)" in sentence(one)
     # Of the baseline: what is better than the pairs show stays so.
     (one,) = map(assess, compare(with_diverged("cls", (1, 3), records)))
-    assert one.findings.arms["gap"].decision.words == "better, 2 runs of the baseline diverged"
+    assert verdict_text(one.findings.arms["gap"].decision) == "better, 2 runs of the baseline diverged"
 
 
 def test_what_is_said_of_runs_that_another_study_trained_and_of_what_would_settle_a_study(store_with, capsys):
@@ -143,13 +152,13 @@ def test_what_is_said_of_runs_that_another_study_trained_and_of_what_would_settl
         for record in records_of({"cls": CLS, "gap": GAP, "map": NOISY}, study="pooling")
     ]
     (one,) = map(assess, compare(records))
-    shared = [note for note in one.notes if note.startswith("Runs of the baseline, cls, are those of position too")]
+    shared = [note for note in one.notes if note.startswith("The runs of the baseline, cls, are shared with position")]
     assert len(shared) == 1 and not any(
-        "are those of" in note for note in assessment_of({"cls": CLS, "gap": GAP}).notes
+        "are shared with" in note for note in assessment_of({"cls": CLS, "gap": GAP}).notes
     )
     print_tables(store_with(*records))
     said = " ".join(capsys.readouterr().out.split())
-    settle = one.findings.arms["map"].to_settle.words
+    settle = settle_text(one.findings.arms["map"].to_settle)
     assert f"To settle at the mean and spread seen: map {settle}." in said
     assert "Claim: Averaging the patch tokens does better than a class token (paper: +1.5" in said
     assert said.count("Claim: ") == 3 and "5 seeds: better: agrees." in said
@@ -182,9 +191,9 @@ def test_a_claim_that_a_rate_beyond_the_grid_could_turn_is_open():
     assert "(at the edge of the grid)" in sentence(one)
     rows = {row.claim: row for row in one.findings.claims}
     better = rows["Averaging the patch tokens does better than a class token"]
-    assert better.verdict == "open" and better.here.endswith("worse, at the edge of the grid")
+    assert better.judgement == "open" and better.ours.endswith("worse, at the edge of the grid")
     # At the baseline's rate nothing was chosen for the arm.
-    assert rows["At the class token's learning rate, averaging the patch tokens does worse"].verdict == "agrees"
+    assert rows["At the class token's learning rate, averaging the patch tokens does worse"].judgement == "agrees"
 
 
 def test_a_factorial_study_has_a_table_of_interactions():
@@ -195,7 +204,7 @@ def test_a_factorial_study_has_a_table_of_interactions():
     by_hand = np.array(NOISY) - np.array(arms["none, cls"]) - (np.array(GAP) - np.array(CLS))
     assert place == ("none", "gap")
     assert decision.difference.mean == pytest.approx(by_hand.mean())
-    (row,) = further_tables(one)["Interactions"]
+    (row,) = rows_of(one, "Interactions")
     assert (row["position"], row["pool"]) == ("none", "gap")
     assert any(line.startswith("Interaction of both factors over all levels: F(1, 4)") for line in reading(one))
 
@@ -206,7 +215,7 @@ def test_a_study_of_one_factor_or_three_has_tables_and_no_interactions(names, st
     records = records_of({"cls": CLS, "gap": GAP}, design=DESIGN.model_copy(update={"factors": factors}))
     (one,) = map(assess, compare(records))
     assert one.comparison.design.factors == factors
-    assert list(further_tables(one)) == ["Verdicts"]
+    assert [table.title for table in further_tables(one)] == ["Verdicts"]
     assert all(path.exists() for path in write_tables(store_with(*records)))
 
 
@@ -223,9 +232,8 @@ def test_csv_has_verdicts_at_full_precision():
 def test_without_images_a_difference_without_spread_takes_one_image_for_a_point():
     """t(4) at 0.975 is 2.776, of one point over √5."""
     one = assessment_of({"cls": CLS, "gap": tuple(value + 0.004 for value in CLS)})
-    headings, row = columns(one), rows(one)[1]
-    assert row[headings.index("difference (points)")] == "+0.40 [−0.84, +1.64]"
-    assert further_tables(one)["Verdicts"][0]["difference (points)"] == "+0.40 [−0.84, +1.64]"
+    assert main_table(one).rows[1]["difference (points)"] == "+0.40 [−0.84, +1.64]"
+    assert rows_of(one, "Verdicts")[0]["difference (points)"] == "+0.40 [−0.84, +1.64]"
     raw = raw_rows(one)[1]
     assert raw["difference_mean_points"] == pytest.approx(0.4)
     assert (raw["difference_ci95_low_points"], raw["difference_ci95_high_points"]) == (None, None)
@@ -251,11 +259,9 @@ def test_what_a_claim_is_about_is_in_its_study(study):
     runs = plan(load_study(study), BUDGETS["standard"], describe("shapes"))
     design = runs[0].design
     cells = {tuple(levels.values()) for levels in design.factors.values()}
-    # Found among a study's arms by `test_claims`.
-    relative = {SMALLER_PATCH, LARGER_PATCH, LARGER_IMAGE, FEWEST_IMAGES}
     for claim in CLAIMS:
-        if claim.study == study:
-            assert claim.subject in {*design.arms, *cells, *relative}, claim.text
+        if claim.study == study and not isinstance(claim.subject, BySize):  # these are found by `test_claims`
+            assert claim.subject in {*design.arms, *cells}, claim.text
     assert {claim.study for claim in CLAIMS} <= set(STUDIES)
 
 
@@ -271,21 +277,21 @@ def correct_records(right, **fields):
 def test_a_collapse_is_worse_and_two_arms_that_make_no_error_are_at_the_ceiling():
     right = {"cls": (80, 80, 80), "gap": (20, 20, 20), "map": (80, 80, 80)}
     (one,) = map(assess, compare(correct_records(right, study="pooling")))
-    rows = {row["arm"]: row for row in further_tables(one)["Verdicts"]}
+    rows = {row["arm"]: row for row in rows_of(one, "Verdicts")}
     assert (rows["gap"]["verdict"], rows["map"]["verdict"]) == ("worse", "at the ceiling")
     assert rows["map"]["difference (points)"] == "0.00 (n=3)"
     assert rows["map"]["seeds to settle"] == "no number: other data"
     # By the standard error of a mean over 80 images; one arm is tested.
     low, high = stats.ttest_1samp(np.repeat([-1.0, 0.0], [60, 20]), 0).confidence_interval(0.95)
     assert one.findings.arms["gap"].decision.interval == pytest.approx((low, high), rel=1e-9)
-    judged = {row.claim: row.verdict for row in one.findings.claims}
+    judged = {row.claim: row.judgement for row in one.findings.claims}
     assert judged["Averaging the patch tokens does better than a class token"] == "disagrees"
     assert "at the ceiling, where nothing can show: map 0.00 (n=3)" in sentence(one)
 
 
 def test_a_claim_about_an_arm_at_the_ceiling_is_open():
     (one,) = map(assess, compare(correct_records({"cls": (80, 80, 80), "gap": (80, 80, 80)}, study="pooling")))
-    assert {row.verdict for row in one.findings.claims} == {"open"}
+    assert {row.judgement for row in one.findings.claims} == {"open"}
 
 
 def test_interactions_of_arms_that_make_no_error_are_at_the_ceiling():
@@ -306,11 +312,11 @@ def test_an_arm_that_only_more_images_would_settle_is_told_no_number_of_seeds():
     finding = one.findings.arms["gap"]
     assert finding.decision.verdict is Verdict.OPEN and finding.decision.interval.low < 0
     assert (finding.to_settle, finding.smallest_difference) == (None, None)
-    (row,) = further_tables(one)["Verdicts"]
+    (row,) = rows_of(one, "Verdicts")
     assert row["seeds to settle"] == "no number: more test images"
 
 
 def test_runs_that_all_get_the_same_images_right_are_open_and_not_at_the_floor():
     (one,) = map(assess, compare(correct_records({"cls": (79,) * 3, "gap": (79,) * 3})))
-    (row,) = further_tables(one)["Verdicts"]
+    (row,) = rows_of(one, "Verdicts")
     assert (row["verdict"], row["difference (points)"]) == ("open", "0.00 (n=3)")

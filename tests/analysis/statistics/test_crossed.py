@@ -8,14 +8,14 @@ from scipy import stats
 
 from tests.analysis import simulated_studies as simulated
 from vitbench.analysis.statistics.crossed import CrossedDifference
-from vitbench.analysis.statistics.pairing import PairedDifference, image_differences
+from vitbench.analysis.statistics.pairing import PairedDifference
 
 
 def sample(num_seeds=5, num_images=200, world="both matter", seed=0):
     correct, _ = simulated.WORLDS[world].sample(
         np.random.RandomState(seed), gaps=[0.3], num_seeds=num_seeds, num_images=num_images
     )
-    return image_differences(correct[1], correct[0])
+    return correct[1].astype(np.int8) - correct[0]
 
 
 @pytest.mark.against("statsmodels", "mean squares of a two-way layout", "1e-9")

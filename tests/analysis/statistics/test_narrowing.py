@@ -41,13 +41,6 @@ def test_pairing_narrows_by_what_is_shared_and_costs_degrees_of_freedom_where_no
         assert (found.ratio > 1) == (shared == 0.0)
 
 
-def test_the_sentence_has_the_ratio_the_correlation_and_what_they_are_from():
-    found = study_narrowing({"cls": BASELINE, "gap": ARM, "map": {0: 0.93, 1: 0.92, 2: 0.95}}, baseline="cls")
-    assert f"{found.ratio:.2f} times as wide" in found.sentence
-    assert "(2 arms, 3 to 5 seeds)" in found.sentence
-    assert f"by {found.correlation:+.2f} over seeds" in found.sentence
-
-
 def test_pairs_without_a_spread_say_nothing():
     assert Narrowing.of({0: 0.9}, {0: 0.8}) is None
     assert Narrowing.of({0: 0.9, 1: 0.9}, {0: 0.8, 1: 0.7}) is None

@@ -5,17 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.weightstats import ttost_paired
 
-from vitbench.analysis.statistics.pairing import (
-    Disagreement,
-    PairedDifference,
-    bounds,
-    disagreement,
-    image_differences,
-    points,
-)
+from vitbench.analysis.statistics.pairing import PairedDifference
 
 ARM = {0: 0.912, 1: 0.905, 2: 0.921, 3: 0.899, 4: 0.917}
 BASELINE = {4: 0.909, 3: 0.897, 2: 0.914, 1: 0.908, 0: 0.905, 7: 0.1}
@@ -81,26 +73,3 @@ def test_equal_differences_have_no_interval_rather_than_one_of_no_width():
 
 def test_arms_without_a_common_seed_have_no_difference():
     assert PairedDifference.of({0: 0.9}, {1: 0.9}) is None
-
-
-def test_images_that_one_network_alone_gets_right_are_counted():
-    arm, baseline = np.array([1, 1, 1, 0, 0, 1], bool), np.array([1, 0, 0, 1, 0, 0], bool)
-    assert disagreement(arm, baseline) == Disagreement(arm_only=3, baseline_only=1)
-    assert image_differences(arm[np.newaxis], baseline[np.newaxis]).tolist() == [[0, 1, 1, -1, 0, 1]]
-
-
-@pytest.mark.against("statsmodels", "McNemar's exact test", "1e-12")
-@pytest.mark.parametrize(("arm_only", "baseline_only"), [(9, 1), (1, 9), (4, 4), (0, 0), (120, 90)])
-def test_the_exact_test_of_disagreements_is_statsmodels(arm_only, baseline_only):
-    expected = mcnemar([[50, arm_only], [baseline_only, 50]], exact=True).pvalue if arm_only + baseline_only else 1.0
-    assert Disagreement(arm_only, baseline_only).p_value == pytest.approx(min(1.0, expected), rel=1e-12)
-
-
-def test_bits_of_other_seeds_or_images_are_refused():
-    with pytest.raises(ValueError, match=r"shape \(2, 5\) for the arm and \(2, 6\) for the baseline"):
-        image_differences(np.zeros((2, 5), bool), np.zeros((2, 6), bool))
-
-
-def test_points_have_a_sign_and_zero_has_none():
-    assert [points(value) for value in (0.0056, -0.012, -0.00001, 0.0)] == ["+0.56", "−1.20", "0.00", "0.00"]
-    assert bounds(PairedDifference({0: 0.00, 1: 0.01, 2: 0.02}).interval()) == "[−1.48, +3.48]"  # 4.303 / √3 = 2.48

@@ -89,7 +89,6 @@ def test_the_seeds_named_reach_the_power_and_one_less_does_not():
     assert found.shows == "a difference"
     before, at = power_of_difference(0.02, 0.015, np.array([found.num_seeds - 1, found.num_seeds]), alpha=0.05 / 4)
     assert before < 0.8 <= at
-    assert found.words == f"about {found.num_seeds} seeds, by showing a difference"
 
 
 def test_more_arms_need_more_seeds_for_a_difference_and_no_more_for_equivalence():
@@ -97,12 +96,11 @@ def test_more_arms_need_more_seeds_for_a_difference_and_no_more_for_equivalence(
     assert seeds_to_settle(apart, num_arms=8).num_seeds > seeds_to_settle(apart, num_arms=1).num_seeds
     assert seeds_to_settle(close, num_arms=8) == seeds_to_settle(close, num_arms=1)
     assert seeds_to_settle(close, num_arms=1).shows == "equivalence"
-    assert seeds_to_settle(close, num_arms=1).words.endswith("by showing equivalence within 0.5 points")
 
 
-def test_what_a_hundred_seeds_would_not_settle_is_said():
-    assert seeds_to_settle(pair(0.005, 0.03), num_arms=4).words == "more than 100 seeds"
-    assert seeds_to_settle(pair(0.005, 0.03), num_arms=4, most=20).words == "more than 20 seeds"
+def test_what_a_hundred_seeds_would_not_settle_has_no_number():
+    assert seeds_to_settle(pair(0.005, 0.03), num_arms=4).num_seeds is None
+    assert seeds_to_settle(pair(0.005, 0.03), num_arms=4, most=20).most == 20
 
 
 def test_an_undecided_pair_needs_at_least_one_more_seed():

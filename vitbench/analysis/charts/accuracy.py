@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from vitbench.analysis.charts.shared import MAX_VECTOR_POINTS, figure_of, is_near, looks_of, percent_text, wrapped
+from vitbench.analysis.charts.shared import MAX_VECTOR_POINTS, figure_of, is_near, looks_of, percents
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.writing.drawing import GREY
+from vitbench.analysis.writing.panels import percent_text, wrapped
 
 
 def accuracy_figure(comparison: Comparison) -> Figure | None:
@@ -16,42 +17,28 @@ def accuracy_figure(comparison: Comparison) -> Figure | None:
     if not arms:
         return None
     looks = looks_of(comparison)
-    figure = figure_of(
-        comparison,
-        0.34 * len(arms) + 1.6,
-        "Small points: seeds. Large: mean ± 1 SD, at "
-        + (
-            f"each arm's chosen {comparison.noun}." if comparison.has_choice else f"one {comparison.noun} for all arms."
-        ),
-    )
+    which = f"each arm's chosen {comparison.noun}" if comparison.has_choice else f"one {comparison.noun} for all arms"
+    caption = f"Small points: seeds. Large: mean ± 1 SD, at {which}."
+    figure = figure_of(comparison, 0.34 * len(arms) + 1.6, caption)
     axes = figure.add_subplot()
     rasterized = sum(len(arm.completed(arm.setting)) for arm in arms) > MAX_VECTOR_POINTS
-    everything: list[float] = []
+    accuracies: list[float] = []
     for row, arm in enumerate(arms):
         values = 100 * np.array(sorted(arm.metric("test_top1", arm.setting).values()))
-        everything.extend(values)
+        accuracies.extend(values)
         look, summary = looks[arm.label], arm.test_top1
         assert summary is not None
         # Seeds lie beneath their mean, neighbours at different heights, so that equal accuracies stay apart.
         offsets = 0.24 + 0.1 * (np.arange(len(values)) % 3)
         axes.scatter(values, row + offsets, s=15, color=look.color, alpha=0.8, linewidths=0, rasterized=rasterized)
-        axes.errorbar(
-            100 * summary.mean,
-            row,
-            xerr=None if summary.sd is None else 100 * summary.sd,
-            fmt=look.marker,
-            color=look.color,
-            markersize=7,
-            capsize=3.5,
-            linewidth=1.6,
-        )
+        mean, sd = percents(summary)
+        axes.errorbar(mean, row, xerr=sd, fmt=look.marker, color=look.color, markersize=7, capsize=3.5, linewidth=1.6)
     label = "test top-1 (%)"
     if len(arms) > 1 and comparison.baseline is not None and comparison.baseline.test_top1 is not None:
         axes.axvline(100 * comparison.baseline.test_top1.mean, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         label += "; dashed: baseline"
-    chance = comparison.chance
-    if chance is not None:
-        if is_near(100 * chance, everything):
+    if (chance := comparison.chance) is not None:
+        if is_near(100 * chance, accuracies):
             axes.axvline(100 * chance, color=GREY, linewidth=1, linestyle=":", zorder=1)
             label += f"; dotted: 1 / number of classes, {percent_text(chance)}"
         else:

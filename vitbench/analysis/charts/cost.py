@@ -8,17 +8,19 @@ from textwrap import shorten
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
-from vitbench.analysis.charts.shared import Look, figure_of, looks_of, role, round_ticks, wrapped
+from vitbench.analysis.charts.shared import Look, figure_of, looks_of, percents, role
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.comparison.notes import days_of, loads_of
 from vitbench.analysis.writing.drawing import GREY
+from vitbench.analysis.writing.panels import mark_ticks, round_ticks, wrapped
 
 NEAR, FEWEST_NAMED, LINE = 0.02, 3, 0.045
 """Arms nearer than the first share of the axis are a group; of so many, names stand beside it, at lines of the last share of
 the height."""
+TO_NAME = 0.045
+"""Share of the width from a group to its names."""
 
 
 def cost_figure(comparison: Comparison) -> Figure | None:
@@ -27,26 +29,27 @@ def cost_figure(comparison: Comparison) -> Figure | None:
     if len(arms) < 2:
         return None
     looks = looks_of(comparison)
-    names = [wrapped(role(arm, comparison), 34) for arm in arms]
-    columns = 3 if max(len(line) for name in names for line in name.split("\n")) <= 24 else 2
-    legend_height = math.ceil(len(arms) / columns) * (0.42 if any("\n" in name for name in names) else 0.24)
+    names = {arm.label: wrapped(role(arm, comparison), 34) for arm in arms}
+    columns = 3 if max(len(line) for name in names.values() for line in name.split("\n")) <= 24 else 2
+    lines = 0.42 if any("\n" in name for name in names.values()) else 0.24
     figure = figure_of(
         comparison,
-        4.2 + legend_height,
+        4.2 + math.ceil(len(arms) / columns) * lines,
         "Mean ± 1 SD over seeds. Dotted line, where several arms are on it: Pareto front; no other arm is cheaper and better.",
     )
     costs = _costs(comparison, arms)
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     for axes, (label, cost) in zip(panels, costs.items(), strict=True):
         shown = [arm for arm in arms if arm.label in cost]
-        _draw_front(axes, shown, cost)
+        front = pareto_front([(cost[arm.label], _top1(arm)) for arm in shown])
+        axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color=GREY, linewidth=1.2, linestyle=":", zorder=1)
         for arm in shown:
-            name = wrapped(role(arm, comparison), 34) if axes is panels[0] else None
+            name = names[arm.label] if axes is panels[0] else None
             _draw(axes, arm, cost[arm.label], looks[arm.label], name)
         _scale(axes, label, min(cost.values()), max(cost.values()))
     panels[0].set_ylabel("test top-1 (%)")
-    for axes, cost in zip(panels, costs.values(), strict=True):
-        _name_groups(axes, [arm for arm in arms if arm.label in cost], cost)
+    for axes, cost in zip(panels, costs.values(), strict=True):  # once all limits are as they stay
+        _name_groups(axes, {arm.label: (cost[arm.label], _top1(arm)) for arm in arms if arm.label in cost})
     figure.legend(loc="outside lower center", ncols=columns, fontsize=9, columnspacing=1.2, handletextpad=0.3)
     return figure
 
@@ -56,7 +59,7 @@ def _costs(comparison: Comparison, arms: Sequence[ArmResult]) -> dict[str, dict[
     scale, unit = (1e9, "GMACs") if max(arm.macs for arm in arms) >= 1e9 else (1e6, "million MACs")
     costs = {f"{unit} per image, forward": {arm.label: arm.macs / scale for arm in arms}}
     seconds = {arm.label: value for arm in arms if (value := arm.median_cost("train_seconds"))}
-    loads, days = {load for arm in arms for load in loads_of(arm)}, {days_of(arm) for arm in arms}
+    loads, days = {load for arm in arms for load in arm.loads}, {arm.days for arm in arms}
     # A run that goes on from another took as long as both; what shared the machine with others, or had it on another
     # day, took longer or shorter.
     if seconds and not comparison.design.starts and len(loads) == len(days) == 1:
@@ -64,19 +67,14 @@ def _costs(comparison: Comparison, arms: Sequence[ArmResult]) -> dict[str, dict[
     return costs
 
 
-def _draw_front(axes: Axes, arms: Sequence[ArmResult], cost: Mapping[str, float]) -> None:
-    front = pareto_front([(cost[arm.label], _top1(arm)) for arm in arms])
-    axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color=GREY, linewidth=1.2, linestyle=":", zorder=1)
-
-
 def _draw(axes: Axes, arm: ArmResult, cost: float, look: Look, name: str | None) -> None:
     """Exactly at its numbers; hollow and with thin bars, so that arms of equal cost show through each other."""
-    summary = arm.test_top1
-    assert summary is not None
+    assert arm.test_top1 is not None
+    mean, sd = percents(arm.test_top1)
     points = axes.errorbar(
         cost,
-        100 * summary.mean,
-        yerr=None if summary.sd is None else 100 * summary.sd,
+        mean,
+        yerr=sd,
         fmt=look.marker,
         color=look.color,
         markersize=7.5,
@@ -95,9 +93,7 @@ def _scale(axes: Axes, label: str, low: float, high: float) -> None:
     """Linear, or logarithmic where costs differ much; costs that are nearly equal look so."""
     if high > 4 * low:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(FixedLocator(round_ticks(low, high)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        mark_ticks(axes.xaxis, round_ticks(low, high), "{:g}".format)
         axes.set_xlim(low / 1.3, high * 1.3)
         label += " (log scale)"
     else:
@@ -107,43 +103,50 @@ def _scale(axes: Axes, label: str, low: float, high: float) -> None:
     axes.set_xlabel(label)
 
 
-def _name_groups(axes: Axes, arms: Sequence[ArmResult], cost: Mapping[str, float]) -> None:
-    """Names beside arms of equal cost, which hide each other; on the side with more room, each with a line to its point."""
+def _name_groups(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Names beside arms of equal cost, which hide each other: on the side with more room, each with a line to its point.
+
+    `points`: (cost, top-1) by label.
+    """
     axes.set_ylim(axes.get_ylim())
     to_axes = axes.transData + axes.transAxes.inverted()
-    places = {arm.label: tuple(map(float, to_axes.transform((cost[arm.label], _top1(arm))))) for arm in arms}
-    groups: list[list[ArmResult]] = []
-    for arm in sorted(arms, key=lambda arm: places[arm.label]):
-        if groups and places[arm.label][0] - places[groups[-1][0].label][0] < NEAR:
-            groups[-1].append(arm)
+    places = {label: tuple(map(float, to_axes.transform(point))) for label, point in points.items()}
+    groups: list[list[str]] = []
+    for label in sorted(points, key=places.__getitem__):
+        if groups and places[label][0] - places[groups[-1][0]][0] < NEAR:
+            groups[-1].append(label)
         else:
-            groups.append([arm])
+            groups.append([label])
     for index, group in enumerate(groups):
-        if FEWEST_NAMED <= len(group) <= 1 / LINE:
-            left = places[groups[index - 1][-1].label][0] if index else 0.0
-            right = places[groups[index + 1][0].label][0] if index + 1 < len(groups) else 1.0
-            first, last = places[group[0].label][0], places[group[-1].label][0]
-            side = 1 if right - last >= first - left else -1
-            heights = spaced({arm.label: places[arm.label][1] for arm in group}, step=LINE)
-            shift = max(0.0, LINE - min(heights.values())) + min(0.0, 1 - LINE - max(heights.values()))
-            for arm in group:
-                axes.annotate(
-                    shorten(arm.label, 30, placeholder="…"),
-                    (cost[arm.label], _top1(arm)),
-                    xytext=((last if side > 0 else first) + 0.045 * side, heights[arm.label] + shift),
-                    textcoords="axes fraction",
-                    ha="left" if side > 0 else "right",
-                    va="center",
-                    fontsize=8,
-                    arrowprops={
-                        "arrowstyle": "-",
-                        "color": GREY,
-                        "linewidth": 0.6,
-                        "shrinkA": 1,
-                        "shrinkB": 5,
-                        "relpos": (0.0 if side > 0 else 1.0, 0.5),
-                    },
-                )
+        if not FEWEST_NAMED <= len(group) <= 1 / LINE:
+            continue
+        left = places[groups[index - 1][-1]][0] if index else 0.0
+        right = places[groups[index + 1][0]][0] if index + 1 < len(groups) else 1.0
+        first, last = places[group[0]][0], places[group[-1]][0]
+        to_the_right = right - last >= first - left
+        heights = spaced({label: places[label][1] for label in group}, step=LINE)
+        shift = max(0.0, LINE - min(heights.values())) + min(0.0, 1 - LINE - max(heights.values()))
+        for label in group:
+            height = heights[label] + shift
+            name_place = (last + TO_NAME, height) if to_the_right else (first - TO_NAME, height)
+            _name(axes, label, points[label], name_place, to_the_right=to_the_right)
+
+
+def _name(
+    axes: Axes, label: str, point: tuple[float, float], place: tuple[float, float], *, to_the_right: bool
+) -> None:
+    """`place` is in shares of the axes."""
+    line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5}
+    axes.annotate(
+        shorten(label, 30, placeholder="…"),
+        point,
+        xytext=place,
+        textcoords="axes fraction",
+        ha="left" if to_the_right else "right",
+        va="center",
+        fontsize=8,
+        arrowprops={**line, "relpos": (0.0 if to_the_right else 1.0, 0.5)},
+    )
 
 
 def spaced(places: Mapping[str, float], *, step: float) -> dict[str, float]:
@@ -156,8 +159,9 @@ def spaced(places: Mapping[str, float], *, step: float) -> dict[str, float]:
     for i, label in enumerate(labels):
         mean, size = places[label] - i * step, 1
         while pools and pools[-1][0] > mean:
-            before, others = pools.pop()
-            mean, size = (before * others + mean * size) / (others + size), others + size
+            mean_before, size_before = pools.pop()
+            total = size_before + size
+            mean, size = (mean_before * size_before + mean * size) / total, total
         pools.append((mean, size))
     level = [mean for mean, size in pools for _ in range(size)]
     return {label: level[i] + i * step for i, label in enumerate(labels)}

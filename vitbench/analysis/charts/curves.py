@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -10,17 +12,16 @@ from matplotlib.ticker import MaxNLocator
 
 from vitbench.analysis.charts.shared import (
     chance_remark,
+    draw_baseline,
     draw_chance,
     figure_of,
     looks_of,
     panel_title,
-    panels_height,
-    panels_of,
 )
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.statistics.summary import Summary
-from vitbench.analysis.writing.drawing import GREY
+from vitbench.analysis.writing.panels import panels_height, panels_of
 
 FEWEST_POINTS = 3
 """Through fewer a curve is a straight line, whatever the arm."""
@@ -39,37 +40,29 @@ def curves_figure(comparison: Comparison) -> Figure | None:
     if max((len(frames[arm.label]) for arm in arms), default=0) < FEWEST_POINTS:
         return None
     looks = looks_of(comparison)
-    everything = [value for arm in arms for value in frames[arm.label]["mean"]]
+    means = [value for arm in arms for value in frames[arm.label]["mean"]]
     baseline = next((arm for arm in arms if arm is comparison.baseline), None)
     figure = figure_of(
         comparison,
         panels_height(len(arms)),
         f"Line: mean over seeds at the chosen {comparison.noun}. Band: ± 1 SD."
         + (" Dashed grey: baseline." if baseline and len(arms) > 1 else "")
-        + chance_remark(comparison, everything),
+        + chance_remark(comparison, means),
     )
     panels = panels_of(figure, len(arms))
     for axes, arm in zip(panels, arms, strict=True):
-        look, frame = looks[arm.label], frames[arm.label]
+        color, frame = looks[arm.label].color, frames[arm.label]
         if baseline is not None and arm is not baseline:
             reference = frames[baseline.label]
-            axes.plot(reference["epoch"], reference["mean"], color=GREY, linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
-        axes.fill_between(
-            frame["epoch"],
-            frame["mean"] - frame["sd"],
-            frame["mean"] + frame["sd"],
-            color=look.color,
-            alpha=0.22,
-            linewidth=0,
-        )
+            draw_baseline(axes, reference["epoch"], reference["mean"])
+        low, high = frame["mean"] - frame["sd"], frame["mean"] + frame["sd"]
+        axes.fill_between(frame["epoch"], low, high, color=color, alpha=0.22, linewidth=0)
         marker = "o" if len(frame) == 1 else None
-        sns.lineplot(
-            frame, x="epoch", y="mean", ax=axes, color=look.color, estimator=None, linewidth=1.8, marker=marker
-        )
+        sns.lineplot(frame, x="epoch", y="mean", ax=axes, color=color, estimator=None, linewidth=1.8, marker=marker)
         axes.set_title(panel_title(arm, comparison))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         axes.set(xlabel="", ylabel="")
-    draw_chance(panels, comparison, everything)
+    draw_chance(panels, comparison, means)
     figure.supxlabel("epoch", fontsize=10)
     figure.supylabel("validation top-1 (%)", fontsize=10)
     return figure
@@ -77,11 +70,11 @@ def curves_figure(comparison: Comparison) -> Figure | None:
 
 def _curve_frame(arm: ArmResult, *, max_points: int) -> pd.DataFrame:
     """Columns epoch, mean and sd (%) of val_top1 over seeds, at most `max_points` rows."""
-    values: dict[float, list[float]] = {}
+    values: dict[float, list[float]] = defaultdict(list)
     for record in arm.completed(arm.setting).values():
         for point in record.curve:
             if point.val_top1 is not None:
-                values.setdefault(point.epoch - 1 + point.fraction, []).append(100 * point.val_top1)
+                values[point.epoch - 1 + point.fraction].append(100 * point.val_top1)
     summaries = [(epoch, Summary.of(values[epoch])) for epoch in sorted(values)]
     rows = [(epoch, summary.mean, summary.sd or 0.0) for epoch, summary in summaries if summary]
     frame = pd.DataFrame(rows, columns=["epoch", "mean", "sd"])

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from vitbench.analysis.charts.shared import (
     MAX_VECTOR_POINTS,
     chance_remark,
+    draw_baseline,
     draw_chance,
     figure_of,
     looks_of,
     panel_title,
-    panels_height,
-    panels_of,
 )
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.writing.drawing import GREY, INK
+from vitbench.analysis.writing.drawing import INK
+from vitbench.analysis.writing.panels import mark_ticks, panels_height, panels_of
 from vitbench.records import Outcome
 from vitbench.studies.choice import outcome_of
 from vitbench.studies.settings import Setting, value_text
@@ -31,70 +31,61 @@ from vitbench.studies.settings import Setting, value_text
 def learning_rate_figure(comparison: Comparison) -> Figure | None:
     """Validation top-1, by which rates are chosen, against the learning rate; None for a grid of one rate.
 
-    Other tuned fields are as they were chosen; seeds that had no say in the choice are left out.
+    Other tuned fields are as they were chosen; seeds that settings are not chosen on are left out.
     """
     arms = [arm for arm in comparison.arms if arm.test_top1]
     if not comparison.has_grid or not arms:
         return None
     looks = looks_of(comparison)
-    reference = _rate_frame(comparison.baseline)
     frames = {arm.label: _rate_frame(arm) for arm in arms}
-    everything = [value for frame in frames.values() for value in frame["top1"]]
+    of_baseline = _rate_frame(comparison.baseline)
+    baseline_means = of_baseline.groupby("rate")["top1"].mean()
+    values = [value for frame in frames.values() for value in frame["top1"]]
     points = "seeds" if comparison.design.tuning_seeds is None else "seeds that it is chosen on"
     figure = figure_of(
         comparison,
         panels_height(len(arms)),
         f"Points: {points}. Line: mean. Ring: chosen. × at the bottom: a seed diverged."
         + (f" With {' and '.join(comparison.design.tuned)} as chosen." if comparison.design.tuned else "")
-        + (" Dashed grey: baseline." if len(arms) > 1 and len(reference) else "")
-        + chance_remark(comparison, everything),
+        + (" Dashed grey: baseline." if len(arms) > 1 and len(of_baseline) else "")
+        + chance_remark(comparison, values),
     )
     rates = sorted({setting[0] for arm in arms for setting in arm.settings})
     panels = panels_of(figure, len(arms))
     rasterized = sum(len(arm.runs) for arm in arms) > MAX_VECTOR_POINTS
     for axes, arm in zip(panels, arms, strict=True):
-        look, frame = looks[arm.label], frames[arm.label]
-        if arm is not comparison.baseline and len(reference):
-            means = reference.groupby("rate")["top1"].mean()
-            axes.plot(means.index, means, color=GREY, linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
-        sns.lineplot(frame, x="rate", y="top1", ax=axes, color=look.color, errorbar=None, linewidth=1.8, zorder=2)
-        axes.scatter(
-            frame["rate"], frame["top1"], s=14, color=look.color, alpha=0.75, linewidths=0, rasterized=rasterized
-        )
-        chosen = frame[frame["rate"] == arm.learning_rate].mean()
-        axes.scatter(chosen["rate"], chosen["top1"], s=90, facecolors="none", edgecolors=INK, linewidths=1.4, zorder=4)
-        shown = _slice(arm)
-        diverged = sorted(
-            {
-                setting[0]
-                for (setting, _), record in arm.runs.items()
-                if setting in shown and outcome_of(record) is Outcome.DIVERGED
-            }
-        )
-        if diverged:
-            axes.scatter(
-                diverged,
-                [0.06] * len(diverged),
-                transform=axes.get_xaxis_transform(),
-                marker="x",
-                color=INK,
-                s=36,
-                zorder=5,
-            )
+        if arm is not comparison.baseline and len(of_baseline):
+            draw_baseline(axes, baseline_means.index, baseline_means)
+        _draw(axes, arm, frames[arm.label], looks[arm.label].color, rasterized=rasterized)
         axes.set_xscale("log")
         axes.set_title(panel_title(arm, comparison))
-        axes.xaxis.set_major_locator(FixedLocator(_thinned(rates)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: value_text(rate)))
+        mark_ticks(axes.xaxis, _thinned(rates), value_text)
         axes.set_xlim(rates[0] / 1.35, rates[-1] * 1.35)
         axes.set(xlabel="", ylabel="")
-    draw_chance(panels, comparison, everything)
+    draw_chance(panels, comparison, values)
     figure.supxlabel("learning rate (log scale)", fontsize=10)
     figure.supylabel("validation top-1 (%)", fontsize=10)
     return figure
 
 
-def _slice(arm: ArmResult) -> list[Setting]:
+def _draw(axes: Axes, arm: ArmResult, frame: pd.DataFrame, color: str, *, rasterized: bool) -> None:
+    """Seeds, their mean, the chosen rate, and the rates at which a seed diverged."""
+    sns.lineplot(frame, x="rate", y="top1", ax=axes, color=color, errorbar=None, linewidth=1.8, zorder=2)
+    axes.scatter(frame["rate"], frame["top1"], s=14, color=color, alpha=0.75, linewidths=0, rasterized=rasterized)
+    chosen = frame[frame["rate"] == arm.learning_rate].mean()
+    axes.scatter(chosen["rate"], chosen["top1"], s=90, facecolors="none", edgecolors=INK, linewidths=1.4, zorder=4)
+    at_chosen = _settings_at_chosen(arm)
+    diverged = {
+        setting[0]
+        for (setting, _), record in arm.runs.items()
+        if setting in at_chosen and outcome_of(record) is Outcome.DIVERGED
+    }
+    if diverged:
+        at_bottom, bottom = axes.get_xaxis_transform(), [0.06] * len(diverged)
+        axes.scatter(sorted(diverged), bottom, transform=at_bottom, marker="x", color=INK, s=36, zorder=5)
+
+
+def _settings_at_chosen(arm: ArmResult) -> list[Setting]:
     """The settings that differ from the chosen one in the learning rate alone, ascending."""
     return [] if arm.setting is None else [setting for setting in arm.settings if setting[1:] == arm.setting[1:]]
 
@@ -106,7 +97,7 @@ def _rate_frame(arm: ArmResult | None) -> pd.DataFrame:
         seeds = arm.choice_seeds if arm.tuning_seeds is not None and arm.choice_seeds else arm.seeds
         rows = [
             (setting[0], 100 * value)
-            for setting in _slice(arm)
+            for setting in _settings_at_chosen(arm)
             for seed, value in arm.metric("val_top1", setting).items()
             if seed in seeds
         ]

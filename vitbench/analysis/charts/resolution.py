@@ -1,4 +1,4 @@
-"""How well do weights do at other image sizes, as they are and fine-tuned there?"""
+"""How accurate are trained weights at other image sizes, as they are and fine-tuned there?"""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vitbench.analysis.charts.shared import chance_remark, draw_chance, figure_of, wrapped
+from vitbench.analysis.charts.shared import chance_remark, draw_chance, figure_of
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.writing.drawing import MARKERS, PALETTE
+from vitbench.analysis.writing.panels import wrapped
 
 TITLES = {False: "the weights as they are", True: "fine-tuned at that size"}
 LineStyle = Literal["solid", "dashed", "dashdot", "dotted"]
@@ -25,7 +27,7 @@ LEGEND_COLUMNS = 3
 
 @dataclass(frozen=True)
 class Line:
-    """Arms that go on from one arm, at several image sizes, ascending by pixels; as they are, that arm among them."""
+    """Arms that start from one arm's weights, ascending by image size; where they are not fine-tuned, that arm among them."""
 
     name: str
     fine_tuned: bool
@@ -43,15 +45,9 @@ def resolution_figure(comparison: Comparison) -> Figure | None:
     lines = list(lines_of(comparison))
     if not lines:
         return None
-    values = [
-        100 * value for line in lines for arm in line.arms for value in arm.metric("test_top1", arm.setting).values()
-    ]
-    kinds = [kind for kind in TITLES if any(line.fine_tuned == kind for line in lines)]
+    values = [value for line in lines for arm in line.arms for value in _percents(arm)]
     names = list(dict.fromkeys(line.name for line in lines))
-    looks = {
-        name: (PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)], STYLES[i % len(STYLES)])
-        for i, name in enumerate(names)
-    }
+    looks = dict(zip(names, zip(cycle(PALETTE), cycle(MARKERS), cycle(STYLES), strict=False), strict=False))
     figure = figure_of(
         comparison,
         4.2 + 0.24 * math.ceil(len(names) / LEGEND_COLUMNS),
@@ -59,6 +55,7 @@ def resolution_figure(comparison: Comparison) -> Figure | None:
         + (f", each arm at a {comparison.noun} of its own." if comparison.has_choice else ".")
         + chance_remark(comparison, values),
     )
+    kinds = [kind for kind in TITLES if any(line.fine_tuned == kind for line in lines)]
     panels = figure.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
     for axes, fine_tuned in zip(panels, kinds, strict=True):
         axes.set_title(TITLES[fine_tuned])
@@ -77,8 +74,13 @@ def resolution_figure(comparison: Comparison) -> Figure | None:
     return figure
 
 
+def _percents(arm: ArmResult) -> list[float]:
+    """Test top-1 of each seed."""
+    return [100 * value for value in arm.metric("test_top1", arm.setting).values()]
+
+
 def lines_of(comparison: Comparison) -> Iterator[Line]:
-    """Of each arm that others start from: those not trained any more, with it itself; and those trained again."""
+    """Of each arm whose weights others start from: a line of the arms that use them as they are, one of those fine-tuned."""
     by_name = {arm.name: arm for arm in comparison.arms if arm.test_top1 is not None}
     families: dict[str, list[ArmResult]] = defaultdict(list)
     for name, start in comparison.design.starts.items():
@@ -99,12 +101,12 @@ def lines_of(comparison: Comparison) -> Iterator[Line]:
 def _levels(comparison: Comparison, arm: ArmResult) -> str:
     """Of the factors that are not held; empty without factors."""
     levels = comparison.design.factors.get(arm.name, {})
-    return ", ".join(level for factor, level in levels.items() if factor not in comparison.within)
+    return ", ".join(level for factor, level in levels.items() if factor not in comparison.design.held_factors)
 
 
 def _draw(axes: Axes, line: Line, color: str, marker: str, style: LineStyle) -> None:
     for arm, size in zip(line.arms, line.pixels, strict=True):
-        top1 = [100 * value for value in arm.metric("test_top1", arm.setting).values()]
+        top1 = _percents(arm)
         axes.scatter([size] * len(top1), top1, s=10, color=color, alpha=0.5, linewidths=0, zorder=2)
     summaries = [arm.test_top1 for arm in line.arms if arm.test_top1 is not None]
     axes.errorbar(

@@ -8,12 +8,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
-from vitbench.analysis.charts.shared import figure_of, round_ticks
+from vitbench.analysis.charts.shared import figure_of
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.comparison.growth import FURTHEST, Series, series_of
+from vitbench.analysis.comparison.growth import Series, series_of
+from vitbench.analysis.statistics.power_law import FURTHEST
 from vitbench.analysis.writing.drawing import MARKERS, PALETTE
+from vitbench.analysis.writing.panels import mark_ticks, round_ticks
+from vitbench.analysis.writing.words import interval_text
 
 
 def scaling_figure(comparison: Comparison) -> Figure | None:
@@ -45,9 +48,7 @@ def scaling_figure(comparison: Comparison) -> Figure | None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-        axis.set_major_locator(FixedLocator(_ticks(*limits)))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        mark_ticks(axis, _ticks(*limits))
     title = "what grows: slope" if flops else "model: slope"
     axes.legend(handles=handles, loc="best", fontsize=9, handlelength=3, title=title)
     return figure
@@ -85,4 +86,4 @@ def _slope(series: Series) -> str:
         return ""
     if not law.holds:
         return f": no power law, off by {100 * (law.worst - 1):.2g} %"
-    return f": {-law.exponent:+.2f} [{-law.high:+.2f}, {-law.low:+.2f}]".replace("-", "−")
+    return f": {interval_text(-law.exponent, -law.high, -law.low, digits='+.2f')}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""What came of one arm: at which setting it is reported, what it reached there, and what that cost."""
+"""What came of an arm? At which setting it is reported, what it reached at it, and what that cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vitbench.analysis.statistics.verdicts import FEWEST_SEEDS
 from vitbench.config import ModelConfig
 from vitbench.costs.macs import training_flops_per_image
 from vitbench.records import Outcome, Record
-from vitbench.studies.choice import Choice, choose, outcome_of, score_of
+from vitbench.studies.choice import Choice, Scores, choose, outcome_of, scores_of
 from vitbench.studies.match import training_images
 from vitbench.studies.settings import RATE, Setting, setting_text
 
@@ -75,20 +75,18 @@ class ArmResult:
 
     def diverged(self, setting: Setting | None) -> int:
         """How many runs diverged at a setting."""
-        return sum(one == setting and outcome_of(run) is Outcome.DIVERGED for (one, _), run in self.runs.items())
+        return sum(
+            run_setting == setting and outcome_of(record) is Outcome.DIVERGED
+            for (run_setting, _), record in self.runs.items()
+        )
 
     def metric(self, name: str, setting: Setting | None) -> dict[int, float]:
         """A final metric of the completed runs at a setting, by seed."""
         return {seed: record.metrics[name] for seed, record in self.completed(setting).items()}
 
     @cached_property
-    def _scores(self) -> dict[Setting, dict[int, float | None]]:
-        """A failed run says nothing about its setting."""
-        scores: dict[Setting, dict[int, float | None]] = defaultdict(dict)
-        for (setting, seed), record in self.runs.items():
-            if outcome_of(record) is not Outcome.FAILED:
-                scores[setting][seed] = score_of(record)
-        return dict(scores)
+    def _scores(self) -> Scores:
+        return scores_of(self.runs)
 
     @cached_property
     def _choice(self) -> Choice:
@@ -108,7 +106,7 @@ class ArmResult:
 
     @property
     def has_no_tuning_seed(self) -> bool:
-        """Whether there is no setting because all that completed are final seeds, which have no say in it."""
+        """Whether there is no setting because all that completed are held-out seeds."""
         return self.setting is None and bool(self._completed)
 
     @property
@@ -213,6 +211,24 @@ class ArmResult:
             if config.pretraining is None:
                 return flops
             config = config.pretraining
+
+    @property
+    def days(self) -> tuple[str, ...]:
+        """The days, in UTC, on which the runs behind the images/s began, ascending."""
+        return tuple(sorted({record.started[:10] for record in self._timed}))
+
+    @property
+    def loads(self) -> tuple[tuple[int, int], ...]:
+        """The different (workers, threads) of the runs behind the images/s, ascending."""
+        return tuple(sorted({(record.environment.workers, record.environment.threads) for record in self._timed}))
+
+    @property
+    def _timed(self) -> list[Record]:
+        return [
+            record
+            for record in self.completed(self.setting).values()
+            if (record.cost.train_images_per_second, record.cost.infer_images_per_second) != (None, None)
+        ]
 
     def costs(self, name: str) -> list[float]:
         """A field of `Cost` over the completed runs at the chosen setting, where it was measured."""

@@ -15,6 +15,7 @@ from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.config import DataConfig, TrainConfig
 from vitbench.records import Design, Environment, Record, unpack_correct
+from vitbench.studies.match import MATCHES
 from vitbench.studies.settings import Setting
 
 if TYPE_CHECKING:
@@ -98,37 +99,39 @@ class Comparison:
         return tuple(sorted(values, key=lambda value: (str(type(value)), value)))
 
     @property
-    def within(self) -> tuple[str, ...]:
-        """Factors whose level is held where arms are compared."""
-        return ("images",) if self.design.fractions else self.design.within
+    def epochs_text(self) -> str:
+        """`11 epochs`, or of whom, and what is equal, where arms have different ones."""
+        epochs, design = f"{self.epochs:g} epochs", self.design
+        if not design.epochs_differ:
+            return epochs
+        if design.images_differ:
+            return f"{epochs} of the baseline and equal training steps"
+        return f"{epochs} of the baseline" + ("" if design.sizes_differ else f" and equal {MATCHES[design.match]}")
 
     def compared_with(self, arm: ArmResult) -> ArmResult | None:
-        """The arm that another is compared with: the baseline, or where a factor is held, the one of the baseline's level of
-        all others.
+        """The arm that another is compared with (`Design.compared_with`).
 
-        None for these themselves, and where it has no run.
+        None for the baseline, or where factors are held, for all that stand in its place; and where that arm has no run.
         """
-        baseline, factors = self.baseline, self.design.factors
-        if baseline is None or arm is baseline:
+        design = self.design
+        if self.baseline is None or arm is self.baseline:
             return None
-        if not self.within:
-            return baseline
-        levels = factors.get(arm.name, {})
-        wanted = {**factors[baseline.name], **{name: levels.get(name) for name in self.within}}
-        if levels == wanted:
-            return None
-        return next((other for other in self.arms if factors.get(other.name) == wanted), None)
+        if not design.held_factors:
+            return self.baseline
+        name = design.compared_with(arm.name) if arm.name in design.factors else arm.name
+        return next((other for other in self.arms if other.name == name != arm.name), None)
 
     @property
     def reference(self) -> str:
         """What differences are from, in words."""
-        if self.baseline is None:
+        baseline, held = self.baseline, self.design.held_factors
+        if baseline is None:
             return ""
-        if not self.within:
-            return self.baseline.label
-        levels = (level for name, level in self.design.factors[self.baseline.name].items() if name not in self.within)
-        held = "on as many images" if self.design.fractions else f"at the same {' and '.join(self.within)}"
-        return f"{', '.join(levels)} {held}"
+        if not held:
+            return baseline.label
+        levels = (level for factor, level in self.design.factors[baseline.name].items() if factor not in held)
+        at_the_same = "on as many images" if self.design.images_differ else f"at the same {' and '.join(held)}"
+        return f"{', '.join(levels)} {at_the_same}"
 
     def at_baseline_setting(self, arm: ArmResult) -> Summary | None:
         """test_top1 of an arm at the setting that was chosen for what it is compared with."""

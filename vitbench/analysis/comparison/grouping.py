@@ -6,22 +6,19 @@ where weight decay is tuned too and its own is among the values.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
-from operator import itemgetter
-from typing import Any
 
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.naming import digest
 from vitbench.config import ModelConfig, RunConfig
 from vitbench.records import Design, Record
-from vitbench.studies.choice import counts_over
-from vitbench.studies.settings import RATE, Setting, setting_of, without
+from vitbench.studies.choice import Runs, add_run, environment_key, grouped
+from vitbench.studies.settings import setting_of, without
 
-Key = tuple[Any, ...]
-Start = tuple[str, ModelConfig, str | None, float]
+Key = tuple[Hashable, ...]
+ArmKey = tuple[str, ModelConfig, str | None, float]
 """Name, model but for what is tuned, initial weights and epochs of an arm."""
 
 
@@ -32,39 +29,35 @@ class Group:
     records: Sequence[Record]
     design: Design
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """What is tuned."""
-        return (RATE, *self.design.tuned)
-
-    @property
-    def planned(self) -> tuple[Setting, ...]:
-        return tuple(product(self.design.learning_rates, *self.design.tuned.values()))
-
 
 def groups(records: Iterable[Record]) -> list[Group]:
-    """Comparable records, in the order of each group's first.
+    """Comparable records, in the order of each group's first."""
+    records = list(records)
+    plans_differ = len({record.design.kind for record in records}) > 1
+    groups = []
+    for key, members in grouped(records, lambda record: _key(record, record.design)).items():
+        design = members[-1].design
+        if plans_differ:
+            members = _with_planned_elsewhere(members, records, key, design)
+        groups += [Group(part, design) for part in (_by_data(members) if design.sizes_differ else [members])]
+    return groups
 
-    A run that failed before its data was read or its model compiled cannot say what these were. It has no numbers to mix
-    up, so it joins the latest group that agrees in all else, where its failure is seen.
-    """
-    members: dict[Key, list[tuple[int, Record]]] = defaultdict(list)
-    early: dict[Key, list[tuple[int, Record]]] = defaultdict(list)
-    numbered = list(enumerate(records))
-    for position, record in numbered:
-        (early if record.ended_before_data else members)[_key(record, record.design)].append((position, record))
-    if early:
-        latest = {_early_key(group[0][1]): key for key, group in members.items()}
-        for key, group in early.items():
-            members[latest.get(_early_key(group[0][1]), key)].extend(group)
-    several = len({_kind(record.design) for _, record in numbered}) > 1
-    found = []
-    for key, group in members.items():
-        design = max(group, key=itemgetter(0))[1].design
-        joining = _planned_elsewhere(key, design, numbered) if several else []
-        in_order = [record for _, record in sorted([*group, *joining], key=itemgetter(0))]
-        found += [Group(part, design) for part in (_by_data(in_order) if design.starts else [in_order])]
-    return found
+
+def _with_planned_elsewhere(
+    members: Sequence[Record], records: Sequence[Record], key: Key, design: Design
+) -> list[Record]:
+    """A group, and what of all records is of another plan, but among the runs of the group's last plan too."""
+    own, settings = {id(record) for record in members}, set(design.settings)
+
+    def belongs(record: Record) -> bool:
+        return (
+            record.design.kind != design.kind
+            and _key(record, design) == key
+            and setting_of(record.config, design.tuned_fields) in settings
+            and record.config.train.epochs == design.epochs.get(record.arm, record.config.train.epochs)
+        )
+
+    return [record for record in records if id(record) in own or belongs(record)]
 
 
 def _by_data(records: Sequence[Record]) -> list[list[Record]]:
@@ -77,55 +70,46 @@ def _by_data(records: Sequence[Record]) -> list[list[Record]]:
     last = dict(key for key in hashes if key[1])
     parts: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        own = record.environment.data_sha256
-        parts["" if own == last.get(record.config.model.image_hw, own) else own].append(record)
+        sha256 = record.environment.data_sha256
+        parts["" if sha256 == last.get(record.config.model.image_hw, sha256) else sha256].append(record)
     return list(parts.values())
 
 
 def arms_of(group: Group) -> list[ArmResult]:
     """Arms in the order of their first record; a name with several models, or initial weights, gives several arms."""
-    runs: dict[Start, dict[tuple[Setting, int], Record]] = {}
-    retried: dict[Start, int] = defaultdict(int)
-    models: dict[Start, ModelConfig] = {}
+    design, fields = group.design, group.design.tuned_fields
+    runs: dict[ArmKey, Runs] = {}
+    retried: Counter[ArmKey] = Counter()
+    models: dict[ArmKey, ModelConfig] = {}
     for record in group.records:
         config = record.config
-        arm = record.arm, without(config.model, group.fields), _start(config, group.fields), config.train.epochs
-        models.setdefault(arm, config.model)
-        cells = runs.setdefault(arm, {})
-        cell = setting_of(config, group.fields), config.seed
-        before = cells.get(cell)
-        retried[arm] += before is not None
-        if before is None or counts_over(record, before):
-            cells[cell] = record
-    starts: dict[str, int] = defaultdict(int)
-    for name, *_ in runs:
-        starts[name] += 1
-    arms = [
-        ArmResult(
-            label=arm[0] if starts[arm[0]] == 1 else f"{arm[0]} #{_identity(models[arm], arm[2], arm[3], group)[:4]}",
-            name=arm[0],
-            model=models[arm],
-            fields=group.fields,
-            init=arm[2],
-            runs=cells,
-            planned=group.planned,
-            tuning_seeds=group.design.tuning_seeds,
-            retried=retried[arm],
+        key = record.arm, without(config.model, fields), _initial_weights(config, fields), config.train.epochs
+        models.setdefault(key, config.model)
+        retried[key] += add_run(runs.setdefault(key, {}), record, fields)
+    names = Counter(name for name, *_ in runs)
+    arms = []
+    for key, cells in runs.items():
+        name, _, init, epochs = key
+        suffix = f" #{_identity(models[key], init, epochs, design)[:4]}" if names[name] > 1 else ""
+        arms.append(
+            ArmResult(
+                label=name + suffix,
+                name=name,
+                model=models[key],
+                fields=fields,
+                init=init,
+                runs=cells,
+                planned=design.settings,
+                tuning_seeds=design.tuning_seeds,
+                retried=retried[key],
+            )
         )
-        for arm, cells in runs.items()
-    ]
-    return [replace(arm, chosen_with=_chosen_with(arm, arms, group.design)) for arm in arms]
+    first = {arm.name: arm for arm in reversed(arms)}
+    chosen_with = {name: first.get(design.chosen_with(name)) for name in first if design.chosen_with(name) != name}
+    return [replace(arm, chosen_with=chosen_with.get(arm.name)) for arm in arms]
 
 
-def _chosen_with(arm: ArmResult, arms: Sequence[ArmResult], design: Design) -> ArmResult | None:
-    """Of what trained nothing, the arm that its weights come from: it has that one's setting, as plans have it."""
-    start = next((other for other in arms if other.name == design.starts.get(arm.name)), None)
-    if start is None or arm.epochs:
-        return None
-    return _chosen_with(start, arms, design) or start
-
-
-def _start(config: RunConfig, fields: Sequence[str]) -> str | None:
+def _initial_weights(config: RunConfig, fields: Sequence[str]) -> str | None:
     """The weights that a run started from: their name, or what tells its pretraining from others but its setting and seed."""
     before = config.pretraining
     if before is None:
@@ -133,65 +117,37 @@ def _start(config: RunConfig, fields: Sequence[str]) -> str | None:
     parts = {
         name: without(getattr(before, name), fields).model_dump(mode="json") for name in ("model", "data", "train")
     }
-    return f"a run, #{digest([parts, _start(before, fields), config.keep_head])[:4]}"
+    return f"a run, #{digest([parts, _initial_weights(before, fields), config.keep_head])[:4]}"
 
 
-def _identity(model: ModelConfig, init: str | None, epochs: float, group: Group) -> str:
+def _identity(model: ModelConfig, init: str | None, epochs: float, design: Design) -> str:
     """Tells arms of one name apart; the same whatever they are compared with."""
-    facts: list[Any] = [
-        {name: value for name, value in model.model_dump(mode="json").items() if name not in group.fields},
-        init,
-    ]
-    return digest([*facts, epochs] if group.design.epochs else facts)
-
-
-def _kind(design: Design) -> Key:
-    """What sets plans apart that are made of the same runs."""
-    kinds = bool(design.fractions), bool(design.starts)
-    return design.match, tuple(sorted(design.tuned)), design.epochs.get(design.baseline), *kinds
-
-
-def _planned_elsewhere(key: Key, design: Design, numbered: Iterable[tuple[int, Record]]) -> list[tuple[int, Record]]:
-    """Records of other plans that a group's last plan has among its runs, with their positions."""
-    group = Group([], design)
-    planned = set(group.planned)
-    return [
-        (position, record)
-        for position, record in numbered
-        if _kind(record.design) != _kind(design)
-        and _key(record, design) == key
-        and setting_of(record.config, group.fields) in planned
-        and record.config.train.epochs == design.epochs.get(record.arm, record.config.train.epochs)
-    ]
+    fields = {k: value for k, value in model.model_dump(mode="json").items() if k not in design.tuned_fields}
+    return digest([fields, init, epochs] if design.epochs else [fields, init])
 
 
 def _key(record: Record, design: Design) -> Key:
     """Equal for records that may be compared, under a design that says what is tuned and what is matched."""
-    config, environment = record.config, record.environment
-    fields = (RATE, *design.tuned, *(("train_images",) if design.fractions else ()))
-    matched = ("epochs",) if design.match != "epochs" or design.fractions or design.starts else ()
+    config = record.config
+    fields = (*design.tuned_fields, *(("train_images",) if design.images_differ else ()))
     return (
         record.budget,
         record.variant,
         *_data_of(config, fields),
-        without(config.train, (*fields, *matched)),
+        without(config.train, (*fields, *(("epochs",) if design.epochs_differ else ()))),
         config.harness_version,
-        (environment.model_copy(update={"data_sha256": ""}) if design.starts else environment).comparison_key,
-        _kind(design),
+        environment_key(record, design),
+        design.kind,
     )
 
 
 def _data_of(config: RunConfig, fields: Sequence[str]) -> Key:
-    """Of a run that went on from another, the data and image size of the first; and its own, where crops are not of the same
-    share.
+    """Of a run that went on from another, the data and image size of the first; and its own data, where crops are not of the
+    same share.
     """
     first = config
     while first.pretraining is not None:
         first = first.pretraining
     as_the_first = first.data.resampled(first.model.image_hw, config.model.image_hw)
-    own = None if config.data == as_the_first else without(config.data, fields)
-    return without(first.data, fields), first.model.image_hw, own
-
-
-def _early_key(record: Record) -> Key:
-    return _key(record.model_copy(update={"environment": record.environment.before_data}), record.design)
+    own_data = None if config.data == as_the_first else without(config.data, fields)
+    return without(first.data, fields), first.model.image_hw, own_data

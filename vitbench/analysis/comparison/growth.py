@@ -1,14 +1,17 @@
-"""How does the error fall as one thing grows: a model's depth, its width, its patches, its MLP, or the training images?"""
+"""How does the error fall as a model grows in depth, width, patches or MLP alone, or with the training images?"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.statistics.power_law import PowerLaw, fit_power_law
+from vitbench.analysis.statistics.verdicts import FEWEST_SEEDS
 from vitbench.config import ViTConfig
 
 SCALED = {
@@ -18,10 +21,7 @@ SCALED = {
     "MLP": ("mlp_ratio",),
 }
 """What can grow alone, and the fields that change with it."""
-FEWEST_POINTS = 3
-FEWEST_SEEDS = 3
-FURTHEST = 1.05
-"""A fit that misses the mean error of one of its own arms by more than this ratio is no law: no slope is given for it."""
+FEWEST_ARMS = 3
 
 
 @dataclass(frozen=True)
@@ -36,67 +36,17 @@ class Series:
     @cached_property
     def errors(self) -> dict[int, tuple[float, ...]]:
         """1 − test top-1 of each arm at its own setting, by seed; of the seeds that every arm completed with an error."""
-        found = [arm.metric("test_top1", arm.setting) for arm in self.arms]
-        common = sorted(set.intersection(*(set(one) for one in found)))
-        by_seed = {seed: tuple(1 - one[seed] for one in found) for seed in common}
+        accuracies = [arm.metric("test_top1", arm.setting) for arm in self.arms]
+        common = sorted(set.intersection(*map(set, accuracies)))
+        by_seed = {seed: tuple(1 - of_arm[seed] for of_arm in accuracies) for seed in common}
         return {seed: errors for seed, errors in by_seed.items() if min(errors) > 0}
 
     @cached_property
     def law(self) -> PowerLaw | None:
         """None for fewer than three arms or seeds."""
-        if len(self.arms) < FEWEST_POINTS or len(self.errors) < FEWEST_SEEDS:
+        if len(self.arms) < FEWEST_ARMS or len(self.errors) < FEWEST_SEEDS:
             return None
         return fit_power_law(self.sizes, self.errors)
-
-
-@dataclass(frozen=True)
-class PowerLaw:
-    """error = exp(intercept) · size ** −exponent, with the exponent's 95 % interval over seeds.
-
-    `worst` is the largest ratio between an arm's mean error (geometric) and the law, 1 or more: how far it is from one.
-    """
-
-    exponent: float
-    low: float
-    high: float
-    intercept: float
-    worst: float
-    num_seeds: int
-
-    @property
-    def holds(self) -> bool:
-        """Whether it passes by all of its own points within `FURTHEST`."""
-        return self.worst <= FURTHEST
-
-    @property
-    def falls(self) -> bool:
-        """Whether the error falls as the size grows, as far as the seeds tell."""
-        return self.low > 0
-
-    @property
-    def is_drawn(self) -> bool:
-        return self.holds and self.falls
-
-    def error(self, size: float) -> float:
-        return math.exp(self.intercept - self.exponent * math.log(size))
-
-
-def fit_power_law(sizes: Sequence[float], errors: Mapping[int, Sequence[float]]) -> PowerLaw:
-    """A straight line through log error over log size at every seed, by least squares; the mean line of the seeds.
-
-    The interval is a t-interval over the seeds' exponents. Seeds are what varies: whether errors follow a power law at
-    all, it does not know (`worst` does).
-    """
-    import numpy as np  # here, because tables without series must be fast
-    from scipy import stats
-
-    x = np.log(np.asarray(sizes, dtype=float))
-    y = np.log(np.array([errors[seed] for seed in sorted(errors)], dtype=float))
-    slopes, intercepts = np.polynomial.polynomial.polyfit(x, y.T, 1)[::-1]
-    exponent, intercept = -float(slopes.mean()), float(intercepts.mean())
-    half = stats.t.ppf(0.975, len(y) - 1) * slopes.std(ddof=1) / math.sqrt(len(y))
-    off = np.abs(y.mean(axis=0) - (intercept - exponent * x))
-    return PowerLaw(exponent, exponent - half, exponent + half, intercept, math.exp(float(off.max())), len(y))
 
 
 def series_of(comparison: Comparison) -> list[Series]:
@@ -105,37 +55,34 @@ def series_of(comparison: Comparison) -> list[Series]:
     On fractions of the images, each model by its training images; else what differs from the baseline in `SCALED` alone,
     by the training FLOPs of a run.
     """
-    if comparison.design.fractions:
-        return _by_images(comparison)
+    groups: dict[str, list[ArmResult]] = defaultdict(list)
+    if comparison.design.images_differ:
+        for arm in comparison.arms:
+            if model := comparison.design.factors.get(arm.name, {}).get("model"):
+                groups[model].append(arm)
+        return _series(groups, "training images", comparison.images_of)
     baseline = comparison.baseline
     if baseline is None or not isinstance(baseline.model, ViTConfig):
         return []
-    found = []
     for name, fields in SCALED.items():
         alone = [arm for arm in comparison.arms if arm is not baseline and _differs_in(arm, baseline, fields)]
-        if alone and (series := _series(name, "training FLOPs", [baseline, *alone], lambda arm: arm.training_flops)):
-            found.append(series)
-    return found
-
-
-def _by_images(comparison: Comparison) -> list[Series]:
-    models: dict[str, list[ArmResult]] = {}
-    for arm in comparison.arms:
-        model = comparison.design.factors.get(arm.name, {}).get("model")
-        if model is not None:
-            models.setdefault(model, []).append(arm)
-    series = (_series(name, "training images", arms, comparison.images_of) for name, arms in models.items())
-    return [one for one in series if one is not None]
+        if alone:
+            groups[name] = [baseline, *alone]
+    return _series(groups, "training FLOPs", lambda arm: arm.training_flops)
 
 
 def _series(
-    name: str, unit: str, arms: Sequence[ArmResult], size_of: Callable[[ArmResult], float | None]
-) -> Series | None:
-    sized = [(size, arm) for arm in arms if arm.test_top1 and (size := size_of(arm))]
-    if len({size for size, _ in sized}) < 2:
-        return None
-    sized.sort(key=lambda pair: pair[0])
-    return Series(name, unit, tuple(arm for _, arm in sized), tuple(float(size) for size, _ in sized))
+    groups: Mapping[str, Iterable[ArmResult]], unit: str, size_of: Callable[[ArmResult], float | None]
+) -> list[Series]:
+    """Of each group of arms that has two sizes or more."""
+    series = []
+    for name, arms in groups.items():
+        sized = sorted(
+            ((float(size), arm) for arm in arms if arm.test_top1 and (size := size_of(arm))), key=itemgetter(0)
+        )
+        if len({size for size, _ in sized}) > 1:
+            series.append(Series(name, unit, tuple(arm for _, arm in sized), tuple(size for size, _ in sized)))
+    return series
 
 
 def _differs_in(arm: ArmResult, baseline: ArmResult, fields: Sequence[str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,6 @@ from vitbench.config import TrainConfig
 from vitbench.records import Design, Record
 from vitbench.studies.budgets import CUSTOM
 from vitbench.studies.match import MATCHES
-from vitbench.studies.settings import RATE
 
 MOST_IN_SLUG = 120
 """Characters; file systems take 255 bytes in a name."""
@@ -53,25 +52,26 @@ _CONTENT = re.compile(r"@[0-9a-f]{8,}$")
 
 
 def with_distinct_names(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Where slugs or titles clash, a hash is added to the slug and what differs to the title."""
-    by_slug: dict[str, list[Comparison]] = defaultdict(list)
-    by_title: dict[str, list[Comparison]] = defaultdict(list)
-    for comparison in comparisons:
-        by_slug[comparison.slug].append(comparison)
-        by_title[comparison.title].append(comparison)
+    """Where slugs or titles clash, a hash is added to the slug and what differs to the title.
+
+    All that clash get it, so that a name does not depend on which was recorded first.
+    """
+    slugs = Counter(comparison.slug for comparison in comparisons)
+    circumstances = [_circumstances(comparison) for comparison in comparisons]
+    by_title: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for comparison, facts in zip(comparisons, circumstances, strict=True):
+        by_title[comparison.title].append(facts)
     named = []
-    for comparison in comparisons:
+    for comparison, facts in zip(comparisons, circumstances, strict=True):
         slug, title = comparison.slug, comparison.title
-        # All that clash get the hash, so that a name does not depend on which was recorded first.
-        if len(by_slug[slug]) > 1:
-            slug = f"{slug}-{digest([comparison.budget, comparison.variant, _circumstances(comparison)])[:6]}"
+        if slugs[slug] > 1:
+            slug = f"{slug}-{digest([comparison.budget, comparison.variant, facts])[:6]}"
+        differing = [
+            f"{name} {value}"
+            for name, value in facts.items()
+            if any(other[name] != value for other in by_title[comparison.title])
+        ]
         if len(by_title[title]) > 1:
-            others = [_circumstances(other) for other in by_title[title]]
-            differing = [
-                f"{name} {value}"
-                for name, value in _circumstances(comparison).items()
-                if any(other[name] != value for other in others)
-            ]
             title = f"{title} ({', '.join(differing)})"
         named.append(replace(comparison, slug=slug, title=title))
     return named
@@ -79,7 +79,14 @@ def with_distinct_names(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def _circumstances(comparison: Comparison) -> dict[str, Any]:
     """Everything but budget and variant that must be equal within a comparison, by the name it has in titles."""
-    environment = comparison.environment
+    environment, tuned = comparison.environment, comparison.design.tuned_fields
+    data = {name: value for name, value in comparison.data.model_dump(mode="json").items() if name not in tuned}
+    paddings = sorted({record.config.data.crop_padding for record in comparison.records})
+    if len(paddings) > 1:  # of images of several sizes
+        data["crop_padding"] = f"{paddings[0]} to {paddings[-1]}"
+    recipe = {name: getattr(comparison.train, name) for name in TrainConfig.model_fields if name not in tuned}
+    # What was asked for, against what it became in the environment.
+    asked = {f"{name} asked for" if name in ("precision", "compile") else name: value for name, value in recipe.items()}
     return {
         "device": environment.device,
         "machine": environment.machine,
@@ -90,29 +97,10 @@ def _circumstances(comparison: Comparison) -> dict[str, Any]:
         "data hash": environment.data_sha256[:16],
         "kernels": environment.kernels.partition(":")[0],
         "harness version": comparison.harness_version,
-        **{
-            name: value
-            for name, value in comparison.data.model_dump(mode="json").items()
-            if name not in comparison.design.tuned
-        },
-        **_crops(comparison),
-        # What was asked for, against what it became above.
-        **{
-            f"{name} asked for" if name in ("precision", "compile") else name: value
-            for name, value in _recipe(comparison).items()
-        },
+        **data,
+        **asked,
+        "epochs": comparison.epochs,
     }
-
-
-def _crops(comparison: Comparison) -> dict[str, Any]:
-    """Where images of several sizes have several paddings, all of them."""
-    padding = sorted({record.config.data.crop_padding for record in comparison.records})
-    return {"crop_padding": f"{padding[0]} to {padding[-1]}"} if len(padding) > 1 else {}
-
-
-def _recipe(comparison: Comparison) -> dict[str, Any]:
-    fields = (name for name in TrainConfig.model_fields if name not in (RATE, *comparison.design.tuned))
-    return {name: getattr(comparison.train, name) for name in fields} | {"epochs": comparison.epochs}
 
 
 def digest(value: Any) -> str:

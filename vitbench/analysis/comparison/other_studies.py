@@ -10,6 +10,7 @@ from itertools import permutations
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.findings import Finding
+from vitbench.analysis.comparison.wording import verdict_text
 from vitbench.analysis.statistics.verdicts import Verdict
 from vitbench.text import counted
 
@@ -49,8 +50,8 @@ def _first_run(arm: ArmResult) -> Run:
 def _note(assessment: Assessment, finding: Finding, other: Assessment, other_finding: Finding) -> str:
     reason = " The more arms are tested together, the more evidence each needs."
     return (
-        f"{finding.arm.label}: {finding.decision.words} here ({_evidence(assessment, finding)}), but "
-        f"{other_finding.decision.words} in {other.comparison.study}, which has these runs too "
+        f"{finding.arm.label}: {verdict_text(finding.decision)} here ({_evidence(assessment, finding)}), but "
+        f"{verdict_text(other_finding.decision)} in {other.comparison.study}, which has these runs too "
         f"({_evidence(other, other_finding)})."
         f"{reason if assessment.findings.num_tested != other.findings.num_tested else ''}"
     )

@@ -1,4 +1,4 @@
-"""What a trained model looks like inside: every figure from its numbers alone, so that each can be drawn again."""
+"""What does a trained model look like inside? Every figure from its numbers alone, so that each can be drawn again."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from vitbench.analysis.insides.attention import class_token_figure, distance_figure, rollout_figure
 from vitbench.analysis.insides.cka import cka_figure
 from vitbench.analysis.insides.confusion import confusion_figure
-from vitbench.analysis.insides.tiles import saved
 from vitbench.analysis.insides.weights import filters_figure, position_figure
-from vitbench.analysis.writing.drawing import style
-from vitbench.analysis.writing.glyphs import legibly
+from vitbench.analysis.writing.drawing import rendered
 
 KINDS: dict[str, Callable[[Mapping[str, Any], str], Figure]] = {
     "filters": filters_figure,
@@ -30,14 +27,4 @@ KINDS: dict[str, Callable[[Mapping[str, Any], str], Figure]] = {
 
 def render(kind: str, numbers: Mapping[str, Any], about: str, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
     """One figure in each of `formats`; equal numbers give equal bytes."""
-    with style():
-        return legibly(lambda: _drawn(kind, numbers, about, formats))
-
-
-def _drawn(kind: str, numbers: Mapping[str, Any], about: str, formats: Sequence[str]) -> dict[str, bytes]:
-    figure = KINDS[kind](numbers, about)
-    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
-        # Laid out once: a second time, for the next format, would move things by a hair.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-    return {suffix: saved(figure, suffix) for suffix in formats}
+    return rendered(lambda: KINDS[kind](numbers, about), formats, all_tones=True)

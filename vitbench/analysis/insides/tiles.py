@@ -1,4 +1,4 @@
-"""What figures of a model's insides share: rows of tiles, a scale of colours beside them, and files that keep every tone."""
+"""How do images become rows of tiles, with a scale of colours beside them?"""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from vitbench.analysis.writing.drawing import PALE, PNG_DOTS_PER_INCH, WIDTH, drawn
-from vitbench.analysis.writing.files import MARK
+from vitbench.analysis.writing.drawing import PALE, WIDTH
 from vitbench.analysis.writing.glyphs import brief
 
 SEQUENTIAL = "viridis"
@@ -123,16 +121,3 @@ def verdict(image: Mapping[str, Any]) -> str:
     """The class of a shown image, and beneath it an arrow to what it was taken for, where that is another."""
     label, predicted = (brief(image[key], LONGEST_NAME) for key in ("label", "predicted"))
     return f"{label}\n" if image["label"] == image["predicted"] else f"{label}\n→ {predicted}"
-
-
-def saved(figure: Figure, suffix: str) -> bytes:
-    """The bytes of an `svg` or `png` file, with all tones of its images; equal figures give equal bytes."""
-    file = drawn(figure, suffix, dpi=PNG_DOTS_PER_INCH)
-    if suffix == "svg":
-        return file.getvalue()
-    remark = PngInfo()
-    remark.add_text("Software", MARK)
-    smaller = io.BytesIO()
-    resolution = (PNG_DOTS_PER_INCH, PNG_DOTS_PER_INCH)
-    Image.open(file).convert("RGB").save(smaller, format="png", optimize=True, pnginfo=remark, dpi=resolution)
-    return smaller.getvalue()

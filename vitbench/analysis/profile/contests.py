@@ -1,31 +1,22 @@
-"""Which tables the contests with peers come to: ours against each at its best, and every setting that was tried."""
+"""Who is faster, ours or a peer? Tables of each implementation at its best setting, and of every setting that was tried."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from vitbench.analysis.comparison.notes import listed
-from vitbench.analysis.profile.profile import OURS, Comparison, Profile, comparisons, ran, setting_of, took_turns
-from vitbench.analysis.profile.rows import (
-    failed_parts,
-    identity_of,
-    rate_with_interval,
-    raw_throughput,
-    unread,
-    warnings_of,
-)
-from vitbench.analysis.writing.markup import ABSENT, significant
+from vitbench.analysis.profile.notes import failed_parts, unread, warnings_of
+from vitbench.analysis.profile.profile import OURS, MeasuredContest, Profile, contests_of, identity_of
 from vitbench.analysis.writing.table import Table
-from vitbench.costs.macs import FORWARDS, MFU_MEANS
+from vitbench.analysis.writing.words import ABSENT, interval_text, listed, significant
+from vitbench.costs.macs import MFU_MEANS
 from vitbench.profiling.timing import Interval
 
-SETTINGS = {f"{p} {how}": (p, how == "compiled") for p in ("fp32", "bf16") for how in ("eager", "compiled")}
+SETTINGS = ("fp32 eager", "fp32 compiled", "bf16 eager", "bf16 compiled")
 
-_CONTEST_CONVENTIONS = (
+_CONVENTIONS = (
     "A ratio is the peer's step over ours, median of the rounds [95 % bootstrap interval]: above 1, ours is faster. All of "
     "one model, pooling and mode were timed in turn, in one run.",
     "Each implementation runs at the fastest of its settings, eager or compiled, fp32 or bf16, found in a few rounds before.",
@@ -39,190 +30,157 @@ _CONTEST_CONVENTIONS = (
 
 def summary(profile: Profile) -> Table:
     """A row for each contest: ours, and how many times as fast as each peer at its best."""
-    contests = comparisons(profile)
+    contests = contests_of(profile)
     names = list(dict.fromkeys(name for contest in contests for name in contest.rows if name != OURS))
-    columns = ("model", "pooling", "mode", "batch", "ours (images/s)", "MFU", "against the best peer", *names)
     rows, raw = [], []
     for contest in contests:
-        ours = contest.rows.get(OURS, {})
+        ours, best = contest.rows.get(OURS), contest.best_peer
         ratios = {name: contest.against(name) for name in names}
-        best = contest.best_peer
         rows.append(
-            [
-                *(contest.label, contest.pool, contest.mode, str(contest.part.request["batch_size"])),
-                f"{significant(ours['images_per_second'])} ({setting_of(ours)})" if ran(ours) else ABSENT,
-                f"{ours['mfu']:.0%}" if ran(ours) else ABSENT,
-                ratio_text(ratios[best] if best else None),
-                *(ratio_text(ratios[name]) for name in names),
-            ]
-        )
-        raw.append(
             {
-                **identity_of(contest.part),
-                "images_per_second": ours.get("images_per_second"),
-                "mfu": ours.get("mfu"),
-                "best_peer": best,
-                **{
-                    key: value
-                    for name in names
-                    for key, value in _raw_ratio(f"{name}_step_over_ours", ratios[name]).items()
-                },
+                **_identity(contest),
+                "batch": str(contest.part.request["batch_size"]),
+                "ours (images/s)": f"{significant(ours.images_per_second)} ({ours.setting})"
+                if ours and ours.ran
+                else ABSENT,
+                "MFU": ours.mfu_text if ours else ABSENT,
+                "against the best peer": ratio_text(ratios[best] if best else None),
+                **{name: ratio_text(ratio) for name, ratio in ratios.items()},
             }
         )
+        raw_ratios: dict[str, float | None] = {}
+        for name, ratio in ratios.items():
+            raw_ratios |= _raw_ratio(f"{name}_step_over_ours", ratio)
+        measured = {name: getattr(ours, name, None) for name in ("images_per_second", "mfu")}
+        raw.append({**identity_of(contest.part), **measured, "best_peer": best, **raw_ratios})
     return Table(
         name="summary",
         title="Ours against peers, each at its best setting",
-        columns=columns,
         rows=rows,
         raw=raw,
-        texts=3,
-        conventions=_CONTEST_CONVENTIONS,
-        notes=(
+        texts=("model", "pooling", "mode"),
+        conventions=_CONVENTIONS,
+        notes=[
             *failed_parts(profile, "peers"),
             *_failed_rows(contests),
             *_absent(contests),
             *_unsettled(contests),
             *unread(profile, "peers"),
             *warnings_of(profile, "peers"),
-        ),
+        ],
     )
 
 
 def peers(profile: Profile) -> Table:
     """A row for each implementation of each contest: its best setting, its speed, and ours against it."""
-    contests = comparisons(profile)
+    contests = contests_of(profile)
     rows, raw = [], []
     for contest in contests:
         for name, row in contest.rows.items():
-            against = contest.against(name)
+            ratio = contest.against(name)
             rows.append(
-                [
-                    *(contest.label, contest.pool, contest.mode, name, setting_of(row)),
-                    str(row["batch_size"]),
-                    rate_with_interval(row),
-                    significant(_flops_per_second(row) / 1e9) if ran(row) else ABSENT,
-                    f"{row['mfu']:.0%}" if ran(row) else ABSENT,
-                    ratio_text(against),
-                    str(len(row["samples"])) + ("" if row["settled"] or not ran(row) else " *"),
-                ]
+                {
+                    **_identity(contest),
+                    "implementation": name,
+                    "best setting": row.setting,
+                    "batch": str(row.batch_size),
+                    "images/s [95 %]": row.rate_text,
+                    "GFLOP/s": significant(row.flops_per_second and row.flops_per_second / 1e9),
+                    "MFU": row.mfu_text,
+                    "ours is … times as fast [95 %]": ratio_text(ratio),
+                    "rounds": row.rounds_text,
+                }
             )
-            raw.append({**identity_of(contest.part), **raw_throughput(row), **_raw_ratio("step_over_ours", against)})
+            raw.append({**identity_of(contest.part), **row.raw(), **_raw_ratio("step_over_ours", ratio)})
     return Table(
         name="peers",
         title="Every implementation at its best setting",
-        columns=(
-            *(
-                "model",
-                "pooling",
-                "mode",
-                "implementation",
-                "best setting",
-                "batch",
-                "images/s [95 %]",
-                "GFLOP/s",
-                "MFU",
-            ),
-            *("ours is … times as fast [95 %]", "rounds"),
-        ),
         rows=rows,
         raw=raw,
-        texts=5,
-        conventions=_CONTEST_CONVENTIONS,
-        notes=(
+        texts=("model", "pooling", "mode", "implementation", "best setting"),
+        conventions=_CONVENTIONS,
+        notes=[
             *_failed_rows(contests),
             *_failed_heats(contests),
             *_unsettled(contests),
             *_absent(contests),
             *warnings_of(profile, "peers"),
-        ),
+        ],
     )
 
 
 def settings(profile: Profile) -> Table:
     """A row for each implementation of each contest: images/s of each setting in the qualifying rounds."""
-    contests = comparisons(profile)
+    contests = contests_of(profile)
     rows, raw = [], []
     for contest in contests:
-        heats: dict[str, dict[tuple[str, bool], Mapping[str, Any]]] = defaultdict(dict)
-        for heat in contest.part.facts["heats"]:
-            heats[heat["implementation"]][heat["precision"], heat["compiled"]] = heat
+        rates: dict[str, dict[str, float | None]] = defaultdict(lambda: dict.fromkeys(SETTINGS))
         batch_size = contest.part.request["batch_size"]
-        for name, tried in heats.items():
-            rates = {
-                words: batch_size / float(np.median(heat["samples"])) if heat and heat["samples"] else None
-                for words, heat in ((words, tried.get(setting)) for words, setting in SETTINGS.items())
-            }
-            rows.append([contest.label, contest.pool, contest.mode, name, *map(significant, rates.values())])
-            by_name = {f"images_per_second_{words.replace(' ', '_')}": rate for words, rate in rates.items()}
+        for heat in contest.heats:
+            rates[heat.implementation][heat.setting] = batch_size / float(np.median(heat.samples)) if heat.ran else None
+        for name, by_setting in rates.items():
+            cells = {setting: significant(rate) for setting, rate in by_setting.items()}
+            rows.append({**_identity(contest), "implementation": name, **cells})
+            by_name = {f"images_per_second_{text.replace(' ', '_')}": rate for text, rate in by_setting.items()}
             raw.append({**identity_of(contest.part), "implementation": name, **by_name})
     return Table(
         name="settings",
         title="Images/s of every setting, in the qualifying rounds",
-        columns=("model", "pooling", "mode", "implementation", *SETTINGS),
         rows=rows,
         raw=raw,
-        texts=4,
-        conventions=(
+        texts=("model", "pooling", "mode", "implementation"),
+        conventions=[
             "Medians of a few rounds, the settings of one implementation timed in turn: enough to choose by.",
-        ),
+        ],
         notes=_failed_heats(contests),
     )
 
 
-def ratio_text(found: tuple[float, Interval] | None) -> str:
+def ratio_text(ratio: tuple[float, Interval] | None) -> str:
     """`1.42 [1.40, 1.45]`."""
-    if found is None:
-        return ABSENT
-    middle, (low, high) = found
-    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+    return ABSENT if ratio is None else interval_text(ratio[0], *ratio[1])
 
 
-def _flops_per_second(row: Mapping[str, Any]) -> float:
-    done: float = 2 * row["macs"] * FORWARDS[row["mode"]] * row["images_per_second"]
-    return done
+def _identity(contest: MeasuredContest) -> dict[str, str]:
+    return {"model": contest.label, "pooling": contest.pool, "mode": contest.mode}
 
 
-def _raw_ratio(name: str, found: tuple[float, Interval] | None) -> dict[str, float | None]:
-    middle, (low, high) = found or (None, (None, None))
+def _raw_ratio(name: str, ratio: tuple[float, Interval] | None) -> dict[str, float | None]:
+    middle, (low, high) = ratio or (None, (None, None))
     return {name: middle, f"{name}_ci95_low": low, f"{name}_ci95_high": high}
 
 
-def _name(contest: Comparison) -> str:
-    return f"{contest.label}, {contest.pool}, {contest.mode}"
-
-
-def _failed_rows(contests: Iterable[Comparison]) -> Iterator[str]:
+def _failed_rows(contests: Iterable[MeasuredContest]) -> Iterator[str]:
     for contest in contests:
         for name, row in contest.rows.items():
-            if row["reason"]:
-                yield f"{_name(contest)}: {name} {setting_of(row)} in the final: {row['reason']}."
-            elif not took_turns(row):
-                yield f"{_name(contest)}: {name} {setting_of(row)} was timed alone, for want of memory: no ratio."
+            if row.reason:
+                yield f"{contest.name}: {name} {row.setting} in the final: {row.reason}."
+            elif not row.took_turns:
+                yield f"{contest.name}: {name} {row.setting} was timed alone, for want of memory: no ratio."
 
 
-def _failed_heats(contests: Iterable[Comparison]) -> tuple[str, ...]:
+def _failed_heats(contests: Iterable[MeasuredContest]) -> list[str]:
     """One note for each reason, with everything that it kept from running."""
-    where: dict[tuple[str, str], list[str]] = defaultdict(list)
+    places: dict[tuple[str, str], list[str]] = defaultdict(list)
     for contest in contests:
-        for heat in contest.part.facts["heats"]:
-            if heat["reason"]:
-                where[heat["implementation"], heat["reason"]].append(f"{_name(contest)}, {setting_of(heat)}")
-    return tuple(f"{name} did not run ({'; '.join(places)}): {reason}." for (name, reason), places in where.items())
+        for heat in contest.heats:
+            if heat.reason:
+                places[heat.implementation, heat.reason].append(f"{contest.name}, {heat.setting}")
+    return [f"{name} did not run ({'; '.join(where)}): {reason}." for (name, reason), where in places.items()]
 
 
-def _absent(contests: Iterable[Comparison]) -> Iterator[str]:
+def _absent(contests: Iterable[MeasuredContest]) -> Iterator[str]:
     for contest in contests:
-        tried = dict.fromkeys(heat["implementation"] for heat in contest.part.facts["heats"])
-        missing = [name for name in tried if name not in contest.rows]
-        if missing:
-            yield f"{_name(contest)}: no setting of {listed(missing)} ran."
+        tried = dict.fromkeys(heat.implementation for heat in contest.heats)
+        if missing := [name for name in tried if name not in contest.rows]:
+            yield f"{contest.name}: no setting of {listed(missing)} ran."
 
 
-def _unsettled(contests: Iterable[Comparison]) -> Iterator[str]:
-    wide = [
-        f"{_name(contest)} ({listed(names)})"
+def _unsettled(contests: Iterable[MeasuredContest]) -> Iterator[str]:
+    noisy = [
+        f"{contest.name} ({listed(names)})"
         for contest in contests
-        if (names := [name for name, row in contest.rows.items() if ran(row) and not row["settled"]])
+        if (names := [name for name, row in contest.rows.items() if row.is_noisy])
     ]
-    if wide:
-        yield f"The time was spent before every median's 95 % interval was narrower than 2 %: {'; '.join(wide)}."
+    if noisy:
+        yield f"These rows are noisy, the 95 % interval of the median wider than 2 %: {'; '.join(noisy)}."

@@ -1,4 +1,4 @@
-"""What a device's profile holds: the parts that may stand side by side, the contests in it, where a traced step's time went.
+"""What does a device's profile hold? Parts that may stand side by side, contests, where the time of traced steps went.
 
 Read from the profile's JSON alone.
 """
@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitbench.analysis.comparison.notes import listed
+from vitbench.analysis.profile.rows import Heat, Row
+from vitbench.analysis.writing.words import listed
 from vitbench.profiling.profile_store import Part, read_parts
 from vitbench.profiling.timing import Interval, Timing, ratio
+from vitbench.text import counted
 
 OURS = "vitbench"
 
@@ -33,8 +35,7 @@ class Profile:
 
     @property
     def device(self) -> str:
-        name: str = self.environment["device"]
-        return name
+        return str(self.environment["device"])
 
     @property
     def where(self) -> str:
@@ -46,12 +47,11 @@ class Profile:
             f"measured {' to '.join({days[0]: 0, days[-1]: 0})}",
         ]
         if self.device.startswith("cpu"):
-            threads = self.environment["threads"]
-            facts.insert(1, f"{threads} {'thread' if threads == 1 else 'threads'}")
+            facts.insert(1, counted(self.environment["threads"], "thread"))
         return listed(facts)
 
     def of(self, kind: str) -> list[Part]:
-        """The parts of a kind that gave something."""
+        """The parts of a kind that could be measured."""
         return [part for part in self.parts if part.kind == kind and not part.reason]
 
 
@@ -64,11 +64,12 @@ def load_profile(directory: Path) -> Profile:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One contest between implementations: the rows of its finals, by implementation."""
+class MeasuredContest:
+    """A contest between implementations: the rows of its finals, by implementation, and the heats before."""
 
     part: Part
-    rows: Mapping[str, Mapping[str, Any]]
+    rows: Mapping[str, Row]
+    heats: tuple[Heat, ...]
 
     @property
     def label(self) -> str:
@@ -76,42 +77,64 @@ class Comparison:
 
     @property
     def mode(self) -> str:
-        mode: str = self.part.request["mode"]
-        return mode
+        return str(self.part.request["mode"])
 
     @property
     def pool(self) -> str:
-        pool: str = self.part.request["model"]["pool"]
-        return pool
+        return str(self.part.request["model"]["pool"])
+
+    @property
+    def name(self) -> str:
+        return f"{self.label}, {self.pool}, {self.mode}"
 
     def against(self, name: str) -> tuple[float, Interval] | None:
         """How many times as fast ours is: (median of the peer's step over ours, round by round; 95 % interval)."""
         ours, peer = self.rows.get(OURS), self.rows.get(name)
-        if name == OURS or not (took_turns(ours) and took_turns(peer)):
+        if name == OURS or ours is None or peer is None or not (ours.took_turns and peer.took_turns):
             return None
-        return ratio(*(Timing(tuple(row["samples"]), (), settled=True) for row in (peer, ours) if row))
+        return ratio(*(Timing(tuple(row.samples), (), settled=True) for row in (peer, ours)))
 
     @property
     def best_peer(self) -> str | None:
         """The peer that comes nearest to ours, or is furthest ahead."""
-        found = {name: against[0] for name in self.rows if (against := self.against(name))}
-        return min(found, key=lambda name: found[name], default=None)
+        ratios = {name: against[0] for name in self.rows if (against := self.against(name))}
+        return min(ratios, key=ratios.__getitem__, default=None)
 
 
-def comparisons(profile: Profile) -> list[Comparison]:
+def contests_of(profile: Profile) -> list[MeasuredContest]:
+    """Those that could be held."""
     return [
-        Comparison(part, {row["implementation"]: row for row in part.facts["rows"]}) for part in profile.of("peers")
+        MeasuredContest(
+            part,
+            rows={row.implementation: row for row in rows_of(part)},
+            heats=tuple(map(Heat.read, part.facts["heats"])),
+        )
+        for part in profile.of("peers")
     ]
+
+
+def rows_of(part: Part) -> list[Row]:
+    """The rows of a part of kind `throughput` or `peers`."""
+    return list(map(Row.read, part.facts["rows"]))
 
 
 @dataclass(frozen=True)
 class Share:
-    """What some of a step's operations come to, in one step."""
+    """What a group of operations takes in one step."""
 
     seconds: float
     calls: int
     flops: int
     bytes: int
+
+    @property
+    def flops_per_second(self) -> float | None:
+        return self.flops / self.seconds if self.flops and self.seconds else None
+
+    @property
+    def intensity(self) -> float | None:
+        """FLOPs a byte."""
+        return self.flops / self.bytes if self.flops and self.bytes else None
 
 
 def shares(part: Part, by: str) -> dict[str, Share]:
@@ -134,17 +157,13 @@ def is_of_timm(part: Part) -> bool:
 def variant_of(part: Part) -> str:
     """`S/16`, or with the options that make it another model `timm:resnet18 (layers=[1, 1, 1, 1])`."""
     options = part.request["model"].get("options") or {}
-    given = ", ".join(f"{name}={json.dumps(value)}" for name, value in options.items())
-    return f"{part.request['variant']} ({given})" if given else str(part.request["variant"])
+    text = listed(f"{name}={json.dumps(value)}" for name, value in options.items())
+    return f"{part.request['variant']} ({text})" if text else str(part.request["variant"])
 
 
 def model_label(part: Part) -> str:
     """`S/16, 224 px`."""
     return f"{variant_of(part)}, {pixels(part)} px"
-
-
-def setting_of(row: Mapping[str, Any]) -> str:
-    return f"{row['precision']} {'compiled' if row['compiled'] else 'eager'}"
 
 
 def pixels(part: Part) -> str:
@@ -153,11 +172,16 @@ def pixels(part: Part) -> str:
     return "×".join(map(str, dict.fromkeys(size))) if isinstance(size, list) else str(size)
 
 
-def ran(row: Mapping[str, Any]) -> bool:
-    """Whether a row has samples; if not, it has a reason."""
-    return bool(row.get("samples"))
-
-
-def took_turns(row: Mapping[str, Any] | None) -> bool:
-    """Whether it ran, and beside the others: what did not fit into memory beside them was timed alone."""
-    return row is not None and ran(row) and row.get("in_turn", True)
+def identity_of(part: Part) -> dict[str, Any]:
+    """Which part of which device's profile a row of raw numbers comes from."""
+    environment, request = part.environment, part.request
+    return {
+        "device": environment["device"],
+        "torch": environment["torch"],
+        "threads": environment["threads"],
+        "variant": variant_of(part),
+        "image_size": pixels(part),
+        "pool": request["model"].get("pool"),
+        "mode": request["mode"],
+        "batch_size": request["batch_size"],
+    }

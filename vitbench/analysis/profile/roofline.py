@@ -1,4 +1,4 @@
-"""Which roof does each model and each kind of operation stand under: the rate of matrix products, or that of copying?
+"""Is each model, and each kind of operation, limited by the rate of matrix products or by that of copying?
 
 Drawn from a device's profile alone (Williams et al. 2009).
 """
@@ -8,20 +8,19 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from vitbench.analysis.charts.shared import round_ticks
-from vitbench.analysis.profile.profile import Profile, load_profile, model_label, shares
-from vitbench.analysis.writing.drawing import GREY, INK, MARKERS, PALETTE, headed_figure, saved, style
-from vitbench.analysis.writing.files import remove_stale, write
-from vitbench.analysis.writing.glyphs import legibly
+from vitbench.analysis.profile.profile import Profile, load_profile, model_label, rows_of, shares
+from vitbench.analysis.profile.rows import Row
+from vitbench.analysis.writing.drawing import GREY, INK, MARKERS, PALETTE, headed_figure, rendered
+from vitbench.analysis.writing.files import remove_stale, write_each
+from vitbench.analysis.writing.panels import mark_ticks, round_ticks
 from vitbench.costs.macs import FORWARDS
 from vitbench.profiling.profile_store import Part, list_profiles
 from vitbench.records import Faults
@@ -31,7 +30,7 @@ CAPTION = (
     "Bytes are those of all operators' inputs and outputs; what stays in a cache can lie above the roof of copying. Kinds "
     "without matrix products have no FLOPs and no point."
 )
-LEGEND_COLUMNS, LEGEND_CHARACTERS = 4, 24
+LEGEND_COLUMNS, LEGEND_LETTERS = 4, 24
 """With longer names, as models of timm have with their options, half as many columns of twice the room."""
 ROOF_LINES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 
@@ -72,7 +71,7 @@ def write_rooflines(store_root: str | Path, faults: Faults | None = None) -> lis
             pictures = render_roofline(load_profile(directory), formats=("svg", "png"))
         if pictures is None:
             continue
-        paths = [write(directory / "plots" / f"roofline.{suffix}", content) for suffix, content in pictures.items()]
+        paths = write_each(directory / "plots" / "roofline", pictures)
         remove_stale(directory, written=paths, suffixes=(".svg", ".png"))
         written += paths
     return written
@@ -80,13 +79,7 @@ def write_rooflines(store_root: str | Path, faults: Faults | None = None) -> lis
 
 def render_roofline(profile: Profile, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
     """The figure in each of `formats`; empty where there is nothing to show. Equal profiles give equal bytes."""
-
-    def drawn() -> dict[str, bytes]:
-        figure = roofline_figure(profile)
-        return {suffix: saved(figure, suffix) for suffix in formats} if figure else {}
-
-    with style():
-        return legibly(drawn)
+    return rendered(lambda: roofline_figure(profile), formats)
 
 
 def roofline_figure(profile: Profile) -> Figure | None:
@@ -94,63 +87,48 @@ def roofline_figure(profile: Profile) -> Figure | None:
     roofs, points = roofs_of(profile), points_of(profile)
     if roofs is None or not points:
         return None
-    modes = [mode for mode in FORWARDS if any(point.mode == mode for point in points)]
-    models = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(dict.fromkeys(p.model for p in points))}
-    kinds = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(dict.fromkeys(p.kind for p in points if p.kind))}
-    columns, room = LEGEND_COLUMNS, LEGEND_CHARACTERS
-    if any(len(name) > room for name in models):
-        columns, room = columns // 2, 2 * room
-    names = {name: textwrap.fill(name, room) for name in [*models, *kinds]}
+    markers = dict(zip(dict.fromkeys(point.model for point in points), cycle(MARKERS), strict=False))
+    colors = dict(zip(dict.fromkeys(point.kind for point in points if point.kind), cycle(PALETTE), strict=False))
+    columns, letters = LEGEND_COLUMNS, LEGEND_LETTERS
+    if any(len(name) > letters for name in markers):
+        columns, letters = columns // 2, 2 * letters
+    names = {name: textwrap.fill(name, letters) for name in [*markers, *colors]}
     lines = sum(1 + name.count("\n") for name in names.values())
     figure = headed_figure("Roofline", f"{profile.where}. {CAPTION}", 4.2 + 0.24 * lines / columns)
-    low, high = _limits([point.intensity for point in points] + [_ridge(roofs, p) for p in roofs.flops_per_second])
-    floor, ceiling = _limits(
-        [point.rate / 1e9 for point in points] + [f / 1e9 for f in roofs.flops_per_second.values()]
-    )
+    x_limits = _limits([point.intensity for point in points] + [_ridge(roofs, p) for p in roofs.flops_per_second])
+    y_limits = _limits([rate / 1e9 for rate in (*(point.rate for point in points), *roofs.flops_per_second.values())])
+    modes = [mode for mode in FORWARDS if any(point.mode == mode for point in points)]
     panels = figure.subplots(1, len(modes), sharex=True, sharey=True, squeeze=False)[0]
     for axes, mode in zip(panels, modes, strict=True):
-        axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(floor, ceiling), title=mode)
-        _draw_roofs(axes, roofs, low, high)
+        axes.set(xscale="log", yscale="log", xlim=x_limits, ylim=y_limits, title=mode)
+        _draw_roofs(axes, roofs, *x_limits)
         for point in sorted((p for p in points if p.mode == mode), key=lambda p: not p.kind):
-            axes.scatter(
-                point.intensity,
-                point.rate / 1e9,
-                s=26 if point.kind else 85,
-                marker=models[point.model],
-                color=kinds[point.kind] if point.kind else INK,
-                edgecolors="white",
-                linewidths=0.5,
-                zorder=3 if point.kind else 4,
-            )
+            _draw(axes, point, markers[point.model], colors[point.kind] if point.kind else INK)
         axes.set_xlabel("arithmetic intensity (FLOP/byte, log scale)")
-        for axis, limits in ((axes.xaxis, (low, high)), (axes.yaxis, (floor, ceiling))):
-            axis.set_major_locator(
-                FixedLocator([tick for tick in round_ticks(*limits) if limits[0] <= tick <= limits[1]])
-            )
-            axis.set_minor_locator(NullLocator())
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        for axis, (low, high) in ((axes.xaxis, x_limits), (axes.yaxis, y_limits)):
+            mark_ticks(axis, [tick for tick in round_ticks(low, high) if low <= tick <= high])
     panels[0].set_ylabel("GFLOP/s (log scale)")
-    handles = [_handle(marker, INK, names[name], size=8) for name, marker in models.items()]
-    handles += [_handle("o", color, names[name], size=5) for name, color in kinds.items()]
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=columns,
-        fontsize=9,
-        columnspacing=1.2,
-        handletextpad=0.3,
-    )
+    handles = [_handle(marker, INK, names[name], size=8) for name, marker in markers.items()]
+    handles += [_handle("o", color, names[name], size=5) for name, color in colors.items()]
+    look = {"fontsize": 9, "columnspacing": 1.2, "handletextpad": 0.3}
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, **look)
     return figure
+
+
+def _draw(axes: Axes, point: Point, marker: str, color: str) -> None:
+    size, order = (26, 3) if point.kind else (85, 4)
+    x, y = point.intensity, point.rate / 1e9
+    axes.scatter(x, y, s=size, zorder=order, marker=marker, color=color, edgecolors="white", linewidths=0.5)
 
 
 def roofs_of(profile: Profile) -> Roofs | None:
     """The best rates over all parts that measured them, since a slow moment is no roof."""
-    found = [ceiling for part in profile.parts if (ceiling := part.facts.get("ceilings"))]
-    if not found:
+    ceilings = [ceiling for part in profile.parts if (ceiling := part.facts.get("ceilings"))]
+    if not ceilings:
         return None
-    precisions = dict.fromkeys(precision for ceiling in found for precision in ceiling["flops_per_second"])
-    best = {p: max(ceiling["flops_per_second"].get(p, 0.0) for ceiling in found) for p in precisions}
-    return Roofs(best, max(ceiling["bytes_per_second"] for ceiling in found))
+    precisions = dict.fromkeys(precision for ceiling in ceilings for precision in ceiling["flops_per_second"])
+    best = {p: max(ceiling["flops_per_second"].get(p, 0.0) for ceiling in ceilings) for p in precisions}
+    return Roofs(best, max(ceiling["bytes_per_second"] for ceiling in ceilings))
 
 
 def points_of(profile: Profile) -> list[Point]:
@@ -161,60 +139,37 @@ def points_of(profile: Profile) -> list[Point]:
         sums = shares(part, "kind")
         all_bytes = sum(share.bytes for share in sums.values())
         row = _timed(profile, part)
-        if row and all_bytes:
-            flops = 2 * row["macs"] * FORWARDS[mode] * row["batch_size"]
-            rate = flops / row["batch_size"] * row["images_per_second"]
-            points.append(Point(model, mode, "", flops / all_bytes, rate))
+        if row and row.flops_per_second and all_bytes:
+            flops = 2 * row.macs * FORWARDS[mode] * row.batch_size
+            points.append(Point(model, mode, "", flops / all_bytes, row.flops_per_second))
         points += [
-            Point(model, mode, kind, share.flops / share.bytes, share.flops / share.seconds)
+            Point(model, mode, kind, share.intensity, share.flops_per_second)
             for kind, share in sums.items()
-            if share.flops and share.bytes and share.seconds
+            if share.intensity and share.flops_per_second
         ]
     return points
 
 
-def _timed(profile: Profile, traced: Part) -> Mapping[str, Any] | None:
+def _timed(profile: Profile, traced: Part) -> Row | None:
     """The throughput of what was traced: the same model, batch, mode and setting."""
     wanted = {key: traced.request[key] for key in ("model", "mode", "batch_size")}
     for part in profile.of("throughput"):
         if {key: part.request[key] for key in wanted} == wanted:
-            for row in part.facts["rows"]:
-                setting = row["precision"], row["compiled"]
-                if setting == (traced.facts["precision"], traced.facts["compiled"]) and row["samples"]:
-                    found: Mapping[str, Any] = row
-                    return found
+            for row in rows_of(part):
+                if (row.precision, row.compiled) == (traced.facts["precision"], traced.facts["compiled"]) and row.ran:
+                    return row
     return None
 
 
 def _draw_roofs(axes: Axes, roofs: Roofs, low: float, high: float) -> None:
     for (precision, rate), line in zip(roofs.flops_per_second.items(), ROOF_LINES, strict=False):
-        ridge = _ridge(roofs, precision)
-        corners = np.array([low, min(max(ridge, low), high), high])
-        axes.plot(
-            corners,
-            [roofs.at(x, precision) / 1e9 for x in corners],
-            color=GREY,
-            linewidth=1.3,
-            linestyle=line,
-            zorder=2,
-        )
-        axes.annotate(
-            f"{precision} {rate / 1e9:,.0f} GFLOP/s",
-            (high, rate / 1e9),
-            xytext=(-3, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color=GREY,
-        )
-    axes.annotate(
-        f"copy {roofs.bytes_per_second / 1e9:,.0f} GB/s",
-        (0.03, 0.97),
-        xycoords="axes fraction",
-        va="top",
-        fontsize=8,
-        color=GREY,
-    )
+        corners = np.array([low, min(max(_ridge(roofs, precision), low), high), high])
+        roof = [roofs.at(x, precision) / 1e9 for x in corners]
+        axes.plot(corners, roof, color=GREY, linewidth=1.3, linestyle=line, zorder=2)
+        text, end = f"{precision} {rate / 1e9:,.0f} GFLOP/s", (high, rate / 1e9)
+        axes.annotate(text, end, (-3, 3), textcoords="offset points", ha="right", fontsize=8, color=GREY)
+    text = f"copy {roofs.bytes_per_second / 1e9:,.0f} GB/s"
+    axes.annotate(text, (0.03, 0.97), xycoords="axes fraction", va="top", fontsize=8, color=GREY)
 
 
 def _ridge(roofs: Roofs, precision: str) -> float:

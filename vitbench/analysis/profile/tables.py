@@ -1,4 +1,4 @@
-"""Which tables a device's profile comes to: ours against peers, throughput, where the time goes, counts.
+"""Which tables does a device's profile have? Ours against peers, throughput, where the time goes, counts, ceilings.
 
 Everything is computed from the profile's JSON alone; equal files give equal bytes.
 """
@@ -9,30 +9,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitbench.analysis.profile.contests import peers, settings, summary
-from vitbench.analysis.profile.profile import (
-    Profile,
-    load_profile,
-    model_label,
-    pixels,
-    ran,
-    setting_of,
-    shares,
-    variant_of,
-)
-from vitbench.analysis.profile.rows import (
+from vitbench.analysis.profile.notes import (
     counts_of_timm,
     failed_parts,
-    identity_of,
     left_out,
     parts_of_timm,
-    rate_with_interval,
-    raw_throughput,
     unread,
     warnings_of,
 )
-from vitbench.analysis.writing.files import MARK, remove_stale, write
-from vitbench.analysis.writing.markup import ABSENT, count_text, escape_markdown, html_id, significant
-from vitbench.analysis.writing.table import Table, csv_text, latex, markdown
+from vitbench.analysis.profile.profile import (
+    Profile,
+    identity_of,
+    load_profile,
+    model_label,
+    pixels,
+    rows_of,
+    shares,
+    variant_of,
+)
+from vitbench.analysis.writing.files import remove_stale, write
+from vitbench.analysis.writing.markup import escape_markdown, html_id
+from vitbench.analysis.writing.table import Table, csv_text, latex, markdown, markdown_head, markdown_list
+from vitbench.analysis.writing.words import ABSENT, count_text, significant
 from vitbench.costs.macs import FORWARDS, MFU_MEANS
 from vitbench.profiling.profile_store import list_profiles
 from vitbench.records import Faults
@@ -60,79 +58,60 @@ def write_profiles(store_root: str | Path, faults: Faults | None = None) -> list
 def _pages(directory: Path) -> dict[Path, str]:
     """What a device's tables and README hold."""
     profile = load_profile(directory)
-    tables = tables_of(profile)
-    texts = {
-        directory / "tables" / f"{table.name}.{suffix}": text
-        for table in tables
-        for suffix, text in _texts(table, profile).items()
-    }
-    return {**texts, directory / "README.md": _page(profile, tables)}
-
-
-def _texts(table: Table, profile: Profile) -> dict[str, str]:
-    return {
-        "md": markdown(table, where=profile.where, remarks=left_out(profile)),
-        "csv": csv_text(table),
-        "tex": latex(table, where=profile.where, label=html_id("profile", profile.directory.name, table.name)),
-    }
+    tables, where = tables_of(profile), profile.where
+    remarks = left_out(profile)
+    texts: dict[Path, str] = {}
+    for table in tables:
+        stem, label = directory / "tables" / table.name, html_id("profile", directory.name, table.name)
+        texts[stem.with_suffix(".md")] = markdown(table, where=where, remarks=remarks)
+        texts[stem.with_suffix(".csv")] = csv_text(table.raw)
+        texts[stem.with_suffix(".tex")] = latex(table, where=where, label=label)
+    return {**texts, directory / "README.md": _page(profile, tables, remarks)}
 
 
 def tables_of(profile: Profile) -> list[Table]:
     """All tables that have a row."""
     makers = (summary, peers, settings, throughput, by_kind, by_role, by_block, flops, ceilings)
-    return [table for table in (maker(profile) for maker in makers) if table.rows]
+    return [table for table in (maker(profile) for maker in makers) if table]
 
 
 def throughput(profile: Profile) -> Table:
     """Our models: images/s, latency, MFU and memory."""
-    pairs = [(part, row) for part in profile.of("throughput") for row in part.facts["rows"]]
+    pairs = [(part, row) for part in profile.of("throughput") for row in rows_of(part)]
     rows = [
-        [
-            *(model_label(part), row["mode"], setting_of(row), str(row["batch_size"])),
-            rate_with_interval(row),
-            *(f"{row[f'latency_p{p}_ms']:,.2f}" if ran(row) else ABSENT for p in (50, 99)),
-            f"{row['mfu']:.0%}" if ran(row) else ABSENT,
-            significant(row["peak_memory_bytes"] / 2**20) if row["peak_memory_bytes"] else ABSENT,
-            str(len(row["samples"])) + ("" if row["settled"] or not ran(row) else " *"),
-        ]
+        {
+            "model": model_label(part),
+            "mode": row.mode,
+            "setting": row.setting,
+            "batch": str(row.batch_size),
+            "images/s [95 %]": row.rate_text,
+            "p50 (ms)": ABSENT if row.latency_p50_ms is None else f"{row.latency_p50_ms:,.2f}",
+            "p99 (ms)": ABSENT if row.latency_p99_ms is None else f"{row.latency_p99_ms:,.2f}",
+            "MFU": row.mfu_text,
+            "peak memory (MiB)": significant(row.peak_memory_bytes / 2**20) if row.peak_memory_bytes else ABSENT,
+            "n": row.rounds_text,
+        }
         for part, row in pairs
     ]
-    notes = [
-        f"{model_label(part)}, {row['mode']}, {setting_of(row)}: {row['reason']}."
-        for part, row in pairs
-        if row["reason"]
-    ]
-    if any(ran(row) and not row["settled"] for _, row in pairs):
-        notes.append(_STAR)
+    failed = [f"{model_label(part)}, {row.mode}, {row.setting}: {row.reason}." for part, row in pairs if row.reason]
     return Table(
         name="throughput",
         title="Throughput, latency and memory",
-        columns=(
-            "model",
-            "mode",
-            "setting",
-            "batch",
-            "images/s [95 %]",
-            "p50 (ms)",
-            "p99 (ms)",
-            "MFU",
-            "peak memory (MiB)",
-            "n",
-        ),
         rows=rows,
-        raw=[{**identity_of(part), **raw_throughput(row)} for part, row in pairs],
-        texts=3,
+        raw=[{**identity_of(part), **row.raw()} for part, row in pairs],
+        texts=("model", "mode", "setting"),
         conventions=(
             "images/s is the batch over the median step, with the 95 % bootstrap interval; p50 and p99 are of a whole batch.",
             MFU_MEANS,
             "Peak memory: on CPU the rise of the resident size of a fresh process, on CUDA the allocator's peak.",
         ),
-        notes=(
+        notes=[
             *failed_parts(profile, "throughput"),
-            *notes,
+            *failed,
+            *([_STAR] if any(row.is_noisy for _, row in pairs) else []),
             *unread(profile, "throughput"),
             *warnings_of(profile, "throughput"),
-        ),
+        ],
     )
 
 
@@ -155,127 +134,107 @@ def _breakdown(profile: Profile, by: str, words: str) -> Table:
     rows, raw = [], []
     for part in profile.of("traces"):
         sums = shares(part, by)
-        whole = sum(share.seconds for share in sums.values())
-        for what, share in sums.items():
+        step_seconds = sum(share.seconds for share in sums.values())
+        for name, share in sums.items():
+            of_step = share.seconds / step_seconds if step_seconds else None
             rows.append(
-                [
-                    *(model_label(part), part.request["mode"], what),
-                    f"{1e3 * share.seconds:,.2f}",
-                    f"{share.seconds / whole:.1%}" if whole else ABSENT,
-                    f"{share.calls:,}",
-                    significant(share.flops / share.seconds / 1e9) if share.flops and share.seconds else ABSENT,
-                    significant(share.flops / share.bytes) if share.flops and share.bytes else ABSENT,
-                ]
-            )
-            raw.append(
                 {
-                    **identity_of(part),
-                    by: what,
-                    "seconds": share.seconds,
-                    "share_of_step": share.seconds / whole if whole else None,
-                    "calls": share.calls,
-                    "flops": share.flops,
-                    "bytes": share.bytes,
+                    "model": model_label(part),
+                    "mode": part.request["mode"],
+                    by: name,
+                    "ms a step": f"{1e3 * share.seconds:,.2f}",
+                    "share": ABSENT if of_step is None else f"{of_step:.1%}",
+                    "calls": f"{share.calls:,}",
+                    "GFLOP/s": significant(share.flops_per_second and share.flops_per_second / 1e9),
+                    "FLOP/byte": significant(share.intensity),
                 }
             )
+            raw.append({**identity_of(part), by: name, "seconds": share.seconds, "share_of_step": of_step})
+            raw[-1] |= {"calls": share.calls, "flops": share.flops, "bytes": share.bytes}
     return Table(
         name=f"time-by-{by}",
         title=f"Where the time of a step goes, {words}",
-        columns=("model", "mode", by, "ms a step", "share", "calls", "GFLOP/s", "FLOP/byte"),
         rows=rows,
         raw=raw,
-        texts=3,
+        texts=("model", "mode", by),
         conventions=(
             "Of a step under the profiler, which is slower than one that is timed; rows sum to the step.",
             "FLOPs: 2 × MACs of matrix products, convolutions and attention. Bytes: operators' inputs and outputs, each once.",
         ),
-        notes=(*failed_parts(profile, "traces"), *(parts_of_timm(profile) if by != "kind" else ())),
+        notes=[*failed_parts(profile, "traces"), *(parts_of_timm(profile) if by != "kind" else ())],
     )
 
 
 def flops(profile: Profile) -> Table:
     """Parameters, MACs and activations of each model."""
-    parts = profile.of("flops")
+    rows, raw = [], []
+    for part in profile.of("flops"):
+        counts = {name: part.facts[name] for name in ("params", "macs", "activations")}
+        gflops = 2 * counts["macs"] / 1e9
+        rows.append(
+            {
+                "model": model_label(part),
+                "params": count_text(counts["params"]),
+                "GMACs": significant(counts["macs"] / 1e9),
+                "activations (M)": significant(counts["activations"] / 1e6),
+                **{f"GFLOPs to {mode}": significant(gflops * forwards) for mode, forwards in FORWARDS.items()},
+            }
+        )
+        raw.append({"variant": variant_of(part), "image_size": pixels(part), **counts})
     return Table(
         name="flops",
         title="Parameters, MACs and activations",
-        columns=("model", "params", "GMACs", "activations (M)", "GFLOPs to infer", "GFLOPs to train"),
-        rows=[
-            [
-                model_label(part),
-                count_text(part.facts["params"]),
-                significant(part.facts["macs"] / 1e9),
-                significant(part.facts["activations"] / 1e6),
-                *(significant(2 * part.facts["macs"] * forwards / 1e9) for forwards in FORWARDS.values()),
-            ]
-            for part in parts
-        ],
-        raw=[
-            {"variant": variant_of(part), "image_size": pixels(part), **{k: part.facts[k] for k in _COUNTS}}
-            for part in parts
-        ],
-        texts=1,
+        rows=rows,
+        raw=raw,
+        texts=("model",),
         conventions=(
             "Of one image. 1 MAC = 2 FLOPs; norms, nonlinearities and softmax are not counted; three counters agree.",
         ),
-        notes=(*failed_parts(profile, "flops"), *counts_of_timm(profile)),
+        notes=[*failed_parts(profile, "flops"), *counts_of_timm(profile)],
     )
-
-
-_COUNTS = ("params", "macs", "activations")
 
 
 def ceilings(profile: Profile) -> Table:
     """What the device does at best, in every part that measured it."""
-    found = [(part.name, ceiling) for part in profile.parts if (ceiling := part.facts.get("ceilings"))]
-    precisions = list(dict.fromkeys(p for _, ceiling in found for p in ceiling["flops_per_second"]))
+    measured = {part.name: ceiling for part in profile.parts if (ceiling := part.facts.get("ceilings"))}
+    precisions = list(dict.fromkeys(p for ceiling in measured.values() for p in ceiling["flops_per_second"]))
+    rows, raw = [], []
+    for name, ceiling in measured.items():
+        rates = {p: ceiling["flops_per_second"][p] for p in precisions}
+        copy = ceiling["bytes_per_second"]
+        rows.append(
+            {
+                "measured with": name,
+                **{f"{p} (GFLOP/s)": significant(rate / 1e9) for p, rate in rates.items()},
+                "copy (GB/s)": significant(copy / 1e9),
+            }
+        )
+        rates = {f"{p}_flops_per_second": rate for p, rate in rates.items()}
+        raw.append({"part": name, **rates, "copy_bytes_per_second": copy})
     return Table(
         name="ceilings",
         title="Matrix products and copying at their best",
-        columns=("measured with", *(f"{p} (GFLOP/s)" for p in precisions), "copy (GB/s)"),
-        rows=[
-            [
-                name,
-                *(significant(ceiling["flops_per_second"][p] / 1e9) for p in precisions),
-                significant(ceiling["bytes_per_second"] / 1e9),
-            ]
-            for name, ceiling in found
-        ],
-        raw=[
-            {
-                "part": name,
-                **{f"{p}_flops_per_second": ceiling["flops_per_second"][p] for p in precisions},
-                "copy_bytes_per_second": ceiling["bytes_per_second"],
-            }
-            for name, ceiling in found
-        ],
-        texts=1,
+        rows=rows,
+        raw=raw,
+        texts=("measured with",),
         conventions=(
             "Square matrices, the fastest size counts; bytes are read and written, each once. MFU is over what was measured "
             "in the same run, so that a machine that drifts does not change it.",
         ),
-        notes=tuple(failed_parts(profile, "ceilings")),
+        notes=list(failed_parts(profile, "ceilings")),
     )
 
 
-def _page(profile: Profile, tables: Sequence[Table]) -> str:
+def _page(profile: Profile, tables: Sequence[Table], remarks: Sequence[str]) -> str:
     """All Markdown tables of a device on one page, with links to their files."""
-    lines = [
-        f"# {escape_markdown(profile.device)}",
-        "",
-        f"<!-- {MARK}; do not edit -->",
-        "",
-        f"{escape_markdown(profile.where)}.",
-    ]
+    lines = [*markdown_head(profile.device), f"{escape_markdown(profile.where)}."]
     if (profile.directory / "plots" / "roofline.png").exists():
         lines += ["", "![Roofline](plots/roofline.png)"]
-    failed = [
-        note for kind in dict.fromkeys(part.kind for part in profile.parts) for note in failed_parts(profile, kind)
-    ]
-    lines += ["", *(f"- {escape_markdown(note)}" for note in failed)] if failed else []
+    kinds = dict.fromkeys(part.kind for part in profile.parts)
+    lines += markdown_list([note for kind in kinds for note in failed_parts(profile, kind)])
     for table in tables:
         files = " · ".join(f"[{suffix}](tables/{table.name}.{suffix})" for suffix in ("md", "csv", "tex"))
-        lines += ["", markdown(table, where=profile.where, remarks=left_out(profile), level=2), files]
+        lines += ["", markdown(table, where=profile.where, remarks=remarks, level=2), files]
     return "\n".join(lines) + "\n"
 
 

@@ -33,7 +33,10 @@ class CrossedDifference:
 
     @classmethod
     def of(cls, differences: NDArray[np.int8]) -> CrossedDifference:
-        """From `image_differences` [seeds, images]. Raises ValueError for fewer than two seeds or images."""
+        """From the difference on each image, [seeds, images]: of two arms −1, 0 or 1.
+
+        Raises ValueError for fewer than two seeds or images.
+        """
         num_seeds, num_images = differences.shape
         if min(num_seeds, num_images) < 2:
             raise ValueError(

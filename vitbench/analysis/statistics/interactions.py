@@ -24,18 +24,17 @@ def interactions(cells: Mapping[Cell, Mapping[int, float]], *, baseline: Cell) -
     if baseline not in cells:
         raise ValueError(f"baseline {baseline} has no cell; there are {', '.join(map(str, sorted(cells)))}")
     first, second = baseline
-    found = {}
+    differences = {}
     for a, b in cells:
         corners = [(a, b), (a, second), (first, b), baseline]
         if a == first or b == second or any(corner not in cells for corner in corners):
             continue
-        seeds = sorted(set.intersection(*(set(cells[corner]) for corner in corners)))
-        if seeds:
-            both, only_a, only_b, neither = (cells[corner] for corner in corners)
-            found[a, b] = PairedDifference(
+        both, only_a, only_b, neither = (cells[corner] for corner in corners)
+        if seeds := sorted(both.keys() & only_a.keys() & only_b.keys() & neither.keys()):
+            differences[a, b] = PairedDifference(
                 {seed: (both[seed] - only_a[seed]) - (only_b[seed] - neither[seed]) for seed in seeds}
             )
-    return found
+    return differences
 
 
 class FTest(NamedTuple):
@@ -61,7 +60,7 @@ def overall_interaction(cells: Mapping[Cell, Mapping[int, float]]) -> FTest | No
     complete = len(cells) == math.prod(len(values) for values in levels)
     if min(len(values) for values in levels) < 2 or len(seeds) < 2 or not complete:
         return None
-    if not any(one.sd for one in interactions(cells, baseline=(levels[0][0], levels[1][0])).values()):
+    if not any(difference.sd for difference in interactions(cells, baseline=(levels[0][0], levels[1][0])).values()):
         return None
     import pandas as pd
     from statsmodels.stats.anova import AnovaRM

@@ -57,17 +57,6 @@ class StudyNarrowing:
     num_seeds: tuple[int, int]
     """Fewest and most of an arm."""
 
-    @property
-    def sentence(self) -> str:
-        fewest, most = self.num_seeds
-        seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
-        arms = "1 arm" if self.num_arms == 1 else f"{self.num_arms} arms"
-        correlation = f"{self.correlation:+.2f}".replace("-", "−")
-        return (
-            f"Pairing by seed makes intervals {self.ratio:.2f} times as wide as those of the same runs taken as "
-            f"unpaired (Welch); accuracies of arm and baseline correlate by {correlation} over seeds ({arms}, {seeds})."
-        )
-
 
 def study_narrowing(arms: Mapping[str, Mapping[int, float]], *, baseline: str) -> StudyNarrowing | None:
     """From accuracies by arm and seed, of every arm against `baseline`; None where no pair has a spread.
@@ -76,13 +65,13 @@ def study_narrowing(arms: Mapping[str, Mapping[int, float]], *, baseline: str) -
     """
     if baseline not in arms:
         raise ValueError(f"baseline {baseline!r} is not among the arms; there are {', '.join(arms)}")
-    found = [Narrowing.of(values, arms[baseline]) for name, values in arms.items() if name != baseline]
-    pairs = [one for one in found if one is not None]
+    narrowings = (Narrowing.of(values, arms[baseline]) for name, values in arms.items() if name != baseline)
+    pairs = [pair for pair in narrowings if pair is not None]
     if not pairs:
         return None
     return StudyNarrowing(
-        ratio=math.sqrt(fmean(one.paired**2 for one in pairs) / fmean(one.unpaired**2 for one in pairs)),
-        correlation=fmean(one.correlation for one in pairs),
+        ratio=math.sqrt(fmean(pair.paired**2 for pair in pairs) / fmean(pair.unpaired**2 for pair in pairs)),
+        correlation=fmean(pair.correlation for pair in pairs),
         num_arms=len(pairs),
-        num_seeds=(min(one.n for one in pairs), max(one.n for one in pairs)),
+        num_seeds=(min(pair.n for pair in pairs), max(pair.n for pair in pairs)),
     )

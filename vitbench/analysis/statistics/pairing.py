@@ -1,7 +1,4 @@
-"""How far apart are two arms, seed by seed, and on how many test images does only one of them get it right?
-
-Accuracies and differences are fractions in [0, 1]; percentage points appear only in texts.
-"""
+"""How far apart are two arms, seed by seed, and how sure is that? Accuracies and differences are fractions in [0, 1]."""
 
 from __future__ import annotations
 
@@ -10,11 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from typing import NamedTuple
 
 CONFIDENCE = 0.95
 NO_SPREAD = 1e-9
@@ -128,57 +121,7 @@ class PairedDifference:
         return None if self.estimate is None else self.estimate.p_value
 
 
-class Disagreement(NamedTuple):
-    """Test images that only one of two runs of one seed gets right (McNemar 1947)."""
-
-    arm_only: int
-    baseline_only: int
-
-    @property
-    def p_value(self) -> float:
-        """Two-sided and exact: whether these two networks differ on new images. Of other seeds it says nothing."""
-        from scipy.special import bdtr
-
-        return min(1.0, 2 * float(bdtr(min(self), sum(self), 0.5)))
-
-
-def disagreement(arm: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Disagreement:
-    """From which test images each run gets right: bool [images] of one seed. Raises ValueError for unequal shapes."""
-    _refuse_unequal(arm.shape, baseline.shape)
-    return Disagreement(int((arm & ~baseline).sum()), int((baseline & ~arm).sum()))
-
-
-def image_differences(arm: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """−1, 0 or 1 [seeds, images]: arm minus baseline, from which test images each gets right (bool, same shape).
-
-    Row by row the same seed, column by column the same image. Raises ValueError for unequal shapes.
-    """
-    import numpy as np
-
-    _refuse_unequal(arm.shape, baseline.shape)
-    return arm.astype(np.int8) - baseline.astype(np.int8)
-
-
-def _refuse_unequal(arm: tuple[int, ...], baseline: tuple[int, ...]) -> None:
-    if arm != baseline:
-        raise ValueError(
-            f"correct bits have shape {arm} for the arm and {baseline} for the baseline; give both the same seeds and "
-            "images"
-        )
-
-
 def t_quantile(probability: float, degrees_of_freedom: float) -> float:
     from scipy.special import stdtrit  # not scipy.stats, which takes longer to load than the tables to write
 
     return float(stdtrit(degrees_of_freedom, probability))
-
-
-def points(difference: float) -> str:
-    """`+0.56`, `−1.20`, `0.00`: percentage points from a fraction."""
-    text = f"{100 * difference:+.2f}".replace("-", "−")
-    return "0.00" if text[1:] == "0.00" else text
-
-
-def bounds(interval: Interval) -> str:
-    """`[−0.31, +1.43]`, in points."""
-    return f"[{points(interval.low)}, {points(interval.high)}]"

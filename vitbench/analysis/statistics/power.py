@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from vitbench.analysis.statistics.pairing import PairedDifference, t_quantile
-from vitbench.analysis.statistics.verdicts import ALPHA, FEWEST_SEEDS, MARGIN, points_of
+from vitbench.analysis.statistics.verdicts import ALPHA, FEWEST_SEEDS, MARGIN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,14 +78,6 @@ class SeedsToSettle:
     margin: float
     most: int
 
-    @property
-    def words(self) -> str:
-        """`about 12 seeds, by showing equivalence within 0.5 points`, `more than 100 seeds`."""
-        if self.num_seeds is None:
-            return f"more than {self.most} seeds"
-        within = f" within {points_of(self.margin)} points" if self.shows == "equivalence" else ""
-        return f"about {self.num_seeds} seeds, by showing {self.shows}{within}"
-
 
 def seeds_to_settle(
     difference: PairedDifference,
@@ -107,13 +99,13 @@ def seeds_to_settle(
     import numpy as np
 
     candidates = np.arange(max(FEWEST_SEEDS, difference.n + 1), most + 1)
-    found = power_of_difference(difference.mean, difference.sd, candidates, alpha=alpha / num_arms)
-    shown = power_of_equivalence(difference.mean, difference.sd, candidates, margin=margin, alpha=alpha)
-    first_found, first_shown = _first(found >= power), _first(shown >= power)
-    index = min(first_found, first_shown)
+    power_to_differ = power_of_difference(difference.mean, difference.sd, candidates, alpha=alpha / num_arms)
+    power_to_equate = power_of_equivalence(difference.mean, difference.sd, candidates, margin=margin, alpha=alpha)
+    to_differ, to_equate = _first(power_to_differ >= power), _first(power_to_equate >= power)
+    index = min(to_differ, to_equate)
     return SeedsToSettle(
         num_seeds=None if math.isinf(index) else int(candidates[int(index)]),
-        shows="equivalence" if first_shown < first_found else "a difference",
+        shows="equivalence" if to_equate < to_differ else "a difference",
         margin=margin,
         most=most,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeVar
 
-from vitbench.analysis.statistics.pairing import Estimate, Interval, PairedDifference, bounds, points
+from vitbench.analysis.statistics.pairing import Estimate, Interval, PairedDifference
 
 ALPHA = 0.05
 FEWEST_SEEDS = 3
@@ -45,33 +45,16 @@ class Caveats:
     """Whether the arm's setting is the last of the grid, so that a better one may lie beyond."""
     baseline_at_edge: bool = False
 
-    @property
-    def words(self) -> str:
-        """`2 runs diverged`, `at the edge of the grid`; empty where there is none."""
-        return "; ".join((*self.words_of_diverged, *self.words_of_edges))
-
-    @property
-    def words_of_diverged(self) -> tuple[str, ...]:
-        runs = "1 run" if self.diverged == 1 else f"{self.diverged} runs"
-        theirs = "1 run" if self.baseline_diverged == 1 else f"{self.baseline_diverged} runs"
-        mine = (f"{runs} diverged",) if self.diverged else ()
-        return (*mine, f"{theirs} of the baseline diverged") if self.baseline_diverged else mine
-
-    @property
-    def words_of_edges(self) -> tuple[str, ...]:
-        mine = ("at the edge of the grid",) if self.at_edge else ()
-        return (*mine, "the baseline at the edge of the grid") if self.baseline_at_edge else mine
-
-    def allow(self, verdict: Verdict) -> bool:
-        """Whether runs that diverged, each worse than any pair, leave the verdict standing."""
+    def diverged_may_turn(self, verdict: Verdict) -> bool:
+        """Whether the runs that diverged, each worse than any pair, could make it another."""
         against = {
             Verdict.BETTER: self.diverged,
             Verdict.WORSE: self.baseline_diverged,
             Verdict.EQUIVALENT: self.diverged + self.baseline_diverged,
         }
-        return not against.get(verdict)
+        return bool(against.get(verdict))
 
-    def may_turn(self, verdict: Verdict) -> bool:
+    def edge_may_turn(self, verdict: Verdict) -> bool:
         """Whether a better setting beyond the grid could make it another."""
         raised = {Verdict.WORSE: self.at_edge, Verdict.BETTER: self.baseline_at_edge}
         return raised.get(verdict, self.at_edge or self.baseline_at_edge)
@@ -101,25 +84,11 @@ class Decision:
     caveats: Caveats = NO_CAVEATS
 
     @property
-    def words(self) -> str:
-        """`better`, `worse, within 0.5 points`, `open, 2 runs diverged`: the verdict as a table's cell.
-
-        'Within' where the interval beside it is.
-        """
-        parts = [str(self.verdict)]
-        lies_within = self.interval is not None and max(map(abs, self.interval)) <= self.margin
-        if self.verdict in (Verdict.BETTER, Verdict.WORSE) and lies_within and self.within_margin:
-            parts.append(f"within {points_of(self.margin)} points")
-        return ", ".join((*parts, *self.caveats.words_of_diverged))
-
-    @property
-    def difference_text(self) -> str:
-        """`+0.56 [−0.31, +1.43]`; `+0.56 (n=2)` where no interval decided; empty without a pair of runs."""
-        if self.difference is None:
-            return ""
-        return (
-            f"{points(self.difference.mean)} {bounds(self.interval) if self.interval else f'(n={self.difference.n})'}"
-        )
+    def difference_lies_within(self) -> bool:
+        """Whether the interval that decided lies within the margin, for better or worse."""
+        if self.interval is None or self.verdict not in (Verdict.BETTER, Verdict.WORSE):
+            return False
+        return self.within_margin and max(map(abs, self.interval)) <= self.margin
 
 
 def decide(
@@ -151,30 +120,26 @@ def decide(
     """
     if not margin > 0:
         raise ValueError(f"margin {margin:g} must be above 0, as a fraction: 0.005 is half a point")
-    ended = {key: verdict for key, verdict in (saturated or {}).items() if _enough(differences.get(key))}
+    over_images, saturated, caveats = over_images or {}, saturated or {}, caveats or {}
+    testable = {key: pairs for key, pairs in differences.items() if pairs is not None and pairs.n >= FEWEST_SEEDS}
     estimates = {
         key: estimate
-        for key, difference in differences.items()
-        if difference is not None and _enough(difference) and key not in ended
-        if (estimate := (over_images or {}).get(key, difference.estimate)) is not None
+        for key, difference in testable.items()
+        if key not in saturated and (estimate := over_images.get(key, difference.estimate)) is not None
     }
-    adjusted, confidences = _corrected({key: one.p_value for key, one in estimates.items()}, alpha)
+    adjusted, confidences = _corrected({key: estimate.p_value for key, estimate in estimates.items()}, alpha)
     decisions = {}
     for key, difference in differences.items():
-        against = (caveats or {}).get(key, NO_CAVEATS)
+        against = caveats.get(key, NO_CAVEATS)
         if key in estimates:
             tested = _tested(
                 estimates[key], adjusted[key], confidences[key], margin=margin, alpha=alpha, caveats=against
             )
-            decisions[key] = replace(tested, difference=difference, over_images=key in (over_images or {}))
+            decisions[key] = replace(tested, difference=difference, over_images=key in over_images)
         else:
-            verdict = ended.get(key) or (Verdict.OPEN if _enough(difference) else Verdict.NONE)
+            verdict = saturated.get(key, Verdict.OPEN) if key in testable else Verdict.NONE
             decisions[key] = Decision(verdict, difference, margin, caveats=against)
     return decisions
-
-
-def _enough(difference: PairedDifference | None) -> bool:
-    return difference is not None and difference.n >= FEWEST_SEEDS
 
 
 def _tested(
@@ -189,9 +154,9 @@ def _tested(
         interval = estimate.interval(confidence)
     else:
         verdict = Verdict.OPEN
-    if not caveats.allow(verdict):
+    if caveats.diverged_may_turn(verdict):
         return Decision(Verdict.OPEN, None, margin, adjusted_p=adjusted_p, caveats=caveats)
-    within = equivalent and caveats.allow(Verdict.EQUIVALENT)
+    within = equivalent and not caveats.diverged_may_turn(Verdict.EQUIVALENT)
     return Decision(
         verdict, None, margin, interval, confidence, adjusted_p=adjusted_p, within_margin=within, caveats=caveats
     )
@@ -225,29 +190,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
-
-
-def rule(num_arms: int, *, margin: float = MARGIN, alpha: float = ALPHA) -> list[str]:
-    """The rule of `decide` as sentences to be printed under a table; `num_arms` were corrected for."""
-    arms = {0: "the arms tested, here none", 1: "1 arm"}.get(num_arms, f"{num_arms} arms")
-    within = f"±{points_of(margin)} points"
-    return [
-        f"No verdict: fewer than {FEWEST_SEEDS} seeds have both the arm and the baseline.",
-        "At the ceiling: every run of both gets every test image right. At the floor: no run of either is right more often "
-        "than chance. Neither claims anything: take harder data, or fewer images.",
-        f"Better, worse: the paired t-test over seeds has p ≤ {alpha:g} after Holm's correction over {arms}.",
-        f"Equivalent: neither, and two one-sided t-tests at {alpha:g} each show the difference to lie within {within}, "
-        "whatever the number of arms. 'Within' after better or worse: the interval lies there too.",
-        "Open: the evidence does not decide. So it is where a run of the arm diverged and the rest would be better or "
-        "equivalent, or one of the baseline and the rest would be worse or equivalent, and where all runs of both get the "
-        "same images right; no interval stands there.",
-        "Where differences spread over seeds by less than one test image, the tests are over seeds and images.",
-        "Intervals are those that decide. They leave out 0 where the verdict is better or worse, and hold 0 where it is "
-        f"open: of confidence 1 − {alpha:g} / k, where Holm's correction multiplied the arm's p by k, at most the number of "
-        "arms. Where it is equivalent: 90 %, within the margin.",
-    ]
-
-
-def points_of(margin: float) -> str:
-    """0.5 from 0.005."""
-    return f"{100 * margin:g}"

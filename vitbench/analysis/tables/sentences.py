@@ -1,4 +1,4 @@
-"""What a comparison found, in one sentence: every difference that it states has its interval."""
+"""What did a comparison find? One sentence, in which every difference has its interval."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Findings
-from vitbench.analysis.comparison.notes import listed
-from vitbench.analysis.statistics.pairing import points
-from vitbench.analysis.statistics.verdicts import Decision, Verdict, points_of
+from vitbench.analysis.comparison.wording import caveats_text, difference_text, margin_text, points
+from vitbench.analysis.statistics.verdicts import Decision, Verdict
+from vitbench.analysis.writing.words import listed
 
 WORDS = {
     Verdict.BETTER: "better",
@@ -43,7 +43,7 @@ def sentence(assessment: Assessment) -> str:
                 arms = [_range(list(decisions.values()))]
             else:
                 arms = [_arm(label, decision) for label, decision in decisions.items()]
-            parts.append(f"{words.format(margin=points_of(findings.margin))}: {listed(arms)}")
+            parts.append(f"{words.format(margin=margin_text(findings.margin))}: {listed(arms)}")
     pairs = {finding.decision.difference.n for finding in findings.arms.values() if finding.decision.difference}
     seeds = f"{min(pairs, default=0)} to {max(pairs, default=0)}" if len(pairs) > 1 else f"{max(pairs, default=0)}"
     reached = f"{_reached(comparison)}{seeds} seeds, points with the interval that decides"
@@ -67,7 +67,7 @@ def _interactions(findings: Findings) -> str:
 def _reached(comparison: Comparison) -> str:
     """`52.67 % after 4 epochs, ` of the baseline; empty where arms are compared with several."""
     baseline = comparison.baseline
-    if comparison.within or baseline is None or baseline.test_top1 is None:
+    if comparison.design.held_factors or baseline is None or baseline.test_top1 is None:
         return ""
     epochs = "1 epoch" if comparison.epochs == 1 else f"{comparison.epochs:g} epochs"
     return f"{100 * baseline.test_top1.mean:.2f} % after {epochs}, "
@@ -75,14 +75,14 @@ def _reached(comparison: Comparison) -> str:
 
 def _arm(label: str, decision: Decision) -> str:
     """`gap −0.14 [−0.33, +0.05]`, and what its runs leave out."""
-    caveats = decision.caveats.words
-    return f"{label} {decision.difference_text}" + (f" ({caveats})" if caveats else "")
+    caveats = caveats_text(decision.caveats)
+    return f"{label} {difference_text(decision)}" + (f" ({caveats})" if caveats else "")
 
 
 def _range(decisions: Sequence[Decision], *, of: str = "arm") -> str:
     """`6 arms, differences of −3.06 to +0.90, intervals up to 1.70 points either side`."""
-    means = [one.difference.mean for one in decisions if one.difference is not None]
-    reaches = [one.interval.half_width for one in decisions if one.interval is not None]
+    means = [decision.difference.mean for decision in decisions if decision.difference is not None]
+    reaches = [decision.interval.half_width for decision in decisions if decision.interval is not None]
     number = f"1 {of}" if len(decisions) == 1 else f"{len(decisions)} {of}s"
     text = f"{number}, differences of {points(min(means))} to {points(max(means))}"
     return f"{text}, intervals up to {100 * max(reaches):.2f} points either side" if reaches else text

@@ -1,4 +1,4 @@
-"""Which words and numbers stand in the tables of verdicts, interactions and claims: as text, and at full precision."""
+"""Which tables follow that of the arms? Verdicts, interactions, fine-tuning, power laws and the literature's claims."""
 
 from __future__ import annotations
 
@@ -8,100 +8,88 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Finding, Findings
 from vitbench.analysis.comparison.fine_tuning import gains
-from vitbench.analysis.comparison.growth import FURTHEST, Series, series_of
-from vitbench.analysis.comparison.notes import seeds_text
-from vitbench.analysis.statistics.interactions import FTest
-from vitbench.analysis.statistics.pairing import PairedDifference, bounds, points
-from vitbench.analysis.statistics.power import MOST_SEEDS
-from vitbench.analysis.statistics.verdicts import Decision, Verdict, rule
-from vitbench.analysis.writing.markup import ABSENT, significant
+from vitbench.analysis.comparison.growth import Series, series_of
+from vitbench.analysis.comparison.wording import difference_text, settle_text, verdict_text, with_interval
+from vitbench.analysis.statistics.pairing import Interval
+from vitbench.analysis.statistics.verdicts import Decision, Verdict
+from vitbench.analysis.writing.table import Table
+from vitbench.analysis.writing.words import ABSENT, interval_text, significant
 
-Table = list[dict[str, str]]
-"""Rows of equal headings."""
+CLAIM_HEADINGS = ("claim", "paper", "here", "verdict")
 
-WORDS = (
-    "arm",
-    "against",
-    "what grows",
-    "over",
-    "claim",
-    "paper",
-    "here",
-    "verdict",
-    "study",
-    "comparison",
-    "together",
-    "budget",
-    "position",
-    "pool",
-)
-"""Headings of what is read, not compared digit by digit."""
+
+def further_tables(assessment: Assessment) -> list[Table]:
+    """Those that have a row."""
+    comparison = assessment.comparison
+    tables = (
+        verdicts(assessment),
+        interactions(assessment),
+        fine_tuning(comparison),
+        power_laws(comparison),
+        claims(assessment),
+    )
+    return [table for table in tables if table]
 
 
 def verdicts(assessment: Assessment) -> Table:
-    """A row for every arm but the baseline, as plain text for people; empty where no arm has one."""
+    """A row for every arm but the baseline; empty where no arm has a verdict."""
     comparison, findings = assessment.comparison, assessment.findings
-    if all(finding.decision.verdict is Verdict.NONE for finding in findings.arms.values()):
-        return []
     noun = "setting" if comparison.design.tuned else "rate"
-    rows = []
-    for label, finding in findings.arms.items():
-        own = {
+    rows = [
+        {
             "arm": label,
-            "verdict": finding.decision.words,
-            "difference (points)": finding.decision.difference_text or ABSENT,
+            "verdict": verdict_text(finding.decision),
+            "difference (points)": difference_text(finding.decision) or ABSENT,
             "p, Holm": p_text(finding.decision.adjusted_p),
             "seeds won": _wins(finding),
             "variance from test images": _image_share(finding),
             "images only one gets": _images(finding),
+            **({f"at baseline's {noun}": _at_baseline(finding)} if comparison.has_choice else {}),
+            "detectable difference (points, 80 % power)": _detectable(finding),
+            "seeds to settle": _to_settle(finding),
         }
-        if comparison.has_choice:
-            own[f"at baseline's {noun}"] = _at_baseline(finding)
-        own["detectable difference (points, 80 % power)"] = (
-            ABSENT if finding.smallest_difference is None else f"{100 * finding.smallest_difference:.2f}"
-        )
-        own["seeds to settle"] = _to_settle(finding)
-        rows.append(own)
-    return rows
+        for label, finding in findings.arms.items()
+    ]
+    have_verdict = any(finding.decision.verdict is not Verdict.NONE for finding in findings.arms.values())
+    return Table("Verdicts", rows if have_verdict else (), texts=("arm", "verdict"))
 
 
 def interactions(assessment: Assessment) -> Table:
     """A row for every pair of levels of two factors; empty where a study has none."""
     decisions = assessment.findings.interactions
-    if not decisions:
-        return []
-    first, second = next(iter(assessment.comparison.design.factors.values()))
-    return [
+    factors = list(next(iter(assessment.comparison.design.factors.values()), ()))
+    rows = [
         {
-            first: a,
-            second: b,
-            "together, beyond the sum of both (points)": decision.difference_text or ABSENT,
+            **dict(zip(factors, levels, strict=True)),
+            "together, beyond the sum of both (points)": difference_text(decision) or ABSENT,
             "p, Holm": p_text(decision.adjusted_p),
             "verdict": _interaction_words(decision),
         }
-        for (a, b), decision in decisions.items()
+        for levels, decision in decisions.items()
     ]
+    return Table("Interactions", rows, texts=(*factors, "verdict"))
 
 
 def power_laws(comparison: Comparison) -> Table:
     """How fast the error falls as something grows alone; empty where nothing does at three sizes and seeds."""
-    return [
-        {
-            "what grows": series.name,
-            "over": series.unit,
-            "sizes": _sizes(series),
-            "error × at twice the size": (
-                f"{2**-law.exponent:.3f} [{2**-law.high:.3f}, {2**-law.low:.3f}]" if law.holds else ABSENT
-            ),
-            "slope": (
-                f"{-law.exponent:+.3f} [{-law.high:+.3f}, {-law.low:+.3f}]".replace("-", "−") if law.holds else ABSENT
-            ),
-            "furthest from the law": f"{100 * (law.worst - 1):.2g} %" + ("" if law.holds else ": no power law"),
-            "seeds": str(law.num_seeds),
-        }
-        for series in series_of(comparison)
-        if (law := series.law) is not None
-    ]
+    rows = []
+    for series in series_of(comparison):
+        if (law := series.law) is None:
+            continue
+        ratios = [2**-exponent for exponent in (law.exponent, law.high, law.low)]
+        slopes = [-exponent for exponent in (law.exponent, law.high, law.low)]
+        rows.append(
+            {
+                "what grows": series.name,
+                "over": series.unit,
+                "sizes": _sizes(series),
+                "error × at twice the size": interval_text(*ratios, digits=".3f") if law.holds else ABSENT,
+                "slope": interval_text(*slopes, digits="+.3f").replace("-", "−") if law.holds else ABSENT,
+                "furthest from the law": f"{100 * (law.worst - 1):.2g} %" + ("" if law.holds else ": no power law"),
+                "seeds": str(law.num_seeds),
+            }
+        )
+    return Table("Power laws", rows, texts=("what grows", "over"))
 
 
 def _sizes(series: Series) -> str:
@@ -113,58 +101,26 @@ def _sizes(series: Series) -> str:
 
 def fine_tuning(comparison: Comparison) -> Table:
     """A row for each arm that was trained further and has a counterpart that was not."""
-    return [
+    rows = [
         {
             "arm": gain.arm.label,
             "against": gain.against.label,
-            "gained (points, 95 % for each arm by itself)": _gain_text(gain.difference),
+            "gained (points, 95 % for each arm by itself)": (
+                ABSENT if gain.difference is None else with_interval(gain.difference, gain.difference.interval())
+            ),
         }
         for gain in gains(comparison)
     ]
-
-
-def _gain_text(difference: PairedDifference | None) -> str:
-    """`+0.56 [−0.31, +1.43]`; `(n=1)` in place of an interval that there is none of."""
-    if difference is None:
-        return ABSENT
-    interval = difference.interval()
-    return f"{points(difference.mean)} {bounds(interval) if interval else f'(n={difference.n})'}"
+    return Table("Gain from fine-tuning", rows, texts=("arm", "against"))
 
 
 def claims(assessment: Assessment) -> Table:
     """What the literature says on the study, and whether this comparison agrees."""
-    return [
-        {"claim": row.claim, "paper": row.paper, "here": row.here, "verdict": row.verdict.value}
+    rows = [
+        {"claim": row.claim, "paper": row.paper, "here": row.ours, "verdict": row.judgement.value}
         for row in assessment.findings.claims
     ]
-
-
-def reading(assessment: Assessment) -> list[str]:
-    """How to read the verdicts: the rule, each interval's question, and what pairing was worth."""
-    comparison, findings = assessment.comparison, assessment.findings
-    sentences = [
-        *rule(findings.num_tested, margin=findings.margin),
-        "Differences hold for new seeds on these test images. Variance from test images: of what is uncertain about new "
-        "seeds and new images, the part that more images would reduce, and more seeds would not; the CSV has an interval for "
-        "both, and one for P(arm > baseline). Seeds won: at which the arm is more accurate, ties as half. Images only one "
-        "gets: means over seeds, the arm's before the baseline's.",
-        "Detectable difference: the smallest true difference that so many paired seeds find in four of five studies, at the "
-        "spread seen and the first, strictest step of Holm's correction. Seeds to settle: at the mean and spread seen, up to "
-        f"{MOST_SEEDS}.",
-    ]
-    if any(finding.at_baseline_setting for finding in findings.arms.values()):
-        sentences += _judged_on(comparison)
-    if findings.narrowing:
-        sentences.append(findings.narrowing.sentence)
-    if any(series.law for series in series_of(comparison)):
-        sentences.append(
-            "Power laws: error = 1 − top-1 at each arm's own setting, a straight line through its logarithm at every seed; "
-            "the mean slope, with a 95 % t-interval over seeds. Furthest from the law: of an arm's mean error; where that "
-            f"is more than {100 * (FURTHEST - 1):.0f} %, the errors follow no power law, and no slope is given."
-        )
-    if findings.overall_interaction:
-        sentences.append(_overall(findings.overall_interaction))
-    return sentences
+    return Table("What the literature says", rows, texts=CLAIM_HEADINGS)
 
 
 def raw(findings: Findings, label: str) -> dict[str, Any]:
@@ -172,47 +128,40 @@ def raw(findings: Findings, label: str) -> dict[str, Any]:
     finding = findings.arms.get(label)
     decision = None if finding is None else finding.decision
     crossed = finding.seeds_and_images if finding else None
-    images = crossed.estimate.interval() if crossed else None
     wins = finding.outperforming if finding else None
     won = wins.interval() if wins else None
-    settle = finding.to_settle if finding else None
+    smallest = finding.smallest_difference if finding else None
+    low, high = ends(decision.interval if decision else None)
+    crossed_low, crossed_high = ends(crossed.estimate.interval() if crossed else None)
     return {
-        "verdict": "" if decision is None else decision.verdict.value,
-        "within_margin": None if decision is None else decision.within_margin,
+        "verdict": decision.verdict.value if decision else "",
+        "within_margin": decision.within_margin if decision else None,
         "margin_points": 100 * findings.margin,
-        "p_holm": None if decision is None else decision.adjusted_p,
-        "interval_low_points": 100 * decision.interval.low if decision and decision.interval else None,
-        "interval_high_points": 100 * decision.interval.high if decision and decision.interval else None,
+        "p_holm": decision.adjusted_p if decision else None,
+        "interval_low_points": low,
+        "interval_high_points": high,
         "interval_confidence": decision.confidence if decision else None,
-        "difference_seeds_and_images_ci95_low_points": None if images is None else 100 * images.low,
-        "difference_seeds_and_images_ci95_high_points": None if images is None else 100 * images.high,
+        "difference_seeds_and_images_ci95_low_points": crossed_low,
+        "difference_seeds_and_images_ci95_high_points": crossed_high,
         "share_of_variance_from_images": crossed.image_share if crossed else None,
-        "probability_of_outperforming": None if wins is None else wins.probability,
-        "probability_of_outperforming_ci95_low": None if won is None else won.low,
-        "probability_of_outperforming_ci95_high": None if won is None else won.high,
+        "probability_of_outperforming": wins.probability if wins else None,
+        "probability_of_outperforming_ci95_low": won.low if won else None,
+        "probability_of_outperforming_ci95_high": won.high if won else None,
         "outperforming": wins.reading if wins else "",
-        "smallest_difference_found_points": (
-            100 * finding.smallest_difference if finding and finding.smallest_difference is not None else None
-        ),
-        "seeds_to_settle": None if settle is None else settle.num_seeds,
+        "smallest_difference_found_points": None if smallest is None else 100 * smallest,
+        "seeds_to_settle": finding.to_settle.num_seeds if finding and finding.to_settle else None,
     }
+
+
+def ends(interval: Interval | None) -> tuple[float | None, float | None]:
+    """Both ends of an interval in points."""
+    return (None, None) if interval is None else (100 * interval.low, 100 * interval.high)
 
 
 def p_text(p_value: float | None) -> str:
     if p_value is None:
         return ABSENT
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
-
-
-def _judged_on(comparison: Comparison) -> list[str]:
-    """Whether the seeds that arms are judged on at the baseline's setting had a say in it."""
-    baseline = comparison.baseline
-    if baseline is None or baseline.is_fixed:
-        return []
-    what = f"At the baseline's {'setting' if comparison.design.tuned else 'rate'}, where it is not the arm's own"
-    if baseline.held_out_seeds:
-        return [f"{what}: over {seeds_text(baseline.held_out_seeds)} alone, which had no say in the choice."]
-    return [f"{what}: chosen for the baseline on seeds that the arm is judged on, so it errs towards worse."]
 
 
 def _wins(finding: Finding) -> str:
@@ -229,20 +178,24 @@ def _image_share(finding: Finding) -> str:
 def _images(finding: Finding) -> str:
     if finding.images_only_one_gets is None:
         return ABSENT
-    mine, theirs = finding.images_only_one_gets
-    return f"{mine:,.0f} : {theirs:,.0f}"
+    arm, baseline = finding.images_only_one_gets
+    return f"{arm:,.0f} : {baseline:,.0f}"
+
+
+def _detectable(finding: Finding) -> str:
+    return ABSENT if finding.smallest_difference is None else f"{100 * finding.smallest_difference:.2f}"
 
 
 def _at_baseline(finding: Finding) -> str:
-    there = finding.at_baseline_setting
-    if there is None:
+    decision = finding.at_baseline_setting
+    if decision is None:
         return "the same"
-    return f"{there.difference_text}: {there.words}" if there.difference else ABSENT
+    return f"{difference_text(decision)}: {verdict_text(decision)}" if decision.difference else ABSENT
 
 
 def _to_settle(finding: Finding) -> str:
     if finding.to_settle is not None:
-        return finding.to_settle.words
+        return settle_text(finding.to_settle)
     if finding.decision.verdict in (Verdict.AT_CEILING, Verdict.AT_FLOOR):
         return "no number: other data"
     if finding.decision.over_images and finding.decision.verdict is Verdict.OPEN:
@@ -252,11 +205,4 @@ def _to_settle(finding: Finding) -> str:
 
 def _interaction_words(decision: Decision) -> str:
     words = {Verdict.BETTER: "more together", Verdict.WORSE: "less together", Verdict.EQUIVALENT: "no interaction"}
-    return words.get(decision.verdict, decision.words)
-
-
-def _overall(test: FTest) -> str:
-    return (
-        f"Interaction of both factors over all levels: F({test.numerator_degrees}, {test.denominator_degrees}) = "
-        f"{test.f:.2f}, {'p ' if test.p_value < 0.001 else 'p = '}{p_text(test.p_value)} (repeated measures over seeds)."
-    )
+    return words.get(decision.verdict) or verdict_text(decision)

@@ -1,30 +1,29 @@
-"""How well do classifiers on frozen features do, from one image of each class to all of them?"""
+"""How accurate are classifiers on frozen features, from one image of each class to all of them?"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vitbench.analysis.charts.shared import outer, panels_height, panels_of, wrapped
 from vitbench.analysis.comparison.naming import data_text, distinct_names
 from vitbench.analysis.transfer.tables import HEADINGS, TransferRow, environments_of, order_of
 from vitbench.analysis.writing.drawing import GREY, PALETTE, headed_figure
+from vitbench.analysis.writing.panels import name_axes, panels_height, panels_of, wrapped
 
 ON_ALL = {"linear": ("D", "linear probe"), "knn": ("s", HEADINGS["knn"])}
 """Marker and name of classifiers that are fitted to all training images."""
 HEAD = ("P", "the head that it was trained with")
-LINES: tuple[Literal["solid", "dashed", "dotted"], ...] = ("solid", "dashed", "dotted")
-FILLS: tuple[Literal["full", "none", "left"], ...] = ("full", "none", "left")
+LINES, FILLS = ("solid", "dashed", "dotted"), ("full", "none", "left")
 """Of lines and of points, one for each model, as colours are: three and eight repeat together after 24."""
 CAPTION = (
     "Test accuracy of classifiers on frozen pre-logits. Small: draws of training images. Lines: few-shot, means over draws. "
     "A model has one colour, its seeds a line each."
 )
-SEVERAL = " Not all was computed in one environment: the table says what was."
+SEVERAL = " Computed in several environments, which the table lists."
 
 
 def transfer_figure(rows: Sequence[TransferRow]) -> Figure | None:
@@ -48,11 +47,7 @@ def transfer_figure(rows: Sequence[TransferRow]) -> Figure | None:
         axes.set_xticks(range(len(shots) + 1), [*map(str, shots), "all"])
         axes.set_xlim(-0.4, len(shots) + 0.4)
         axes.grid(visible=False, axis="x")
-    lowest, leftmost = outer(panels)
-    for axes in lowest:
-        axes.set_xlabel("training images of each class")
-    for axes in leftmost:
-        axes.set_ylabel("test top-1 (%)")
+    name_axes(panels, "training images of each class", "test top-1 (%)")
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return figure
 
@@ -78,32 +73,30 @@ def shots_of(row: TransferRow) -> list[int]:
 
 
 def _draw(axes: Axes, row: TransferRow, shots: Sequence[int], index: int) -> None:
-    color, fill, everything = PALETTE[index % len(PALETTE)], FILLS[index % len(FILLS)], len(shots)
-    own = {shot: [100 * value for value in row.top1[f"{shot}-shot"]] for shot in shots_of(row)}
-    for shot, values in own.items():
-        axes.scatter([shots.index(shot)] * len(values), values, s=10, color=color, alpha=0.5, linewidths=0, zorder=2)
-    axes.plot(
-        [shots.index(shot) for shot in own],
-        [sum(values) / len(values) for values in own.values()],
-        color=color,
-        marker="o",
-        markersize=5.5,
-        linewidth=1.6,
-        linestyle=LINES[index % len(LINES)],
-        fillstyle=fill,
-    )
-    for place, (marker, found) in enumerate(_points(row).items()):
-        axes.plot([everything + 0.16 * (place - 1)] * len(found), found, marker, color=color, fillstyle=fill)
+    look = _look(index)
+    draws = {shots.index(shot): [100 * value for value in row.top1[f"{shot}-shot"]] for shot in shots_of(row)}
+    for x, values in draws.items():
+        axes.scatter([x] * len(values), values, s=10, color=look["color"], alpha=0.5, linewidths=0, zorder=2)
+    means = [sum(values) / len(values) for values in draws.values()]
+    axes.plot(list(draws), means, markersize=5.5, linewidth=1.6, **look)
+    for place, (marker, top1) in enumerate(_points(row).items()):
+        places = [len(shots) + 0.16 * (place - 1)] * len(top1)
+        axes.plot(places, top1, marker, color=look["color"], fillstyle=look["fillstyle"])
+
+
+def _look(index: int) -> dict[str, Any]:
+    line, fill = LINES[index % len(LINES)], FILLS[index % len(FILLS)]
+    return {"color": PALETTE[index % len(PALETTE)], "marker": "o", "linestyle": line, "fillstyle": fill}
 
 
 def _points(row: TransferRow) -> Mapping[str, Sequence[float]]:
     """Marker → accuracies (%) of what is fitted to all images of each class, the head last."""
-    found = {marker: row.top1.get(name, ()) for name, (marker, _) in ON_ALL.items()}
-    return {marker: [100 * value for value in values] for marker, values in {**found, HEAD[0]: _head(row)}.items()}
+    top1 = {marker: row.top1.get(name, ()) for name, (marker, _) in ON_ALL.items()}
+    return {marker: [100 * value for value in values] for marker, values in {**top1, HEAD[0]: _head(row)}.items()}
 
 
 def _head(row: TransferRow) -> Sequence[float]:
-    """Of the head where it was trained on this data set, and on all of it but what was held out."""
+    """Of the head that the model was trained with, where that was on all of this data set but the validation split."""
     run = row.trained
     if run is None or run.config.data.dataset != row.record.request.dataset or run.config.data.train_images is not None:
         return ()
@@ -112,18 +105,7 @@ def _head(row: TransferRow) -> Sequence[float]:
 
 def _handles(rows: Sequence[TransferRow], models: Sequence[str]) -> list[Line2D]:
     """A column of models, and one of the kinds of point that are drawn on all images."""
-    lines = [
-        Line2D(
-            [],
-            [],
-            color=PALETTE[i % len(PALETTE)],
-            linestyle=LINES[i % len(LINES)],
-            marker="o",
-            fillstyle=FILLS[i % len(FILLS)],
-            label=wrapped(model, 55),
-        )
-        for i, model in enumerate(models)
-    ]
+    lines = [Line2D([], [], label=wrapped(model, 55), **_look(index)) for index, model in enumerate(models)]
     points = [
         Line2D([], [], color=GREY, linestyle="", marker=marker, label=label)
         for marker, label in (*ON_ALL.values(), HEAD)

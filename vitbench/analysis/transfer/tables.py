@@ -1,4 +1,4 @@
-"""Which table the records of frozen features come to: a row for each model on each data set, from the records alone."""
+"""How good are a model's frozen features? A table with a row for each model on each data set, from the records alone."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from vitbench.analysis.comparison.notes import listed
-from vitbench.analysis.writing.files import write
-from vitbench.analysis.writing.markup import ABSENT
+from vitbench.analysis.writing.files import write_each
 from vitbench.analysis.writing.presentable import presentable
 from vitbench.analysis.writing.table import Table, csv_text, markdown
+from vitbench.analysis.writing.words import ABSENT, listed
 from vitbench.records import Faults, Outcome, Record, RecordStore
 from vitbench.records.transfer import TransferRecord, TransferStore
 
@@ -31,9 +30,8 @@ def write_transfer(store_root: str | Path, faults: Faults | None = None) -> list
     with faults.leaving_out(TransferStore(store_root).directory):
         table = load_transfer(store_root, faults)
         if table is not None:
-            texts = {"md": markdown(table, where=WHERE), "csv": csv_text(table)}
-    directory = Path(store_root) / "tables"
-    return [write(directory / f"transfer.{suffix}", text) for suffix, text in texts.items()]
+            texts = {"md": markdown(table, where=WHERE), "csv": csv_text(table.raw)}
+    return write_each(Path(store_root) / "tables" / "transfer", texts)
 
 
 def load_transfer(store_root: str | Path, faults: Faults | None = None) -> Table | None:
@@ -44,19 +42,19 @@ def load_transfer(store_root: str | Path, faults: Faults | None = None) -> Table
 
 @dataclass(frozen=True)
 class TransferRow:
-    """What the features of one model were worth on one data set, in one environment."""
+    """How accurate classifiers on the features of one model are, on one data set, in one environment."""
 
     record: TransferRecord
-    """One of those that this was measured by, which all agree in weights, data and environment."""
+    """One of the records of this row, which agree in weights, data and environment."""
     trained: Record | None
-    """The run that left the weights, where it is recorded."""
+    """The run that trained the weights, where it is recorded."""
     top1: Mapping[str, Sequence[float]]
     """By classifier; several are draws of training images."""
     notes: tuple[str, ...]
 
     @property
     def model(self) -> str:
-        """What was trained, of single runs for how long; without a record of that, the weights' own name."""
+        """Study and arm of the run that trained it, of a single run its epochs; without a record, the name of the weights."""
         if self.trained is None:
             return self.record.request.weights
         epochs = self.trained.config.train.epochs
@@ -75,33 +73,38 @@ def transfer_rows(records: Iterable[TransferRecord], runs: Mapping[str, Record])
 
     `runs` are the training records of weights, by run_id, as far as they are known.
     """
-    found: dict[tuple[Any, ...], list[TransferRecord]] = defaultdict(list)
-    for record in _last_of_each(records):
-        found[_row_key(record)].append(record)
-    return [_row(found[key], runs.get(found[key][-1].run_id)) for key in sorted(found)]
+    groups: dict[tuple[Any, ...], list[TransferRecord]] = defaultdict(list)
+    latest = {(record.identity, record.environment.comparison_key): record for record in records}
+    for record in latest.values():
+        groups[_row_key(record)].append(record)
+    return [_row(groups[key], runs.get(groups[key][-1].run_id)) for key in sorted(groups)]
 
 
 def _row(records: Sequence[TransferRecord], trained: Record | None) -> TransferRow:
-    top1 = {
-        name: [one.top1 for one in record.accuracies if one.classifier == name]
-        for record in records
-        for name in dict.fromkeys(one.classifier for one in record.accuracies)
-    }
+    top1: dict[str, list[float]] = {}
+    for record in records:
+        by_classifier: dict[str, list[float]] = defaultdict(list)
+        for accuracy in record.accuracies:
+            by_classifier[accuracy.classifier].append(accuracy.top1)
+        top1 |= by_classifier
     row = TransferRow(records[-1], trained, top1, ())
-    doubts = dict.fromkeys(doubt for record in records for doubt in _doubts(record, _label(row)[0]))
+    doubts = dict.fromkeys(doubt for record in records for doubt in _doubts(record, _identity(row)["model"]))
     return replace(row, notes=tuple(doubts))
 
 
 def table_of(rows: Sequence[TransferRow]) -> Table:
     """Accuracies in per cent, classifiers in columns."""
     classifiers = sorted({name for row in rows for name in row.top1}, key=order_of)
+    headings = {name: HEADINGS.get(name, name) for name in classifiers}
     return Table(
         name="transfer",
         title="Frozen features",
-        columns=("model", "seed", "data", "its own test top-1", *(HEADINGS.get(name, name) for name in classifiers)),
-        rows=[[*_label(row), *(_percent(row.top1.get(name, [])) for name in classifiers)] for row in rows],
+        rows=[
+            {**_identity(row), **{heading: _percent(row.top1.get(name, [])) for name, heading in headings.items()}}
+            for row in rows
+        ],
         raw=[_raw(row, classifiers) for row in rows],
-        texts=3,
+        texts=("model", "seed", "data"),
         conventions=(
             "Features are pre-logits of the frozen model; images are resized to its size, without augmentation.",
             "linear: logistic regression to convergence, L2 chosen on validation images cut from train. n-shot: ridge "
@@ -109,16 +112,8 @@ def table_of(rows: Sequence[TransferRow]) -> Table:
             "cosine, weighted by exp(similarity / temperature), or one vote each.",
             "Its own test top-1 is that of the head that it was trained with, on the data set of its training.",
         ),
-        notes=tuple(note for row in rows for note in row.notes) + _environments(row.record for row in rows),
+        notes=[*(note for row in rows for note in row.notes), _environments(row.record for row in rows)],
     )
-
-
-def _last_of_each(records: Iterable[TransferRecord]) -> list[TransferRecord]:
-    """By request and environment, in the order of the first of each."""
-    found: dict[tuple[Any, ...], TransferRecord] = {}
-    for record in records:
-        found[record.identity, record.environment.comparison_key] = record
-    return list(found.values())
 
 
 def _row_key(record: TransferRecord) -> tuple[Any, ...]:
@@ -135,13 +130,14 @@ def order_of(classifier: str) -> tuple[int, int, str]:
     return (1, int(shots), "") if kind == "shot" else (2, 0, classifier)
 
 
-def _label(row: TransferRow) -> list[str]:
-    """(model, seed, data, the test top-1 of its own head)."""
-    weights, dataset = row.record.request.weights, row.record.request.dataset
-    if row.trained is None:
-        return [weights, ABSENT, dataset, ABSENT]
-    own = f"{_percent([row.trained.metrics['test_top1']])} ({row.trained.config.data.dataset})"
-    return [f"{row.model} ({weights})", str(row.trained.seed), dataset, own]
+def _identity(row: TransferRow) -> dict[str, str]:
+    """The cells that say which model this is, on which data, and how accurate the head is that it was trained with."""
+    request, trained = row.record.request, row.trained
+    model, seed, head = request.weights, ABSENT, ABSENT
+    if trained is not None:
+        model, seed = f"{row.model} ({request.weights})", str(trained.seed)
+        head = f"{_percent([trained.metrics['test_top1']])} ({trained.config.data.dataset})"
+    return {"model": model, "seed": seed, "data": request.dataset, "its own test top-1": head}
 
 
 def _percent(top1: Sequence[float]) -> str:
@@ -154,7 +150,7 @@ def _percent(top1: Sequence[float]) -> str:
 def _raw(row: TransferRow, classifiers: Sequence[str]) -> dict[str, Any]:
     record, trained, top1 = row.record, row.trained, row.top1
     request, environment = record.request, record.environment
-    return {
+    raw: dict[str, Any] = {
         "weights": request.weights,
         "study": trained.study if trained else "",
         "arm": trained.arm if trained else "",
@@ -165,52 +161,46 @@ def _raw(row: TransferRow, classifiers: Sequence[str]) -> dict[str, Any]:
         "image_height": request.image_size[0],
         "image_width": request.image_size[1],
         "features": record.width,
-        "device": environment.device,
-        "machine": environment.machine,
-        "precision": environment.precision,
-        "torch": environment.torch,
-        **{
-            f"{name}_{what}": value
-            for name in classifiers
-            for what, value in (
-                ("top1", mean(top1[name]) if name in top1 else None),
-                ("sd", stdev(top1[name]) if len(top1.get(name, ())) > 1 else None),
-                ("draws", len(top1.get(name, ()))),
-            )
-        },
+        **{name: getattr(environment, name) for name in ("device", "machine", "precision", "torch")},
     }
+    for name in classifiers:
+        draws = top1.get(name, ())
+        raw[f"{name}_top1"] = mean(draws) if draws else None
+        raw[f"{name}_sd"] = stdev(draws) if len(draws) > 1 else None
+        raw[f"{name}_draws"] = len(draws)
+    return raw
 
 
 def _doubts(record: TransferRecord, model: str) -> list[str]:
-    """What must be known of a linear probe before it is believed."""
+    """Why a linear probe's accuracy may be too low."""
     what = f"{model} on {record.request.dataset}, linear"
-    found = []
+    doubts = []
     if record.details.get("converged") is False:
-        found.append(f"{what}: did not converge in {record.request.constants.get('most_iterations')} iterations.")
+        doubts.append(f"{what}: did not converge in {record.request.constants.get('most_iterations')} iterations.")
     if record.details.get("at_edge"):
-        found.append(f"{what}: the L2 chosen, {record.details['l2']:g}, is at the edge of the grid.")
-    return found
+        doubts.append(f"{what}: the L2 chosen, {record.details['l2']:g}, is at the edge of the grid.")
+    return doubts
 
 
 def environments_of(records: Iterable[TransferRecord]) -> list[str]:
     """Device, machine, precision and torch that the features were computed with, each once, sorted."""
-    found = (record.environment for record in records)
-    return sorted({f"{one.device}, machine {one.machine}, {one.precision}, torch {one.torch}" for one in found})
+    environments = (record.environment for record in records)
+    return sorted({f"{e.device}, machine {e.machine}, {e.precision}, torch {e.torch}" for e in environments})
 
 
-def _environments(records: Iterable[TransferRecord]) -> tuple[str, ...]:
-    """One sentence where all rows share an environment; else that they do not."""
-    found = environments_of(records)
-    if len(found) == 1:
-        return (f"Computed on {found[0]}.",)
-    return (f"Rows are of several environments, which the CSV names: {listed(found)}.",)
+def _environments(records: Iterable[TransferRecord]) -> str:
+    """Where all rows were computed, or that they are of several environments."""
+    environments = environments_of(records)
+    if len(environments) == 1:
+        return f"Computed on {environments[0]}."
+    return f"Rows are of several environments, which the CSV names: {listed(environments)}."
 
 
 def _runs(store: RecordStore, run_ids: set[str]) -> dict[str, Record]:
     """run_id → its completed training record, of the first study that has it."""
-    found: dict[str, Record] = {}
+    runs: dict[str, Record] = {}
     for study in store.studies() if run_ids else ():
         for record in presentable(store.read(study)):
             if record.outcome is Outcome.COMPLETED and (record.run_id in run_ids or record.identity in run_ids):
-                found.setdefault(record.run_id if record.run_id in run_ids else record.identity, record)
-    return found
+                runs.setdefault(record.run_id if record.run_id in run_ids else record.identity, record)
+    return runs

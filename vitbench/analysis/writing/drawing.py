@@ -1,21 +1,23 @@
-"""How every figure looks: its colours and type, its heading, and the files it is saved as."""
+"""How does every figure look, and how does it become a file?"""
 
 from __future__ import annotations
 
 import io
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from vitbench.analysis.writing.files import MARK
+from vitbench.analysis.writing.glyphs import legibly
 
 WIDTH = 8.0
 """Inches; at 100 px per inch the width of a README's column."""
@@ -77,28 +79,39 @@ def headed_figure(title: str, about: str, height: float) -> Figure:
     return figure
 
 
-def saved(figure: Figure, suffix: str) -> bytes:
-    """The bytes of an `svg` or `png` file; equal figures give equal bytes."""
+def rendered(draw: Callable[[], Figure | None], formats: Sequence[str], *, all_tones: bool = False) -> dict[str, bytes]:
+    """What `draw` makes, as files of these suffixes, `svg` or `png`; empty where it makes nothing.
+
+    `all_tones`: with every tone of the figure's images, in place of the fewest bytes. Equal figures give equal bytes.
+    """
+
+    def drawn() -> dict[str, bytes]:
+        figure = draw()
+        if figure is None:
+            return {}
+        if all_tones and isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+            # Laid out once: a second time, for the next format, would move things by a hair.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+        return {suffix: _saved(figure, suffix, all_tones=all_tones) for suffix in formats}
+
+    with style():
+        return legibly(drawn)
+
+
+def _saved(figure: Figure, suffix: str, *, all_tones: bool) -> bytes:
+    file = io.BytesIO()
+    dpi = SVG_IMAGE_DOTS_PER_INCH if suffix == "svg" and not all_tones else PNG_DOTS_PER_INCH
+    figure.savefig(file, format=suffix, dpi=dpi, metadata={"Date": None, "Creator": MARK} if suffix == "svg" else None)
     if suffix == "svg":
-        return _compact(drawn(figure, suffix, dpi=SVG_IMAGE_DOTS_PER_INCH).getvalue().decode()).encode()
-    # A palette makes a file a third of the size; a chart has few colours.
-    remark = PngInfo()
+        return file.getvalue() if all_tones else _compact(file.getvalue().decode()).encode()
+    image: Image.Image = Image.open(file).convert("RGB")
+    if not all_tones:  # a palette makes a file a third of the size; a chart has few colours
+        image = image.quantize(255, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    remark, smaller = PngInfo(), io.BytesIO()
     remark.add_text("Software", MARK)
-    reduced = io.BytesIO()
-    image = Image.open(drawn(figure, suffix, dpi=PNG_DOTS_PER_INCH)).convert("RGB")
-    image.quantize(255, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-        reduced, format="png", optimize=True, pnginfo=remark, dpi=(PNG_DOTS_PER_INCH, PNG_DOTS_PER_INCH)
-    )
-    return reduced.getvalue()
-
-
-def drawn(figure: Figure, suffix: str, *, dpi: int) -> io.BytesIO:
-    """An `svg` or `png` file as matplotlib makes it."""
-    buffer = io.BytesIO()
-    metadata = {"Date": None, "Creator": MARK} if suffix == "svg" else None
-    figure.savefig(buffer, format=suffix, dpi=dpi, metadata=metadata)
-    buffer.seek(0)
-    return buffer
+    image.save(smaller, format="png", optimize=True, pnginfo=remark, dpi=(PNG_DOTS_PER_INCH, PNG_DOTS_PER_INCH))
+    return smaller.getvalue()
 
 
 def _compact(svg: str) -> str:
@@ -107,8 +120,8 @@ def _compact(svg: str) -> str:
     svg = "\n".join(line for line in lines if line) + "\n"
     return re.sub(
         r'(?: d| x| y| points)="[^"]*"|translate\([^)]*\)',
-        lambda found: re.sub(
-            r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), found[0]
+        lambda values: re.sub(
+            r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), values[0]
         ),
         svg,
     )

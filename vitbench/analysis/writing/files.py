@@ -1,11 +1,11 @@
-"""How derived files are written and how those that nothing derives any more are removed.
+"""How are derived files written, and those that nothing derives any more removed?
 
-Only files that carry the mark are ever removed, so that what others put beside them stays.
+Only files that carry the mark are ever removed: what others put beside them stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
@@ -19,6 +19,11 @@ def write(path: Path, content: str | bytes) -> Path:
         return write_whole(path, content)
     except OSError as error:
         raise cannot_write("results", path, error, ANOTHER_RESULTS) from error
+
+
+def write_each(stem: Path, contents: Mapping[str, str | bytes]) -> list[Path]:
+    """Writes a file of each suffix, by `write`; returns the paths."""
+    return [write(stem.parent / f"{stem.name}.{suffix}", content) for suffix, content in contents.items()]
 
 
 def remove_stale(

@@ -1,9 +1,8 @@
-"""How is a name drawn whose letters the font of the figures lacks? In another font, else spelled out, which is said."""
+"""How is a name drawn whose letters the figures' font lacks? In another font, else spelled out, with a line on stderr."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,8 @@ from typing import Any, TypeVar
 import matplotlib as mpl
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
+
+from vitbench.text import say
 
 Drawn = TypeVar("Drawn")
 
@@ -25,14 +26,15 @@ _FONTS_LOG = logging.getLogger("matplotlib.font_manager")
 
 _lacking: set[str] = set()
 """Letters that the figure that is being drawn has spelled out."""
-_said: list[str] = []
+_reported: list[str] = []
+"""Letters that stderr named; once in a process."""
 
 
 def legibly(draw: Callable[[], Drawn]) -> Drawn:
     """What `draw` gives, with every letter in a font that has it; matplotlib warns of none.
 
-    It is called again where fonts that are installed have what the first lacks. What none has is spelled out (`\\u732b`), and
-    that is said on stderr, once in a process.
+    It is called again where fonts that are installed have what the first lacks. What none has is spelled out (`\\u732b`), with
+    a line on stderr once in a process.
     """
     with _spelling():
         drawn = draw()
@@ -41,14 +43,12 @@ def legibly(draw: Callable[[], Drawn]) -> Drawn:
     if families := _families(frozenset(_lacking)):
         with mpl.rc_context({"font.family": [*mpl.rcParams["font.family"], *families]}), _spelling():
             drawn = draw()
-    if _lacking and not _said:
-        _said.extend(sorted(_lacking))
-        some = " ".join(_escaped(letter) for letter in _said[:5])
-        print(
-            f"vitbench: no font here has {some}{' …' if len(_said) > 5 else ''}: plots spell such letters out, tables and "
-            "numbers.json keep them; install a font that has them, such as Noto Sans CJK",
-            file=sys.stderr,
-            flush=True,
+    if _lacking and not _reported:
+        _reported.extend(sorted(_lacking))
+        some = " ".join(_escaped(letter) for letter in _reported[:5])
+        say(
+            f"no installed font has {some}{' …' if len(_reported) > 5 else ''}: plots spell such letters out, tables and "
+            "numbers.json keep them; install a font that has them, such as Noto Sans CJK"
         )
     return drawn
 

@@ -1,30 +1,11 @@
-"""How a number and a text are written for people: text of anyone's in Markdown, LaTeX, CSV and HTML, so that it stays text."""
+"""How does text that others chose stay text in Markdown, LaTeX, CSV and HTML?"""
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
 from vitbench.text import printable
-
-ABSENT = "–"
-
-
-def significant(value: float | None) -> str:
-    """Three significant digits, none lost before the decimal point: 17.6, 0.00312, 1,234."""
-    if value is None:
-        return ABSENT
-    decimals = 2 - math.floor(math.log10(abs(value))) if value else 0
-    return f"{value:,.{max(0, decimals)}f}"
-
-
-def count_text(count: int) -> str:
-    """86.6M, 201k, 950."""
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if count >= size:
-            return f"{significant(count / size)}{unit}"
-    return str(count) if count else ABSENT
 
 
 def _one_line(text: str) -> str:

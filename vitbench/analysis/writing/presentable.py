@@ -1,4 +1,4 @@
-"""What of a record may be shown as it is: a name that would move a cursor or turn a line round is shown written out."""
+"""How is text of a pydantic model made safe to show? What would move a cursor or turn a line round is written out."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pydantic import BaseModel
 
 from vitbench.text import printable
 
-Shown = TypeVar("Shown", bound=BaseModel)
+Model = TypeVar("Model", bound=BaseModel)
 
 
-def presentable(records: Iterable[Shown]) -> list[Shown]:
-    """The same records; of those with such text, copies that have it as `printable` writes it."""
-    return [one if _is_printable(one.model_dump_json()) else _with_printable_text(one) for one in records]
+def presentable(models: Iterable[Model]) -> list[Model]:
+    """The same models; of those with such text, copies that have it as `printable` writes it."""
+    return [model if _is_printable(model.model_dump_json()) else _printable(model) for model in models]
 
 
 def _is_printable(text: str) -> bool:
@@ -22,12 +22,13 @@ def _is_printable(text: str) -> bool:
     return text.isprintable() and "\\" not in text
 
 
-def _with_printable_text(value: Any) -> Any:
+def _printable(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        fields = {name: _with_printable_text(own) for name, own in value}
-        return value.model_copy(update={name: own for name, own in fields.items() if own is not getattr(value, name)})
+        fields = {name: _printable(field) for name, field in value}
+        changed = {name: field for name, field in fields.items() if field is not getattr(value, name)}
+        return value.model_copy(update=changed)
     if isinstance(value, dict):
-        return {printable(str(name)): _with_printable_text(own) for name, own in value.items()}
+        return {printable(str(name)): _printable(item) for name, item in value.items()}
     if isinstance(value, tuple | list):
-        return type(value)(map(_with_printable_text, value))
+        return type(value)(map(_printable, value))
     return printable(value) if type(value) is str else value

@@ -1,4 +1,4 @@
-"""Which models `vitbench profile` measures on a kind of device, by name and fields, ours and timm's."""
+"""Which models does a profile measure on a kind of device, at which batch sizes and settings?"""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vitbench.commands.arguments import COMPILES
 from vitbench.config import ModelConfig, TimmConfig, canonical_json
 from vitbench.variants import model as named_model
 
+COMPILES = ("off", "on")
+
 
 @dataclass(frozen=True)
-class Model:
-    """A named variant or model of timm, its batch, and what else of it is not as named."""
+class ProfiledModel:
+    """A named variant or model of timm at a batch size; `fields` are those that are not as its name says."""
 
     variant: str
     batch_size: int
@@ -26,7 +27,7 @@ class Model:
 
     @property
     def slug(self) -> str:
-        """`S-16-224px`; of a model of timm with options, 8 hex digits of their SHA-256 too: `timm-resnet18-1a2b3c4d-32px`."""
+        """`S-16-224px`; with options of timm also 8 hex digits of their SHA-256: `timm-resnet18-1a2b3c4d-32px`."""
         config = self.config()
         name = re.sub(r"[/:]+", "-", self.variant)
         if isinstance(config, TimmConfig) and config.options:
@@ -36,40 +37,40 @@ class Model:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is measured on a kind of device: `models` for throughput, counts and traces; `contests` against peers."""
+    """`models` are measured for throughput, counts and traces, `contests` against peers."""
 
-    models: tuple[Model, ...]
-    contests: tuple[Model, ...]
+    models: tuple[ProfiledModel, ...]
+    contests: tuple[ProfiledModel, ...]
     compiles: tuple[str, ...] = ("off",)
     """For throughput, at the precision that `auto` stands for."""
     contest_precisions: tuple[str, ...] = ("fp32", "bf16")
     contest_compiles: tuple[str, ...] = COMPILES
     batch_size: int = 16
-    """Of variants that the user names."""
+    """Of variants that the user names without one."""
 
 
 _SMALL = {"num_classes": 10}
 CPU = Workload(
     models=(
-        Model("Small32/4", 128, _SMALL),
-        Model("Ti/16", 32),
-        Model("S/16", 16),
-        Model("B/16", 8),
-        Model("R26+S/32", 16),
+        ProfiledModel("Small32/4", 128, _SMALL),
+        ProfiledModel("Ti/16", 32),
+        ProfiledModel("S/16", 16),
+        ProfiledModel("B/16", 8),
+        ProfiledModel("R26+S/32", 16),
     ),
-    contests=(Model("Small32/4", 128, _SMALL), Model("S/16", 16)),
+    contests=(ProfiledModel("Small32/4", 128, _SMALL), ProfiledModel("S/16", 16)),
 )
 CUDA = Workload(
     models=(
-        Model("Small32/4", 1024, _SMALL),
-        Model("Ti/16", 512),
-        Model("S/16", 256),
-        Model("B/16", 256),
-        Model("L/16", 64),
-        Model("H/14", 32),
-        Model("R50+B/16", 128),
+        ProfiledModel("Small32/4", 1024, _SMALL),
+        ProfiledModel("Ti/16", 512),
+        ProfiledModel("S/16", 256),
+        ProfiledModel("B/16", 256),
+        ProfiledModel("L/16", 64),
+        ProfiledModel("H/14", 32),
+        ProfiledModel("R50+B/16", 128),
     ),
-    contests=(Model("S/16", 256), Model("B/16", 128)),
+    contests=(ProfiledModel("S/16", 256), ProfiledModel("B/16", 128)),
     compiles=COMPILES,
     batch_size=128,
 )

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from vitbench.commands import rates
 from vitbench.data import describe
+from vitbench.device import open_device
+from vitbench.execution import rates
 from vitbench.records import describe_environment
 from vitbench.studies import BUDGETS, Arm, Overrides, Study
 from vitbench.studies.resolved_study import resolve_study
@@ -41,35 +42,33 @@ def clock(monkeypatch):
 
 
 def settle(results, of, records=()):
-    rates.settle(results, of, records, device="cpu", threads=1)
+    rates.settle(results, of, records, device=open_device("cpu"), threads=1)
 
 
 def test_what_was_measured_is_kept_and_not_measured_again(tmp_path, clock):
     speeds, measured = clock
-    assert rates.known(tmp_path, whole()) is None
+    assert rates.kept(tmp_path, whole()) is None
     settle(tmp_path, whole())
     speeds["gap"] = 1.0
     settle(tmp_path, whole())
-    assert measured == [["cls", "gap"]] and rates.known(tmp_path, whole()) == {"cls": 100.0, "gap": 150.0}
+    assert measured == [["cls", "gap"]] and rates.kept(tmp_path, whole()) == {"cls": 100.0, "gap": 150.0}
     # Speeds do not depend on how long a run is.
-    assert rates.known(tmp_path, whole(epochs=3)) == {"cls": 100.0, "gap": 150.0}
-    assert rates.known(tmp_path, whole(batch_size=32)) is None
+    assert rates.kept(tmp_path, whole(epochs=3)) == {"cls": 100.0, "gap": 150.0}
+    assert rates.kept(tmp_path, whole(batch_size=32)) is None
 
 
 def test_an_arm_that_came_later_is_scaled_by_the_baseline_beside_it(tmp_path, clock):
     speeds, measured = clock
     settle(tmp_path, whole())
     speeds |= {"cls": 200.0, "gap": 1.0, "map": 100.0}  # the machine is twice as fast that day
-    assert rates.known(tmp_path, whole(THREE_POOLS)) is None
+    assert rates.kept(tmp_path, whole(THREE_POOLS)) is None
     settle(tmp_path, whole(THREE_POOLS))
     assert measured[1] == ["cls", "map"]
-    assert rates.known(tmp_path, whole(THREE_POOLS)) == {"cls": 100.0, "gap": 150.0, "map": 50.0}
+    assert rates.kept(tmp_path, whole(THREE_POOLS)) == {"cls": 100.0, "gap": 150.0, "map": 50.0}
     assert len(list((tmp_path / "rates").iterdir())) == 1
 
 
 def test_records_of_this_device_that_have_every_arm_save_the_measurement(tmp_path, clock, made_up):
-    from vitbench.device import open_device
-
     of, here = whole(), describe_environment(open_device("cpu").name, precision="fp32", threads=1).model_dump()
 
     def record(arm, speed, seed=0, **environment):
@@ -82,15 +81,13 @@ def test_records_of_this_device_that_have_every_arm_save_the_measurement(tmp_pat
     settle(tmp_path / "partly", of, partly)
     assert clock[1] == [["cls", "gap"]]  # one load has the one arm, another the other
     settle(tmp_path / "all", of, [*partly, record("gap", 20.0), record("gap", 40.0, seed=1)])
-    assert len(clock[1]) == 1 and rates.known(tmp_path / "all", of) == {"cls": 10.0, "gap": 30.0}
+    assert len(clock[1]) == 1 and rates.kept(tmp_path / "all", of) == {"cls": 10.0, "gap": 30.0}
     (path,) = (tmp_path / "all" / "rates").iterdir()
     assert json.loads(path.read_text())["source"] == "records"
 
 
 @pytest.mark.parametrize("part", ["machine", "torch", "timm", "kernels"])
 def test_records_of_another_environment_save_no_measurement(tmp_path, clock, made_up, part):
-    from vitbench.device import open_device
-
     of = whole()
     here = describe_environment(open_device("cpu").name, precision="fp32", threads=1).model_dump()
     there = {**here, part: "native" if part == "kernels" else "another"}
@@ -106,7 +103,7 @@ def test_records_of_another_environment_save_no_measurement(tmp_path, clock, mad
         for arm, speed in speeds.items()
     ]
     settle(tmp_path, of, records)
-    assert clock[1] == [["cls", "gap"]] and rates.known(tmp_path, of) != speeds
+    assert clock[1] == [["cls", "gap"]] and rates.kept(tmp_path, of) != speeds
 
 
 def test_rates_of_another_device_are_refused_and_not_used(tmp_path, clock):
@@ -135,28 +132,26 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, clock, content):
     (tmp_path / "rates").mkdir()
     (tmp_path / "rates" / "two_pools-smoke-0.json").write_text(content)
     with pytest.raises(ValueError, match=r"two_pools-smoke-0.json' cannot be read .*; remove the file"):
-        rates.known(tmp_path, whole())
+        rates.kept(tmp_path, whole())
 
 
 def test_each_arm_is_measured_on_its_own_model(monkeypatch):
     pytest.importorskip("torch")
-    from vitbench.commands import throughput
-    from vitbench.device import open_device
+    from vitbench.profiling import candidates
 
-    measured, candidate_of = {}, throughput.candidate_of
+    measured, candidate_of = {}, candidates.candidate_of
 
-    def noted(config, variant, *others):
-        measured[variant] = config.pool
-        return candidate_of(config, variant, *others)
+    def noted(config, name, **settings):
+        measured[name] = config.pool
+        return candidate_of(config, name, **settings)
 
-    monkeypatch.setattr(throughput, "candidate_of", noted)
+    monkeypatch.setattr(candidates, "candidate_of", noted)
     found = rates._measure(whole(), ["cls", "gap"], device=open_device("cpu"), threads=1)
     assert measured == {"cls": "cls", "gap": "gap"}
     assert set(found) == {"cls", "gap"} and all(speed > 0 for speed in found.values())
 
 
 def test_an_arm_that_cannot_be_timed_ends_the_command_with_its_name(monkeypatch):
-    from vitbench.device import open_device
     from vitbench.profiling import throughput
 
     def fail(candidate, device):

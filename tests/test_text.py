@@ -1,0 +1,27 @@
+"""Do words in a line go with their numbers?"""
+
+from __future__ import annotations
+
+import pytest
+
+from vitbench.text import agreeing, counted, duration
+
+
+@pytest.mark.parametrize(("number", "line"), [(0, "0 runs are"), (1, "1 run is"), (2, "2 runs are")])
+def test_words_agree_with_their_number(number, line):
+    assert f"{counted(number, 'run')} {agreeing(number, 'is', 'are')}" == line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (12.4, "12 s"),
+        (59.6, "1 min 00 s"),
+        (270, "4 min 30 s"),
+        (3600, "1 h 00 min"),
+        (3900, "1 h 05 min"),
+    ],
+)
+def test_durations_are_told_in_whole_units(seconds, text):
+    assert duration(seconds) == text

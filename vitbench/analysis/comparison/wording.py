@@ -1,0 +1,66 @@
+"""How is a decision written: its verdict, its difference, and what its runs leave out?"""
+
+from __future__ import annotations
+
+from vitbench.analysis.statistics.pairing import Interval, PairedDifference
+from vitbench.analysis.statistics.power import SeedsToSettle
+from vitbench.analysis.statistics.verdicts import Caveats, Decision
+from vitbench.text import counted
+
+
+def points(difference: float) -> str:
+    """`+0.56`, `−1.20`, `0.00`: percentage points from a fraction."""
+    text = f"{100 * difference:+.2f}".replace("-", "−")
+    return "0.00" if text[1:] == "0.00" else text
+
+
+def margin_text(margin: float) -> str:
+    """0.5 from 0.005."""
+    return f"{100 * margin:g}"
+
+
+def with_interval(difference: PairedDifference, interval: Interval | None) -> str:
+    """`+0.56 [−0.31, +1.43]` in points; `+0.56 (n=2)` without an interval."""
+    bounds = f"(n={difference.n})" if interval is None else f"[{points(interval.low)}, {points(interval.high)}]"
+    return f"{points(difference.mean)} {bounds}"
+
+
+def difference_text(decision: Decision) -> str:
+    """`with_interval` of the one that decided; empty without a pair of runs."""
+    return "" if decision.difference is None else with_interval(decision.difference, decision.interval)
+
+
+def verdict_text(decision: Decision, *, edges: bool = False) -> str:
+    """`better`, `worse, within 0.5 points`, `open, 2 runs diverged`; `edges`: whether the grid's edges are told too.
+
+    'Within' where the interval beside it is.
+    """
+    within = [f"within {margin_text(decision.margin)} points"] if decision.difference_lies_within else []
+    caveats = decision.caveats
+    return ", ".join([str(decision.verdict), *within, *_diverged(caveats), *(_at_edge(caveats) if edges else [])])
+
+
+def caveats_text(caveats: Caveats) -> str:
+    """`2 runs diverged; at the edge of the grid`; empty where there is none."""
+    return "; ".join([*_diverged(caveats), *_at_edge(caveats)])
+
+
+def _diverged(caveats: Caveats) -> list[str]:
+    runs = {"diverged": caveats.diverged, "of the baseline diverged": caveats.baseline_diverged}
+    return [f"{counted(number, 'run')} {what}" for what, number in runs.items() if number]
+
+
+def _at_edge(caveats: Caveats) -> list[str]:
+    edges = {
+        "at the edge of the grid": caveats.at_edge,
+        "the baseline at the edge of the grid": caveats.baseline_at_edge,
+    }
+    return [text for text, is_there in edges.items() if is_there]
+
+
+def settle_text(needed: SeedsToSettle) -> str:
+    """`about 12 seeds, by showing equivalence within 0.5 points`, `more than 100 seeds`."""
+    if needed.num_seeds is None:
+        return f"more than {needed.most} seeds"
+    within = f" within {margin_text(needed.margin)} points" if needed.shows == "equivalence" else ""
+    return f"about {needed.num_seeds} seeds, by showing {needed.shows}{within}"

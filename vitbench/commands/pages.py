@@ -1,0 +1,49 @@
+"""`vitbench tables`, `plots` and `report`: everything again from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sized
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from vitbench.commands.arguments import DONE, FAILED, LOCAL_RESULTS, Results
+from vitbench.files import shown
+
+
+def tables(results: Results = LOCAL_RESULTS) -> None:
+    """Every table again, as Markdown, CSV and LaTeX, from the records in --results alone."""
+    from vitbench.analysis.comparison.load import load_assessments
+    from vitbench.analysis.pages import print_tables, write_tables
+    from vitbench.records import Faults
+
+    faults = Faults()
+    assessments = load_assessments(results, needed=False, faults=faults)
+    paths = write_tables(results, assessments, faults=faults)
+    print_tables(results, assessments, faults=faults)
+    _end(paths, faults)
+
+
+def plots(results: Results = LOCAL_RESULTS) -> None:
+    """Every plot again, as SVG and PNG, from the records in --results alone."""
+    from vitbench.analysis.plots import write_plots
+    from vitbench.records import Faults
+
+    faults = Faults()
+    _end(write_plots(results, faults=faults), faults)
+
+
+def report(results: Results = LOCAL_RESULTS) -> None:
+    """One HTML page with all tables and plots, from the records in --results alone."""
+    from vitbench.analysis.report import write_report
+    from vitbench.records import Faults
+
+    faults = Faults()
+    _end([write_report(results, faults=faults)], faults)
+
+
+def _end(paths: Iterable[Path], faults: Sized) -> NoReturn:
+    for path in paths:
+        print(shown(path))
+    raise typer.Exit(FAILED if faults else DONE)

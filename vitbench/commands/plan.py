@@ -1,0 +1,163 @@
+"""`vitbench plan`: the runs that studies need, and what they will take."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from vitbench.commands.arguments import DONE, FAILED, AsJson, Jobs, StudyOptions
+from vitbench.commands.options import with_options
+from vitbench.text import agreeing, counted, duration
+
+if TYPE_CHECKING:
+    from vitbench.execution.forecast import Forecast
+    from vitbench.execution.request import Request
+    from vitbench.execution.standing import Standing
+    from vitbench.studies import PlannedRun
+
+
+@with_options
+def plan(options: StudyOptions, jobs: Jobs = "auto", as_json: AsJson = False) -> None:
+    """The runs that studies need, their FLOPs and estimated hours on this machine, and which are done."""
+    request = options.request()
+    from vitbench.execution.forecast import Forecast
+
+    forecast = Forecast.of(request, jobs=jobs)
+    if as_json:
+        print(json.dumps(_facts(request, forecast)))
+    else:
+        _print_runs(forecast.standing)
+        for line in (*request.left_out(), *_sentences(forecast)):
+            print(line)
+    raise typer.Exit(FAILED if request.faults else DONE)
+
+
+def _facts(request: Request, forecast: Forecast) -> dict[str, Any]:
+    standing, cost = forecast.standing, forecast.cost
+    later = standing.later and {
+        "runs_at_most": standing.later.runs,
+        "training_flops_at_most": standing.later.training_flops,
+        "hours_at_most": cost.hours_of(standing.later.training_flops),
+    }
+    return {
+        "budget": request.budget.name,
+        "hours": cost.hours,
+        "flops_per_second_per_worker": cost.flops_per_second,
+        "rate_is_measured": cost.measured,
+        "workers": forecast.workers,
+        "epochs_are_estimates": standing.epochs_are_estimates,
+        "later": later,
+        "recorded_elsewhere": forecast.elsewhere.runs,
+        "of_other_images": standing.of_other_images,
+        "unknown_images": dict(standing.unknown_images),
+        "runs_to_train": len(forecast.to_train),
+        "runs": [_run_facts(run, is_done=run.key in standing.done) for _, run in standing.planned],
+    }
+
+
+def _run_facts(run: PlannedRun, *, is_done: bool) -> dict[str, Any]:
+    from vitbench.costs import count
+
+    return {
+        "run_id": run.run_id,
+        "study": run.study,
+        "arm": run.arm,
+        "dataset": run.config.data.dataset,
+        "seed": run.config.seed,
+        "learning_rate": run.config.train.learning_rate,
+        "tuned": dict(zip(run.tuned_fields[1:], run.setting[1:], strict=True)),
+        "epochs": run.config.train.epochs,
+        "macs": count(run.config.model).macs,
+        "training_flops": run.training_flops,
+        "compile": run.config.train.compile,
+        "eager_on_cpu_because": _eager_on_cpu(run),
+        "done": is_done,
+    }
+
+
+def _eager_on_cpu(run: PlannedRun) -> str:
+    return run.eager_on_cpu_because() if run.config.train.compile == "auto" else ""
+
+
+def _sentences(forecast: Forecast) -> Iterator[str]:
+    standing, cost, again = forecast.standing, forecast.cost, forecast.again
+    num_pending, num_to_train = len(forecast.pending), len(forecast.to_train)
+    rate = "measured from records of this machine" if cost.measured else "assumed: no record of this machine yet"
+    has_shared = num_pending != num_to_train - again
+    shared = f" ({num_to_train} to train, the others are runs of another study too)" if has_shared else ""
+    yield (
+        f"{num_pending} of {counted(len(standing.planned), 'run')} to do{shared}, "
+        f"{cost.training_flops / 1e12:.3g} TFLOP of training (6 × MACs an image): "
+        f"about {duration(cost.hours * 3600)} with {forecast.workers} workers at "
+        f"{cost.flops_per_second / 1e9:.3g} GFLOP/s each ({rate})"
+    )
+    if again:
+        which = agreeing(again, "is recorded, but trains again for its", "are recorded, but train again for their")
+        yield f"{again} of them {which} weights, from which others go on"
+    if later := standing.later:
+        yield (
+            f"then at most {later.runs} more, {later.training_flops / 1e12:.3g} TFLOP: about "
+            f"{duration(cost.hours_of(later.training_flops) * 3600)} at most; which, the results of these decide "
+            "(docs/tuning.md)"
+        )
+    if standing.epochs_are_estimates:
+        yield "epochs are estimates by FLOPs: `vitbench run` measures how fast each arm trains, and plans by that"
+    yield from standing.about_images()
+    if forecast.elsewhere.runs:
+        yield str(forecast.elsewhere)
+    for study, differing in forecast.rates_made_elsewhere:
+        yield f"{study}: epochs are by rates {differing}; `vitbench run` asks for another --results"
+    asked = [run for run in forecast.pending if run.config.train.compile == "auto"]
+    if asked:
+        too_short = sum(bool(_eager_on_cpu(run)) for run in asked)
+        yield (
+            f"compile auto: on CPU, eagerly where native operators compute (bf16: see `vitbench doctor`); elsewhere "
+            f"{len(asked) - too_short} of {len(asked)} runs compiled, the others too short for it; on CUDA, all compiled"
+        )
+
+
+def _print_runs(standing: Standing) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from vitbench.costs import count
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("study", "data", "arm", "variant"):
+        table.add_column(heading)
+    settings = "settings" if any(run.design.tuned for _, run in standing.planned) else "rates"
+    epochs = ["epochs"] if any(run.design.match != "epochs" for _, run in standing.planned) else []
+    for heading in ("params", "MMACs", *epochs, f"{settings} × seeds", "done", "TFLOP"):
+        table.add_column(heading, justify="right")
+    groups: dict[tuple[str, str, str], list[PlannedRun]] = {}
+    for _, run in standing.planned:
+        groups.setdefault((run.study, run.config.data.dataset, run.arm), []).append(run)
+    for (study, dataset, arm), runs in groups.items():
+        counts = count(runs[0].config.model)
+        done = sum(run.key in standing.done for run in runs)
+        table.add_row(
+            study,
+            dataset,
+            arm,
+            runs[0].variant,
+            f"{counts.params:,}",
+            f"{counts.macs / 1e6:.3g}",
+            *([f"{runs[0].config.train.epochs:g}"] if epochs else []),
+            _trials(runs),
+            f"{done}/{len(runs)}",
+            f"{sum(run.training_flops for run in runs) / 1e12:.3g}",
+        )
+    Console(width=None if os.isatty(1) else 160).print(table)
+
+
+def _trials(runs: Sequence[PlannedRun]) -> str:
+    """`4 × 2`: so many settings on so many seeds; `4 × 2 + 6`: and so many runs at chosen settings on other seeds."""
+    tuning_seeds = runs[0].design.tuning_seeds
+    final = [run for run in runs if tuning_seeds is not None and run.config.seed >= tuning_seeds]
+    settings = {run.setting for run in runs}
+    seeds = {run.config.seed for run in runs} - {run.config.seed for run in final}
+    return f"{len(settings)} × {len(seeds)}" + (f" + {len(final)}" if final else "")

@@ -1,0 +1,114 @@
+"""What did the user ask `plan` or `run` for, and which runs does that come to?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from vitbench.data import DataInfo, describe
+from vitbench.execution import rates
+from vitbench.execution.content import Content, Decode
+from vitbench.records import Faults, Record, RecordStore
+from vitbench.studies import STUDIES, Budget, Overrides, Plan, Study, load_study, plan_in_stages
+from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
+from vitbench.text import agreeing, counted
+
+RunKeys = Collection[tuple[str, str]]
+"""(study, run_id) of runs."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked `plan` or `run` for."""
+
+    studies: Sequence[str]
+    budget: Budget
+    overrides: Overrides
+    datasets: Sequence[str]
+    data_root: Path | None
+    download: bool
+    results: Path
+    again: bool
+    """Runs count as done only where they were recorded in this environment."""
+    faults: Faults = field(default_factory=Faults, compare=False)
+    """What is wrong with the records; a run whose line is damaged counts as not recorded."""
+
+    @cached_property
+    def asked(self) -> list[tuple[Study, str, DataInfo]]:
+        """(study, data set as the user named it, what is in it). Raises ValueError for what is wrong with the request."""
+        asked = [name for study in self.studies for name in (STUDIES if study == "all" else [study])]
+        names = tuple(dict.fromkeys(asked))
+        studies = [load_study(name) for name in names]
+        for study in studies:
+            if sum(other.name == study.name for other in studies) > 1:
+                raise ValueError(f"two studies are named {study.name!r}, and would share one record file; rename one")
+        datasets = self.datasets or self.budget.datasets
+        if not datasets:
+            raise ValueError(f"budget {self.budget.name!r} names no data set of its own; give one with --data")
+        described = [(name, describe(name, root=self.data_root, download=self.download)) for name in datasets]
+        # By what they are: one set may have been given twice, under two spellings.
+        infos = list({info.dataset: (name, info) for name, info in described}.values())
+        return [(study, name, info) for study in studies for name, info in infos]
+
+    def content(self, decode: Decode | None = None) -> Content:
+        """What its data sets hold now; see `Content`."""
+        return Content({info.dataset: name for _, name, info in self.asked}, self.data_root, decode)
+
+    @property
+    def store(self) -> RecordStore:
+        return RecordStore(self.results, self.faults)
+
+    def resolved_studies(self) -> list[ResolvedStudy]:
+        """Each study on each data set, before any result."""
+        return [resolve_study(study, self.budget, info, self.overrides) for study, _, info in self.asked]
+
+    def left_out(self) -> list[str]:
+        """A line for each study and data set some of whose arms are of sizes that its images do not come in, and for whatever
+        a study leaves out itself.
+        """
+        resolved_studies = self.resolved_studies()
+        of_sizes = [
+            f"{resolved.study.name}: {counted(len(resolved.left_out), 'arm')} "
+            f"{agreeing(len(resolved.left_out), 'is', 'are')} left out, as images of {info.dataset} come at multiples of "
+            f"{info.size_step} pixels alone"
+            for (_, _, info), resolved in zip(self.asked, resolved_studies, strict=True)
+            if resolved.left_out
+        ]
+        return of_sizes + [
+            f"{resolved.study.name}, {resolved.variant}: {remark}"
+            for resolved in resolved_studies
+            for remark in resolved.remarks
+        ]
+
+    def plans(self, records: Mapping[str, Sequence[Record]], failed: RunKeys = ()) -> list[tuple[str, Plan]]:
+        """(data set as the user named it, plan), study by study, from the records of each.
+
+        `failed`: what is not tried again. Raises ValueError for what is wrong with the request.
+        """
+        plans = []
+        for study, name, info in self.asked:
+            speeds = None
+            if self.overrides.match == "time":
+                speeds = rates.kept(self.results, resolve_study(study, self.budget, info, self.overrides))
+            plan = plan_in_stages(
+                study,
+                self.budget,
+                info,
+                self.overrides,
+                records.get(study.name, ()),
+                images_per_second=speeds,
+                given_up={run_id for study_name, run_id in failed if study_name == study.name},
+            )
+            plans.append((name, plan))
+        _check_optimizers({run.config.train.optimizer for _, plan in plans for run in plan.runs})
+        return plans
+
+
+def _check_optimizers(names: set[str]) -> None:
+    """Raises ValueError for an optimizer that timm, which configurations do not ask, does not know."""
+    for name in sorted(names - {"adamw", "muon"}):  # timm takes seconds to be imported
+        from vitbench.training import check_optimizer
+
+        check_optimizer(name)

@@ -1,0 +1,119 @@
+"""Which planned runs do the records settle already, and which are of other images or of another environment?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+
+from vitbench.execution.content import Content
+from vitbench.execution.current_environment import PARTS, CurrentEnvironment
+from vitbench.execution.preparation import Planned
+from vitbench.execution.request import Request, RunKeys
+from vitbench.records import Record
+from vitbench.studies.plan import Later, recorded
+from vitbench.text import agreeing, counted
+
+
+@dataclass(frozen=True)
+class RecordedElsewhere:
+    """Recorded runs of another environment than the current one, and the parts in which it is another."""
+
+    runs: int
+    differing: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        come, they = agreeing(self.runs, "comes", "come"), agreeing(self.runs, "it counts", "they count")
+        return (
+            f"{self.runs} of the recorded runs {come} from another environment ({', '.join(self.differing)}): {they} as "
+            "done and settings are chosen on them, but new runs will stand in a table of their own; for all of them in "
+            "one table, run those too with --again, or give another --results"
+        )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A request's planned runs, the records that are there, and which runs these settle."""
+
+    planned: list[Planned]
+    records: list[Record]
+    """Of the images that the data sets have now, as far as that is known."""
+    done: set[tuple[str, str]]
+    of_other_images: int = 0
+    """Runs that are recorded, but of other images under the same names, and so are not done."""
+    unknown_images: Mapping[str, str] = field(default_factory=dict)
+    """Data sets whose images could not be held against their records, and why."""
+    later: Later | None = None
+    """At most so many runs follow, which the results of pending ones decide; None where no run does."""
+    epochs_are_estimates: bool = False
+    """Whether `run` will measure images/s first, and arms will have other epochs than these."""
+
+    @classmethod
+    def of(
+        cls,
+        request: Request,
+        content: Content,
+        failed: RunKeys = (),
+        current: CurrentEnvironment | None = None,
+    ) -> Standing:
+        """`failed`: what is not tried again. `current` counts where runs are asked for `again`."""
+        store = request.store
+        stored = {name: store.read(name) for name in dict.fromkeys(study.name for study, _, _ in request.asked)}
+        of_these_images = {name: [r for r in records if content.agrees(r)] for name, records in stored.items()}
+        counting = of_these_images
+        if request.again:
+            current = current or CurrentEnvironment()
+            counting = {name: [r for r in records if not current.differs(r)] for name, records in counting.items()}
+        plans = request.plans(counting, failed)
+        planned = [(name, run) for name, plan in plans for run in plan.runs]
+        done = {
+            (study, run_id)
+            for study, records in counting.items()
+            for run_id in recorded((run for _, run in planned if run.study == study), records)
+        }
+        of_other_images = {
+            record.key for record in chain(*stored.values()) if record.is_done and not content.agrees(record)
+        }
+        later = [plan.later for _, plan in plans if plan.later is not None]
+        return cls(
+            planned=planned,
+            records=list(chain(*of_these_images.values())),
+            done=done,
+            of_other_images=len(of_other_images & {run.key for _, run in planned} - done),
+            unknown_images=content.unknown,
+            later=Later(sum(p.runs for p in later), sum(p.training_flops for p in later)) if later else None,
+            epochs_are_estimates=any(plan.epochs_are_estimates for _, plan in plans),
+        )
+
+    def pending(self, given_up: RunKeys = ()) -> list[Planned]:
+        """What is left to run, but for what is given up."""
+        over = {*self.done, *given_up}
+        return [(name, run) for name, run in self.planned if run.key not in over]
+
+    def about_images(self) -> list[str]:
+        """A line on runs that are recorded of other images, and on each data set of which that is not known."""
+        lines = [
+            f"whether {name} still has the images of its records is not known: {why}"
+            for name, why in self.unknown_images.items()
+        ]
+        if number := self.of_other_images:
+            are, they = agreeing(number, "is", "are"), agreeing(number, "it is", "they are")
+            runs = counted(number, "recorded run")
+            lines.append(f"{runs} {are} of other images under the same file names: {they} not done")
+        return lines
+
+    def recorded_elsewhere(self, current: CurrentEnvironment) -> RecordedElsewhere:
+        """Of the studies and data sets with something pending, the runs that are done, but in no environment like this."""
+        unfinished = {(run.study, run.config.data.dataset) for _, run in self.pending()}
+        wanted = {
+            run.key
+            for _, run in self.planned
+            if (run.study, run.config.data.dataset) in unfinished and run.key in self.done
+        }
+        differing: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+        for record in self.records:
+            if record.key in wanted and record.is_done:
+                differing.setdefault(record.key, []).append(current.differs(record))
+        elsewhere = [parts for parts in differing.values() if all(parts)]
+        names = set(chain(*chain(*elsewhere)))
+        return RecordedElsewhere(len(elsewhere), tuple(name for name in PARTS if name in names))

@@ -1,0 +1,59 @@
+"""Which module, ours or a peer's, is timed or traced for a configuration?"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import nn
+
+from vitbench.config import ModelConfig, TimmConfig, block_width
+from vitbench.costs.macs import count
+from vitbench.kernels.blocks import install
+from vitbench.models import build_model
+from vitbench.profiling.peers import build_peer, check_peer
+from vitbench.profiling.throughput import Candidate
+
+OURS = "vitbench"
+"""The implementation that is no peer's."""
+
+
+def candidate_of(
+    config: ModelConfig,
+    name: str,
+    *,
+    implementation: str = OURS,
+    mode: str,
+    precision: str,
+    compiled: bool,
+    batch_size: int | str,
+) -> Candidate:
+    """What to measure of a model that is called `name`. `batch_size`: images, or how to search for it.
+
+    Raises ValueError for a model that the peer named in `implementation` does not have.
+    """
+    if implementation != OURS:
+        if isinstance(config, TimmConfig):
+            raise ValueError(f"peer {implementation!r} has no {name}, which is timm's own; leave it out")
+        check_peer(implementation, config)
+    return Candidate(
+        variant=name,
+        implementation=implementation,
+        build=partial(build, implementation, config),
+        image_shape=(config.in_channels, *config.image_hw),
+        num_classes=config.num_classes,
+        macs=count(config).macs,
+        mode=mode,
+        precision=precision,
+        compiled=compiled,
+        batch_size=1 if isinstance(batch_size, str) else batch_size,
+        search=batch_size if isinstance(batch_size, str) else "",
+        width=block_width(config),
+    )
+
+
+def build(implementation: str, config: ModelConfig) -> nn.Module:
+    """A model of ours, from seed 0 and with native blocks where they can be, or a peer's of the same configuration."""
+    if implementation == OURS:
+        return install(build_model(config))
+    assert not isinstance(config, TimmConfig), implementation
+    return build_peer(implementation, config)
