@@ -53,7 +53,7 @@ def usable(x: Tensor, *parameters: Tensor) -> bool:
     """Whether native operators can compute with activations like `x` [..., D] and these parameters, here and now.
 
     They can under bf16 autocast on CPU, for dense float32 parameters, outside of torch.compile and whatever subclasses,
-    wraps or traces tensors; operators of one branch of a block ask for more (`blocks`).
+    wraps or traces tensors. `blocks` says what each part of a model needs besides.
     """
     return (
         not torch.compiler.is_compiling()
