@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vitbench.analysis.comparison.across import arms_across
 from vitbench.analysis.comparison.assessment import Assessment
-from vitbench.analysis.comparison.claims import ClaimRow, Judgement
+from vitbench.analysis.comparison.claims import Judgement
 from vitbench.analysis.comparison.findings import Findings
 from vitbench.analysis.comparison.load import load_assessments, no_records
 from vitbench.analysis.comparison.wording import settle_text
@@ -18,6 +18,7 @@ from vitbench.analysis.profile.tables import write_profiles
 from vitbench.analysis.tables.across import across_table, summary
 from vitbench.analysis.tables.cells import TERMINAL_COLUMNS, main_table
 from vitbench.analysis.tables.page import markdown, texts_of
+from vitbench.analysis.tables.verdicts import CLAIM_HEADINGS
 from vitbench.analysis.tables.verdicts import claims as claims_table
 from vitbench.analysis.transfer.tables import write_transfer
 from vitbench.analysis.writing.files import is_marked, remove_stale, write, write_each
@@ -92,7 +93,7 @@ def _all_claims(assessments: Sequence[Assessment]) -> Table:
         title="What the literature says, and what was found here",
         rows=rows,
         raw=rows,
-        texts=("study", "comparison", *ClaimRow._fields),
+        texts=("study", "comparison", *CLAIM_HEADINGS),
         conventions=(JUDGING,),
     )
 

@@ -6,10 +6,6 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.tables.reading import reading
 from vitbench.analysis.writing.words import listed, seeds_text
-<<<<<<< HEAD
-from vitbench.studies.match import MATCHES
-=======
->>>>>>> house
 
 
 def facts(comparison: Comparison) -> dict[str, str]:
@@ -37,21 +33,6 @@ def facts(comparison: Comparison) -> dict[str, str]:
     return {label: text for label, text in named.items() if text}
 
 
-<<<<<<< HEAD
-def epochs_text(comparison: Comparison) -> str:
-    """`11 epochs`; where arms have different ones, the baseline's and what is equal in place of epochs."""
-    epochs = f"{comparison.epochs:g} epochs"
-    if comparison.design.fractions:
-        return f"{epochs} of the baseline and equal training steps"
-    if comparison.design.starts:
-        return f"{epochs} of the baseline"
-    if comparison.design.match == "epochs":
-        return epochs
-    return f"{epochs} of the baseline and equal {MATCHES[comparison.design.match]}"
-
-
-=======
->>>>>>> house
 def conventions(assessment: Assessment) -> list[str]:
     """How to read the numbers."""
     comparison = assessment.comparison

@@ -13,10 +13,7 @@ from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.tables.verdicts import ends
 from vitbench.analysis.tables.verdicts import raw as raw_verdict
-<<<<<<< HEAD
 from vitbench.analysis.writing.table import Table
-=======
->>>>>>> house
 from vitbench.analysis.writing.words import ABSENT, count_text, listed, significant
 from vitbench.records import Outcome
 

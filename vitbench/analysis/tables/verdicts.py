@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from vitbench.analysis.comparison.assessment import Assessment
-from vitbench.analysis.comparison.claims import ClaimRow
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Finding, Findings
 from vitbench.analysis.comparison.fine_tuning import gains
@@ -15,6 +14,8 @@ from vitbench.analysis.statistics.pairing import Interval
 from vitbench.analysis.statistics.verdicts import Decision, Verdict
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, interval_text, significant
+
+CLAIM_HEADINGS = ("claim", "paper", "here", "verdict")
 
 
 def further_tables(assessment: Assessment) -> list[Table]:
@@ -115,15 +116,11 @@ def fine_tuning(comparison: Comparison) -> Table:
 
 def claims(assessment: Assessment) -> Table:
     """What the literature says on the study, and whether this comparison agrees."""
-<<<<<<< HEAD
-    rows = [{**row._asdict(), "verdict": row.verdict.value} for row in assessment.findings.claims]
-    return Table("What the literature says", rows, texts=ClaimRow._fields)
-=======
-    return [
+    rows = [
         {"claim": row.claim, "paper": row.paper, "here": row.ours, "verdict": row.judgement.value}
         for row in assessment.findings.claims
     ]
->>>>>>> house
+    return Table("What the literature says", rows, texts=CLAIM_HEADINGS)
 
 
 def raw(findings: Findings, label: str) -> dict[str, Any]:
