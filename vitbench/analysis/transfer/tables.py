@@ -28,16 +28,10 @@ def write_transfer(store_root: str | Path, faults: Faults | None = None) -> list
     faults = Faults() if faults is None else faults
     texts = {}
     with faults.leaving_out(TransferStore(store_root).directory):
-        table = load_transfer(store_root, faults)
-        if table is not None:
+        if rows := load_rows(store_root, faults):
+            table = table_of(rows)
             texts = {"md": markdown(table, where=WHERE), "csv": csv_text(table.raw)}
     return write_each(Path(store_root) / "tables" / "transfer", texts)
-
-
-def load_transfer(store_root: str | Path, faults: Faults | None = None) -> Table | None:
-    """The table of all that is recorded of frozen features; None where nothing is. `faults` as of `RecordStore`."""
-    rows = load_rows(store_root, faults)
-    return table_of(rows) if rows else None
 
 
 @dataclass(frozen=True)
