@@ -17,6 +17,7 @@ import numpy as np
 import typer
 from scipy import stats
 
+from vitbench.commands.display import Terminal
 from vitbench.data import describe
 from vitbench.device import open_device
 from vitbench.execution import Job
@@ -58,7 +59,7 @@ def main(
     if pending:
         workers = min(cpu_cores(), len(pending))
         maker = JobMaker(device=open_device("cpu"), data_root=data_root, threads=1, workers=workers)
-        DataReader(data_root).read([(data, run) for run in pending])
+        DataReader(Terminal(), data_root).read([(data, run) for run in pending])
         store.prepare()
 
         def on_record(_: Job, record: Record) -> None:

@@ -27,6 +27,7 @@ from typing import Annotated
 
 import typer
 
+from vitbench.commands.display import Terminal
 from vitbench.costs.macs import training_flops_per_image
 from vitbench.data import describe
 from vitbench.device import open_device
@@ -119,7 +120,7 @@ def rates_of_harness(folder: Path, *, images: int) -> tuple[float, float]:
     ]
     runs = [run for run in runs if run.config.train.learning_rate == runs[0].config.train.learning_rate][:workers]
     maker = JobMaker(device=open_device("cpu"), data_root=None, threads=1, workers=workers)
-    DataReader().read([(str(folder), run) for run in runs])
+    DataReader(Terminal()).read([(str(folder), run) for run in runs])
     training: list[float] = []
     whole: list[float] = []
 

@@ -83,5 +83,5 @@ def test_reading_data_in_ci_or_a_pipe_prints_nothing(monkeypatch, jobs, stream):
         monkeypatch.delenv("CI", raising=False)
     stderr = stream()
     monkeypatch.setattr(sys, "stderr", stderr)
-    DataReader(observer=display.Terminal()).read([("digits", job.run) for job in jobs])
+    DataReader(display.Terminal()).read([("digits", job.run) for job in jobs])
     assert stderr.getvalue() == ""

@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from filelock import FileLock
 
 from vitbench.execution import claims as claims_module
 from vitbench.execution.arrivals import Arrivals
-from vitbench.execution.claims import Claims, JobQueue
+from vitbench.execution.claims import Claims, JobQueue, SharedWork
 from vitbench.records import RecordStore
 
 RUN = "0123456789abcdef"
@@ -220,6 +222,14 @@ def test_the_lock_of_claims_is_not_that_of_the_records_of_a_study_called_claims(
 # Queues of jobs
 
 
+@dataclass
+class Recorded:
+    """Stands for `Arrivals`."""
+
+    knows: Callable[[str], bool]
+    look: Callable[[], None] = lambda: None
+
+
 def test_what_others_have_claimed_is_left_to_them_and_waited_for_only_in_the_end(make_job, tmp_path, short_lease):
     jobs = [make_job(seed=seed) for seed in range(3)]
     recorded, said, settled = set(), [], []
@@ -233,8 +243,7 @@ def test_what_others_have_claimed_is_left_to_them_and_waited_for_only_in_the_end
     with Claims(tmp_path) as claims:
         queue = JobQueue(
             jobs,
-            claims,
-            is_settled=lambda job: job.run.run_id in recorded,
+            SharedWork(claims, Recorded(recorded.__contains__)),
             on_settled=settled.append,
             on_wait=lambda left: (said.append(left), threading.Timer(0.1, other_ends).start()),
         )
@@ -250,7 +259,7 @@ def test_a_run_that_was_recorded_just_before_it_could_be_claimed_is_not_run(make
     job = make_job()
     answers = iter([False, True])
     with Claims(tmp_path) as claims:
-        queue = JobQueue([job], claims, is_settled=lambda _: next(answers))
+        queue = JobQueue([job], SharedWork(claims, Recorded(lambda _: next(answers))))
         assert queue.take() is None and not queue and not claims.holds(job.run.run_id)
 
 
@@ -262,7 +271,7 @@ def test_however_many_jobs_wait_a_take_looks_once_at_records_and_once_a_while_at
     looks, tries, recorded = [], [], set()
     with Claims(tmp_path) as claims:
         claims.take = lambda run_id, **_: tries.append(run_id)  # others have them all
-        queue = JobQueue(jobs, claims, look=lambda: looks.append(1), is_settled=lambda job: job.run.run_id in recorded)
+        queue = JobQueue(jobs, SharedWork(claims, Recorded(recorded.__contains__, look=lambda: looks.append(1))))
         for _ in range(5):
             assert queue.take() is None
         assert len(looks) == 5 and tries == [job.run.run_id for job in jobs]
@@ -302,9 +311,9 @@ def test_only_what_is_appended_later_arrives(tmp_path, made_up):
     assert not arrivals.has(first.run_id)
     store.append(second)
     store.append(made_up(study="position", seed=0))
-    assert arrivals.has(first.run_id) and not arrivals.has(first.run_id, "pooling")
-    assert arrivals.has(second.run_id, "pooling") and arrivals.failed() == {("pooling", second.run_id)}
-    arrivals.start_again()
+    assert arrivals.has(first.run_id)
+    assert arrivals.has(second.run_id) and arrivals.failed() == {("pooling", second.run_id)}
+    arrivals.forget()
     assert not arrivals.has(second.run_id) and arrivals.failed() == {("pooling", second.run_id)}
     store.append(made_up(seed=1))
     assert arrivals.has(second.run_id) and arrivals.failed() == set()

@@ -36,8 +36,8 @@ ALONE = """
 from vitbench.execution import local
 from vitbench.execution.run import execute
 
-def run_jobs(jobs, *, on_record, queue_of, **_):
-    queue = queue_of(jobs)
+def run_jobs(jobs, *, on_record, make_queue, **_):
+    queue = make_queue(jobs)
     for job in queue:
         on_record(job, execute(job))
         job.remove_checkpoint()
@@ -57,8 +57,8 @@ def in_this_process(monkeypatch):
     from vitbench.execution import local
     from vitbench.execution.run import execute
 
-    def run_jobs(jobs, *, on_record, queue_of, **_):
-        queue = queue_of(jobs)
+    def run_jobs(jobs, *, on_record, make_queue, **_):
+        queue = make_queue(jobs)
         for job in queue:
             on_record(job, execute(job))
             job.remove_checkpoint()
@@ -140,8 +140,8 @@ def test_a_run_of_two_studies_is_claimed_once_and_recorded_in_both(vitbench, tmp
 
     from vitbench.execution import local
 
-    def run_jobs(jobs, *, queue_of, **_) -> None:
-        queue = queue_of(jobs)
+    def run_jobs(jobs, *, make_queue, **_) -> None:
+        queue = make_queue(jobs)
         assert queue.take() is None
         if queue:
             other_ends()

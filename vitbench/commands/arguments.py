@@ -8,12 +8,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
-import typer
+from typer import Argument, CallbackParam, Option
 
-from vitbench.config import MOST, Precision
+from vitbench.config import Precision
 from vitbench.files import expanded
 
 if TYPE_CHECKING:
+    from vitbench.device import Device
     from vitbench.execution.request import Request
 
 Names = TypeVar("Names", str, list[str] | None)
@@ -31,16 +32,29 @@ class ExecutorName(StrEnum):
     ray = "ray"
 
 
-def one_of(*choices: str) -> Callable[[typer.CallbackParam, Names], Names]:
+def one_of(*choices: str) -> Callable[[CallbackParam, Names], Names]:
     """A callback of an option that takes one of these names, or several: it raises ValueError for another."""
 
-    def check(option: typer.CallbackParam, value: Names) -> Names:
+    def check(option: CallbackParam, value: Names) -> Names:
         for name in [value] if isinstance(value, str) else value or []:
             if name not in choices:
                 raise ValueError(f"{option.name} {name!r} is not known; use {', '.join(choices)}")
         return value
 
     return check
+
+
+def at_least_one(option: CallbackParam, value: int | None) -> int | None:
+    """A callback of an option that counts something."""
+    if value is not None and value < 1:
+        raise ValueError(f"{option.name} {value} is too few; give 1 or more")
+    return value
+
+
+def _seconds(seconds: float) -> float:
+    if not 0 < seconds <= MOST_SECONDS:
+        raise ValueError(f"seconds {seconds:g} is no time to measure in; give more than 0, and {MOST_SECONDS} at most")
+    return seconds
 
 
 def _path(path: Path | None) -> Path | None:
@@ -66,6 +80,7 @@ def _results(path: Path) -> Path:
 MOST_THREADS = 1024
 """More than any machine has cores, and fewer than a system lets a process have."""
 MOST_SEEDS = 1000
+MOST_SECONDS = 86_400
 MODES, PRECISIONS, COMPILES = ("infer", "train"), get_args(Precision), ("off", "on")
 LOCAL_RESULTS = Path("results/local")
 """The default of `--results`."""
@@ -73,100 +88,96 @@ LOCAL_RESULTS = Path("results/local")
 DONE, FAILED, WRONG = 0, 1, 2
 """Exit statuses: of a request that was wrong, the user has to mend something."""
 
-_VARIANT = typer.Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")
+_VARIANT = Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")
 Variant = Annotated[str, _VARIANT]
 OptionalVariant = Annotated[str | None, _VARIANT]
 Variants = Annotated[list[str], _VARIANT]
-Results = Annotated[Path, typer.Option(callback=_results, help="Folder with records/, tables/ and plots/.")]
-DataRoot = Annotated[Path | None, typer.Option(callback=_path, help="Folder in which the data set lies.")]
-Out = Annotated[Path, typer.Option(callback=_path, help="FILE.npz or FILE.parquet.")]
-TraceOut = Annotated[Path, typer.Option(callback=_path, help="Folder; each trace gets one of its own within.")]
-Download = Annotated[bool, typer.Option("--download", help="Let the data set's library download what is missing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Threads = Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads a worker computes with on CPU.")]
-TrunkName = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run_id of --results or its beginning, FILE.safetensors, or timm:NAME.")
-]
-Images = Annotated[str, typer.Option("--data", help="Data set: a name or a folder; resized to what the model takes.")]
-FeatureBatch = Annotated[int, typer.Option(min=1, max=MOST, help="Images whose features are computed at a time.")]
-FeaturePrecision = Annotated[str, typer.Option(callback=one_of("fp32", "bf16"), help="fp32 or bf16.")]
-KeepWeights = Annotated[bool, typer.Option(help="Keep trained weights in checkpoints/, as RUN_ID.safetensors.")]
-Jobs = Annotated[str, typer.Option(help="Worker processes: a number, or auto (one per CPU core or GPU).")]
-Mode = Annotated[str, typer.Option(callback=one_of(*MODES), help="infer (forward) or train (3 × forward).")]
-Modes = Annotated[list[str] | None, typer.Option(callback=one_of(*MODES), help="infer or train; both by default.")]
-PrecisionName = Annotated[str, typer.Option(callback=one_of(*PRECISIONS), help="auto, fp32 or bf16.")]
+Results = Annotated[Path, Option(callback=_results, help="Folder with records/, tables/ and plots/.")]
+DataRoot = Annotated[Path | None, Option(callback=_path, help="Folder in which the data set lies.")]
+TraceOut = Annotated[Path, Option(callback=_path, help="Folder; each trace gets one of its own within.")]
+Out = Annotated[Path, Option(callback=_path, help="FILE.npz or FILE.parquet.")]
+Download = Annotated[bool, Option("--download", help="Let the data set's library download what is missing.")]
+AsJson = Annotated[bool, Option("--json", help="Print one JSON document and nothing else.")]
+DeviceName = Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[int | None, Option(min=1, max=MOST_THREADS, help="Threads a worker computes with on CPU.")]
+KeepWeights = Annotated[bool, Option(help="Keep trained weights in checkpoints/, as RUN_ID.safetensors.")]
+Jobs = Annotated[str, Option(help="Worker processes: a number, or auto (one per CPU core or GPU).")]
+Seconds = Annotated[float, Option(callback=_seconds, help="Time to measure each row in, at most.")]
+Mode = Annotated[str, Option(callback=one_of(*MODES), help="infer (forward) or train (3 × forward).")]
+Modes = Annotated[list[str] | None, Option(callback=one_of(*MODES), help="infer or train; both by default.")]
+PrecisionName = Annotated[str, Option(callback=one_of(*PRECISIONS), help="auto, fp32 or bf16.")]
 PrecisionNames = Annotated[
-    list[str] | None, typer.Option(callback=one_of(*PRECISIONS), help="auto, fp32 or bf16; may be given again.")
+    list[str] | None, Option(callback=one_of(*PRECISIONS), help="auto, fp32 or bf16; may be given again.")
 ]
-CompileName = Annotated[str, typer.Option(callback=one_of(*COMPILES), help="torch.compile: off or on.")]
+CompileName = Annotated[str, Option(callback=one_of(*COMPILES), help="torch.compile: off or on.")]
 CompileNames = Annotated[
-    list[str] | None, typer.Option(callback=one_of(*COMPILES), help="torch.compile: off or on; may be given again.")
+    list[str] | None, Option(callback=one_of(*COMPILES), help="torch.compile: off or on; may be given again.")
 ]
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """What is measured on, and with how many threads."""
+
+    device: DeviceName = "auto"
+    threads: Threads = None
+
+    def open(self) -> Device:
+        import torch
+
+        from vitbench.device import open_device
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        return open_device(self.device)
 
 
 @dataclass(frozen=True)
 class StudyOptions:
     """What `plan` and `run` take alike: which studies, on which data, at which budget, and what differs from it."""
 
-    studies: Annotated[
-        list[str] | None, typer.Argument(help="Names of studies, paths of study files; all by default.")
-    ] = None
-    budget: Annotated[BudgetName, typer.Option(help="How much to spend.")] = BudgetName.quick
-    data: Annotated[list[str] | None, typer.Option(help="Data set: a name, a folder; may be given again.")] = None
+    studies: Annotated[list[str] | None, Argument(help="Names of studies, paths of study files; default: all.")] = None
+    budget: Annotated[BudgetName, Option(help="How much to spend.")] = BudgetName.quick
+    data: Annotated[list[str] | None, Option(help="Data set: a name, a folder; may be given again.")] = None
     data_root: DataRoot = None
-    seeds: Annotated[
-        int | None, typer.Option(min=1, max=MOST_SEEDS, help="Seeds per arm; the budget's where not given.")
-    ] = None
-    variant: Annotated[str | None, typer.Option(help="Base variant, in place of the budget's: Mini/4.")] = None
-    epochs: Annotated[float | None, typer.Option(help="In place of the budget's; 2.5 is two and a half.")] = None
-    batch_size: Annotated[int | None, typer.Option(help="In place of the budget's.")] = None
-    train_images: Annotated[
-        int | None, typer.Option(help="Train on a subset of this size, in place of the budget's.")
-    ] = None
-    learning_rate: Annotated[list[float] | None, typer.Option(help="Grid for every arm; may be given again.")] = None
+    seeds: Annotated[int | None, Option(min=1, max=MOST_SEEDS, help="Seeds per arm; default: the budget's.")] = None
+    variant: Annotated[str | None, Option(help="Base variant, as Mini/4; default: the budget's.")] = None
+    epochs: Annotated[float | None, Option(help="2.5 is two and a half; default: the budget's.")] = None
+    batch_size: Annotated[int | None, Option(help="Images; default: the budget's.")] = None
+    train_images: Annotated[int | None, Option(help="Train on a subset of this size; default: the budget's.")] = None
+    learning_rate: Annotated[list[float] | None, Option(help="Grid for every arm; may be given again.")] = None
     tune: Annotated[
         list[str] | None,
-        typer.Option(
-            help="FIELD=VALUE,VALUE: tune it with the learning rate, in every combination; may be given again."
-        ),
+        Option(help="FIELD=VALUE,VALUE: tune it with the learning rate, in every combination; may be given again."),
     ] = None
     tune_seeds: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=MOST_SEEDS, help="Choose settings on so many seeds; run the others at chosen settings alone."
+        Option(
+            min=1, max=MOST_SEEDS, help="Choose settings on so many seeds; the others run at chosen settings alone."
         ),
     ] = None
     extend: Annotated[
         int | None,
-        typer.Option(
-            min=0, max=100, help="Steps by which the grid may grow where an arm is best at its edge; 0 only flags it."
+        Option(
+            min=0, max=100, help="Steps that the grid may grow by where an arm is best at its edge; 0 only flags it."
         ),
     ] = None
-    match: Annotated[
-        str, typer.Option(help="Equal for all arms: epochs, flops (of training) or time (of training).")
-    ] = "epochs"
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16; the budget's where not given.")] = None
-    compile: Annotated[str | None, typer.Option(help="torch.compile: off, auto or on.")] = None
-    again: Annotated[
-        bool, typer.Option("--again", help="Run here too what was recorded on another machine or with another torch.")
-    ] = False
+    match: Annotated[str, Option(help="Equal for all arms: epochs, flops or time (of training).")] = "epochs"
+    precision: Annotated[str | None, Option(help="auto, fp32 or bf16; default: the budget's.")] = None
+    compile: Annotated[str | None, Option(help="torch.compile: off, auto or on; default: the budget's.")] = None
+    again: Annotated[bool, Option("--again", help="Also run what was recorded on another machine or torch.")] = False
     results: Results = LOCAL_RESULTS
     download: Download = False
 
     def request(self) -> Request:
         from vitbench.execution.request import Request
+        from vitbench.studies import BUDGETS, Overrides
         from vitbench.studies.tunable import parse_tune
 
         recipe = {name: getattr(self, name) for name in ("epochs", "batch_size", "precision", "compile")}
-        return Request(
-            studies=self.studies or ["all"],
-            budget=self.budget.value,
-            datasets=self.data or [],
-            data_root=self.data_root,
-            download=self.download,
-            seeds=self.seeds,
+        overrides = Overrides(
             variant=self.variant,
+            seeds=self.seeds,
             train={name: value for name, value in recipe.items() if value is not None},
             train_images=self.train_images,
             learning_rates=tuple(self.learning_rate or ()),
@@ -174,6 +185,14 @@ class StudyOptions:
             extend=self.extend,
             tune=parse_tune(self.tune or ()),
             match=self.match,
-            again=self.again,
+        )
+        return Request(
+            studies=self.studies or ["all"],
+            budget=BUDGETS[self.budget],
+            overrides=overrides,
+            datasets=self.data or [],
+            data_root=self.data_root,
+            download=self.download,
             results=self.results,
+            again=self.again,
         )

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vitbench.execution.job import Job, Report
-from vitbench.execution.observer import Advance, Observer, RunObserver
+from vitbench.execution.observer import Advance
 from vitbench.records import Outcome, Record
 from vitbench.text import duration, printable
 
@@ -30,7 +30,7 @@ def is_live() -> bool:
     return sys.stderr.isatty() and not os.environ.get("CI")
 
 
-class Terminal(Observer):
+class Terminal:
     """Shows the answer on stdout, and beside it on stderr what is waited for and how far a command has come."""
 
     def say(self, line: str) -> None:
@@ -54,28 +54,21 @@ class Terminal(Observer):
         return RunDisplay(jobs)
 
 
-class RunDisplay(RunObserver):
+class RunDisplay:
     """Study, run, epoch, loss, images/s and time left. Quiet in CI and in a pipe, where it prints a line per study."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self.console = Console(stderr=True)
-        self.live = is_live()
+        self.console, self.live = Console(stderr=True), is_live()
         self.left = Counter(job.run.study for job in jobs)
         self.outcomes: dict[str, Counter[str]] = {study: Counter() for study in self.left}
         self.started = time.monotonic()
-        self._total_weight = sum(map(self._weight, jobs))
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=BAR_WIDTH),
-            TextColumn("{task.fields[detail]}"),
-            console=self.console,
-            disable=not self.live,
-        )
+        columns = TextColumn("{task.description}"), BarColumn(bar_width=BAR_WIDTH), TextColumn("{task.fields[detail]}")
+        self.progress = Progress(*columns, console=self.console, disable=not self.live)
         self._rows: dict[str, TaskID] = {}
-        self._all = self.progress.add_task(f"[bold]{len(jobs)} runs", total=self._total_weight, detail="")
-        self._done_weight = 0.0
-        self._num_jobs, self._num_done = len(jobs), 0
-        self._fractions: dict[str, float] = {}
+        """By run_id."""
+        self._total = sum(map(_weight, jobs))
+        self._all = self.progress.add_task(f"[bold]{len(jobs)} runs", total=self._total, detail="")
+        self._num_jobs, self._num_done, self._done = len(jobs), 0, 0.0
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -87,28 +80,30 @@ class RunDisplay(RunObserver):
         self.progress.stop()
 
     def report(self, job: Job, report: Report) -> None:
-        if not self.live:
-            return
-        row = self._row(job)
-        self.progress.update(row, completed=report.fraction, detail=report.text)
-        self._fractions[self._key(job)] = report.fraction * self._weight(job)
-        self._update_total()
+        if self.live:
+            self.progress.update(self._row(job), completed=report.fraction * _weight(job), detail=report.text)
+            self._update_total()
 
     def record(self, job: Job, record: Record) -> None:
         if record.outcome is not Outcome.COMPLETED:
             self.say(f"{job.run.study}, {record.arm}, seed {record.seed}: {record.outcome}: {record.reason}")
-        self._is_over(job, record.outcome)
+        self._end(job, record.outcome)
 
     def recorded_by_others(self, job: Job) -> None:
-        self._is_over(job, "by other processes")
+        self._end(job, "by other processes")
 
-    def _is_over(self, job: Job, how: str) -> None:
+    def say(self, line: str) -> None:
+        """On stderr."""
+        if self.live:
+            self.console.print(printable(line), markup=False, highlight=False)
+        else:
+            print(printable(line), file=sys.stderr, flush=True)
+
+    def _end(self, job: Job, how: str) -> None:
         self._num_done += 1
-        self._done_weight += self._weight(job)
-        key = self._key(job)
-        self._fractions.pop(key, None)
-        if key in self._rows:
-            self.progress.remove_task(self._rows.pop(key))
+        self._done += _weight(job)
+        if (row := self._rows.pop(job.run.run_id, None)) is not None:
+            self.progress.remove_task(row)
         self._update_total()
         study = job.run.study
         self.outcomes[study][how] += 1
@@ -117,32 +112,20 @@ class RunDisplay(RunObserver):
             counts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(self.outcomes[study].items()))
             self.say(f"{study}: {counts} ({time.monotonic() - self.started:.0f} s)")
 
-    def say(self, line: str) -> None:
-        """On stderr."""
-        line = printable(line)
-        if self.live:
-            self.console.print(line, markup=False, highlight=False)
-        else:
-            print(line, file=sys.stderr, flush=True)
-
-    def _key(self, job: Job) -> str:
-        return f"{job.run.study}/{job.run.arm}/{job.run.run_id}"
-
-    def _weight(self, job: Job) -> float:
-        return job.run.training_flops + STARTING_FLOPS
-
     def _row(self, job: Job) -> TaskID:
-        key, run = self._key(job), job.run
-        if key not in self._rows:
+        run = job.run
+        if run.run_id not in self._rows:
             setting = run.setting_text if run.design.tuned else f"lr {run.setting_text}"
             label = f"{run.study}  {run.arm}  {run.config.data.dataset}  {setting}  seed {run.config.seed}"
-            self._rows[key] = self.progress.add_task(escape(label), total=1.0, detail="")
-        return self._rows[key]
+            self._rows[run.run_id] = self.progress.add_task(escape(label), total=_weight(job), detail="")
+        return self._rows[run.run_id]
 
     def _update_total(self) -> None:
-        done = self._done_weight + sum(self._fractions.values())
-        total = self._total_weight
-        elapsed = time.monotonic() - self.started
-        left = elapsed * (total - done) / done if done else 0.0
+        done = self._done + sum(task.completed for task in self.progress.tasks if task.id != self._all)
+        left = (time.monotonic() - self.started) * (self._total - done) / done if done else 0.0
         detail = f"{self._num_done}/{self._num_jobs} done, {duration(left)} left" if done else ""
         self.progress.update(self._all, completed=done, detail=detail)
+
+
+def _weight(job: Job) -> float:
+    return job.run.training_flops + STARTING_FLOPS

@@ -20,7 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class ConfigFields:
-    """Marks a parameter of a command that takes the fields of `config` that were given, by name, for it to validate."""
+    """Marks a parameter of a command that gets the fields of `config` that the user set, by name, for `config` to validate."""
 
     config: type[Config]
     skip: Sequence[str] = ()
@@ -34,9 +34,12 @@ class ConfigFields:
 
     def read(self, kwargs: list[str] | None = None, **values: Any) -> dict[str, Any]:
         """Raises ValueError for a text that cannot be the field's value."""
-        given = {name: value for name, value in values.items() if value is not None}
         fields = self.config.model_fields
-        parsed = {n: parse(n, value, fields[n]) if isinstance(value, str) else value for n, value in given.items()}
+        parsed = {
+            name: parse(name, value, fields[name]) if isinstance(value, str) else value
+            for name, value in values.items()
+            if value is not None
+        }
         return {**parsed, **model_kwargs(kwargs)}
 
 
@@ -53,7 +56,7 @@ def with_options(command: Command) -> Command:
     """A typer command with options in place of the parameters that are groups of them; fields of configurations come last.
 
     A group is a dataclass, whose fields are annotated as parameters of a command are, or marked by `ConfigFields`. The
-    command gets the object, or the fields that were given.
+    command gets the object, or the fields that the user set.
     """
     signature = inspect.signature(command, eval_str=True)
     parameters: list[Parameter] = []

@@ -44,7 +44,7 @@ def _facts(request: Request, forecast: Forecast) -> dict[str, Any]:
         "hours_at_most": cost.hours_of(standing.later.training_flops),
     }
     return {
-        "budget": request.budget,
+        "budget": request.budget.name,
         "hours": cost.hours,
         "flops_per_second_per_worker": cost.flops_per_second,
         "rate_is_measured": cost.measured,

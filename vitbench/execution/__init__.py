@@ -1,4 +1,4 @@
-"""From planned runs to records: one run, and many of them on local worker processes or Ray."""
+"""How do plans become records? One run, single or of studies, on local worker processes or Ray, beside other processes."""
 
 from vitbench.execution.job import Job, Report
 

@@ -1,4 +1,4 @@
-"""Which records have been appended to a store, by whichever process, since a command last read it whole?"""
+"""Which records has any process appended to a store since a command last read it whole?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from vitbench.records import Outcome, Record, RecordStore
+from vitbench.records import Record, RecordStore
 
 _BLOCK = 2**16
 
@@ -18,7 +18,6 @@ class Arrivals:
 
     def __init__(self, store: RecordStore) -> None:
         self._store = store
-        self._places: set[tuple[str, str]] = set()
         self._run_ids: set[str] = set()
         self._failed: set[tuple[str, str]] = set()
         self._read_to: dict[Path, int] = {}
@@ -26,18 +25,17 @@ class Arrivals:
             with suppress(OSError):
                 self._read_to[path] = _end_of_last_line(path)
 
-    def start_again(self) -> None:
-        """Forgets what has arrived so far, up to now; but not what failed."""
+    def forget(self) -> None:
+        """Forgets what has arrived up to now, but not what failed."""
         self.look()
-        self._places.clear()
         self._run_ids.clear()
 
-    def has(self, run_id: str, study: str | None = None) -> bool:
-        """Whether a record of this run has arrived, in this study or in any."""
+    def has(self, run_id: str) -> bool:
+        """Whether a record of this run has arrived, in any study."""
         self.look()
-        return self.had(run_id) if study is None else (study, run_id) in self._places
+        return self.knows(run_id)
 
-    def had(self, run_id: str) -> bool:
+    def knows(self, run_id: str) -> bool:
         """The same as of the last look, for whoever asks for many runs at once."""
         return run_id in self._run_ids
 
@@ -74,10 +72,8 @@ class Arrivals:
             record = Record.model_validate_json(line)
         except ValueError:  # whoever reads the whole file says so
             return
-        place = record.study, record.identity
-        self._places.add(place)
         self._run_ids.add(record.identity)
-        (self._failed.add if record.outcome is Outcome.FAILED else self._failed.discard)(place)
+        (self._failed.discard if record.is_done else self._failed.add)(record.key)
 
 
 def _end_of_last_line(path: Path) -> int:

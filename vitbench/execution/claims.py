@@ -1,4 +1,4 @@
-"""Who runs what, where several processes share one results folder? Each run is claimed, and a claim lapses with its process.
+"""Which process runs what, where several share a results folder? Each run is claimed; a claim ends with its process.
 
 A claim is a file, `claims/<run_id>`, whose time of change its process renews. Another process takes it over once it has
 seen that time unchanged for the length of a lease on its own clock, so that clocks need not agree; on the machine of the
@@ -14,12 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from filelock import FileLock
 
+from vitbench.execution.arrivals import Arrivals
 from vitbench.execution.job import Job
 from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 
@@ -209,29 +211,41 @@ def _machine() -> str:
         return ""
 
 
+@dataclass(frozen=True)
+class SharedWork:
+    """The claims of this process, and what others have recorded since. `by_process` as of `Claims.take`."""
+
+    claims: Claims
+    arrivals: Arrivals
+    by_process: bool = True
+
+    def is_lost(self, run_id: str) -> bool:
+        """Whether another process took over a run that this one finished, as after this one was stopped for a lease."""
+        try:
+            return self.claims.is_taken_by_another(run_id) or (
+                not self.claims.holds(run_id) and self.arrivals.has(run_id)
+            )
+        except OSError:  # what was finished is not lost for a claim that cannot be read
+            return False
+
+
 class JobQueue:
     """Jobs in their order, each claimed before it is handed out. What others have claimed is waited for.
 
-    `is_settled` tells whether a job has been recorded, as of the last call of `look`; such a job is dropped, and `on_settled`
-    called.
+    Where another process records a job first, it is dropped, and `on_settled` called. Without `shared`, nothing is claimed.
     """
 
     def __init__(
         self,
         jobs: Sequence[Job],
-        claims: Claims | None = None,
+        shared: SharedWork | None = None,
         *,
-        look: Callable[[], None] = lambda: None,
-        is_settled: Callable[[Job], bool] = lambda _: False,
         on_settled: Callable[[Job], None] = lambda _: None,
         on_wait: Callable[[int], None] = lambda _: None,
-        by_process: bool = True,
     ) -> None:
-        self.claims = claims
+        self._shared = shared
         self._waiting = dict(enumerate(jobs))
-        self._look, self._is_settled = look, is_settled
         self._on_settled, self._on_wait = on_settled, on_wait
-        self._by_process = by_process
         self._has_told_of_waiting = False
         self._next_try = 0.0
         """When what others have claimed is tried again."""
@@ -245,15 +259,17 @@ class JobQueue:
 
     def take(self) -> Job | None:
         """The next job, claimed; None where nothing is left, or others have claimed all that is, as of the last second."""
-        self._look()
+        shared = self._shared
+        if shared is None:
+            return self._waiting.pop(next(iter(self._waiting))) if self._waiting else None
+        shared.arrivals.look()
         tries = time.monotonic() >= self._next_try
         for index, job in tuple(self._waiting.items()):
             if self._drops(index, job):
                 continue
-            if self.claims is not None:
-                if not tries or not self.claims.take(job.run.run_id, by_process=self._by_process):
-                    continue
-                self._look()
+            if not tries or not shared.claims.take(job.run.run_id, by_process=shared.by_process):
+                continue
+            shared.arrivals.look()
             if self._drops(index, job):  # recorded between the two
                 self.done(job)
                 continue
@@ -265,13 +281,13 @@ class JobQueue:
 
     def done(self, job: Job) -> None:
         """For whoever has recorded the job and removed its checkpoint."""
-        if self.claims is not None:
-            self.claims.release(job.run.run_id)
+        if self._shared is not None:
+            self._shared.claims.release(job.run.run_id)
 
     def give_to(self, job: Job, process: int | None) -> None:
         """Names the process that runs a job that was taken."""
-        if self.claims is not None and process is not None:
-            self.claims.share(job.run.run_id, process)
+        if self._shared is not None and process is not None:
+            self._shared.claims.share(job.run.run_id, process)
 
     def wait(self) -> None:
         """Lets a while go by in which others may come further; says so, once."""
@@ -290,7 +306,7 @@ class JobQueue:
                 self.wait()
 
     def _drops(self, index: int, job: Job) -> bool:
-        if not self._is_settled(job):
+        if self._shared is None or not self._shared.arrivals.knows(job.run.run_id):
             return False
         del self._waiting[index]
         self._on_settled(job)

@@ -1,4 +1,4 @@
-"""Many runs on a Ray cluster (extra `ray`): each run is one task, with a GPU of its own where it asks for one."""
+"""How do many runs share a Ray cluster (extra `ray`)? Each is one task, on GPUs with one to itself."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ def run_jobs(
     *,
     workers: int,
     on_record: OnRecord,
-    queue_of: Callable[[Sequence[Job]], JobQueue] = JobQueue,
+    make_queue: Callable[[Sequence[Job]], JobQueue] = JobQueue,
 ) -> None:
     """Runs all jobs as Ray tasks; connects to the cluster in `RAY_ADDRESS`, else starts one here; `workers` at a time.
 
-    `queue_of` makes the queue that hands them out; by itself nothing is claimed. Raises ValueError where Ray is not
-    installed.
+    `make_queue` makes the queue that jobs are taken from; the default claims none. Raises ValueError without Ray.
     """
     try:
         import ray
@@ -36,7 +35,7 @@ def run_jobs(
             _connect(ray, workers)
             _run_tasks(
                 ray,
-                queue_of(jobs),
+                make_queue(jobs),
                 on_gpus=bool(jobs) and jobs[0].device.startswith("cuda"),
                 workers=workers,
                 on_record=on_record,
@@ -54,7 +53,7 @@ def _connect(ray: Any, workers: int) -> None:
         handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**slots, include_dashboard=False, log_to_driver=False)
-        except SystemExit as end:  # of Ray's own handler, which it puts in place of ours
+        except SystemExit as end:  # raised by the handler that Ray puts in place of ours
             raise Ended(128 + signal.SIGTERM) from end
         signal.signal(signal.SIGTERM, handler)
 
@@ -71,7 +70,7 @@ def _run_tasks(ray: Any, queue: JobQueue, *, on_gpus: bool, workers: int, on_rec
             if queue:
                 queue.wait()
             continue
-        # Ray turns what a handler raises within it into exit status 1; and what has been fetched is to be recorded.
+        # Ray turns what a handler raises within it into exit status 1, and what was fetched must be recorded.
         with HeldSignals(patience=RECORDING_SECONDS):
             done, _ = ray.wait(list(pending), num_returns=1, timeout=POLL_SECONDS)
             for reference in done:
@@ -84,12 +83,11 @@ def _record(ray: Any, reference: Any, job: Job, started: str, on_record: OnRecor
     try:
         record = Record.model_validate_json(ray.get(reference))
     except ray.exceptions.RayError as error:
-        # What the run had kept of itself stays for the next try.
+        # Its checkpoint stays for the next try.
         reason = " ".join(f"Ray: {type(error).__name__}: {error}".split())[:300]
         on_record(job, job.failed(reason, started=started))
         return
-    if on_record(job, record) is not False:
-        job.remove_checkpoint()
+    job.hand_over(record, on_record)
 
 
 def _execute(job: Job) -> str:

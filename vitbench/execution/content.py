@@ -13,7 +13,7 @@ Decode = Callable[[str, tuple[int, int]], str]
 
 
 class Content:
-    """What data sets hold now, as far as it is known.
+    """The hashes of the images that data sets hold now, as far as they are known.
 
     `names`: from the name in configurations to the one that the user gave. Without `decode`, as in `plan`, only what the
     cache has decoded of the files that are there now is known.

@@ -45,7 +45,7 @@ class Forecast:
         records = [record for study in store.studies() for record in store.read(study)]
         rates_made_elsewhere = [
             (resolved.study.name, differing)
-            for resolved in (request.resolved_studies() if request.match == "time" else ())
+            for resolved in (request.resolved_studies() if request.overrides.match == "time" else ())
             if (differing := rates.made_elsewhere(request.results, resolved))
         ]
         return cls(

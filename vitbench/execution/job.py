@@ -54,6 +54,11 @@ class Job:
             self.checkpoint.unlink(missing_ok=True)
             remove_leftovers(self.checkpoint)
 
+    def hand_over(self, record: Record, on_record: OnRecord) -> None:
+        """Gives the record of the finished run to whoever keeps it; then the checkpoint goes."""
+        if on_record(self, record) is not False:
+            self.remove_checkpoint()
+
     def failed(self, reason: str, *, started: str) -> Record:
         """The record of this run as one that could not be done."""
         counts = count(self.run.config.model)
@@ -117,6 +122,4 @@ class Report:
 
 OnReport = Callable[[Job, Report], None]
 OnRecord = Callable[[Job, Record], bool | None]
-"""Returns when the record is where it is to stay; only then is the run's checkpoint removed. False: another process has
-the run by now, and the checkpoint is that one's.
-"""
+"""Keeps the record of a job. False where another process has taken the run over: the checkpoint is then that one's."""

@@ -1,4 +1,4 @@
-"""Many runs on this machine: worker processes that live as long as the study, one run at a time each."""
+"""How do many runs share this machine? Worker processes, with one run at a time each, that live as long as a wave."""
 
 from __future__ import annotations
 
@@ -51,16 +51,15 @@ def run_jobs(
     devices: Sequence[str],
     on_record: OnRecord,
     on_report: OnReport,
-    queue_of: Callable[[Sequence[Job]], JobQueue] = JobQueue,
+    make_queue: Callable[[Sequence[Job]], JobQueue] = JobQueue,
 ) -> None:
-    """Runs all jobs on `workers` processes, dealt round over `devices`; calls back in this process as they go.
+    """Runs all jobs on `workers` processes, which are dealt out over `devices`; calls back in this process as they go.
 
-    `queue_of` makes the queue that hands them out; by itself nothing is claimed.
-    A worker that dies takes only its own run with it, which is recorded as failed; what the run had kept of itself stays,
-    and the next try goes on from there. When this function is left by an exception (Ctrl-C, a full disk), the workers
-    write their checkpoints, where they keep any, and end; a second Ctrl-C kills them.
+    `make_queue` makes the queue that jobs are taken from; the default claims none. Where a worker dies, its run is recorded as
+    failed; its checkpoint stays, and the next try goes on from it. When this function is left by an exception (Ctrl-C, a
+    full disk), the workers write their checkpoints, where they keep any, and end; a second Ctrl-C kills them.
     """
-    queue = queue_of(jobs)
+    queue = make_queue(jobs)
     pool: list[_Worker] = []
     interrupted = False
     with obeyed():
@@ -76,7 +75,7 @@ def run_jobs(
                 ready = wait([worker.pipe for worker in busy], timeout=POLL_SECONDS if is_idle else None)
                 for worker in [w for w in busy if w.pipe in ready]:
                     job = worker.job
-                    # Or what was read from the pipe could be lost before it is recorded.
+                    # A signal must not come between reading from the pipe and recording.
                     with HeldSignals(patience=RECORDING_SECONDS):
                         _receive(worker, on_record, on_report)
                     if worker.job is None and job is not None:
@@ -108,15 +107,14 @@ def _give_out(queue: JobQueue, pool: list[_Worker], workers: int, devices: Seque
 
 
 def _receive_last(pool: Sequence[_Worker], on_record: OnRecord) -> None:
-    """Records what workers that have ended had finished, and nobody had read yet."""
+    """Records what workers finished before they ended, and nobody has read yet."""
     for worker in pool:
         with contextlib.suppress(EOFError, OSError):
             while worker.job and worker.pipe.poll():
                 message = worker.pipe.recv()
                 if not isinstance(message, Report):
                     job, worker.job = worker.job, None
-                    if on_record(job, Record.model_validate_json(message)) is not False:
-                        job.remove_checkpoint()
+                    job.hand_over(Record.model_validate_json(message), on_record)
 
 
 def _end_all(processes: Sequence[SpawnProcess]) -> None:
@@ -135,8 +133,8 @@ def _end_all(processes: Sequence[SpawnProcess]) -> None:
 
 def _start(index: int, first: Job) -> _Worker:
     ours, theirs = _SPAWN.Pipe()
-    # Ctrl-C and a terminal that closes reach the whole group, and the parent decides. A worker is born deaf to them: what
-    # it imports before its first line takes a second. The tracker goes first, since starting it lifts the mask.
+    # Ctrl-C and a closing terminal signal the whole process group, and the parent decides. A worker starts with these
+    # signals masked, as its imports take a second. The resource tracker starts first, since its start lifts the mask.
     before_mask = set()
     if _CAN_MASK:
         before_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENT_DECIDES)
@@ -178,8 +176,7 @@ def _receive(worker: _Worker, on_record: OnRecord, on_report: OnReport) -> None:
             # An error on a GPU can leave its context unusable, and every later run of this process would fail too.
             worker.process.terminate()
             worker.process.join()
-        if on_record(job, record) is not False:
-            job.remove_checkpoint()
+        job.hand_over(record, on_record)
 
 
 def _how_it_died(exit_code: int | None) -> str:
@@ -191,7 +188,7 @@ def _how_it_died(exit_code: int | None) -> str:
 
 
 def _serve(pipe: Connection) -> None:
-    """A worker's life: jobs in, reports and records out, until the other end is gone."""
+    """Runs the jobs that come through the pipe, sends reports and records back, until the other end is gone."""
     leave_to_parent()  # where there is no mask to inherit
     outlive_terminal()
     threading.Thread(target=_end_after_parent, daemon=True).start()
@@ -209,7 +206,10 @@ def _serve(pipe: Connection) -> None:
 
 
 def _end_after_parent() -> None:
-    """Ends this worker as its parent would have: told to save its state, then killed. Before its run's claim lapses."""
+    """Once the parent is gone, ends this worker as the parent would have: told to save its state, then killed.
+
+    Both before the claim of its run lapses.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

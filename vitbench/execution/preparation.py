@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,9 +31,9 @@ DataHashes = dict[tuple[str, tuple[int, int]], str]
 class DataReader:
     """Reads data sets of one root into the cache of decoded images."""
 
+    observer: Observer
     root: Path | None = None
     download: bool = False
-    observer: Observer = field(default_factory=Observer)
 
     def decode(self, name: str, image_size: tuple[int, int]) -> str:
         """The SHA-256 of a data set's images, decoded now where they are not yet in the cache. Raises ValueError."""

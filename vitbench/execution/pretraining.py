@@ -29,9 +29,9 @@ class Wave:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """The records of this environment, by run_id in their order, and where weights are kept.
+    """The records of this environment, by run_id in their order, and the weights that are kept of them.
 
-    Weights of another environment are not gone on from: the runs of a comparison are of one.
+    Runs do not go on from weights of another environment: the runs of a comparison are of one.
     """
 
     results: Path
@@ -51,7 +51,7 @@ class Pretrained:
         return cls(results, by_run_id, trained)
 
     def weights(self, run_id: str) -> Path | None:
-        """The file of the weights that a record of this run tells of; None where there is none, or it holds others."""
+        """The file with the weights of the latest record of this run whose weights are kept; None where none are."""
         if run_id not in self._files:
             folder = self.results.absolute() / "checkpoints"
             kept = (record for record in reversed(self.records.get(run_id, ())) if has_weights(self.results, record))
@@ -61,8 +61,7 @@ class Pretrained:
     def wave(self, pending: Sequence[Planned], planned: Sequence[Planned]) -> Wave:
         """Of `pending`, what can run now; of the rest of `planned`, what runs again because its weights are not kept.
 
-        A run has no hope whose pretraining, or what that goes on from, diverged, failed in this command, or left no
-        weights in it.
+        A run is hopeless if what it goes on from, directly or not, diverged, or failed or left no weights in this command.
         """
         pending_ids = {run.run_id for _, run in pending}
         by_run_id = {run.run_id: (name, run) for name, run in planned}

@@ -99,15 +99,19 @@ def _read(results: Path, resolved: ResolvedStudy) -> tuple[Path, dict[str, Any]]
             config = RunConfig.model_validate(content["config"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"rates {str(path)!r} cannot be read ({type(error).__name__}); remove the file") from error
-        place = (content["study"], content["budget"], content["variant"], content["baseline"])
-        if place == _place(resolved) and _recipe(config) == _recipe(resolved.arms[resolved.baseline]):
+        if content.items() >= _place(resolved).items() and _recipe(config) == _recipe(resolved.arms[resolved.baseline]):
             return path, content
     of_baseline = resolved.arms[resolved.baseline].run_id[:8]
     return results / "rates" / f"{resolved.study.name}-{resolved.budget}-{of_baseline}.json", {}
 
 
-def _place(resolved: ResolvedStudy) -> tuple[str, str, str, str]:
-    return resolved.study.name, resolved.budget, resolved.variant, resolved.baseline
+def _place(resolved: ResolvedStudy) -> dict[str, str]:
+    return {
+        "study": resolved.study.name,
+        "budget": resolved.budget,
+        "variant": resolved.variant,
+        "baseline": resolved.baseline,
+    }
 
 
 def _recipe(config: RunConfig) -> tuple[object, ...]:
@@ -190,13 +194,9 @@ def _keep(
     path: Path, resolved: ResolvedStudy, speeds: Mapping[str, float], *, source: str, device: Device, threads: int
 ) -> None:
     config = resolved.arms[resolved.baseline]
-    study, budget, variant, baseline = _place(resolved)
     content = {
         "schema": SCHEMA,
-        "study": study,
-        "budget": budget,
-        "variant": variant,
-        "baseline": baseline,
+        **_place(resolved),
         "config": config.model_dump(mode="json"),
         "device": device.name,
         "precision": device.resolve_precision(config.train.precision),

@@ -6,13 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from vitbench.data import DataInfo, describe
 from vitbench.execution import rates
 from vitbench.execution.content import Content, Decode
 from vitbench.records import Faults, Record, RecordStore
-from vitbench.studies import BUDGETS, STUDIES, Overrides, Plan, Study, load_study, plan_in_stages
+from vitbench.studies import STUDIES, Budget, Overrides, Plan, Study, load_study, plan_in_stages
 from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
 from vitbench.text import agreeing, counted
 
@@ -25,21 +24,13 @@ class Request:
     """What the user asked `plan` or `run` for."""
 
     studies: Sequence[str]
-    budget: str
+    budget: Budget
+    overrides: Overrides
     datasets: Sequence[str]
     data_root: Path | None
     download: bool
-    seeds: int | None
-    variant: str | None
-    train: dict[str, Any]
-    train_images: int | None
-    learning_rates: tuple[float, ...]
     results: Path
-    tuning_seeds: int | None = None
-    extend: int | None = None
-    tune: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    match: str = "epochs"
-    again: bool = False
+    again: bool
     """Runs count as done only where they were recorded in this environment."""
     faults: Faults = field(default_factory=Faults, compare=False)
     """What is wrong with the records; a run whose line is damaged counts as not recorded."""
@@ -53,9 +44,9 @@ class Request:
         for study in studies:
             if sum(other.name == study.name for other in studies) > 1:
                 raise ValueError(f"two studies are named {study.name!r}, and would share one record file; rename one")
-        datasets = self.datasets or BUDGETS[self.budget].datasets
+        datasets = self.datasets or self.budget.datasets
         if not datasets:
-            raise ValueError(f"budget {self.budget!r} names no data set of its own; give one with --data")
+            raise ValueError(f"budget {self.budget.name!r} names no data set of its own; give one with --data")
         described = [(name, describe(name, root=self.data_root, download=self.download)) for name in datasets]
         # By what they are: one set may have been given twice, under two spellings.
         infos = list({info.dataset: (name, info) for name, info in described}.values())
@@ -69,24 +60,9 @@ class Request:
     def store(self) -> RecordStore:
         return RecordStore(self.results, self.faults)
 
-    @property
-    def overrides(self) -> Overrides:
-        return Overrides(
-            variant=self.variant,
-            seeds=self.seeds,
-            train=self.train,
-            train_images=self.train_images,
-            learning_rates=self.learning_rates,
-            tuning_seeds=self.tuning_seeds,
-            extend=self.extend,
-            tune=self.tune,
-            match=self.match,
-        )
-
     def resolved_studies(self) -> list[ResolvedStudy]:
         """Each study on each data set, before any result."""
-        budget = BUDGETS[self.budget]
-        return [resolve_study(study, budget, info, self.overrides) for study, _, info in self.asked]
+        return [resolve_study(study, self.budget, info, self.overrides) for study, _, info in self.asked]
 
     def left_out(self) -> list[str]:
         """A line for each study and data set some of whose arms are of sizes that its images do not come in, and for whatever
@@ -111,15 +87,14 @@ class Request:
 
         `failed`: what is not tried again. Raises ValueError for what is wrong with the request.
         """
-        budget = BUDGETS[self.budget]
         plans = []
         for study, name, info in self.asked:
             speeds = None
-            if self.match == "time":
-                speeds = rates.kept(self.results, resolve_study(study, budget, info, self.overrides))
+            if self.overrides.match == "time":
+                speeds = rates.kept(self.results, resolve_study(study, self.budget, info, self.overrides))
             plan = plan_in_stages(
                 study,
-                budget,
+                self.budget,
                 info,
                 self.overrides,
                 records.get(study.name, ()),

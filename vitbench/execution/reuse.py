@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from vitbench.execution.claims import SharedWork
 from vitbench.execution.current_environment import CurrentEnvironment
 from vitbench.execution.job import weights_path
 from vitbench.execution.preparation import DataHashes, Planned
-from vitbench.execution.shared_work import SharedWork
 from vitbench.records import Record, RecordStore
 from vitbench.studies import PlannedRun
 
@@ -58,7 +58,7 @@ def take_over(
             left += wanted
         else:
             for _, run in wanted:
-                store.append(in_place_of(records[-1], run))
+                store.append(recorded_as(records[-1], run))
         shared.claims.release(run_id)
     return left
 
@@ -75,7 +75,7 @@ def has_weights(results: Path, record: Record) -> bool:
         return False
 
 
-def in_place_of(record: Record, run: PlannedRun) -> Record:
+def recorded_as(record: Record, run: PlannedRun) -> Record:
     """The record of a run as that of another study's run of the same configuration. Raises ValueError for another one."""
     if record.identity != run.run_id:
         raise ValueError(f"run_id {record.identity!r} is not {run.run_id!r}; only equal configurations share a record")

@@ -63,7 +63,7 @@ def train_one(request: SingleRequest, observer: Observer, faults: Faults | None 
     """
     info = describe(request.dataset, root=request.data_root, download=request.download)
     init = None if request.init is None else _file_of_weights(request.init, request.results)
-    reader = DataReader(request.data_root, request.download, observer)
+    reader = DataReader(observer, request.data_root, request.download)
     run = planned_run(request, init, info)
     if request.keep_head and init is not None:
         reader.decode(request.dataset, run.config.model.image_hw)
@@ -179,7 +179,7 @@ def _model_of_timm(
     variant: str | None, init: str, wanted: dict[str, Any], *, keep_head: bool
 ) -> tuple[str, ModelConfig, str]:
     """The same where the initial weights are a run's of a model of timm: its name and options come with them."""
-    from vitbench.models.inherit_timm import inherited_timm_config
+    from vitbench.models.inherit import inherited_timm_config
     from vitbench.models.weights import load_trained
 
     trained = load_trained(init)

@@ -1,4 +1,7 @@
-"""How do plans become records? Wave by wave: what can run now is claimed, run and recorded, and then decides what follows."""
+"""How do the plans of studies become records? In waves: what can run now is claimed, run and recorded.
+
+Then plans are made again, as the new records decide what follows.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,14 @@ from functools import partial
 
 from vitbench.execution import rates
 from vitbench.execution.arrivals import Arrivals
-from vitbench.execution.claims import Claims
+from vitbench.execution.claims import Claims, JobQueue, SharedWork
 from vitbench.execution.current_environment import CurrentEnvironment
 from vitbench.execution.job import Job
 from vitbench.execution.observer import Observer, RunObserver
 from vitbench.execution.preparation import DataReader, JobMaker, Planned, resolve_jobs, worker_devices
 from vitbench.execution.pretraining import Pretrained, Wave
 from vitbench.execution.request import Request
-from vitbench.execution.reuse import by_run_id, has_weights, in_place_of, take_over
-from vitbench.execution.shared_work import SharedWork
+from vitbench.execution.reuse import by_run_id, has_weights, recorded_as, take_over
 from vitbench.execution.standing import Standing
 from vitbench.records import Outcome, Record, RecordStore
 from vitbench.studies import PlannedRun
@@ -85,12 +87,12 @@ class StudyRuns:
     ) -> None:
         self.request, self.workers, self.observer, self.keep_weights = request, workers, observer, keep_weights
         self.store, self.tally = request.store, Tally()
-        self.reader = DataReader(request.data_root, request.download, observer)
-        self.shared = SharedWork(claims, Arrivals(self.store))
+        self.reader = DataReader(observer, request.data_root, request.download)
+        self.shared = SharedWork(claims, Arrivals(self.store), by_process=workers.executor != "ray")
 
     def run_all(self) -> int:
         current = self._current_environment() if self.request.again else None
-        if self.request.match == "time":
+        if self.request.overrides.match == "time":
             self._settle_rates()
         self._say(self.request.left_out())
         standing = self._standing(current)
@@ -137,7 +139,7 @@ class StudyRuns:
 
     def _standing(self, current: CurrentEnvironment | None) -> Standing:
         arrivals, tally = self.shared.arrivals, self.tally
-        arrivals.start_again()  # before the store is read, so that nothing falls between
+        arrivals.forget()  # before the store is read, so that nothing falls between
         failed = tally.failed | arrivals.failed()
         # Asked each time: files may change while runs do.
         content = self.request.content(self.reader.decode)
@@ -189,11 +191,11 @@ class StudyRuns:
 
     def _record_hopeless(self, wave: Wave, maker: JobMaker) -> None:
         """Records what can never run, as its pretraining diverged, failed or left no weights."""
-        before_of = {run.run_id: before for (_, run), before in wave.hopeless}
+        pretraining_records = {run.run_id: before for (_, run), before in wave.hopeless}
         jobs = [maker.job(name, run) for (name, run), _ in wave.hopeless]
-        for job in self.shared.queue(jobs, by_process=self.workers.executor != "ray"):
+        for job in JobQueue(jobs, self.shared):
             run = job.run
-            record = job.without_pretraining(before_of[run.run_id])
+            record = job.without_pretraining(pretraining_records[run.run_id])
             self.store.append(record)
             self.shared.claims.release(run.run_id)
             self._say([f"{run.study}, {run.arm}, seed {record.seed}: {record.outcome}: {record.reason}"])
@@ -204,19 +206,13 @@ class StudyRuns:
         self, jobs: list[Job], places: Mapping[str, Sequence[Planned]], *, devices: Sequence[str], num_workers: int
     ) -> None:
         """Runs the jobs that no other process has claimed, and records each in all `places` of its run_id."""
-        in_ray = self.workers.executor == "ray"
         with self.observer.runs(jobs) as display:
             recorder = _Recorder(self.store, self.shared, self.tally, display, places)
-            queue_of = partial(
-                self.shared.queue,
-                by_process=not in_ray,
-                on_settled=recorder.on_settled,
-                on_wait=recorder.on_wait,
-            )
-            if in_ray:
+            make_queue = partial(JobQueue, shared=self.shared, on_settled=recorder.on_settled, on_wait=recorder.on_wait)
+            if self.workers.executor == "ray":
                 from vitbench.execution import cluster
 
-                cluster.run_jobs(jobs, workers=num_workers, on_record=recorder.on_record, queue_of=queue_of)
+                cluster.run_jobs(jobs, workers=num_workers, on_record=recorder.on_record, make_queue=make_queue)
             else:
                 from vitbench.execution import local
 
@@ -226,7 +222,7 @@ class StudyRuns:
                     devices=devices,
                     on_record=recorder.on_record,
                     on_report=display.report,
-                    queue_of=queue_of,
+                    make_queue=make_queue,
                 )
 
     def _say(self, lines: Iterable[str]) -> None:
@@ -276,7 +272,7 @@ class _Recorder:
         self.store.append(record)
         other_places = [run for _, run in self.places[job.run.run_id] if run != job.run]
         for run in other_places:
-            self.store.append(in_place_of(record, run))
+            self.store.append(recorded_as(record, run))
         self.tally.trained_all([job.run, *other_places], record.outcome)
         self.display.record(job, record)
         return True

@@ -75,12 +75,11 @@ def transfer_rows(records: Iterable[TransferRecord], runs: Mapping[str, Record])
 
 
 def _row(records: Sequence[TransferRecord], trained: Record | None) -> TransferRow:
-    top1: dict[str, list[float]] = {}
-    for record in records:
-        by_classifier: dict[str, list[float]] = defaultdict(list)
-        for accuracy in record.accuracies:
-            by_classifier[accuracy.classifier].append(accuracy.top1)
-        top1 |= by_classifier
+    top1 = {
+        classifier: [accuracy.top1 for accuracy in record.accuracies if accuracy.classifier == classifier]
+        for record in records
+        for classifier in dict.fromkeys(accuracy.classifier for accuracy in record.accuracies)
+    }
     row = TransferRow(records[-1], trained, top1, ())
     doubts = dict.fromkeys(doubt for record in records for doubt in _doubts(record, _identity(row)["model"]))
     return replace(row, notes=tuple(doubts))
