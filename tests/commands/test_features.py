@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.commands.trunks import keep_weights
+from tests.commands.kept_weights import keep_weights
 from tests.models.convert.test_named import save_timm
 from vitbench.data import load, normalise
 from vitbench.models import convert
@@ -83,9 +83,9 @@ WRONG = {
     "no such run": (("abcd1234",), "run 'abcd1234' has no weights in"),
     "no such model": (("timm:nonsense",), "'timm:nonsense' is no model of timm"),
     "no such file": (("gone.safetensors",), "run 'gone.safetensors': there is no such file"),
-    "other split": (("mine", "--split", "validation"), "split 'validation' is not known; use train or test"),
+    "other split": (("mine", "--split", "validation"), "split 'validation' is not known; use train, test"),
     "other format": (("mine", "--out", "mine.csv"), "out 'mine.csv' has no format"),
-    "other precision": (("mine", "--precision", "fp8"), "precision 'fp8' is not known here; use fp32 or bf16"),
+    "other precision": (("mine", "--precision", "fp8"), "precision 'fp8' is not known; use fp32, bf16"),
     "other data": (("mine", "--data", "digit"), "did you mean digits?"),
     "other device": (("mine", "--device", "tpu"), "device 'tpu' is not known"),
     "other channels": (("two",), "takes images of 2 channels, but those of digits have 1"),

@@ -94,7 +94,7 @@ WRONG = {
     "unknown pool": (("Nano/2", "--pool", "mean"), "pool 'mean'"),
     "patch that does not divide": (("Ti/16", "--image-size", "100"), "patch_size 16 does not divide image_size 100"),
     "no batch": (("Nano/2", "--batch-size", "0"), "batch_size 0"),
-    "unknown mode": (("Nano/2", "--mode", "eval"), "mode 'eval' is not known; use infer or train"),
+    "unknown mode": (("Nano/2", "--mode", "eval"), "mode 'eval' is not known; use infer, train"),
     "unknown device": (("Nano/2", "--device", "tpu"), "device 'tpu' is not known"),
     "too many blocks": (("B/16", "--depth", "10000"), "depth 10000 is more than can be traced, 1,000 blocks"),
     "too many blocks in a stem": (("R50+B/16", "--stem-layers", "3,4,5000"), "stem_layers (3, 4, 5000) is more than"),

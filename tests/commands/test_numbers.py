@@ -28,9 +28,9 @@ WORK = {
     "throughput": ("vitbench.profiling.roofline.measure_ceilings",),
     "trace": ("vitbench.profiling.trace.record",),
     "profile": ("vitbench.profiling.profile.measure_parts",),
-    "features": ("vitbench.commands.features.open_trunk",),
-    "probe": ("vitbench.commands.probe.open_trunk",),
-    "figures": ("vitbench.inspection.loaded_model.open_weights",),
+    "features": ("vitbench.inspection.features.open_extractor",),
+    "probe": ("vitbench.inspection.features.open_extractor",),
+    "figures": ("vitbench.inspection.figure_numbers.load_model",),
 }
 """Where each command begins to compute: a request that comes so far was accepted."""
 NAMES = {"results", "data_root", "out", "data", "init", "with_run", "device"}

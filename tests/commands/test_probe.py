@@ -9,10 +9,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from tests.commands.trunks import keep_weights
-from vitbench.commands import probe
-from vitbench.commands.features import Trunk
+from tests.commands.kept_weights import keep_weights
 from vitbench.data import load, split
+from vitbench.inspection import probe
+from vitbench.inspection.features import FeatureExtractor
 from vitbench.models.weights import load_trained
 from vitbench.records.transfer import TransferStore
 
@@ -96,8 +96,8 @@ def test_a_record_says_what_was_measured_of_what_and_where(asked, tmp_path):
 
 def test_what_is_recorded_is_not_measured_again_unless_asked(asked, tmp_path, monkeypatch):
     path, calls = keep_weights(tmp_path), []
-    batches = Trunk.batches
-    monkeypatch.setattr(Trunk, "batches", lambda *a, **k: calls.append(1) or batches(*a, **k))
+    batches = FeatureExtractor.batches
+    monkeypatch.setattr(FeatureExtractor, "batches", lambda *a, **k: calls.append(1) or batches(*a, **k))
     first = asked(path.stem, "--method", "knn")
     assert len(calls) == 2  # train and test
     assert asked(path.stem[:8], "--method", "knn") == first and len(calls) == 2
@@ -150,7 +150,7 @@ def test_a_wrong_request_is_refused_in_one_line_before_features_are_computed(
     vitbench, tmp_path, monkeypatch, folder_of_images, case
 ):
     arguments, says = WRONG[case]
-    monkeypatch.delattr(Trunk, "batches")
+    monkeypatch.delattr(FeatureExtractor, "batches")
     path, data = keep_weights(tmp_path), folder_of_images(tmp_path / "data")
     said = vitbench("probe", path, "--data", data, "--results", tmp_path, *ON_CPU, *arguments)
     assert said.status == 2 and says in said.err and said.err.count("\n") == 1, said.err

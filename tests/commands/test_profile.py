@@ -43,7 +43,7 @@ def test_one_command_writes_parts_tables_and_roofline_and_the_same_again_measure
     [
         (["Nano/9"], "unknown variant"),
         (["--seconds", "0"], "seconds 0 is no time to measure in"),
-        (["Nano/4", "--batch-size", "0"], "batch_size 0 is not a number of images"),
+        (["Nano/4", "--batch-size", "0"], "batch_size 0 is too few; give 1 or more"),
         (["--depth", "3"], "fields of the model and batch_size are those of VARIANTs"),
         (
             ["Nano/4", "--only", "peer"],

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from tests.commands.trunks import keep_weights
+from tests.commands.kept_weights import keep_weights
 from tests.execution.test_pretraining import with_other_bits
 from vitbench.config import TrainConfig
 from vitbench.data import describe

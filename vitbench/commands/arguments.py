@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
 from typer import Argument, CallbackParam, Option
 
-from vitbench.config import MOST, Precision
+from vitbench.config import Precision
 from vitbench.files import expanded
 
 if TYPE_CHECKING:
+    from vitbench.device import Device
     from vitbench.execution.request import Request
 
 Names = TypeVar("Names", str, list[str] | None)
@@ -43,6 +44,19 @@ def one_of(*choices: str) -> Callable[[CallbackParam, Names], Names]:
     return check
 
 
+def at_least_one(option: CallbackParam, value: int | None) -> int | None:
+    """A callback of an option that counts something."""
+    if value is not None and value < 1:
+        raise ValueError(f"{option.name} {value} is too few; give 1 or more")
+    return value
+
+
+def _seconds(seconds: float) -> float:
+    if not 0 < seconds <= MOST_SECONDS:
+        raise ValueError(f"seconds {seconds:g} is no time to measure in; give more than 0, and {MOST_SECONDS} at most")
+    return seconds
+
+
 def _path(path: Path | None) -> Path | None:
     return None if path is None else expanded(path)
 
@@ -66,6 +80,7 @@ def _results(path: Path) -> Path:
 MOST_THREADS = 1024
 """More than any machine has cores, and fewer than a system lets a process have."""
 MOST_SEEDS = 1000
+MOST_SECONDS = 86_400
 MODES, PRECISIONS, COMPILES = ("infer", "train"), get_args(Precision), ("off", "on")
 LOCAL_RESULTS = Path("results/local")
 """The default of `--results`."""
@@ -79,20 +94,15 @@ OptionalVariant = Annotated[str | None, _VARIANT]
 Variants = Annotated[list[str], _VARIANT]
 Results = Annotated[Path, Option(callback=_results, help="Folder with records/, tables/ and plots/.")]
 DataRoot = Annotated[Path | None, Option(callback=_path, help="Folder in which the data set lies.")]
-Out = Annotated[Path, Option(callback=_path, help="FILE.npz or FILE.parquet.")]
 TraceOut = Annotated[Path, Option(callback=_path, help="Folder; each trace gets one of its own within.")]
+Out = Annotated[Path, Option(callback=_path, help="FILE.npz or FILE.parquet.")]
 Download = Annotated[bool, Option("--download", help="Let the data set's library download what is missing.")]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON document and nothing else.")]
 DeviceName = Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, Option(min=1, max=MOST_THREADS, help="Threads a worker computes with on CPU.")]
-TrunkName = Annotated[
-    str, Argument(metavar="RUN", help="A run_id of --results or its beginning, FILE.safetensors, or timm:NAME.")
-]
-Images = Annotated[str, Option("--data", help="Data set: a name or a folder; resized to what the model takes.")]
-FeatureBatch = Annotated[int, Option(min=1, max=MOST, help="Images whose features are computed at a time.")]
-FeaturePrecision = Annotated[str, Option(callback=one_of("fp32", "bf16"), help="fp32 or bf16.")]
 KeepWeights = Annotated[bool, Option(help="Keep trained weights in checkpoints/, as RUN_ID.safetensors.")]
 Jobs = Annotated[str, Option(help="Worker processes: a number, or auto (one per CPU core or GPU).")]
+Seconds = Annotated[float, Option(callback=_seconds, help="Time to measure each row in, at most.")]
 Mode = Annotated[str, Option(callback=one_of(*MODES), help="infer (forward) or train (3 × forward).")]
 Modes = Annotated[list[str] | None, Option(callback=one_of(*MODES), help="infer or train; both by default.")]
 PrecisionName = Annotated[str, Option(callback=one_of(*PRECISIONS), help="auto, fp32 or bf16.")]
@@ -103,6 +113,23 @@ CompileName = Annotated[str, Option(callback=one_of(*COMPILES), help="torch.comp
 CompileNames = Annotated[
     list[str] | None, Option(callback=one_of(*COMPILES), help="torch.compile: off or on; may be given again.")
 ]
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """What is measured on, and with how many threads."""
+
+    device: DeviceName = "auto"
+    threads: Threads = None
+
+    def open(self) -> Device:
+        import torch
+
+        from vitbench.device import open_device
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        return open_device(self.device)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,24 @@
-"""What one model costs, part by part: the counts that agree, as a table or as JSON."""
+"""`vitbench flops`: what one model costs, part by part, as a table or as JSON."""
 
 from __future__ import annotations
 
 import json
-import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from vitbench.config import ModelConfig, TimmConfig
+import typer
+
+from vitbench.commands.arguments import FAILED, AsJson, Mode, Variant, at_least_one
+from vitbench.commands.options import ModelFields, with_options
+from vitbench.commands.terminal_table import print_table
+from vitbench.config import MOST, ModelConfig, TimmConfig
+from vitbench.costs.agreement import CountMismatchError
 from vitbench.costs.counts import Counts
 from vitbench.costs.macs import CONVENTIONS, FORWARDS
+from vitbench.text import counted
 from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
@@ -20,46 +27,35 @@ if TYPE_CHECKING:
     from vitbench.costs.cross_check import AgreedCounts
 
 
-def show_flops(variant: str, *, model: dict[str, Any], batch_size: int, mode: str, device: str, as_json: bool) -> None:
-    """Prints parameters, MACs and activations of an image, and the FLOPs of a batch of `batch_size` in `mode`.
-
-    Raises ValueError for a wrong request, CountMismatchError where the counters disagree.
-    """
-    config = named_model(variant, **model)
-    if batch_size < 1:
-        raise ValueError(f"batch_size {batch_size} is not a number of images; give 1 or more")
+@with_options
+def flops(
+    model: ModelFields,
+    variant: Variant,
+    batch_size: Annotated[
+        int, typer.Option(max=MOST, callback=at_least_one, help="Images in the batch whose FLOPs are told.")
+    ] = 1,
+    mode: Mode = "infer",
+    device: Annotated[str, typer.Option(help="meta (shapes, no arithmetic), or auto, cpu, cuda, cuda:N.")] = "meta",
+    as_json: AsJson = False,
+) -> None:
+    """Parameters, MACs and activations per block, counted three ways that must agree; any field of the model."""
     from vitbench.costs.cross_check import cross_check
 
+    config = named_model(variant, **model)
     torch_device = _torch_device(device)
-    agreed = cross_check(config, device=torch_device, training=mode == "train")
-    flops = 2 * agreed.total().macs * batch_size * FORWARDS[mode]
+    try:
+        agreed = cross_check(config, device=torch_device, training=mode == "train")
+    except CountMismatchError as error:
+        print(f"vitbench: {error}", file=sys.stderr)
+        raise typer.Exit(FAILED) from error
+    batch_flops = 2 * agreed.total().macs * batch_size * FORWARDS[mode]
     if as_json:
         request = {"variant": variant, "mode": mode, "batch_size": batch_size, "device": str(torch_device)}
-        print(json.dumps({**request, **_facts(config, agreed), "flops": flops}))
+        print(json.dumps({**request, **_facts(config, agreed), "flops": batch_flops}))
         return
     print(f"{variant}: {_shape(config)}")
-    _print_table(agreed)
-    total = agreed.total()
-    print(
-        f"{_rounded(total.params)} parameters; an image: {_rounded(total.macs)}MACs forward, "
-        f"{_rounded(total.activations)} activations"
-    )
-    images = "1 image" if batch_size == 1 else f"{batch_size} images"
-    print(f"{images}, {mode}: {_rounded(flops)}FLOPs ({2 * FORWARDS[mode]} × MACs × images)")
-    names = ", ".join(agreed.counters)
-    number = {2: "two", 3: "three"}[len(agreed.counters)]
-    print(f"{number} counts agree: {names}; largest relative difference {agreed.difference:.2%}")
-    print(f"norms, not counted, would add {_rounded(agreed.norms)}MACs, as fvcore counts them and timm publishes them")
-    print(*CONVENTIONS, sep="\n")
-
-
-def _shape(config: ModelConfig) -> str:
-    if isinstance(config, TimmConfig):
-        return f"{_size(config.image_hw)} px, as timm has it" + (f" with {config.options}" if config.options else "")
-    return (
-        f"{_size(config.image_hw)} px in {config.num_patches} patches of {_size(config.patch_hw)} px, "
-        f"{config.num_tokens} tokens × {config.width} channels × {config.depth} blocks"
-    )
+    print_table(_table_rows(agreed), texts=["part"], last_is_total=True)
+    _print_totals(agreed, batch_flops, batch_size, mode)
 
 
 def _torch_device(device: str) -> torch.device:
@@ -71,7 +67,7 @@ def _torch_device(device: str) -> torch.device:
     return torch.device("meta") if device == "meta" else open_device(device).torch_device
 
 
-def _facts(config: ModelConfig, agreed: AgreedCounts) -> dict[str, Any]:
+def _facts(config: ModelConfig, agreed: AgreedCounts) -> dict[str, object]:
     parts = [{"name": name, **asdict(counts)} for name, counts in agreed.parts.items()]
     return {
         "image_size": list(config.image_hw),
@@ -86,20 +82,32 @@ def _facts(config: ModelConfig, agreed: AgreedCounts) -> dict[str, Any]:
     }
 
 
-def _print_table(agreed: AgreedCounts) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _shape(config: ModelConfig) -> str:
+    if isinstance(config, TimmConfig):
+        return f"{_size(config.image_hw)} px, as timm has it" + (f" with {config.options}" if config.options else "")
+    return (
+        f"{_size(config.image_hw)} px in {config.num_patches} patches of {_size(config.patch_hw)} px, "
+        f"{config.num_tokens} tokens × {config.width} channels × {config.depth} blocks"
+    )
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("part")
-    for heading in ("params", "MACs", "activations", "of all MACs"):
-        table.add_column(heading, justify="right")
+
+def _table_rows(agreed: AgreedCounts) -> list[dict[str, str]]:
     total = agreed.total()
+    rows = []
     for name, number, counts in _folded(agreed.parts):
         share = f"{counts.macs / total.macs:.1%}"
-        table.add_row(name, *_exact(counts), share if number == 1 else f"{number} × {share}")
-    table.add_row("total", *_exact(total), "100%", style="bold")
-    Console(width=None if os.isatty(1) else 160).print(table)
+        rows.append(_table_row(name, counts, share if number == 1 else f"{number} × {share}"))
+    return [*rows, _table_row("total", total, "100%")]
+
+
+def _table_row(part: str, counts: Counts, share: str) -> dict[str, str]:
+    return {
+        "part": part,
+        "params": f"{counts.params:,}",
+        "MACs": f"{counts.macs:,}",
+        "activations": f"{counts.activations:,}",
+        "of all MACs": share,
+    }
 
 
 def _folded(parts: Mapping[str, Counts]) -> list[tuple[str, int, Counts]]:
@@ -115,8 +123,18 @@ def _folded(parts: Mapping[str, Counts]) -> list[tuple[str, int, Counts]]:
     return rows
 
 
-def _exact(counts: Counts) -> tuple[str, str, str]:
-    return f"{counts.params:,}", f"{counts.macs:,}", f"{counts.activations:,}"
+def _print_totals(agreed: AgreedCounts, batch_flops: int, batch_size: int, mode: str) -> None:
+    total = agreed.total()
+    print(
+        f"{_rounded(total.params)} parameters; an image: {_rounded(total.macs)}MACs forward, "
+        f"{_rounded(total.activations)} activations"
+    )
+    images = counted(batch_size, "image")
+    print(f"{images}, {mode}: {_rounded(batch_flops)}FLOPs ({2 * FORWARDS[mode]} × MACs × images)")
+    number = {2: "two", 3: "three"}[len(agreed.counters)]
+    print(f"{number} counts agree: {', '.join(agreed.counters)}; largest relative difference {agreed.difference:.2%}")
+    print(f"norms, not counted, would add {_rounded(agreed.norms)}MACs, as fvcore counts them and timm publishes them")
+    print(*CONVENTIONS, sep="\n")
 
 
 def _rounded(number: int) -> str:

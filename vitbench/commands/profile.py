@@ -6,65 +6,80 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from vitbench.commands.throughput import check_seconds
-from vitbench.config import TimmConfig
+import typer
+
+from vitbench.commands.arguments import (
+    DONE,
+    FAILED,
+    LOCAL_RESULTS,
+    DeviceOptions,
+    Results,
+    Seconds,
+    at_least_one,
+)
+from vitbench.commands.options import ModelFields, with_options
+from vitbench.config import MOST, TimmConfig
 from vitbench.files import shown
-from vitbench.profiling.profile_store import profile_directory
-from vitbench.profiling.workload import CPU, CUDA, ProfiledModel
+
+if TYPE_CHECKING:
+    from vitbench.profiling.workload import ProfiledModel
 
 
-def show_profile(
-    variants: Sequence[str],
-    *,
-    model: dict[str, Any],
-    batch_size: int | None,
-    results: Path,
-    only: Sequence[str],
-    fresh: bool,
-    device: str,
-    threads: int | None,
-    seconds: float,
-) -> int:
-    """Measures what is not there yet, writes tables and plots; prints the comparison with peers and the paths.
+@with_options
+def profile(
+    model: ModelFields,
+    variants: Annotated[
+        list[str] | None,
+        typer.Argument(help="Micro/2, B/16, … or timm:NAME; by default a set that suits the device."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(max=MOST, callback=at_least_one, help="Images, of the variants named.")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="ceilings, flops, throughput, traces or peers, or one part of these; may be given again."),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is there already.")] = False,
+    seconds: Seconds = 5.0,
+    device_options: DeviceOptions = DeviceOptions(),
+    results: Results = LOCAL_RESULTS,
+) -> None:
+    """Throughput, peers at their best, FLOPs, traces and roofline of this device, into --results' profiles/<device>/.
 
-    Returns how much could not be run. Raises ValueError for a wrong request.
+    Interrupt it whenever you like; the next call goes on. Any field of the model is an option, with VARIANTs.
     """
     import torch
 
-    from vitbench.device import open_device
     from vitbench.profiling.profile import measure_parts
     from vitbench.profiling.profile_parts import ProfilePlan
+    from vitbench.profiling.profile_store import profile_directory
+    from vitbench.profiling.workload import CPU, CUDA, ProfiledModel
 
-    check_seconds(seconds)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size {batch_size} is not a number of images; give 1 or more")
     if not variants and (model or batch_size):
         raise ValueError("fields of the model and batch_size are those of VARIANTs; name one")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    opened = open_device(device)
-    on_cpu = opened.torch_device.type == "cpu"
+    device = device_options.open()
+    on_cpu = device.torch_device.type == "cpu"
     workload = CPU if on_cpu else CUDA
     if variants:
         named = tuple(ProfiledModel(variant, batch_size or workload.batch_size, model) for variant in variants)
-        _check(named)
+        _check_timm(named)
         workload = replace(workload, models=named, contests=named)
-    parts = ProfilePlan(workload, opened, seconds).parts(only)
-    without = "no CUDA device here, so " if on_cpu and device == "auto" else ""
-    _say(f"{without}this is a profile of {opened.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    parts = ProfilePlan(workload, device, seconds).parts(only or [])
+    without = "no CUDA device here, so " if on_cpu and device_options.device == "auto" else ""
+    _say(f"{without}this is a profile of {device.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     if not only or any(name.partition("/")[0] == "peers" for name in only):
         for contestant in workload.contests:
             if isinstance(contestant.config(), TimmConfig):
                 _say(f"{contestant.variant} meets no peers, which have no such model: it is timm's own")
-    num_failed = measure_parts(parts, device=opened, results=results, seconds=seconds, fresh=fresh, say=_say)
-    _print_and_draw(profile_directory(results, opened.name), results)
-    return num_failed
+    num_failed = measure_parts(parts, device=device, results=results, seconds=seconds, fresh=fresh, say=_say)
+    _print_and_draw(profile_directory(results, device.name), results)
+    raise typer.Exit(FAILED if num_failed else DONE)
 
 
-def _check(models: Sequence[ProfiledModel]) -> None:
-    """Raises ValueError for a model that has no meaning or, of timm's, one that cannot be made or run at this size."""
+def _check_timm(models: Sequence[ProfiledModel]) -> None:
+    """Raises ValueError for a model without meaning, and for one of timm that cannot be made or run at this size."""
     from vitbench.costs.counters import count_timm
 
     for config in (model.config() for model in models):

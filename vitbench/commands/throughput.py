@@ -1,13 +1,28 @@
-"""How fast models run, and their peers beside them, on one device: images/s, latency, MFU, memory and energy."""
+"""`vitbench throughput`: how fast models run, and their peers beside them, on one device."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
+import typer
+
+from vitbench.commands.arguments import (
+    DONE,
+    FAILED,
+    MODES,
+    AsJson,
+    CompileNames,
+    DeviceOptions,
+    Modes,
+    PrecisionNames,
+    Seconds,
+    Variants,
+)
+from vitbench.commands.options import ModelFields, with_options
+from vitbench.commands.terminal_table import print_table
 from vitbench.config import MOST, Precision
 from vitbench.costs.macs import MFU_MEANS, unread_sentence
 from vitbench.variants import model as named_model
@@ -18,79 +33,64 @@ if TYPE_CHECKING:
     from vitbench.profiling.roofline import Ceilings
     from vitbench.profiling.throughput import Result
 
-MOST_SECONDS = 86_400
 
-
-def show_throughput(
-    variants: Sequence[str],
-    *,
-    model: dict[str, Any],
-    modes: Sequence[str],
-    precisions: Sequence[str],
-    compiles: Sequence[str],
-    batch_sizes: Sequence[str],
-    peers: Sequence[str],
-    device: str,
-    threads: int | None,
-    seconds: float,
-    memory: bool,
-    as_json: bool,
-) -> int:
-    """Prints a row for every variant × implementation × mode × precision × compile × batch size, all timed in turn.
-
-    A batch size is a number of images, `best` (the fastest, searched by doubling) or `max` (the largest power of two that
-    fits); both are searched for every row by itself. Energy is that of the whole device; idle power is not subtracted.
-    Returns how many of them could not be run. Raises ValueError for a wrong request.
-    """
+@with_options
+def throughput(
+    model: ModelFields,
+    variants: Variants,
+    mode: Modes = None,
+    precision: PrecisionNames = None,
+    compile: CompileNames = None,
+    batch_size: Annotated[
+        list[str] | None,
+        typer.Option(help="Images, or best or max, searched for each row; may be given again; 64 by default."),
+    ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(help="timm, vit-pytorch, torchvision or transformers beside it; may be given again."),
+    ] = None,
+    seconds: Seconds = 5.0,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory too; on CPU in a new process for each row.")] = True,
+    device_options: DeviceOptions = DeviceOptions(),
+    as_json: AsJson = False,
+) -> None:
+    """Images/s, latency and MFU of models, and of peers beside them, timed in turn. Any field of the model is an option."""
     import torch
 
-    from vitbench.device import open_device
     from vitbench.profiling.candidates import OURS, candidate_of
     from vitbench.profiling.roofline import measure_ceilings
     from vitbench.profiling.throughput import measure
     from vitbench.profiling.throughput_row import throughput_row
 
-    check_seconds(seconds)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    opened = open_device(device)
-    sizes = list(dict.fromkeys(_batch_size(text, opened) for text in batch_sizes))
-    resolved = list(dict.fromkeys(opened.resolve_precision(cast(Precision, precision)) for precision in precisions))
+    device = device_options.open()
+    sizes = dict.fromkeys(_batch_size(text, device) for text in batch_size or ["64"])
+    resolved = dict.fromkeys(device.resolve_precision(cast(Precision, name)) for name in precision or ["auto"])
     configs = {variant: named_model(variant, **model) for variant in variants}
+    settings = product(variants, [OURS, *(peer or [])], mode or MODES, resolved, compile or ["off"], sizes)
     candidates = [
         candidate_of(
             configs[variant],
             variant,
             implementation=implementation,
-            mode=mode,
-            precision=precision,
-            compiled=compile == "on",
+            mode=mode_name,
+            precision=precision_name,
+            compiled=compile_name == "on",
             batch_size=size,
         )
-        for variant, implementation, mode, precision, compile, size in product(
-            variants, [OURS, *peers], modes, resolved, compiles, sizes
-        )
+        for variant, implementation, mode_name, precision_name, compile_name, size in settings
     ]
-    ceilings = measure_ceilings(opened)
-    results = measure(candidates, device=opened, max_seconds=seconds, memory=memory)
+    ceilings = measure_ceilings(device)
+    results = measure(candidates, device=device, max_seconds=seconds, memory=memory)
     if as_json:
-        rows = [throughput_row(result, ceilings, device=opened.name) for result in results]
-        for row in rows:
-            row["config"] = configs[row["variant"]].model_dump(mode="json")
-        print(json.dumps(rows))
+        rows = [throughput_row(result, ceilings, device=device.name) for result in results]
+        print(json.dumps([{**row, "config": configs[row["variant"]].model_dump(mode="json")} for row in rows]))
     else:
-        print(f"{opened.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+        print(f"{device.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
         _print_table(results, ceilings)
         _print_notes(results, ceilings, seconds)
         if sentence := unread_sentence(configs):
             print(sentence)
-    return sum(bool(result.reason) for result in results)
-
-
-def check_seconds(seconds: float) -> None:
-    """Raises ValueError for no time, and for more than a day, to measure a row in."""
-    if not 0 < seconds <= MOST_SECONDS:
-        raise ValueError(f"seconds {seconds:g} is no time to measure in; give more than 0, and {MOST_SECONDS} at most")
+    raise typer.Exit(FAILED if any(result.reason for result in results) else DONE)
 
 
 def _batch_size(text: str, device: Device) -> int | str:
@@ -112,31 +112,37 @@ def _batch_size(text: str, device: Device) -> int | str:
 
 
 def _print_table(results: Sequence[Result], ceilings: Ceilings) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    has_energy = any(result.energy for result in results)
+    rows = [_table_row(result, ceilings, has_energy=has_energy) for result in results]
+    print_table(rows, texts=["variant", "implementation", "mode", "precision", ""])
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("variant", "implementation", "mode", "precision", ""):
-        table.add_column(heading)
-    with_energy = any(result.energy for result in results)
-    energy_heading = ["mJ/image"] if with_energy else []
-    for heading in ("batch", "images/s", "95 %", "p50 ms", "p99 ms", "MFU", "memory", *energy_heading, "n"):
-        table.add_column(heading, justify="right")
-    for result in results:
-        candidate, timing, interval = result.candidate, result.timing, result.interval
-        what = (candidate.variant, candidate.implementation, candidate.mode, candidate.precision)
-        row = [*what, "compiled" if candidate.compiled else "eager"]
-        row += [f"{candidate.search} {candidate.batch_size}".strip()]
-        if timing is not None and interval is not None:
-            row += [f"{result.images_per_second:,.0f}", f"{interval[0]:,.0f}–{interval[1]:,.0f}"]
-            row += [f"{1e3 * timing.median:,.2f}", f"{1e3 * timing.percentile(99):,.2f}"]
-            memory = result.peak_memory_bytes
-            row += [f"{result.mfu(ceilings):.0%}", "–" if memory is None else f"{memory / 2**20:,.0f} MiB"]
-            joules = result.joules_per_image
-            row += ["–" if joules is None else f"{1e3 * joules:,.3g}"] if with_energy else []
-            row += [str(len(timing.samples)) + ("" if timing.settled else " *")]
-        table.add_row(*row)
-    Console(width=None if os.isatty(1) else 160).print(table)
+
+def _table_row(result: Result, ceilings: Ceilings, *, has_energy: bool) -> dict[str, str]:
+    candidate, timing, interval = result.candidate, result.timing, result.interval
+    memory, joules = result.peak_memory_bytes, result.joules_per_image
+    row = {
+        "variant": candidate.variant,
+        "implementation": candidate.implementation,
+        "mode": candidate.mode,
+        "precision": candidate.precision,
+        "": "compiled" if candidate.compiled else "eager",
+        "batch": f"{candidate.search} {candidate.batch_size}".strip(),
+        **dict.fromkeys(("images/s", "95 %", "p50 ms", "p99 ms", "MFU", "memory"), ""),
+        **({"mJ/image": ""} if has_energy else {}),
+        "n": "",
+    }
+    if timing is None or interval is None:
+        return row
+    return row | {
+        "images/s": f"{result.images_per_second:,.0f}",
+        "95 %": f"{interval[0]:,.0f}–{interval[1]:,.0f}",
+        "p50 ms": f"{1e3 * timing.median:,.2f}",
+        "p99 ms": f"{1e3 * timing.percentile(99):,.2f}",
+        "MFU": f"{result.mfu(ceilings):.0%}",
+        "memory": "–" if memory is None else f"{memory / 2**20:,.0f} MiB",
+        **({"mJ/image": "–" if joules is None else f"{1e3 * joules:,.3g}"} if has_energy else {}),
+        "n": str(len(timing.samples)) + ("" if timing.settled else " *"),
+    }
 
 
 def _print_notes(results: Sequence[Result], ceilings: Ceilings, seconds: float) -> None:
@@ -165,7 +171,7 @@ def _print_notes(results: Sequence[Result], ceilings: Ceilings, seconds: float) 
 
 
 def _curve(trials: Sequence[Trial]) -> str:
-    """What a search saw: images/s by batch size, or why a size did not run."""
+    """What a search tried: images/s by batch size, or why a size did not run."""
     sizes = (
         f"{trial.batch_size}: {trial.reason}"
         if trial.reason
@@ -190,7 +196,7 @@ STATE = {
 
 
 def _describe(state: DeviceState) -> str:
-    """One line of what is told: a value before → the value after, or one value where they are the same."""
+    """One line: each value before → after, or once where they are the same."""
     parts = []
     for key, words in STATE.items():
         values = [f"{value:,.4g}" for moment in (state.before, state.after) if (value := moment.get(key)) is not None]

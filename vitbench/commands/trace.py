@@ -1,90 +1,108 @@
-"""What happens in a step of a model or a peer? Traces for Perfetto and TensorBoard, and short tables."""
+"""`vitbench trace`: what happens in a step of a model or a peer, for Perfetto, for TensorBoard and in short tables."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from vitbench.config import Precision
+import typer
+
+from vitbench.commands.arguments import (
+    DONE,
+    FAILED,
+    LOCAL_RESULTS,
+    MODES,
+    AsJson,
+    CompileName,
+    DeviceOptions,
+    Modes,
+    PrecisionName,
+    TraceOut,
+    Variant,
+    at_least_one,
+)
+from vitbench.commands.options import ModelFields, with_options
+from vitbench.commands.terminal_table import print_table
+from vitbench.config import MOST, Precision
 from vitbench.files import cannot_write, shown
 from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
-    from vitbench.analysis.writing.table import Table
+    from vitbench.device import Device
     from vitbench.profiling.throughput import Candidate
     from vitbench.profiling.trace import Trace
 
 SUMMARY_NAME = "summary.json"
 
 
-def show_trace(
-    variant: str,
-    *,
-    model: dict[str, Any],
-    modes: Sequence[str],
-    precision: str,
-    compile: str,
-    batch_size: int,
-    peer: str | None,
-    steps: int,
-    device: str,
-    threads: int | None,
-    out: Path,
-    as_json: bool,
-) -> int:
-    """Records each mode into a folder of its own within `out`, and prints what it comes to.
-
-    A folder holds the events (Chrome trace format, which is also a run of TensorBoard) and `summary.json`.
-    Returns how many modes could not be run. Raises ValueError for a wrong request.
-    """
-    import torch
-
-    from vitbench.device import open_device
-    from vitbench.profiling.batch_size import reason_of
+@with_options
+def trace(
+    model: ModelFields,
+    variant: Variant,
+    mode: Modes = None,
+    precision: PrecisionName = "auto",
+    compile: CompileName = "off",
+    batch_size: Annotated[int, typer.Option(max=MOST, callback=at_least_one, help="Images.")] = 64,
+    peer: Annotated[
+        str | None, typer.Option(help="timm, vit-pytorch, torchvision or transformers in place of ours.")
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(max=10_000, callback=at_least_one, help="Steps that are recorded, after warm-up.")
+    ] = 5,
+    device_options: DeviceOptions = DeviceOptions(),
+    out: TraceOut = LOCAL_RESULTS / "traces",
+    as_json: AsJson = False,
+) -> None:
+    """Where the time of a step goes, by block, kind of operation and operator; traces for Perfetto and TensorBoard."""
     from vitbench.profiling.candidates import OURS, candidate_of
-    from vitbench.profiling.trace import record
 
-    for name, number in (("batch_size", batch_size), ("steps", steps)):
-        if number < 1:
-            raise ValueError(f"{name} {number} is too few; give 1 or more")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    opened = open_device(device)
-    resolved = opened.resolve_precision(cast(Precision, precision))
-    config = named_model(variant, **model)
+    device = device_options.open()
+    config, resolved = named_model(variant, **model), device.resolve_precision(cast(Precision, precision))
     candidates = [
         candidate_of(
             config,
             variant,
             implementation=peer or OURS,
-            mode=mode,
+            mode=mode_name,
             precision=resolved,
             compiled=compile == "on",
             batch_size=batch_size,
         )
-        for mode in dict.fromkeys(modes)
+        for mode_name in dict.fromkeys(mode or MODES)
     ]
-    documents, num_failed = [], 0
-    for candidate in candidates:
-        try:
-            trace = record(candidate, opened, steps=steps)
-        except Exception as error:  # one mode's failure is its result, and the other goes on
-            num_failed += 1
-            documents.append({**_what(candidate), "reason": reason_of(error, batch_size)})
-            if not as_json:
-                print(f"{candidate.name}: {documents[-1]['reason']}")
-            continue
-        files = _write(trace, out / slug(candidate, model))
-        documents.append({**trace.as_json(), "threads": torch.get_num_threads(), "reason": "", "files": files})
-        if not as_json:
-            _print(trace, files)
+    documents = [
+        _trace(candidate, device, steps=steps, folder=out / slug(candidate, model), quiet=as_json)
+        for candidate in candidates
+    ]
     if as_json:
         print(json.dumps(documents))
-    return num_failed
+    raise typer.Exit(FAILED if any(document["reason"] for document in documents) else DONE)
+
+
+def _trace(candidate: Candidate, device: Device, *, steps: int, folder: Path, quiet: bool) -> dict[str, Any]:
+    """Records one mode into `folder`: events in Chrome's format, which TensorBoard takes for a run too, and `summary.json`.
+
+    Prints what it comes to, unless `quiet`, and returns it as JSON has it.
+    """
+    import torch
+
+    from vitbench.profiling.batch_size import reason_of
+    from vitbench.profiling.trace import record
+
+    try:
+        trace = record(candidate, device, steps=steps)
+    except Exception as error:  # one mode's failure is its result, and the other goes on
+        reason = reason_of(error, candidate.batch_size)
+        if not quiet:
+            print(f"{candidate.name}: {reason}")
+        names = ("variant", "implementation", "mode", "precision", "compiled", "batch_size")
+        return {**{name: getattr(candidate, name) for name in names}, "reason": reason}
+    files = _write(trace, folder)
+    if not quiet:
+        _print(trace, files)
+    return {**trace.as_json(), "threads": torch.get_num_threads(), "reason": "", "files": files}
 
 
 def slug(candidate: Candidate, model: dict[str, Any]) -> str:
@@ -93,11 +111,6 @@ def slug(candidate: Candidate, model: dict[str, Any]) -> str:
     what = [candidate.variant, candidate.implementation, candidate.mode, candidate.precision, compiled]
     given = [f"{name}-{value}" for name, value in model.items()]
     return re.sub(r"[^\w.+-]+", "-", "-".join([*what, f"batch-{candidate.batch_size}", *given])).strip("-")
-
-
-def _what(candidate: Candidate) -> dict[str, Any]:
-    names = ("variant", "implementation", "mode", "precision", "compiled", "batch_size")
-    return {name: getattr(candidate, name) for name in names}
 
 
 def _write(trace: Trace, folder: Path) -> dict[str, str]:
@@ -120,30 +133,9 @@ def _print(trace: Trace, files: dict[str, str]) -> None:
     for label, text in facts(trace).items():
         print(f"  {label}: {text}")
     for table in tables_of(trace):
-        _print_table(table)
+        print()
+        print_table(table.rows, texts=table.texts, title=table.title)
     for path in files.values():
         print(shown(Path(path)))
     print(f"TensorBoard (extra tensorboard): tensorboard --logdir {shown(Path(files['events']).parent.parent)}")
     print()
-
-
-def _print_table(table: Table) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table as RichTable
-
-    shown = RichTable(
-        title=escape(table.title),
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-        header_style="bold",
-    )
-    for heading in table.columns:
-        shown.add_column(heading, justify="left" if heading in table.texts else "right")
-    for row in table.rows:
-        shown.add_row(*map(escape, row.values()))
-    console = Console(width=None if os.isatty(1) else 160)
-    console.print()
-    console.print(shown)

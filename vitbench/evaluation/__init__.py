@@ -1,4 +1,4 @@
-"""How good a trained model is."""
+"""How good is a trained model, and how good are its features?"""
 
 from vitbench.evaluation.accuracy import Evaluation, evaluate
 

@@ -1,4 +1,4 @@
-"""Top-1 accuracy and loss on a split, image by image."""
+"""How good is a model on a split: which images does it classify right, and at what loss?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What attention maps say: how far each head looks, and from which patches a token has what it knows.
+"""How far does each attention head look, and which patches does a token get its information from?
 
 Maps are [B, H, T, T]: rows are queries and add up to 1, prefix tokens (class token, registers) come before the patches.
 """

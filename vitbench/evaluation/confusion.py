@@ -1,4 +1,4 @@
-"""Which classes are taken for which?"""
+"""Which classes does a model take for which?"""
 
 from __future__ import annotations
 

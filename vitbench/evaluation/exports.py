@@ -1,4 +1,4 @@
-"""How features leave: `FILE.npz` or `FILE.parquet`, with ids and labels, written batch by batch, whole or not at all."""
+"""How are features exported? As `FILE.npz` or `FILE.parquet`, with ids and labels, batch by batch, whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ Batches = Iterable[NDArray[np.float32]]
 
 
 def check_export(path: Path) -> None:
-    """Raises ValueError where no file of this name can be written: before features are computed."""
+    """Raises ValueError, before features are computed, for a name that says no format, or one that needs what is missing."""
     if path.suffix not in _WRITERS:
         raise ValueError(f"out {str(path)!r} has no format; give a name that ends with {' or '.join(_WRITERS)}")
     if path.suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise ValueError(f"out {str(path)!r} needs pyarrow, which is not here; pip install pyarrow, or give FILE.npz")
+        raise ValueError(
+            f"out {str(path)!r} needs pyarrow, which is not installed; pip install pyarrow, or give FILE.npz"
+        )
 
 
 def export(path: Path, batches: Batches, *, ids: NDArray[np.int64], labels: NDArray[np.int64], facts: Any) -> None:

@@ -1,6 +1,6 @@
-"""What a frozen model makes of images: its pre-logits batch by batch, kept where methods can read them again and again.
+"""What are the features of a frozen model, its pre-logits, and how do methods read those of a million images?
 
-No more than a batch is in memory; on disk they lie once.
+From a file on disk, batch by batch, as often as they like.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from vitbench.files import cannot_write
 
 BATCH = 4096
-"""Features that are read and computed with at a time."""
+"""Images whose features are read at a time."""
 STD_FLOOR = 1e-5
 """Added to standard deviations, as big_vision does: a feature that never varies becomes 0."""
 
@@ -35,7 +35,7 @@ class LabelledFeatures:
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or len(self.values) != len(self.labels):
             raise ValueError(
-                f"features {self.values.shape} must be [N, D] for labels {self.labels.shape}; give one a row"
+                f"features {self.values.shape} must be [N, D] for labels {self.labels.shape}; give one label a row"
             )
 
     def __len__(self) -> int:
@@ -47,13 +47,13 @@ class LabelledFeatures:
 
     @property
     def classes(self) -> NDArray[np.int64]:
-        """Labels that an image has, ascending."""
+        """Labels that some image has, ascending."""
         return np.unique(self.labels)
 
     def batches(
         self, rows: NDArray[np.int64] | None = None, *, batch_size: int = BATCH
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        """(features [B, D], labels [B]) of `rows` in their order, of all by default; the last batch may be ragged."""
+        """(features [B, D], labels [B]) of `rows` in their order, of all by default; the last batch may be smaller."""
         for start in range(0, len(self if rows is None else rows), batch_size):
             taken = slice(start, start + batch_size) if rows is None else rows[start : start + batch_size]
             yield np.asarray(self.values[taken]), self.labels[taken]
@@ -70,7 +70,7 @@ class Standardise:
     def of(
         cls, features: LabelledFeatures, rows: NDArray[np.int64] | None = None, *, batch_size: int = BATCH
     ) -> Standardise:
-        """With the mean and the (population) standard deviation of these rows, in two passes over them."""
+        """With the mean and the population standard deviation of these rows, in two passes over them."""
         count = len(features if rows is None else rows)
         total = np.zeros(features.width)
         for values, _ in features.batches(rows, batch_size=batch_size):
@@ -99,8 +99,8 @@ def feature_batches(
     done = 0
     for images in batches:
         with autocast():
-            found = features(images)
-        values: NDArray[np.float32] = found.float().cpu().numpy()
+            output = features(images)
+        values: NDArray[np.float32] = output.float().cpu().numpy()
         if not np.isfinite(values).all():
             raise ValueError(
                 f"features of images {done} to {done + len(values) - 1} are not all finite; give other weights"
@@ -110,10 +110,9 @@ def feature_batches(
 
 
 def keep(batches: Iterable[NDArray[np.float32]], *, num_images: int, folder: Path) -> NDArray[np.float32]:
-    """Writes batches [B, D] one below the other to a file in `folder` that has no name, so that nothing is left of it
-    however the process ends; returns it mapped into memory, [num_images, D].
+    """Writes batches [B, D] to a nameless file in `folder`; returns it mapped into memory, [num_images, D].
 
-    Raises ValueError where the file cannot be written.
+    Nothing is left of the file, however the process ends. Raises ValueError where it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +130,7 @@ def keep(batches: Iterable[NDArray[np.float32]], *, num_images: int, folder: Pat
 
 
 def write_array(file: BinaryIO, batches: Iterable[NDArray[np.float32]], *, num_images: int) -> None:
-    """The format of .npy, of an array [num_images, D] whose rows come in `batches`. There must be one at least."""
+    """Writes an array [num_images, D], whose rows come in `batches`, one at least, in the format of .npy."""
     done = 0
     for values in batches:
         if not done:

@@ -1,6 +1,6 @@
-"""How much a linear classifier learns from a few images of each class: ridge regression onto ±1, in closed form.
+"""How much does a linear classifier learn from a few images of each class?
 
-The method and the constants of the ViT paper's code, big_vision's `fewshot_lsr`.
+Ridge regression onto ±1, in closed form: the method and the constants of the ViT paper's code, big_vision's `fewshot_lsr`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SHOTS = (1, 5, 10, 25)
 DRAWS = 3
 L2 = 2.0**10
 CONSTANT = 100.0
-"""Appended to every image's features: so large that the intercept it stands for is hardly held back by `L2`."""
+"""Appended to every image's features; so large that `L2` hardly holds back the intercept that it stands for."""
 
 
 @dataclass(frozen=True)
@@ -39,38 +39,37 @@ def few_shot(
 ) -> dict[tuple[int, int], float]:
     """Top-1 accuracy on `test`, in [0, 1], by (images of each class, draw).
 
-    Raises ValueError where a class has fewer training images than there are shots; a class that has none is never
-    predicted.
+    A class without training images is never predicted. Raises ValueError where one has fewer than there are shots.
     """
     chosen = {(n, draw): draw_images(train.labels, shots=n, draw=draw) for draw in range(draws) for n in shots}
     fitted = {key: fit_ridge(train, rows, l2=l2) for key, rows in chosen.items()}
-    right = dict.fromkeys(fitted, 0)
+    num_correct = dict.fromkeys(fitted, 0)
     for values, labels in test.batches():
         for key, ridge in fitted.items():
-            right[key] += int((ridge.predict(values) == labels).sum())
-    return {(n, draw): right[n, draw] / len(test) for n in shots for draw in range(draws)}
+            num_correct[key] += int((ridge.predict(values) == labels).sum())
+    return {(n, draw): num_correct[n, draw] / len(test) for n in shots for draw in range(draws)}
 
 
 def draw_images(labels: NDArray[np.int64], *, shots: int, draw: int) -> NDArray[np.int64]:
-    """Indices of `shots` images of each class, ascending; those of fewer shots are among those of more.
+    """Indices of `shots` images of each class, ascending; images drawn for fewer shots are among those for more.
 
-    A class's images depend on the draw and on the class alone. Raises ValueError where it has too few.
+    They depend on the draw and the class alone. Raises ValueError where a class has too few.
     """
     if shots < 1:
         raise ValueError(f"shots {shots} must be positive; {', '.join(map(str, SHOTS))} are usual")
-    taken = []
+    drawn = []
     for label in np.unique(labels):
         images = np.flatnonzero(labels == label)
         if len(images) < shots:
             raise ValueError(
                 f"shots {shots} is more than the {len(images)} training images of class {label}; give fewer"
             )
-        taken.append(np.random.RandomState([draw, label]).permutation(images)[:shots])
-    return np.sort(np.concatenate(taken))
+        drawn.append(np.random.RandomState([draw, label]).permutation(images)[:shots])
+    return np.sort(np.concatenate(drawn))
 
 
 def fit_ridge(features: LabelledFeatures, rows: NDArray[np.int64], *, l2: float = L2, batch_size: int = BATCH) -> Ridge:
-    """The ridge regression of `rows`, by the eigendecomposition of whichever is smaller of XᵀX and XXᵀ."""
+    """The ridge regression of `rows`, by the eigendecomposition of XᵀX or XXᵀ, whichever is smaller."""
     standardise = Standardise.of(features, rows, batch_size=batch_size)
     classes = np.unique(features.labels[rows])
 
@@ -92,7 +91,7 @@ def fit_ridge(features: LabelledFeatures, rows: NDArray[np.int64], *, l2: float 
 
 
 def _solve(gram: NDArray[np.float64], targets: NDArray[np.float64], l2: float) -> NDArray[np.float64]:
-    """(gram + l2 I)⁻¹ targets of a symmetric matrix."""
+    """(gram + l2 I)⁻¹ targets; `gram` is symmetric."""
     eigenvalues, vectors = np.linalg.eigh(gram)
     return np.asarray((vectors / (eigenvalues + l2)) @ (vectors.T @ targets))
 

@@ -1,6 +1,6 @@
-"""How well an image's nearest training images tell its class: cosine k-nearest neighbours, weighted and by majority.
+"""How well do an image's nearest training images, by cosine similarity, tell its class?
 
-Similarities are computed block by block; none but the best are kept.
+Similarities are computed block by block, and only the largest are kept.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def neighbours(
         raise ValueError(f"k {k} must be from 1 to the number of training images, {len(train)}; make it smaller")
     classes = torch.from_numpy(train.classes).to(device)
     weighted = majority = 0
-    for values, of_values in test.batches(batch_size=test_block):
-        labels = torch.from_numpy(of_values).to(device)
+    for values, test_labels in test.batches(batch_size=test_block):
+        labels = torch.from_numpy(test_labels).to(device)
         similarities, voters = nearest(train, values, k=k, device=device, train_block=train_block)
         columns = torch.searchsorted(classes, voters)
-        # The nearest has one vote: dividing all by its own changes no order, and cannot overflow.
+        # Divided by the nearest one's, which changes no order and cannot overflow.
         weights = ((similarities - similarities[:, :1]) / temperature).exp()
         weighted += int((classes[_votes(columns, weights, len(classes))] == labels).sum())
         majority += int((classes[_votes(columns, torch.ones_like(weights), len(classes))] == labels).sum())
@@ -69,17 +69,17 @@ def nearest(
     device: torch.device = CPU,
     train_block: int = TRAIN_BLOCK,
 ) -> tuple[Tensor, Tensor]:
-    """Of test features [B, D]: (cosine similarities, descending, float64 [B, k]; labels of those training images [B, k])."""
+    """For test features [B, D]: (cosine similarities, descending, float64 [B, k]; labels of those training images [B, k])."""
     queries = F.normalize(torch.from_numpy(np.array(values)).to(device), dim=1)
     best = torch.empty((len(queries), 0), device=device)
     labels = torch.empty((len(queries), 0), dtype=torch.int64, device=device)
-    for block, of_block in train.batches(batch_size=train_block):
+    for block, block_labels in train.batches(batch_size=train_block):
         keys = F.normalize(torch.from_numpy(np.array(block)).to(device), dim=1)
-        found, places = (queries @ keys.T).topk(min(k, len(keys)), dim=1)
-        candidates = torch.cat([best, found], dim=1)
-        of_candidates = torch.cat([labels, torch.from_numpy(of_block).to(device)[places]], dim=1)
+        best_of_block, places = (queries @ keys.T).topk(min(k, len(keys)), dim=1)
+        candidates = torch.cat([best, best_of_block], dim=1)
+        candidate_labels = torch.cat([labels, torch.from_numpy(block_labels).to(device)[places]], dim=1)
         best, order = candidates.topk(min(k, candidates.shape[1]), dim=1)
-        labels = of_candidates.gather(1, order)
+        labels = candidate_labels.gather(1, order)
     return best.double(), labels
 
 

@@ -1,4 +1,4 @@
-"""Which few filters do many filters consist of?"""
+"""Which few principal components make up many filters?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 SMALLEST = 1e-9
-"""Components below this share of the first one's singular value are rounding, not filters."""
+"""Components with less than this share of the largest singular value are rounding errors."""
 
 
 def principal_components(filters: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
-"""How well a linear classifier on frozen features does: logistic regression by L-BFGS, to convergence.
+"""How well does a linear classifier do on frozen features?
 
-The loss and its gradient are sums over batches, so that features may lie on disk.
+Logistic regression by L-BFGS, to convergence; loss and gradient are sums over batches, so that features may lie on disk.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vitbench.evaluation.features import BATCH, LabelledFeatures, Standardise
 
 L2_GRID = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-"""Descending, so that each fit starts from that of a stronger penalty."""
+"""Descending: each fit starts from that of the next stronger penalty."""
 TOLERANCE = 1e-6
 """Converged: no component of the gradient is larger."""
 MOST_ITERATIONS = 5_000
@@ -37,16 +37,16 @@ class LinearProbe:
 
     def top1(self, features: LabelledFeatures, rows: NDArray[np.int64] | None = None) -> float:
         """Fraction of images classified right, in [0, 1]."""
-        right = 0
+        num_correct = 0
         for values, labels in features.batches(rows):
             logits = self.standardise(values) @ self.weights[:, :-1].T + self.weights[:, -1]
-            right += int((self.classes[np.argmax(logits, axis=1)] == labels).sum())
-        return right / len(features if rows is None else rows)
+            num_correct += int((self.classes[np.argmax(logits, axis=1)] == labels).sum())
+        return num_correct / len(features if rows is None else rows)
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """`top1` on test of a probe fitted to all of train with `l2`, which was best on the validation images."""
+    """`top1` on test of a probe that was fitted to all of train with `l2`, the best on the validation images."""
 
     top1: float
     l2: float
@@ -54,7 +54,7 @@ class ProbeResult:
     """By l2."""
     iterations: int
     converged: bool
-    """Of the last fit, and of all that chose its l2."""
+    """The last fit and all those that chose its l2."""
 
     @property
     def at_edge(self) -> bool:
@@ -71,16 +71,16 @@ def linear_probe(
     grid: Sequence[float] = L2_GRID,
     device: torch.device = CPU,
 ) -> ProbeResult:
-    """Chooses l2 from `grid` by fits to `fit_rows` of train, tried on `validation_rows`, then fits all of train.
+    """Chooses l2 from `grid` by fits to `fit_rows` of train, evaluated on `validation_rows`, then fits all of train.
 
-    The largest of equally good l2 is taken.
+    Of equally good l2 the largest is taken.
     """
     validation_top1, probe, converged = {}, None, True
     for l2 in sorted(grid, reverse=True):
         probe = fit_probe(train, fit_rows, l2=l2, start=probe, device=device)
         validation_top1[l2] = probe.top1(train, validation_rows)
         converged &= probe.converged
-    l2 = max(validation_top1, key=lambda one: (validation_top1[one], one))
+    l2 = max(validation_top1, key=lambda value: (validation_top1[value], value))
     last = fit_probe(train, l2=l2, device=device)
     return ProbeResult(last.top1(test), l2, validation_top1, last.iterations, converged and last.converged)
 
@@ -96,8 +96,7 @@ def fit_probe(
 ) -> LinearProbe:
     """Minimises mean cross-entropy + l2/2 ‖W‖² over weights W [K, D] and intercepts [K], in float64.
 
-    Intercepts are not penalised. Classes are those that `rows` (all by default) have. Raises ValueError where there is
-    one alone.
+    Intercepts are not penalised. Classes are those that `rows` (all by default) have. Raises ValueError for a single class.
     """
     from scipy.optimize import minimize
 
@@ -114,9 +113,9 @@ def fit_probe(
         weights = torch.from_numpy(flat.reshape(shape)).to(device)
         loss = torch.zeros((), dtype=torch.float64, device=device)
         gradient = torch.zeros_like(weights)
-        for values, of_values in features.batches(rows, batch_size=batch_size):
+        for values, batch_labels in features.batches(rows, batch_size=batch_size):
             x = torch.from_numpy(standardise(values)).to(device)
-            y = torch.from_numpy(np.searchsorted(classes, of_values)).to(device)
+            y = torch.from_numpy(np.searchsorted(classes, batch_labels)).to(device)
             logits = torch.addmm(weights[:, -1], x, weights[:, :-1].T)
             loss += F.cross_entropy(logits, y, reduction="sum")
             residual = logits.softmax(dim=1) - F.one_hot(y, len(classes))
@@ -128,13 +127,13 @@ def fit_probe(
         return float(loss / len(labels) + penalty), gradient.cpu().numpy().ravel()
 
     first = np.zeros(shape) if start is None or start.weights.shape != shape else start.weights
-    found = minimize(
+    optimum = minimize(
         loss_and_gradient,
         first.ravel(),
         method="L-BFGS-B",  # without bounds: plain L-BFGS
         jac=True,
-        # The gradient alone decides: a loss that hardly falls any more is not yet its minimum.
+        # The gradient alone decides when to stop: a loss that hardly falls any more is not yet at its minimum.
         options={"gtol": TOLERANCE, "ftol": 0.0, "maxiter": MOST_ITERATIONS, "maxfun": 2 * MOST_ITERATIONS},
     )
-    converged = bool(np.abs(found.jac).max() <= TOLERANCE)
-    return LinearProbe(found.x.reshape(shape), standardise, classes, float(found.fun), int(found.nit), converged)
+    converged = bool(np.abs(optimum.jac).max() <= TOLERANCE)
+    return LinearProbe(optimum.x.reshape(shape), standardise, classes, float(optimum.fun), int(optimum.nit), converged)

@@ -1,4 +1,4 @@
-"""How alike are vectors, and how alike are two layers' views of the same images?"""
+"""How similar are vectors, and how similarly do two layers see the same images?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FEWEST = 4
 
 
 def cosine_similarity(vectors: Tensor) -> Tensor:
-    """Of every vector with every other: [N, D] → float64 [N, N]. A vector of zeros has similarity 0 with all."""
+    """Of every vector with every other: [N, D] → float64 [N, N]; 0 for a vector of zeros."""
     unit = F.normalize(vectors.double(), dim=-1)
     return unit @ unit.T
 

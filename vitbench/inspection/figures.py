@@ -1,6 +1,6 @@
-"""The numbers behind the figures of a trained model: what each shows, before it is drawn.
+"""Which numbers does each figure of a trained model show?
 
-Each function gives what JSON can hold, or raises NoSuchPartError with the reason why it has no meaning for the model.
+Each function returns what JSON can hold, or raises NoSuchPartError with the reason why it has no meaning for the model.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitbench.config import ViTConfig
 from vitbench.data import Images, StreamedImages
 from vitbench.evaluation import attention_maps, similarity
 from vitbench.evaluation.confusion import confusion_counts
 from vitbench.evaluation.principal import principal_components
-from vitbench.inspection.loaded_model import Weights
-from vitbench.inspection.subject import Compared, Subject, vit_of
+from vitbench.inspection.loaded_model import LoadedModel
+from vitbench.inspection.subject import ComparedModel, Subject, vit_of
 from vitbench.models import ViT, recording
 from vitbench.models.insides import NoSuchPartError, patch_filters, position_tables
 from vitbench.models.weights import differing_class
@@ -36,21 +37,21 @@ DIGITS = 6
 """Significant ones that are kept."""
 
 
-def filters(weights: Weights) -> dict[str, Any]:
+def filters(loaded: LoadedModel) -> dict[str, Any]:
     """Principal components of the patch filters, each over its own range of values."""
-    kernels = patch_filters(vit_of(weights))
+    kernels = patch_filters(vit_of(loaded))
     components, shares = principal_components(kernels, COMPONENTS)
     return {
         "num_filters": len(kernels),
         "patch_size": list(kernels.shape[-2:]),
-        "share_of_variance": listed(shares),
-        "components": listed(components),
+        "share_of_variance": as_json_numbers(shares),
+        "components": as_json_numbers(components),
     }
 
 
-def position(weights: Weights) -> dict[str, Any]:
+def position(loaded: LoadedModel) -> dict[str, Any]:
     """Cosine similarity of places: `similarity[i][j][k][l]` is that of the tile in row i and column j with patch (k, l)."""
-    model = vit_of(weights)
+    model = vit_of(loaded)
     tables = position_tables(model)
     rows, columns = model.config.grid
     tile_rows, tile_columns = _evenly(rows, MOST_TILES), _evenly(columns, MOST_TILES)
@@ -60,7 +61,7 @@ def position(weights: Weights) -> dict[str, Any]:
         "num_tables": len(tables),
         "tile_rows": tile_rows,
         "tile_columns": tile_columns,
-        "similarity": listed(alike[tile_rows][:, tile_columns]),
+        "similarity": as_json_numbers(alike[tile_rows][:, tile_columns]),
     }
 
 
@@ -82,9 +83,9 @@ def distance(subject: Subject) -> dict[str, Any]:
             model(images)
     means = sums / len(subject.rows)
     return {
-        "distance_pixels": listed(means[0]),
+        "distance_pixels": as_json_numbers(means[0]),
         "uniform_pixels": float(between.mean()),
-        "prefix_share": listed(means[1]),
+        "prefix_share": as_json_numbers(means[1]),
         "num_prefix_tokens": config.num_prefix_tokens,
         "num_images": len(subject.rows),
     }
@@ -95,26 +96,29 @@ def rollout(subject: Subject) -> dict[str, Any]:
     """Attention rollout of what the logits read, over patches, as multiples of an even share; [images, rows, columns]."""
     model, config = subject.vit, subject.vit.config
     rolled: list[Tensor | None] = []
-    shown: list[dict[str, Any]] = []
-    found: list[Tensor] = []
+    pictures: list[dict[str, Any]] = []
+    rows: list[Tensor] = []
 
     def roll(_: int, maps: Tensor) -> None:
         rolled[-1] = attention_maps.roll_out(maps, rolled[-1])
 
     with recording.attention_maps(model, roll):
-        for images, labels in subject.batches(subject.shown, _batch_size(model)):
+        for images, labels in subject.batches(subject.pictured, _batch_size(model)):
             rolled.append(None)
-            shown += subject.described(len(shown), labels, model(images))
-            whole = rolled[-1]
-            assert whole is not None
-            found.append(_read_rows(model, whole))
-    patches = torch.cat(found)[:, config.num_prefix_tokens :]
+            pictures += subject.pictures(len(pictures), labels, model(images))
+            through_all_layers = rolled[-1]
+            assert through_all_layers is not None
+            rows.append(_read_rows(model, through_all_layers))
+    patches = torch.cat(rows)[:, config.num_prefix_tokens :]
+    return {"reads": READS[config.pool], "images": pictures, **_relative_to_even_share(patches, config)}
+
+
+def _relative_to_even_share(patches: Tensor, config: ViTConfig) -> dict[str, Any]:
+    """Attention to patches, [..., N], as multiples of what each would get were it even; the rest is prefix tokens'."""
     share = patches.sum(dim=-1, keepdim=True)
     return {
-        "reads": READS[config.pool],
-        "images": shown,
-        "prefix_share": listed(1 - share.squeeze(-1)),
-        "relative": listed((patches / share * config.num_patches).unflatten(-1, config.grid)),
+        "prefix_share": as_json_numbers(1 - share.squeeze(-1)),
+        "relative": as_json_numbers((patches / share * config.num_patches).unflatten(-1, config.grid)),
     }
 
 
@@ -142,66 +146,61 @@ def class_token(subject: Subject) -> dict[str, Any]:
     model, config = subject.vit, subject.vit.config
     if not config.has_class_token:
         raise NoSuchPartError(f"pool {config.pool!r}: there is no class token")
-    shown: list[dict[str, Any]] = []
-    found: list[Tensor] = []
+    pictures: list[dict[str, Any]] = []
+    patches: list[Tensor] = []
 
     def keep(block: int, maps: Tensor) -> None:
         if block == config.depth - 1:
-            found.append(maps[:, :, 0, config.num_prefix_tokens :].double().cpu())
+            patches.append(maps[:, :, 0, config.num_prefix_tokens :].double().cpu())
 
     with recording.attention_maps(model, keep):
-        for images, labels in subject.batches(subject.shown, _batch_size(model)):
-            shown += subject.described(len(shown), labels, model(images))
-    patches = torch.cat(found)
-    share = patches.sum(dim=-1, keepdim=True)
-    return {
-        "block": config.depth,
-        "images": shown,
-        "prefix_share": listed(1 - share.squeeze(-1)),
-        "relative": listed((patches / share * config.num_patches).unflatten(-1, config.grid)),
-    }
+        for images, labels in subject.batches(subject.pictured, _batch_size(model)):
+            pictures += subject.pictures(len(pictures), labels, model(images))
+    return {"block": config.depth, "images": pictures, **_relative_to_even_share(torch.cat(patches), config)}
 
 
 @torch.inference_mode()
-def cka(subject: Subject, other: Compared | None = None) -> dict[str, Any]:
-    """Linear CKA between the layers of the model and those of another, or its own: [our layers, their layers]."""
+def cka(subject: Subject, other: ComparedModel | None = None) -> dict[str, Any]:
+    """Linear CKA between the layers of the model and those of another, or among its own: [our layers, their layers]."""
     if len(subject.rows) < similarity.FEWEST:
         raise NoSuchPartError(f"it needs {similarity.FEWEST} images or more, not {len(subject.rows)}")
     aligned = similarity.MinibatchCKA()
-    theirs = other or Compared(subject.weights, subject.images)
+    theirs = other or ComparedModel(subject.loaded, subject.images)
     for rows in np.array_split(subject.rows, max(1, len(subject.rows) // CKA_BATCH)):
-        grams = _grams(subject.weights, subject.images, rows, subject.device)
-        aligned.add(grams, _grams(theirs.weights, theirs.images, rows, subject.device) if other else grams)
+        grams = _grams(subject.loaded, subject.images, rows, subject.device)
+        aligned.add(grams, _grams(theirs.loaded, theirs.images, rows, subject.device) if other else grams)
     return {
-        "run_ids": [subject.weights.name, theirs.weights.name],
-        "layers": [recording.layers_of(each.weights.model) for each in (subject, theirs)],
-        "cka": listed(aligned.result()),
+        "run_ids": [subject.loaded.name, theirs.loaded.name],
+        "layers": [recording.layers_of(side.loaded.model) for side in (subject, theirs)],
+        "cka": as_json_numbers(aligned.result()),
         "num_images": len(subject.rows),
     }
 
 
-def _grams(weights: Weights, images: Images | StreamedImages, rows: NDArray[np.int64], device: torch.device) -> Tensor:
-    """How alike its layers see these images, [layers, B, B]."""
-    model = weights.model
+def _grams(
+    loaded: LoadedModel, images: Images | StreamedImages, rows: NDArray[np.int64], device: torch.device
+) -> Tensor:
+    """Inner products between these images at each of its layers, [layers, B, B]."""
+    model = loaded.model
     ((pixels, _),) = images.batches(rows, len(rows), device)
-    found: dict[str, Tensor] = {}
+    grams: dict[str, Tensor] = {}
 
     def keep(layer: str, output: Tensor) -> None:
-        found[layer] = similarity.gram(output)
+        grams[layer] = similarity.gram(output)
 
     with recording.layer_outputs(model, keep):
         # All tokens of the last block too, of which the logits may need one.
-        (model.tokens if isinstance(model, ViT) else model)(weights.normalised(pixels))
-    return torch.stack([found[layer] for layer in recording.layers_of(model)])
+        (model.tokens if isinstance(model, ViT) else model)(loaded.normalised(pixels))
+    return torch.stack([grams[layer] for layer in recording.layers_of(model)])
 
 
 @torch.inference_mode()
 def confusion(subject: Subject) -> dict[str, Any]:
     """How many test images of each class (row) were taken for each class (column), over the whole test split."""
-    model = subject.weights.model
+    model = subject.loaded.model
     if model.config.num_classes != subject.num_classes:
         raise NoSuchPartError(f"the model knows {model.config.num_classes} classes, these images {subject.num_classes}")
-    if difference := differing_class(subject.weights.class_names, subject.class_names):
+    if difference := differing_class(subject.loaded.class_names, subject.class_names):
         raise NoSuchPartError(difference)
     everything = np.arange(len(subject.images.labels))
     predicted = [model(images).argmax(dim=-1).cpu() for images, _ in subject.batches(everything, EVALUATION_BATCH)]
@@ -214,7 +213,7 @@ def confusion(subject: Subject) -> dict[str, Any]:
     }
 
 
-OF_WEIGHTS: dict[str, Callable[[Weights], dict[str, Any]]] = {"filters": filters, "position": position}
+OF_WEIGHTS: dict[str, Callable[[LoadedModel], dict[str, Any]]] = {"filters": filters, "position": position}
 OF_IMAGES: dict[str, Callable[[Subject], dict[str, Any]]] = {
     "distance": distance,
     "rollout": rollout,
@@ -224,14 +223,14 @@ OF_IMAGES: dict[str, Callable[[Subject], dict[str, Any]]] = {
 }
 
 
-def listed(values: Tensor) -> Any:
+def as_json_numbers(values: Tensor) -> Any:
     """Nested lists of floats of DIGITS significant digits; None where a value is not finite."""
     return _rounded(values.double().cpu().tolist())
 
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, list):
-        return [_rounded(each) for each in value]
+        return [_rounded(inner) for inner in value]
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 

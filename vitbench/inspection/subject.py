@@ -1,4 +1,4 @@
-"""Whose insides figures show: weights of a run or from elsewhere, and the images that they are shown."""
+"""Which model is looked into, and which images is it shown?"""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from PIL import Image
 from torch import Tensor
 
 from vitbench.data import Images, StreamedImages
-from vitbench.inspection.loaded_model import Weights
+from vitbench.inspection.loaded_model import LoadedModel
 from vitbench.models import ViT
 from vitbench.models.insides import NoSuchPartError
 
-SHOWN = 8
-"""Images whose attention is pictured."""
+MOST_PICTURED = 8
+"""Images that are shown with their attention."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model on `device`, and test images: `rows` of them for what costs attention maps."""
+    """A model on `device`, and the test images; `rows` of them for what costs attention maps or layers' outputs."""
 
-    weights: Weights
+    loaded: LoadedModel
     images: Images | StreamedImages
     rows: NDArray[np.int64]
     num_classes: int
@@ -38,59 +38,59 @@ class Subject:
 
     @property
     def vit(self) -> ViT:
-        """Raises NoSuchPartError where the model is none."""
-        return vit_of(self.weights)
+        """Raises NoSuchPartError where the model is of timm."""
+        return vit_of(self.loaded)
 
     def batches(self, rows: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images [B, C, H, W], normalised as those that the model was trained on, and labels [B]."""
         for pixels, labels in self.images.batches(rows, batch_size, self.device):
-            yield self.weights.normalised(pixels), labels
+            yield self.loaded.normalised(pixels), labels
 
     @cached_property
-    def shown(self) -> NDArray[np.int64]:
-        """Up to SHOWN of the rows: the first of each class, then the second of each."""
+    def pictured(self) -> NDArray[np.int64]:
+        """Up to MOST_PICTURED of the rows: the first of each class, then the second of each."""
         labels = self.images.labels[self.rows]
-        before = np.array([np.count_nonzero(labels[:i] == label) for i, label in enumerate(labels)])
-        return self.rows[np.argsort(before, kind="stable")[:SHOWN]]
+        earlier_of_class = np.array([np.count_nonzero(labels[:i] == label) for i, label in enumerate(labels)])
+        return self.rows[np.argsort(earlier_of_class, kind="stable")[:MOST_PICTURED]]
 
     def class_name(self, label: int) -> str:
         return self.class_names[label] if label < len(self.class_names) else str(label)
 
     def predicted_name(self, label: int) -> str:
-        """The model's name for its class, else that of the images' classes, where there are as many, else its number."""
-        if label < len(self.weights.class_names):
-            return self.weights.class_names[label]
-        return self.class_name(label) if self.weights.model.config.num_classes == self.num_classes else str(label)
+        """By the model's class names, else by the images' where there are as many classes, else the number."""
+        if label < len(self.loaded.class_names):
+            return self.loaded.class_names[label]
+        return self.class_name(label) if self.loaded.model.config.num_classes == self.num_classes else str(label)
 
-    def described(self, first: int, labels: Tensor, logits: Tensor) -> list[dict[str, Any]]:
-        """Row, label, prediction, and pixels as PNG in base64, of the shown images from number `first` on."""
-        rows = self.shown[first : first + len(labels)]
+    def pictures(self, first: int, labels: Tensor, logits: Tensor) -> list[dict[str, Any]]:
+        """Row, label, prediction, and pixels as PNG in base64, of the pictured images from number `first` on."""
+        rows = self.pictured[first : first + len(labels)]
         ((pixels, _),) = self.images.batches(rows, len(rows), torch.device("cpu"))
-        predicted = logits.argmax(dim=-1)
+        predicted = logits.argmax(dim=-1).tolist()
         return [
             {
                 "row": int(row),
                 "label": self.class_name(label),
-                "predicted": self.predicted_name(best),
+                "predicted": self.predicted_name(prediction),
                 "png": _png(image.numpy()),
             }
-            for row, label, best, image in zip(rows, labels.tolist(), predicted.tolist(), pixels, strict=True)
+            for row, label, prediction, image in zip(rows, labels.tolist(), predicted, pixels, strict=True)
         ]
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Another model, and the same images at the size that it takes."""
+class ComparedModel:
+    """Another model, and the same images at its size."""
 
-    weights: Weights
+    loaded: LoadedModel
     images: Images | StreamedImages
 
 
-def vit_of(weights: Weights) -> ViT:
-    """Raises NoSuchPartError where the model is another."""
-    if not isinstance(weights.model, ViT):
-        raise NoSuchPartError(f"{weights.model.config.timm} is timm's model, whose insides are not looked into")
-    return weights.model
+def vit_of(loaded: LoadedModel) -> ViT:
+    """Raises NoSuchPartError where the model is of timm."""
+    if not isinstance(loaded.model, ViT):
+        raise NoSuchPartError(f"{loaded.model.config.timm} is timm's model, whose insides are not looked into")
+    return loaded.model
 
 
 def _png(image: NDArray[np.uint8]) -> str:

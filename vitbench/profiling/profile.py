@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vitbench.device import Device
+from vitbench.machine import utc_now
 from vitbench.profiling.profile_parts import PlannedPart
 from vitbench.profiling.profile_store import Part, find_part, profile_directory, write_part
 from vitbench.records.environment import describe_environment
+from vitbench.text import error_with_type
 
 
 def measure_parts(
@@ -47,21 +48,17 @@ def measure_parts(
 
 
 def _measured(planned: PlannedPart, environment: dict[str, Any], seconds: float) -> Part:
-    started = _now()
+    started = utc_now()
     facts: dict[str, Any] = {}
     reason = ""
     try:
         facts, missing = planned.measure()
     except Exception as error:  # a part's failure is what its file says, and the others' go on
-        missing, reason = 1, " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return Part(planned.name, planned.request, environment, seconds, started, _now(), facts, missing, reason)
+        missing, reason = 1, error_with_type(error)
+    return Part(planned.name, planned.request, environment, seconds, started, utc_now(), facts, missing, reason)
 
 
 def _environment(device: str) -> dict[str, Any]:
     """Where all parts are measured; what differs between the rows of a part is in the rows."""
     of_runs = {"precision", "compiled", "compile_note", "workers", "data_sha256"}
     return describe_environment(device, precision="", threads=torch.get_num_threads()).model_dump(exclude=of_runs)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,154 @@
+"""What does a trained model make of the images of a data set? Its features, the pre-logits, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitbench.config import DataConfig, block_width
+from vitbench.data import ImageData, Images, StreamedImages, describe, load
+from vitbench.data.loading import OnProgress
+from vitbench.device import Device, open_device
+from vitbench.evaluation.exports import export
+from vitbench.evaluation.features import LabelledFeatures, feature_batches, keep
+from vitbench.inspection.loaded_model import LoadedModel, load_model, tell_channels
+from vitbench.kernels import native
+from vitbench.kernels.blocks import install
+from vitbench.machine import cache_directory
+from vitbench.records import Environment, describe_environment
+
+SPLITS = ("train", "test")
+
+
+class ValidationSplit(TypedDict):
+    """How validation images are cut from train, as `vitbench.data.split` takes it."""
+
+    validation_fraction: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """A model on its device, and the data set of whose images it computes the features."""
+
+    loaded: LoadedModel
+    data: ImageData
+    device: Device
+    precision: str
+    batch_size: int
+    environment: Environment
+    progress: OnProgress
+
+    def facts(self) -> dict[str, Any]:
+        """All that features depend on, as JSON has it."""
+        return {
+            "weights": self.loaded.identity,
+            "weights_sha256": self.loaded.sha256,
+            "dataset": self.data.info.dataset,
+            "data_sha256": self.data.sha256,
+            "image_size": list(self.loaded.model.config.image_hw),
+            "mean": list(self.loaded.mean),
+            "std": list(self.loaded.std),
+            "precision": self.precision,
+        }
+
+    def labels(self, split: str) -> NDArray[np.int64]:
+        """Of `train` or `test`, int64 [N]."""
+        labels: NDArray[np.int64] = getattr(self.data, split).labels
+        return labels
+
+    def batches(self, split: str) -> Iterator[NDArray[np.float32]]:
+        """Features of every image of `train` or `test`, in the data set's order: float32 [B, D], on the CPU."""
+        images: Images | StreamedImages = getattr(self.data, split)
+        pixels = images.batches(np.arange(len(images)), self.batch_size, self.device.torch_device)
+        features = feature_batches(
+            self.loaded.model.features,
+            (self.loaded.normalised(batch) for batch, _ in pixels),
+            autocast=partial(self.device.autocast, self.precision),
+        )
+        num_done = 0
+        for batch in features:
+            yield batch
+            num_done += len(batch)
+            self.progress(f"features of {split}", num_done, len(images))
+
+    def labelled(self, split: str) -> LabelledFeatures:
+        """Features of `train` or `test` with their labels, on disk: those of a million images need not fit in memory."""
+        labels = self.labels(split)
+        return LabelledFeatures(keep(self.batches(split), num_images=len(labels), folder=cache_directory()), labels)
+
+    def validation_split(self) -> ValidationSplit:
+        """Where the weights were trained on this data set, the images that their run held out, else those usually cut off.
+
+        The model has seen all others, and on those every probe would look good.
+        """
+        run = self.loaded.run
+        if run is not None and run.data.dataset == self.data.info.dataset:
+            return {"validation_fraction": run.data.validation_fraction, "seed": run.seed}
+        return {"validation_fraction": DataConfig().validation_fraction, "seed": 0}
+
+
+def open_extractor(
+    name: str,
+    dataset: str,
+    *,
+    data_root: Path | None,
+    download: bool,
+    batch_size: int,
+    device: str,
+    precision: str,
+    threads: int | None,
+    results: Path,
+    progress: OnProgress,
+) -> FeatureExtractor:
+    """The model of the name (as of `load_model`), and the data at its size; `progress` is told of images and features.
+
+    Images of another number of channels are repeated or made grey for a run's weights, and that is said; timm's are given a
+    first layer that takes them. Raises ValueError for what is not there.
+    """
+    opened = open_device(device)
+    if threads:
+        torch.set_num_threads(threads)
+    info = describe(dataset, root=data_root, download=download)
+    loaded = load_model(name, results, in_channels=info.in_channels)
+    config = loaded.model.config
+    tell_channels(loaded, info)
+    data = load(dataset, root=data_root, image_size=config.image_hw, download=download, progress=progress)
+    loaded = loaded.for_images(data.mean, data.std)
+    environment = describe_environment(
+        opened.name,
+        precision=precision,
+        threads=torch.get_num_threads(),
+        data_sha256=data.sha256,
+        kernels=native.describe_use(
+            opened.torch_device.type, precision=precision, compiled=False, width=block_width(config)
+        ),
+    )
+    loaded = replace(loaded, model=opened.place(install(loaded.model)))
+    return FeatureExtractor(loaded, data, opened, precision, batch_size, environment, progress)
+
+
+def export_features(extractor: FeatureExtractor, out: Path, split: str) -> dict[str, Any]:
+    """Writes the features of a split to `out`, with ids (places in the split, from 0), labels, and what they depend on.
+
+    Returns these facts, the file and its shape, as JSON has them. Raises ValueError where it cannot be written.
+    """
+    labels = extractor.labels(split)
+    facts = {**extractor.facts(), "split": split, "environment": extractor.environment.model_dump(mode="json")}
+    widths: set[int] = set()
+
+    def measured_batches() -> Iterator[NDArray[np.float32]]:
+        for batch in extractor.batches(split):
+            widths.add(batch.shape[1])
+            yield batch
+
+    export(out, measured_batches(), ids=np.arange(len(labels)), labels=labels, facts=facts)
+    (width,) = widths
+    return {**facts, "file": str(out), "images": len(labels), "width": width}

@@ -1,0 +1,224 @@
+"""Which numbers stand behind the figures of one trained model, computed now or kept from before?"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitbench import __version__
+from vitbench.config import ViTConfig
+from vitbench.data import ImageData, describe, load
+from vitbench.data.loading import OnProgress
+from vitbench.device import open_device
+from vitbench.inspection import figures
+from vitbench.inspection.loaded_model import LoadedModel, load_model, tell_channels, tell_unknown_classes
+from vitbench.inspection.subject import ComparedModel, Subject
+from vitbench.models import convert
+from vitbench.models.insides import NoSuchPartError
+from vitbench.models.weights import is_run
+from vitbench.text import counted
+
+FORMAT = 1
+"""Of `numbers.json`; raised whenever its keys change their meaning."""
+USUAL_IMAGES = 128
+
+Numbers = dict[str, Any]
+"""Of one figure, as JSON has them."""
+
+
+@dataclass
+class FigureNumbers:
+    """`numbers.json` in `folder`: what stands behind each figure of one model, and why others have no meaning for it."""
+
+    folder: Path
+    about: dict[str, Any]
+    """Which weights, and what computed with them."""
+    figures: dict[str, Numbers] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    computed: list[str] = field(default_factory=list)
+    """Names of those that were computed, or skipped, just now."""
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "numbers.json"
+
+    def read(self) -> None:
+        """Takes over what the file has of the same weights; of others, nothing."""
+        try:
+            document = json.loads(self.path.read_bytes())
+            same = (FORMAT, self.about["weights_sha256"])
+            if isinstance(document, dict) and (document["format"], document["weights_sha256"]) == same:
+                self.figures, self.skipped = document["figures"], document["skipped"]
+        except (OSError, ValueError, KeyError):
+            pass
+
+    def compute(self, name: str, computation: Callable[[], Numbers]) -> None:
+        """Adds a figure's numbers, or the reason why it has no meaning for the model."""
+        self.computed.append(name)
+        try:
+            self.figures[name] = computation()
+            self.skipped.pop(name, None)
+        except NoSuchPartError as reason:
+            self.skipped[name] = str(reason)
+            self.figures.pop(name, None)
+
+    def to_json(self) -> str:
+        document = {"format": FORMAT, **self.about, "figures": self.figures, "skipped": self.skipped}
+        return json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+@dataclass(frozen=True)
+class FigureRequest:
+    """Which figures of which model, on which images."""
+
+    name: str
+    """Of the model, as of `load_model`."""
+    other: str | None
+    """Of another, whose layers are compared."""
+    kinds: Sequence[str]
+    """Of `figures.OF_WEIGHTS` and `figures.OF_IMAGES`."""
+    dataset: str | None
+    """None for the run's own."""
+    data_root: Path | None
+    download: bool
+    images: int | None
+    """Test images that are looked at; None for as many as are usual."""
+    device: str
+    results: Path
+
+    def load_images(self, loaded: LoadedModel, dataset: str, progress: OnProgress) -> ImageData:
+        """At the size that the model takes."""
+        size = loaded.model.config.image_hw
+        data = load(dataset, root=self.data_root, image_size=size, download=self.download, progress=progress)
+        tell_channels(loaded, data.info)
+        return data
+
+
+def compute_figures(request: FigureRequest, progress: OnProgress) -> FigureNumbers:
+    """The numbers of the figures that are asked for, beside those that `results` holds of the same weights.
+
+    Raises ValueError for a wrong request.
+    """
+    device = open_device(request.device).torch_device
+    name, dataset = request.name, request.dataset
+    if not is_run(name):
+        convert.check_name(name, field="run")
+        if dataset is None and set(request.kinds) - set(figures.OF_WEIGHTS):
+            only = ",".join(figures.OF_WEIGHTS)
+            raise ValueError(f"data is missing: {name} has none of its own; give --data, or --only {only}")
+    channels = None
+    if dataset is not None:
+        channels = describe(dataset, root=request.data_root, download=request.download).in_channels
+    loaded = load_model(name, request.results, in_channels=channels)
+    other = None
+    if request.other is not None:
+        other = load_model(request.other, request.results, in_channels=loaded.model.config.in_channels)
+    numbers = FigureNumbers(request.results / "figures" / folder_name(loaded.name), _facts(loaded))
+    numbers.read()
+    computations = {kind: partial(_of_weights, kind, loaded) for kind in request.kinds if kind in figures.OF_WEIGHTS}
+    if set(request.kinds) - set(computations):
+        dataset = dataset or (loaded.run.data.dataset if loaded.run else None)
+        assert dataset is not None, "weights from elsewhere were refused without"
+        computations |= _computations_of_images(request, loaded, other, dataset, device, progress)
+    for figure, computation in computations.items():
+        numbers.compute(figure, computation)
+    return numbers
+
+
+def folder_name(name: str) -> str:
+    """`timm-vit_tiny_patch16_224@0a1b2c3d` of `timm:…`; a run_id is its own."""
+    return re.sub(r"[^A-Za-z0-9.@_-]+", "-", name)
+
+
+def _of_weights(kind: str, loaded: LoadedModel) -> Numbers:
+    return {"kind": kind, "about": _caption(loaded), **figures.OF_WEIGHTS[kind](loaded)}
+
+
+def _computations_of_images(
+    request: FigureRequest,
+    loaded: LoadedModel,
+    other: LoadedModel | None,
+    dataset: str,
+    device: torch.device,
+    progress: OnProgress,
+) -> dict[str, partial[Numbers]]:
+    """What computes the numbers of each figure that needs images, by its name. The images are loaded here."""
+    data = request.load_images(loaded, dataset, progress)
+    subject = _subject(loaded, data, images=request.images, device=device)
+    is_own = loaded.run is not None and data.info.dataset == loaded.run.data.dataset
+    is_named = is_own or (loaded.class_names and data.class_names)
+    if loaded.run is not None and not is_named and "confusion" in request.kinds:
+        tell_unknown_classes(loaded.name, data.info)
+    about = _caption(loaded) + ("" if is_own else f", images of {data.info.dataset}")
+    images = {"dataset": data.info.dataset, "sha256": data.sha256, "split": "test", "rows": subject.rows.tolist()}
+
+    def of_images(kind: str, compared: ComparedModel | None = None) -> Numbers:
+        numbers = figures.cka(subject, compared) if compared else figures.OF_IMAGES[kind](subject)
+        return {
+            "kind": kind,
+            "about": about,
+            "data": images if kind != "confusion" else {**images, "rows": "all"},
+            **numbers,
+        }
+
+    computations = {kind: partial(of_images, kind) for kind in request.kinds if kind in figures.OF_IMAGES}
+    if other is not None:
+        other.model.to(device)
+        theirs = request.load_images(other, dataset, progress)
+        compared = ComparedModel(other.for_images(theirs.mean, theirs.std), theirs.test)
+        del computations["cka"]
+        computations[f"cka-{folder_name(other.name)}"] = partial(of_images, "cka", compared)
+    return computations
+
+
+def _subject(loaded: LoadedModel, data: ImageData, *, images: int | None, device: torch.device) -> Subject:
+    """Shown `images` of the test split (None: as many as are usual), evenly spaced, since some sets are sorted by class."""
+    total = len(data.test)
+    images = min(USUAL_IMAGES, total) if images is None else images
+    if images > total:
+        raise ValueError(
+            f"images {images} is more than the {total} test images of {data.info.dataset}; make it smaller"
+        )
+    loaded.model.to(device)
+    rows = np.arange(images) * total // images
+    loaded = loaded.for_images(data.mean, data.std)
+    return Subject(loaded, data.test, rows, data.info.num_classes, data.class_names, device)
+
+
+def _facts(loaded: LoadedModel) -> dict[str, Any]:
+    """Which weights, and what computes with them."""
+    model, run = loaded.model.config, loaded.run
+    return {
+        **({"run_id": loaded.name} if run else {"weights": loaded.name}),
+        "weights_sha256": loaded.sha256,
+        **({"config": run.model_dump(mode="json")} if run else {"model": model.model_dump(mode="json")}),
+        "precision": "fp32",
+        "vitbench": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def _caption(loaded: LoadedModel) -> str:
+    """A few words on the model."""
+    model, run = loaded.model.config, loaded.run
+    name = f"Run {loaded.name[:8]}" if run else loaded.name
+    epochs = run.train.epochs if run else 0
+    trained = f"; {'1 epoch' if epochs == 1 else f'{epochs:g} epochs'} of {run.data.dataset}" if run else ""
+    if not isinstance(model, ViTConfig):
+        return f"{name}: {model.timm}, {_size(model.image_hw)} px{trained}"
+    return (
+        f"{name}: width {model.width}, depth {model.depth}, {counted(model.num_heads, 'head')}, "
+        f"{_size(model.image_hw)} px in patches of {_size(model.patch_hw)}, {model.pool}, {model.position}{trained}"
+    )
+
+
+def _size(height_width: tuple[int, int]) -> str:
+    return " × ".join(map(str, dict.fromkeys(height_width)))
