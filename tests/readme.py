@@ -16,8 +16,8 @@ from vitbench.analysis.comparison.across import arms_across
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.load import load_assessments
 from vitbench.analysis.profile.contests import summary
+from vitbench.analysis.profile.notes import left_out
 from vitbench.analysis.profile.profile import load_profile
-from vitbench.analysis.profile.rows import left_out
 from vitbench.analysis.tables.across import summary as summary_across
 from vitbench.analysis.tables.sentences import sentence
 from vitbench.analysis.writing.markup import escape_markdown

@@ -102,8 +102,8 @@ def test_no_plot_of_any_records_warns_of_anything(records, capfd):
         for kind in KINDS:
             render(comparison, kind)
     out, err = capfd.readouterr()
-    # Which letters no font here has is said in one line, once in a process: in whichever test is first.
-    assert out == "" and all(line.startswith("vitbench: no font here has ") for line in err.splitlines())
+    # Which letters no installed font has is said in one line, once in a process: in whichever test is first.
+    assert out == "" and all(line.startswith("vitbench: no installed font has ") for line in err.splitlines())
 
 
 def test_a_series_without_errors_has_no_plot_and_no_legend_without_artists():

@@ -206,6 +206,7 @@ def test_a_pretraining_that_diverged_is_what_became_of_all_that_go_on_from_it(
 def test_a_pretraining_that_failed_or_left_no_weights_fails_what_goes_on_and_is_tried_again(
     vitbench, tmp_path, request_of, in_this_process, monkeypatch
 ):
+    from vitbench.execution import initial_model
     from vitbench.execution import run as execution
 
     def full(*_, **__):
@@ -222,7 +223,7 @@ def test_a_pretraining_that_failed_or_left_no_weights_fails_what_goes_on_and_is_
     assert "but its weights could not be kept" in records["12 px"].reason and "could not be kept" in said.out
 
     with monkeypatch.context() as patch:
-        patch.setattr(execution, "build_model", full)
+        patch.setattr(initial_model, "build_model", full)
         path = RecordStore(tmp_path).path("sizes")
         path.unlink()
         assert vitbench("run", *request_of).status == 1

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from vitbench.config import TimmConfig
+from vitbench.execution import initial_model
 from vitbench.execution import run as run_module
 from vitbench.execution.run import epochs_between_evaluations, execute
+from vitbench.models import build_model
 from vitbench.records import Outcome, unpack_correct
 
 
@@ -77,7 +79,7 @@ def test_a_record_agrees_with_itself_and_with_its_job(make_job):
     assert [report.fraction for report in reports] == sorted(report.fraction for report in reports)
     assert reports[-1].fraction == 1 and "epoch 3/3" in reports[-1].text
     assert record.started <= record.finished
-    assert record.cost.params == sum(p.numel() for p in run_module.build_model(job.run.config.model).parameters())
+    assert record.cost.params == sum(p.numel() for p in build_model(job.run.config.model).parameters())
 
 
 def test_reports_do_not_change_what_is_measured(make_job, monkeypatch):
@@ -117,7 +119,7 @@ def test_out_of_memory_elsewhere_says_the_same(make_job, monkeypatch, error):
     def raises(*_, **__):
         raise error
 
-    monkeypatch.setattr(run_module, "build_model", raises)
+    monkeypatch.setattr(initial_model, "build_model", raises)
     assert execute(make_job()).reason == "out of memory at batch 64"
 
 
@@ -125,7 +127,7 @@ def test_ctrl_c_is_not_an_outcome(make_job, monkeypatch):
     def raises(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "build_model", raises)
+    monkeypatch.setattr(initial_model, "build_model", raises)
     with pytest.raises(KeyboardInterrupt):
         execute(make_job())
 

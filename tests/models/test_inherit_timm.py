@@ -6,10 +6,9 @@ import pytest
 import timm
 import torch
 
-from vitbench.config import RunConfig, TimmConfig
+from vitbench.config import TimmConfig
 from vitbench.models import build_model
-from vitbench.models.inherit_timm import inherit_timm, inherited_timm_config, started_from
-from vitbench.models.weights import load_trained, save_trained
+from vitbench.models.inherit import inherit_timm, inherited_timm_config
 
 RESNET = TimmConfig(
     timm="resnet18",
@@ -125,14 +124,3 @@ def test_a_model_whose_head_timm_does_not_tell_is_refused(monkeypatch, told, say
     with pytest.raises(ValueError, match=says) as refused:
         inherit_timm(source, RESNET.replace(num_classes=7), seed=0)
     assert "\n" not in str(refused.value)
-
-
-def test_a_file_starts_the_run_that_names_it_and_no_other(tmp_path):
-    source = learned(RESNET)
-    save_trained(tmp_path / "a.safetensors", source, RunConfig(model=RESNET), mean=(0.5,), std=(0.5,))
-    path = str(tmp_path / "a.safetensors")
-    run = RunConfig(model=RESNET.replace(num_classes=7), init=load_trained(path).identity, seed=2)
-    model = started_from(path, run)
-    assert torch.equal(model.timm.conv1.weight, source.timm.conv1.weight) and model.timm.fc.weight.shape == (7, 8)
-    with pytest.raises(ValueError, match=r"^init run:0@0 was planned, but .* is run:"):
-        started_from(path, run.replace(init="run:0@0"))

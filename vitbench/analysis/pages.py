@@ -1,4 +1,4 @@
-"""Every comparison's table, from the records alone: where it is written, and what of it is printed."""
+"""Where is each table written, and what of it is printed? Everything from the records alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from vitbench.analysis.comparison.across import arms_across
 from vitbench.analysis.comparison.assessment import Assessment
@@ -15,24 +15,28 @@ from vitbench.analysis.comparison.findings import Findings
 from vitbench.analysis.comparison.load import load_assessments, no_records
 from vitbench.analysis.comparison.wording import settle_text
 from vitbench.analysis.profile.tables import write_profiles
-from vitbench.analysis.tables import across, verdicts
-from vitbench.analysis.tables.cells import TERMINAL_COLUMNS, columns, rows
-from vitbench.analysis.tables.page import csv_text, latex, markdown, markdown_table
+from vitbench.analysis.tables.across import across_table, summary
+from vitbench.analysis.tables.cells import TERMINAL_COLUMNS, main_table
+from vitbench.analysis.tables.page import markdown, texts_of
+from vitbench.analysis.tables.verdicts import CLAIM_HEADINGS
+from vitbench.analysis.tables.verdicts import claims as claims_table
 from vitbench.analysis.transfer.tables import write_transfer
-from vitbench.analysis.writing.files import MARK, is_marked, remove_stale, write
+from vitbench.analysis.writing.files import is_marked, remove_stale, write, write_each
 from vitbench.analysis.writing.markup import escape_markdown
-from vitbench.analysis.writing.table import csv_text as csv_table
+from vitbench.analysis.writing.table import Table, csv_text, markdown_head, markdown_list, markdown_rows
+from vitbench.analysis.writing.words import listed
 from vitbench.records import Faults, RecordStore
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 
+LEFT_OUT = "Left out, as something is wrong with the records:"
 JUDGING = (
-    "Agrees: the verdict is what the claim expects; where equivalence is expected, it was shown within the margin, and where "
-    "no gain is, that or worse. Disagrees: another verdict. Open: the verdict claims nothing, or a "
-    "learning rate at the edge of the grid, beyond which the verdict could turn. Published numbers are of other data, "
-    "larger models and other recipes (ours stands above each table): compared is the direction."
+    "Agrees: the verdict is the one that the claim expects. Where it expects equivalence, the difference was shown to lie "
+    "within the margin; where it expects no gain, that, or worse. Disagrees: any other verdict. Open: the evidence does not "
+    "decide, or a learning rate is at the edge of the grid, beyond which the verdict could turn. Published numbers are of "
+    "other data, larger models and other recipes (ours stands above each table): only the direction is compared."
 )
 
 
@@ -51,57 +55,57 @@ def write_tables(
     others = [*write_profiles(store_root, faults), *transfer]
     directory = Path(store_root) / "tables"
     written: list[Path] = []
-    shown: list[Assessment] = []
+    assessed: list[Assessment] = []
     if assessments is None:
         assessments = load_assessments(store_root, needed=False, faults=faults)
     if not (assessments or others or faults):
         raise no_records(store_root)
     for assessment in assessments:
         comparison = assessment.comparison
-        stem, texts = directory / comparison.study / comparison.slug, {}
+        texts: dict[str, str] = {}
         with faults.leaving_out(store.path(comparison.study)):
-            texts = {"md": markdown(assessment), "csv": csv_text(assessment), "tex": latex(assessment)}
-            shown.append(assessment)
-        written += [write(stem.parent / f"{stem.name}.{suffix}", text) for suffix, text in texts.items()]
-    if not shown and not faults:
+            texts = texts_of(assessment)
+            assessed.append(assessment)
+        written += write_each(directory / comparison.study / comparison.slug, texts)
+    if not assessed and not faults:
         return others
-    written += _write_claims(directory, shown)
-    written += _write_across(directory, shown)
+    arms = arms_across(assessed)
+    claims = _all_claims(assessed)
+    written += _write_page(directory, claims)
+    written += _write_page(directory, across_table(arms), summary(arms))
     left_out = [*faults.remarks(), *_earlier(directory, written, faults)]
-    index = _index(shown, transfer=bool(transfer), left_out=left_out)
+    above = _links(claims=bool(claims), across=bool(arms), transfer=bool(transfer))
+    index = _index(assessed, above, left_out)
     written += [write(directory / "README.md", index), *others]
     remove_stale(directory, written=written, suffixes=(".csv", ".tex", ".md"), unread=faults.unread)
     return written
 
 
-def _write_claims(directory: Path, assessments: Sequence[Assessment]) -> list[Path]:
-    """What the literature says beside what was found here, over all comparisons: `tables/claims.{md,csv}`."""
+def _all_claims(assessments: Sequence[Assessment]) -> Table:
+    """What the literature says beside what was found here, over all comparisons."""
     rows = [
         {"study": assessment.comparison.study, "comparison": assessment.comparison.slug, **row}
         for assessment in assessments
-        for row in verdicts.claims(assessment)
+        for row in claims_table(assessment).rows
     ]
-    if not rows:
-        return []
-    lines = ["# What the literature says, and what was found here", "", f"<!-- {MARK}; do not edit -->", ""]
-    lines += [*markdown_table(rows), "", JUDGING, ""]
-    return [
-        write(directory / "claims.md", "\n".join(lines)),
-        write(directory / "claims.csv", csv_table(rows)),
-    ]
+    return Table(
+        name="claims",
+        title="What the literature says, and what was found here",
+        rows=rows,
+        raw=rows,
+        texts=("study", "comparison", *CLAIM_HEADINGS),
+        conventions=(JUDGING,),
+    )
 
 
-def _write_across(directory: Path, assessments: Sequence[Assessment]) -> list[Path]:
-    """What each arm came to on every data set, side by side: `tables/across.{md,csv}`."""
-    arms = arms_across(assessments)
-    if not arms:
+def _write_page(directory: Path, table: Table, *above: str) -> list[Path]:
+    """The Markdown and CSV files of a table over all comparisons; none where it is empty."""
+    if not table:
         return []
-    lines = ["# Does it hold on other data?", "", f"<!-- {MARK}; do not edit -->", "", across.summary(arms), ""]
-    lines += [*markdown_table(across.across_table(arms)), "", across.RULE, ""]
-    return [
-        write(directory / "across.md", "\n".join(lines)),
-        write(directory / "across.csv", csv_table(across.raw(arms))),
-    ]
+    paragraphs = [*(line for text in above for line in (text, "")), *markdown_rows(table)]
+    paragraphs += [line for text in table.conventions for line in ("", text)]
+    page = "\n".join([*markdown_head(table.title), *paragraphs, ""])
+    return write_each(directory / table.name, {"md": page, "csv": csv_text(table.raw)})
 
 
 def print_tables(
@@ -131,22 +135,23 @@ def print_tables(
 def _terminal_parts(assessment: Assessment) -> list[RenderableType]:
     """Its table and the lines below it, for a terminal."""
     from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    from rich.table import Table as RichTable
     from rich.text import Text
 
-    headings = columns(assessment)
-    shown = [(headings.index(name), heading) for name, heading in TERMINAL_COLUMNS.items() if name in headings]
-    table = Table(title=Text(assessment.comparison.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for index, heading in shown:
-        table.add_column(heading, justify="right" if index else "left", overflow="fold")
-    for row in rows(assessment):
-        table.add_row(*(Text(row[index]) for index, _ in shown))
+    table = main_table(assessment)
+    names = [name for name in TERMINAL_COLUMNS if name in table.columns]
+    printed = RichTable(title=Text(table.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in names:
+        justify: Literal["left", "right"] = "left" if name == "arm" else "right"
+        printed.add_column(TERMINAL_COLUMNS[name], justify=justify, overflow="fold")
+    for row in table.rows:
+        printed.add_row(*(Text(row[name]) for name in names))
     lines = (*assessment.notes, *_beyond_the_table(assessment.findings))
-    return [table, *(Text(f"- {line}") for line in lines), ""]
+    return [printed, *(Text(f"- {line}") for line in lines), ""]
 
 
 def _beyond_the_table(findings: Findings) -> Iterator[str]:
-    """What would settle the open arms, and what the literature says of those that are in."""
+    """What would settle the open arms, and which claims of the literature the others agree with."""
     open_arms = [f"{label} {settle_text(arm.to_settle)}" for label, arm in findings.arms.items() if arm.to_settle]
     if open_arms:
         yield f"To settle at the mean and spread seen: {'; '.join(open_arms)}."
@@ -159,28 +164,32 @@ def _earlier(directory: Path, written: Sequence[Path], faults: Faults) -> list[s
     """Which tables stay as they were written before, as their records cannot be read now."""
     pages = {page for name in faults.unread for page in (directory / name).glob("*.md") if is_marked(page)}
     names = sorted(page.relative_to(directory).as_posix() for page in pages - {*written})
-    return [f"Of an earlier time, as their records cannot be read now: {', '.join(names)}."] if names else []
+    return [f"Written earlier, as their records cannot be read now: {listed(names)}."] if names else []
 
 
-def _index(assessments: Sequence[Assessment], *, transfer: bool, left_out: Sequence[str]) -> str:
+def _links(*, claims: bool, across: bool, transfer: bool) -> list[str]:
+    """To the pages over all comparisons."""
+    links = {
+        "[What the literature says, and what was found here](claims.md).": claims,
+        "[Does it hold on other data?](across.md)": across,
+        "[Frozen features: linear probe, few-shot, nearest neighbours](transfer.md).": transfer,
+    }
+    return [link for link, is_there in links.items() if is_there]
+
+
+def _index(assessments: Sequence[Assessment], above: Sequence[str], left_out: Sequence[str]) -> str:
     """All Markdown tables on one page, with links to their files."""
     by_study: dict[str, list[Assessment]] = defaultdict(list)
     for assessment in assessments:
         by_study[assessment.comparison.study].append(assessment)
-    lines = ["# Tables", "", f"<!-- {MARK}; do not edit -->", ""]
-    if any(assessment.findings.claims for assessment in assessments):
-        lines += ["[What the literature says, and what was found here](claims.md).", ""]
-    if arms_across(assessments):
-        lines += ["[Does it hold on other data?](across.md)", ""]
-    if transfer:
-        lines += ["[Frozen features: linear probe, few-shot, nearest neighbours](transfer.md).", ""]
+    lines = markdown_head("Tables")
+    for link in above:
+        lines += [link, ""]
     if left_out:
-        lines += ["Left out, as something is wrong with the records:", ""]
-        lines += [*(f"- {escape_markdown(remark)}" for remark in left_out), ""]
+        lines += [LEFT_OUT, *markdown_list(left_out), ""]
     for study, of_study in by_study.items():
         slugs = [assessment.comparison.slug for assessment in of_study]
-        links = ", ".join(f"[{slug}]({study}/{slug}.md)" for slug in slugs)
-        lines.append(f"- {escape_markdown(study)}: {links}")
+        lines.append(f"- {escape_markdown(study)}: {listed(f'[{slug}]({study}/{slug}.md)' for slug in slugs)}")
     for study, of_study in by_study.items():
         lines += ["", f"## {escape_markdown(study)}"]
         for assessment in of_study:

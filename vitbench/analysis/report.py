@@ -1,4 +1,4 @@
-"""What all records come to on one page: one HTML file with tables, plots and notes that fetches nothing from the net.
+"""What do all records show? One HTML file with tables, plots and notes, which fetches nothing from the net.
 
 The plots are those of `plots.py`, inlined as SVG; the page follows the reader's light or dark setting.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
@@ -17,10 +18,14 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.load import load_assessments
 from vitbench.analysis.plots import KINDS, render, render_transfer
-from vitbench.analysis.tables import across, captions, cells, page
+from vitbench.analysis.tables.across import across_table, summary
+from vitbench.analysis.tables.captions import conventions, facts
+from vitbench.analysis.tables.cells import main_table
+from vitbench.analysis.tables.verdicts import further_tables
 from vitbench.analysis.transfer.tables import WHERE, TransferRow, load_rows, table_of
 from vitbench.analysis.writing.files import MARK, write
 from vitbench.analysis.writing.markup import html_id, html_template
+from vitbench.analysis.writing.table import Table
 from vitbench.records import Faults, RecordStore
 from vitbench.records.transfer import TransferStore
 from vitbench.text import printable
@@ -35,6 +40,25 @@ HEADINGS = {
 }
 
 
+@dataclass(frozen=True)
+class Article:
+    """A comparison as the page shows it."""
+
+    assessment: Assessment
+    anchor: str
+    facts: dict[str, str]
+    table: Table
+    further: list[Table]
+    figures: list[Markup]
+    conventions: list[str]
+
+    @property
+    def baseline_row(self) -> int | None:
+        """Its place among the table's rows."""
+        comparison = self.assessment.comparison
+        return next((row for row, arm in enumerate(comparison.arms) if arm is comparison.baseline), None)
+
+
 def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Path:
     """Writes `report.html` from the records alone; returns its path.
 
@@ -43,15 +67,13 @@ def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Pat
     """
     faults = Faults() if faults is None else faults
     store = RecordStore(store_root, faults)
-    studies: dict[str, list[Assessment]] = defaultdict(list)
-    figures: dict[str, dict[str, Markup]] = {}
+    studies: dict[str, list[Article]] = defaultdict(list)
     for assessment in load_assessments(store_root, faults=faults):
-        comparison = assessment.comparison
-        with faults.leaving_out(store.path(comparison.study)):
-            page.markdown(assessment)  # what cannot be computed fails here, and not within the page
-            figures[anchor(comparison)] = inlined_figures(comparison)
-            studies[comparison.study].append(assessment)
-    on_several = arms_across([assessment for of_study in studies.values() for assessment in of_study])
+        study = assessment.comparison.study
+        with faults.leaving_out(store.path(study)):
+            article = _article(assessment)
+            studies[study].append(article)
+    arms = arms_across([article.assessment for articles in studies.values() for article in articles])
     transfer, transfer_figure = None, Markup()
     with faults.leaving_out(TransferStore(store_root).directory):
         features = load_rows(store_root, faults)
@@ -60,19 +82,27 @@ def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Pat
     html = html_template("report.html.j2").render(
         mark=MARK,
         studies=studies,
-        across=across,
-        on_several=on_several,
+        across=across_table(arms),
+        across_summary=summary(arms),
         left_out=faults.remarks(),
         transfer=transfer,
         transfer_figure=transfer_figure,
         where_transfer=WHERE,
-        cells=cells,
-        words=captions,
-        formats=page,
-        figures=figures,
-        anchor=anchor,
     )
     return write(Path(store_root) / "report.html", html)
+
+
+def _article(assessment: Assessment) -> Article:
+    comparison = assessment.comparison
+    return Article(
+        assessment=assessment,
+        anchor=anchor(comparison),
+        facts=facts(comparison),
+        table=main_table(assessment),
+        further=further_tables(assessment),
+        figures=inlined_figures(comparison),
+        conventions=conventions(assessment),
+    )
 
 
 def anchor(comparison: Comparison) -> str:
@@ -80,13 +110,12 @@ def anchor(comparison: Comparison) -> str:
     return html_id(comparison.study, comparison.slug)
 
 
-def inlined_figures(comparison: Comparison) -> dict[str, Markup]:
-    """Heading → SVG element, for every kind of figure that has something to show."""
-    figures = {}
+def inlined_figures(comparison: Comparison) -> list[Markup]:
+    """An SVG element for every kind of figure that has something to show."""
+    figures = []
     for kind in KINDS:
-        for svg in render(comparison, kind).values():
-            label = f"{HEADINGS[kind]}: {comparison.title}"
-            figures[HEADINGS[kind]] = _inline(svg.decode(), prefix=html_id(anchor(comparison), kind, ""), label=label)
+        prefix, label = html_id(anchor(comparison), kind, ""), f"{HEADINGS[kind]}: {comparison.title}"
+        figures += [_inline(svg.decode(), prefix=prefix, label=label) for svg in render(comparison, kind).values()]
     return figures
 
 

@@ -89,9 +89,9 @@ def _check_timm(models: Sequence[ProfiledModel]) -> None:
 
 def _print_and_draw(directory: Path, results: Path) -> None:
     from vitbench.analysis.profile.contests import summary
+    from vitbench.analysis.profile.notes import left_out
     from vitbench.analysis.profile.profile import load_profile
     from vitbench.analysis.profile.roofline import write_rooflines
-    from vitbench.analysis.profile.rows import left_out
     from vitbench.analysis.profile.tables import write_profiles
     from vitbench.analysis.writing.table import markdown
 

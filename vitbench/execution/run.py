@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,29 +14,33 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
 
-from vitbench.config import RunConfig, ViTConfig, block_width
+from vitbench.config import block_width
 from vitbench.costs.macs import count
-from vitbench.data import Augment, ImageData, Images, StreamedImages, fingerprint, load, normalise, split, train_batches
+from vitbench.data import Images, StreamedImages
 from vitbench.device import Device, is_out_of_memory, open_device
-from vitbench.evaluation import Evaluation, evaluate
+from vitbench.evaluation import Evaluation
+from vitbench.execution.initial_model import initial_model
 from vitbench.execution.job import Job, Report
+from vitbench.execution.run_data import EVALUATION_BATCH, RunData
 from vitbench.kernels import native
 from vitbench.kernels.blocks import install
 from vitbench.machine import utc_now
-from vitbench.models import TimmModel, ViT, build_model, convert
-from vitbench.models.inherit import inherit
-from vitbench.models.inherit_timm import started_from
-from vitbench.models.weights import load_trained, save_trained, weights_sha256
+from vitbench.models import TimmModel, ViT
+from vitbench.models.weights import save_trained, weights_sha256
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
 from vitbench.text import say
-from vitbench.training import Checkpoint, Progress, freeze, train
+from vitbench.training import Checkpoint, Progress, TrainResult, freeze, train
 
-EVALUATION_BATCH = 256
 EVALUATION_SHARE = 0.01
 INFERENCE_SECONDS = 0.05
 """The test split is evaluated again until this is spent, so that small sets give a throughput worth the name."""
+MADE_BY = ("machine", "device", "precision", "compiled", "threads", "torch", "timm", "numpy", "vitbench", "data_sha256")
+"""What of an environment decides the bits of a run, besides native operators."""
+
+State = dict[str, Any]
+"""What a checkpoint holds."""
 
 
 def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> Record:
@@ -55,26 +59,49 @@ def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> R
 
 
 def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Record:
-    config = job.run.config
     torch.set_num_threads(job.threads)
     device = open_device(job.device)
     native.state()  # compiled here, where there is a compiler, and not within the first step
-    data = load_once(job.dataset, job.data_root, config.model.image_hw)
-    check_fit(config, data)
-    train_indices, validation_indices = split(
-        data.train.labels,
-        validation_fraction=config.data.validation_fraction,
-        train_images=config.data.train_images,
-        seed=config.seed,
-    )
+    setup = _set_up(job, device)
+    checkpoint, history, saved = _open_checkpoint(setup, started)
+    if saved is not None:
+        step, num_steps = saved["training"]["step"], setup.data.num_steps
+        on_report(Report(step / num_steps, f"goes on after step {step} of {num_steps}"))
+    result = _train(setup, history, checkpoint, saved, on_report)
+    peak_memory = history.peak_memory(device.peak_memory_bytes()) if setup.data.num_steps else None
+    tested = _test(setup, result, history)
+    if tested.outcome is Outcome.COMPLETED and job.weights is not None:
+        _keep_weights(setup, job.weights)
+    return _record(setup, history, result, tested, peak_memory)
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """A run before its first step: its data, and its model on the device."""
+
+    job: Job
+    device: Device
+    data: RunData
+    model: ViT | TimmModel
+    model_to_call: nn.Module
+    """The model, or what it was compiled to."""
+    environment: Environment
+
+    def evaluate(self, images: Images | StreamedImages, indices: NDArray[np.int64]) -> Evaluation:
+        return self.data.evaluate(self.model_to_call, images, indices, precision=self.job.precision)
+
+
+def _set_up(job: Job, device: Device) -> _Setup:
+    config = job.run.config
+    data = RunData.of_job(job, device)
     # What a device keeps of the data is not the model's memory, and copying it there not the model's time.
-    example, _ = next(_batches(config, data, train_indices, device, 0, 0, 1))
+    example, _ = next(data.batches(0, 0, 1))
     device.start_memory()
     model = device.place(install(initial_model(job)))
     freeze(model, config.train)
     eager_because = _eager_because(job, device)
     model_to_call, compiled, compile_note = device.compile(
-        model, "off" if eager_because else config.train.compile, example=normalise(example, data.mean, data.std)
+        model, "off" if eager_because else config.train.compile, example=data.normalised(example)
     )
     environment = describe_environment(
         device.name,
@@ -83,135 +110,12 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
         workers=job.workers,
         compiled=compiled,
         compile_note=eager_because or compile_note,
-        data_sha256=data.sha256,
+        data_sha256=data.images.sha256,
         kernels=native.describe_use(
             device.torch_device.type, precision=job.precision, compiled=compiled, width=block_width(config.model)
         ),
     )
-    steps_per_epoch = len(train_indices) // config.train.batch_size
-    num_steps = config.train.num_steps(steps_per_epoch)
-    num_epochs = math.ceil(num_steps / steps_per_epoch)
-    every = epochs_between_evaluations(len(validation_indices), len(train_indices), num_epochs)
-    evaluate_on = partial(_evaluate, model_to_call, data, device=device, precision=job.precision)
-
-    checkpoint = Checkpoint(job.checkpoint, _made_by(environment))
-    saved, why_not = checkpoint.read()
-    if why_not:
-        say(f"{why_not}; run {job.run.run_id} starts from the beginning")
-    history = _History(started) if saved is None else _History.after(saved["history"])
-    checkpoint.more = lambda: {"history": history.state(device.peak_memory_bytes())}
-    if saved is not None:
-        step = saved["training"]["step"]
-        on_report(Report(step / num_steps, f"goes on after step {step} of {num_steps}"))
-
-    def after_epoch(epoch: int) -> None:
-        if (epoch + 1) % every == 0 or epoch + 1 == num_epochs:
-            evaluation = evaluate_on(data.train, validation_indices)
-            history.validation[epoch] = evaluation.loss, evaluation.top1
-
-    result = train(
-        model_to_call,
-        config.train,
-        seed=config.seed,
-        steps_per_epoch=steps_per_epoch,
-        batches=partial(_augmented_batches, config, data, train_indices, device),
-        after_epoch=after_epoch,
-        autocast=partial(device.autocast, job.precision),
-        synchronize=device.synchronize,
-        watch=nullcontext if compiled else device.watch_memory,
-        on_progress=lambda progress: on_report(_report(progress, num_epochs)),
-        checkpoint=checkpoint,
-        resume=saved and saved.pop("training"),
-    )
-    if num_steps == 0:  # epoch −1 is before the first
-        after_epoch(-1)
-    peak_memory = history.peak_memory(device.peak_memory_bytes()) if num_steps else None
-    metrics, correct, weights, infer_seconds = {}, "", "", None
-    outcome, reason = (Outcome.DIVERGED, result.diverged) if result.diverged else (Outcome.COMPLETED, "")
-    if outcome is Outcome.COMPLETED:
-        # On CPU, the validation just before has run all that eager operators need.
-        warm_up = compiled or device.torch_device.type != "cpu"
-        test, infer_seconds = _timed_test(evaluate_on, data, warm_up=warm_up)
-        val_loss, val_top1 = history.validation[num_epochs - 1]
-        metrics = {"test_top1": test.top1, "test_loss": test.loss, "val_top1": val_top1, "val_loss": val_loss}
-        correct, weights = pack_correct(test.correct), weights_sha256(model)
-        if not all(math.isfinite(value) for value in metrics.values()):
-            outcome, reason, metrics = Outcome.DIVERGED, "the loss after the last epoch is not finite", {}
-            correct, weights = "", ""
-    if outcome is Outcome.COMPLETED and job.weights is not None:
-        try:
-            save_trained(job.weights, model, config, mean=data.mean, std=data.std, class_names=data.class_names)
-        except ValueError as error:  # what was measured is not lost for it
-            say(f"run {job.run.run_id} is recorded, but its {error}")
-    counts = count(config.model)
-    return job.record(
-        started=history.started,
-        outcome=outcome,
-        reason=reason,
-        metrics=metrics,
-        curve=_curve(result.train_losses, history.validation, num_steps / steps_per_epoch),
-        correct=correct,
-        weights_sha256=weights,
-        cost=Cost(
-            params=counts.params,
-            macs=counts.macs,
-            train_seconds=result.seconds,
-            train_images_per_second=result.images_per_second if num_steps else None,
-            infer_images_per_second=len(data.test.labels) / infer_seconds if infer_seconds else None,
-            peak_memory_bytes=peak_memory,
-            resumed=history.resumed,
-        ),
-        environment=environment,
-    )
-
-
-def _made_by(environment: Environment) -> dict[str, str]:
-    """What decides the bits of a run besides its configuration, of the native operators the compiled library."""
-    names = (
-        "machine",
-        "device",
-        "precision",
-        "compiled",
-        "threads",
-        "torch",
-        "timm",
-        "numpy",
-        "vitbench",
-        "data_sha256",
-    )
-    kernels = environment.kernels.partition(":")[0]
-    library, _ = native.state()
-    if kernels == "native" and library is not None:
-        kernels += f" {Path(library._name).stem}"
-    return {**{name: str(getattr(environment, name)) for name in names}, "kernels": kernels}
-
-
-@dataclass
-class _History:
-    """What a run keeps besides its training when it is interrupted."""
-
-    started: str
-    resumed: int = 0
-    """How often it went on from a checkpoint."""
-    peak: int | None = None
-    """Of the parts before this one, in bytes."""
-    validation: dict[int, tuple[float, float]] = field(default_factory=dict)
-    """Epoch, from 0 → (loss, top-1)."""
-
-    @classmethod
-    def after(cls, state: dict[str, Any]) -> _History:
-        return cls(state["started"], state["resumed"] + 1, state["peak"], dict(state["validation"]))
-
-    def state(self, peak: int | None) -> dict[str, Any]:
-        return {
-            "started": self.started,
-            "resumed": self.resumed,
-            "peak": self.peak_memory(peak),
-            "validation": dict(self.validation),
-        }
-
-    def peak_memory(self, of_this_part: int | None) -> int | None:
-        return max((peak for peak in (self.peak, of_this_part) if peak is not None), default=None)
+    return _Setup(job, device, data, model, model_to_call, environment)
 
 
 def _eager_because(job: Job, device: Device) -> str:
@@ -223,127 +127,89 @@ def _eager_because(job: Job, device: Device) -> str:
     return reason and f"runs eagerly: {reason}"
 
 
-def initial_model(job: Job) -> ViT | TimmModel:
-    """The model before its first step: from the seed, or from other weights.
+@dataclass
+class _History:
+    """What a run keeps besides its training when it is interrupted."""
 
-    Raises ValueError where these are not the weights that the run's configuration names.
-    """
-    config = job.run.config
-    if config.pretraining is not None:
-        return _pretrained_model(job, config.pretraining)
-    if config.init is None:
-        return build_model(config.model, seed=config.seed)
-    assert job.init is not None, config.init
-    model = config.model
-    if not isinstance(model, ViTConfig):
-        return started_from(job.init, config)
-    hints = convert.Hints(image_size=model.image_size, activation=model.activation, position=model.position)
-    source = convert.load_named(job.init, in_channels=model.in_channels, hints=hints)
-    found = convert.weights_identity(job.init, source)
-    if found != config.init:
-        raise ValueError(f"init {config.init} was planned, but {job.init} is {found}")
-    return inherit(source, model, seed=config.seed, keep_head=config.keep_head)
+    started: str
+    resumed: int = 0
+    """How often it went on from a checkpoint."""
+    peak: int | None = None
+    """Peak memory in bytes before it was interrupted."""
+    validation: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """Epoch, from 0 → (loss, top-1)."""
 
+    @classmethod
+    def after(cls, state: State) -> _History:
+        return cls(state["started"], state["resumed"] + 1, state["peak"], dict(state["validation"]))
 
-def _pretrained_model(job: Job, pretraining: RunConfig) -> ViT:
-    config = job.run.config
-    assert job.init is not None, pretraining.run_id
-    trained = load_trained(job.init)
-    if trained.config != pretraining:
-        raise ValueError(
-            f"pretraining {pretraining.run_id} was planned, but {job.init} is of {trained.config.run_id}; delete it, and the "
-            "next call trains it again"
-        )
-    assert isinstance(trained.model, ViT) and isinstance(config.model, ViTConfig), pretraining.model
-    return inherit(trained.model, config.model, seed=config.seed, keep_head=config.keep_head)
+    def state(self, peak: int | None) -> State:
+        return {
+            "started": self.started,
+            "resumed": self.resumed,
+            "peak": self.peak_memory(peak),
+            "validation": dict(self.validation),
+        }
+
+    def peak_memory(self, since_resumed: int | None) -> int | None:
+        """In bytes, of the whole run."""
+        return max((peak for peak in (self.peak, since_resumed) if peak is not None), default=None)
 
 
-def load_once(dataset: str, root: Path | None, image_size: tuple[int, int]) -> ImageData:
-    """The data set, kept open for the next run of this process, unless its files change."""
-    return _load_once(dataset, root, image_size, fingerprint(dataset, root=root))
+def _open_checkpoint(setup: _Setup, started: str) -> tuple[Checkpoint, _History, State | None]:
+    """(the run's checkpoint, its history, and what was in the checkpoint where the run goes on from it)."""
+    job, device = setup.job, setup.device
+    checkpoint = Checkpoint(job.checkpoint, _made_by(setup.environment))
+    saved, why_not = checkpoint.read()
+    if why_not:
+        say(f"{why_not}; run {job.run.run_id} starts from the beginning")
+    history = _History(started) if saved is None else _History.after(saved["history"])
+    checkpoint.more = lambda: {"history": history.state(device.peak_memory_bytes())}
+    return checkpoint, history, saved
 
 
-@lru_cache(maxsize=4)
-def _load_once(dataset: str, root: Path | None, image_size: tuple[int, int], _files: str) -> ImageData:
-    return load(dataset, root=root, image_size=image_size)
+def _made_by(environment: Environment) -> dict[str, str]:
+    """What decides the bits of a run besides its configuration, of the native operators the compiled library."""
+    kernels = environment.kernels.partition(":")[0]
+    library, _ = native.state()
+    if kernels == "native" and library is not None:
+        kernels += f" {Path(library._name).stem}"
+    return {**{name: str(getattr(environment, name)) for name in MADE_BY}, "kernels": kernels}
 
 
-def check_fit(config: RunConfig, data: ImageData) -> None:
-    """Raises ValueError where the model was not made for these images and labels."""
-    model, info = config.model, data.info
-    if model.in_channels != info.in_channels:
-        raise ValueError(
-            f"in_channels {model.in_channels} does not fit {info.dataset}, whose images have {info.in_channels}; "
-            f"use in_channels={info.in_channels}"
-        )
-    if model.num_classes != info.num_classes:
-        raise ValueError(
-            f"num_classes {model.num_classes} does not fit {info.dataset}, whose labels are 0 to {info.num_classes - 1}; "
-            f"use num_classes={info.num_classes}"
-        )
+def _train(
+    setup: _Setup,
+    history: _History,
+    checkpoint: Checkpoint,
+    saved: State | None,
+    on_report: Callable[[Report], None],
+) -> TrainResult:
+    data, device, config = setup.data, setup.device, setup.job.run.config
+    num_epochs = data.num_epochs
+    every = epochs_between_evaluations(len(data.validation_indices), len(data.train_indices), num_epochs)
 
+    def after_epoch(epoch: int) -> None:
+        if (epoch + 1) % every == 0 or epoch + 1 == num_epochs:
+            evaluation = setup.evaluate(data.images.train, data.validation_indices)
+            history.validation[epoch] = evaluation.loss, evaluation.top1
 
-def _batches(
-    config: RunConfig, data: ImageData, indices: NDArray[np.int64], device: Device, epoch: int, first: int, last: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    return train_batches(
-        data.train,
-        indices,
-        batch_size=config.train.batch_size,
+    result = train(
+        setup.model_to_call,
+        config.train,
         seed=config.seed,
-        epoch=epoch,
-        device=device.torch_device,
-        first_batch=first,
-        last_batch=last,
-    )
-
-
-def _augmented_batches(
-    config: RunConfig, data: ImageData, indices: NDArray[np.int64], device: Device, epoch: int, first: int, last: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    augment = Augment(
-        config.data,
-        num_classes=config.model.num_classes,
-        label_smoothing=config.train.label_smoothing,
-        mean=data.mean,
-        std=data.std,
-    )
-    first_step = epoch * (len(indices) // config.train.batch_size) + first
-    batches = _batches(config, data, indices, device, epoch, first, last)
-    for step, (images, labels) in enumerate(batches, start=first_step):
-        yield augment(images, labels, seed=config.seed, step=step)
-
-
-def _evaluate(
-    model: torch.nn.Module,
-    data: ImageData,
-    images: Images | StreamedImages,
-    indices: NDArray[np.int64],
-    *,
-    device: Device,
-    precision: str,
-) -> Evaluation:
-    batches = images.batches(indices, EVALUATION_BATCH, device.torch_device)
-    return evaluate(
-        model,
-        ((normalise(pixels, data.mean, data.std), labels) for pixels, labels in batches),
-        autocast=partial(device.autocast, precision),
+        steps_per_epoch=data.steps_per_epoch,
+        batches=data.augmented_batches,
+        after_epoch=after_epoch,
+        autocast=partial(device.autocast, setup.job.precision),
         synchronize=device.synchronize,
+        watch=nullcontext if setup.environment.compiled else device.watch_memory,
+        on_progress=lambda progress: on_report(_report(progress, num_epochs)),
+        checkpoint=checkpoint,
+        resume=saved and saved.pop("training"),
     )
-
-
-def _timed_test(
-    evaluate_on: Callable[[Images | StreamedImages, NDArray[np.int64]], Evaluation], data: ImageData, *, warm_up: bool
-) -> tuple[Evaluation, float]:
-    """(the evaluation on all test images, median seconds of as many passes as fit `INFERENCE_SECONDS`)."""
-    everything = np.arange(len(data.test.labels))
-    if warm_up:  # with both shapes that batches have, the full and the ragged: each may be compiled anew
-        evaluate_on(data.test, everything[: EVALUATION_BATCH + len(everything) % EVALUATION_BATCH])
-    first = evaluate_on(data.test, everything)
-    seconds = [first.seconds]
-    while sum(seconds) < INFERENCE_SECONDS:
-        seconds.append(evaluate_on(data.test, everything).seconds)
-    return first, median(seconds)
+    if data.num_steps == 0:  # epoch −1 is before the first
+        after_epoch(-1)
+    return result
 
 
 def epochs_between_evaluations(num_validation: int, num_train: int, num_epochs: int) -> int:
@@ -353,6 +219,84 @@ def epochs_between_evaluations(num_validation: int, num_train: int, num_epochs: 
     """
     cheap = math.ceil(num_validation / (3 * EVALUATION_SHARE * num_train))
     return max(1, min(cheap, math.ceil(num_epochs / 2)))
+
+
+def _report(progress: Progress, num_epochs: int) -> Report:
+    return Report(
+        progress.step / progress.num_steps,
+        f"epoch {progress.epoch + 1}/{num_epochs}  loss {progress.loss:.3f}  {progress.images_per_second:,.0f} images/s",
+    )
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """How a run ended, and, where it is completed, what its last model was worth on test."""
+
+    outcome: Outcome
+    reason: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    correct: str = ""
+    weights_sha256: str = ""
+    seconds: float | None = None
+    """Of one pass over the test split."""
+
+
+def _test(setup: _Setup, result: TrainResult, history: _History) -> _Tested:
+    if result.diverged:
+        return _Tested(Outcome.DIVERGED, result.diverged)
+    test, seconds = _timed_test(setup)
+    val_loss, val_top1 = history.validation[setup.data.num_epochs - 1]
+    metrics = {"test_top1": test.top1, "test_loss": test.loss, "val_top1": val_top1, "val_loss": val_loss}
+    if not all(math.isfinite(value) for value in metrics.values()):
+        return _Tested(Outcome.DIVERGED, "the loss after the last epoch is not finite", seconds=seconds)
+    correct = pack_correct(test.correct)
+    return _Tested(Outcome.COMPLETED, "", metrics, correct, weights_sha256(setup.model), seconds)
+
+
+def _timed_test(setup: _Setup) -> tuple[Evaluation, float]:
+    """(the evaluation on all test images, median seconds of as many passes as fit `INFERENCE_SECONDS`)."""
+    test = setup.data.images.test
+    indices = np.arange(len(test.labels))
+    # On CPU, the validation just before has run all that eager operators need.
+    if setup.environment.compiled or setup.device.torch_device.type != "cpu":
+        # With both shapes that batches have, the full and the ragged: each may be compiled anew.
+        setup.evaluate(test, indices[: EVALUATION_BATCH + len(indices) % EVALUATION_BATCH])
+    first = setup.evaluate(test, indices)
+    seconds = [first.seconds]
+    while sum(seconds) < INFERENCE_SECONDS:
+        seconds.append(setup.evaluate(test, indices).seconds)
+    return first, median(seconds)
+
+
+def _keep_weights(setup: _Setup, path: Path) -> None:
+    images, run = setup.data.images, setup.job.run
+    try:
+        save_trained(path, setup.model, run.config, mean=images.mean, std=images.std, class_names=images.class_names)
+    except ValueError as error:  # what was measured is not lost for it
+        say(f"run {run.run_id} is recorded, but its {error}")
+
+
+def _record(setup: _Setup, history: _History, result: TrainResult, tested: _Tested, peak_memory: int | None) -> Record:
+    data, counts = setup.data, count(setup.job.run.config.model)
+    return setup.job.record(
+        started=history.started,
+        outcome=tested.outcome,
+        reason=tested.reason,
+        metrics=tested.metrics,
+        curve=_curve(result.train_losses, history.validation, data.num_steps / data.steps_per_epoch),
+        correct=tested.correct,
+        weights_sha256=tested.weights_sha256,
+        cost=Cost(
+            params=counts.params,
+            macs=counts.macs,
+            train_seconds=result.seconds,
+            train_images_per_second=result.images_per_second if data.num_steps else None,
+            infer_images_per_second=len(data.images.test.labels) / tested.seconds if tested.seconds else None,
+            peak_memory_bytes=peak_memory,
+            resumed=history.resumed,
+        ),
+        environment=setup.environment,
+    )
 
 
 def _curve(train_losses: list[float], validation: dict[int, tuple[float, float]], epochs: float) -> list[EpochPoint]:
@@ -374,10 +318,3 @@ def _curve(train_losses: list[float], validation: dict[int, tuple[float, float]]
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _report(progress: Progress, num_epochs: int) -> Report:
-    return Report(
-        progress.step / progress.num_steps,
-        f"epoch {progress.epoch + 1}/{num_epochs}  loss {progress.loss:.3f}  {progress.images_per_second:,.0f} images/s",
-    )

@@ -179,7 +179,7 @@ def _model_of_timm(
     variant: str | None, init: str, wanted: dict[str, Any], *, keep_head: bool
 ) -> tuple[str, ModelConfig, str]:
     """The same where the initial weights are a run's of a model of timm: its name and options come with them."""
-    from vitbench.models.inherit_timm import inherited_timm_config
+    from vitbench.models.inherit import inherited_timm_config
     from vitbench.models.weights import load_trained
 
     trained = load_trained(init)

@@ -82,7 +82,8 @@ class NativeAttention(Attention):
         else:
             attended = self.attend(x, read)
             out = self.proj(attended) if add_bias else F.linear(attended, self.proj.weight)
-        return self.proj_dropout(out)
+        dropped: Tensor = self.proj_dropout(out)
+        return dropped
 
     def _is_usable(self, x: Tensor) -> bool:
         drops_out = self.training and self.dropout > 0

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from vitbench.config import FREE, OF_THE_HEAD, ViTConfig
+from vitbench.config import FREE, OF_THE_HEAD, ModelConfig, TimmConfig, ViTConfig
 from vitbench.models import build_model
 from vitbench.models.resize import resize_tables
+from vitbench.models.timm_models import TimmModel, is_made_for_a_size
 from vitbench.models.vit import ViT
+
+FREE_OF_TIMM = ("image_size", "num_classes")
+"""What may differ from the model of timm that the weights come from, the image size only where the model takes any."""
 
 
 def inherited_config(source: ViTConfig, wanted: dict[str, Any], *, keep_head: bool = False) -> ViTConfig:
@@ -16,17 +20,13 @@ def inherited_config(source: ViTConfig, wanted: dict[str, Any], *, keep_head: bo
 
     Raises ValueError for a wanted field that the weights cannot follow.
     """
-    names = tuple(name for name in FREE if name not in OF_THE_HEAD) if keep_head else FREE
+    names = _without_head(FREE) if keep_head else FREE
     free = {name: value for name, value in wanted.items() if name in names}
     config = source.replace(**free) if keep_head else source.replace(**{"head": "linear", **free})
     asked = config.replace(**wanted)
-    for name in type(source).model_fields:
-        if getattr(asked, name) != getattr(config, name):
-            kept = keep_head and name in OF_THE_HEAD
-            remedy = "leave --keep-head out" if kept else f"leave it out (free are {', '.join(names)})"
-            raise ValueError(
-                f"{name} {getattr(asked, name)!r} is not that of the initial weights, {getattr(config, name)!r}; {remedy}"
-            )
+    for name in _differing(asked, config):
+        kept = keep_head and name in OF_THE_HEAD
+        raise _not_followed(name, asked, config, "leave --keep-head out" if kept else _leave_out(names))
     return config
 
 
@@ -40,11 +40,79 @@ def inherit(source: ViT, config: ViTConfig, *, seed: int, keep_head: bool = Fals
     fields = {name: getattr(config, name) for name in type(config).model_fields}
     inherited_config(source.config, fields, keep_head=keep_head)
     model = build_model(config, seed=seed)
-    tables = resize_tables(source.state_dict(), old_grid=source.config.grid, new_grid=config.grid, antialias=antialias)
-    if keep_head:
-        model.load_state_dict(tables)
-        return model
-    weights = {name: value for name, value in tables.items() if not name.startswith("head.")}
-    new = {name: value for name, value in model.state_dict().items() if name.startswith("head.")}
-    model.load_state_dict(weights | new)
+    weights = resize_tables(source.state_dict(), old_grid=source.config.grid, new_grid=config.grid, antialias=antialias)
+    if not keep_head:
+        weights = {name: value for name, value in weights.items() if not name.startswith("head.")}
+        weights |= {name: value for name, value in model.state_dict().items() if name.startswith("head.")}
+    model.load_state_dict(weights)
     return model
+
+
+def inherited_timm_config(source: TimmConfig, wanted: dict[str, Any], *, keep_head: bool = False) -> TimmConfig:
+    """The configuration of a model that starts from `source`'s weights: its fields, and what is `wanted`.
+
+    Raises ValueError for a wanted field that the weights cannot follow: all but `FREE_OF_TIMM`, the number of classes where
+    the head is kept, and the image size of a model that timm makes for one. Such models' tables are not resampled, and
+    equal shapes do not tell that places are the same (a grid of 2 × 8 has as many as one of 4 × 4).
+    """
+    names = _without_head(FREE_OF_TIMM) if keep_head else FREE_OF_TIMM
+    config = source.replace(**wanted)
+    for name in _differing(config, source):
+        if name not in names:
+            raise _not_followed(name, config, source, _leave_out(names))
+    if config.image_size != source.image_size and is_made_for_a_size(source):
+        raise ValueError(
+            f"image_size {config.image_size} is not that of the initial weights, {source.image_size}, which timm's "
+            f"{source.timm} is made for; leave it out (free only where a model takes any, as a ResNet does)"
+        )
+    return config
+
+
+def inherit_timm(source: TimmModel, config: TimmConfig, *, seed: int, keep_head: bool = False) -> TimmModel:
+    """A model of `config`, in training mode, with the weights and buffers of `source`, but timm's head at the seed.
+
+    With `keep_head`, the head is the source's too. Raises ValueError where `config` is none that `inherited_timm_config`
+    gives, and for a model whose head timm does not tell, or not all of it.
+    """
+    inherited_timm_config(source.config, config.model_dump(), keep_head=keep_head)
+    model = build_model(config, seed=seed)
+    weights, new = source.state_dict(), model.state_dict()
+    if not keep_head:
+        weights |= {name: new[name] for name in _head_names(model)}
+    for name, value in weights.items():
+        if new[name].shape != value.shape:
+            raise ValueError(
+                f"num_classes {config.num_classes} changes {name} of timm's {config.timm}, which is no part of the head that "
+                "it tells; start from another model"
+            )
+    model.load_state_dict(weights)
+    return model
+
+
+def _head_names(model: TimmModel) -> list[str]:
+    """Names of the parameters and buffers of the classifier, or classifiers, that timm tells."""
+    inner: Any = model.timm
+    classifier = inner.get_classifier()
+    heads = classifier if isinstance(classifier, tuple | list) else (classifier,)
+    owners = [name for name, module in model.named_modules() if any(module is head for head in heads)]
+    names = [name for name in model.state_dict() if any(name.startswith(f"{owner}.") for owner in owners)]
+    if not names:
+        raise ValueError(f"timm {model.config.timm!r} tells no head to draw anew; start from another model")
+    return names
+
+
+def _without_head(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in OF_THE_HEAD)
+
+
+def _differing(config: ModelConfig, source: ModelConfig) -> list[str]:
+    return [name for name in type(source).model_fields if getattr(config, name) != getattr(source, name)]
+
+
+def _not_followed(name: str, config: ModelConfig, source: ModelConfig, remedy: str) -> ValueError:
+    wanted, initial = getattr(config, name), getattr(source, name)
+    return ValueError(f"{name} {wanted!r} is not that of the initial weights, {initial!r}; {remedy}")
+
+
+def _leave_out(names: tuple[str, ...]) -> str:
+    return f"leave it out (free are {', '.join(names)})"

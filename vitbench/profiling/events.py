@@ -55,15 +55,6 @@ class Event:
     """Inputs that are no tensors, as text: `[4, 4]`."""
 
 
-@dataclass(frozen=True)
-class MemoryPoint:
-    """Bytes that are `allocated` at `time`, in nanoseconds, on `device` (`cpu` or `cuda`)."""
-
-    time: int
-    allocated: int
-    device: str
-
-
 def read_events(trace: dict[str, Any]) -> list[Event]:
     """The ranges, operators, launches and kernels of a trace, as torch wrote it."""
     return [
@@ -71,20 +62,6 @@ def read_events(trace: dict[str, Any]) -> list[Event]:
         for event in trace["traceEvents"]
         if event.get("ph") == "X" and event.get("cat") in CATEGORIES and "dur" in event
     ]
-
-
-def read_memory(trace: dict[str, Any]) -> list[MemoryPoint]:
-    """What is allocated after every allocation and release, in order of time."""
-    points = (
-        MemoryPoint(
-            time=nanoseconds(event["ts"]),
-            allocated=event["args"]["Total Allocated"],
-            device="cpu" if event["args"]["Device Type"] == 0 else "cuda",
-        )
-        for event in trace["traceEvents"]
-        if event.get("name") == "[memory]" and event.get("ph") == "i"
-    )
-    return sorted(points, key=lambda point: point.time)
 
 
 def nanoseconds(microseconds: float) -> int:

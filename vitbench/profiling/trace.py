@@ -21,7 +21,7 @@ from vitbench.device import Device
 from vitbench.files import replacing
 from vitbench.profiling.breakdown import Breakdown
 from vitbench.profiling.event_walk import Analysis, Span, analyse
-from vitbench.profiling.events import MemoryPoint, read_events, read_memory
+from vitbench.profiling.events import read_events
 from vitbench.profiling.ranges import BACKWARD, CLIP, DATA, FORWARD, LOSS, OPTIMIZER, STEP, Ranges
 from vitbench.profiling.steps import InferencePass, TrainingStep
 from vitbench.profiling.throughput import Candidate, prepare
@@ -44,7 +44,6 @@ class Trace:
     device: str
     analysis: Analysis
     plain_samples: tuple[float, ...]
-    memory: tuple[MemoryPoint, ...]
     chrome: dict[str, Any]
     """In the Chrome trace format, with ranges of modules in the backward pass too."""
 
@@ -97,7 +96,7 @@ def record(candidate: Candidate, device: Device, *, steps: int = STEPS) -> Trace
     plain_samples += [device.time(plain_step) for _ in range(num_plain)]
     analysis = analyse(read_events(chrome), modules=ranges.modules, place_of=ranges.place_of)
     chrome["traceEvents"] += _backward_ranges(analysis.backward, chrome)
-    return Trace(candidate, device.name, analysis, tuple(plain_samples), tuple(read_memory(chrome)), chrome)
+    return Trace(candidate, device.name, analysis, tuple(plain_samples), chrome)
 
 
 def write_trace(trace: Trace, folder: Path) -> Path:

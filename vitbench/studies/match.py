@@ -47,7 +47,7 @@ def _four_digits(value: float) -> float:
 
 
 def training_images(train: TrainConfig, *, train_images: int) -> int:
-    """Images in all batches of a run, over all epochs; an epoch has `train_images`, of which a last, partial batch is dropped."""
+    """Images in all batches of a run. An epoch has `train_images`; a last, partial batch is dropped."""
     return train.num_steps(train_images // train.batch_size) * train.batch_size
 
 

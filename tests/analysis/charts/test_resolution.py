@@ -84,14 +84,14 @@ def test_each_is_compared_at_its_own_size():
     arm = next(arm for arm in comparison.arms if arm.name == "sincos, 12 px")
     assert comparison.difference(arm).mean == pytest.approx(0.201)
     text = markdown(assess(comparison))
-    assert "Some arms go on from the weights of others" in text
+    assert "Some arms start from another arm's trained weights" in text
 
 
 def test_what_went_on_is_set_against_the_weights_as_they_were_at_that_size():
     (comparison,) = compare(records())
     found = {
         row["arm"]: (row["against"], row["gained (points, 95 % for each arm by itself)"])
-        for row in fine_tuning(comparison)
+        for row in fine_tuning(comparison).rows
     }
     # Equal at every seed, as both have the same luck: no interval.
     assert found == {

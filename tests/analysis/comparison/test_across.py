@@ -56,7 +56,7 @@ def test_an_open_verdict_leaves_it_open():
 def test_the_cells_are_those_computed_by_hand():
     """Five pairs, SD 0.079 points: t(4) 2.776 × 0.0791 / √5 = 0.098 points either side."""
     arms = found(*records("shapes", gap=0.03), *records("digits", gap=0.02))
-    assert across_table(arms) == [
+    assert across_table(arms).rows == [
         {
             "study": "pool",
             "budget": "quick, Micro",
@@ -125,7 +125,7 @@ def test_where_a_data_set_was_used_in_several_ways_equal_ones_stand_side_by_side
 def test_budgets_and_sizes_have_rows_of_their_own():
     small = [*records("digits", gap=0.02), *records("shapes", gap=0.02)]
     large = [*records("digits", gap=-0.02, variant="Mini/2"), *records("shapes", gap=-0.02, variant="Mini/4")]
-    rows = [(row["budget"], row["digits"].partition(": ")[2]) for row in across_table(found(*small, *large))]
+    rows = [(row["budget"], row["digits"].partition(": ")[2]) for row in across_table(found(*small, *large)).rows]
     assert sorted(rows) == [("quick, Micro", "better"), ("quick, Mini", "worse")]
 
 

@@ -17,10 +17,11 @@ from vitbench.analysis.comparison.wording import settle_text, verdict_text
 from vitbench.analysis.pages import print_tables, write_tables
 from vitbench.analysis.statistics.crossed import CrossedDifference
 from vitbench.analysis.statistics.verdicts import MARGIN, Verdict
-from vitbench.analysis.tables.cells import columns, raw_rows, rows
-from vitbench.analysis.tables.page import further_tables, latex, markdown
+from vitbench.analysis.tables.cells import main_table, raw_rows
+from vitbench.analysis.tables.page import latex, markdown
 from vitbench.analysis.tables.reading import reading
 from vitbench.analysis.tables.sentences import sentence
+from vitbench.analysis.tables.verdicts import further_tables
 from vitbench.data import describe
 from vitbench.records import Outcome, pack_correct
 from vitbench.studies import BUDGETS, STUDIES, load_study, plan
@@ -43,6 +44,11 @@ def assessment_of(arms, **fields):
     return one
 
 
+def rows_of(one, title):
+    (table,) = (table for table in further_tables(one) if table.title == title)
+    return table.rows
+
+
 def test_the_verdict_is_that_of_scipys_paired_t_test_after_holm():
     one = assessment_of({"cls": CLS, "gap": GAP, "map": NOISY})
     p_gap, p_map = (stats.ttest_rel(values, CLS).pvalue for values in (GAP, NOISY))
@@ -58,7 +64,7 @@ def test_the_verdict_is_that_of_scipys_paired_t_test_after_holm():
 def test_two_seeds_give_no_verdict_and_no_table_of_verdicts():
     one = assessment_of({"cls": CLS[:2], "gap": GAP[:2]})
     assert one.findings.arms["gap"].decision.verdict is Verdict.NONE
-    assert "Verdicts" not in further_tables(one)
+    assert "Verdicts" not in [table.title for table in further_tables(one)]
     assert "no verdict" in markdown(one)
 
 
@@ -77,7 +83,7 @@ def test_images_count_for_the_interval_over_both_and_for_what_only_one_gets():
     over_seeds = finding.decision.difference.interval()
     assert finding.seeds_and_images.estimate.interval().half_width >= over_seeds.half_width * (1 - 1e-9)
     share = CrossedDifference.of(right["gap"].astype(np.int8) - right["cls"]).image_share
-    (cells,) = further_tables(one)["Verdicts"]
+    (cells,) = rows_of(one, "Verdicts")
     assert cells["variance from test images"] == f"{100 * share:.0f} %"
     assert [row["share_of_variance_from_images"] for row in raw_rows(one)] == [None, share]
 
@@ -98,7 +104,7 @@ def test_an_arm_at_the_baselines_rate_has_a_verdict_of_its_own():
     finding = one.findings.arms["gap"]
     assert finding.decision.verdict is Verdict.EQUIVALENT
     assert finding.at_baseline_setting.verdict is Verdict.WORSE
-    (row,) = further_tables(one)["Verdicts"]
+    (row,) = rows_of(one, "Verdicts")
     assert row["verdict"] == "equivalent"
     assert row["at baseline's rate"].endswith("worse")
     errs = "At the baseline's rate, where it is not the arm's own: chosen for the baseline on seeds that the arm is judged on"
@@ -107,7 +113,7 @@ def test_an_arm_at_the_baselines_rate_has_a_verdict_of_its_own():
     (staged,) = map(assess, compare([record.model_copy(update={"design": of}) for record in records]))
     assert staged.findings.arms["gap"].at_baseline_setting.difference.n == 3
     heading = "difference at baseline's rate (points)"
-    cells = [dict(zip(columns(staged), row, strict=True))[heading] for row in rows(staged)]
+    cells = [row[heading] for row in main_table(staged).rows]
     assert cells[0] == "–" and cells[1].endswith(" (n=3): worse")
     assert any(
         "over held-out seeds 2, 3, 4 alone, which were not used to choose it." in line for line in reading(staged)
@@ -198,7 +204,7 @@ def test_a_factorial_study_has_a_table_of_interactions():
     by_hand = np.array(NOISY) - np.array(arms["none, cls"]) - (np.array(GAP) - np.array(CLS))
     assert place == ("none", "gap")
     assert decision.difference.mean == pytest.approx(by_hand.mean())
-    (row,) = further_tables(one)["Interactions"]
+    (row,) = rows_of(one, "Interactions")
     assert (row["position"], row["pool"]) == ("none", "gap")
     assert any(line.startswith("Interaction of both factors over all levels: F(1, 4)") for line in reading(one))
 
@@ -209,7 +215,7 @@ def test_a_study_of_one_factor_or_three_has_tables_and_no_interactions(names, st
     records = records_of({"cls": CLS, "gap": GAP}, design=DESIGN.model_copy(update={"factors": factors}))
     (one,) = map(assess, compare(records))
     assert one.comparison.design.factors == factors
-    assert list(further_tables(one)) == ["Verdicts"]
+    assert [table.title for table in further_tables(one)] == ["Verdicts"]
     assert all(path.exists() for path in write_tables(store_with(*records)))
 
 
@@ -226,9 +232,8 @@ def test_csv_has_verdicts_at_full_precision():
 def test_without_images_a_difference_without_spread_takes_one_image_for_a_point():
     """t(4) at 0.975 is 2.776, of one point over √5."""
     one = assessment_of({"cls": CLS, "gap": tuple(value + 0.004 for value in CLS)})
-    headings, row = columns(one), rows(one)[1]
-    assert row[headings.index("difference (points)")] == "+0.40 [−0.84, +1.64]"
-    assert further_tables(one)["Verdicts"][0]["difference (points)"] == "+0.40 [−0.84, +1.64]"
+    assert main_table(one).rows[1]["difference (points)"] == "+0.40 [−0.84, +1.64]"
+    assert rows_of(one, "Verdicts")[0]["difference (points)"] == "+0.40 [−0.84, +1.64]"
     raw = raw_rows(one)[1]
     assert raw["difference_mean_points"] == pytest.approx(0.4)
     assert (raw["difference_ci95_low_points"], raw["difference_ci95_high_points"]) == (None, None)
@@ -272,7 +277,7 @@ def correct_records(right, **fields):
 def test_a_collapse_is_worse_and_two_arms_that_make_no_error_are_at_the_ceiling():
     right = {"cls": (80, 80, 80), "gap": (20, 20, 20), "map": (80, 80, 80)}
     (one,) = map(assess, compare(correct_records(right, study="pooling")))
-    rows = {row["arm"]: row for row in further_tables(one)["Verdicts"]}
+    rows = {row["arm"]: row for row in rows_of(one, "Verdicts")}
     assert (rows["gap"]["verdict"], rows["map"]["verdict"]) == ("worse", "at the ceiling")
     assert rows["map"]["difference (points)"] == "0.00 (n=3)"
     assert rows["map"]["seeds to settle"] == "no number: other data"
@@ -307,11 +312,11 @@ def test_an_arm_that_only_more_images_would_settle_is_told_no_number_of_seeds():
     finding = one.findings.arms["gap"]
     assert finding.decision.verdict is Verdict.OPEN and finding.decision.interval.low < 0
     assert (finding.to_settle, finding.smallest_difference) == (None, None)
-    (row,) = further_tables(one)["Verdicts"]
+    (row,) = rows_of(one, "Verdicts")
     assert row["seeds to settle"] == "no number: more test images"
 
 
 def test_runs_that_all_get_the_same_images_right_are_open_and_not_at_the_floor():
     (one,) = map(assess, compare(correct_records({"cls": (79,) * 3, "gap": (79,) * 3})))
-    (row,) = further_tables(one)["Verdicts"]
+    (row,) = rows_of(one, "Verdicts")
     assert (row["verdict"], row["difference (points)"]) == ("open", "0.00 (n=3)")

@@ -124,7 +124,7 @@ def test_a_fit_that_misses_its_points_by_more_than_5_percent_is_drawn_as_no_law_
     assert label == f"depth: no power law, off by {100 * off:.2g} %"
     (drawn,) = axes.get_lines()  # the points, and no law
     assert list(drawn.get_ydata()) == pytest.approx([100 * e * 1.001 for e in (0.4, 0.2, 0.2, 0.2)], rel=1e-5)
-    (row,) = power_laws(comparison)
+    (row,) = power_laws(comparison).rows
     assert (row["slope"], row["error × at twice the size"]) == ("–", "–")
     assert row["furthest from the law"] == f"{100 * off:.2g} %: no power law"
     assert "the errors follow no power law, and no slope is given" in markdown(assess(comparison))
@@ -141,5 +141,5 @@ def test_a_fit_that_passes_by_its_points_is_drawn_through_all_of_its_length(made
     )
     assert law.get_xdata()[0] < min(points.get_xdata()) and law.get_xdata()[-1] > max(points.get_xdata())
     assert law.get_ydata()[0] / law.get_ydata()[-1] > 8
-    (row,) = power_laws(comparison)
+    (row,) = power_laws(comparison).rows
     assert row["slope"].startswith("−") and "no power law" not in row["furthest from the law"]

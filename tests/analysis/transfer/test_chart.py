@@ -84,8 +84,8 @@ def test_several_environments_are_owned_up_to():
             "\n", " "
         )
 
-    assert "one environment" not in caption(*methods())
-    assert "Not all was computed in one environment" in caption(*methods(), *methods(precision="bf16"))
+    assert "environments" not in caption(*methods())
+    assert "Computed in several environments" in caption(*methods(), *methods(precision="bf16"))
 
 
 def test_four_data_sets_have_their_axes_named_at_the_outside():

@@ -67,7 +67,7 @@ def test_letters_that_no_font_has_are_numbers_and_said_once_in_one_line(capfd):
     again = figures.render("confusion", confusion(STRANGE), "Run 0", formats=("svg",))
     said = capfd.readouterr()
     assert again["svg"] == first["svg"] and not said.out
-    assert said.err.count("\n") == 1 and r"no font here has \x1b \u72ac \u732b \udcff" in said.err
+    assert said.err.count("\n") == 1 and r"no installed font has \x1b \u72ac \u732b \udcff" in said.err
     with mpl.rc_context(drawing.STYLE):
         labels = [text.get_text() for text in confusion_figure(confusion(STRANGE), "Run 0").axes[0].get_yticklabels()]
     assert labels == ["class 0", "class 1", STRANGE[2], "class 3", "class 4", "plain"]
@@ -80,7 +80,7 @@ def test_a_font_that_has_the_letter_is_used_and_nothing_said(font_with_cat, capf
 
 def test_a_letter_without_an_outline_is_none(font_with_cat, capfd):
     svg = figures.render("confusion", confusion([CAT, DOG]), "Run 0")["svg"].decode()
-    assert "Felidae" in svg and r"no font here has \u72ac:" in capfd.readouterr().err
+    assert "Felidae" in svg and r"no installed font has \u72ac:" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["accuracy", "learning-rate", "cost", "curves"])
@@ -98,7 +98,7 @@ def test_arms_and_data_sets_of_any_letters_are_plotted(kind, capfd):
     (comparison,) = compare(records)
     assert plots.render(comparison, kind)["svg"]
     said = capfd.readouterr().err
-    assert said.count("\n") == 1 and said.startswith("vitbench: no font here has ")
+    assert said.count("\n") == 1 and said.startswith("vitbench: no installed font has ")
 
 
 @pytest.mark.parametrize(

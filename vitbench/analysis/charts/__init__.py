@@ -1,1 +1,1 @@
-"""The figures of a comparison, one file each; `shared` has what they have in common."""
+"""What do comparisons look like? One figure a file; `shared` has what they have in common."""

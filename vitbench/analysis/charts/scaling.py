@@ -86,4 +86,4 @@ def _slope(series: Series) -> str:
         return ""
     if not law.holds:
         return f": no power law, off by {100 * (law.worst - 1):.2g} %"
-    return f": {interval_text(-law.exponent, -law.high, -law.low, '+.2f')}".replace("-", "−")
+    return f": {interval_text(-law.exponent, -law.high, -law.low, digits='+.2f')}".replace("-", "−")

@@ -1,1 +1,1 @@
-"""What a trained model looks like inside: each figure from its numbers alone."""
+"""What does a trained model look like inside? Attention, similarity of layers, confusion, filters and positions."""

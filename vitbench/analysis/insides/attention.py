@@ -1,4 +1,4 @@
-"""Where a model looks: how far each head, and at what in real images."""
+"""Where does a model look? How far each head, and at what in real images."""
 
 from __future__ import annotations
 

@@ -56,5 +56,5 @@ def cka_figure(numbers: Mapping[str, Any], about: str) -> Figure:
 
 
 def _short(weights: str) -> str:
-    """8 digits of a run_id; the whole of the name of weights from elsewhere, which ends in @ and a hash."""
+    """8 digits of a run_id; all of a name of weights that ends in @ and a hash."""
     return weights if "@" in weights else weights[:8]

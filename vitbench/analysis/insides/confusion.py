@@ -65,7 +65,7 @@ def confusion_figure(numbers: Mapping[str, Any], about: str) -> Figure:
 
 
 def _names(classes: Sequence[str]) -> list[str]:
-    """Short names of all classes; a class's number where it would be called as another, or no font here has its letters."""
+    """Short names of all classes; a class's number where two names are alike, or no installed font has the letters."""
     short = [brief(name, LONGEST_NAME) for name in classes]
     return [
         name if spelled(full) == full and short.count(name) == 1 else f"class {label}"

@@ -1,4 +1,4 @@
-"""What can be seen in the weights alone: patch filters and the similarity of places."""
+"""What do the weights alone show? Patch filters, and how similar position embeddings are."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def position_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     )
     axes = figure.add_subplot()
     gap = max(1, round(min(rows, columns) / 8))
-    whole = np.full((tile_rows * (rows + gap) - gap, tile_columns * (columns + gap) - gap), np.nan)
+    mosaic = np.full((tile_rows * (rows + gap) - gap, tile_columns * (columns + gap) - gap), np.nan)
     for i in range(tile_rows):
         for j in range(tile_columns):
             top, left = i * (rows + gap), j * (columns + gap)
-            whole[top : top + rows, left : left + columns] = similarity[i, j]
+            mosaic[top : top + rows, left : left + columns] = similarity[i, j]
     scale = Normalize(-1, 1)
-    show(axes, whole, color_map=DIVERGING, scale=scale)
+    show(axes, mosaic, color_map=DIVERGING, scale=scale)
     axes.spines[:].set_visible(False)
     axes.set(xlabel="column of the patch", ylabel="row of the patch", facecolor=GAP)
     for axis, numbers_of_tiles, size in (

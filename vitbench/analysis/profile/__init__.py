@@ -1,1 +1,1 @@
-"""What a device profile comes to: tables, contests with peers, the roofline."""
+"""What does a device's profile show? Tables, contests with peers, the roofline, the time of a traced step."""

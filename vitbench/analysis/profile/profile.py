@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitbench.analysis.profile.rows import Heat, Row
 from vitbench.analysis.writing.words import listed
 from vitbench.profiling.profile_store import Part, read_parts
 from vitbench.profiling.timing import Interval, Timing, ratio
@@ -64,10 +65,11 @@ def load_profile(directory: Path) -> Profile:
 
 @dataclass(frozen=True)
 class MeasuredContest:
-    """A contest between implementations: the rows of its finals, by implementation."""
+    """A contest between implementations: the rows of its finals, by implementation, and the heats before."""
 
     part: Part
-    rows: Mapping[str, Mapping[str, Any]]
+    rows: Mapping[str, Row]
+    heats: tuple[Heat, ...]
 
     @property
     def label(self) -> str:
@@ -88,9 +90,9 @@ class MeasuredContest:
     def against(self, name: str) -> tuple[float, Interval] | None:
         """How many times as fast ours is: (median of the peer's step over ours, round by round; 95 % interval)."""
         ours, peer = self.rows.get(OURS), self.rows.get(name)
-        if name == OURS or not (took_turns(ours) and took_turns(peer)):
+        if name == OURS or ours is None or peer is None or not (ours.took_turns and peer.took_turns):
             return None
-        return ratio(*(Timing(tuple(row["samples"]), (), settled=True) for row in (peer, ours) if row))
+        return ratio(*(Timing(tuple(row.samples), (), settled=True) for row in (peer, ours)))
 
     @property
     def best_peer(self) -> str | None:
@@ -102,9 +104,18 @@ class MeasuredContest:
 def contests_of(profile: Profile) -> list[MeasuredContest]:
     """Those that could be held."""
     return [
-        MeasuredContest(part, {row["implementation"]: row for row in part.facts["rows"]})
+        MeasuredContest(
+            part,
+            rows={row.implementation: row for row in rows_of(part)},
+            heats=tuple(map(Heat.read, part.facts["heats"])),
+        )
         for part in profile.of("peers")
     ]
+
+
+def rows_of(part: Part) -> list[Row]:
+    """The rows of a part of kind `throughput` or `peers`."""
+    return list(map(Row.read, part.facts["rows"]))
 
 
 @dataclass(frozen=True)
@@ -155,22 +166,22 @@ def model_label(part: Part) -> str:
     return f"{variant_of(part)}, {pixels(part)} px"
 
 
-def setting_text(row: Mapping[str, Any]) -> str:
-    """`bf16 compiled`."""
-    return f"{row['precision']} {'compiled' if row['compiled'] else 'eager'}"
-
-
 def pixels(part: Part) -> str:
     """`224`, or `28×32`."""
     size = part.request["model"]["image_size"]
     return "×".join(map(str, dict.fromkeys(size))) if isinstance(size, list) else str(size)
 
 
-def ran(row: Mapping[str, Any]) -> bool:
-    """Whether a row has samples; if not, it has a reason."""
-    return bool(row.get("samples"))
-
-
-def took_turns(row: Mapping[str, Any] | None) -> bool:
-    """Whether it ran, and beside the others: what did not fit into memory beside them was timed alone."""
-    return row is not None and ran(row) and row.get("in_turn", True)
+def identity_of(part: Part) -> dict[str, Any]:
+    """Which part of which device's profile a row of raw numbers comes from."""
+    environment, request = part.environment, part.request
+    return {
+        "device": environment["device"],
+        "torch": environment["torch"],
+        "threads": environment["threads"],
+        "variant": variant_of(part),
+        "image_size": pixels(part),
+        "pool": request["model"].get("pool"),
+        "mode": request["mode"],
+        "batch_size": request["batch_size"],
+    }

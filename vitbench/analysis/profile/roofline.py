@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vitbench.analysis.profile.profile import Profile, load_profile, model_label, shares
+from vitbench.analysis.profile.profile import Profile, load_profile, model_label, rows_of, shares
+from vitbench.analysis.profile.rows import Row
 from vitbench.analysis.writing.drawing import GREY, INK, MARKERS, PALETTE, headed_figure, rendered
 from vitbench.analysis.writing.files import remove_stale, write_each
 from vitbench.analysis.writing.panels import mark_ticks, round_ticks
@@ -139,10 +139,9 @@ def points_of(profile: Profile) -> list[Point]:
         sums = shares(part, "kind")
         all_bytes = sum(share.bytes for share in sums.values())
         row = _timed(profile, part)
-        if row and all_bytes:
-            flops = 2 * row["macs"] * FORWARDS[mode] * row["batch_size"]
-            rate = flops / row["batch_size"] * row["images_per_second"]
-            points.append(Point(model, mode, "", flops / all_bytes, rate))
+        if row and row.flops_per_second and all_bytes:
+            flops = 2 * row.macs * FORWARDS[mode] * row.batch_size
+            points.append(Point(model, mode, "", flops / all_bytes, row.flops_per_second))
         points += [
             Point(model, mode, kind, share.intensity, share.flops_per_second)
             for kind, share in sums.items()
@@ -151,15 +150,14 @@ def points_of(profile: Profile) -> list[Point]:
     return points
 
 
-def _timed(profile: Profile, traced: Part) -> Mapping[str, Any] | None:
+def _timed(profile: Profile, traced: Part) -> Row | None:
     """The throughput of what was traced: the same model, batch, mode and setting."""
     wanted = {key: traced.request[key] for key in ("model", "mode", "batch_size")}
     for part in profile.of("throughput"):
         if {key: part.request[key] for key in wanted} == wanted:
-            for row in part.facts["rows"]:
-                setting = row["precision"], row["compiled"]
-                if setting == (traced.facts["precision"], traced.facts["compiled"]) and row["samples"]:
-                    return dict(row)
+            for row in rows_of(part):
+                if (row.precision, row.compiled) == (traced.facts["precision"], traced.facts["compiled"]) and row.ran:
+                    return row
     return None
 
 

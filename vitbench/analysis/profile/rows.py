@@ -1,115 +1,100 @@
-"""How is a measured row of a profile written, and what must be said beside it?"""
+"""What was measured of an implementation at one setting, and how is it written?"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
-from pydantic import TypeAdapter
-
-from vitbench.analysis.profile.profile import Profile, is_of_timm, model_label, pixels, ran, variant_of
-from vitbench.analysis.writing.words import ABSENT, listed, significant
-from vitbench.config import ModelConfig
-from vitbench.costs.macs import unread_sentence
-from vitbench.profiling.profile_store import Part
+from vitbench.analysis.writing.words import ABSENT, significant
+from vitbench.costs.macs import FORWARDS
 
 
-def rate_with_interval(row: Mapping[str, Any]) -> str:
-    """`1,234 [1,200, 1,260]` images/s."""
-    if not ran(row):
-        return ABSENT
-    low, high = row["images_per_second_interval"]
-    return f"{significant(row['images_per_second'])} [{significant(low)}, {significant(high)}]"
+@dataclass(frozen=True, kw_only=True)
+class Heat:
+    """Seconds of each step in the qualifying rounds; without any, `reason` says why."""
+
+    implementation: str
+    precision: str
+    compiled: bool
+    samples: Sequence[float]
+    reason: str
+
+    @classmethod
+    def read(cls, facts: Mapping[str, Any]) -> Self:
+        """From a part's JSON, which may hold more."""
+        return cls(**{field.name: facts[field.name] for field in fields(cls) if field.name in facts})
+
+    @property
+    def setting(self) -> str:
+        """`bf16 compiled`."""
+        return f"{self.precision} {'compiled' if self.compiled else 'eager'}"
+
+    @property
+    def ran(self) -> bool:
+        return bool(self.samples)
 
 
-def mfu_text(row: Mapping[str, Any]) -> str:
-    """`93%`."""
-    return f"{row['mfu']:.0%}" if ran(row) else ABSENT
+@dataclass(frozen=True, kw_only=True)
+class Row(Heat):
+    """A row of `vitbench throughput --json`; what is None was not measured."""
 
+    mode: str
+    batch_size: int
+    macs: int
+    images_per_second: float | None
+    images_per_second_interval: tuple[float, float] | None
+    """95 %."""
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
+    mfu: float | None
+    peak_memory_bytes: int | None
+    settled: bool
+    in_turn: bool = True
+    """False where it did not fit into memory beside the others, and was timed alone."""
+    device_state: Mapping[str, Any] | None = None
 
-def rounds_text(row: Mapping[str, Any]) -> str:
-    """`32`, and `32 *` where the median did not settle."""
-    return str(len(row["samples"])) + ("" if row["settled"] or not ran(row) else " *")
+    @property
+    def took_turns(self) -> bool:
+        return self.ran and self.in_turn
 
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the median's 95 % interval is wider than 2 %."""
+        return self.ran and not self.settled
 
-def identity_of(part: Part) -> dict[str, Any]:
-    """Which part of which device's profile a row of raw numbers comes from."""
-    environment, request = part.environment, part.request
-    return {
-        "device": environment["device"],
-        "torch": environment["torch"],
-        "threads": environment["threads"],
-        "variant": variant_of(part),
-        "image_size": pixels(part),
-        "pool": request["model"].get("pool"),
-        "mode": request["mode"],
-        "batch_size": request["batch_size"],
-    }
+    @property
+    def flops_per_second(self) -> float | None:
+        rate = self.images_per_second
+        return None if rate is None else 2 * self.macs * FORWARDS[self.mode] * rate
 
+    @property
+    def rate_text(self) -> str:
+        """`1,234 [1,200, 1,260]` images/s."""
+        if self.images_per_second_interval is None:
+            return ABSENT
+        low, high = map(significant, self.images_per_second_interval)
+        return f"{significant(self.images_per_second)} [{low}, {high}]"
 
-def raw_throughput(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's numbers, one to a column, without its samples."""
-    low, high = row["images_per_second_interval"] or (None, None)
-    names = ("latency_p50_ms", "latency_p99_ms", "macs", "mfu", "peak_memory_bytes", "settled")
-    return {
-        **{name: row[name] for name in ("implementation", "precision", "compiled", "images_per_second")},
-        "images_per_second_ci95_low": low,
-        "images_per_second_ci95_high": high,
-        **{name: row[name] for name in names},
-        "rounds": len(row["samples"]),
-        "reason": row["reason"],
-    }
+    @property
+    def mfu_text(self) -> str:
+        """`93%`."""
+        return ABSENT if self.mfu is None else f"{self.mfu:.0%}"
 
+    @property
+    def rounds_text(self) -> str:
+        """`32`, with a star where it is noisy."""
+        return f"{len(self.samples)}{' *' if self.is_noisy else ''}"
 
-def warnings_of(profile: Profile, kind: str) -> Iterator[str]:
-    """What else the device was busy with meanwhile."""
-    parts: dict[str, list[str]] = defaultdict(list)
-    for part in profile.of(kind):
-        warnings = {state["warning"] for row in part.facts["rows"] if (state := row.get("device_state"))}
-        for warning in sorted(warnings - {""}):
-            parts[warning].append(part.name)
-    for warning, names in parts.items():
-        yield f"While {listed(names)} was measured: {warning}."
-
-
-def unread(profile: Profile, kind: str) -> Iterator[str]:
-    """What images/s of models with a class token owe to tokens that are not computed."""
-    models = TypeAdapter[ModelConfig](ModelConfig)
-    if sentence := unread_sentence(
-        {model_label(part): models.validate_python(part.request["model"]) for part in profile.of(kind)}
-    ):
-        yield f"{sentence} Peers compute all tokens." if kind == "peers" else sentence
-
-
-def failed_parts(profile: Profile, kind: str) -> Iterator[str]:
-    """Parts of a kind that could not be measured at all."""
-    for part in profile.parts:
-        if part.kind == kind and part.reason:
-            yield f"{part.name} was not measured: {part.reason}."
-
-
-def parts_of_timm(profile: Profile) -> Iterator[str]:
-    """That the traced parts of timm's models are not ours."""
-    models = dict.fromkeys(model_label(part) for part in profile.of("traces") if is_of_timm(part))
-    if models:
-        yield f"Parts of ours are not counted for models of timm, but timm's own modules by name: {'; '.join(models)}."
-
-
-def counts_of_timm(profile: Profile) -> Iterator[str]:
-    """That the parts of timm's models have no closed form."""
-    models = {model_label(part): part.facts["counters"] for part in profile.of("flops") if is_of_timm(part)}
-    for counters in dict.fromkeys(map(tuple, models.values())):
-        names = "; ".join(name for name, counts in models.items() if tuple(counts) == counters)
-        yield f"Not counted part by part in closed form for models of timm; {' and '.join(counters)} agree: {names}."
-
-
-def left_out(profile: Profile) -> list[str]:
-    """Notes on parts of other environments, which may not stand beside the rest."""
-    others: dict[tuple[Any, ...], list[str]] = defaultdict(list)
-    for part in profile.left_out:
-        others[part.environment["torch"], part.environment["threads"], part.environment["machine"]].append(part.name)
-    return [
-        f"Left out, measured with torch {torch} and {threads} threads on machine {machine}: {listed(names)}."
-        for (torch, threads, machine), names in others.items()
-    ]
+    def raw(self) -> dict[str, Any]:
+        """Its numbers, one to a column, without the samples."""
+        low, high = self.images_per_second_interval or (None, None)
+        names = ("latency_p50_ms", "latency_p99_ms", "macs", "mfu", "peak_memory_bytes", "settled")
+        return {
+            **{name: getattr(self, name) for name in ("implementation", "precision", "compiled", "images_per_second")},
+            "images_per_second_ci95_low": low,
+            "images_per_second_ci95_high": high,
+            **{name: getattr(self, name) for name in names},
+            "rounds": len(self.samples),
+            "reason": self.reason,
+        }

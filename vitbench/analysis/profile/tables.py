@@ -9,28 +9,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitbench.analysis.profile.contests import peers, settings, summary
+from vitbench.analysis.profile.notes import (
+    counts_of_timm,
+    failed_parts,
+    left_out,
+    parts_of_timm,
+    unread,
+    warnings_of,
+)
 from vitbench.analysis.profile.profile import (
     Profile,
+    identity_of,
     load_profile,
     model_label,
     pixels,
-    ran,
-    setting_text,
+    rows_of,
     shares,
     variant_of,
-)
-from vitbench.analysis.profile.rows import (
-    counts_of_timm,
-    failed_parts,
-    identity_of,
-    left_out,
-    mfu_text,
-    parts_of_timm,
-    rate_with_interval,
-    raw_throughput,
-    rounds_text,
-    unread,
-    warnings_of,
 )
 from vitbench.analysis.writing.files import remove_stale, write
 from vitbench.analysis.writing.markup import escape_markdown, html_id
@@ -82,31 +77,28 @@ def tables_of(profile: Profile) -> list[Table]:
 
 def throughput(profile: Profile) -> Table:
     """Our models: images/s, latency, MFU and memory."""
-    pairs = [(part, row) for part in profile.of("throughput") for row in part.facts["rows"]]
+    pairs = [(part, row) for part in profile.of("throughput") for row in rows_of(part)]
     rows = [
         {
             "model": model_label(part),
-            "mode": row["mode"],
-            "setting": setting_text(row),
-            "batch": str(row["batch_size"]),
-            "images/s [95 %]": rate_with_interval(row),
-            **{f"p{p} (ms)": f"{row[f'latency_p{p}_ms']:,.2f}" if ran(row) else ABSENT for p in (50, 99)},
-            "MFU": mfu_text(row),
-            "peak memory (MiB)": significant(row["peak_memory_bytes"] / 2**20) if row["peak_memory_bytes"] else ABSENT,
-            "n": rounds_text(row),
+            "mode": row.mode,
+            "setting": row.setting,
+            "batch": str(row.batch_size),
+            "images/s [95 %]": row.rate_text,
+            "p50 (ms)": ABSENT if row.latency_p50_ms is None else f"{row.latency_p50_ms:,.2f}",
+            "p99 (ms)": ABSENT if row.latency_p99_ms is None else f"{row.latency_p99_ms:,.2f}",
+            "MFU": row.mfu_text,
+            "peak memory (MiB)": significant(row.peak_memory_bytes / 2**20) if row.peak_memory_bytes else ABSENT,
+            "n": row.rounds_text,
         }
         for part, row in pairs
     ]
-    failed = [
-        f"{model_label(part)}, {row['mode']}, {setting_text(row)}: {row['reason']}."
-        for part, row in pairs
-        if row["reason"]
-    ]
+    failed = [f"{model_label(part)}, {row.mode}, {row.setting}: {row.reason}." for part, row in pairs if row.reason]
     return Table(
         name="throughput",
         title="Throughput, latency and memory",
         rows=rows,
-        raw=[{**identity_of(part), **raw_throughput(row)} for part, row in pairs],
+        raw=[{**identity_of(part), **row.raw()} for part, row in pairs],
         texts=("model", "mode", "setting"),
         conventions=(
             "images/s is the batch over the median step, with the 95 % bootstrap interval; p50 and p99 are of a whole batch.",
@@ -116,7 +108,7 @@ def throughput(profile: Profile) -> Table:
         notes=[
             *failed_parts(profile, "throughput"),
             *failed,
-            *([_STAR] if any(ran(row) and not row["settled"] for _, row in pairs) else []),
+            *([_STAR] if any(row.is_noisy for _, row in pairs) else []),
             *unread(profile, "throughput"),
             *warnings_of(profile, "throughput"),
         ],

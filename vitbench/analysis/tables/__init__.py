@@ -1,1 +1,1 @@
-"""The table of a comparison: its cells, its captions, and the sentences beside it."""
+"""Which tables and sentences does a comparison have?"""

@@ -8,66 +8,70 @@ from typing import Any
 from vitbench.analysis.comparison.across import Agreement, ArmAcross, agreements
 from vitbench.analysis.comparison.findings import Finding
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
-from vitbench.analysis.tables.verdicts import Table
-from vitbench.analysis.writing.words import ABSENT
+from vitbench.analysis.tables.verdicts import ends
+from vitbench.analysis.writing.table import Table
+from vitbench.analysis.writing.words import ABSENT, listed
 from vitbench.text import counted
 
 RULE = (
     "Difference from the study's baseline in points, with the interval that decided the verdict on that data set alone. "
-    "Alike: the same verdict on every data set, be it better, worse or equivalent. Opposed: better on one and worse "
-    "on another. Open: all else; a verdict that is open contradicts nothing. Side by side stand equal budgets, sizes and "
-    "recipes, on equal machines; crops, flips, patch size and epochs are those that the budget has for each data set. An arm "
-    "that has a verdict on one data set alone is left out."
+    "Alike: the same verdict on every data set, be it better, worse or equivalent. Opposed: better on one and worse on "
+    "another. Open: all else; a verdict that is open contradicts nothing. Budgets, sizes, recipes and machines are equal; "
+    "crops, flips, patch size and epochs are those of the budget on each data set. An arm that has a verdict on one data "
+    "set alone is left out."
 )
 
 
 def across_table(arms: Sequence[ArmAcross]) -> Table:
     """`study | budget | arm | cifar10 | torch/fashion_mnist | together`; empty where no arm is on two data sets."""
-    names = sorted({data for arm in arms for data in arm.findings})
-    return [
+    datasets = sorted({data for arm in arms for data in arm.findings})
+    rows = [
         {
-            "study": arm.study,
-            "budget": arm.budget,
-            "arm": arm.arm,
-            **{data: _cell(arm.findings.get(data)) for data in names},
-            "together": str(arm.agreement),
+            **{name: getattr(arm, name) for name in ("study", "budget", "arm")},
+            **{data: _cell(arm.findings.get(data)) for data in datasets},
+            "together": arm.agreement.value,
         }
         for arm in arms
     ]
+    return Table(
+        name="across",
+        title="Does it hold on other data?",
+        rows=rows,
+        raw=[_raw_row(arm, data) for arm in arms for data in arm.findings],
+        texts=("study", "budget", "arm", "together"),
+        conventions=(RULE,),
+    )
 
 
 def summary(arms: Sequence[ArmAcross]) -> str:
     """`Verdicts of 34 arms on two data sets or more: alike for 9, opposed for none, open for 25.`"""
     counts = agreements(arms)
-    each = ", ".join(f"{agreement} for {counts[agreement] or 'none'}" for agreement in Agreement)
+    each = listed(f"{agreement} for {counts[agreement] or 'none'}" for agreement in Agreement)
     return f"Verdicts of {counted(counts.total(), 'arm')} on two data sets or more: {each}."
 
 
-def raw(arms: Sequence[ArmAcross]) -> list[dict[str, Any]]:
-    """A row for each arm and data set, at full precision."""
-    return [
-        {
-            "study": arm.study,
-            "budget": arm.budget,
-            "arm": arm.arm,
-            "dataset": data,
-            "comparison": arm.slugs[data],
-            "difference_points": None if difference is None else 100 * difference.mean,
-            "interval_low_points": None if decision.interval is None else 100 * decision.interval.low,
-            "interval_high_points": None if decision.interval is None else 100 * decision.interval.high,
-            "interval_confidence": decision.confidence,
-            "difference_ci95_low_points": None if interval is None else 100 * interval.low,
-            "difference_ci95_high_points": None if interval is None else 100 * interval.high,
-            "seeds": 0 if difference is None else difference.n,
-            "verdict": decision.verdict.value,
-            "together": arm.agreement.value,
-        }
-        for arm in arms
-        for data, finding in arm.findings.items()
-        for decision in [finding.decision]
-        for difference in [decision.difference]
-        for interval in [None if difference is None else difference.interval()]
-    ]
+def _raw_row(arm: ArmAcross, dataset: str) -> dict[str, Any]:
+    """An arm on one data set, at full precision."""
+    decision = arm.findings[dataset].decision
+    difference = decision.difference
+    low, high = ends(decision.interval)
+    ci95_low, ci95_high = ends(difference.interval() if difference else None)
+    return {
+        "study": arm.study,
+        "budget": arm.budget,
+        "arm": arm.arm,
+        "dataset": dataset,
+        "comparison": arm.slugs[dataset],
+        "difference_points": 100 * difference.mean if difference else None,
+        "interval_low_points": low,
+        "interval_high_points": high,
+        "interval_confidence": decision.confidence,
+        "difference_ci95_low_points": ci95_low,
+        "difference_ci95_high_points": ci95_high,
+        "seeds": difference.n if difference else 0,
+        "verdict": decision.verdict.value,
+        "together": arm.agreement.value,
+    }
 
 
 def _cell(finding: Finding | None) -> str:

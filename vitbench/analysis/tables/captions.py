@@ -1,4 +1,4 @@
-"""What must be said around a comparison's table: what its numbers share, and how to read them."""
+"""What do the numbers of a comparison share, and how are they to be read? The lines above and below its table."""
 
 from __future__ import annotations
 
@@ -45,13 +45,14 @@ def conventions(assessment: Assessment) -> list[str]:
         )
         if comparison.design.fractions:
             sentences.append(
-                "Training steps were made equal, not epochs: on a fraction of the images each arm sees each of them more "
-                "often. The test images are the same."
+                "Training steps are equal, not epochs: an arm with fewer images sees each of them more often. The test "
+                "images are the same."
             )
         if comparison.design.starts:
             sentences.append(
-                "Some arms go on from the weights of others, of the same seed and setting, head included: 0 epochs are "
-                "those weights as they are. Training (TFLOP) is of both together, epochs and images/s are not."
+                "Some arms start from another arm's trained weights, of the same seed and setting, head included; 0 epochs: "
+                "those weights as they are. Training (TFLOP) includes the training of those weights; epochs and images/s do "
+                "not."
             )
         if comparison.design.match != "epochs":
             sentences.append(_match_text(comparison))
@@ -91,17 +92,17 @@ def _choice_text(comparison: Comparison) -> str:
 
 
 def _match_text(comparison: Comparison) -> str:
-    """What was made equal, and by what."""
+    """What is equal for all arms in place of epochs, and how it was counted."""
     assert comparison.baseline is not None
     name = comparison.baseline.label
     if comparison.design.match == "flops":
         return (
-            f"Training FLOPs were made equal, not epochs: each arm trains for as many epochs as cost what {name} costs, by "
+            f"Training FLOPs are equal, not epochs: each arm trains until it has spent the FLOPs of {name}, counted as "
             "6 × MACs an image."
         )
     return (
-        f"Training time was made equal, not epochs: each arm trains for as many epochs as take as long as {name} does, by "
-        "images/s measured before on the same device, arms in turn or under the same load."
+        f"Training time is equal, not epochs: each arm trains for as long as {name} does, by images/s measured before on the "
+        "same device, arms in turn or under the same load."
     )
 
 
@@ -147,10 +148,10 @@ def _augmentation(comparison: Comparison) -> list[str]:
     data, tuned = comparison.data, comparison.design.tuned
     padding = sorted({record.config.data.crop_padding for record in comparison.records})
     share = f" to {padding[-1]}, the same share of images of every size" if len(padding) > 1 else ""
-    found = {
+    parts = {
         "crop_padding": f"crop padding {padding[0]}{share}" if any(padding) else "",
         "flip": "flip" if data.flip else "",
         "mixup": f"mixup {data.mixup:g}" if data.mixup else "",
         "cutmix": f"cutmix {data.cutmix:g}" if data.cutmix else "",
     }
-    return [f"{name.replace('_', ' ')} as tuned" if name in tuned else text for name, text in found.items()]
+    return [f"{name.replace('_', ' ')} as tuned" if name in tuned else text for name, text in parts.items()]

@@ -1,4 +1,4 @@
-"""Which numbers stand in a row of a comparison's table: as text for people, and at full precision."""
+"""Which numbers stand in an arm's row? For people, and at full precision for the CSV file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from vitbench.analysis.comparison.findings import Finding
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
+from vitbench.analysis.tables.verdicts import ends
 from vitbench.analysis.tables.verdicts import raw as raw_verdict
+from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, count_text, listed, significant
 from vitbench.records import Outcome
 
@@ -28,14 +30,11 @@ TERMINAL_COLUMNS = {
 """What fits a terminal of 80 columns, where the table has it, and under which heading; notes tell what did not complete."""
 
 
-def columns(assessment: Assessment) -> tuple[str, ...]:
-    """Headings. Some are there only where there is something to tell: a choice of settings, epochs that differ."""
-    return tuple(cells(assessment, assessment.comparison.arms[0]))
-
-
-def rows(assessment: Assessment) -> list[list[str]]:
-    """The cells under `columns`, one row per arm, as plain text for people."""
-    return [list(cells(assessment, arm).values()) for arm in assessment.comparison.arms]
+def main_table(assessment: Assessment) -> Table:
+    """A row for each arm. Some columns are there only where they tell something: a choice of settings, epochs that differ."""
+    comparison = assessment.comparison
+    rows = [_row(assessment, arm) for arm in comparison.arms]
+    return Table(comparison.title, rows, texts=("arm", "verdict"))
 
 
 def raw_rows(assessment: Assessment) -> list[dict[str, Any]]:
@@ -43,12 +42,10 @@ def raw_rows(assessment: Assessment) -> list[dict[str, Any]]:
     return [_raw_row(assessment, arm) for arm in assessment.comparison.arms]
 
 
-def cells(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
-    """An arm's row, by heading."""
-    memory = arm.costs("peak_memory_bytes")
-    comparison = assessment.comparison
+def _row(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
+    comparison, memory = assessment.comparison, arm.costs("peak_memory_bytes")
     baseline, finding = comparison.baseline, assessment.findings.arms.get(arm.label)
-    what, noun = ("setting", "setting") if comparison.design.tuned else ("learning rate", "rate")
+    noun = "setting" if comparison.design.tuned else "rate"
     matched = {
         "epochs": f"{arm.epochs:g}",
         "training (TFLOP)": ABSENT if arm.training_flops is None else significant(arm.training_flops / 1e12),
@@ -70,7 +67,7 @@ def cells(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
         "top-1 (%)": percent(arm.test_top1),
         "difference (points)": ABSENT if finding is None else difference_text(finding.decision) or ABSENT,
         **({} if baseline is None else {"verdict": ABSENT if finding is None else verdict_text(finding.decision)}),
-        what: _setting_cell(arm),
+        comparison.noun: _setting_cell(arm),
         f"top-1 at baseline's {noun} (%)": percent(comparison.at_baseline_setting(arm)),
         **(at_baselines if comparison.has_choice else {}),
         "training (images/s)": significant(arm.median_cost("train_images_per_second")),
@@ -81,7 +78,7 @@ def cells(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
 
 
 def _at_baseline(finding: Finding | None) -> str:
-    """The difference at the baseline's setting and its verdict; `(n=3)` where it is over fewer seeds than the arm's own."""
+    """The difference at the baseline's setting and its verdict; `(n=3)` where it is over fewer seeds than at the arm's."""
     if finding is None:
         return ABSENT
     decision = finding.at_baseline_setting
@@ -89,9 +86,9 @@ def _at_baseline(finding: Finding | None) -> str:
         return "the same"
     if decision.difference is None:
         return ABSENT
-    own = finding.decision.difference
-    fewer = own is not None and decision.difference.n < own.n and decision.interval is not None
-    return f"{difference_text(decision)}{f' (n={decision.difference.n})' if fewer else ''}: {verdict_text(decision)}"
+    at_chosen, pairs = finding.decision.difference, decision.difference.n
+    fewer = at_chosen is not None and pairs < at_chosen.n and decision.interval is not None
+    return f"{difference_text(decision)}{f' (n={pairs})' if fewer else ''}: {verdict_text(decision)}"
 
 
 def _training_images(comparison: Comparison, arm: ArmResult) -> str:
@@ -100,40 +97,27 @@ def _training_images(comparison: Comparison, arm: ArmResult) -> str:
 
 
 def _raw_row(assessment: Assessment, arm: ArmResult) -> dict[str, Any]:
-    comparison = assessment.comparison
-    top1, at_baseline_setting = arm.test_top1, comparison.at_baseline_setting(arm)
-    difference = comparison.difference(arm)
-    there = comparison.difference(arm, at_baseline_setting=True)
+    comparison, baseline = assessment.comparison, assessment.comparison.baseline
     val_top1 = Summary.of(arm.metric("val_top1", arm.setting).values())
-    baseline, outcomes = comparison.baseline, arm.outcomes
-
-    def scaled(statistic: Summary | None, name: str) -> float | None:
-        value = getattr(statistic, name, None)
-        return None if value is None else 100 * value
-
     return {
         "arm": arm.label,
         "is_baseline": arm is baseline,
         "params": arm.params,
         "macs_per_image": arm.macs,
         "macs_relative_to_baseline": arm.macs / baseline.macs if baseline is not None and baseline.macs else None,
-        "test_top1_mean_percent": scaled(top1, "mean"),
-        "test_top1_sd_points": scaled(top1, "sd"),
-        "test_top1_seeds": top1.n if top1 else 0,
-        "val_top1_mean_percent": scaled(val_top1, "mean"),
-        **_raw_difference(difference, "difference"),
+        **_raw_top1(arm.test_top1, "test_top1"),
+        "val_top1_mean_percent": 100 * val_top1.mean if val_top1 else None,
+        **_raw_difference(comparison.difference(arm), "difference"),
         "learning_rate": arm.learning_rate,
         "learning_rate_edge": arm.edge,
         "learning_rates_tried": len({setting[0] for setting in arm.settings}),
-        "test_top1_at_baseline_rate_mean_percent": scaled(at_baseline_setting, "mean"),
-        "test_top1_at_baseline_rate_sd_points": scaled(at_baseline_setting, "sd"),
-        "test_top1_at_baseline_rate_seeds": at_baseline_setting.n if at_baseline_setting else 0,
+        **_raw_top1(comparison.at_baseline_setting(arm), "test_top1_at_baseline_rate"),
         "train_images_per_second_median": arm.median_cost("train_images_per_second"),
         "infer_images_per_second_median": arm.median_cost("infer_images_per_second"),
         "train_seconds_median": arm.median_cost("train_seconds"),
         "peak_memory_bytes_max": max(arm.costs("peak_memory_bytes"), default=None),
-        **{f"runs_{outcome.value}": count for outcome, count in outcomes.items()},
-        **_raw_difference(there, "difference_at_baseline_rate"),
+        **{f"runs_{outcome.value}": count for outcome, count in arm.outcomes.items()},
+        **_raw_difference(comparison.difference(arm, at_baseline_setting=True), "difference_at_baseline_rate"),
         "epochs": arm.epochs,
         "training_tflop": None if arm.training_flops is None else arm.training_flops / 1e12,
         **_tuned_values(comparison, arm),
@@ -141,13 +125,21 @@ def _raw_row(assessment: Assessment, arm: ArmResult) -> dict[str, Any]:
     }
 
 
-def _raw_difference(difference: PairedDifference | None, name: str) -> dict[str, float | None]:
-    interval = None if difference is None else difference.interval()
+def _raw_top1(top1: Summary | None, name: str) -> dict[str, float | None]:
     return {
-        f"{name}_mean_points": None if difference is None else 100 * difference.mean,
-        f"{name}_ci95_low_points": None if interval is None else 100 * interval.low,
-        f"{name}_ci95_high_points": None if interval is None else 100 * interval.high,
-        f"{name}_pairs": None if difference is None else difference.n,
+        f"{name}_mean_percent": 100 * top1.mean if top1 else None,
+        f"{name}_sd_points": 100 * top1.sd if top1 and top1.sd is not None else None,
+        f"{name}_seeds": top1.n if top1 else 0,
+    }
+
+
+def _raw_difference(difference: PairedDifference | None, name: str) -> dict[str, float | None]:
+    low, high = ends(difference.interval() if difference else None)
+    return {
+        f"{name}_mean_points": 100 * difference.mean if difference else None,
+        f"{name}_ci95_low_points": low,
+        f"{name}_ci95_high_points": high,
+        f"{name}_pairs": difference.n if difference else None,
     }
 
 
@@ -178,6 +170,6 @@ def _setting_cell(arm: ArmResult) -> str:
 
 def _runs_cell(arm: ArmResult) -> str:
     outcomes = arm.outcomes
-    others = [outcome for outcome in (Outcome.FAILED, Outcome.DIVERGED) if outcomes[outcome]]
-    remark = f" ({listed(f'{outcomes[outcome]} {outcome.value}' for outcome in others)})" if others else ""
+    broken = [f"{outcomes[o]} {o.value}" for o in (Outcome.FAILED, Outcome.DIVERGED) if outcomes[o]]
+    remark = f" ({listed(broken)})" if broken else ""
     return f"{outcomes[Outcome.COMPLETED]}/{sum(outcomes.values())}{remark}"

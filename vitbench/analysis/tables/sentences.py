@@ -1,4 +1,4 @@
-"""What a comparison found, in one sentence: every difference that it states has its interval."""
+"""What did a comparison find? One sentence, in which every difference has its interval."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def _arm(label: str, decision: Decision) -> str:
 
 def _range(decisions: Sequence[Decision], *, of: str = "arm") -> str:
     """`6 arms, differences of −3.06 to +0.90, intervals up to 1.70 points either side`."""
-    means = [one.difference.mean for one in decisions if one.difference is not None]
-    reaches = [one.interval.half_width for one in decisions if one.interval is not None]
+    means = [decision.difference.mean for decision in decisions if decision.difference is not None]
+    reaches = [decision.interval.half_width for decision in decisions if decision.interval is not None]
     number = f"1 {of}" if len(decisions) == 1 else f"{len(decisions)} {of}s"
     text = f"{number}, differences of {points(min(means))} to {points(max(means))}"
     return f"{text}, intervals up to {100 * max(reaches):.2f} points either side" if reaches else text

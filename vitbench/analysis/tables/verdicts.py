@@ -1,4 +1,4 @@
-"""Which words and numbers stand in the tables of verdicts, interactions and claims: as text, and at full precision."""
+"""Which tables follow that of the arms? Verdicts, interactions, fine-tuning, power laws and the literature's claims."""
 
 from __future__ import annotations
 
@@ -10,40 +10,33 @@ from vitbench.analysis.comparison.findings import Finding, Findings
 from vitbench.analysis.comparison.fine_tuning import gains
 from vitbench.analysis.comparison.growth import Series, series_of
 from vitbench.analysis.comparison.wording import difference_text, settle_text, verdict_text, with_interval
+from vitbench.analysis.statistics.pairing import Interval
 from vitbench.analysis.statistics.verdicts import Decision, Verdict
-from vitbench.analysis.writing.words import ABSENT, significant
+from vitbench.analysis.writing.table import Table
+from vitbench.analysis.writing.words import ABSENT, interval_text, significant
 
-Table = list[dict[str, str]]
-"""Rows of equal headings."""
+CLAIM_HEADINGS = ("claim", "paper", "here", "verdict")
 
-WORDS = (
-    "arm",
-    "against",
-    "what grows",
-    "over",
-    "claim",
-    "paper",
-    "here",
-    "verdict",
-    "study",
-    "comparison",
-    "together",
-    "budget",
-    "position",
-    "pool",
-)
-"""Headings of what is read, not compared digit by digit."""
+
+def further_tables(assessment: Assessment) -> list[Table]:
+    """Those that have a row."""
+    comparison = assessment.comparison
+    tables = (
+        verdicts(assessment),
+        interactions(assessment),
+        fine_tuning(comparison),
+        power_laws(comparison),
+        claims(assessment),
+    )
+    return [table for table in tables if table]
 
 
 def verdicts(assessment: Assessment) -> Table:
-    """A row for every arm but the baseline, as plain text for people; empty where no arm has one."""
+    """A row for every arm but the baseline; empty where no arm has a verdict."""
     comparison, findings = assessment.comparison, assessment.findings
-    if all(finding.decision.verdict is Verdict.NONE for finding in findings.arms.values()):
-        return []
     noun = "setting" if comparison.design.tuned else "rate"
-    rows = []
-    for label, finding in findings.arms.items():
-        own = {
+    rows = [
+        {
             "arm": label,
             "verdict": verdict_text(finding.decision),
             "difference (points)": difference_text(finding.decision) or ABSENT,
@@ -51,54 +44,52 @@ def verdicts(assessment: Assessment) -> Table:
             "seeds won": _wins(finding),
             "variance from test images": _image_share(finding),
             "images only one gets": _images(finding),
+            **({f"at baseline's {noun}": _at_baseline(finding)} if comparison.has_choice else {}),
+            "detectable difference (points, 80 % power)": _detectable(finding),
+            "seeds to settle": _to_settle(finding),
         }
-        if comparison.has_choice:
-            own[f"at baseline's {noun}"] = _at_baseline(finding)
-        own["detectable difference (points, 80 % power)"] = (
-            ABSENT if finding.smallest_difference is None else f"{100 * finding.smallest_difference:.2f}"
-        )
-        own["seeds to settle"] = _to_settle(finding)
-        rows.append(own)
-    return rows
+        for label, finding in findings.arms.items()
+    ]
+    have_verdict = any(finding.decision.verdict is not Verdict.NONE for finding in findings.arms.values())
+    return Table("Verdicts", rows if have_verdict else (), texts=("arm", "verdict"))
 
 
 def interactions(assessment: Assessment) -> Table:
     """A row for every pair of levels of two factors; empty where a study has none."""
     decisions = assessment.findings.interactions
-    if not decisions:
-        return []
-    first, second = next(iter(assessment.comparison.design.factors.values()))
-    return [
+    factors = list(next(iter(assessment.comparison.design.factors.values()), ()))
+    rows = [
         {
-            first: a,
-            second: b,
+            **dict(zip(factors, levels, strict=True)),
             "together, beyond the sum of both (points)": difference_text(decision) or ABSENT,
             "p, Holm": p_text(decision.adjusted_p),
             "verdict": _interaction_words(decision),
         }
-        for (a, b), decision in decisions.items()
+        for levels, decision in decisions.items()
     ]
+    return Table("Interactions", rows, texts=(*factors, "verdict"))
 
 
 def power_laws(comparison: Comparison) -> Table:
     """How fast the error falls as something grows alone; empty where nothing does at three sizes and seeds."""
-    return [
-        {
-            "what grows": series.name,
-            "over": series.unit,
-            "sizes": _sizes(series),
-            "error × at twice the size": (
-                f"{2**-law.exponent:.3f} [{2**-law.high:.3f}, {2**-law.low:.3f}]" if law.holds else ABSENT
-            ),
-            "slope": (
-                f"{-law.exponent:+.3f} [{-law.high:+.3f}, {-law.low:+.3f}]".replace("-", "−") if law.holds else ABSENT
-            ),
-            "furthest from the law": f"{100 * (law.worst - 1):.2g} %" + ("" if law.holds else ": no power law"),
-            "seeds": str(law.num_seeds),
-        }
-        for series in series_of(comparison)
-        if (law := series.law) is not None
-    ]
+    rows = []
+    for series in series_of(comparison):
+        if (law := series.law) is None:
+            continue
+        ratios = [2**-exponent for exponent in (law.exponent, law.high, law.low)]
+        slopes = [-exponent for exponent in (law.exponent, law.high, law.low)]
+        rows.append(
+            {
+                "what grows": series.name,
+                "over": series.unit,
+                "sizes": _sizes(series),
+                "error × at twice the size": interval_text(*ratios, digits=".3f") if law.holds else ABSENT,
+                "slope": interval_text(*slopes, digits="+.3f").replace("-", "−") if law.holds else ABSENT,
+                "furthest from the law": f"{100 * (law.worst - 1):.2g} %" + ("" if law.holds else ": no power law"),
+                "seeds": str(law.num_seeds),
+            }
+        )
+    return Table("Power laws", rows, texts=("what grows", "over"))
 
 
 def _sizes(series: Series) -> str:
@@ -110,7 +101,7 @@ def _sizes(series: Series) -> str:
 
 def fine_tuning(comparison: Comparison) -> Table:
     """A row for each arm that was trained further and has a counterpart that was not."""
-    return [
+    rows = [
         {
             "arm": gain.arm.label,
             "against": gain.against.label,
@@ -120,14 +111,16 @@ def fine_tuning(comparison: Comparison) -> Table:
         }
         for gain in gains(comparison)
     ]
+    return Table("Gain from fine-tuning", rows, texts=("arm", "against"))
 
 
 def claims(assessment: Assessment) -> Table:
     """What the literature says on the study, and whether this comparison agrees."""
-    return [
+    rows = [
         {"claim": row.claim, "paper": row.paper, "here": row.ours, "verdict": row.judgement.value}
         for row in assessment.findings.claims
     ]
+    return Table("What the literature says", rows, texts=CLAIM_HEADINGS)
 
 
 def raw(findings: Findings, label: str) -> dict[str, Any]:
@@ -135,30 +128,34 @@ def raw(findings: Findings, label: str) -> dict[str, Any]:
     finding = findings.arms.get(label)
     decision = None if finding is None else finding.decision
     crossed = finding.seeds_and_images if finding else None
-    images = crossed.estimate.interval() if crossed else None
     wins = finding.outperforming if finding else None
     won = wins.interval() if wins else None
-    settle = finding.to_settle if finding else None
+    smallest = finding.smallest_difference if finding else None
+    low, high = ends(decision.interval if decision else None)
+    crossed_low, crossed_high = ends(crossed.estimate.interval() if crossed else None)
     return {
-        "verdict": "" if decision is None else decision.verdict.value,
-        "within_margin": None if decision is None else decision.within_margin,
+        "verdict": decision.verdict.value if decision else "",
+        "within_margin": decision.within_margin if decision else None,
         "margin_points": 100 * findings.margin,
-        "p_holm": None if decision is None else decision.adjusted_p,
-        "interval_low_points": 100 * decision.interval.low if decision and decision.interval else None,
-        "interval_high_points": 100 * decision.interval.high if decision and decision.interval else None,
+        "p_holm": decision.adjusted_p if decision else None,
+        "interval_low_points": low,
+        "interval_high_points": high,
         "interval_confidence": decision.confidence if decision else None,
-        "difference_seeds_and_images_ci95_low_points": None if images is None else 100 * images.low,
-        "difference_seeds_and_images_ci95_high_points": None if images is None else 100 * images.high,
+        "difference_seeds_and_images_ci95_low_points": crossed_low,
+        "difference_seeds_and_images_ci95_high_points": crossed_high,
         "share_of_variance_from_images": crossed.image_share if crossed else None,
-        "probability_of_outperforming": None if wins is None else wins.probability,
-        "probability_of_outperforming_ci95_low": None if won is None else won.low,
-        "probability_of_outperforming_ci95_high": None if won is None else won.high,
+        "probability_of_outperforming": wins.probability if wins else None,
+        "probability_of_outperforming_ci95_low": won.low if won else None,
+        "probability_of_outperforming_ci95_high": won.high if won else None,
         "outperforming": wins.reading if wins else "",
-        "smallest_difference_found_points": (
-            100 * finding.smallest_difference if finding and finding.smallest_difference is not None else None
-        ),
-        "seeds_to_settle": None if settle is None else settle.num_seeds,
+        "smallest_difference_found_points": None if smallest is None else 100 * smallest,
+        "seeds_to_settle": finding.to_settle.num_seeds if finding and finding.to_settle else None,
     }
+
+
+def ends(interval: Interval | None) -> tuple[float | None, float | None]:
+    """Both ends of an interval in points."""
+    return (None, None) if interval is None else (100 * interval.low, 100 * interval.high)
 
 
 def p_text(p_value: float | None) -> str:
@@ -181,15 +178,19 @@ def _image_share(finding: Finding) -> str:
 def _images(finding: Finding) -> str:
     if finding.images_only_one_gets is None:
         return ABSENT
-    mine, theirs = finding.images_only_one_gets
-    return f"{mine:,.0f} : {theirs:,.0f}"
+    arm, baseline = finding.images_only_one_gets
+    return f"{arm:,.0f} : {baseline:,.0f}"
+
+
+def _detectable(finding: Finding) -> str:
+    return ABSENT if finding.smallest_difference is None else f"{100 * finding.smallest_difference:.2f}"
 
 
 def _at_baseline(finding: Finding) -> str:
-    there = finding.at_baseline_setting
-    if there is None:
+    decision = finding.at_baseline_setting
+    if decision is None:
         return "the same"
-    return f"{difference_text(there)}: {verdict_text(there)}" if there.difference else ABSENT
+    return f"{difference_text(decision)}: {verdict_text(decision)}" if decision.difference else ABSENT
 
 
 def _to_settle(finding: Finding) -> str:

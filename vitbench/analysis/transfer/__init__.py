@@ -1,1 +1,1 @@
-"""What the records of frozen features come to: one table and one chart."""
+"""What do the records of frozen features show? One table and one chart."""

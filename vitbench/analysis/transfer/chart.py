@@ -23,7 +23,7 @@ CAPTION = (
     "Test accuracy of classifiers on frozen pre-logits. Small: draws of training images. Lines: few-shot, means over draws. "
     "A model has one colour, its seeds a line each."
 )
-SEVERAL = " Not all was computed in one environment: the table says what was."
+SEVERAL = " Computed in several environments, which the table lists."
 
 
 def transfer_figure(rows: Sequence[TransferRow]) -> Figure | None:

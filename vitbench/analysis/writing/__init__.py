@@ -1,1 +1,1 @@
-"""How results are written down: words, one `Table`, files, figures. Knows nothing of vitbench."""
+"""How are results written? Words, one `Table`, files and figures, of anything: nothing of vitbench's records is known."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,8 @@ from typing import Any, TypeVar
 import matplotlib as mpl
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
+
+from vitbench.text import say
 
 Drawn = TypeVar("Drawn")
 
@@ -32,8 +33,8 @@ _reported: list[str] = []
 def legibly(draw: Callable[[], Drawn]) -> Drawn:
     """What `draw` gives, with every letter in a font that has it; matplotlib warns of none.
 
-    It is called again where fonts that are installed have what the first lacks. What none has is spelled out (`\\u732b`), and
-    that is said on stderr, once in a process.
+    It is called again where fonts that are installed have what the first lacks. What none has is spelled out (`\\u732b`), with
+    a line on stderr once in a process.
     """
     with _spelling():
         drawn = draw()
@@ -45,11 +46,9 @@ def legibly(draw: Callable[[], Drawn]) -> Drawn:
     if _lacking and not _reported:
         _reported.extend(sorted(_lacking))
         some = " ".join(_escaped(letter) for letter in _reported[:5])
-        print(
-            f"vitbench: no font here has {some}{' …' if len(_reported) > 5 else ''}: plots spell such letters out, tables and "
-            "numbers.json keep them; install a font that has them, such as Noto Sans CJK",
-            file=sys.stderr,
-            flush=True,
+        say(
+            f"no installed font has {some}{' …' if len(_reported) > 5 else ''}: plots spell such letters out, tables and "
+            "numbers.json keep them; install a font that has them, such as Noto Sans CJK"
         )
     return drawn
 

@@ -35,6 +35,6 @@ def seeds_text(seeds: Sequence[int]) -> str:
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {listed(seeds)}"
 
 
-def interval_text(middle: float, low: float, high: float, digits: str = ".2f") -> str:
+def interval_text(middle: float, low: float, high: float, *, digits: str = ".2f") -> str:
     """`1.42 [1.40, 1.45]`."""
     return f"{middle:{digits}} [{low:{digits}}, {high:{digits}}]"

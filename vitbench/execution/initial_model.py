@@ -1,0 +1,60 @@
+"""What is a run's model before its first step: drawn from the seed, or with whose weights?"""
+
+from __future__ import annotations
+
+from vitbench.config import RunConfig, ViTConfig
+from vitbench.execution.job import Job
+from vitbench.models import TimmModel, ViT, build_model, convert
+from vitbench.models.inherit import inherit, inherit_timm
+from vitbench.models.weights import load_trained
+
+
+def initial_model(job: Job) -> ViT | TimmModel:
+    """The model before its first step: from the seed, or from other weights.
+
+    Raises ValueError where these are not the weights that the run's configuration names.
+    """
+    config = job.run.config
+    if config.pretraining is not None:
+        return _pretrained_model(job, config.pretraining)
+    if config.init is None:
+        return build_model(config.model, seed=config.seed)
+    assert job.init is not None, config.init
+    model = config.model
+    if not isinstance(model, ViTConfig):
+        return timm_model_from(job.init, config)
+    hints = convert.Hints(image_size=model.image_size, activation=model.activation, position=model.position)
+    source = convert.load_named(job.init, in_channels=model.in_channels, hints=hints)
+    _check_planned(config, job.init, convert.weights_identity(job.init, source))
+    return inherit(source, model, seed=config.seed, keep_head=config.keep_head)
+
+
+def timm_model_from(path: str, config: RunConfig) -> TimmModel:
+    """A model of timm that starts from the weights of a run of the same model, in a file.
+
+    Raises ValueError where these are not the weights that `config.init` names, or not of the same model of timm.
+    """
+    assert not isinstance(config.model, ViTConfig), config.model
+    trained = load_trained(path)
+    _check_planned(config, path, trained.identity)
+    if not isinstance(trained.model, TimmModel):
+        raise ValueError(f"init {config.init!r} is a ViT, not timm's {config.model.timm}; leave it out")
+    return inherit_timm(trained.model, config.model, seed=config.seed, keep_head=config.keep_head)
+
+
+def _check_planned(config: RunConfig, name: str, identity: str) -> None:
+    if identity != config.init:
+        raise ValueError(f"init {config.init} was planned, but {name} is {identity}")
+
+
+def _pretrained_model(job: Job, pretraining: RunConfig) -> ViT:
+    config = job.run.config
+    assert job.init is not None, pretraining.run_id
+    trained = load_trained(job.init)
+    if trained.config != pretraining:
+        raise ValueError(
+            f"pretraining {pretraining.run_id} was planned, but {job.init} is of {trained.config.run_id}; delete it, and the "
+            "next call trains it again"
+        )
+    assert isinstance(trained.model, ViT) and isinstance(config.model, ViTConfig), pretraining.model
+    return inherit(trained.model, config.model, seed=config.seed, keep_head=config.keep_head)

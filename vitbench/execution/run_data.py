@@ -1,0 +1,130 @@
+"""Which images does a run train, validate and test on, and how do they reach its model on a device?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitbench.config import RunConfig
+from vitbench.data import Augment, ImageData, Images, StreamedImages, fingerprint, load, normalise, split, train_batches
+from vitbench.device import Device
+from vitbench.evaluation import Evaluation, evaluate
+from vitbench.execution.job import Job
+
+EVALUATION_BATCH = 256
+
+Batches = Iterator[tuple[Tensor, Tensor]]
+"""Images [B, C, H, W] and their labels."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A data set on its way to a device, with the indices of the train split that are trained and validated on."""
+
+    config: RunConfig
+    device: Device
+    images: ImageData
+    train_indices: NDArray[np.int64]
+    validation_indices: NDArray[np.int64]
+
+    @classmethod
+    def of_job(cls, job: Job, device: Device) -> RunData:
+        """Raises ValueError where the data cannot be read, or the model was not made for them."""
+        config = job.run.config
+        images = load_once(job.dataset, job.data_root, config.model.image_hw)
+        check_fit(config, images)
+        train_indices, validation_indices = split(
+            images.train.labels,
+            validation_fraction=config.data.validation_fraction,
+            train_images=config.data.train_images,
+            seed=config.seed,
+        )
+        return cls(config, device, images, train_indices, validation_indices)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.train_indices) // self.config.train.batch_size
+
+    @property
+    def num_steps(self) -> int:
+        return self.config.train.num_steps(self.steps_per_epoch)
+
+    @property
+    def num_epochs(self) -> int:
+        """The last may be a part of one."""
+        return math.ceil(self.num_steps / self.steps_per_epoch)
+
+    def batches(self, epoch: int, first: int, last: int) -> Batches:
+        """The epoch's training batches `first` to `last`, as they are in the data set."""
+        return train_batches(
+            self.images.train,
+            self.train_indices,
+            batch_size=self.config.train.batch_size,
+            seed=self.config.seed,
+            epoch=epoch,
+            device=self.device.torch_device,
+            first_batch=first,
+            last_batch=last,
+        )
+
+    def augmented_batches(self, epoch: int, first: int, last: int) -> Batches:
+        """The same, as the model is trained on them."""
+        config, images = self.config, self.images
+        augment = Augment(
+            config.data,
+            num_classes=config.model.num_classes,
+            label_smoothing=config.train.label_smoothing,
+            mean=images.mean,
+            std=images.std,
+        )
+        first_step = epoch * self.steps_per_epoch + first
+        for step, (pixels, labels) in enumerate(self.batches(epoch, first, last), start=first_step):
+            yield augment(pixels, labels, seed=config.seed, step=step)
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        return normalise(pixels, self.images.mean, self.images.std)
+
+    def evaluate(
+        self, model: torch.nn.Module, images: Images | StreamedImages, indices: NDArray[np.int64], *, precision: str
+    ) -> Evaluation:
+        """`model` on these images of the train or test split."""
+        batches = images.batches(indices, EVALUATION_BATCH, self.device.torch_device)
+        return evaluate(
+            model,
+            ((self.normalised(pixels), labels) for pixels, labels in batches),
+            autocast=partial(self.device.autocast, precision),
+            synchronize=self.device.synchronize,
+        )
+
+
+def load_once(dataset: str, root: Path | None, image_size: tuple[int, int]) -> ImageData:
+    """The data set, kept open for the next run of this process, unless its files change."""
+    return _load_once(dataset, root, image_size, fingerprint(dataset, root=root))
+
+
+@lru_cache(maxsize=4)
+def _load_once(dataset: str, root: Path | None, image_size: tuple[int, int], _files: str) -> ImageData:
+    return load(dataset, root=root, image_size=image_size)
+
+
+def check_fit(config: RunConfig, images: ImageData) -> None:
+    """Raises ValueError where the model was not made for these images and labels."""
+    model, info = config.model, images.info
+    if model.in_channels != info.in_channels:
+        raise ValueError(
+            f"in_channels {model.in_channels} does not fit {info.dataset}, whose images have {info.in_channels}; "
+            f"use in_channels={info.in_channels}"
+        )
+    if model.num_classes != info.num_classes:
+        raise ValueError(
+            f"num_classes {model.num_classes} does not fit {info.dataset}, whose labels are 0 to {info.num_classes - 1}; "
+            f"use num_classes={info.num_classes}"
+        )
