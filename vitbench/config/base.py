@@ -1,4 +1,7 @@
-"""What every configuration shares: frozen, no unknown fields, one canonical JSON form; and the kinds of number it takes."""
+"""What do all configurations share? They are frozen, refuse unknown fields and have one canonical JSON form.
+
+Also the kinds of number that their fields take.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def _square_as_int(size: Any) -> Any:
 
 
 MOST = 1_000_000
-"""No size, count or constant is larger: it would be a slip of the keyboard, found only when memory or patience runs out."""
+"""No size, count or constant is larger. A larger one is a slip that would show only when memory or patience runs out."""
 MOST_BLOCKS = 10_000
 MOST_IMAGES = 1_000_000_000
 
@@ -61,7 +64,7 @@ class Config(BaseModel):
 
     @classmethod
     def _instead_of(cls, name: str) -> str:
-        """What to do about a field that there is none of."""
+        """The remedy for an unknown field."""
         return did_you_mean(name, cls.model_fields, f"its fields are {', '.join(cls.model_fields)}")
 
     def replace(self, **changes: Any) -> Self:

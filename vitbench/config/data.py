@@ -1,4 +1,4 @@
-"""Which images, how they are split, and how a training batch is augmented."""
+"""Which images are used, how are they split, and how is a training batch augmented?"""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from vitbench.config.base import MOST, MOST_IMAGES, Config, NotNegative
 
 
 class DataConfig(Config):
-    """Which images, how they are split, and how a training batch is augmented. Where they lie is environment."""
+    """Data set, split and augmentation of a run. Where the images lie is environment."""
 
     dataset: str = "digits"
     train_images: Annotated[int, Field(gt=0, le=MOST_IMAGES)] | None = None
-    """Train on a stratified subset of this many images, drawn by seed, after the validation split is cut; None takes all."""
+    """Images of a stratified training subset, drawn by seed after the validation split is cut; None takes all."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     crop_padding: Annotated[int, Field(ge=0, le=MOST)] = 0
     """Pixels of zero padding before a random crop back to size; 0 is no crop."""

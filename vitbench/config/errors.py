@@ -1,4 +1,4 @@
-"""How a refusal is told: one line with field, value and remedy."""
+"""How is a refusal told? In one line with field, value and remedy."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from vitbench.text import printable
 
 LONGEST_VALUE = 120
-"""Letters of a value that is refused, as far as it is said."""
+"""Letters of a refused value that are shown."""
 LONGEST_LINE = 600
-"""Letters of a refusal; of a longer one, the middle is left out."""
+"""Letters of a refusal; the middle of a longer one is left out."""
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+(?=>)")
-"""In `<Foo object at 0x7f…>`: another in every process, and of no use to the reader."""
+"""In `<Foo object at 0x7f…>`: it changes from process to process, and helps nobody."""
 _BRANCH = re.compile(r"(constrained-)?int|tuple\[.*|ViTConfig|TimmConfig")
 
 TRACEBACK = "VITBENCH_TRACEBACK"
@@ -47,11 +47,11 @@ def _complaint(error: ValueError) -> str:
 
 
 def shortened(value: Any) -> str:
-    """How a value is told in a refusal: as in Python, up to LONGEST_VALUE letters."""
+    """A value as in Python, up to LONGEST_VALUE letters."""
     text = _ADDRESS.sub("", repr(value))
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 
 def _field(location: tuple[int | str, ...]) -> str:
-    """Without indices and the branch of a union ("constrained-int", "tuple[...]"), which are pydantic's affair."""
+    """The name of the field, without what pydantic adds: indices, and the branch of a union ("constrained-int")."""
     return ".".join(part for part in location if isinstance(part, str) and not _BRANCH.fullmatch(part))

@@ -1,8 +1,9 @@
-"""Which model: a Vision Transformer of ours (`ViTConfig`), or one of timm's (`TimmConfig`)."""
+"""Which model is it? A Vision Transformer of ours (`ViTConfig`), or any model of timm's (`TimmConfig`)."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from math import gcd
 from typing import Annotated, Any, Literal, Self
 
@@ -51,8 +52,8 @@ class ViTConfig(Config):
     position: Position = "learned_1d"
     position_site: PositionSite = "stem"
     position_grid: Size | None = None
-    """Patches a side, or (rows, columns), that the coordinates of `sincos_2d` and `rope_2d` are stretched or squeezed to, as
-    tables are resampled: that of the pretraining, at another image size. None: one patch is one step."""
+    """Patches a side, or (rows, columns), over which the coordinates of `sincos_2d` and `rope_2d` extend, whatever the image
+    size: for images of another size, the grid of the pretraining. None: one patch is one step."""
     stem: Stem = "patch"
     stem_layers: tuple[Blocks, ...] = (3, 4, 9)
     stem_width: Extent = 64
@@ -81,95 +82,92 @@ class ViTConfig(Config):
 
     @model_validator(mode="after")
     def _has_a_meaning(self) -> Self:
+        for objection in self._objections():
+            raise ValueError(objection)
+        return self
+
+    def _objections(self) -> Iterator[str]:
+        """Why this combination has no meaning, the first reason first."""
         for s, p in zip(self.image_hw, self.patch_hw, strict=True):
             if s % p:
-                raise ValueError(f"patch_size {p} does not divide image_size {s}; try one of {divisors(s)}")
+                yield f"patch_size {p} does not divide image_size {s}; try one of {divisors(s)}"
         if self.width % self.num_heads:
-            raise ValueError(
-                f"num_heads {self.num_heads} does not divide width {self.width}; try one of {divisors(self.width)}"
-            )
+            yield f"num_heads {self.num_heads} does not divide width {self.width}; try one of {divisors(self.width)}"
         if self.width == 1:
-            raise ValueError("width 1 gives tokens of one value, of which LayerNorm leaves nothing; use 2 or more")
-        if self.position_site not in POSITION_SITES[self.position]:
-            sites = " or ".join(POSITION_SITES[self.position])
-            raise ValueError(
-                f"position_site {self.position_site!r} has no meaning for position {self.position!r}; use {sites}"
-            )
-        if self.position_grid is not None and self.position not in ("sincos_2d", "rope_2d"):
-            raise ValueError(
-                f"position_grid {self.position_grid} has no meaning for position {self.position!r}, which has no coordinates; "
-                "leave it out"
-            )
-        if self.position == "learned_2d" and self.width % 2:
-            raise ValueError(
-                f"width {self.width} is odd, but learned_2d halves it between rows and columns; make it even"
-            )
-        if self.position == "sincos_2d" and self.width % 4:
-            raise ValueError(
-                f"width {self.width} is not a multiple of 4, which sincos_2d needs (sin, cos × rows, columns)"
-            )
-        if self.position == "rope_2d" and self.head_dim % 4:
-            raise ValueError(
-                f"num_heads {self.num_heads} gives heads of {self.head_dim} channels; rope_2d needs a multiple of 4"
-            )
+            yield "width 1 gives tokens of one value, of which LayerNorm leaves nothing; use 2 or more"
+        yield from self._position_objections()
         if round(self.width * self.mlp_ratio) < 1:
-            raise ValueError(f"mlp_ratio {self.mlp_ratio} leaves no hidden unit at width {self.width}; make it larger")
+            yield f"mlp_ratio {self.mlp_ratio} leaves no hidden unit at width {self.width}; make it larger"
         if self.qk_norm and self.head_dim == 1:
-            raise ValueError(f"num_heads {self.num_heads} gives heads of 1 channel, of which qk_norm leaves nothing")
+            yield f"num_heads {self.num_heads} gives heads of 1 channel, of which qk_norm leaves nothing"
         if not self.embed_class_token and not (self.has_class_token and self.position == "learned_1d"):
-            raise ValueError(
+            yield (
                 f"embed_class_token False has no meaning for pool {self.pool!r} and position {self.position!r}: "
                 "no table has a place for a class token; leave it out"
             )
         if self.drop_path and self.depth == 1:
-            raise ValueError(
+            yield (
                 f"drop_path {self.drop_path} has no meaning at depth 1: it rises from 0 in the first block; "
                 "use depth 2 or more"
             )
-        self._check_stem()
-        return self
+        yield from self._stem_objections()
 
-    def _check_stem(self) -> None:
-        fields = type(self).model_fields
-        if self.stem != "resnet" and self.stem_layers != fields["stem_layers"].default:
-            raise ValueError(f"stem_layers {self.stem_layers} has no meaning for stem {self.stem!r}; use stem='resnet'")
-        if self.stem != "resnet" and self.stem_groups != fields["stem_groups"].default:
-            raise ValueError(f"stem_groups {self.stem_groups} has no meaning for stem {self.stem!r}; use stem='resnet'")
-        if self.stem == "patch_norm" and self.in_channels * self.patch_hw[0] * self.patch_hw[1] == 1:
-            raise ValueError(
+    def _position_objections(self) -> Iterator[str]:
+        position, width = self.position, self.width
+        if self.position_site not in POSITION_SITES[position]:
+            sites = " or ".join(POSITION_SITES[position])
+            yield f"position_site {self.position_site!r} has no meaning for position {position!r}; use {sites}"
+        if self.position_grid is not None and position not in ("sincos_2d", "rope_2d"):
+            yield (
+                f"position_grid {self.position_grid} has no meaning for position {position!r}, which has no coordinates; "
+                "leave it out"
+            )
+        if position == "learned_2d" and width % 2:
+            yield f"width {width} is odd, but learned_2d halves it between rows and columns; make it even"
+        if position == "sincos_2d" and width % 4:
+            yield f"width {width} is not a multiple of 4, which sincos_2d needs (sin, cos × rows, columns)"
+        if position == "rope_2d" and self.head_dim % 4:
+            yield f"num_heads {self.num_heads} gives heads of {self.head_dim} channels; rope_2d needs a multiple of 4"
+
+    def _stem_objections(self) -> Iterator[str]:
+        stem, fields = self.stem, type(self).model_fields
+        for name in ("stem_layers", "stem_groups") if stem != "resnet" else ():
+            if getattr(self, name) != fields[name].default:
+                yield f"{name} {getattr(self, name)} has no meaning for stem {stem!r}; use stem='resnet'"
+        if stem == "patch_norm" and self.in_channels * self.patch_hw[0] * self.patch_hw[1] == 1:
+            yield (
                 f"patch_size {self.patch_size} gives patches of one value, of which stem 'patch_norm' leaves nothing; "
                 "use a larger patch_size"
             )
-        if self.stem in ("patch", "patch_norm"):
+        if stem in ("patch", "patch_norm"):
             if self.stem_width != fields["stem_width"].default:
-                raise ValueError(f"stem_width {self.stem_width} has no meaning for stem {self.stem!r}; leave it out")
+                yield f"stem_width {self.stem_width} has no meaning for stem {stem!r}; leave it out"
             return
         stride, other = self.patch_hw
         if stride != other:
-            raise ValueError(f"patch_size {self.patch_size} must be square for stem {self.stem!r}: it is a stride")
-        if self.stem == "resnet":
-            strides = [first * 2 ** (len(self.stem_layers) - 1) for first in (1, 2, 4)]
-            if len(self.stem_layers) > 4:
-                raise ValueError(f"stem_layers {self.stem_layers} must name 1 to 4 stages, or none")
-            if self.stem_layers and stride not in strides:
-                raise ValueError(
-                    f"patch_size {stride} is not a stride that {len(self.stem_layers)} ResNet stages can have; "
-                    f"try one of {strides}, or another number of stem_layers"
-                )
-            if self.stem_width % 8:
-                raise ValueError(
-                    f"stem_width {self.stem_width} must be a multiple of 8 (its channels are normalised in groups)"
-                )
-            normed = stride if self.stem_layers else min(self.root_stride, 2)  # the pooling comes after the norm
-            is_one_place = len(self.stem_layers) < 2 and self.image_hw == (normed, normed)
-            if is_one_place and self.stem_groups % self.stem_width == 0:
-                raise ValueError(
-                    f"image_size {self.image_size} is one place at stride {normed}, of which GroupNorm leaves nothing "
-                    f"(stem_width {self.stem_width} gives groups of one channel); use a larger image_size or fewer stem_groups"
-                )
+            yield f"patch_size {self.patch_size} must be square for stem {stem!r}: it is a stride"
+        if stem == "resnet":
+            yield from self._resnet_stem_objections(stride)
         elif stride < 2 or stride & (stride - 1):
-            raise ValueError(
-                f"patch_size {stride} must be a power of two, 2 or more, for stem 'conv' (each layer halves)"
+            yield f"patch_size {stride} must be a power of two, 2 or more, for stem 'conv' (each layer halves)"
+
+    def _resnet_stem_objections(self, stride: int) -> Iterator[str]:
+        num_stages = len(self.stem_layers)
+        if num_stages > 4:
+            yield f"stem_layers {self.stem_layers} must name 1 to 4 stages, or none"
+        strides = [first * 2 ** (num_stages - 1) for first in (1, 2, 4)]
+        if num_stages and stride not in strides:
+            yield (
+                f"patch_size {stride} is not a stride that {num_stages} ResNet stages can have; "
+                f"try one of {strides}, or another number of stem_layers"
+            )
+        if self.stem_width % 8:
+            yield f"stem_width {self.stem_width} must be a multiple of 8 (its channels are normalised in groups)"
+        normed = stride if num_stages else min(self.root_stride, 2)  # the pooling comes after the norm
+        if num_stages < 2 and self.image_hw == (normed, normed) and self.stem_groups % self.stem_width == 0:
+            yield (
+                f"image_size {self.image_size} is one place at stride {normed}, of which GroupNorm leaves nothing "
+                f"(stem_width {self.stem_width} gives groups of one channel); use a larger image_size or fewer stem_groups"
             )
 
     @property
@@ -223,13 +221,13 @@ class ViTConfig(Config):
 
 
 FREE = ("image_size", "position_grid", "num_classes", "head", "dropout", "attention_dropout", "drop_path")
-"""What may differ from the model that weights come from; everything else decides what its weights mean."""
+"""Fields that may differ from those of the model which weights come from; all others decide what the weights mean."""
 OF_THE_HEAD = ("num_classes", "head")
-"""Of these, what a head that is kept decides too."""
+"""Those of `FREE` that are not free where the head is kept."""
 
 
 class TimmConfig(Config):
-    """A model of timm (Wightman 2019) for such images: what ViTs are compared with. Sizes are pixels.
+    """A model of timm (Wightman 2019), to compare ViTs with. Sizes are pixels.
 
     `timm` is a name that `timm.create_model` knows (`resnet18`), or a class of one of timm's modules
     (`resnetv2.ResNetV2`), whose every argument is then an option. `options` are its keyword arguments, as JSON has them.
@@ -250,7 +248,7 @@ class TimmConfig(Config):
     @field_validator("options")
     @classmethod
     def _as_json(cls, options: dict[str, Any]) -> dict[str, Any]:
-        """One canonical form: lists, not tuples, and whole numbers whole. Raises ValueError for what JSON cannot say."""
+        """One canonical form: lists, not tuples, and whole numbers as ints. Raises ValueError for what JSON cannot hold."""
         for name in options:
             if name in _REFUSED_OPTIONS:
                 raise ValueError(f"option {name!r} {_REFUSED_OPTIONS[name]}; leave it out")
@@ -269,7 +267,7 @@ class TimmConfig(Config):
 
 
 def block_width(config: ViTConfig | TimmConfig) -> int | None:
-    """Channels of the tokens in blocks of ours; None where there are none."""
+    """Channels of the tokens in our own blocks; None for a model without them."""
     return config.width if isinstance(config, ViTConfig) else None
 
 
@@ -288,9 +286,9 @@ _REFUSED_OPTIONS = {
 def _whole_numbers(value: Any) -> Any:
     """1.0 is 1, so that equal options have equal ids."""
     if isinstance(value, dict):
-        return {name: _whole_numbers(own) for name, own in value.items()}
+        return {name: _whole_numbers(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_whole_numbers(own) for own in value]
+        return [_whole_numbers(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -1,4 +1,4 @@
-"""How a model is trained: epochs, batches, optimizer, schedule, precision."""
+"""How is a model trained? Epochs, batches, optimizer, schedule, precision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TrainConfig(Config):
     epochs: Annotated[int | float, Field(ge=0, le=MOST)] = 20
     """Passes over the training images; 2.5 ends half-way through the third, at the nearest whole step.
 
-    0 evaluates weights from elsewhere as they are, head and all.
+    0 trains nothing: the initial weights are evaluated with their head.
     """
     batch_size: Extent = 128
     learning_rate: Positive = 1e-3

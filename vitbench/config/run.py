@@ -1,8 +1,9 @@
-"""One run, complete, and the identity (`run_id`) that follows from it."""
+"""What is one run, complete, and which identity (`run_id`) follows from it?"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -26,65 +27,61 @@ class RunConfig(Config):
     init: str | None = None
     """Weights to start from, by name and content (`timm:NAME@1a2b3c4d`); None starts from the seed."""
     pretraining: RunConfig | None = None
-    """The run, complete, whose weights it starts from: in place of `init` where both are planned together."""
+    """The run, complete, whose weights it starts from; in place of `init`, where both runs belong to one plan."""
     keep_head: bool = False
-    """Whether the head comes with the weights that it starts from; else a new one is drawn from the seed."""
+    """Whether the head of the initial weights is kept; else a new head is drawn from the seed."""
     harness_version: int = HARNESS_VERSION
 
     @model_validator(mode="after")
-    def _pairs_up(self) -> Self:
-        if (self.data.mixup or self.data.cutmix) and self.train.batch_size % 2:
-            raise ValueError(
-                f"batch_size {self.train.batch_size} is odd, but mixup and cutmix pair images; use an even one"
-            )
-        if self.data.crop_padding > max(self.model.image_hw):
-            raise ValueError(
-                f"crop_padding {self.data.crop_padding} is more than image_size {self.model.image_size}, and most crops would "
-                "be empty; make it smaller"
-            )
-        self._check_start()
-        model = self.model
-        if isinstance(model, TimmConfig) and self.train.trainable == "attention":
-            raise ValueError("trainable 'attention' is for the blocks of a ViT, not for timm's models; leave it out")
-        if isinstance(model, TimmConfig) and self.train.layer_decay is not None:
-            raise ValueError(
-                f"layer_decay {self.train.layer_decay} is for the blocks of a ViT, not for timm's models; leave it out"
-            )
-        if (
-            isinstance(model, ViTConfig)
-            and self.train.batch_size == 1
-            and model.stem == "conv"
-            and model.num_patches == 1
-        ):
-            raise ValueError("batch_size 1 leaves BatchNorm one value, where the stem ends in one patch; use 2 or more")
+    def _fits_together(self) -> Self:
+        for objection in self._objections():
+            raise ValueError(objection)
         return self
 
-    def _check_start(self) -> None:
+    def _objections(self) -> Iterator[str]:
+        """Why these parts do not fit together, the first reason first."""
+        model, data, train = self.model, self.data, self.train
+        if (data.mixup or data.cutmix) and train.batch_size % 2:
+            yield f"batch_size {train.batch_size} is odd, but mixup and cutmix pair images; use an even one"
+        if data.crop_padding > max(model.image_hw):
+            yield (
+                f"crop_padding {data.crop_padding} is more than image_size {model.image_size}, and most crops would be empty; "
+                "make it smaller"
+            )
+        yield from self._start_objections()
+        if isinstance(model, TimmConfig):
+            for_vits = "is for the blocks of a ViT, not for timm's models; leave it out"
+            if train.trainable == "attention":
+                yield f"trainable 'attention' {for_vits}"
+            if train.layer_decay is not None:
+                yield f"layer_decay {train.layer_decay} {for_vits}"
+        elif train.batch_size == 1 and model.stem == "conv" and model.num_patches == 1:
+            yield "batch_size 1 leaves BatchNorm one value, where the stem ends in one patch; use 2 or more"
+
+    def _start_objections(self) -> Iterator[str]:
         if self.init is not None and self.pretraining is not None:
-            raise ValueError(f"init {self.init!r} has no meaning beside pretraining, which has its own; leave one out")
+            yield f"init {self.init!r} has no meaning beside pretraining, which has its own; leave one out"
         from_the_seed = self.init is None and self.pretraining is None
         if self.train.trainable == "attention" and from_the_seed:
-            raise ValueError(
-                "trainable 'attention' leaves the rest as it was drawn; give weights to start from (--init)"
-            )
+            yield "trainable 'attention' leaves the rest as it was drawn; give weights to start from (--init)"
         if self.keep_head and from_the_seed:
-            raise ValueError("keep_head has no meaning without weights to start from (--init); leave it out")
+            yield "keep_head has no meaning without weights to start from (--init); leave it out"
         if self.train.epochs == 0 and not self.keep_head:
-            raise ValueError(
+            yield (
                 "epochs 0 evaluates what was drawn from the seed; give weights to start from (--init) with their head "
                 "(--keep-head), or train longer"
             )
         if self.pretraining is not None:
-            self._check_pretraining(self.pretraining.model)
+            yield from self._pretraining_objections(self.pretraining.model)
 
-    def _check_pretraining(self, source: ModelConfig) -> None:
+    def _pretraining_objections(self, source: ModelConfig) -> Iterator[str]:
         model = self.model
         if not (isinstance(model, ViTConfig) and isinstance(source, ViTConfig)):
-            raise ValueError("pretraining is for ViTs, not for timm's models; leave it out")
+            yield "pretraining is for ViTs, not for timm's models; leave it out"
         for name in ViTConfig.model_fields:
             free = name in FREE and not (self.keep_head and name in OF_THE_HEAD)
             if not free and getattr(model, name) != getattr(source, name):
-                raise ValueError(
+                yield (
                     f"{name} {getattr(model, name)!r} is not that of the pretraining, {getattr(source, name)!r}, from whose "
                     "weights it goes on; make them equal"
                 )
