@@ -66,10 +66,11 @@ def write_rooflines(store_root: str | Path, faults: Faults | None = None) -> lis
     faults = Faults() if faults is None else faults
     written: list[Path] = []
     for directory in list_profiles(store_root):
-        pictures: dict[str, bytes] | None = None
+        is_rendered = False
         with faults.leaving_out(directory):
             pictures = render_roofline(load_profile(directory), formats=("svg", "png"))
-        if pictures is None:
+            is_rendered = True
+        if not is_rendered:
             continue
         paths = write_each(directory / "plots" / "roofline", pictures)
         remove_stale(directory, written=paths, suffixes=(".svg", ".png"))
