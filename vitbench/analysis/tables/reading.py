@@ -36,8 +36,8 @@ def reading(assessment: Assessment) -> list[str]:
     if any(series.law for series in series_of(comparison)):
         sentences.append(
             "Power laws: a straight line through the logarithm of the error (1 − top-1 at each arm's own setting) over that "
-            "of the size, at every seed; the mean slope, with its 95 % t-interval over seeds. Furthest from the law: of an arm's "
-            f"mean error; beyond {100 * (FURTHEST - 1):.0f} % the errors follow no power law, and no slope is given."
+            "of the size, at every seed; the mean slope, with its 95 % t-interval over seeds. Furthest from the law: of an "
+            f"arm's mean error; beyond {100 * (FURTHEST - 1):.0f} % the errors follow no power law, and no slope is given."
         )
     if findings.overall_interaction:
         sentences.append(_overall(findings.overall_interaction))
@@ -59,8 +59,8 @@ def rule(num_arms: int, *, margin: float = MARGIN, alpha: float = ALPHA) -> list
         "change it, if each counted as worse than any other; and where all runs of both get the same images right.",
         "Where differences spread over seeds by less than one test image, the tests are over seeds and images.",
         "The interval beside a verdict is the one that decided it. Where the verdict is better or worse it excludes 0; where "
-        f"it is open it includes 0. Its confidence is 1 − {alpha:g} / k, where Holm's correction multiplied the arm's p by k, at "
-        "most the number of arms. Where the verdict is equivalent, it is the 90 % interval, within the margin.",
+        f"it is open it includes 0. Its confidence is 1 − {alpha:g} / k, where Holm's correction multiplied the arm's p by k, "
+        "at most the number of arms. Where the verdict is equivalent, it is the 90 % interval, within the margin.",
     ]
 
 
