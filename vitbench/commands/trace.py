@@ -58,7 +58,7 @@ def trace(
     """Where the time of a step goes, by block, kind of operation and operator; traces for Perfetto and TensorBoard."""
     from vitbench.profiling.candidates import OURS, candidate_of
 
-    device = device_options.open()
+    device = device_options.open_device()
     config, resolved = named_model(variant, **model), device.resolve_precision(cast(Precision, precision))
     candidates = [
         candidate_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
@@ -205,10 +206,4 @@ def _request(model: ProfiledModel, mode: str, **changes: Any) -> dict[str, Any]:
 
 def _library_versions() -> dict[str, str]:
     """Of the peers that are installed."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    return {name: metadata.version(name) for name in LIBRARIES if find_spec(name.replace("-", "_"))}
