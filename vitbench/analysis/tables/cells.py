@@ -58,12 +58,8 @@ def _row(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
         "MACs relative to baseline": (
             f"{arm.macs / baseline.macs:.2f}×" if baseline is not None and arm.macs and baseline.macs else ABSENT
         ),
-        **({"training images": filled("{:,}", comparison.images_of(arm))} if comparison.design.fractions else {}),
-        **(
-            matched
-            if comparison.design.match != "epochs" or comparison.design.fractions or comparison.design.starts
-            else {}
-        ),
+        **({"training images": filled("{:,}", comparison.images_of(arm))} if comparison.design.images_differ else {}),
+        **(matched if comparison.design.epochs_differ else {}),
         "top-1 (%)": percent(arm.test_top1),
         "difference (points)": ABSENT if finding is None else difference_text(finding.decision) or ABSENT,
         **({} if baseline is None else {"verdict": ABSENT if finding is None else verdict_text(finding.decision)}),
