@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import nn
 from vitbench.costs.macs import FORWARDS
 from vitbench.device import Device, DeviceState, is_out_of_memory
 from vitbench.device.energy import Energy, NotAvailableError, measure_energy
+from vitbench.machine import utc_now
 from vitbench.profiling.batch_size import Trial, chosen_size, failure_reason, search_batch_size
 from vitbench.profiling.roofline import Ceilings
 from vitbench.profiling.steps import InferencePass, TrainingStep, Work
@@ -114,7 +114,7 @@ def measure(
     so. Energy is measured after the timing, each candidate in a loop, and with `memory` the peak memory last; `build` must
     then be picklable.
     """
-    started = datetime.now(UTC).isoformat(timespec="milliseconds")
+    started = utc_now()
     results = [_choose_size(candidate, device) for candidate in candidates]
     groups = [[index for index, result in enumerate(results) if not result.reason]]
     while groups:
