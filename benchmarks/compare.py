@@ -1,6 +1,6 @@
-"""Has anything got slower since a saved run? By ratios, because machines drift: `compare.py OLD NEW [--bound 1.3]`.
+"""Has anything got slower since a saved run? `compare.py OLD NEW [--bound 1.3]`
 
-Every time is taken in units of the yardstick that was measured around it, so that a slow day fails nothing. Exit status:
+Every time is in units of the yardstick that was measured around it, so that a slow machine fails nothing. Exit status:
 0 nothing is slower than the bound, 1 something is, 2 the two runs cannot be compared, or nothing in them judged.
 """
 
@@ -9,25 +9,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from vitbench.profiling.timing import Interval, percentile_interval, resampled_medians
 
 BOUND = 1.3
-RESAMPLES = 1000
 MIN_SAMPLES = 5
-"""Of fewer, no interval is worth the name: such a benchmark is not judged."""
+"""A benchmark with fewer is not judged: they give no interval."""
 MAX_CORES_MISSING = 0.25
-"""Where other processes kept more from us than that, in either run, a benchmark is not judged."""
+"""A benchmark is not judged where other processes took more cores from it, in either run."""
 CONDITIONS = ("device", "cpu_cores", "threads", "torch", "precision", "kernels")
 """What must be equal in both runs."""
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -84,10 +82,10 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """All benchmarks that both runs have, and the names of those that only one has."""
+class Changes:
+    """Of all benchmarks that both runs have, and the names of those that only one has."""
 
-    changes: tuple[Change, ...]
+    all: tuple[Change, ...]
     only_old: tuple[str, ...]
     only_new: tuple[str, ...]
     machine: float
@@ -122,7 +120,7 @@ def read_run(path: Path) -> Run:
     )
 
 
-def compare(old: Run, new: Run, *, allow_different: bool = False) -> Comparison:
+def compare(old: Run, new: Run, *, allow_different: bool = False) -> Changes:
     """The ratio of every benchmark that both have.
 
     Raises ValueError for runs on another device, with another torch or precision, unless `allow_different`; and always
@@ -141,63 +139,55 @@ def compare(old: Run, new: Run, *, allow_different: bool = False) -> Comparison:
     if not shared:
         raise ValueError("the two runs have no benchmark in common; measure the same ones")
     pairs = [(old.benchmarks[name], new.benchmarks[name]) for name in shared]
-    return Comparison(
-        changes=tuple(change(name, *pair) for name, pair in zip(shared, pairs, strict=True)),
+    return Changes(
+        all=tuple(change(name, *pair) for name, pair in zip(shared, pairs, strict=True)),
         only_old=tuple(name for name in old.benchmarks if name not in new.benchmarks),
         only_new=tuple(name for name in new.benchmarks if name not in old.benchmarks),
-        machine=float(np.median([_yardstick(then_now[1]) / _yardstick(then_now[0]) for then_now in pairs])),
+        machine=float(np.median([_yardstick(after) / _yardstick(before) for before, after in pairs])),
     )
 
 
 def change(name: str, old: Measured, new: Measured) -> Change:
     """(time / yardstick) now over (time / yardstick) then, each by medians; all samples are resampled for the interval."""
     generator = np.random.default_rng(0)
-    draws = _drawn(new, generator) / _drawn(old, generator)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    ratio = (np.median(new.samples) / _yardstick(new)) / (np.median(old.samples) / _yardstick(old))
+    resample = partial(resampled_medians, generator=generator)
+    draws = _in_yardsticks(new, resample) / _in_yardsticks(old, resample)
     return Change(
         name,
-        float(ratio),
-        (float(low), float(high)),
+        float(_in_yardsticks(new, np.median) / _in_yardsticks(old, np.median)),
+        percentile_interval(draws),
         samples=min(len(old.samples), len(new.samples)),
         cores_missing=max(old.cores_missing, new.cores_missing),
     )
 
 
-def _yardstick(measured: Measured) -> float:
-    """Seconds: the geometric mean over parts, of each the median. A part of another size would change no ratio."""
-    medians = [float(np.median(samples)) for samples in measured.yardstick.values()]
-    return float(prod(medians) ** (1 / len(medians)))
+def _in_yardsticks(measured: Measured, median: Callable[[Sequence[float]], Any]) -> Any:
+    """Time over that of the yardstick: one number, or as many as `median` gives."""
+    yardstick = _yardstick(measured, median)
+    return median(measured.samples) / yardstick
 
 
-def _drawn(measured: Measured, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Time in yardsticks of each of `RESAMPLES` samples drawn with replacement (Efron 1979)."""
-    parts = [_medians(samples, generator) for samples in measured.yardstick.values()]
-    yardstick: NDArray[np.float64] = np.prod(parts, axis=0) ** (1 / len(parts))
-    return _medians(measured.samples, generator) / yardstick
+def _yardstick(measured: Measured, median: Callable[[Sequence[float]], Any] = np.median) -> Any:
+    """Seconds: the geometric mean of the parts' medians. A part of another size would change no ratio."""
+    medians = [median(samples) for samples in measured.yardstick.values()]
+    return np.prod(medians, axis=0) ** (1 / len(medians))
 
 
-def _medians(samples: Sequence[float], generator: np.random.Generator) -> NDArray[np.float64]:
-    draws = generator.integers(len(samples), size=(RESAMPLES, len(samples)))
-    medians: NDArray[np.float64] = np.median(np.asarray(samples)[draws], axis=1)
-    return medians
-
-
-def report(comparison: Comparison, *, bound: float) -> list[str]:
-    """What is said, line by line: what got slower, what got faster, what could not be judged, and the sum of it."""
-    changes = sorted(comparison.changes, key=lambda one: -one.ratio)
-    slower = [one for one in changes if one.slower_than(bound)]
-    faster = [one for one in changes if one.faster_than(bound)]
-    unjudged = [one for one in changes if one.not_judged]
+def report(changes: Changes, *, bound: float) -> list[str]:
+    """Lines on what got slower, what got faster, what could not be judged, and how many of each."""
+    judged = sorted(changes.all, key=lambda change: -change.ratio)
+    slower = [change for change in judged if change.slower_than(bound)]
+    faster = [change for change in judged if change.faster_than(bound)]
+    unjudged = [change for change in judged if change.not_judged]
     return [
-        *(f"SLOWER {one}" for one in slower),
-        *(f"faster {one}" for one in reversed(faster)),
-        *(f"not judged, {one.not_judged}: {one.name}" for one in unjudged),
-        *(f"missing, only in the old run: {name}" for name in comparison.only_old),
-        *(f"only in the new run: {name}" for name in comparison.only_new),
-        f"{len(changes)} compared: {len(slower)} slower than {bound:g} ×, {len(faster)} faster than 1 / {bound:g}, "
-        f"{len(unjudged)} not judged; {len(comparison.only_old)} missing; the yardstick itself took "
-        f"{comparison.machine:.2f} × its old time",
+        *(f"SLOWER {change}" for change in slower),
+        *(f"faster {change}" for change in reversed(faster)),
+        *(f"not judged, {change.not_judged}: {change.name}" for change in unjudged),
+        *(f"missing, only in the old run: {name}" for name in changes.only_old),
+        *(f"only in the new run: {name}" for name in changes.only_new),
+        f"{len(judged)} compared: {len(slower)} slower than {bound:g} ×, {len(faster)} faster than 1 / {bound:g}, "
+        f"{len(unjudged)} not judged; {len(changes.only_old)} missing; the yardstick itself took "
+        f"{changes.machine:.2f} × its old time",
     ]
 
 
@@ -214,15 +204,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         old, new = read_run(chosen.old), read_run(chosen.new)
-        comparison = compare(old, new, allow_different=chosen.allow_different)
+        changes = compare(old, new, allow_different=chosen.allow_different)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    print("\n".join(report(comparison, bound=chosen.bound)))
-    if all(one.not_judged for one in comparison.changes):
+    print("\n".join(report(changes, bound=chosen.bound)))
+    if all(change.not_judged for change in changes.all):
         print("nothing could be judged; measure again on a machine that does nothing else", file=sys.stderr)
         return 2
-    return int(any(one.slower_than(chosen.bound) for one in comparison.changes))
+    return int(any(change.slower_than(chosen.bound) for change in changes.all))
 
 
 if __name__ == "__main__":

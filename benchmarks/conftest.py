@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.yardstick import CpuTimes, Yardstick, cores_missing
+from benchmarks.yardstick import Yardstick, cores_missing
 from vitbench.device import Device, open_device
+from vitbench.device.cpu_state import cpu_state
 from vitbench.kernels import native
 from vitbench.records import describe_environment
 
@@ -83,8 +83,8 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, A
 @pytest.hookimpl(wrapper=True)
 def pytest_benchmark_generate_json(benchmarks: list[Any]) -> Generator[None, Any, Any]:
     """A run that is interrupted keeps what it has measured, without the benchmark that was cut off."""
-    for one in benchmarks:
-        one.fixture.has_error = one.has_error or not one.stats.data or "yardstick" not in one.extra_info
+    for result in benchmarks:
+        result.fixture.has_error = result.has_error or not result.stats.data or "yardstick" not in result.extra_info
     return (yield)
 
 
@@ -120,14 +120,13 @@ def beside_the_yardstick(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     yardstick = request.getfixturevalue("yardstick")
-    start = CpuTimes.now()
+    start = cpu_state()
     before = yardstick.measure()
     yield
     torch.set_num_threads(threads)  # some benchmarks set another number
     after = yardstick.measure()
-    end = CpuTimes.now()
-    if start is not None and end is not None:
-        missing = cores_missing(start, end, threads=threads, cores=os.cpu_count() or 1)
+    missing = cores_missing(start, cpu_state(), threads=threads)
+    if missing is not None:
         benchmark.extra_info["cores_missing"] = missing
     benchmark.extra_info["yardstick"] = {part: before[part] + after[part] for part in before}
 
@@ -163,11 +162,11 @@ class Timed:
             self.benchmark(synchronised)
             return
         synchronised()  # what is done for the first time: allocation, compilation, caches
-        once = self.device.time(call)
-        if once < LONG:
-            once = min(once, *(self.device.time(call) for _ in range(WARMUP_CALLS)))
-        iterations = ceil(SHORTEST_ROUND / max(once, 1e-9))
-        rounds = min(MAX_ROUNDS, max(min_rounds, ceil(self.seconds / (once * iterations))))
+        seconds = self.device.time(call)
+        if seconds < LONG:
+            seconds = min(seconds, *(self.device.time(call) for _ in range(WARMUP_CALLS)))
+        iterations = ceil(SHORTEST_ROUND / max(seconds, 1e-9))
+        rounds = min(MAX_ROUNDS, max(min_rounds, ceil(self.seconds / (seconds * iterations))))
         self.benchmark.pedantic(synchronised, rounds=rounds, iterations=iterations)
         self.lines.append(Line(group, label, self.benchmark.stats["median"], items, unit))
 

@@ -53,9 +53,9 @@ def main(
     runs = {
         p: planned(data, data_root, precision=p, seeds=seeds, epochs=epochs, images=train_images) for p in PRECISIONS
     }
-    known = {record.identity: record for record in store.read(STUDY.name) if record.outcome is Outcome.COMPLETED}
+    recorded = {record.identity: record for record in store.read(STUDY.name) if record.outcome is Outcome.COMPLETED}
     # fp32 and bf16 of one seed after each other, so that a machine that drifts favours neither.
-    pending = [run for pair in zip(*runs.values(), strict=True) for run in pair if run.run_id not in known]
+    pending = [run for pair in zip(*runs.values(), strict=True) for run in pair if run.run_id not in recorded]
     if pending:
         workers = min(cpu_cores(), len(pending))
         maker = JobMaker(device=open_device("cpu"), data_root=data_root, threads=1, workers=workers)
@@ -65,11 +65,11 @@ def main(
         def on_record(_: Job, record: Record) -> None:
             assert record.outcome is Outcome.COMPLETED, record.reason
             store.append(record)
-            known[record.identity] = record
+            recorded[record.identity] = record
 
         jobs = [maker.job(data, run) for run in pending]
         run_jobs(jobs, workers=workers, devices=["cpu"], on_record=on_record, on_report=lambda *_: None)
-    records = {p: [known[run.run_id] for run in of_precision] for p, of_precision in runs.items()}
+    records = {p: [recorded[run.run_id] for run in of_precision] for p, of_precision in runs.items()}
     top1 = {p: [record.metrics["test_top1"] for record in of_precision] for p, of_precision in records.items()}
     seconds = {p: [record.cost.train_seconds for record in of_precision] for p, of_precision in records.items()}
     differences = 100 * (np.array(top1["bf16"]) - np.array(top1["fp32"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from statistics import median
 
@@ -60,20 +59,20 @@ def bare_images_per_second(run: PlannedRun, *, seconds: float) -> float:
     )
     for _ in range(5):
         step()
-    start, steps = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
-        step()
+    spent, steps = 0.0, 0
+    while spent < seconds:
+        spent += device.time(step)
         steps += 1
-    return steps * batch / (time.perf_counter() - start)
+    return steps * batch / spent
 
 
 def harness_images_per_second(run: PlannedRun) -> float:
     """Images trained on, over the time of the whole run: model, training, every evaluation, the record."""
-    precision = open_device("cpu").resolve_precision(run.config.train.precision)
+    device, records = open_device("cpu"), []
+    precision = device.resolve_precision(run.config.train.precision)
     job = Job(run, run.config.data.dataset, None, "cpu", "cpu", precision, 1, 1)
-    start = time.perf_counter()
-    record = execute(job)
-    seconds = time.perf_counter() - start
+    seconds = device.time(lambda: records.append(execute(job)))
+    (record,) = records
     assert record.outcome is Outcome.COMPLETED, record.reason
     steps = run.train_images // run.config.train.batch_size
     return steps * run.config.train.batch_size * run.config.train.epochs / seconds
@@ -92,17 +91,17 @@ def test_whole_harness_against_its_bare_step(benchmark, full, variant, dataset, 
 
     def round_of_both() -> None:
         before = bare_images_per_second(run, seconds=BARE_SECONDS)
-        whole = harness_images_per_second(run)
+        harness = harness_images_per_second(run)
         after = bare_images_per_second(run, seconds=BARE_SECONDS)
-        rates.append((whole, (before + after) / 2))
-        ratios.append(whole / ((before + after) / 2))
+        rates.append((harness, (before + after) / 2))
+        ratios.append(harness / ((before + after) / 2))
 
     benchmark.pedantic(round_of_both, rounds=rounds, iterations=1)
     benchmark.extra_info["ratios"] = ratios
-    whole, bare = (median(rate[i] for rate in rates) for i in (0, 1))
+    harness, bare = (median(rate[i] for rate in rates) for i in (0, 1))
     print(
         f"\n{variant} on {dataset}, batch {run.config.train.batch_size}, {epochs} epochs: harness "
-        f"{whole:,.0f} images/s, bare step {bare:,.0f}; ratio {median(ratios):.3f} "
+        f"{harness:,.0f} images/s, bare step {bare:,.0f}; ratio {median(ratios):.3f} "
         f"({min(ratios):.3f} to {max(ratios):.3f}, n = {rounds})"
     )
     assert median(ratios) >= reach

@@ -53,33 +53,33 @@ def test_ours_beside_peers(benchmark, in_turn, device, full, shape, mode):
 
     def samples() -> dict[str, list[float]]:
         results[:] = measure(candidates, device=device, max_seconds=SECONDS[full])
-        return {setting(one.candidate): list(one.timing.samples) for one in results if one.timing}
+        return {setting(result.candidate): list(result.timing.samples) for result in results if result.timing}
 
     in_turn(samples, group=f"peers, {mode}")
     print(f"\n{mode}, {shape}: {summary(results)}")
-    reasons = {setting(one.candidate): one.reason for one in results if one.reason}
+    reasons = {setting(result.candidate): result.reason for result in results if result.reason}
     benchmark.extra_info["reasons"] = reasons
     for name, reason in reasons.items():
         print(f"{name} could not be timed: {reason}")
     assert not any(name.startswith(OURS) for name in reasons), reasons
 
 
-def setting(one: Candidate) -> str:
-    return f"{one.implementation} {one.precision} {'compiled' if one.compiled else 'eager'}"
+def setting(candidate: Candidate) -> str:
+    return f"{candidate.implementation} {candidate.precision} {'compiled' if candidate.compiled else 'eager'}"
 
 
 def summary(results: list[Result]) -> str:
     """Everyone's best setting, and how many times as fast as the best peer ours is, round by round."""
     best: dict[str, Result] = {}
-    for one in results:
-        name = one.candidate.implementation
-        if one.timing and (name not in best or one.timing.median < best[name].timing.median):
-            best[name] = one
-    rates = [f"{setting(one.candidate)} {one.images_per_second:,.0f}" for one in best.values()]
+    for result in results:
+        name = result.candidate.implementation
+        if result.timing and (name not in best or result.timing.median < best[name].timing.median):
+            best[name] = result
+    rates = [f"{setting(result.candidate)} {result.images_per_second:,.0f}" for result in best.values()]
     text = f"images/s {', '.join(rates)}"
-    peers = [one for name, one in best.items() if name != OURS]
+    peers = [result for name, result in best.items() if name != OURS]
     if OURS not in best or not peers:
         return text
-    fastest = min(peers, key=lambda one: one.timing.median)
+    fastest = min(peers, key=lambda result: result.timing.median)
     value, (low, high) = ratio(fastest.timing, best[OURS].timing)
     return f"{text}; ours is {value:.2f} × ({low:.2f} to {high:.2f}) the best peer, {fastest.candidate.implementation}"

@@ -38,7 +38,7 @@ def test_position(timed, device, precision, size, position, site):
                 parts.append(block.attention.relative(queries))
             if block.attention.rotary is not None:
                 parts += [block.attention.rotary(queries), block.attention.rotary(queries)]  # q, and k alike
-        own = [part for part in parts if part is not tokens]  # what a layer leaves as it is costs nothing
-        torch.autograd.backward(own, [torch.ones_like(part) for part in own])
+        changed = [part for part in parts if part is not tokens]  # what a layer leaves as it is costs nothing
+        torch.autograd.backward(changed, [torch.ones_like(part) for part in changed])
 
     timed(both_passes, group=f"positions, {size}", label=f"{position} {site}", items=batch_size, unit="images")

@@ -66,13 +66,13 @@ def test_false_alarms_after_a_choice(once, full, tuning_seeds, num_rates, correl
         num_rates=num_rates,
         correlation=correlation,
     )
-    found = ", ".join(
+    rates = ", ".join(
         f"{verdict} at {where} setting {shares[where, verdict]:.2%}"
         for where in ("own", "baseline's")
         for verdict in (Verdict.BETTER, Verdict.WORSE)
     )
     seeds = "all 5 seeds" if tuning_seeds is None else f"{tuning_seeds} of 5 seeds"
-    print(f"\none equal arm, best of {num_rates} rates on {seeds}, luck correlated {correlation:g}: {found}")
+    print(f"\none equal arm, best of {num_rates} rates on {seeds}, luck correlated {correlation:g}: {rates}")
     fair = ("own", "baseline's") if tuning_seeds else ("own",)
     for where in fair:
         for verdict in (Verdict.BETTER, Verdict.WORSE):
@@ -82,10 +82,10 @@ def test_false_alarms_after_a_choice(once, full, tuning_seeds, num_rates, correl
 @pytest.mark.parametrize("num_seeds", [3, 5, 10])
 @pytest.mark.parametrize("world", simulated.WORLDS)
 def test_coverage(once, world, num_seeds):
-    found = once(simulated.coverage, STUDIES, simulated.WORLDS[world], num_seeds=num_seeds)
-    shares = ", ".join(f"{name} {share:.1%}" for name, share in found.items())
+    coverage = once(simulated.coverage, STUDIES, simulated.WORLDS[world], num_seeds=num_seeds)
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in coverage.items())
     print(f"\ncoverage, {world}, {num_seeds} seeds: {shares}")
-    for name, share in found.items():
+    for name, share in coverage.items():
         assert 0.93 <= share <= 0.97, name
 
 

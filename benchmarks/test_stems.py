@@ -25,12 +25,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.mark.parametrize("stem", get_args(Stem))
 def test_stem(timed, device, precision, size, stem):
     fields, batch_size = (SIZES | LARGE)[size]
-    own = {}
+    extra = {}
     if stem == "resnet":
-        own = {"stem_layers": RESNET_LAYERS[fields["patch_size"]]}
+        extra = {"stem_layers": RESNET_LAYERS[fields["patch_size"]]}
     elif stem == "conv":  # channels double up to the width
-        own = {"stem_width": fields["width"] // 2 ** (fields["patch_size"].bit_length() - 2)}
-    module = STEMS[stem](ViTConfig(stem=stem, num_heads=3, **fields, **own)).to(device.torch_device)
+        extra = {"stem_width": fields["width"] // 2 ** (fields["patch_size"].bit_length() - 2)}
+    module = STEMS[stem](ViTConfig(stem=stem, num_heads=3, **fields, **extra)).to(device.torch_device)
     images = torch.randn(batch_size, 3, fields["image_size"], fields["image_size"], device=device.torch_device)
     parameters = list(module.parameters())
 

@@ -86,19 +86,19 @@ def rate_of_train_py(train_py: Path, folder: Path, *, setting: str, seconds: flo
         process = subprocess.Popen(
             [*command, *MODEL, *SETTINGS[setting]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        rates, start, said = [], None, []
+        rates, start, lines = [], None, []
         assert process.stdout is not None
         for line in process.stdout:
-            said.append(line)
-            if found := re.search(r"Train: .*Time: [\d.]+s,\s*([\d.]+)/s", line):
+            lines.append(line)
+            if match := re.search(r"Train: .*Time: [\d.]+s,\s*([\d.]+)/s", line):
                 start = start or datetime.now()
-                rates.append(float(found[1]))
+                rates.append(float(match[1]))
                 if (datetime.now() - start).total_seconds() > seconds:
                     break
         process.terminate()
         process.wait()
     if not rates:
-        raise RuntimeError("train.py printed no rate:\n" + "".join(said[-20:]))
+        raise RuntimeError("train.py printed no rate:\n" + "".join(lines[-20:]))
     return median(rates[1:] or rates)
 
 

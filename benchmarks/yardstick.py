@@ -1,22 +1,21 @@
-"""How fast is this machine just now, and is it ours alone?
+"""How fast is this machine just now, and do other processes use it?
 
-Fixed work, timed beside every benchmark, in whose units times are compared; and the cores that others kept from us.
+Fixed work, timed beside every benchmark, in whose units times are compared; and the cores that others kept from it.
 """
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 
 from vitbench.device import Device
+from vitbench.device.cpu_state import State, others_cores
 
 REPEATS = 5
+SHORTEST = 0.2
+"""Seconds between two states: twenty ticks."""
 
 
 class Yardstick:
@@ -52,34 +51,10 @@ def sum_of_squares(n: int) -> int:
     return sum(i * i for i in range(n))
 
 
-@dataclass(frozen=True)
-class CpuTimes:
-    """Seconds so far: of the clock, of all cores of the machine at work, of this process and its ended children."""
+def cores_missing(before: State, after: State, *, threads: int) -> float | None:
+    """How many cores others kept from our `threads` between two states of the CPU, on average; None where it does not tell.
 
-    clock: float
-    busy: float
-    own: float
-
-    @classmethod
-    def now(cls) -> CpuTimes | None:
-        """None where the platform does not tell. In ticks of 10 ms, mostly."""
-        statistics = Path("/proc/stat")
-        if not statistics.exists():
-            return None
-        # user, nice, system, idle, iowait, irq, softirq, steal: proc(5).
-        ticks = [int(word) for word in statistics.read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]]
-        own = os.times()
-        return cls(
-            time.perf_counter(),
-            busy=(sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK"),
-            own=own.user + own.system + own.children_user + own.children_system,
-        )
-
-
-def cores_missing(before: CpuTimes, after: CpuTimes, *, threads: int, cores: int) -> float:
-    """How many cores others kept from our `threads`, of a machine of `cores`, on average between two times.
-
-    No yardstick makes that good: threads that wait for each other lose far more than the time without a core.
+    A yardstick cannot make up for that: threads that wait for each other lose far more than the time without a core.
     """
-    others = (after.busy - before.busy - (after.own - before.own)) / (after.clock - before.clock)
-    return max(0.0, others - max(0, cores - threads))
+    others, cores = others_cores(before, after, shortest=SHORTEST), after["cores"]
+    return None if others is None or cores is None else max(0.0, others - max(0.0, cores - threads))

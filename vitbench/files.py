@@ -16,21 +16,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ABANDONED_SECONDS = 86_400.0
-"""A half-written file as old as this has no writer any more, wherever on a shared folder that ran."""
+"""A half-written file of this age has no writer any more, on whichever machine that ran."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A new empty file beside `path` to write to, in a folder that is made where needed; at the end it takes the place of
-    `path`, safely on disk.
+    """A new empty file beside `path` to write to; at the end of the block it replaces `path`, safely on disk.
 
-    It has the mode of the earlier file, without one that which the umask gives, whatever the writer made of it; a link is
-    followed. Where an exception leaves the block, `path` is as it was and the new file is gone. What killed writers of `path`
-    left is removed once it is a day old.
-    Raises OSError where it cannot be written, before the block for a folder or a device of that name.
+    Its folder is made where needed, and a link is followed. Its mode is that of the earlier file, else what the umask gives,
+    whatever the writer makes of it. Where an exception leaves the block, `path` is as it was and the new file is gone. Files
+    that killed writers of `path` left half-written are removed once they are a day old.
+    Raises OSError where it cannot be written; before the block for a folder or a device of that name.
     """
     path = Path(os.path.realpath(path))
-    mode = _mode_of(path)
+    mode = _permissions(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with new.open("xb") as file:
@@ -38,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield new
         with new.open("rb+") as file:
-            new.chmod(mode)  # once it is open: the earlier file may have been one to read only
+            new.chmod(mode)  # once it is open: the earlier file may have been read-only
             os.fsync(file.fileno())
         new.replace(path)
     except BaseException:
@@ -52,7 +51,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_whole(path: Path, content: bytes | str) -> Path:
     """Writes `content` in place of what `path` held; returns `path`. Raises OSError.
 
-    Text is written as UTF-8; of names that are none, the odd bytes as `\\udcff`, which JSON reads back.
+    Text is written as UTF-8; bytes of names that are not UTF-8 as `\\udcff`, which JSON reads back.
     """
     with replacing(path) as new:
         new.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
@@ -60,9 +59,9 @@ def write_whole(path: Path, content: bytes | str) -> Path:
 
 
 def remove_leftovers(path: Path, *, older_than: float = 0.0) -> None:
-    """Removes what writers of `path` left half-written beside it that many seconds ago or earlier.
+    """Removes what writers of `path` left half-written beside it, if it is `older_than` seconds.
 
-    With the default nobody may be writing `path`. What cannot be removed stays.
+    With the default, nobody may be writing `path`. What cannot be removed stays.
     """
     latest = time.time() - older_than
     with suppress(OSError):
@@ -71,11 +70,8 @@ def remove_leftovers(path: Path, *, older_than: float = 0.0) -> None:
                 half_written.unlink(missing_ok=True)
 
 
-def _mode_of(path: Path) -> int | None:
-    """The permissions of the file that is there, None where none is.
-
-    Raises OSError for a folder, a device or a pipe: a file that took its place would be worse than none.
-    """
+def _permissions(path: Path) -> int | None:
+    """The permissions of the file; None where there is no file. Raises OSError for a folder, a device or a pipe."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -100,10 +96,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def shown(path: Path) -> str:
-    """The path as seen from the working directory; whole where there is no way from there."""
+    """The path relative to the working directory; as it is on another drive."""
     try:
         return os.path.relpath(path)
-    except ValueError:  # another drive
+    except ValueError:
         return str(path)
 
 
@@ -116,7 +112,7 @@ def expanded(path: Path) -> Path:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in a folder, by name; nothing where there is none. Raises OSError for one that may not be listed."""
+    """The content of a folder, by name; nothing where there is no folder. Raises OSError where it may not be listed."""
     try:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -134,7 +130,7 @@ ANOTHER_RESULTS = "give another --results"
 
 
 def cannot_write(what: str, path: Path, error: Exception, otherwise: str = "") -> ValueError:
-    """What is said to the user where `path`, a kind of thing `what`, could not be written; `otherwise`, what else would do."""
+    """An error for the user: `path`, which is a `what`, cannot be written, and what to do: mend that, or `otherwise`."""
     mend = "make it writable" if isinstance(error, OSError) and error.errno not in FULL else "free space there"
     remedy = f"{mend} or {otherwise}" if otherwise else mend
     return ValueError(f"{what} {str(path)!r} cannot be written ({error_reason(error)}); {remedy}")

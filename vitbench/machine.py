@@ -1,4 +1,4 @@
-"""Facts about this machine that need no torch: processor, memory, and where things that can be made again are kept."""
+"""What is this machine: its processor, its memory, its folder for caches? Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vitbench.files import expanded
 
 
 def cpu_name() -> str:
-    """The processor's own name for itself."""
+    """The processor's name."""
     if sys.platform == "darwin":
         brand = subprocess.run(
             ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
@@ -23,7 +23,7 @@ def cpu_name() -> str:
     if info.exists():
         lines = [line.partition(":") for line in info.read_text(encoding="utf-8").splitlines()]
         facts = {name.strip(): value.strip() for name, _, value in lines}
-        # ARM gives itself no name, only numbers for who designed which core.
+        # ARM has no name, only numbers for designer and core.
         arm = " ".join(facts[name] for name in ("CPU implementer", "CPU part", "CPU variant") if name in facts)
         return facts.get("model name") or f"{platform.machine()} {arm}".strip()
     return platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""How does a process end that is told to? It first gets to a safe point: the end of a training step, or of a record."""
+"""How does a process end when it is told to? At a safe point: after a training step, or after a record."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ENDING = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU")
     if name in signal.Signals.__members__
 )
-"""What asks a process to end: people, a terminal that closes, and cluster managers, which warn with one of the last three."""
+"""Signals by which people, a closing terminal and cluster managers (one of the last three) ask a process to end."""
 
 RECORDING_SECONDS = 10.0
-"""How long a second Ctrl-C, too, waits for a record that is being written: its `patience`."""
+"""So long does even a second Ctrl-C wait for a record that is being written: the `patience` of HeldSignals."""
 
 _is_ending = False
 
@@ -33,12 +33,12 @@ class Ended(SystemExit):
 
 @contextmanager
 def obeyed() -> Iterator[None]:
-    """Within it, a signal that asks this process to end raises Ended(128 + its number), as a shell counts; Ctrl-C raises
+    """While entered, a signal that asks this process to end raises Ended(128 + its number), a shell's status; Ctrl-C raises
     KeyboardInterrupt.
 
-    While either is on its way out, only Ctrl-C has an effect: whoever ends a group of processes sends several signals. Where
-    it was swallowed, as in `__del__` or by a broad `except`, the next signal raises again. What is ignored, as under nohup, or
-    handled by others stays so. In another than the main thread: nothing.
+    While one of these travels, only Ctrl-C has an effect: who ends a group of processes sends several signals. Where it was
+    swallowed, as in `__del__` or by a broad `except`, the next signal raises again. Signals that are ignored, as under nohup,
+    or have other handlers stay so. Does nothing outside the main thread.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():
@@ -82,9 +82,9 @@ def _is_unwinding() -> bool:
 
 
 def leave_to_parent(*, replacing: Collection[Any] = _DEFAULTS) -> None:
-    """For a process that works for its parent: a whole group is told to end, and the parent decides. SIGTERM alone ends it.
+    """Has a worker ignore what ends a group of processes: its parent decides, and ends it by SIGTERM.
 
-    Ours and the handlers in `replacing` give way; what is ignored, or handled by others, stays so.
+    Replaces the handlers of this module and those in `replacing`; signals that are ignored or have other handlers stay so.
     """
     for number in ENDING:
         handler = signal.getsignal(number)
@@ -98,11 +98,11 @@ if hasattr(os, "register_at_fork"):
 
 
 class HeldSignals:
-    """While it is entered, the first signal that asks to end waits for `release`, which gives it its effect.
+    """While entered, the first signal that asks to end waits for `release`, which lets it take effect.
 
-    A second SIGINT has its effect at once, or where `patience` seconds have gone by since the first; a second of another
-    kind has none. What is ignored stays ignored. Python handles signals in its main thread, whichever thread they reach;
-    entered in another thread, nothing is held.
+    A second SIGINT takes effect once `patience` seconds have gone by since the first; a second signal of another kind has
+    none. Ignored signals stay ignored. Python handles signals in its main thread, whichever thread they reach; entered in
+    another thread, nothing is held.
     """
 
     def __init__(self, *, patience: float = 0.0) -> None:
@@ -127,7 +127,7 @@ class HeldSignals:
         for number, before in self._before.items():
             signal.signal(number, before)
         self._before.clear()
-        if self.held is not None:  # it came after the last step
+        if self.held is not None:  # came after the last step
             number, self.held = self.held, None
             signal.raise_signal(number)
 
@@ -174,7 +174,7 @@ class _Outliving(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            # EIO: a terminal that is gone. While the process ends, what it says matters less than what it saves.
+            # EIO: the terminal is gone. While the process ends, saving matters more than printing.
             if error.errno == errno.EIO or _is_ending:
                 return len(memoryview(data).cast("B"))
             raise

@@ -122,7 +122,7 @@ def test_one_over_the_number_of_classes_is_not_called_chance_which_unequal_class
     label = plots.accuracy_figure(comparison).axes[0].get_xlabel()
     assert f"{where}1 / number of classes" in label and "25 %" in label
     for kind in ("accuracy", "learning-rate", "curves"):
-        figure = KINDS[kind](comparison)
+        figure = KINDS[kind].draw(comparison)
         words = [text.get_text() for text in figure.texts] + [axes.get_xlabel() for axes in figure.axes]
         assert "1 / number of classes" in " ".join(" ".join(words).split())
         assert "chance" not in " ".join(words)

@@ -9,8 +9,7 @@ import pytest
 
 from tests.made_up_records import make_record
 from tests.made_up_transfer import make_transfer
-from vitbench.analysis.plots import KINDS
-from vitbench.analysis.report import HEADINGS, write_report
+from vitbench.analysis.report import write_report
 from vitbench.records import Outcome
 from vitbench.records.transfer import TransferStore
 
@@ -25,10 +24,6 @@ def test_the_report_is_one_file_that_fetches_nothing_and_runs_no_script(store_wi
     assert "prefers-color-scheme: dark" in html
     assert "<script" not in html and "<link" not in html and "@import" not in html
     assert not re.findall(r'(?:src|href)="(?!#)', html)
-
-
-def test_every_kind_of_plot_has_a_heading():
-    assert HEADINGS.keys() == KINDS.keys()
 
 
 def test_no_id_is_used_twice_and_every_reference_has_its_target(store_with):

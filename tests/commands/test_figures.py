@@ -240,7 +240,7 @@ def test_a_checkpoint_of_the_papers_authors_has_figures(figures, tmp_path):
 
 
 def test_weights_alone_need_no_images(figures, kept, monkeypatch, undrawn):
-    monkeypatch.setattr("vitbench.inspection.figure_numbers.load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("vitbench.inspection.loaded_model.load", lambda *_, **__: pytest.fail("loaded"))
     assert figures(kept(), "--only", "filters,position").status == 0
 
 

@@ -28,8 +28,8 @@ WORK = {
     "throughput": ("vitbench.profiling.roofline.measure_ceilings",),
     "trace": ("vitbench.profiling.trace.record",),
     "profile": ("vitbench.profiling.profile.measure_parts",),
-    "features": ("vitbench.inspection.features.open_extractor",),
-    "probe": ("vitbench.inspection.features.open_extractor",),
+    "features": ("vitbench.inspection.loaded_model.load_model",),
+    "probe": ("vitbench.inspection.loaded_model.load_model",),
     "figures": ("vitbench.inspection.figure_numbers.load_model",),
 }
 """Where each command begins to compute: a request that comes so far was accepted."""

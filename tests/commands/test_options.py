@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import dataclass
+from typing import Annotated
 
-from vitbench.commands.options import parse
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from vitbench.commands.options import ModelFields, parse, with_options
 from vitbench.config import DataConfig, TrainConfig, ViTConfig
 
 CONFIGS = (ViTConfig, TrainConfig, DataConfig)
+
+
+@dataclass(frozen=True)
+class Group:
+    names: Annotated[list[str] | None, typer.Argument()] = None
+    number: int = 3
+
+
+def test_a_command_gets_groups_of_options_as_objects_and_the_fields_that_were_set():
+    received = []
+
+    @with_options
+    def command(group: Group, model: ModelFields, last: bool = False) -> None:
+        received.append((group, model, last))
+
+    app = typer.Typer()
+    app.command()(command)
+    arguments = ("a", "b", "--depth", "6", "--number", "4", "--last", "--model-kwargs", "x=[1]")
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert CliRunner().invoke(app, ()).exit_code == 0
+    assert received == [(Group(["a", "b"], 4), {"depth": "6", "options": {"x": [1]}}, True), (Group(), {}, False)]
 
 
 def test_every_field_is_an_option_of_train(vitbench):

@@ -25,7 +25,7 @@ def patches(image: np.ndarray, size: tuple[int, int]) -> Counter[bytes]:
 @pytest.mark.parametrize("dataset", TASKS)
 @pytest.mark.parametrize("size", [(8, 8), (4, 4), (2, 2), (1, 1), (8, 4), (2, 8)])
 def test_another_class_s_placement_of_the_same_contents_has_the_same_multiset_of_patches(dataset, size):
-    task, rng = shapes.task_of(dataset), np.random.RandomState(0)
+    task, rng = shapes.find_task(dataset), np.random.RandomState(0)
     contents = shapes.draw_contents(rng, 5, discs=task.discs, squares=task.squares)
     by_class = [
         shapes.render(contents, shapes.place(task.draw(rng, np.full(5, label)))) for label in range(shapes.NUM_CLASSES)
@@ -58,7 +58,7 @@ def test_contents_go_to_the_cells_that_the_placement_names():
     [("shapes", 1), ("shapes/relation", 12), ("shapes/quadrant", 60), ("shapes/majority", 28 * 28)],
 )
 def test_every_class_has_as_many_placements(dataset, placements):
-    counts = Counter(placement.label for placement in shapes.task_of(dataset).placements)
+    counts = Counter(placement.label for placement in shapes.find_task(dataset).placements)
     assert counts == dict.fromkeys(range(4), placements)
 
 

@@ -10,7 +10,7 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix
 
-from vitbench.evaluation.confusion import confusion_counts
+from vitbench.evaluation.accuracy import confusion_counts
 from vitbench.evaluation.principal import principal_components
 from vitbench.evaluation.similarity import MinibatchCKA, cosine_similarity, gram, hsic
 

@@ -71,7 +71,7 @@ def test_what_cannot_run_is_a_result_that_says_why_and_the_others_go_on():
 
 def test_a_process_that_dies_while_memory_is_measured_loses_no_timing(monkeypatch):
     device = open_device("cpu")
-    monkeypatch.setattr(device, "peak_memory_of", lambda make_work: 1 / 0)
+    monkeypatch.setattr(device, "measure_peak_memory", lambda make_work: 1 / 0)
     (result,) = measure([candidate()], device=device, max_seconds=0.05, memory=True)
     assert result.timing is not None and result.reason == "memory: ZeroDivisionError: division by zero"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -26,18 +27,26 @@ from vitbench.analysis.writing.files import remove_stale, write_each
 from vitbench.records import Faults, RecordStore
 from vitbench.records.transfer import TransferStore
 
-KINDS: dict[str, Callable[[Comparison], Figure | None]] = {
-    "accuracy": accuracy_figure,
-    "learning-rate": learning_rate_figure,
-    "cost": cost_figure,
-    "curves": curves_figure,
-    "scaling": scaling_figure,
-    "resolution": resolution_figure,
+
+class Kind(NamedTuple):
+    """`of_few_arms`: it gives every arm a row, a colour or a panel, and shows one baseline; not for arms that are compared at
+    each image size or share of the images apart.
+    """
+
+    heading: str
+    draw: Callable[[Comparison], Figure | None]
+    of_few_arms: bool = False
+
+
+KINDS = {
+    "accuracy": Kind("Accuracy", accuracy_figure, of_few_arms=True),
+    "learning-rate": Kind("Accuracy against learning rate", learning_rate_figure),
+    "cost": Kind("Accuracy against cost", cost_figure, of_few_arms=True),
+    "curves": Kind("Learning curves", curves_figure, of_few_arms=True),
+    "scaling": Kind("Error against what grows", scaling_figure),
+    "resolution": Kind("Accuracy against image size", resolution_figure),
 }
 FORMATS = ("svg", "png")
-OF_FEW_ARMS = ("accuracy", "cost", "curves")
-"""Kinds that give every arm a row, a colour or a panel, and show one baseline: not for arms that are compared at each image
-size or share of the images apart, which have a kind of their own."""
 
 
 def write_plots(store_root: str | Path, *, faults: Faults | None = None) -> list[Path]:
@@ -67,9 +76,9 @@ def write_plots(store_root: str | Path, *, faults: Faults | None = None) -> list
 
 def render(comparison: Comparison, kind: str, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
     """One figure in each of `formats`; empty where this kind has nothing to show. Equal records give equal bytes."""
-    if comparison.design.held_factors and kind in OF_FEW_ARMS:
+    if comparison.design.held_factors and KINDS[kind].of_few_arms:
         return {}
-    return rendered(lambda: KINDS[kind](comparison), formats)
+    return rendered(lambda: KINDS[kind].draw(comparison), formats)
 
 
 def render_transfer(rows: Sequence[TransferRow], *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:

@@ -30,15 +30,6 @@ from vitbench.records import Faults, RecordStore
 from vitbench.records.transfer import TransferStore
 from vitbench.text import printable
 
-HEADINGS = {
-    "accuracy": "Accuracy",
-    "learning-rate": "Accuracy against learning rate",
-    "cost": "Accuracy against cost",
-    "curves": "Learning curves",
-    "scaling": "Error against what grows",
-    "resolution": "Accuracy against image size",
-}
-
 
 @dataclass(frozen=True)
 class Article:
@@ -52,12 +43,6 @@ class Article:
     figures: list[Markup]
     conventions: list[str]
 
-    @property
-    def baseline_row(self) -> int | None:
-        """Its place among the table's rows."""
-        comparison = self.assessment.comparison
-        return next((row for row, arm in enumerate(comparison.arms) if arm is comparison.baseline), None)
-
 
 def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Path:
     """Writes `report.html` from the records alone; returns its path.
@@ -69,10 +54,18 @@ def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Pat
     store = RecordStore(store_root, faults)
     studies: dict[str, list[Article]] = defaultdict(list)
     for assessment in load_assessments(store_root, faults=faults):
-        study = assessment.comparison.study
-        with faults.leaving_out(store.path(study)):
-            article = _article(assessment)
-            studies[study].append(article)
+        comparison = assessment.comparison
+        with faults.leaving_out(store.path(comparison.study)):
+            article = Article(
+                assessment,
+                anchor(comparison),
+                facts(comparison),
+                main_table(assessment),
+                further_tables(assessment),
+                inlined_figures(comparison),
+                conventions(assessment),
+            )
+            studies[comparison.study].append(article)
     arms = arms_across([article.assessment for articles in studies.values() for article in articles])
     transfer, transfer_figure = None, Markup()
     with faults.leaving_out(TransferStore(store_root).directory):
@@ -92,19 +85,6 @@ def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Pat
     return write(Path(store_root) / "report.html", html)
 
 
-def _article(assessment: Assessment) -> Article:
-    comparison = assessment.comparison
-    return Article(
-        assessment=assessment,
-        anchor=anchor(comparison),
-        facts=facts(comparison),
-        table=main_table(assessment),
-        further=further_tables(assessment),
-        figures=inlined_figures(comparison),
-        conventions=conventions(assessment),
-    )
-
-
 def anchor(comparison: Comparison) -> str:
     """The id of a comparison on the page."""
     return html_id(comparison.study, comparison.slug)
@@ -113,8 +93,8 @@ def anchor(comparison: Comparison) -> str:
 def inlined_figures(comparison: Comparison) -> list[Markup]:
     """An SVG element for every kind of figure that has something to show."""
     figures = []
-    for kind in KINDS:
-        prefix, label = html_id(anchor(comparison), kind, ""), f"{HEADINGS[kind]}: {comparison.title}"
+    for kind, (heading, *_) in KINDS.items():
+        prefix, label = html_id(anchor(comparison), kind, ""), f"{heading}: {comparison.title}"
         figures += [_inline(svg.decode(), prefix=prefix, label=label) for svg in render(comparison, kind).values()]
     return figures
 

@@ -122,7 +122,7 @@ class DeviceOptions:
     device: DeviceName = "auto"
     threads: Threads = None
 
-    def open(self) -> Device:
+    def open_device(self) -> Device:
         import torch
 
         from vitbench.device import open_device

@@ -12,11 +12,10 @@ from vitbench.commands.arguments import (
     LOCAL_RESULTS,
     AsJson,
     DataRoot,
-    DeviceName,
+    DeviceOptions,
     Download,
     Out,
     Results,
-    Threads,
     one_of,
 )
 from vitbench.commands.options import with_options
@@ -24,12 +23,13 @@ from vitbench.config import MOST
 
 if TYPE_CHECKING:
     from vitbench.data.loading import OnProgress
+    from vitbench.device import Device
     from vitbench.inspection.features import FeatureExtractor
 
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """What `features` and `probe` take alike: whose features of which images, and what computes them."""
+    """What `features` and `probe` take alike: whose features of which images, and at which precision."""
 
     run: Annotated[
         str,
@@ -41,25 +41,25 @@ class FeatureOptions:
         256
     )
     precision: Annotated[str, typer.Option(callback=one_of("fp32", "bf16"), help="fp32 or bf16.")] = "fp32"
-    device: DeviceName = "auto"
-    threads: Threads = None
     results: Results = LOCAL_RESULTS
     download: Download = False
 
-    def open(self, progress: OnProgress) -> FeatureExtractor:
-        from vitbench.inspection.features import open_extractor
+    def extractor(self, device: Device, progress: OnProgress) -> FeatureExtractor:
+        from vitbench.data import describe
+        from vitbench.inspection.features import make_extractor
+        from vitbench.inspection.loaded_model import load_images, load_model
 
-        return open_extractor(
-            self.run,
+        info = describe(self.data, root=self.data_root, download=self.download)
+        loaded, data = load_images(
+            load_model(self.run, self.results, in_channels=info.in_channels),
             self.data,
+            info,
             data_root=self.data_root,
             download=self.download,
-            batch_size=self.batch_size,
-            device=self.device,
-            precision=self.precision,
-            threads=self.threads,
-            results=self.results,
             progress=progress,
+        )
+        return make_extractor(
+            loaded, data, device, precision=self.precision, batch_size=self.batch_size, progress=progress
         )
 
 
@@ -68,6 +68,7 @@ def features(
     options: FeatureOptions,
     out: Out,
     split: Annotated[str, typer.Option(callback=one_of("train", "test"), help="train or test.")] = "test",
+    device_options: DeviceOptions = DeviceOptions(),
     as_json: AsJson = False,
 ) -> None:
     """What a trained model makes of images: its pre-logits, with ids and labels, in a file."""
@@ -77,7 +78,8 @@ def features(
 
     check_export(out)
     with Terminal().progress(f"reading {options.data}") as progress:
-        document = export_features(options.open(progress), out, split)
+        extractor = options.extractor(device_options.open_device(), progress)
+        document = export_features(extractor, out, split)
     if as_json:
         print(json.dumps(document))
     else:

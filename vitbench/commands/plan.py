@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from vitbench.commands.arguments import DONE, FAILED, AsJson, Jobs, StudyOptions
 from vitbench.commands.options import with_options
+from vitbench.commands.terminal_table import print_table
 from vitbench.text import agreeing, counted, duration
 
 if TYPE_CHECKING:
@@ -121,37 +121,32 @@ def _sentences(forecast: Forecast) -> Iterator[str]:
 
 
 def _print_runs(standing: Standing) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from vitbench.costs import count
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("study", "data", "arm", "variant"):
-        table.add_column(heading)
-    settings = "settings" if any(run.design.tuned for _, run in standing.planned) else "rates"
-    epochs = ["epochs"] if any(run.design.match != "epochs" for _, run in standing.planned) else []
-    for heading in ("params", "MMACs", *epochs, f"{settings} × seeds", "done", "TFLOP"):
-        table.add_column(heading, justify="right")
+    runs = [run for _, run in standing.planned]
+    settings = "settings" if any(run.design.tuned for run in runs) else "rates"
+    with_epochs = any(run.design.match != "epochs" for run in runs)
     groups: dict[tuple[str, str, str], list[PlannedRun]] = {}
-    for _, run in standing.planned:
+    for run in runs:
         groups.setdefault((run.study, run.config.data.dataset, run.arm), []).append(run)
-    for (study, dataset, arm), runs in groups.items():
-        counts = count(runs[0].config.model)
-        done = sum(run.key in standing.done for run in runs)
-        table.add_row(
-            study,
-            dataset,
-            arm,
-            runs[0].variant,
-            f"{counts.params:,}",
-            f"{counts.macs / 1e6:.3g}",
-            *([f"{runs[0].config.train.epochs:g}"] if epochs else []),
-            _trials(runs),
-            f"{done}/{len(runs)}",
-            f"{sum(run.training_flops for run in runs) / 1e12:.3g}",
+    rows = []
+    for (study, dataset, arm), group in groups.items():
+        counts = count(group[0].config.model)
+        rows.append(
+            {
+                "study": study,
+                "data": dataset,
+                "arm": arm,
+                "variant": group[0].variant,
+                "params": f"{counts.params:,}",
+                "MMACs": f"{counts.macs / 1e6:.3g}",
+                **({"epochs": f"{group[0].config.train.epochs:g}"} if with_epochs else {}),
+                f"{settings} × seeds": _trials(group),
+                "done": f"{sum(run.key in standing.done for run in group)}/{len(group)}",
+                "TFLOP": f"{sum(run.training_flops for run in group) / 1e12:.3g}",
+            }
         )
-    Console(width=None if os.isatty(1) else 160).print(table)
+    print_table(rows, texts=("study", "data", "arm", "variant"))
 
 
 def _trials(runs: Sequence[PlannedRun]) -> str:

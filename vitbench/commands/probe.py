@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitbench.commands.arguments import DONE, FAILED, AsJson
+from vitbench.commands.arguments import DONE, FAILED, AsJson, DeviceOptions
 from vitbench.commands.features import FeatureOptions
 from vitbench.commands.options import with_options
 from vitbench.config import MOST
@@ -25,6 +25,7 @@ def probe(
     method: Annotated[str, typer.Option(help="Some of these, with commas between.")] = "linear,few-shot,knn",
     shots: Annotated[str, typer.Option(help="Training images of each class, few-shot.")] = "1,5,10,25",
     again: Annotated[bool, typer.Option("--again", help="Measure again what is recorded.")] = False,
+    device_options: DeviceOptions = DeviceOptions(),
     as_json: AsJson = False,
 ) -> None:
     """How good a trained model's frozen features are: linear probe, few-shot and nearest neighbours, recorded."""
@@ -41,7 +42,7 @@ def probe(
     faults = Faults()
     store = TransferStore(options.results, faults)
     with Terminal().progress(f"reading {options.data}") as progress:
-        extractor = options.open(progress)
+        extractor = options.extractor(device_options.open_device(), progress)
         records, recorded_before = measure_methods(extractor, store, methods=methods, shots=numbers, again=again)
     if as_json:
         print(json.dumps([record.to_dict() for record in records]))

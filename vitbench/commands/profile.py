@@ -59,7 +59,7 @@ def profile(
 
     if not variants and (model or batch_size):
         raise ValueError("fields of the model and batch_size are those of VARIANTs; name one")
-    device = device_options.open()
+    device = device_options.open_device()
     on_cpu = device.torch_device.type == "cpu"
     workload = CPU if on_cpu else CUDA
     if variants:

@@ -62,7 +62,7 @@ def throughput(
     from vitbench.profiling.throughput import measure
     from vitbench.profiling.throughput_row import throughput_row
 
-    device = device_options.open()
+    device = device_options.open_device()
     sizes = dict.fromkeys(_batch_size(text, device) for text in batch_size or ["64"])
     resolved = dict.fromkeys(device.resolve_precision(cast(Precision, name)) for name in precision or ["auto"])
     configs = {variant: named_model(variant, **model) for variant in variants}

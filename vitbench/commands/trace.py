@@ -58,7 +58,7 @@ def trace(
     """Where the time of a step goes, by block, kind of operation and operator; traces for Perfetto and TensorBoard."""
     from vitbench.profiling.candidates import OURS, candidate_of
 
-    device = device_options.open()
+    device = device_options.open_device()
     config, resolved = named_model(variant, **model), device.resolve_precision(cast(Precision, precision))
     candidates = [
         candidate_of(
@@ -88,13 +88,13 @@ def _trace(candidate: Candidate, device: Device, *, steps: int, folder: Path, qu
     """
     import torch
 
-    from vitbench.profiling.batch_size import reason_of
+    from vitbench.profiling.batch_size import failure_reason
     from vitbench.profiling.trace import record
 
     try:
         trace = record(candidate, device, steps=steps)
     except Exception as error:  # one mode's failure is its result, and the other goes on
-        reason = reason_of(error, candidate.batch_size)
+        reason = failure_reason(error, candidate.batch_size)
         if not quiet:
             print(f"{candidate.name}: {reason}")
         names = ("variant", "implementation", "mode", "precision", "compiled", "batch_size")

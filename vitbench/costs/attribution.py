@@ -19,7 +19,7 @@ ELSEWHERE = "elsewhere"
 """The part of what a model computes outside of the modules that it calls."""
 
 
-def part_of(name: str) -> str:
+def part_name(name: str) -> str:
     """The part that a module or parameter of this name belongs to."""
     first, _, rest = name.partition(".")
     if ".relative." in name:
@@ -76,7 +76,7 @@ def sum_names(counts: Mapping[str, int]) -> Counter[str]:
     """Sums by part of numbers by name of a module or parameter."""
     total: Counter[str] = Counter()
     for name, number in counts.items():
-        total[part_of(name)] += number
+        total[part_name(name)] += number
     return total
 
 

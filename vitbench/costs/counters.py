@@ -36,15 +36,7 @@ with warnings.catch_warnings():  # fvcore is built on torch.jit, which torch dep
 NORMS = ("batch_norm", "group_norm", "instance_norm", "layer_norm")
 """What fvcore counts beyond our convention, by fvcore's names: up to 5 operations a normalised element."""
 PRODUCTS = (
-    "_convolution_mode",
-    "addmm",
-    "bmm",
-    "conv",
-    "einsum",
-    "linear",
-    "lstm",
-    "matmul",
-    "mm",
+    *("_convolution_mode", "addmm", "bmm", "conv", "einsum", "linear", "lstm", "matmul", "mm"),
     "scaled_dot_product_attention",
 )
 """What fvcore counts by our convention. It counts pooling and resizing too, in models of timm, by elements."""
@@ -225,24 +217,24 @@ CONVOLUTIONS: dict[Any, tuple[str, ...]] = {
 
 def _convolve(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """What torch's convolution gives that has arguments of these names."""
-    options = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "output_padding": 0}
+    options: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "output_padding": 0}
     options |= dict(zip(("input", "weight", "bias", *names), args, strict=False)) | kwargs
     input, weight, bias, groups = (options[name] for name in ("input", "weight", "bias", "groups"))
-    stride, padding, dilation, output_padding = (
-        _by_axis(options[name], weight) for name in ("stride", "padding", "dilation", "output_padding")
+    stride, dilation, output_padding = (
+        _by_axis(options[name], weight) for name in ("stride", "dilation", "output_padding")
     )
-    if isinstance(padding, str):
-        return torch._convolution_mode(input, weight, bias, stride, padding, dilation, groups)
-    is_transposed = "output_padding" in names
-    shape = (stride, padding, dilation, is_transposed, output_padding, groups)
+    if isinstance(options["padding"], str):
+        return torch._convolution_mode(input, weight, bias, stride, options["padding"], dilation, groups)
+    padding, is_transposed = _by_axis(options["padding"], weight), "output_padding" in names
     convolution: Callable[..., Tensor] = torch._convolution
+    shape = (stride, padding, dilation, is_transposed, output_padding, groups)
     return convolution(input, weight, bias, *shape, False, False, True, True)  # torch's defaults for cuDNN
 
 
-def _by_axis(value: int | Shape | str, weight: Tensor) -> Shape | str:
-    """One number for each axis of a kernel [O, C, *], where a single one stands for all; a padding's name as it is."""
-    values = [value] if isinstance(value, int) else value
-    return list(values) * (weight.ndim - 2) if len(values) == 1 else values
+def _by_axis(value: int | Shape, weight: Tensor) -> list[int]:
+    """One number for each axis of a kernel [O, C, *], where a single one stands for all."""
+    values = [value] if isinstance(value, int) else list(value)
+    return values * (weight.ndim - 2) if len(values) == 1 else values
 
 
 @cache

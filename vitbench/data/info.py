@@ -64,51 +64,31 @@ BUILT_IN: dict[str, str] = {
 }
 """Data sets that need no files, by name: what they are, in one line."""
 
-
-def _info(
-    dataset: str,
-    size: int,
-    channels: int,
-    classes: int,
-    train: int,
-    test: int,
-    *,
-    crop_padding: int,
-    flip: bool,
-    size_step: int = 1,
-) -> DataInfo:
-    return DataInfo(
-        dataset=dataset,
-        image_size=(size, size),
-        in_channels=channels,
-        num_classes=classes,
-        train_images=train,
-        test_images=test,
-        crop_padding=crop_padding,
-        flip=flip,
-        size_step=size_step,
-    )
-
-
 # Padding is an eighth of the side, as He et al. (2016) pad CIFAR by 4. Not for digits of 8 pixels, which fill their frame:
 # a crop halves what a short run learns. Nor for Fashion-MNIST, whose articles all lie alike in theirs: crops cost short
 # runs ten points (benchmarks/LOG.md). Characters are never flipped: mirrored, they are other characters. Shapes are neither
 # cropped, which would move them off their cells, nor flipped, which would turn "left" into "right" under the old label.
 KNOWN: dict[str, DataInfo] = {
-    info.dataset: info
-    for info in (
-        _info("digits", 8, 1, 10, 1198, 599, crop_padding=0, flip=False),
-        *(
-            _info(name, 32, 1, 4, 4000, 1000, crop_padding=0, flip=False, size_step=32)
-            for name in BUILT_IN
-            if name.startswith("shapes")
-        ),
-        _info("torch/cifar10", 32, 3, 10, 50000, 10000, crop_padding=4, flip=True),
-        _info("torch/cifar100", 32, 3, 100, 50000, 10000, crop_padding=4, flip=True),
-        _info("torch/mnist", 28, 1, 10, 60000, 10000, crop_padding=3, flip=False),
-        _info("torch/fashion_mnist", 28, 1, 10, 60000, 10000, crop_padding=0, flip=True),
-        _info("torch/kmnist", 28, 1, 10, 60000, 10000, crop_padding=3, flip=False),
-        _info("torch/qmnist", 28, 1, 10, 60000, 60000, crop_padding=3, flip=False),
+    name: DataInfo(
+        dataset=name,
+        image_size=(size, size),
+        in_channels=channels,
+        num_classes=classes,
+        train_images=train,
+        test_images=test,
+        crop_padding=padding,
+        flip=flip,
+        size_step=size if name.startswith("shapes") else 1,
+    )
+    for name, size, channels, classes, train, test, padding, flip in (
+        ("digits", 8, 1, 10, 1198, 599, 0, False),
+        *((name, 32, 1, 4, 4000, 1000, 0, False) for name in BUILT_IN if name.startswith("shapes")),
+        ("torch/cifar10", 32, 3, 10, 50000, 10000, 4, True),
+        ("torch/cifar100", 32, 3, 100, 50000, 10000, 4, True),
+        ("torch/mnist", 28, 1, 10, 60000, 10000, 3, False),
+        ("torch/fashion_mnist", 28, 1, 10, 60000, 10000, 0, True),
+        ("torch/kmnist", 28, 1, 10, 60000, 10000, 3, False),
+        ("torch/qmnist", 28, 1, 10, 60000, 60000, 3, False),
     )
 }
 """Data sets that never change, by name: the built-in ones and some that torchvision reads."""

@@ -167,7 +167,7 @@ class Task:
         return np.concatenate([some(discs, self.discs), some(squares, self.squares)], axis=1)
 
 
-def task_of(dataset: str) -> Task:
+def find_task(dataset: str) -> Task:
     match dataset:
         case "shapes":
             return Task(8, 8, tuple(_half_placements()))
@@ -187,7 +187,7 @@ def generate(dataset: str) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndar
 
 
 def _generate_split(dataset: str, which: int, num_images: int) -> tuple[np.ndarray, np.ndarray]:
-    task = task_of(dataset)
+    task = find_task(dataset)
     rng = random_state(dataset, _SEED, which)
     contents = draw_contents(rng, num_images, discs=task.discs, squares=task.squares)
     labels = rng.permutation(np.arange(num_images, dtype=np.int64) % NUM_CLASSES)

@@ -24,10 +24,16 @@ from vitbench.files import error_reason, expanded
 from vitbench.machine import cache_directory
 from vitbench.text import printable
 
-TORCH_NAMES = (
-    *("cifar10", "cifar100", "mnist", "fashion_mnist", "kmnist", "qmnist"),
-    *("imagenet", "inat", "inaturalist", "places365"),
-)
+_TORCH_FOLDERS = {
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+    "mnist": "MNIST",
+    "fashion_mnist": "FashionMNIST",
+    "kmnist": "KMNIST",
+    "qmnist": "QMNIST",
+}
+"""Where torchvision keeps its small data sets, below the data root."""
+TORCH_NAMES = (*_TORCH_FOLDERS, "imagenet", "inat", "inaturalist", "places365")
 """What timm opens through torchvision, but for image folders, which are named by their path."""
 
 PACKAGES = {
@@ -39,15 +45,6 @@ PACKAGES = {
 """timm's optional readers: prefix → (module, what to install)."""
 
 TEST_NAMES = ("test", "val", "validation")
-
-_TORCH_FOLDERS = {
-    "cifar10": "cifar-10-batches-py",
-    "cifar100": "cifar-100-python",
-    "mnist": "MNIST",
-    "fashion_mnist": "FashionMNIST",
-    "kmnist": "KMNIST",
-    "qmnist": "QMNIST",
-}
 
 
 @dataclass(frozen=True)

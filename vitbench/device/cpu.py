@@ -43,7 +43,7 @@ class CpuDevice(Device):
         call()
         return time.perf_counter() - start
 
-    def peak_memory_of(self, make_work: Callable[[], Callable[[], object]]) -> int | None:
+    def measure_peak_memory(self, make_work: Callable[[], Callable[[], object]]) -> int | None:
         return peak_rise(make_work, threads=torch.get_num_threads())
 
     def start_memory(self) -> None:

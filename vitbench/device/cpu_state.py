@@ -1,4 +1,4 @@
-"""What is the processor doing, and how much of it is not ours: read before and after something is measured."""
+"""What is the processor doing, and how much of it for other processes? Read before and after something is measured."""
 
 from __future__ import annotations
 
@@ -12,36 +12,39 @@ from vitbench.machine import cpu_cores
 
 State = dict[str, float | None]
 SHORTEST = 1.0
-"""Seconds between two readings below which the kernel's ticks of 10 ms are too coarse to tell others' share."""
+"""Seconds between two readings. In less, ticks of 10 ms are too coarse to tell the share of others."""
 
 
 def cpu_state(root: Path = Path("/")) -> State:
-    """At this moment; None is what the platform does not tell.
+    """The state at this moment; None is what the platform does not tell.
 
-    `cpu_mhz` is the median of the cores that this process may use, `busy_core_seconds` what they have worked, for whomever,
-    since the machine started (time that a hypervisor gave to others is in it), `own_core_seconds` what this process has.
+    `cpu_mhz` is the median of the cores that this process may use, `busy_core_seconds` what they have worked for all since the
+    machine started (with the time that a hypervisor gave to others), `own_core_seconds` what this process has worked.
     """
-    own = os.times()
+    times = os.times()
     return {
         "cpu_mhz": _megahertz(root),
         "cores": cpu_cores(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "busy_core_seconds": _busy_core_seconds(root / "proc" / "stat"),
-        "own_core_seconds": own.user + own.system + own.children_user + own.children_system,
+        "own_core_seconds": times.user + times.system + times.children_user + times.children_system,
         "seconds": time.monotonic(),
     }
 
 
-def others_cores(before: State, after: State) -> float | None:
-    """How many cores worked for other processes between two states, on average; None where that cannot be told."""
-    seconds, busy, own = (_rise(before, after, name) for name in ("seconds", "busy_core_seconds", "own_core_seconds"))
-    if seconds is None or busy is None or own is None or seconds < SHORTEST:
+def others_cores(before: State, after: State, *, shortest: float = SHORTEST) -> float | None:
+    """How many cores worked for other processes between two states, on average.
+
+    None where that cannot be told: the platform is silent, or less than `shortest` seconds lie between them.
+    """
+    seconds, busy, used = (_rise(before, after, name) for name in ("seconds", "busy_core_seconds", "own_core_seconds"))
+    if seconds is None or busy is None or used is None or seconds < shortest:
         return None
-    return max(0.0, (busy - own) / seconds)
+    return max(0.0, (busy - used) / seconds)
 
 
 def available_bytes(root: Path = Path("/")) -> int | None:
-    """Memory that may still be taken before the system ends a process; None where it does not tell.
+    """Memory that is free before the system ends a process for want of it; None where the platform does not tell.
 
     Linux's MemAvailable, or what is left of the container's limit (control group, version 2) where that is less.
     """
@@ -83,18 +86,16 @@ def _megahertz(root: Path) -> float | None:
 def _busy_core_seconds(file: Path) -> float | None:
     """man 5 proc_stat: user, nice, system, idle, iowait, irq, softirq, steal; guests are within user and nice."""
     usable = set(_usable_cores())
-    ticks, seen = 0, False
     try:
-        lines = file.read_text().splitlines()
+        lines = re.findall(r"^cpu(\d+) (.*)$", file.read_text(), re.MULTILINE)
     except OSError:
         return None
-    for line in lines:
-        name, *values = line.split()
-        if re.fullmatch(r"cpu\d+", name) and int(name[3:]) in usable:
-            user, nice, system, _, _, irq, softirq, steal = map(int, values[:8])
-            ticks += user + nice + system + irq + softirq + steal
-            seen = True
-    return ticks / os.sysconf("SC_CLK_TCK") if seen else None
+    ticks = []
+    for core, values in lines:
+        if int(core) in usable:
+            user, nice, system, _, _, irq, softirq, steal = map(int, values.split()[:8])
+            ticks.append(user + nice + system + irq + softirq + steal)
+    return sum(ticks) / os.sysconf("SC_CLK_TCK") if ticks else None
 
 
 def _usable_cores() -> list[int]:

@@ -55,7 +55,7 @@ class CudaDevice(Device):
         milliseconds: float = start.elapsed_time(end)
         return milliseconds / 1e3
 
-    def peak_memory_of(self, make_work: Callable[[], Callable[[], object]]) -> int | None:
+    def measure_peak_memory(self, make_work: Callable[[], Callable[[], object]]) -> int | None:
         self.release()
         self.start_memory()
         work = make_work()

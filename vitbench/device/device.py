@@ -87,7 +87,7 @@ class Device(ABC):
         """Seconds that `call` takes, all that it asked of the device included."""
 
     @abstractmethod
-    def peak_memory_of(self, make_work: Callable[[], Callable[[], object]]) -> int | None:
+    def measure_peak_memory(self, make_work: Callable[[], Callable[[], object]]) -> int | None:
         """Bytes that the work made by `make_work`, which must be picklable, needs at its peak.
 
         CPU: the rise of the resident size in a fresh process. CUDA: the allocator's peak. None where neither can tell.

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 ENERGY_SECONDS = 0.5
-"""At least as long is each call repeated: counters move every 1 to 100 ms."""
+"""A call is repeated for at least so long: counters move every 1 to 100 ms."""
 STILL_SECONDS = 2.0
-"""A counter that has not moved for so long under load is broken, or of another device."""
+"""A counter that stands still for longer under load is broken, or belongs to another device."""
 
 
 class NotAvailableError(Exception):
@@ -18,7 +18,7 @@ class NotAvailableError(Exception):
 
 
 class EnergyCounter(Protocol):
-    """`source` names it; `joules()` only ever grows, from an arbitrary start. The first reading may be taken at any time."""
+    """`source` names it; `joules()` grows from an arbitrary start."""
 
     source: str
 
@@ -43,8 +43,8 @@ def measure_energy(
 ) -> Energy:
     """Repeats `call`, which must return only when its work is done, from one step of the counter to another.
 
-    So the counter's own resolution adds no error; what is left is one call more or less at either end. Idle power is not
-    subtracted, and whatever else the device did is in it. Raises NotAvailableError where the counter stands still.
+    So the counter's resolution adds no error; at either end one call more or less may count. Idle power and what else the
+    device did are included. Raises NotAvailableError where the counter stands still.
     """
     start, _, began = _until_it_moves(call, counter, at_least=0.0, clock=clock)
     end, calls, ended = _until_it_moves(call, counter, at_least=min_seconds, clock=clock)

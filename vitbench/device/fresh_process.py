@@ -14,18 +14,18 @@ CALLS = 3
 
 
 def peak_rise(make_work: Callable[[], Callable[[], object]], *, threads: int) -> int | None:
-    """Bytes by which the resident size of a fresh process rises over what it was, torch loaded, before `make_work`.
+    """Bytes by which the resident size of a fresh process, with torch loaded, rises in `make_work` and its work.
 
-    `make_work` must be picklable; what it gives is called three times. Errors of either travel. None on Windows, which
-    keeps no such count within the standard library's reach.
+    `make_work` must be picklable; the work that it gives is called three times. Errors of either travel. None on Windows,
+    where the standard library does not tell the size.
     """
     if platform.system() == "Windows":
         return None
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_peak_rise_here, make_work, threads).result()
+        return pool.submit(_measure_peak_rise, make_work, threads).result()
 
 
-def _peak_rise_here(make_work: Callable[[], Callable[[], object]], threads: int) -> int:
+def _measure_peak_rise(make_work: Callable[[], Callable[[], object]], threads: int) -> int:
     import torch
 
     torch.set_num_threads(threads)
@@ -39,7 +39,7 @@ def _peak_rise_here(make_work: Callable[[], Callable[[], object]], threads: int)
 def start_peak() -> int:
     """The resident size from which a rise of `peak_bytes` counts.
 
-    Linux can start the count anew (man 5 proc, clear_refs); elsewhere the peak until now is the start.
+    Linux can reset the peak (man 5 proc, clear_refs); elsewhere the peak so far is the start.
     """
     if platform.system() == "Linux":
         Path("/proc/self/clear_refs").write_text("5")

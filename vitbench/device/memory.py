@@ -1,4 +1,4 @@
-"""How much memory a training step needs where the allocator keeps no statistics: live tensors, counted as they come."""
+"""How much memory does a training step need, where the allocator keeps no statistics? Live tensors are counted."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """While it is entered, `peak` is the largest sum of bytes of the tensors that operators have seen and that still live.
+    """While entered, `peak` is the largest sum of bytes of live tensors that operators have seen.
 
-    Parameters, gradients, optimizer state and activations are all seen; scratch memory inside a kernel is not.
+    They see parameters, gradients, optimizer state and activations, but not scratch memory inside a kernel.
     """
 
     def __init__(self) -> None:
         TorchDispatchMode.__init__(self)
         self.peak = 0
         self._live = 0
-        self._known: dict[int, int] = {}
+        self._sizes: dict[int, int] = {}
 
     def __torch_dispatch__(
         self, function: Callable[..., Any], _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -34,12 +34,12 @@ class LiveBytes(TorchDispatchMode):
 
     def _see(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
-        if key in self._known:
+        if key in self._sizes:
             return
-        self._known[key] = storage.nbytes()
+        self._sizes[key] = storage.nbytes()
         self._live += storage.nbytes()
         self.peak = max(self.peak, self._live)
         weakref.finalize(storage, self._forget, key)
 
     def _forget(self, key: int) -> None:
-        self._live -= self._known.pop(key)
+        self._live -= self._sizes.pop(key)

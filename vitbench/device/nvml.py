@@ -1,4 +1,4 @@
-"""What does NVIDIA's management library say of one GPU: energy, clocks, power, temperature, processes?"""
+"""What does NVIDIA's management library tell about a GPU: energy, clocks, power, temperature, processes?"""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from vitbench.device.energy import NotAvailableError
 
 
 class Nvml:
-    """The GPU of a UUID (without `GPU-`), as torch tells it.
+    """The GPU of a UUID (without `GPU-`), which torch tells.
 
-    By its UUID, because NVML counts all GPUs by their place on the bus, and CUDA those that CUDA_VISIBLE_DEVICES leaves, the
-    fastest first. Raises NotAvailableError where the library, its driver or the GPU is not found.
+    Not by its number: NVML counts all GPUs by their place on the bus, CUDA those in CUDA_VISIBLE_DEVICES, the fastest first.
+    Raises NotAvailableError where the library, its driver or the GPU is missing.
     """
 
     source = "NVML's total energy counter, the whole GPU"
@@ -30,24 +30,22 @@ class Nvml:
             raise NotAvailableError(f"NVML has no GPU-{uuid}: {error}") from error
 
     def joules(self) -> float:
-        """Since the driver was loaded; GPUs of before 2017 (Volta) do not tell."""
+        """Joules since the driver was loaded. Raises NotAvailableError for GPUs before Volta (2017), which do not tell."""
         try:
             return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
         except self._nvml.NVMLError as error:
             raise NotAvailableError(f"NVML does not tell this GPU's energy: {error}") from error
 
     def state(self) -> dict[str, float | None]:
-        """At this moment; None is what this GPU does not tell. Power is the driver's average over up to a second.
+        """The state at this moment; None is what this GPU does not tell. Power is the driver's average over up to a second.
 
-        `gpu_other_processes` are those that compute on it beside this one, which is one of those counted: by number, since
-        from inside a container NVML tells process ids of the host.
+        `gpu_other_processes` is the number of computing processes less one, this one. Ids do not help: in a container, NVML
+        tells those of the host.
         """
         nvml, handle = self._nvml, self._handle
         processes = self._ask(lambda: len({p.pid for p in nvml.nvmlDeviceGetComputeRunningProcesses(handle)}))
-        power, limit = (
-            self._ask(lambda: nvml.nvmlDeviceGetPowerUsage(handle)),
-            self._ask(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle)),
-        )
+        power = self._ask(lambda: nvml.nvmlDeviceGetPowerUsage(handle))
+        limit = self._ask(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle))
         return {
             "gpu_sm_mhz": self._ask(lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
             "gpu_memory_mhz": self._ask(lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM)),

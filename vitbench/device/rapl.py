@@ -1,4 +1,4 @@
-"""How much energy has the processor used, as Linux tells it (RAPL, through the powercap files)?"""
+"""How much energy has the processor used? Linux tells (RAPL, in the powercap files)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ POWERCAP = Path("/sys/class/powercap")
 class RaplCounter:
     """Joules of all processor packages together, since it was opened.
 
-    Each `intel-rapl:N` named `package-…` counts once (AMD's are named so too). Left out are its sub-domains
-    `intel-rapl:N:M`, which are parts of it, `psys`, of which it is a part, and `intel-rapl-mmio:N`, which is it again.
-    A domain's counter starts anew at `max_energy_range_uj`: it must be read at least once in that time, which is minutes.
-    See the kernel's Documentation/power/powercap/powercap.rst.
+    Counted is each `intel-rapl:N` named `package-…` (AMD's too). Not counted are its parts `intel-rapl:N:M`, `psys`, of which
+    it is a part, and `intel-rapl-mmio:N`, which is the same again. A counter wraps around at `max_energy_range_uj`, after
+    minutes, and must be read before. See the kernel's Documentation/power/powercap/powercap.rst.
     """
 
     source = "RAPL, the processor's packages"
@@ -35,7 +34,7 @@ class RaplCounter:
         self._used = 0
 
     def joules(self) -> float:
-        """The sum of what every package used; OSError where a counter is gone."""
+        """Raises OSError where a counter is gone."""
         for folder, before in self._last.items():
             now = self._last[folder] = _microjoules(folder / "energy_uj")
             self._used += now - before if now >= before else now - before + self._range[folder]

@@ -1,4 +1,4 @@
-"""How good is a model on a split: which images does it classify right, and at what loss?"""
+"""How good is a model on a split: its top-1 accuracy and loss, and which classes it takes for which?"""
 
 from __future__ import annotations
 
@@ -53,3 +53,10 @@ def evaluate(
     seconds = time.perf_counter() - start
     model.train(training)
     return Evaluation(loss, right, seconds)
+
+
+def confusion_counts(labels: NDArray[np.int64], predicted: NDArray[np.int64], *, num_classes: int) -> NDArray[np.int64]:
+    """How many images of each class (row) were taken for each class (column): labels and predictions [N] → [K, K]."""
+    assert len(labels) == len(predicted)
+    counts = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    return counts.astype(np.int64).reshape(num_classes, num_classes)

@@ -51,28 +51,23 @@ class MinibatchCKA:
     """
 
     def __init__(self) -> None:
-        self._between: Tensor | None = None
-        self._within: tuple[Tensor, Tensor] | None = None
-        self._batches = 0
+        self._sums: tuple[Tensor, Tensor, Tensor] | None = None
+        """Of HSIC over batches: between the models, within ours, within theirs."""
 
     def add(self, ours: Tensor, theirs: Tensor) -> None:
         """`gram` of the layers of either model, [L, B, B], for the same B images, 4 or more, in the same order."""
-        between = hsic(ours[:, None], theirs[None])
-        within = hsic(ours, ours), hsic(theirs, theirs)
-        if self._between is None or self._within is None:
-            self._between, self._within = between, within
-        else:
-            self._between = self._between + between
-            self._within = self._within[0] + within[0], self._within[1] + within[1]
-        self._batches += 1
+        between, within_ours, within_theirs = hsic(ours[:, None], theirs[None]), hsic(ours, ours), hsic(theirs, theirs)
+        sums = self._sums or (torch.zeros_like(between), torch.zeros_like(within_ours), torch.zeros_like(within_theirs))
+        self._sums = sums[0] + between, sums[1] + within_ours, sums[2] + within_theirs
 
     def result(self) -> Tensor:
         """float64 [our layers, their layers], 1 for equal up to rotation and scale; an estimate may lie outside [0, 1].
 
         A layer that is the same for all images has no alignment: NaN.
         """
-        if self._between is None or self._within is None:
+        if self._sums is None:
             raise ValueError("no minibatch was added; give one or more")
-        ours, theirs = (within.clamp(min=0).sqrt() for within in self._within)
+        between, *within = self._sums
+        ours, theirs = (sums.clamp(min=0).sqrt() for sums in within)
         scale = ours[:, None] * theirs[None]
-        return torch.where(scale > 0, self._between / scale, torch.nan)
+        return torch.where(scale > 0, between / scale, torch.nan)

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from filelock import FileLock
 
@@ -41,7 +41,7 @@ class Claims:
         self._lock_file = results.absolute() / "records" / ".claims.folder.lock"  # of no study, whose names have no dot
         self._token = secrets.token_hex(8)
         self._held: set[str] = set()
-        self._others: dict[str, tuple[object, float, float]] = {}
+        self._others: dict[str, tuple[_Claim, float, float]] = {}
         """run_id → (another's claim as it was last seen, when that was, seconds that it has been so)."""
         self._over = threading.Event()
         self._renewing = threading.Thread(target=self._renew, name="claims", daemon=True)
@@ -102,8 +102,8 @@ class Claims:
 
     def holds(self, run_id: str) -> bool:
         """Whether the claim is still this process's: it loses it when it is stopped for longer than a lease."""
-        state = _read(self._path(run_id))
-        return state is not None and state[0].get("token") == self._token
+        claim = _read(self._path(run_id))
+        return claim is not None and claim.token == self._token
 
     def is_taken_by_another(self, run_id: str) -> bool:
         """Whether a living process other than this one has claimed the run."""
@@ -137,17 +137,17 @@ class Claims:
                 raise
 
     def _is_taken(self, run_id: str) -> bool:
-        state = _read(self._path(run_id))
-        if state is None:
+        claim = _read(self._path(run_id))
+        if claim is None:
             self._others.pop(run_id, None)
             return False
-        if _has_ended(state[0]):
+        if claim.has_ended():
             return False
         now = time.monotonic()
-        seen, last, unchanged = self._others.get(run_id, (None, now, 0.0))
+        seen, last, unchanged = self._others.get(run_id, (claim, now, 0.0))
         # Between two looks far apart, both may have been without the file system, and the other unable to renew.
-        unchanged = unchanged + min(now - last, LEASE_SECONDS / RENEWALS) if seen == state else 0.0
-        self._others[run_id] = state, now, unchanged
+        unchanged = unchanged + min(now - last, LEASE_SECONDS / RENEWALS) if seen == claim else 0.0
+        self._others[run_id] = claim, now, unchanged
         return unchanged < LEASE_SECONDS
 
     def _renew(self) -> None:
@@ -160,38 +160,44 @@ class Claims:
     def _sweep(self) -> None:
         """Removes what processes of this machine that were killed left behind of runs that nobody asks for any more."""
         with suppress(OSError):
-            dead = [path for path in self._folder.iterdir() if (state := _read(path)) and _has_ended(state[0])]
+            dead = [path for path in self._folder.iterdir() if (claim := _read(path)) and claim.has_ended()]
             if dead:
                 with FileLock(self._lock_file):
                     for path in dead:
-                        if (state := _read(path)) and _has_ended(state[0]):
+                        if (claim := _read(path)) and claim.has_ended():
                             path.unlink(missing_ok=True)
                     self._folder.rmdir()
 
 
-def _read(path: Path) -> tuple[dict[str, Any], int] | None:
-    """(what the claim says, when it was renewed); None where there is none. Of one being written, it says nothing.
+@dataclass(frozen=True)
+class _Claim:
+    """What the file of a claim says, and when it was renewed. One that is being written says nothing."""
 
-    The file is opened, as a network file system then asks the server for its time.
-    """
+    renewed: int
+    token: str = ""
+    machine: str = ""
+    processes: Sequence[int] = ()
+
+    def has_ended(self) -> bool:
+        """Whether it was made on this machine, by processes that are all gone; False where that cannot be known."""
+        is_this_machines = bool(self.machine) and self.machine == _machine()
+        return is_this_machines and bool(self.processes) and not any(map(_is_alive, self.processes))
+
+
+def _read(path: Path) -> _Claim | None:
+    """None where there is no claim. The file is opened, as a network file system then asks the server for its time."""
     try:
         with path.open("rb") as file:
             content, renewed = file.read(), os.fstat(file.fileno()).st_mtime_ns
     except FileNotFoundError:
         return None
     try:
-        claim = json.loads(content)
-    except ValueError:
-        claim = None
-    return (claim if isinstance(claim, dict) else {}), renewed
-
-
-def _has_ended(claim: dict[str, Any]) -> bool:
-    """Whether a claim was made on this machine, by processes that are all gone; False where that cannot be known."""
-    processes, machine = claim.get("processes"), _machine()
-    if not isinstance(processes, list) or not processes or not machine or claim.get("machine") != machine:
-        return False
-    return not any(map(_is_alive, processes))
+        facts = json.loads(content)
+        return _Claim(
+            renewed, str(facts["token"]), str(facts["machine"]), [int(number) for number in facts["processes"]]
+        )
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return _Claim(renewed)
 
 
 def _is_alive(process: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from vitbench.config import block_width
@@ -24,8 +24,9 @@ class CurrentEnvironment:
     def __init__(self, device: Device | None = None, *, threads: int = 1) -> None:
         self._device = device
         self.threads = threads
-        self._resolved: dict[str, str] = {}
-        self._kernels: dict[tuple[str, bool, int | None], str] = {}
+        self._operators = cache(self._operators_used)
+        if device is not None:
+            self._resolve_precision = cache(device.resolve_precision)  # which reads a file each time
 
     def would_repeat(self, record: Record) -> bool:
         """Whether the same run would have the same bits now, by all that is known before it runs."""
@@ -42,44 +43,35 @@ class CurrentEnvironment:
         differing = [name for name in PARTS[:4] if getattr(current, name) != getattr(recorded, name)]
         if self._device is not None:
             train, width = record.config.train, block_width(record.config.model)
-            precision = self._precision(self._device, record)
+            precision = self._resolve_precision(train.precision)
             if precision != recorded.precision:
                 differing.append("precision")
             if record.is_done:
                 on_cpu = self._device.torch_device.type == "cpu"
                 # Where native operators compute, `auto` compiles nothing; elsewhere only trying tells.
-                eagerly = on_cpu and train.compile == "auto" and self._used(precision, False, width) == "native"
+                eagerly = on_cpu and train.compile == "auto" and self._operators(precision, False, width) == "native"
                 if eagerly and recorded.compiled:
                     differing.append("compiled")
-                elif self._used(precision, recorded.compiled, width) != recorded.kernels.partition(":")[0]:
+                elif self._operators(precision, recorded.compiled, width) != recorded.kernels.partition(":")[0]:
                     differing.append("kernels")
         return tuple(differing)
 
-    def _precision(self, device: Device, record: Record) -> str:
-        asked = record.config.train.precision
-        if asked not in self._resolved:
-            self._resolved[asked] = device.resolve_precision(asked)
-        return self._resolved[asked]
-
-    def _used(self, precision: str, compiled: bool, width: int | None) -> str:
-        """`native` or `torch`: whose operators a worker computes with, with its own number of threads."""
+    def _operators_used(self, precision: str, compiled: bool, width: int | None) -> str:
+        """`native` or `torch`: whose operators a worker computes with, with its number of threads."""
         import torch
 
         from vitbench.kernels import native
 
         assert self._device is not None
-        key = precision, compiled, width
-        if key not in self._kernels:
-            before = torch.get_num_threads()
-            torch.set_num_threads(self.threads)
-            try:
-                used = native.describe_use(
-                    self._device.torch_device.type, precision=precision, compiled=compiled, width=width
-                )
-            finally:
-                torch.set_num_threads(before)
-            self._kernels[key] = used.partition(":")[0]
-        return self._kernels[key]
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            used = native.describe_use(
+                self._device.torch_device.type, precision=precision, compiled=compiled, width=width
+            )
+        finally:
+            torch.set_num_threads(before)
+        return used.partition(":")[0]
 
 
 @lru_cache(maxsize=8)

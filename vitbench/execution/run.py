@@ -46,7 +46,7 @@ State = dict[str, Any]
 def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> Record:
     """Runs `job` in this process. Whatever goes wrong within the run is a record with outcome `failed` and a reason.
 
-    Where the job has a checkpoint, the run goes on from it, and one is left behind until the record is kept.
+    Where the job has a checkpoint, the run resumes from it; the checkpoint stays until the record is kept.
     """
     started = utc_now()
     try:
@@ -119,7 +119,7 @@ def _set_up(job: Job, device: Device) -> _Setup:
 
 
 def _eager_because(job: Job, device: Device) -> str:
-    """Why `compile="auto"` is not even tried; else empty."""
+    """Why a run with `compile="auto"` is not compiled; empty where compiling is tried."""
     if job.run.config.train.compile != "auto" or device.torch_device.type != "cpu":
         return ""
     uses = native.describe_use("cpu", precision=job.precision, compiled=False, width=block_width(job.run.config.model))
@@ -129,13 +129,13 @@ def _eager_because(job: Job, device: Device) -> str:
 
 @dataclass
 class _History:
-    """What a run keeps besides its training when it is interrupted."""
+    """What a checkpoint keeps of a run besides its training."""
 
     started: str
     resumed: int = 0
-    """How often it went on from a checkpoint."""
+    """How often the run resumed from a checkpoint."""
     peak: int | None = None
-    """Peak memory in bytes before it was interrupted."""
+    """Peak memory in bytes before the run was interrupted."""
     validation: dict[int, tuple[float, float]] = field(default_factory=dict)
     """Epoch, from 0 → (loss, top-1)."""
 
@@ -157,7 +157,7 @@ class _History:
 
 
 def _open_checkpoint(setup: _Setup, started: str) -> tuple[Checkpoint, _History, State | None]:
-    """(the run's checkpoint, its history, and what was in the checkpoint where the run goes on from it)."""
+    """(the run's checkpoint, its history, and the checkpoint's content where the run resumes from it)."""
     job, device = setup.job, setup.device
     checkpoint = Checkpoint(job.checkpoint, _made_by(setup.environment))
     saved, why_not = checkpoint.read()
@@ -169,7 +169,7 @@ def _open_checkpoint(setup: _Setup, started: str) -> tuple[Checkpoint, _History,
 
 
 def _made_by(environment: Environment) -> dict[str, str]:
-    """What decides the bits of a run besides its configuration, of the native operators the compiled library."""
+    """What decides the bits of a run besides its configuration; native operators are named by their compiled library."""
     kernels = environment.kernels.partition(":")[0]
     library, _ = native.state()
     if kernels == "native" and library is not None:
@@ -230,7 +230,7 @@ def _report(progress: Progress, num_epochs: int) -> Report:
 
 @dataclass(frozen=True)
 class _Tested:
-    """How a run ended, and, where it is completed, what its last model was worth on test."""
+    """How a run ended, and what its final model does on test where it is completed."""
 
     outcome: Outcome
     reason: str = ""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 from vitbench.execution import rates
 from vitbench.execution.arrivals import Arrivals
@@ -23,6 +24,9 @@ from vitbench.execution.standing import Standing
 from vitbench.records import Outcome, Record, RecordStore
 from vitbench.studies import PlannedRun
 from vitbench.text import agreeing, counted
+
+if TYPE_CHECKING:
+    from vitbench.device import Device
 
 
 @dataclass(frozen=True)
@@ -91,14 +95,11 @@ class StudyRuns:
         self.shared = SharedWork(claims, Arrivals(self.store), by_process=workers.executor != "ray")
 
     def run_all(self) -> int:
-        current = self._current_environment() if self.request.again else None
         if self.request.overrides.match == "time":
             self._settle_rates()
-        self._say(self.request.left_out())
-        standing = self._standing(current)
-        while pending := standing.pending(self.tally.over()):
+        self._say(self.request.left_out())  # which refuses a wrong request before torch is imported
+        while pending := (standing := self._standing()).pending(self.tally.over()):
             self._run_wave(standing, pending)
-            standing = self._standing(current)
         if self.keep_weights:
             self._say_without_weights(standing)
         changed = self.tally.executed - self.tally.failed - standing.done
@@ -107,87 +108,75 @@ class StudyRuns:
         self._say_end(len(standing.planned))
         return len(self.tally.failed) + len(changed)
 
-    def _current_environment(self) -> CurrentEnvironment:
+    @cached_property
+    def device(self) -> Device:
         from vitbench.device import open_device
 
-        self.request.resolved_studies()  # a wrong request is refused before torch is imported
-        return CurrentEnvironment(open_device(self.workers.device), threads=self.workers.threads)
+        return open_device(self.workers.device)
+
+    @cached_property
+    def current(self) -> CurrentEnvironment:
+        return CurrentEnvironment(self.device, threads=self.workers.threads)
 
     def _settle_rates(self) -> None:
         """Sees to it that the images/s of all arms are kept, by which plans match epochs; what cannot run is refused first.
 
         One process measures them: plans of other rates would have other epochs.
         """
-        from vitbench.device import open_device
-
         estimated = Standing.of(self.request, self.request.content()).planned
-        device = open_device(self.workers.device)
+        device = self.device
         self.reader.read(estimated)
         self.store.prepare()
         waits = partial(self.observer.warn, "another process measures images/s: waiting for it")
         with self.shared.claims.held("rates", on_wait=waits):
             for resolved in self.request.resolved_studies():
-                records = self.store.read(resolved.study.name)
+                records, threads = self.store.read(resolved.study.name), self.workers.threads
                 rates.settle(
-                    self.request.results,
-                    resolved,
-                    records,
-                    device=device,
-                    threads=self.workers.threads,
-                    say=self.observer.say,
+                    self.request.results, resolved, records, device=device, threads=threads, say=self.observer.say
                 )
 
-    def _standing(self, current: CurrentEnvironment | None) -> Standing:
+    def _standing(self) -> Standing:
         arrivals, tally = self.shared.arrivals, self.tally
         arrivals.forget()  # before the store is read, so that nothing falls between
         failed = tally.failed | arrivals.failed()
         # Asked each time: files may change while runs do.
         content = self.request.content(self.reader.decode)
-        standing = Standing.of(self.request, content, failed, current)
+        standing = Standing.of(self.request, content, failed, self.current if self.request.again else None)
         tally.failed |= failed & {run.key for _, run in standing.planned}
         return standing
 
     def _run_wave(self, standing: Standing, pending: Sequence[Planned]) -> None:
         """Runs what of `pending` can run now."""
-        from vitbench.device import open_device
-
         request, tally = self.request, self.tally
         num_workers = resolve_jobs(self.workers.jobs, device=self.workers.device, pending=len(pending))
-        device = open_device(self.workers.device)
         maker = JobMaker(
-            device=device,
+            device=self.device,
             data_root=request.data_root,
             threads=self.workers.threads,
             workers=num_workers,
             results=request.results,
             keep_weights=self.keep_weights,
         )
-        current = CurrentEnvironment(device, threads=self.workers.threads)
-        pretrained = Pretrained.of(request.results, standing.records, current, tally.trained)
+        pretrained = Pretrained.of(request.results, standing.records, self.current, tally.trained)
         wave = pretrained.wave(pending, standing.planned)
         ready = list(wave.ready.values())
         jobs = {run.run_id: _from_weights(maker.job(name, run), pretrained, wave) for name, run in reversed(ready)}
         hashes = self.reader.read([*pending, *ready])
         self.store.prepare()
-        self._say(
-            [
-                f"{len(pending)} of {counted(len(standing.planned), 'run')} to do, {num_workers} at a time, on {device.name}",
-                *_about_wave(standing, wave),
-            ]
-        )
+        to_do = f"{len(pending)} of {counted(len(standing.planned), 'run')} to do"
+        self._say([f"{to_do}, {num_workers} at a time, on {self.device.name}", *_about_wave(standing, wave)])
         if not tally.recorded:
             self._say(standing.about_images())
-            if (elsewhere := standing.recorded_elsewhere(current)).runs:
+            if (elsewhere := standing.recorded_elsewhere(self.current)).runs:
                 self._say([str(elsewhere)])
         self._record_hopeless(wave, maker)
         kept = {run_id for run_id, job in jobs.items() if job.keep_weights}
-        left = take_over(self.store, ready, current, hashes, self.shared, with_weights=kept)
+        left = take_over(self.store, ready, self.current, hashes, self.shared, with_weights=kept)
         tally.recorded += len(ready) - len(left)
         tally.executed |= {run.key for _, run in ready} - {run.key for _, run in left}
         places = by_run_id(left)
         self._say(_about_other_studies(len(ready), len(left), len(places)))
-        devices = worker_devices(device, self.workers.device)
-        self._execute([jobs[run_id] for run_id in places], places, devices=devices, num_workers=num_workers)
+        self._execute([jobs[run_id] for run_id in places], places, num_workers)
 
     def _record_hopeless(self, wave: Wave, maker: JobMaker) -> None:
         """Records what can never run, as its pretraining diverged, failed or left no weights."""
@@ -202,9 +191,7 @@ class StudyRuns:
             self.tally.recorded += record.is_done
             (self.tally.given_up if record.is_done else self.tally.failed).add(run.key)
 
-    def _execute(
-        self, jobs: list[Job], places: Mapping[str, Sequence[Planned]], *, devices: Sequence[str], num_workers: int
-    ) -> None:
+    def _execute(self, jobs: list[Job], places: Mapping[str, Sequence[Planned]], num_workers: int) -> None:
         """Runs the jobs that no other process has claimed, and records each in all `places` of its run_id."""
         with self.observer.runs(jobs) as display:
             recorder = _Recorder(self.store, self.shared, self.tally, display, places)
@@ -219,7 +206,7 @@ class StudyRuns:
                 local.run_jobs(
                     jobs,
                     workers=num_workers,
-                    devices=devices,
+                    devices=worker_devices(self.device, self.workers.device),
                     on_record=recorder.on_record,
                     on_report=display.report,
                     make_queue=make_queue,

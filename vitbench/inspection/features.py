@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from vitbench.config import DataConfig, block_width
-from vitbench.data import ImageData, Images, StreamedImages, describe, load
+from vitbench.data import ImageData, Images, StreamedImages
 from vitbench.data.loading import OnProgress
-from vitbench.device import Device, open_device
+from vitbench.device import Device
 from vitbench.evaluation.exports import export
 from vitbench.evaluation.features import LabelledFeatures, feature_batches, keep
-from vitbench.inspection.loaded_model import LoadedModel, load_model, tell_channels
+from vitbench.inspection.loaded_model import LoadedModel
 from vitbench.kernels import native
 from vitbench.kernels.blocks import install
 from vitbench.machine import cache_directory
@@ -95,44 +95,21 @@ class FeatureExtractor:
         return {"validation_fraction": DataConfig().validation_fraction, "seed": 0}
 
 
-def open_extractor(
-    name: str,
-    dataset: str,
-    *,
-    data_root: Path | None,
-    download: bool,
-    batch_size: int,
-    device: str,
-    precision: str,
-    threads: int | None,
-    results: Path,
-    progress: OnProgress,
+def make_extractor(
+    loaded: LoadedModel, data: ImageData, device: Device, *, precision: str, batch_size: int, progress: OnProgress
 ) -> FeatureExtractor:
-    """The model of the name (as of `load_model`), and the data at its size; `progress` is told of images and features.
-
-    Images of another number of channels are repeated or made grey for a run's weights, and that is said; timm's are given a
-    first layer that takes them. Raises ValueError for what is not there.
-    """
-    opened = open_device(device)
-    if threads:
-        torch.set_num_threads(threads)
-    info = describe(dataset, root=data_root, download=download)
-    loaded = load_model(name, results, in_channels=info.in_channels)
-    config = loaded.model.config
-    tell_channels(loaded, info)
-    data = load(dataset, root=data_root, image_size=config.image_hw, download=download, progress=progress)
-    loaded = loaded.for_images(data.mean, data.std)
+    """Moves the model to the device; `progress` is told how many images have their features."""
     environment = describe_environment(
-        opened.name,
+        device.name,
         precision=precision,
         threads=torch.get_num_threads(),
         data_sha256=data.sha256,
         kernels=native.describe_use(
-            opened.torch_device.type, precision=precision, compiled=False, width=block_width(config)
+            device.torch_device.type, precision=precision, compiled=False, width=block_width(loaded.model.config)
         ),
     )
-    loaded = replace(loaded, model=opened.place(install(loaded.model)))
-    return FeatureExtractor(loaded, data, opened, precision, batch_size, environment, progress)
+    loaded = replace(loaded, model=device.place(install(loaded.model)))
+    return FeatureExtractor(loaded, data, device, precision, batch_size, environment, progress)
 
 
 def export_features(extractor: FeatureExtractor, out: Path, split: str) -> dict[str, Any]:

@@ -15,11 +15,11 @@ import torch
 
 from vitbench import __version__
 from vitbench.config import ViTConfig
-from vitbench.data import ImageData, describe, load
+from vitbench.data import ImageData, describe
 from vitbench.data.loading import OnProgress
 from vitbench.device import open_device
 from vitbench.inspection import figures
-from vitbench.inspection.loaded_model import LoadedModel, load_model, tell_channels, tell_unknown_classes
+from vitbench.inspection.loaded_model import LoadedModel, load_images, load_model, tell_unknown_classes
 from vitbench.inspection.subject import ComparedModel, Subject
 from vitbench.models import convert
 from vitbench.models.insides import NoSuchPartError
@@ -94,13 +94,6 @@ class FigureRequest:
     device: str
     results: Path
 
-    def load_images(self, loaded: LoadedModel, dataset: str, progress: OnProgress) -> ImageData:
-        """At the size that the model takes."""
-        size = loaded.model.config.image_hw
-        data = load(dataset, root=self.data_root, image_size=size, download=self.download, progress=progress)
-        tell_channels(loaded, data.info)
-        return data
-
 
 def compute_figures(request: FigureRequest, progress: OnProgress) -> FigureNumbers:
     """The numbers of the figures that are asked for, beside those that `results` holds of the same weights.
@@ -114,10 +107,10 @@ def compute_figures(request: FigureRequest, progress: OnProgress) -> FigureNumbe
         if dataset is None and set(request.kinds) - set(figures.OF_WEIGHTS):
             only = ",".join(figures.OF_WEIGHTS)
             raise ValueError(f"data is missing: {name} has none of its own; give --data, or --only {only}")
-    channels = None
+    info = None
     if dataset is not None:
-        channels = describe(dataset, root=request.data_root, download=request.download).in_channels
-    loaded = load_model(name, request.results, in_channels=channels)
+        info = describe(dataset, root=request.data_root, download=request.download)
+    loaded = load_model(name, request.results, in_channels=info.in_channels if info else None)
     other = None
     if request.other is not None:
         other = load_model(request.other, request.results, in_channels=loaded.model.config.in_channels)
@@ -127,7 +120,15 @@ def compute_figures(request: FigureRequest, progress: OnProgress) -> FigureNumbe
     if set(request.kinds) - set(computations):
         dataset = dataset or (loaded.run.data.dataset if loaded.run else None)
         assert dataset is not None, "weights from elsewhere were refused without"
-        computations |= _computations_of_images(request, loaded, other, dataset, device, progress)
+        load = partial(
+            load_images,
+            dataset=dataset,
+            info=info or describe(dataset, root=request.data_root, download=request.download),
+            data_root=request.data_root,
+            download=request.download,
+            progress=progress,
+        )
+        computations |= _computations_of_images(request, loaded, other, load, device)
     for figure, computation in computations.items():
         numbers.compute(figure, computation)
     return numbers
@@ -146,12 +147,11 @@ def _computations_of_images(
     request: FigureRequest,
     loaded: LoadedModel,
     other: LoadedModel | None,
-    dataset: str,
+    load: Callable[[LoadedModel], tuple[LoadedModel, ImageData]],
     device: torch.device,
-    progress: OnProgress,
 ) -> dict[str, partial[Numbers]]:
     """What computes the numbers of each figure that needs images, by its name. The images are loaded here."""
-    data = request.load_images(loaded, dataset, progress)
+    loaded, data = load(loaded)
     subject = _subject(loaded, data, images=request.images, device=device)
     is_own = loaded.run is not None and data.info.dataset == loaded.run.data.dataset
     is_named = is_own or (loaded.class_names and data.class_names)
@@ -172,8 +172,8 @@ def _computations_of_images(
     computations = {kind: partial(of_images, kind) for kind in request.kinds if kind in figures.OF_IMAGES}
     if other is not None:
         other.model.to(device)
-        theirs = request.load_images(other, dataset, progress)
-        compared = ComparedModel(other.for_images(theirs.mean, theirs.std), theirs.test)
+        other, others_data = load(other)
+        compared = ComparedModel(other, others_data.test)
         del computations["cka"]
         computations[f"cka-{folder_name(other.name)}"] = partial(of_images, "cka", compared)
     return computations
@@ -189,7 +189,6 @@ def _subject(loaded: LoadedModel, data: ImageData, *, images: int | None, device
         )
     loaded.model.to(device)
     rows = np.arange(images) * total // images
-    loaded = loaded.for_images(data.mean, data.std)
     return Subject(loaded, data.test, rows, data.info.num_classes, data.class_names, device)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from vitbench.config import ViTConfig
 from vitbench.data import Images, StreamedImages
 from vitbench.evaluation import attention_maps, similarity
-from vitbench.evaluation.confusion import confusion_counts
+from vitbench.evaluation.accuracy import confusion_counts
 from vitbench.evaluation.principal import principal_components
 from vitbench.inspection.loaded_model import LoadedModel
 from vitbench.inspection.subject import ComparedModel, Subject, vit_of

@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from vitbench.config import RunConfig
-from vitbench.data import DataInfo, normalise, with_channels
+from vitbench.data import DataInfo, ImageData, load, normalise, with_channels
+from vitbench.data.loading import OnProgress
 from vitbench.models import TimmModel, ViT, convert
 from vitbench.models.weights import find_weights, is_run, load_trained, weights_sha256
 from vitbench.text import say
@@ -37,10 +38,6 @@ class LoadedModel:
     def name(self) -> str:
         """The run_id; of weights from elsewhere the identity."""
         return self.run_id or self.identity
-
-    def for_images(self, mean: tuple[float, ...], std: tuple[float, ...]) -> LoadedModel:
-        """For images with these statistics: weights from elsewhere see them normalised so, a run's as in its training."""
-        return self if self.run is not None else replace(self, mean=mean, std=std)
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """uint8 [B, C, H, W] as the model takes them: grey repeated where it takes colours, colours made grey where not."""
@@ -73,7 +70,27 @@ def tell_unknown_classes(weights: str, info: DataInfo) -> None:
     say(f"{weights} and {info.dataset} do not both name their classes; whether they are the same was not checked")
 
 
-def tell_channels(loaded: LoadedModel, info: DataInfo) -> None:
+def load_images(
+    loaded: LoadedModel,
+    dataset: str,
+    info: DataInfo,
+    *,
+    data_root: Path | None,
+    download: bool,
+    progress: OnProgress,
+) -> tuple[LoadedModel, ImageData]:
+    """The images at the model's size, and the model for them: weights from elsewhere see them normalised as they are.
+
+    Images of another number of channels are repeated or made grey, and that is said. Raises ValueError where they cannot
+    be.
+    """
+    _tell_channels(loaded, info)
+    size = loaded.model.config.image_hw
+    data = load(dataset, root=data_root, image_size=size, download=download, progress=progress)
+    return loaded if loaded.run else replace(loaded, mean=data.mean, std=data.std), data
+
+
+def _tell_channels(loaded: LoadedModel, info: DataInfo) -> None:
     """Says how images of another number of channels are shown to the model; raises ValueError where they cannot be."""
     channels = loaded.model.config.in_channels
     if channels == info.in_channels:

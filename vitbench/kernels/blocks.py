@@ -1,6 +1,14 @@
-"""A model's blocks on native operators: which parts can be computed so, and how they are put into a built model.
+"""Which parts of a model can native operators compute, and how are they put into a built model?
 
-Each class is one of the model's with another `forward`, which computes natively what is usable, and all else as before.
+Where `native.usable` accepts its tensors and its layers are plain `nn.Linear`:
+
+- every norm of the residual stream;
+- an MLP, unless it has SwiGLU, a hidden width that `LANES` does not divide, or dropout (in training);
+- self-attention, unless it has more than `FEW_TOKENS` tokens, a head width that `LANES` does not divide, relative positions,
+  `qk_norm`, dropout of weights (in training), or a kernel that was chosen;
+- the residual sums of a block, unless LayerScale, drop path or dropout (in training) comes before them.
+
+Each class is one of the model's with another `forward`, and computes as that one does where it cannot do so natively.
 """
 
 from __future__ import annotations
@@ -23,9 +31,9 @@ SomeModule = TypeVar("SomeModule", bound=nn.Module)
 
 
 def install(model: SomeModule) -> SomeModule:
-    """The same model, now computed by native operators wherever `native.usable`; a model of timm stays as it is.
+    """The same model or layer, which computes with native operators from now on, where they can; timm's stays as it is.
 
-    Parameters, buffers, their names, hooks and all that is no `forward` are left alone.
+    Parameters and buffers, their names, hooks and `isinstance` stay as they are, and copies compute natively too.
     """
     for module in model.modules():
         if isinstance(module, ViT | Block):  # norms of the residual stream
@@ -38,7 +46,7 @@ def install(model: SomeModule) -> SomeModule:
 
 
 class NativeLayerNorm(nn.LayerNorm):
-    """In one pass from a float32 residual stream to the bf16 that matrix products take."""
+    """One pass from the float32 residual stream to the bf16 that matrix products take."""
 
     def forward(self, x: Tensor) -> Tensor:
         if native.usable(x, self.weight, self.bias):
@@ -47,7 +55,7 @@ class NativeLayerNorm(nn.LayerNorm):
 
 
 class NativeMLP(MLP):
-    """Without SwiGLU and dropout, in one operator."""
+    """Both products, the nonlinearity and its bias in one operator."""
 
     def forward(self, x: Tensor, *, add_bias: bool = True) -> Tensor:
         """Without `add_bias`, the last bias is left to whoever adds the result to the residual stream."""
@@ -69,7 +77,7 @@ class NativeMLP(MLP):
 
 
 class NativeAttention(Attention):
-    """Of few tokens, and with nothing but a rotation between projection and product, in one operator."""
+    """Projections, rotation and both products in one operator."""
 
     def forward(self, x: Tensor, *, read: slice = ALL, add_bias: bool = True) -> Tensor:
         """Without `add_bias`, the projection's bias is left to whoever adds the result to the residual stream."""
@@ -101,7 +109,7 @@ class NativeAttention(Attention):
 
 
 class NativeBlock(Block):
-    """Residual sums and norms in one pass, where nothing but a bias comes between a branch and its sum with the stream."""
+    """A branch's bias, its sum with the stream and the next norm in one pass."""
 
     def forward(self, x: Tensor, *, read: slice = ALL) -> Tensor:
         attention, norm, mlp = self.attention, self.norm2, self.mlp

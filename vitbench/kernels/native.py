@@ -1,4 +1,7 @@
-"""Are the operators of `native.cpp` there to be called, and if not, why not? Compiled once, loaded once a process."""
+"""Can native operators compute on this machine, with these tensors, and if not, why not?
+
+`native.cpp` is compiled once a machine and loaded once a process.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +32,12 @@ FLAGS = (
 NEEDED = "avx512_bf16"
 """What the processor must have, by Linux's name."""
 SWITCH = "VITBENCH_KERNELS"
-"""Set to `torch` in the environment, nothing is compiled and torch's own operators do everything."""
+"""The environment variable which, set to `torch`, leaves everything to torch's operators; nothing is compiled."""
 
 LANES = 16
 """Widths must be multiples of this."""
 MOST_THREADS = 32
-"""Each thread sums a weight's gradient in memory of its own: with more of them, torch's operators need less."""
+"""Each thread sums a weight's gradient in separate memory: with more threads, torch's operators need less."""
 
 
 class Shape(ctypes.Structure):
@@ -50,7 +53,7 @@ def usable(x: Tensor, *parameters: Tensor) -> bool:
     """Whether native operators can compute with activations like `x` [..., D] and these parameters, here and now.
 
     They can under bf16 autocast on CPU, for dense float32 parameters, outside of torch.compile and whatever subclasses,
-    wraps or traces tensors; operators of one branch of a block ask for more (`blocks`).
+    wraps or traces tensors. `blocks` says what each part of a model needs besides.
     """
     return (
         not torch.compiler.is_compiling()
@@ -69,7 +72,7 @@ def usable(x: Tensor, *parameters: Tensor) -> bool:
 
 
 def _why_not(width: int) -> str:
-    """What of a model's width and of the number of threads stands against native operators; else empty."""
+    """Why a model of this width, on this many threads, cannot use native operators; empty where it can."""
     if width % LANES:
         return f"width {width} is not a multiple of {LANES}"
     if torch.get_num_threads() > MOST_THREADS:
@@ -78,16 +81,16 @@ def _why_not(width: int) -> str:
 
 
 def describe() -> str:
-    """`native`, or `torch` and the reason: which operators compute on CPU."""
+    """Which operators compute on CPU: `native`, or `torch: ` and the reason."""
     library, reason = state()
     return "native" if library is not None else f"torch: {reason}"
 
 
 def describe_use(device_type: str, *, precision: str, compiled: bool, width: int | None) -> str:
-    """The same of a model that runs on such a device, at `fp32` or `bf16`, eagerly or compiled.
+    """Which operators compute a model on such a device, at `fp32` or `bf16`, eagerly or compiled, as `describe` has it.
 
-    `width` is that of its blocks, None where they are not ours: such a model has the operators that it has anywhere, so it
-    is told apart, but may stand beside models that are computed natively.
+    `width` is that of the model's blocks. None, a model of timm: it computes with torch's operators on any machine, so
+    `native: not in this model` lets it stand beside models that are computed natively.
     """
     if device_type != "cpu" or precision != "bf16" or compiled:
         return "torch"
@@ -119,8 +122,8 @@ def state() -> tuple[ctypes.CDLL | None, str]:
 
 def _first_error(error: Exception) -> str:
     """The compiler's first line that is an error, or what was raised."""
-    said = getattr(error, "stderr", None) or str(error)
-    lines = (said if isinstance(said, str) else said.decode(errors="replace")).splitlines()
+    text = getattr(error, "stderr", None) or str(error)
+    lines = (text if isinstance(text, str) else text.decode(errors="replace")).splitlines()
     line = next((line for line in lines if "error" in line), lines[0] if lines else type(error).__name__)
     return " ".join(line.split())[:300]
 
@@ -141,7 +144,7 @@ def _processor_flags() -> str:
 
 
 def _build() -> Path:
-    """The compiled library, from the cache where these sources were compiled by this compiler for such a processor before."""
+    """The compiled library, from the cache where this compiler compiled these sources for such a processor before."""
     compiler = shlex.split(os.environ.get("CXX", "")) or [shutil.which("g++") or shutil.which("c++") or ""]
     if not compiler[0]:
         raise OSError("no C++ compiler found (install g++)")
@@ -165,7 +168,7 @@ def _build() -> Path:
 
 
 def _is_whole(library: Path) -> bool:
-    """Whether it is what was compiled. Loading a truncated one would end the process by SIGBUS."""
+    """Whether the library is as it was compiled. Loading a truncated one would end the process by SIGBUS."""
     try:
         return _digest_file(library).read_text() == hashlib.sha256(library.read_bytes()).hexdigest()
     except (OSError, ValueError):
@@ -177,18 +180,18 @@ def _digest_file(library: Path) -> Path:
 
 
 def call(name: str, *arguments: Tensor | int | float | Shape | None, flops: int = 0) -> None:
-    """Calls the operator `name`: tensors, which must be dense, by address; None as null; integers 64 bits wide.
+    """Calls the operator `name` with dense tensors by address, None as null, and integers 64 bits wide.
 
     Raises MemoryError. While torch's profiler runs, it sees an operator `vitbench::name` with these tensors and `flops`.
     """
     library, reason = state()
     assert library is not None, reason
     function = library[f"vitbench_{name}"]
-    seen: AbstractContextManager[object] = nullcontext()
+    profiled: AbstractContextManager[object] = nullcontext()
     if torch._C._autograd._profiler_enabled():
         tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
-        seen = torch._C._profiler._RecordFunctionFast(f"vitbench::{name}", tensors, {"flops": flops})
-    with seen:
+        profiled = torch._C._profiler._RecordFunctionFast(f"vitbench::{name}", tensors, {"flops": flops})
+    with profiled:
         if function(*map(_argument, arguments)):
             raise MemoryError(f"out of memory in the native operator {name}")
 

@@ -1,8 +1,8 @@
-"""The parts of a block as native operators with backward passes of their own: norms on a residual stream, MLP, attention.
+"""The parts of a block as native operators, forward and backward: norms on a residual stream, MLP, self-attention.
 
-For what `native.usable` accepts. The residual stream [..., D] is float32, branches are bf16, parameters and their
-gradients float32. A branch leaves out its last bias, which is added where it joins the stream. Of the backward passes, no
-second derivative can be taken.
+For tensors that `native.usable` accepts. The residual stream [..., D] is float32, branches are bf16, parameters and their
+gradients float32. A branch leaves out its last bias, which is added where it joins the stream. Second derivatives cannot
+be taken.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from vitbench.kernels.native import LANES, Shape, call
 
 ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "quick_gelu": 2, "relu": 3}
-"""Those that `mlp` knows, by native.cpp's number."""
+"""The activations that `mlp` computes, and their numbers in native.cpp."""
 
 MaybeTensor = Tensor | None
 
@@ -45,7 +45,7 @@ def add(stream: Tensor, branch: Tensor, branch_bias: MaybeTensor) -> Tensor:
 def mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, activation: str) -> Tensor:
     """f(x W1ᵀ + b1) W2ᵀ. x: bf16 [..., D], W1: [hidden, D], W2: [D', hidden] → bf16 [..., D'].
 
-    What goes into f is kept for the backward pass, in bf16; what comes out of it is computed again.
+    The input of f is kept for the backward pass, in bf16; its output is computed again.
     """
     keep = torch.is_grad_enabled()
     result: Tensor = _MLP.apply(x, weight1, bias1, weight2, ACTIVATIONS[activation], keep)

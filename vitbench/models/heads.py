@@ -36,7 +36,7 @@ class TokenPool(nn.Module):
 class AttentionPool(nn.Module):
     """A learned query attends to the patches, then a residual MLP (Zhai et al. 2022; `map` in big_vision and SigLIP).
 
-    Nothing drops out in it, as there and in timm.
+    Nothing drops out in it, as in big_vision and timm.
     """
 
     def __init__(self, config: ViTConfig) -> None:

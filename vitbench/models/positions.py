@@ -71,10 +71,9 @@ def coordinates(config: ViTConfig) -> Tensor:
     Patch i of n then lies at (i + ½) · m/n − ½ of that grid's m: the half-pixel centres by which tables are resampled. (EVA's
     rotary positions, timm's `ref_feat_shape`, lie at i · m/n, which between two patches is as far.)
     """
-    own = config.grid
-    onto = own if config.position_grid is None else as_pair(config.position_grid)
+    onto = config.grid if config.position_grid is None else as_pair(config.position_grid)
     rows, columns = (
-        (torch.arange(n, dtype=torch.float64) + 0.5) * (m / n) - 0.5 for n, m in zip(own, onto, strict=True)
+        (torch.arange(n, dtype=torch.float64) + 0.5) * (m / n) - 0.5 for n, m in zip(config.grid, onto, strict=True)
     )
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack([x.flatten(), y.flatten()])
@@ -158,8 +157,8 @@ class AddedPosition(nn.Module):
         super().__init__()
         kind = ADDITIVE[config.position]
         self.every_layer = config.position_site != "stem"
-        own_tables = config.position_site == "every_layer" and config.position != "sincos_2d"
-        self.tables = nn.ModuleList(kind(config) for _ in range(config.depth if own_tables else 1))
+        one_each = config.position_site == "every_layer" and config.position != "sincos_2d"
+        self.tables = nn.ModuleList(kind(config) for _ in range(config.depth if one_each else 1))
 
     def forward(self, tokens: Tensor, block: int) -> Tensor:
         """tokens [B, N, D] on their way into block number `block` → the same with their places added."""

@@ -1,6 +1,6 @@
 """What goes on inside a model while it computes: its attention maps and the outputs of its layers, beside its logits.
 
-Who watches changes nothing: hooks read what modules are given, and compute beside them.
+Watching changes nothing: hooks read the inputs and outputs of modules, and compute beside them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ OnLayer = Callable[[str, Tensor], None]
 def attention_maps(model: ViT, on_map: OnMap) -> Iterator[None]:
     """While entered, every forward hands over each block's attention weights, in float32 at least, before dropout.
 
-    They come from what the layer is given in that forward, by the same projections, norms, rotations and biases; fused
-    and native kernels, which never hold them, go on computing the output. They are of every query, of which the last
-    block may compute few (`pool="cls"`). Rows add up to 1.
+    They are computed from the layer's input in that forward, by the same projections, norms, rotations and biases; fused
+    and native kernels, which never hold them, go on computing the output. They have every query, also in the last block,
+    which computes the class token's alone under `pool="cls"`. Rows add up to 1.
     """
     with ExitStack() as hooks:
         for i, block in enumerate(model.blocks):
@@ -39,9 +39,9 @@ def attention_maps(model: ViT, on_map: OnMap) -> Iterator[None]:
         yield
 
 
-def _hand_over_map(on_map: OnMap, number: int, attention: Attention, given: tuple[Tensor, ...]) -> None:
-    # Not under no_grad: older versions of autocast keep weights that were cast there, and the layer's gradient is lost.
-    on_map(number, attention.weights(given[0]).detach())
+def _hand_over_map(on_map: OnMap, number: int, attention: Attention, inputs: tuple[Tensor, ...]) -> None:
+    # Not under no_grad: older versions of autocast keep weights that were cast in it, and the layer's gradient is lost.
+    on_map(number, attention.weights(inputs[0]).detach())
 
 
 @contextmanager

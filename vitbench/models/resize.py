@@ -24,27 +24,27 @@ Grid = tuple[int, int]
 def resize(model: ViT, image_size: int | tuple[int, int], *, antialias: bool) -> ViT:
     """A new model for images of `image_size` (pixels; int or (height, width)) with the weights of `model`.
 
-    Its position tables are those of `resize_tables`; fixed positions (sincos_2d, rope_2d) are computed anew, one
-    patch a step unless the configuration has a `position_grid`. Dtype,
-    device, training mode and `requires_grad` are kept, module by module. `model` stays as it is and shares no memory
-    with the new one; its gradients and hooks are not taken along. Raises the ValueError of `ViTConfig` where
-    `patch_size` does not divide `image_size`.
+    Its position tables are those of `resize_tables`; fixed positions (sincos_2d, rope_2d) are computed anew, one patch a
+    step unless the configuration has a `position_grid`. Dtype, device, training mode and `requires_grad` are kept, module by
+    module. `model` stays as it is and shares no memory with the new one; its gradients, hooks and native operators
+    (`kernels.blocks.install`) are not taken along. Raises the ValueError of `ViTConfig` where `patch_size` does not divide
+    `image_size`.
     """
     config = model.config.replace(image_size=image_size)
     state = resize_tables(model.state_dict(), old_grid=model.config.grid, new_grid=config.grid, antialias=antialias)
-    # Layers draw values that are overwritten here; the caller's random stream must not move for them.
+    # Layers draw values that are overwritten; the caller's random stream must not move for them.
     with torch.random.fork_rng(devices=[]):
         resized = ViT(config)
     resized.load_state_dict({name: values.clone() for name, values in state.items()}, assign=True)
-    for (name, buffer), given_buffer in zip(list(resized.named_buffers()), model.buffers(), strict=True):
+    for (name, buffer), old_buffer in zip(list(resized.named_buffers()), model.buffers(), strict=True):
         owner, _, leaf = name.rpartition(".")
-        setattr(resized.get_submodule(owner), leaf, buffer.to(given_buffer))
-    for parameter, given_parameter in zip(resized.parameters(), model.parameters(), strict=True):
-        parameter.requires_grad_(given_parameter.requires_grad)
-    for module, given_module in zip(resized.modules(), model.modules(), strict=True):
-        module.training = given_module.training
-        if isinstance(module, Attention) and isinstance(given_module, Attention):
-            module.kernel = given_module.kernel
+        setattr(resized.get_submodule(owner), leaf, buffer.to(old_buffer))
+    for parameter, old_parameter in zip(resized.parameters(), model.parameters(), strict=True):
+        parameter.requires_grad_(old_parameter.requires_grad)
+    for module, old_module in zip(resized.modules(), model.modules(), strict=True):
+        module.training = old_module.training
+        if isinstance(module, Attention) and isinstance(old_module, Attention):
+            module.kernel = old_module.kernel
     return resized
 
 

@@ -80,14 +80,11 @@ def _remedy(error: Exception, config: TimmConfig) -> str:
     """What to try: other arguments, or the images that timm has the model for, where it says so and they are others."""
     if isinstance(error, TypeError) and "argument" in str(error):
         return f"; see the arguments of timm's {config.timm}"
-    given = {"in_channels": config.in_channels, "image_size": config.image_hw}
+    asked = {"in_channels": config.in_channels, "image_size": config.image_hw}
     pretrained = timm.get_pretrained_cfg(config.timm, allow_unregistered=True)
     channels, *size = pretrained.input_size if pretrained is not None else (config.in_channels, *config.image_hw)
-    others = {
-        name: value
-        for name, value in {"in_channels": channels, "image_size": tuple(size)}.items()
-        if value != given[name]
-    }
+    pretrained_for = {"in_channels": channels, "image_size": tuple(size)}
+    others = {name: value for name, value in pretrained_for.items() if value != asked[name]}
     if not others:
         return "; give another size or other options"
     return f"; timm has it for {', '.join(f'{name} {value}' for name, value in others.items())}"
@@ -102,7 +99,7 @@ def _make(config: TimmConfig, *, seed: int) -> tuple[nn.Module, bool]:
         try:
             model, is_told = _call(make, {**shape, **config.options}, image_hw=config.image_hw)
             return model.train(), is_told
-        except Exception as error:  # the constructors of a thousand models speak here, each with errors of its own
+        except Exception as error:  # the constructors of a thousand models raise whatever they like
             raise ValueError(
                 f"timm {config.timm!r} with options {config.options} cannot be made for images of {config.image_hw} "
                 f"pixels: {_reason(error)}{_remedy(error, config)}"
@@ -111,12 +108,12 @@ def _make(config: TimmConfig, *, seed: int) -> tuple[nn.Module, bool]:
 
 def _maker(name: str) -> Callable[..., nn.Module]:
     """What makes models of that name from keyword arguments."""
-    module, _, kind = name.rpartition(".")
+    module, _, class_name = name.rpartition(".")
     if module.isidentifier() and find_spec(f"timm.models.{module}"):
-        made = getattr(import_module(f"timm.models.{module}"), kind, None)
-        if not (isinstance(made, type) and issubclass(made, nn.Module)):
+        model_class = getattr(import_module(f"timm.models.{module}"), class_name, None)
+        if not (isinstance(model_class, type) and issubclass(model_class, nn.Module)):
             raise ValueError(f"timm {name!r}: timm.models.{module} has no such model class; see its documentation")
-        return made
+        return model_class
     if not timm.is_model(name):
         close = get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "see timm.list_models(), or give module.Class"

@@ -101,9 +101,7 @@ def load_trained(path: str | Path) -> Trained:
 
     path = Path(path)
     try:
-        path.open(
-            "rb"
-        ).close()  # says why it cannot: safetensors takes every file that it may not open for one not there
+        path.open("rb").close()  # raises the reason, where safetensors says of any file that it is not there
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         tensors = load_file(path)
@@ -120,27 +118,26 @@ def load_trained(path: str | Path) -> Trained:
     except ValueError as error:
         raise ValueError(f"weights {str(path)!r} have a configuration that is not ours: {one_line(error)}") from error
     model = build_model(config.model)
-    own = model.state_dict()
-    fits = set(tensors) == set(_unshared(model)) and all(own[n].shape == v.shape for n, v in tensors.items())
-    if not fits:
+    state = model.state_dict()
+    if set(tensors) != set(_unshared(model)) or any(state[n].shape != v.shape for n, v in tensors.items()):
         raise ValueError(f"weights {str(path)!r} are not those of the configuration inside; train them again")
     model.load_state_dict(tensors, strict=False)
-    found = weights_sha256(model)
-    if found != metadata["weights_sha256"]:
+    sha256 = weights_sha256(model)
+    if sha256 != metadata["weights_sha256"]:
         raise ValueError(f"weights {str(path)!r} are damaged: their SHA-256 is another than the one inside")
     mean, std = (tuple(json.loads(metadata[name])) for name in ("mean", "std"))
     class_names = tuple(json.loads(metadata.get("class_names", "[]")))
-    return Trained(model.eval(), config, mean, std, found, metadata["run_id"], class_names)
+    return Trained(model.eval(), config, mean, std, sha256, metadata["run_id"], class_names)
 
 
-def differing_class(known: Sequence[str], others: Sequence[str]) -> str:
-    """Where a model's classes are not those of its images: the first difference in words; else, or without names, empty."""
-    if not (known and others) or list(known) == list(others):
+def differing_class(of_model: Sequence[str], of_images: Sequence[str]) -> str:
+    """The first difference between the class names of a model and of its images, in words; empty without one, or names."""
+    if not (of_model and of_images) or list(of_model) == list(of_images):
         return ""
-    if len(known) != len(others):
-        return f"the model knows {len(known)} classes, these images {len(others)}"
-    label = next(i for i, (name, other) in enumerate(zip(known, others, strict=True)) if name != other)
-    return f"class {label} is {known[label]!r} to the model, and {others[label]!r} in these images"
+    if len(of_model) != len(of_images):
+        return f"the model knows {len(of_model)} classes, these images {len(of_images)}"
+    label = next(i for i, names in enumerate(zip(of_model, of_images, strict=True)) if names[0] != names[1])
+    return f"class {label} is {of_model[label]!r} to the model, and {of_images[label]!r} in these images"
 
 
 def is_run(name: str) -> bool:
@@ -161,11 +158,11 @@ def find_weights(name: str, results: Path) -> Path:
         raise ValueError(f"run {name!r} is neither a {SUFFIX} file nor a run_id, or 4 or more digits of its beginning")
     folder = results / "checkpoints"
     kept = [path for path in entries(folder) if path.suffix == SUFFIX and _RUN.fullmatch(path.stem)]
-    found = [path for path in kept if path.stem.startswith(name)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ValueError(f"run {name!r} may be {' or '.join(path.stem for path in found)}; give more digits")
+    matching = [path for path in kept if path.stem.startswith(name)]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise ValueError(f"run {name!r} may be {' or '.join(path.stem for path in matching)}; give more digits")
     some = ", ".join(path.stem for path in kept[:3])
     raise ValueError(
         f"run {name!r} has no weights in {folder}; there {f'are those of {some}' if some else 'are none'}. `vitbench "

@@ -65,7 +65,7 @@ def chosen_size(trials: tuple[Trial, ...]) -> int | None:
     return max(ran, key=lambda trial: (_rate(trial), trial.batch_size)).batch_size if ran else None
 
 
-def reason_of(error: Exception, batch_size: int) -> str:
+def failure_reason(error: Exception, batch_size: int) -> str:
     """Why a batch of this size did not run, in one line."""
     if is_out_of_memory(error):
         return f"out of memory at batch {batch_size}"
@@ -87,7 +87,7 @@ def _try(
             for _ in range(CALLS):
                 device.time(work)
     except Exception as error:  # a size that does not run ends the search, and says why
-        return Trial(size, reason=reason_of(error, size)), ""
+        return Trial(size, reason=failure_reason(error, size)), ""
     is_little = room is not None and room < TWICE
     too_large = f"not tried: the memory free is {room:.1f} × what batch {size} takes" if is_little else ""
     return Trial(size, rate), too_large

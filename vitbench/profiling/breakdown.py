@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vitbench.costs.attribution import ELSEWHERE, part_of
+from vitbench.costs.attribution import ELSEWHERE, part_name
 
 BETWEEN = "between"
 """The phase of what ran outside of the others."""
@@ -68,11 +68,11 @@ class Breakdown:
 
     def by_block(self) -> dict[str, Row]:
         """Whole blocks: `stem`, `blocks.3`, `head`, …"""
-        return self.grouped(lambda row: block_of(row.part))
+        return self.grouped(lambda row: block_name(row.part))
 
     def by_role(self) -> dict[str, Row]:
         """All blocks together: `attention`, `mlp`, `norm`, beside `stem`, `head`, `loss`, `optimizer`, …"""
-        return self.grouped(lambda row: role_of(row.part))
+        return self.grouped(lambda row: role_name(row.part))
 
     def grouped(self, key: Callable[[Row], str]) -> dict[str, Row]:
         """Sums of the rows with equal keys, in order of first appearance."""
@@ -93,10 +93,6 @@ class Breakdown:
             "rows": [asdict(row) for row in self.rows],
         }
 
-    @staticmethod
-    def from_json(facts: dict[str, Any]) -> Breakdown:
-        return Breakdown(tuple(Row(**row) for row in facts["rows"]), facts["step_seconds"], facts["steps"])
-
 
 @dataclass(frozen=True)
 class Operator:
@@ -114,14 +110,14 @@ class Operator:
     flops: int
 
 
-def block_of(part: str) -> str:
+def block_name(part: str) -> str:
     """`blocks.3.attention` → `blocks.3`."""
     return re.sub(rf"^((?:{'|'.join(CONTAINERS)})\.\w+)\..*", r"\1", part)
 
 
-def role_of(part: str) -> str:
+def role_name(part: str) -> str:
     """`blocks.3.attention` → `attention`, `blocks.3.norm1` → `norm`, `blocks.3` → `blocks`."""
-    block = block_of(part)
+    block = block_name(part)
     name = part if block.partition(".")[0] not in CONTAINERS else part.removeprefix(block).strip(".")
     if NORM.fullmatch(name):
         return "norm"
@@ -130,8 +126,8 @@ def role_of(part: str) -> str:
     return "blocks" if name.isdigit() else name or "blocks"
 
 
-def part_of_place(place: str) -> str:
-    """The part that a module belongs to: in a block, the block's child; else as `attribution.part_of` has it."""
+def module_part(place: str) -> str:
+    """The part that a module belongs to: in a block, the block's child; else as `attribution.part_name` has it."""
     if place == OF_TIMM:
         return ELSEWHERE
     names = place.split(".")
@@ -139,7 +135,7 @@ def part_of_place(place: str) -> str:
         del names[0]
     if "relative" in names:  # blocks may share it, which then has the name of the first
         return "position"
-    return ".".join(names[:3]) if names[0] in CONTAINERS else part_of(".".join(names))
+    return ".".join(names[:3]) if names[0] in CONTAINERS else part_name(".".join(names))
 
 
 def _sum(rows: list[Row]) -> Row:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from vitbench.device import Device
-from vitbench.profiling.batch_size import reason_of
+from vitbench.profiling.batch_size import failure_reason
 from vitbench.profiling.steps import InferencePass, TrainingStep
 from vitbench.profiling.throughput import Candidate, Result, measure, prepare
 
@@ -71,7 +71,7 @@ def qualify(candidates: Sequence[Candidate], *, device: Device) -> list[Heat]:
             warmup[candidate.name] = [device.time(work) for _ in range(WARMUP_CALLS)]
             works[candidate.name] = work
         except Exception as error:  # one setting's failure is its result, and the others' go on
-            reasons[candidate.name] = reason_of(error, candidate.batch_size)
+            reasons[candidate.name] = failure_reason(error, candidate.batch_size)
     samples: dict[str, list[float]] = {name: [] for name in works}
     spent, rounds = 0.0, 0
     while works and (rounds < MIN_ROUNDS or (spent < QUALIFYING_SECONDS * len(works) and rounds < MAX_ROUNDS)):

@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from vitbench.costs.attribution import ELSEWHERE
-from vitbench.profiling.breakdown import BETWEEN, Breakdown, Operator, Row, part_of_place
+from vitbench.profiling.breakdown import BETWEEN, Breakdown, Operator, Row, module_part
 from vitbench.profiling.events import KERNEL, LAUNCH, NODE, OPERATOR, RANGE, Event
-from vitbench.profiling.operations import COMPILED, LINEAR, bytes_of, flops_of, kind_of
+from vitbench.profiling.operations import COMPILED, LINEAR, operator_bytes, operator_flops, operator_kind
 from vitbench.profiling.ranges import BACKWARD, CLIP, DATA, FORWARD, LOSS, OPTIMIZER, STEP
 
 PHASE_OF = {
@@ -49,12 +49,12 @@ class Analysis:
 
 
 def analyse(
-    events: Sequence[Event], *, modules: Collection[str], place_of: Callable[[int], str] = lambda _: ELSEWHERE
+    events: Sequence[Event], *, modules: Collection[str], node_place: Callable[[int], str] = lambda _: ELSEWHERE
 ) -> Analysis:
     """The steps in `events`: what ran in ranges named `step`, on the thread of that range and on those that ran nodes of the
     backward pass (it waits for them).
 
-    `modules` are the names of ranges that are modules, `place_of` gives the module or phase of a backward node's number: see
+    `modules` are the names of ranges that are modules, `node_place` gives the module or phase of a backward node's number: see
     `ranges.Ranges`. Raises ValueError where there is no step.
     """
     steps = sorted((e for e in events if e.category == RANGE and e.name == STEP), key=lambda e: e.start)
@@ -62,7 +62,7 @@ def analyse(
         raise ValueError(f"the trace has no range {STEP!r}; record it with vitbench trace")
     threads = {steps[0].thread} | {e.thread for e in events if e.name.startswith(NODE)}
     kernels = [event for event in events if event.category == KERNEL]
-    walk = _Walk(set(modules), place_of, is_cuda=bool(kernels))
+    walk = _Walk(set(modules), node_place, is_cuda=bool(kernels))
     walk.run(
         event
         for event in events
@@ -122,7 +122,7 @@ class _Walk:
     """Goes through nested events once, and gives every nanosecond to one row."""
 
     modules: set[str]
-    place_of: Callable[[int], str]
+    node_place: Callable[[int], str]
     is_cuda: bool
     cells: dict[tuple[str, str, str], _Cell] = field(default_factory=lambda: defaultdict(_Cell))
     operators: dict[str, _Tally] = field(default_factory=dict)
@@ -195,25 +195,25 @@ class _Walk:
         event = frame.event
         if event.name.startswith(NODE):
             if event.sequence is not None:
-                self._place = self.place_of(event.sequence)
+                self._place = self.node_place(event.sequence)
             frame.place = self._place
             self._note_span(frame)
-        tally = self.operators.setdefault(event.name, _Tally(kind_of(event) or "other"))
+        tally = self.operators.setdefault(event.name, _Tally(operator_kind(event) or "other"))
         tally.calls += 1
         # An operator that calls itself counts once.
         if not any(outer.event.name == event.name for outer in self._stack):
             tally.total += frame.end - event.start
         if frame.is_claimed:
             return
-        kind = kind_of(event)
+        kind = operator_kind(event)
         if kind == "attention" and any(outer.event.name == LINEAR for outer in self._stack):
             kind = "linear"
         if kind is not None:
             frame.kind, frame.is_claimed = kind, True
-            cell, flops = self.cells[self._key(frame)], flops_of(event)
+            cell, flops = self.cells[self._key(frame)], operator_flops(event)
             cell.calls += 1
             cell.flops += flops
-            cell.bytes += bytes_of(event) if frame.phase != "update" else 0  # see bytes_of
+            cell.bytes += operator_bytes(event) if frame.phase != "update" else 0  # see operator_bytes
             tally.flops += flops
         elif frame.kind is None:
             frame.kind = "other"
@@ -233,7 +233,7 @@ class _Walk:
         kind = frame.kind or "untracked"
         if frame.phase == "update" and kind != "untracked":
             kind = "optimizer"
-        return part_of_place(frame.place), kind, frame.phase
+        return module_part(frame.place), kind, frame.phase
 
     def _innermost_operator(self) -> str:
         names = (frame.event.name for frame in reversed(self._stack) if frame.event.category == OPERATOR)

@@ -98,7 +98,7 @@ LIST_ITEM_BYTES = 4
 """Assumed in lists of tensors, such as `cat`'s, whose type the trace does not tell."""
 
 
-def kind_of(event: Event) -> str | None:
+def operator_kind(event: Event) -> str | None:
     """The kind of an operator that computes; None for one that only calls others, and for views."""
     name = _name(event)
     if event.name.startswith(NATIVE):
@@ -110,7 +110,7 @@ def kind_of(event: Event) -> str | None:
     return KIND_OF.get(name)
 
 
-def flops_of(event: Event) -> int:
+def operator_flops(event: Event) -> int:
     """2 × MACs of matrix products (LSTMs' too), convolutions and attention; 0 for other operators.
 
     The backward of fused attention counts as twice its forward, although the kernel computes logits anew.
@@ -118,19 +118,19 @@ def flops_of(event: Event) -> int:
     name = _name(event)
     if event.flops is not None:
         return event.flops
-    if name.startswith("_scaled_dot_product_") and kind_of(event) == "attention":
+    if name.startswith("_scaled_dot_product_") and operator_kind(event) == "attention":
         return _attention_flops(event, first=1, passes=2) if name.endswith("_backward") else _attention_flops(event)
     formula = FORMULAS.get(name)
     return formula(event) if formula else 0
 
 
-def bytes_of(event: Event) -> int:
+def operator_bytes(event: Event) -> int:
     """Bytes of inputs and outputs, each once, but for outputs of reductions, which are small.
 
     0 for an optimizer's operators: the trace tells no shapes of their lists of tensors.
     """
     inputs = [_bytes(event, i) for i in range(len(event.shapes))]
-    name, kind = _name(event), kind_of(event)
+    name, kind = _name(event), operator_kind(event)
     if kind == "optimizer":
         return 0
     if event.name.startswith(NATIVE):

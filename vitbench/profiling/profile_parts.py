@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
@@ -14,7 +15,7 @@ from vitbench.config import TimmConfig, ViTConfig
 from vitbench.costs.cross_check import cross_check
 from vitbench.costs.macs import FORWARDS
 from vitbench.device import Device
-from vitbench.profiling.breakdown import block_of, role_of
+from vitbench.profiling.breakdown import block_name, role_name
 from vitbench.profiling.candidates import OURS, candidate_of
 from vitbench.profiling.contest import hold_contest
 from vitbench.profiling.peers import PEERS, check_peer
@@ -106,7 +107,9 @@ class ProfilePlan:
             precision = self.device.resolve_precision("auto")
             candidate = _candidate(model, OURS, mode, precision=precision, compile="off")
             breakdown = measure_breakdown(candidate, self.device, steps=TRACED_STEPS)
-            rows = [{**asdict(row), "block": block_of(row.part), "role": role_of(row.part)} for row in breakdown.rows]
+            rows = [
+                {**asdict(row), "block": block_name(row.part), "role": role_name(row.part)} for row in breakdown.rows
+            ]
             # Without their names in every row, and in nanoseconds, which is what a trace counts in: a third of the size.
             values = [[round(value, 9) if name == "seconds" else value for name, value in row.items()] for row in rows]
             return {
@@ -203,10 +206,4 @@ def _request(model: ProfiledModel, mode: str, **changes: Any) -> dict[str, Any]:
 
 def _library_versions() -> dict[str, str]:
     """Of the peers that are installed."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    return {name: metadata.version(name) for name in LIBRARIES if find_spec(name.replace("-", "_"))}

@@ -22,7 +22,6 @@ from vitbench.costs.attribution import ELSEWHERE
 
 STEP = "step"
 DATA, FORWARD, LOSS, BACKWARD, CLIP, OPTIMIZER = "data", "forward", "loss", "backward", "clip", "optimizer"
-PHASES = (DATA, FORWARD, LOSS, BACKWARD, CLIP, OPTIMIZER)
 WHOLE = "model"
 """The range of all that a compiled model computes."""
 UNDIVIDED = (nn.Identity, nn.MultiheadAttention, nn.TransformerEncoderLayer)
@@ -81,7 +80,7 @@ class Ranges:
         self._places.pop()
         self._note()
 
-    def place_of(self, sequence: int) -> str:
+    def node_place(self, sequence: int) -> str:
         """The module or phase whose forward made the node of this number."""
         i = bisect_right(self._sequences, sequence) - 1
         return self._place_from[i] if i >= 0 else ELSEWHERE

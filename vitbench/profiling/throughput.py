@@ -14,7 +14,7 @@ from torch import nn
 from vitbench.costs.macs import FORWARDS
 from vitbench.device import Device, DeviceState, is_out_of_memory
 from vitbench.device.energy import Energy, NotAvailableError, measure_energy
-from vitbench.profiling.batch_size import Trial, chosen_size, reason_of, search_batch_size
+from vitbench.profiling.batch_size import Trial, chosen_size, failure_reason, search_batch_size
 from vitbench.profiling.roofline import Ceilings
 from vitbench.profiling.steps import InferencePass, TrainingStep
 from vitbench.profiling.timing import MIN_SAMPLES, Interval, Timing, time_in_turn
@@ -210,7 +210,7 @@ def _start(candidate: Candidate, device: Device) -> InferencePass | TrainingStep
 def _not_timed(result: Result, error: Exception, *, alone: bool) -> Result:
     if is_out_of_memory(error) and not alone:
         return replace(result, in_turn=False)
-    return replace(result, reason=reason_of(error, result.candidate.batch_size))
+    return replace(result, reason=failure_reason(error, result.candidate.batch_size))
 
 
 def _energy(work: InferencePass | TrainingStep, device: Device) -> tuple[Energy | None, str]:
@@ -232,9 +232,9 @@ def _with_memory(result: Result, device: Device) -> Result:
     if result.timing is None:
         return result
     try:
-        return replace(result, peak_memory_bytes=device.peak_memory_of(partial(prepare, result.candidate, device)))
+        return replace(result, peak_memory_bytes=device.measure_peak_memory(partial(prepare, result.candidate, device)))
     except Exception as error:  # the timing stays
-        return replace(result, reason=f"memory: {reason_of(error, result.candidate.batch_size)}")
+        return replace(result, reason=f"memory: {failure_reason(error, result.candidate.batch_size)}")
 
 
 def _phases(work: InferencePass | TrainingStep, device: Device) -> dict[str, Timing]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 RELATIVE_WIDTH = 0.02
 """A median is settled once its 95 % interval is narrower than this share of it."""
@@ -45,7 +45,7 @@ class Timing:
     @property
     def interval(self) -> Interval:
         """95 % bootstrap interval of the median."""
-        return bootstrap_median(np.asarray(self.samples))
+        return bootstrap_median(self.samples)
 
     def percentile(self, percent: float) -> float:
         """Of the samples: with fewer than 100, the 99th is near the slowest."""
@@ -87,15 +87,26 @@ def ratio(first: Timing, second: Timing) -> tuple[float, Interval]:
     return float(np.median(ratios)), bootstrap_median(ratios)
 
 
-def bootstrap_median(values: NDArray[np.float64]) -> Interval:
-    """95 % percentile interval of the median, from 1,000 resamples drawn with a fixed seed (Efron 1979)."""
-    draws = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.percentile(np.median(values[draws], axis=1), [2.5, 97.5])
+def bootstrap_median(values: ArrayLike) -> Interval:
+    """95 % interval of the median, from 1,000 resamples drawn with a fixed seed."""
+    return percentile_interval(resampled_medians(values, np.random.default_rng(0)))
+
+
+def resampled_medians(values: ArrayLike, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Medians [1000] of as many samples of `values` [N], drawn with replacement (Efron 1979)."""
+    values = np.asarray(values)
+    draws = generator.integers(len(values), size=(RESAMPLES, len(values)))
+    return np.asarray(np.median(values[draws], axis=1))
+
+
+def percentile_interval(draws: NDArray[np.float64]) -> Interval:
+    """The interval that holds the middle 95 % of `draws` [N]."""
+    low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
 
 def _is_settled(samples: list[float], relative_width: float) -> bool:
-    low, high = bootstrap_median(np.asarray(samples))
+    low, high = bootstrap_median(samples)
     return high - low < relative_width * float(np.median(samples))
 
 

@@ -94,7 +94,7 @@ def record(candidate: Candidate, device: Device, *, steps: int = STEPS) -> Trace
     with Ranges(work.model) as ranges:
         chrome = _profile(_RangedStep(work, ranges, copy_batch, device), device, steps)
     plain_samples += [device.time(plain_step) for _ in range(num_plain)]
-    analysis = analyse(read_events(chrome), modules=ranges.modules, place_of=ranges.place_of)
+    analysis = analyse(read_events(chrome), modules=ranges.modules, node_place=ranges.node_place)
     chrome["traceEvents"] += _backward_ranges(analysis.backward, chrome)
     return Trace(candidate, device.name, analysis, tuple(plain_samples), chrome)
 

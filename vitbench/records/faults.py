@@ -1,4 +1,4 @@
-"""What is wrong with a record file: which lines are damaged, which contradict each other, and who is told."""
+"""What is wrong with a record file, and who is told: damaged lines, lines that contradict each other, unreadable files."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 from vitbench.config import TRACEBACK
@@ -19,16 +19,16 @@ Kind = Literal["damage", "unreadable", "conflict", "not merged", "failure"]
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong, and what was left out for it."""
+    """One thing that is wrong, for which a line or a file is left out."""
 
     path: Path
     what: str
     line: int | None = None
-    """From 1, the line that is left out; None where it is all of the file."""
+    """From 1; None where all of the file is left out."""
     kind: Kind = "damage"
-    """`damage`: a line is not as it was written. `unreadable`: the file is none. `conflict`: an earlier line of the same run,
-    in an environment in which it must have the same bits, has other numbers. `not merged`: one that is there has.
-    `failure`: no tables can be made of the records.
+    """`damage`: a line is not as it was written. `unreadable`: no file can be read there. `conflict`: an earlier line of the
+    same run has other numbers, though its environment guarantees equal ones. `not merged`: such a line in a folder that is
+    merged into this one. `failure`: tables cannot be made of the records.
     """
 
     @property
@@ -60,39 +60,46 @@ def _on_stderr(line: str) -> None:
     print(f"vitbench: left out: {printable(line)}", file=sys.stderr, flush=True)
 
 
-MOST_SAID = 10
-"""Faults of one file that are said one by one."""
+MOST_SHOWN = 10
+"""Faults of one file that are shown one by one."""
 
 
 class Faults:
-    """Gathers faults while records are read, and says each once, on stderr where nobody else is to say it."""
+    """Gathers faults while records are read, and tells each once: to `say`, by default on stderr."""
 
     def __init__(self, say: Callable[[str], None] = _on_stderr) -> None:
         self._say = say
         self._all: dict[Fault, None] = {}
-        self._said: Counter[Path] = Counter()
+        self._counts: Counter[Path] = Counter()
 
     def add(self, fault: Fault) -> None:
         if fault in self._all:
             return
         self._all[fault] = None
-        self._said[fault.path] += 1
-        if self._said[fault.path] <= MOST_SAID:
+        self._counts[fault.path] += 1
+        if self._counts[fault.path] <= MOST_SHOWN:
             self._say(str(fault))
-        elif self._said[fault.path] == MOST_SAID + 1:
+        elif self._counts[fault.path] == MOST_SHOWN + 1:
             self._say(f"{fault.path}: more lines; `vitbench records check` lists them all")
 
-    def leaving_out(self, path: Path) -> LeavingOut:
-        """A block that ends at whatever the records in `path` make fail, which is then a fault of theirs.
+    @contextmanager
+    def leaving_out(self, path: Path) -> Iterator[None]:
+        """A block that ends at the first error, which becomes a fault of the records in `path`.
 
-        They may be of another version, or of none: what they hold cannot be foreseen, and others must not suffer for it.
+        What these hold cannot be foreseen, as they may be of another version, and other studies must not suffer for it.
         Too little memory is no fault of theirs and leaves the block. With TRACEBACK set, all errors do.
         """
-        return LeavingOut(self, path)
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, MemoryError) or os.environ.get(TRACEBACK):
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self.add(Fault(path, f"nothing can be made of these records ({reason})", kind="failure"))
 
     @property
     def unread(self) -> set[str]:
-        """Names of the studies, or of the folders, that hold what could not be read: earlier tables and plots of it stay."""
+        """Names of studies, or of folders, with records that could not be read: their earlier tables and plots stay."""
         return {fault.path.stem for fault in self._all if fault.kind != "conflict"}
 
     def __iter__(self) -> Iterator[Fault]:
@@ -102,31 +109,11 @@ class Faults:
         return len(self._all)
 
     def remarks(self, path: Path | None = None) -> list[str]:
-        """What is to be said of them, or of those of one file, where tables are made of the rest. No file goes unnamed."""
+        """Sentences on what is left out of tables, of all files or of one."""
         remarks = []
-        for one in dict.fromkeys(fault.path for fault in self._all if path in (None, fault.path)):
-            faults = [fault for fault in self._all if fault.path == one]
-            remarks += [printable(f"{fault.place}: {fault.what}.") for fault in faults[:MOST_SAID]]
-            if (more := len(faults) - MOST_SAID) > 0:
-                remarks.append(printable(f"{one.parent.name}/{one.name}: and {more} more."))
+        for file in dict.fromkeys(fault.path for fault in self._all if path in (None, fault.path)):
+            faults = [fault for fault in self._all if fault.path == file]
+            remarks += [printable(f"{fault.place}: {fault.what}.") for fault in faults[:MOST_SHOWN]]
+            if (more := len(faults) - MOST_SHOWN) > 0:
+                remarks.append(printable(f"{file.parent.name}/{file.name}: and {more} more."))
         return remarks
-
-
-@dataclass(frozen=True)
-class LeavingOut:
-    """`Faults.leaving_out`."""
-
-    faults: Faults
-    path: Path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        if not isinstance(error, Exception) or isinstance(error, MemoryError) or os.environ.get(TRACEBACK):
-            return False
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        self.faults.add(Fault(self.path, f"nothing can be made of these records ({reason})", kind="failure"))
-        return True

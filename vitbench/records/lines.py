@@ -1,8 +1,8 @@
-"""How one JSON object a line is kept in a file: whole lines or none, each with its digest, safe for several writers.
+"""How are JSON objects kept in a file? One a line, each with its digest, whole lines or none, safe for several writers.
 
-A line is `{"digest":"<64 hex>",` and then the object as it would stand without it. The digest is the SHA-256 of that object's
-bytes, brace included. It stands first so that no damage turns such a line into one of an older version, which has none: those
-begin with a field of the schema.
+A line is `{"digest":"<64 hex>",` and then the object without its opening brace. The digest is the SHA-256 of the object's
+bytes, brace included. It stands first so that no damage turns such a line into one without a digest, as older versions wrote:
+those begin with a field of the schema.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def with_digest(plain: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Entry(Generic[Read]):
-    """A line of a file, and what it holds or what is wrong with it; number and bytes are missing where that is the file."""
+    """A line of a file, and its record or its fault. Number and bytes are missing where the fault is the file's."""
 
     number: int | None
     line: bytes
@@ -78,12 +78,12 @@ class Entry(Generic[Read]):
 
 
 def read_entries(path: Path, read: Callable[[bytes], Read]) -> Iterator[Entry[Read]]:
-    """Every line of a file as `read` takes it, which raises ValueError for one that is damaged."""
+    """Every line of a file. `read` turns it into a record, or raises ValueError for a damaged one."""
     try:
         for number, line in _numbered_lines(path):
             try:
                 record = read(line)
-                check_digest(line)  # last: it cannot say what is wrong
+                check_digest(line)  # last, as other refusals say more
                 yield Entry(number, line, record)
             except ValueError as error:
                 yield Entry(number, line, fault=Fault(path, one_line(error), number))
@@ -94,9 +94,7 @@ def read_entries(path: Path, read: Callable[[bytes], Read]) -> Iterator[Entry[Re
 
 
 def sound(entries: Iterable[Entry[Read]], faults: Faults | None) -> list[Read]:
-    """The records that nothing is wrong with; of the others `faults` are told. Raises ValueError for these where there is
-    nobody to tell.
-    """
+    """The records without fault. The others' faults are added to `faults`, or without these raised as ValueError."""
     records = []
     for entry in entries:
         if entry.record is not None:
@@ -109,7 +107,7 @@ def sound(entries: Iterable[Entry[Read]], faults: Faults | None) -> list[Read]:
 
 
 def files_in(folder: Path, faults: Faults | None) -> list[Path]:
-    """What is called `*.jsonl` in a folder, by name, but what macOS puts beside files; nothing where there is no folder."""
+    """The `*.jsonl` of a folder, by name, without the `._*` that macOS puts beside files; empty where there is no folder."""
     try:
         names = sorted(path.name for path in folder.iterdir())
     except FileNotFoundError:
@@ -121,9 +119,9 @@ def files_in(folder: Path, faults: Faults | None) -> list[Path]:
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(number from 1, bytes) of every line but empty ones and a torn last one, which its writer had not finished.
+    """(number from 1, bytes) of every line but empty ones and a last one that its writer had not finished.
 
-    Raises OSError for what cannot be read. Nothing but a regular file is opened: a pipe would wait for a writer.
+    Raises OSError for what cannot be read, as for anything but a regular file: a pipe would wait for a writer.
     """
     if reason := not_a_file(path):
         raise OSError(None, reason)
@@ -136,13 +134,13 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def parse(line: bytes, *, schema: int, names: Collection[str]) -> dict[str, Any]:
-    """The object of a line. `names`: the fields that one without a digest may begin with.
+    """The object of a line. A line without a digest begins with one of the fields `names`.
 
     Raises ValueError for a line that is no JSON object of this `schema`.
     """
     try:
         fields = _DECODER.decode(line.decode())
-        if b"\\ud" in line.lower():  # half of a character can be written so, and then by nobody be printed
+        if b"\\ud" in line.lower():  # an escape of half a character, which cannot be printed
             json.dumps(fields, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
@@ -165,13 +163,13 @@ def without_digest(line: bytes) -> bytes:
 
 
 def check_digest(line: bytes) -> None:
-    """Raises ValueError for a line that is not as it was written; one without a digest cannot tell."""
+    """Raises ValueError for a line with a digest that is not as it was written."""
     if line.startswith(_BEFORE) and with_digest(without_digest(line)) != line:
         raise ValueError("its digest is not that of its bytes")
 
 
 def not_a_file(path: Path) -> str:
-    """Why nothing can be read from `path`; empty for a regular file. Raises OSError where that cannot be told."""
+    """Why `path` is no file to read from; empty for a regular file. Raises OSError where it cannot be looked up."""
     mode = path.stat().st_mode
     if stat.S_ISREG(mode):
         return ""
@@ -179,7 +177,7 @@ def not_a_file(path: Path) -> str:
 
 
 def is_torn(tail: bytes) -> bool:
-    """Whether what stands behind the last line break is a part of a line: of an object, no part but the whole is JSON."""
+    """Whether the bytes after the last line break are only a part of a line: no part of an object is JSON but the whole."""
     text = tail.decode(errors="replace")
     try:
         json.JSONDecoder().raw_decode(text)
@@ -202,7 +200,7 @@ _DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def mend_tail(path: Path) -> None:
-    """After a writer was killed: a torn last line moves to a side file, so that the next line starts whole."""
+    """Moves a last line that a killed writer left unfinished to `FILE.torn`, so that the next line can be appended."""
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return
@@ -212,7 +210,7 @@ def mend_tail(path: Path) -> None:
     data = path.read_bytes()
     end = data.rfind(b"\n") + 1
     tail = data[end:]
-    if not is_torn(tail):  # it only lacks its line break
+    if not is_torn(tail):  # only its line break is missing
         with path.open("ab") as file:
             file.write(b"\n")
         return

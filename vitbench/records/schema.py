@@ -1,4 +1,4 @@
-"""What one line of a record file holds."""
+"""What does one line of a record file hold?"""
 
 from __future__ import annotations
 
@@ -37,10 +37,21 @@ class Outcome(StrEnum):
     DIVERGED = "diverged"
 
 
-class EpochPoint(BaseModel):
-    """One epoch of the learning curve. Accuracies are fractions in [0, 1], losses in nats."""
+class Stored(BaseModel):
+    """Base of what records hold: frozen, and tolerant of fields that later versions add."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    def to_json(self) -> str:
+        """The object of its line, without the digest and the line break."""
+        return self.model_dump_json(by_alias=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class EpochPoint(Stored):
+    """One epoch of the learning curve. Accuracies are fractions in [0, 1], losses in nats."""
 
     epoch: Annotated[int, Field(ge=1)]
     """1 after the first pass over the training images."""
@@ -52,10 +63,8 @@ class EpochPoint(BaseModel):
     """Share of the epoch that was trained: below 1 where a run of a broken number of epochs ends."""
 
 
-class Cost(BaseModel):
+class Cost(Stored):
     """What the run cost. 1 MAC = 2 FLOPs; MACs are per image, forward; training counts 3 × forward."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     params: Count
     macs: Count
@@ -69,10 +78,11 @@ class Cost(BaseModel):
     """How often the run was interrupted and went on from a checkpoint; seconds and rates are then of all parts together."""
 
 
-class Design(BaseModel):
-    """The study that a run belongs to, as it was planned: what tables need besides the numbers."""
+class Design(Stored):
+    """The study that a run belongs to, as it was planned: what tables need besides the numbers.
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    Fields are as recorded; properties say what follows from them, for plans and tables alike.
+    """
 
     question: str
     source: str
@@ -81,7 +91,7 @@ class Design(BaseModel):
     arms: tuple[str, ...]
     """Names of all arms, in the study's order, the baseline first."""
     learning_rates: tuple[float, ...]
-    """The grid that every arm gets, ascending; steps beyond its edges, once they are planned, among them."""
+    """The grid that every arm gets, ascending, with the steps beyond its edges that are planned so far."""
     tuned: dict[str, tuple[float, ...]] = {}
     """Values of the other fields that are tuned, ascending; every arm gets every combination with `learning_rates`."""
     tuning_seeds: int | None = None
@@ -95,11 +105,11 @@ class Design(BaseModel):
     factors: dict[str, dict[str, str]] = {}
     """Of a factorial study: the level that each arm, by name, has of each factor."""
     within: tuple[str, ...] = ()
-    """Factors whose level is held: an arm is compared with the one of the baseline's level of all others."""
+    """Factors whose level is held where arms are compared: see `held_factors`, `compared_with`."""
     starts: dict[str, str] = {}
     """Arm to the arm from whose weights, of the same seed and setting, it went on, its head included."""
     train_images: int | None = None
-    """Images that an epoch trains on, the validation split left out, and that fractions are of; None in older records."""
+    """Images of an epoch, without the validation split; fractions are of these. None in older records."""
 
     @property
     def tuned_fields(self) -> tuple[str, ...]:
@@ -123,7 +133,7 @@ class Design(BaseModel):
 
     @property
     def sizes_differ(self) -> bool:
-        """Whether arms go on from others, which they may at another image size, where the same images have another hash."""
+        """Whether image sizes may differ, and with them the hashes of the same images: arms go on from others."""
         return bool(self.starts)
 
     @property
@@ -153,10 +163,8 @@ class Design(BaseModel):
         return self.chosen_with(self.starts[arm]) if arm in self.starts and self.epochs.get(arm) == 0 else arm
 
 
-class Record(BaseModel):
+class Record(Stored):
     """One run, as measured. Never edited, only appended."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     schema_: int = Field(default=SCHEMA, alias="schema")
     run_id: str
@@ -190,17 +198,11 @@ class Record(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _agrees_with_its_config(cls, values: Any) -> Any:
-        """Held against the configuration as it was written: a field that came later must not disown old records."""
-        if not isinstance(values, dict):
-            return values
-        config = values.get("config")
-        if isinstance(config, dict) and (expected := run_id(config)) != values.get("run_id"):
-            raise ValueError(f"run_id {values.get('run_id')!r} is not that of its config, {expected!r}")
-        return {name: value for name, value in values.items() if name != "digest"}  # of a line, not of the record
+        return with_id_checked(values, "run_id", of="config")
 
     @property
     def identity(self) -> str:
-        """The run_id that this version of the schema gives to the same run: what plans are held against."""
+        """The run_id that today's schema gives to the same run, by which plans find it."""
         return self.config.run_id
 
     @property
@@ -210,7 +212,7 @@ class Record(BaseModel):
 
     @property
     def ended_before_data(self) -> bool:
-        """Whether the run failed so early that it cannot say which data, compiler and operators it would have had."""
+        """Whether the run failed before its data, compiler and operators were known."""
         return self.outcome is Outcome.FAILED and not self.environment.data_sha256
 
     @property
@@ -219,7 +221,7 @@ class Record(BaseModel):
         return self.outcome is not Outcome.FAILED
 
     def objection(self) -> str:
-        """Why it cannot be right: a metric out of its range, or two fields that should agree and do not; else empty."""
+        """Why it cannot be right: a metric out of its range, or two fields that contradict each other; else empty."""
         for name, value in self.metrics.items():
             low, high = _limits(name)
             if not low <= value <= high:
@@ -232,26 +234,34 @@ class Record(BaseModel):
             return _bits_against(self.correct, self.metrics["test_top1"])
         return ""
 
-    def differs(self, other: Record) -> str:
-        """Which numbers are not those of an earlier record of the same run, or are missing; empty where none are.
+    def differing_numbers(self, earlier: Record) -> list[str]:
+        """The fields whose numbers are missing, or not those of an earlier record of the same run.
 
-        What the earlier record lacks may have been added by a later version. Counts of MACs may differ by what one version
-        counts and another does not, up to 1 %.
+        Numbers that the earlier record lacks may be new in a later version. MACs may differ by 1 %, as versions count
+        differently.
         """
-        numbers = ("outcome", "metrics", "curve", "correct", "weights_sha256")
-        differing = [name for name in numbers if getattr(other, name) and getattr(self, name) != getattr(other, name)]
-        if self.cost.params != other.cost.params:
+        fields = ("outcome", "metrics", "curve", "correct", "weights_sha256")
+        differing = [
+            name for name in fields if getattr(earlier, name) and getattr(self, name) != getattr(earlier, name)
+        ]
+        if self.cost.params != earlier.cost.params:
             differing.append("params")
-        if abs(self.cost.macs - other.cost.macs) > 0.01 * other.cost.macs:
+        if abs(self.cost.macs - earlier.cost.macs) > 0.01 * earlier.cost.macs:
             differing.append("macs")
-        return ", ".join(differing)
+        return differing
 
-    def to_json(self) -> str:
-        """The object of its line, without the digest and the line break."""
-        return self.model_dump_json(by_alias=True)
 
-    def to_dict(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", by_alias=True)
+def with_id_checked(values: Any, id_name: str, *, of: str) -> Any:
+    """The fields of a line, without its digest. Raises ValueError for an id that does not follow from the field `of`.
+
+    It is held against that field as it was written: a field that came later must not disown old records.
+    """
+    if not isinstance(values, dict):
+        return values
+    source = values.get(of)
+    if isinstance(source, dict) and (expected := run_id(source)) != values.get(id_name):
+        raise ValueError(f"{id_name} {values.get(id_name)!r} is not that of its {of}, {expected!r}")
+    return {name: value for name, value in values.items() if name != "digest"}
 
 
 @cache
@@ -265,9 +275,9 @@ def _limits(name: str) -> tuple[float, float]:
 
 
 def _bits_against(correct: str, top1: float) -> str:
-    """Whether packed bits can be of so many test images that this share was right; if not, why.
+    """Why packed bits cannot belong to this top-1 accuracy; else empty.
 
-    Of n bytes they are of 8 n images, or up to 7 fewer: the bits behind the last image are 0.
+    n bytes hold 8 n images, or up to 7 fewer, as the bits after the last image are 0.
     """
     try:
         packed = base64.b64decode(correct, validate=True)

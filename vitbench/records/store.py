@@ -1,9 +1,9 @@
-"""How records are kept: one append-only JSON-lines file per study, whole lines or none, safe for several writers."""
+"""How are records of runs kept? In one append-only JSON-lines file per study, safe for several writers."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ _NAMES = frozenset(field.alias or name for name, field in Record.model_fields.it
 class RecordStore:
     """The records under `root/records/`. Reading never writes; appending never rewrites.
 
-    `faults` are told what is wrong with lines and files, which are then left out. Without, reading raises ValueError for the
-    first of them.
+    `faults` are told what is wrong with lines and files, which are then left out. Without `faults`, reading raises ValueError
+    for the first of them.
     """
 
     def __init__(self, root: str | Path, faults: Faults | None = None) -> None:
@@ -53,9 +53,8 @@ class RecordStore:
     def read(self, study: str) -> list[Record]:
         """All records of a study, in the order in which they were appended.
 
-        Left out are a torn last line (a writer that was killed), damaged lines, and of two lines of one run that must have
-        the same numbers and have not, the later. Raises ValueError, naming file and line, for the latter two where no `faults`
-        are told.
+        Left out are: a torn last line, whose writer was killed; damaged lines; and a line that contradicts an earlier one of
+        the same run. Without `faults`, the latter two raise ValueError, naming file and line.
         """
         return sound(self.entries(study), self.faults)
 
@@ -66,9 +65,10 @@ class RecordStore:
         where: Callable[[Record], bool],
         study: str | None = None,
     ) -> dict[str, list[Record]]:
-        """By run_id (as of today's schema), the records for which a run need not run again, in the order of recording.
+        """By run_id, the records that make it needless to run these again, in the order of recording.
 
-        They are completed or diverged, of any study or of one, and `where` takes them, as for their images and environment.
+        They are completed or diverged, of one study or of any, and accepted by `where`, which may ask for their images and
+        environment. A run_id is that of today's schema (`Record.identity`).
         """
         wanted, done = set(run_ids), dict[str, list[Record]]()
         studies = [study] if study is not None else self.studies() if wanted else []
@@ -99,25 +99,21 @@ def _record(study: str, line: bytes) -> Record:
 
 
 def _with_conflicts(path: Path, entries: Iterable[Entry[Record]]) -> Iterator[Entry[Record]]:
-    """The same, where a later line of a run must have the numbers of the first that must have the same bits.
-
-    What was recorded first stays: no such line changes a number that may have been reported.
-    """
-    first: dict[Any, Entry[Record]] = {}
+    """The same entries; a line that contradicts the first one of its run is a fault: the first may have been reported."""
+    firsts: dict[Hashable, Entry[Any]] = {}
     for entry in entries:
-        if conflict := first_conflict(entry, first):
+        if conflict := conflict_with_first(entry, firsts):
             yield replace(entry, record=None, fault=Fault(path, conflict, entry.number, "conflict"))
         else:
             yield entry
 
 
-def first_conflict(entry: Entry[Any], first: dict[Any, Entry[Any]], *, of: str = "") -> str:
-    """Which numbers are not those of the first line of the same run, with its number, `of` which file; empty where there is
-    none like it.
+def conflict_with_first(entry: Entry[Any], firsts: dict[Hashable, Entry[Any]], *, file: str = "") -> str:
+    """How an entry contradicts the first line of the same run, which is in `file`; empty where it does not.
 
-    `first` is by run and all that its bits depend on, and the entry's is added. There is no conflict where other bits may be
-    right: on a GPU, in another environment, and of a run that went on from another, whose environment the record does not
-    tell. Nor of frozen features, where what is measured again counts.
+    `firsts` are by run and all that its bits depend on; where the entry is the first of its kind, it is added. Other bits
+    may be right on a GPU, in another environment, and for a run that went on from another, as its record does not tell where
+    that ran. Frozen features never conflict: what was measured last counts.
     """
     record = entry.record
     if (
@@ -129,18 +125,18 @@ def first_conflict(entry: Entry[Any], first: dict[Any, Entry[Any]], *, of: str =
     environment = record.environment.determines_bits
     if environment is None or record.config.pretraining is not None:
         return ""
-    earlier = first.setdefault((record.arm, record.config, environment), entry)
-    assert isinstance(earlier.record, Record)
-    differing = record.differs(earlier.record)
-    if not differing:
+    first = firsts.setdefault((record.arm, record.config, environment), entry)
+    assert isinstance(first.record, Record)
+    if not (differing := record.differing_numbers(first.record)):
         return ""
+    where = f"{file} line {first.number}" if file else f"line {first.number}"
     return (
-        f"run {record.run_id} ({record.arm}, seed {record.seed}) is in {of}line {earlier.number} with other {differing}, "
+        f"run {record.run_id} ({record.arm}, seed {record.seed}) is in {where} with other {', '.join(differing)}, "
         "which counts"
     )
 
 
 def _refuse_records_folder(root: Path) -> None:
-    """Where someone gave `results/local/records`: nothing would be found there, in silence."""
+    """Raises ValueError for a folder such as `results/local/records`, in which no records would be found, in silence."""
     if root.name == "records" and not (root / "records").exists() and files_in(root, Faults(say=lambda _: None)):
         raise ValueError(f"results {str(root)!r} is the folder of the records themselves; give {str(root.parent)!r}")

@@ -1,4 +1,4 @@
-"""What frozen features were worth: one record for each method on each data set, never edited. Imports no torch."""
+"""What are frozen features worth? One record for each method on each data set, never edited. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from vitbench.config import run_id
 from vitbench.records.environment import Environment
 from vitbench.records.faults import Faults
 from vitbench.records.lines import Entry, append_line, files_in, parse, read_entries, sound
-from vitbench.records.schema import Measured, Share
+from vitbench.records.schema import Measured, Share, Stored, with_id_checked
 
 SCHEMA = 1
 TRANSFER_VERSION = 1
 """Raised whenever a method measures something else under the same constants; it is part of every request."""
 
 
-class TransferRequest(BaseModel):
+class TransferRequest(Stored):
     """All that the accuracies depend on, up to the environment."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-
     weights: str
-    """Whose features: name, `run:` and a run_id where they are a run's, `@` and 8 hex digits of the weights' SHA-256."""
+    """Whose features: a name, or `run:` and a run_id; then `@` and 8 hex digits of the weights' SHA-256."""
     weights_sha256: str
     dataset: str
     data_sha256: str
@@ -45,10 +43,8 @@ class TransferRequest(BaseModel):
     transfer_version: int = TRANSFER_VERSION
 
 
-class TransferAccuracy(BaseModel):
+class TransferAccuracy(Stored):
     """Test accuracy, a fraction in [0, 1], of one classifier of the method."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     classifier: str
     """`linear`; `1-shot`, `5-shot`, …; `knn` (weighted) and `knn-majority`."""
@@ -57,16 +53,14 @@ class TransferAccuracy(BaseModel):
     top1: Share
 
 
-class TransferRecord(BaseModel):
+class TransferRecord(Stored):
     """One method on the features of one model, as measured."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     schema_: int = Field(default=SCHEMA, alias="schema")
     probe_id: str
     """First 16 hex digits of the SHA-256 of the request's canonical JSON."""
     run_id: str
-    """Of the run that left the weights; empty where they are of elsewhere."""
+    """Of the run that trained the weights; empty for weights from elsewhere."""
     request: TransferRequest
     width: int
     """Features of an image."""
@@ -74,8 +68,8 @@ class TransferRecord(BaseModel):
     train_images: int
     test_images: int
     accuracies: tuple[TransferAccuracy, ...]
-    details: dict[str, Any] = {}
-    """What the method found besides: of `linear` the chosen `l2`, `validation_top1` by l2, `iterations`, `converged`."""
+    details: dict[str, Any] = {}  # noqa: RUF012 – pydantic copies it
+    """Further results of the method: of `linear` the chosen `l2`, `validation_top1` by l2, `iterations`, `converged`."""
     seconds: Measured
     """Of the method, with the features at hand."""
     environment: Environment
@@ -86,25 +80,12 @@ class TransferRecord(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _agrees_with_its_request(cls, values: Any) -> Any:
-        """Held against the request as it was written, so that later fields do not disown old records."""
-        if not isinstance(values, dict):
-            return values
-        request = values.get("request")
-        if isinstance(request, dict) and (expected := run_id(request)) != values.get("probe_id"):
-            raise ValueError(f"probe_id {values.get('probe_id')!r} is not that of its request, {expected!r}")
-        return {name: value for name, value in values.items() if name != "digest"}  # of a line, not of the record
+        return with_id_checked(values, "probe_id", of="request")
 
     @property
     def identity(self) -> str:
-        """The probe_id that this version gives to the same request."""
+        """The probe_id that today's version gives to the same request."""
         return probe_id(self.request)
-
-    def to_json(self) -> str:
-        """One line, without the line break."""
-        return self.model_dump_json(by_alias=True)
-
-    def to_dict(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", by_alias=True)
 
 
 def probe_id(request: TransferRequest) -> str:

@@ -1,9 +1,9 @@
-"""How record files are looked after: checked, rid of damaged lines, and one results folder's added to another's."""
+"""How are record files looked after? They are checked, repaired, and merged with those of another results folder."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from vitbench.records.lines import (
     not_a_file,
     without_digest,
 )
-from vitbench.records.store import RecordStore, first_conflict
+from vitbench.records.store import RecordStore, conflict_with_first
 from vitbench.records.transfer import TransferStore
 
 SIDE_FILE = ".damaged"
@@ -29,14 +29,26 @@ SIDE_FILE = ".damaged"
 
 @dataclass(frozen=True)
 class RecordFile:
-    """A record file and how its lines are read; of runs, or of frozen features."""
+    """A record file, of runs or of frozen features, and how its lines are read."""
 
     path: Path
     read: Callable[[], Iterable[Entry[Any]]]
 
+    def all_entries(self) -> Iterator[Entry[Any]]:
+        """Every line; a torn last one too, which reading leaves out in silence."""
+        yield from self.read()
+        if not not_a_file(self.path):
+            lines = self.path.read_bytes().split(b"\n")
+            if lines[-1] and is_torn(lines[-1]):
+                what = "cut off where its writer ended; whoever appends next sets it aside"
+                yield Entry(len(lines), lines[-1], fault=Fault(self.path, what, len(lines)))
+
+    def faults(self) -> list[Fault]:
+        return [entry.fault for entry in self.all_entries() if entry.fault is not None]
+
 
 def record_files(results: str | Path, faults: Faults) -> list[RecordFile]:
-    """Those of runs, then those of frozen features. Raises ValueError where there are none, and nothing to say of it."""
+    """Files of runs, then those of frozen features. Raises ValueError where there are neither files nor faults."""
     store, transfer = RecordStore(results, faults), TransferStore(results, faults)
     files = [_of_study(store, study) for study in store.studies()]
     files += [_of_transfer(transfer, path) for path in files_in(transfer.directory, faults)]
@@ -50,39 +62,29 @@ def check(results: str | Path, faults: Faults) -> tuple[int, int]:
     files = record_files(results, faults)
     sound = 0
     for file in files:
-        for entry in (*file.read(), *_torn(file.path)):
+        for entry in file.all_entries():
             if entry.fault is not None:
                 faults.add(entry.fault)
             sound += entry.record is not None
     return len(files), sound
 
 
-def _torn(path: Path) -> Iterator[Entry[Any]]:
-    """The last line, where whoever wrote it was killed; reading leaves it out in silence."""
-    if not_a_file(path):
-        return
-    lines = path.read_bytes().split(b"\n")
-    if lines[-1] and is_torn(lines[-1]):
-        what = "cut off where its writer ended; whoever appends next sets it aside"
-        yield Entry(len(lines), lines[-1], fault=Fault(path, what, len(lines)))
-
-
 def repair(results: str | Path, faults: Faults, *, conflicts: bool = False) -> dict[Path, list[Fault]]:
-    """Sets damaged lines aside, and of `conflicts` the later lines: the rest of a file stays as it is, byte by byte.
+    """Moves damaged lines to `FILE.damaged`, and with `conflicts` those that contradict an earlier line of their run.
 
-    Returns what was set aside of each file, which is in `FILE.damaged` now; `faults` are told of what is left. Raises
-    ValueError where it cannot be written.
+    All other bytes stay. Returns what was moved, by file; `faults` are told of what remains. Raises ValueError for a file
+    that cannot be written.
     """
     kinds: tuple[Kind, ...] = ("damage", "conflict") if conflicts else ("damage",)
     moved = {}
     for file in record_files(results, faults):
-        wrong = [entry.fault for entry in (*file.read(), *_torn(file.path)) if entry.fault is not None]
-        if any(fault.kind in kinds for fault in wrong):
-            with lock_of(file.path):  # a writer may have been at work: looked at again, alone
-                wrong = [entry.fault for entry in (*file.read(), *_torn(file.path)) if entry.fault is not None]
-                moved[file.path] = [fault for fault in wrong if fault.kind in kinds]
+        faulty = file.faults()
+        if any(fault.kind in kinds for fault in faulty):
+            with lock_of(file.path):  # read again, now that no writer is at work
+                faulty = file.faults()
+                moved[file.path] = [fault for fault in faulty if fault.kind in kinds]
                 _set_aside(file.path, {fault.line for fault in moved[file.path] if fault.line is not None})
-        for fault in wrong:
+        for fault in faulty:
             if fault.kind not in kinds:
                 faults.add(fault)
     return moved
@@ -94,9 +96,7 @@ def _set_aside(path: Path, numbers: Collection[int]) -> None:
         *lines, tail = path.read_bytes().split(b"\n")
         numbered = list(enumerate([*(line + b"\n" for line in lines), tail], start=1))
         with path.with_suffix(SIDE_FILE).open("ab") as side:
-            side.writelines(
-                b"%d\t%s\n" % (one, line.rstrip(b"\n")) for one, line in numbered if one in numbers and line
-            )
+            side.writelines(b"%d\t%s\n" % (n, line.rstrip(b"\n")) for n, line in numbered if n in numbers and line)
             side.flush()
             os.fsync(side.fileno())
         write_whole(path, b"".join(line for number, line in numbered if number not in numbers))
@@ -105,10 +105,9 @@ def _set_aside(path: Path, numbers: Collection[int]) -> None:
 
 
 def merge(into: str | Path, source: str | Path, faults: Faults) -> dict[Path, int]:
-    """Appends to the results in `into` the lines that `source` has besides, as they are. A second time does nothing.
+    """Appends to the results in `into`, unchanged, the lines of `source` that it lacks. A second time does nothing.
 
-    Returns how many, by file. `faults` are told of lines that are damaged, and of those that conflict with one that is
-    there; neither is taken over.
+    Returns how many, by file. Lines that are damaged, or contradict one in `into`, are left out; `faults` are told of them.
     """
     added = {}
     for file in record_files(source, faults):
@@ -122,17 +121,17 @@ def merge(into: str | Path, source: str | Path, faults: Faults) -> dict[Path, in
 
 
 def _new_lines(file: RecordFile, present: Iterable[Entry[Any]], into: Path, faults: Faults) -> Iterator[bytes]:
-    there: set[bytes] = set()
-    first: dict[Any, Entry[Any]] = {}
+    objects: set[bytes] = set()
+    firsts: dict[Hashable, Entry[Any]] = {}
     for entry in present:
-        there.add(without_digest(entry.line))
-        first_conflict(entry, first)
+        objects.add(without_digest(entry.line))
+        conflict_with_first(entry, firsts)
     for entry in file.read():
         if entry.fault is not None:
             faults.add(entry.fault)
-        elif without_digest(entry.line) not in there:
-            there.add(without_digest(entry.line))
-            if conflict := first_conflict(entry, first, of=f"{into} "):
+        elif without_digest(entry.line) not in objects:
+            objects.add(without_digest(entry.line))
+            if conflict := conflict_with_first(entry, firsts, file=str(into)):
                 faults.add(Fault(file.path, conflict, entry.number, "not merged"))
             else:
                 yield entry.line

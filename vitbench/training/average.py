@@ -1,4 +1,4 @@
-"""Which weights are evaluated with `ema_decay`: an exponential moving average of those that are trained."""
+"""Which weights are evaluated with `ema_decay`? An exponential moving average of those that are trained."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 class Average:
     """average ← d · average + (1 − d) · weights after every step, d = min(decay, (1 + t) / (10 + t)) after step t from 0.
 
-    The warm-up, as in TensorFlow's ExponentialMovingAverage, has the average of a short run forget where it began: it
-    reaches back over about a ninth of the steps so far. Running statistics (BatchNorm's) are averaged alike, since they
-    belong to the weights they were gathered with; whole numbers among the buffers are not.
+    The smaller decay of the first steps, as in TensorFlow's ExponentialMovingAverage, lets a short run forget its initial
+    weights: the average reaches back over about a ninth of the steps so far. Running statistics (BatchNorm's) are averaged
+    too, since they belong to the weights of their step; integer buffers are not.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -23,12 +23,12 @@ class Average:
         self.tensors = [t.clone() for t in self._weights]
 
     def update(self, step: int) -> None:
-        """Takes in the weights after `step`, counted from 0."""
+        """Adds the weights after `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.tensors, self._weights, 1 - decay)
 
     def restore(self, tensors: Sequence[Tensor]) -> None:
-        """Goes on from what `tensors` was."""
+        """Continues from an earlier average."""
         _copy(self.tensors, tensors)
 
     def apply(self) -> None:
@@ -37,7 +37,7 @@ class Average:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """While entered, the average is in the model; afterwards its own weights are, bit for bit."""
+        """While entered, the model has the average; afterwards the weights from before, bit for bit."""
         weights = [t.clone() for t in self._weights]
         self.apply()
         try:

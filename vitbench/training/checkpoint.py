@@ -1,4 +1,4 @@
-"""How a run's state is kept on disk, whole or not at all, so that after any end the next call goes on from there."""
+"""How is a run's state kept on disk, so that after any end the next call continues from it?"""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from vitbench.text import say
 FORMAT = 1
 """Raised whenever the content changes; a file of another format is not used."""
 SECONDS_BETWEEN = 5.0
-"""An epoch that ends sooner than this after the last checkpoint writes none, so that tiny runs pay nothing."""
+"""An epoch that ends sooner after the last checkpoint writes none, so that tiny runs pay nothing."""
 LARGEST_SHARE = 0.01
-"""Nor does one where writing, as long as it took the last time, would take more than this share of the time."""
+"""Nor does one where writing, if it takes as long as the last time, would take a larger share of the time."""
 
 State = dict[str, Any]
 """Tensors, numbers, strings, and lists and dicts of them: what torch.load reads with `weights_only`."""
@@ -29,10 +29,10 @@ _DIGEST_BYTES = 32
 
 
 class Checkpoint:
-    """The one file in which a run's latest state is, and the signals that ask for a newer one.
+    """The file of a run's latest state, and the signals that ask for a newer one.
 
-    `made_by` names what decides the bits of a run besides its configuration; a state made by something else is not used,
-    since a run of two halves would be neither. Without a path, nothing is kept and no signal is held.
+    `made_by` names what decides the bits of a run besides its configuration; a state made by something else is not used: the
+    run would belong to neither. Without a path, nothing is kept and no signal is held.
     """
 
     def __init__(self, path: Path | None = None, made_by: Mapping[str, str] | None = None) -> None:
@@ -55,9 +55,9 @@ class Checkpoint:
         return time.monotonic() - self._written >= max(SECONDS_BETWEEN, self._took / LARGEST_SHARE)
 
     def read(self) -> tuple[State | None, str]:
-        """(what is in the file, why that cannot be used): at most one of them; neither where there is no file.
+        """(the content of the file, why it cannot be used): at most one of them; neither where there is no file.
 
-        What writers that were killed left half-written is removed.
+        Half-written files of killed writers are removed.
         """
         if self.path is None:
             return None, ""
@@ -68,10 +68,10 @@ class Checkpoint:
             content = _read(self.path)
         except (OSError, ValueError) as error:
             return None, f"checkpoint {str(self.path)!r} {error}"
-        for name, here in self.made_by.items():
-            there = content["made_by"].get(name)
-            if there != here:
-                return None, f"checkpoint {str(self.path)!r} was made with {name} {there!r}, and here it is {here!r}"
+        for name, value in self.made_by.items():
+            saved = content["made_by"].get(name)
+            if saved != value:
+                return None, f"checkpoint {str(self.path)!r} was made with {name} {saved!r}, and here it is {value!r}"
         return content, ""
 
     def write(self, training: State) -> None:
@@ -88,13 +88,13 @@ class Checkpoint:
         self._took = self._written - start
 
     def obey(self, training: State) -> None:
-        """Writes the state, then lets the signal that asked for it take effect."""
+        """Writes the state; the signal that asked for it then takes effect."""
         self.write(training)
         self.signals.release()
 
 
 def _write(path: Path, content: State) -> None:
-    """torch's format with its SHA-256 behind: torch does not check what it reads, and damage must not pass for a state."""
+    """torch's format and its SHA-256: torch does not check what it reads, and damage must not pass for a state."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     payload = buffer.getbuffer()
@@ -111,7 +111,7 @@ def _read(path: Path) -> State:
         raise ValueError("is torn or damaged")
     try:
         content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except Exception:  # what torch raises depends on how it is disappointed
+    except Exception:  # torch raises many kinds
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError("is of another version of vitbench")

@@ -1,4 +1,4 @@
-"""The one training loop: every arm of every study goes through it."""
+"""How is a model trained? By this loop, the same for every arm of every study."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -36,11 +36,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """`train_losses`, per epoch. `seconds` counts all training steps and their data; evaluation stops the clock.
+    """`train_losses` are per epoch. `seconds` are of all training steps and their data; evaluation stops the clock.
 
-    `images_per_second` leaves the first two steps out, in which things are compiled, allocated and watched, where there
-    are more. Both are sums over the parts of a run that was interrupted, of each of which the first two steps are left
-    out. `diverged` is the reason why training ended early, else empty.
+    `images_per_second` is without the first two steps, in which things are compiled, allocated and watched, unless there are
+    no more. Both count all parts of an interrupted run; the rate is without the first two steps of each. `diverged` is the
+    reason why training ended early, else empty.
     """
 
     train_losses: list[float]
@@ -64,91 +64,115 @@ def train(
     checkpoint: Checkpoint | None = None,
     resume: State | None = None,
 ) -> TrainResult:
-    """Trains `model` in place; with `ema_decay`, what it is left with is the average of its weights.
+    """Trains `model` in place; with `ema_decay` it ends with the average of its weights.
 
     `batches(epoch, first, last)` yields the epoch's batches from the first to before the last, of `steps_per_epoch`:
     pairs of images [B, C, H, W] on the model's device and targets, class indices [B] or probabilities [B, K].
-    `after_epoch(epoch)` evaluates what is then in the model. Epochs count from 0; the last may end early. `watch` is the
-    context of one step, the second: the first in which the optimizer has its state. Stops early, with a reason, where
-    the loss is no longer finite. `resume` is what was written to a `checkpoint`: the run then ends as it would have.
+    `after_epoch(epoch)` may evaluate the model. Epochs count from 0; the last may end early. `watch` is the context of one
+    step, the second: the first in which the optimizer has its state. Stops early, with a reason, where the loss is no longer
+    finite. With `resume`, which was written to a `checkpoint`, the run ends as it would have without the interruption.
     """
     num_steps = config.num_steps(steps_per_epoch)
     if num_steps == 0:
         return TrainResult([], 0.0, 0.0, "")
-    optimizer = build_optimizer(model, config)
-    schedule = build_schedule(optimizer, config, num_steps=num_steps)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    average = None if config.ema_decay is None else Average(model, config.ema_decay)
-    clock = _Clock(synchronize)
-    carried = _Carried(model, optimizer, average, clock)
+    training = _Training(model, config, seed, num_steps, autocast, watch, on_progress, _Clock(synchronize))
     if resume is not None:
-        carried.restore(resume)
+        training.restore(resume)
         del resume
-    checkpoint = checkpoint or Checkpoint()
-    first_step = carried.step
-    for epoch in range(len(carried.losses), math.ceil(num_steps / steps_per_epoch)):
-        before = epoch * steps_per_epoch
-        last = min(steps_per_epoch, num_steps - before)
-        model.train()
-        with checkpoint.signals if checkpoint.path else nullcontext():
-            clock.start()
-            last_report = time.perf_counter()
-            for images, targets in batches(epoch, carried.step - before, last):
-                step = carried.step
-                seed_dropout(step_seed(seed, step), parameters[0].device)
-                schedule.step_update(step + 1)
-                with watch() if step == min(1, num_steps - 1) else nullcontext():
-                    loss = training_step(model, optimizer, images, targets, parameters, config, autocast)
-                if average is not None:
-                    average.update(step)
-                carried.loss_sum += loss.detach()
-                carried.step = step = step + 1
-                clock.images += len(images)
-                if step - first_step == WARMUP_STEPS and step < num_steps:
-                    clock.forget()
-                now = time.perf_counter()
-                if now - last_report > PROGRESS_SECONDS:
-                    last_report = now
-                    mean = carried.loss_sum.item() / (step - before)
-                    on_progress(Progress(step, num_steps, epoch, mean, clock.images_per_second))
-                if checkpoint.is_asked_for:
-                    clock.stop()
-                    checkpoint.obey(carried.state())
-                    clock.start()
-            clock.stop()
-            # Before the evaluation, which may be long, and which going on from here repeats.
-            if checkpoint.is_due() or checkpoint.is_asked_for:
-                checkpoint.write(carried.state())
-        assert carried.step == before + last, (carried.step, before, last)
-        loss_of_epoch = carried.loss_sum.item() / last
-        if not math.isfinite(loss_of_epoch):
-            reason = f"training loss is {loss_of_epoch} in epoch {epoch + 1}"
-            losses = [*carried.losses, loss_of_epoch]
-            return TrainResult(losses, clock.total_seconds, clock.images_per_second, reason)
-        with average.applied() if average is not None else nullcontext():
+    for epoch in range(len(training.losses), math.ceil(num_steps / steps_per_epoch)):
+        first_step = epoch * steps_per_epoch
+        last = min(steps_per_epoch, num_steps - first_step)
+        epoch_batches = batches(epoch, training.step - first_step, last)
+        training.run_epoch(epoch, epoch_batches, first_step, checkpoint or Checkpoint())
+        assert training.step == first_step + last, (training.step, first_step, last)
+        loss = training.loss_sum.item() / last
+        if not math.isfinite(loss):
+            training.losses.append(loss)
+            return training.result(diverged=f"training loss is {loss} in epoch {epoch + 1}")
+        with training.average.applied() if training.average else nullcontext():
             after_epoch(epoch)
-        carried.end_epoch(loss_of_epoch)
-        on_progress(Progress(carried.step, num_steps, epoch, loss_of_epoch, clock.images_per_second))
-    assert carried.step == num_steps, (carried.step, num_steps)
-    if average is not None:
-        average.apply()
-    return TrainResult(carried.losses, clock.total_seconds, clock.images_per_second, "")
+        training.end_epoch(loss)
+        on_progress(training.progress(epoch, loss))
+    assert training.step == num_steps, (training.step, num_steps)
+    if training.average:
+        training.average.apply()
+    return training.result()
 
 
-class _Carried:
-    """All that one step hands to the next. The schedule, batches, augmentation and dropout are functions of the step."""
+@dataclass
+class _Training:
+    """A run under way: its steps, and all that one step hands to the next.
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, average: Average | None, clock: _Clock) -> None:
-        self.model, self.optimizer, self.average, self.clock = model, optimizer, average, clock
-        self.step = 0
-        self.losses: list[float] = []
-        """Of the epochs that are over, their evaluation included."""
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=next(model.parameters()).device)
-        """Over the steps of the epoch that is not."""
+    The schedule, batches, augmentation and dropout are functions of the step.
+    """
+
+    model: nn.Module
+    config: TrainConfig
+    seed: int
+    num_steps: int
+    autocast: Callable[[], AbstractContextManager[object]]
+    watch: Callable[[], AbstractContextManager[object]]
+    on_progress: Callable[[Progress], None]
+    clock: _Clock
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    """Of the epochs that are over, their evaluation included."""
+
+    def __post_init__(self) -> None:
+        self.optimizer = build_optimizer(self.model, self.config)
+        self.schedule = build_schedule(self.optimizer, self.config, num_steps=self.num_steps)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.average = None if self.config.ema_decay is None else Average(self.model, self.config.ema_decay)
+        self.resumed_at = 0
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=next(self.model.parameters()).device)
+        """Over the steps of the current epoch."""
+
+    def run_epoch(
+        self, epoch: int, batches: Iterable[tuple[Tensor, Tensor]], first_step: int, checkpoint: Checkpoint
+    ) -> None:
+        """Trains on what is left of an epoch that began at `first_step`; keeps the state where it is due or asked for."""
+        self.model.train()
+        with checkpoint.signals if checkpoint.path else nullcontext():
+            self.clock.start()
+            last_report = time.perf_counter()
+            for images, targets in batches:
+                self.take_step(images, targets)
+                if time.perf_counter() - last_report > PROGRESS_SECONDS:
+                    last_report = time.perf_counter()
+                    self.on_progress(self.progress(epoch, self.loss_sum.item() / (self.step - first_step)))
+                if checkpoint.is_asked_for:
+                    self.clock.stop()
+                    checkpoint.obey(self.state())
+                    self.clock.start()
+            self.clock.stop()
+            # Before the evaluation, which may be long, and which a resumed run repeats.
+            if checkpoint.is_due() or checkpoint.is_asked_for:
+                checkpoint.write(self.state())
+
+    def take_step(self, images: Tensor, targets: Tensor) -> None:
+        seed_dropout(step_seed(self.seed, self.step), self.parameters[0].device)
+        self.schedule.step_update(self.step + 1)
+        with self.watch() if self.step == min(1, self.num_steps - 1) else nullcontext():
+            loss = training_step(
+                self.model, self.optimizer, images, targets, self.parameters, self.config, self.autocast
+            )
+        if self.average:
+            self.average.update(self.step)
+        self.loss_sum += loss.detach()
+        self.step += 1
+        self.clock.images += len(images)
+        if self.step - self.resumed_at == WARMUP_STEPS and self.step < self.num_steps:
+            self.clock.forget()
 
     def end_epoch(self, loss: float) -> None:
         self.losses.append(loss)
         self.loss_sum.zero_()
+
+    def progress(self, epoch: int, loss: float) -> Progress:
+        return Progress(self.step, self.num_steps, epoch, loss, self.clock.images_per_second)
+
+    def result(self, *, diverged: str = "") -> TrainResult:
+        return TrainResult(self.losses, self.clock.total_seconds, self.clock.images_per_second, diverged)
 
     def state(self) -> State:
         return {
@@ -157,22 +181,23 @@ class _Carried:
             "loss_sum": self.loss_sum,
             "weights": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "average": [] if self.average is None else self.average.tensors,
+            "average": self.average.tensors if self.average else [],
             "clock": self.clock.state(),
         }
 
     def restore(self, state: State) -> None:
-        self.step, self.losses = state["step"], list(state["losses"])
+        self.step = self.resumed_at = state["step"]
+        self.losses = list(state["losses"])
         self.loss_sum.copy_(state["loss_sum"])
         self.model.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
+        if self.average:
             self.average.restore(state["average"])
         self.clock.restore(state["clock"])
 
 
 class _Clock:
-    """Runs while training does. `forget` leaves what it counted so far out of the rate, but not of `total_seconds`."""
+    """Runs while training does. `forget` leaves the time and images so far out of the rate, but not of `total_seconds`."""
 
     def __init__(self, synchronize: Callable[[], None]) -> None:
         self.synchronize = synchronize
@@ -240,9 +265,9 @@ def cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: float) ->
 
 
 def seed_dropout(seed: int, device: torch.device) -> None:
-    """Seeds what dropout and drop path draw from on `device`.
+    """Seeds dropout and drop path on `device`.
 
-    Not by torch.manual_seed: where CUDA is not in use, it notes every call with its stack for later, at 0.7 ms a step.
+    Not by torch.manual_seed: where CUDA is not in use, it keeps every call with its stack for later, at 0.7 ms a step.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""What updates the weights, and by how much: timm's optimizer and scheduler factories, with our rule for weight decay."""
+"""What updates the weights, and by how much? Optimizers and schedules of timm, with a rule for weight decay."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ def orthogonalised(model: nn.Module) -> set[str]:
 
 
 def _plain(name: str) -> str:
-    """Without what torch.compile puts in front."""
+    """Without torch.compile's prefix."""
     return name.removeprefix("_orig_mod.")
 
 
 def freeze(model: nn.Module, config: TrainConfig) -> None:
-    """Leaves out of training what `config.trainable` does: for `attention`, all but that of the blocks, and the head."""
+    """Freezes what `config.trainable` leaves out: for `attention`, all but the blocks' attention and the head."""
     if config.trainable == "attention":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(".attention." in name or name.startswith("head."))
 
 
 def layer_scales(names: Collection[str], layer_decay: float) -> dict[str, float]:
-    """The share of the learning rate that each parameter of a ViT has: `layer_decay` to the power of the blocks after it.
+    """Shares of the learning rate by parameter of a ViT: `layer_decay` to the power of the number of blocks after it.
 
-    Pooling, the last norm and the head come after all blocks; what is neither comes before the first.
+    Pooling, the last norm and the head come after all blocks; all others that are in no block come before the first.
     """
     depth = 1 + max(int(name.split(".")[1]) for name in names if name.startswith("blocks."))
 
@@ -71,29 +71,29 @@ def layer_scales(names: Collection[str], layer_decay: float) -> dict[str, float]
 
 def check_optimizer(name: str) -> None:
     """Raises ValueError for a name that timm does not know."""
-    known = list_optimizers()
-    if name.lower() not in known:
-        close = get_close_matches(name, known, n=3)
+    optimizers = list_optimizers()
+    if name.lower() not in optimizers:
+        close = get_close_matches(name, optimizers, n=3)
         raise ValueError(
             f"optimizer {name!r} is not one of timm's; try {' or '.join(close or ['adamw', 'sgd', 'lion'])}"
         )
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
-    """timm's optimizer of that name, in two groups: with weight decay and without; Muon's weights are one more.
+    """timm's optimizer of that name, in two groups, with weight decay and without, and a third for Muon's weights.
 
-    Frozen parameters are in none. With `layer_decay` each group is one for each layer, whose `lr_scale` schedules obey.
+    Frozen parameters are in none. With `layer_decay` there are such groups for each layer; schedules use their `lr_scale`.
 
     Muon shares `learning_rate` with the AdamW beside it: its orthogonal updates are scaled by 0.2 · √max(out, in), which
-    gives them the root mean square of AdamW's (Liu et al. 2025, section 2.2), so that rates which suit AdamW suit it
-    too. Momentum is 0.95, as by its authors; the AdamW has the constants of `adamw` (β 0.9, 0.999; ε 1e-8).
+    gives them the root mean square of AdamW's (Liu et al. 2025, section 2.2), so that AdamW's rates suit Muon too. Momentum
+    is its authors' 0.95; the AdamW has the constants of `adamw` (β 0.9, 0.999; ε 1e-8).
     Raises ValueError for a name that timm does not know.
     """
     is_muon = config.optimizer.lower() in MUONS
     no_decay = undecayed(model)
-    own = orthogonalised(model) if is_muon else set()
+    muon = orthogonalised(model) if is_muon else set()
     named = {_plain(name): p for name, p in model.named_parameters() if p.requires_grad}
-    no_decay, own = ({_plain(name) for name in names} & named.keys() for names in (no_decay, own))
+    no_decay, muon = ({_plain(name) for name in names} & named.keys() for names in (no_decay, muon))
     scales = dict.fromkeys(named, 1.0) if config.layer_decay is None else layer_scales(named, config.layer_decay)
 
     def grouped(names: set[str], weight_decay: float, **options: object) -> list[dict[str, Any]]:
@@ -108,9 +108,9 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
         ]
 
     others: dict[str, object] = {"use_fallback": True, "eps": 1e-8} if is_muon else {}
-    groups = grouped(named.keys() - no_decay - own, config.weight_decay, **others) + grouped(no_decay, 0.0, **others)
+    groups = grouped(named.keys() - no_decay - muon, config.weight_decay, **others) + grouped(no_decay, 0.0, **others)
     if is_muon:
-        groups += grouped(own, config.weight_decay, use_muon=True)
+        groups += grouped(muon, config.weight_decay, use_muon=True)
     options: dict[str, Any] = {"momentum": 0.95, "betas": (0.9, 0.999)} if is_muon else {}
     if config.optimizer == "adamw":
         options["fused"] = True

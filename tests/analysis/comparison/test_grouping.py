@@ -7,7 +7,7 @@ import pytest
 from tests.made_up_records import make_record
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
-from vitbench.records import Design
+from vitbench.records import Design, Outcome
 
 
 def design(**fields):
@@ -101,3 +101,71 @@ def test_the_order_in_which_fields_were_named_makes_no_difference():
     ]
     (comparison,) = compare(records)
     assert comparison.arms[0].setting == (1e-3, 0.1, 0.05)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"environment": {"machine": "ffffffff"}},
+        {"environment": {"device": "cuda:NVIDIA H100"}},
+        {"environment": {"precision": "bf16"}},
+        {"environment": {"torch": "2.13.0"}},
+        {"environment": {"timm": "1.0.30"}},
+        {"environment": {"compiled": True}},
+        {"environment": {"data_sha256": "e" * 64}},
+        {"harness_version": 2},
+        {"budget": "standard"},
+        {"variant": "Mini/2"},
+        {"data": {"dataset": "shapes"}},
+        {"data": {"train_images": 100}},
+        {"train": {"epochs": 5}},
+    ],
+    ids=str,
+)
+def test_records_that_differ_in_more_than_arm_rate_and_seed_are_never_averaged(other):
+    records = [make_record(seed=0, test=0.9), make_record(seed=1, test=0.8), make_record(seed=2, test=0.1, **other)]
+    comparisons = compare(records)
+    assert sorted(one.arms[0].test_top1.mean for one in comparisons) == pytest.approx([0.1, 0.85])
+    assert len({one.slug for one in comparisons}) == 2
+    assert len({one.title for one in comparisons}) == 2
+
+
+def test_a_run_that_failed_and_was_tried_again_counts_once():
+    failed = make_record(outcome=Outcome.FAILED, reason="out of memory at batch 512")
+    (comparison,) = compare([failed, make_record(test=0.7), make_record(test=0.8), failed])
+    (arm,) = comparison.arms
+    assert arm.test_top1.mean == 0.8
+    assert arm.outcomes[Outcome.FAILED] == 0
+    assert any("3 runs were recorded again" in note for note in assess(comparison).notes)
+
+
+def test_a_failed_run_that_could_not_say_its_data_is_seen_in_the_comparison_that_it_belongs_to():
+    lost = {"outcome": Outcome.FAILED, "reason": "out of memory", "environment": {"data_sha256": ""}}
+    (comparison,) = compare([make_record("gap", **lost), make_record("cls", environment={"compiled": True})])
+    assert [arm.name for arm in comparison.arms] == ["gap", "cls"]
+    assert comparison.environment.data_sha256
+    assert any(
+        "gap: failed at learning rate 0.001, seed 0: out of memory." in note for note in assess(comparison).notes
+    )
+    elsewhere = compare([make_record("gap", **lost), make_record("cls", environment={"machine": "ffffffff"})])
+    assert len(elsewhere) == 2
+
+
+def test_one_arm_name_with_two_models_gives_two_rows():
+    records = [make_record("cls", test=0.5), make_record("cls", test=0.7, model={"width": 96, "num_heads": 3})]
+    (comparison,) = compare(records)
+    first, second = comparison.arms
+    assert first.label.startswith("cls #") and second.label.startswith("cls #") and first.label != second.label
+    assert (first.test_top1.mean, second.test_top1.mean) == (0.5, 0.7)
+    assert comparison.baseline is first
+    assert any("width 64" in note and "width 96" in note for note in assess(comparison).notes)
+
+
+def test_equal_models_that_started_from_other_weights_give_two_rows():
+    starts = (None, "timm:a@1a2b3c4d", "timm:a@ffffffff")
+    (comparison,) = compare([make_record("cls", test=0.5 + 0.1 * i, init=init) for i, init in enumerate(starts)])
+    assert [arm.test_top1.mean for arm in comparison.arms] == [0.5, 0.6, 0.7]
+    assert len({arm.label for arm in comparison.arms}) == 3 and not any(
+        "again" in note for note in assess(comparison).notes
+    )
+    assert any("init None" in note and "init timm:a@1a2b3c4d" in note for note in assess(comparison).notes)

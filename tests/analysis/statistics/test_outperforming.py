@@ -21,7 +21,6 @@ def test_wins_ties_and_losses_are_counted_over_common_seeds():
 def test_few_pairs_and_pairs_that_all_agree_get_clopper_and_pearsons_interval(wins, n):
     found = Outperforming(wins=wins, ties=0, losses=n - wins)
     expected = stats.binomtest(wins, n).proportion_ci(0.95, method="exact")
-    assert found.method == "exact"
     assert found.interval() == pytest.approx((expected.low, expected.high), rel=1e-9)
 
 
@@ -34,7 +33,6 @@ def test_from_ten_pairs_on_it_is_scipys_percentile_bootstrap_to_one_step(counts)
     drawn = stats.bootstrap(
         (scores,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(0)
     ).confidence_interval
-    assert found.method == "bootstrap"
     assert found.interval() == pytest.approx((drawn.low, drawn.high), abs=0.5 / found.n + 1e-9)
 
 

@@ -1,4 +1,4 @@
-"""Does what a study found on one data set hold on another? Equal recipes side by side, and whether their verdicts agree."""
+"""Do verdicts hold on other data? Comparisons of equal recipes side by side, and whether they agree."""
 
 from __future__ import annotations
 

@@ -169,14 +169,19 @@ class ArmResult:
 
         Over the seeds that both have, ascending; of these, if any are given, over `seeds` alone.
         """
-        mine, theirs = self.metric("test_top1", setting), other.metric("test_top1", other.setting)
+        mine, theirs = self.metric("test_top1", setting), other.top1_by_seed
         common = sorted(mine.keys() & theirs.keys() & set(seeds or mine))
         return {seed: mine[seed] for seed in common}, {seed: theirs[seed] for seed in common}
 
     @property
+    def top1_by_seed(self) -> dict[int, float]:
+        """test_top1 at the chosen setting, of every seed that completed there, ascending."""
+        return self.metric("test_top1", self.setting)
+
+    @property
     def test_top1(self) -> Summary | None:
-        """The number reported: test_top1 at the chosen setting, over every seed that completed there."""
-        return Summary.of(self.metric("test_top1", self.setting).values())
+        """The number reported: over `top1_by_seed`."""
+        return Summary.of(self.top1_by_seed.values())
 
     @cached_property
     def _costed(self) -> Record:

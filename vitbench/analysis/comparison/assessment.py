@@ -1,4 +1,4 @@
-"""What is there to say of a comparison? Its findings and its notes, computed once; tables, pages and sentences take them."""
+"""What do tables and pages say of a comparison? Its findings and its notes, computed once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vitbench.analysis.comparison.notes import notes_about
 
 @dataclass(frozen=True)
 class Assessment:
-    """A comparison and how it reads."""
+    """A comparison with its findings and notes: what tables, pages and sentences are made of."""
 
     comparison: Comparison
     findings: Findings

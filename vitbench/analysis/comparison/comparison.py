@@ -1,4 +1,4 @@
-"""What is known of records that may be compared: their arms, and how far each is from the one that it is compared with.
+"""What do comparable records hold? Arms, and how far each is from the arm that it is compared with.
 
 Accuracies are fractions in [0, 1]; percentage points appear only where something is printed.
 """
@@ -29,7 +29,7 @@ class Comparison:
 
     study: str
     design: Design
-    """That of the last record: what was asked, tuned and made equal."""
+    """That of the last record: the question, what was tuned, what was made equal."""
     slug: str
     """Names its files; unique within the study."""
     title: str
@@ -141,8 +141,8 @@ class Comparison:
     def paired(self, arm: ArmResult, *, at_baseline_setting: bool = False) -> tuple[dict[int, float], dict[int, float]]:
         """test_top1 by seed of an arm and of what it is `compared_with`, over the seeds that both have, ascending.
 
-        Each at its own chosen setting, or the arm too at the other's; where that is not the arm's own, over the other's
-        held-out seeds alone, if there are any. Empty where there is nothing to compare with.
+        Each at its chosen setting; with `at_baseline_setting`, both at that of the other, over its held-out seeds alone if it
+        has any and the arm's own setting is another. Empty where there is nothing to compare with.
         """
         reference = self.compared_with(arm)
         if reference is None:

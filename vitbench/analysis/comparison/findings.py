@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 Key = TypeVar("Key", bound=Hashable)
 UNKNOWN_IMAGE = 0.01
-"""What one test image is taken for where records do not say which were right: too much, of 100 test images or more."""
+"""What a test image counts for where records do not say which were right: too much, with 100 test images or more."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One arm against the baseline, or what is in its place, each at its own setting.
+    """An arm against the arm that it is compared with, each at its own setting.
 
     Everything but `decision` is None where it cannot be told.
     """
@@ -77,27 +77,29 @@ def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
     baseline = comparison.baseline
     pairs = [(arm, other) for arm in comparison.arms if (other := comparison.compared_with(arm)) is not None]
     contrasts = {arm.label: _contrast(comparison, arm, other) for arm, other in pairs}
-    at_baseline_setting = {
+    contrasts_at_baseline = {
         arm.label: _contrast(comparison, arm, other, at_baseline_setting=True) for arm, other in pairs
     }
-    own, at_baseline = _decide(comparison, contrasts, margin), _decide(comparison, at_baseline_setting, margin)
-    num_tested = max(_num_tested(own.values()), 1)
-    accuracies = _accuracies_by_cell(comparison)
-    between = _decide(comparison, _interaction_contrasts(comparison, accuracies), margin)
+    decisions = _decide(comparison, contrasts, margin)
+    at_baseline = _decide(comparison, contrasts_at_baseline, margin)
+    num_tested = max(_num_tested(decisions.values()), 1)
     arms = {}
     for arm, other in pairs:
-        there = None if arm.setting == other.setting else at_baseline[arm.label]
-        arms[arm.label] = _finding(comparison, arm, contrasts[arm.label].terms, own[arm.label], there, num_tested)
+        decision_there = None if arm.setting == other.setting else at_baseline[arm.label]
+        terms = contrasts[arm.label].terms
+        arms[arm.label] = _finding(comparison, arm, terms, decisions[arm.label], decision_there, num_tested)
+    accuracies = _accuracies_by_cell(comparison)
+    on_interactions = _decide(comparison, _interaction_contrasts(comparison, accuracies), margin)
     return Findings(
         arms=arms,
-        interactions=between,
-        overall_interaction=overall_interaction(accuracies) if between else None,
+        interactions=on_interactions,
+        overall_interaction=overall_interaction(accuracies) if on_interactions else None,
         narrowing=None if baseline is None else _narrowing(comparison, baseline),
         claims=claim_rows(
             claims_of(comparison.study),
-            {arm.name: own[arm.label] for arm, _ in pairs},
+            {arm.name: decisions[arm.label] for arm, _ in pairs},
             at_baseline_setting={arm.name: at_baseline[arm.label] for arm, _ in pairs},
-            interactions=between,
+            interactions=on_interactions,
             baseline="" if baseline is None else baseline.name,
         ),
         margin=margin,
@@ -216,7 +218,7 @@ def _decide(comparison: Comparison, contrasts: Mapping[Key, Contrast], margin: f
 
 
 def saturation(accuracies: Sequence[float], correct: NDArray[np.bool_] | None, chance: float | None) -> Verdict | None:
-    """What is to be said where nothing can show in the runs that a difference is made of; None where something can.
+    """The verdict where no difference can show: all runs are at the ceiling or floor, or right on the same images. Else None.
 
     `correct`: [arms, seeds, images], None where not known. Runs that all get the same images right may have learned the
     same, or may all answer the most frequent class: that is open.
@@ -270,11 +272,11 @@ def _arms_by_cell(comparison: Comparison) -> dict[Cell, ArmResult]:
 
 def _accuracies_by_cell(comparison: Comparison) -> dict[Cell, dict[int, float]]:
     """By seed, of the cells that have any."""
-    by_cell = {cell: arm.metric("test_top1", arm.setting) for cell, arm in _arms_by_cell(comparison).items()}
+    by_cell = {cell: arm.top1_by_seed for cell, arm in _arms_by_cell(comparison).items()}
     return {cell: by_seed for cell, by_seed in by_cell.items() if by_seed}
 
 
 def _narrowing(comparison: Comparison, baseline: ArmResult) -> StudyNarrowing | None:
     with_baseline = [baseline, *(arm for arm in comparison.arms if comparison.compared_with(arm) is baseline)]
-    accuracies = {arm.label: arm.metric("test_top1", arm.setting) for arm in with_baseline}
+    accuracies = {arm.label: arm.top1_by_seed for arm in with_baseline}
     return study_narrowing(accuracies, baseline=baseline.label)

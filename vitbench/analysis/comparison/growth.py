@@ -36,7 +36,7 @@ class Series:
     @cached_property
     def errors(self) -> dict[int, tuple[float, ...]]:
         """1 − test top-1 of each arm at its own setting, by seed; of the seeds that every arm completed with an error."""
-        accuracies = [arm.metric("test_top1", arm.setting) for arm in self.arms]
+        accuracies = [arm.top1_by_seed for arm in self.arms]
         common = sorted(set.intersection(*map(set, accuracies)))
         by_seed = {seed: tuple(1 - of_arm[seed] for of_arm in accuracies) for seed in common}
         return {seed: errors for seed, errors in by_seed.items() if min(errors) > 0}

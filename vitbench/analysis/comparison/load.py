@@ -1,4 +1,4 @@
-"""How do the records of a results folder become comparisons, and what is said of each?"""
+"""How do the records of a results folder become comparisons, and these assessments?"""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from vitbench.records import Faults, Outcome, Record, RecordStore
 
 
 def load_assessments(store_root: str | Path, *, needed: bool = True, faults: Faults | None = None) -> list[Assessment]:
-    """What is said of each of `load_comparisons`, with a note on what was left out of its study's records.
+    """The assessment of each of `load_comparisons`, with a note on every record of its study that was left out.
 
-    A study that cannot be assessed is a fault, and is left out.
+    A study that cannot be assessed is left out too, and told to `faults`.
     """
     faults = Faults() if faults is None else faults
     store = RecordStore(store_root, faults)

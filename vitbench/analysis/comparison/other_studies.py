@@ -42,7 +42,7 @@ def with_other_verdicts(assessments: Sequence[Assessment]) -> list[Assessment]:
 
 
 def _first_run(arm: ArmResult) -> Run:
-    """That of the lowest seed: studies that share a run share this one."""
+    """The run of the lowest seed: studies that share any run of an arm share it."""
     record = next(iter(arm.completed(arm.setting).values()))
     return record.identity, record.environment.comparison_key
 

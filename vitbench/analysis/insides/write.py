@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitbench.analysis.insides import figures
-from vitbench.analysis.writing.files import write
+from vitbench.analysis.writing.files import write, write_each
 from vitbench.inspection.figure_numbers import FigureNumbers
 
 
@@ -18,7 +18,7 @@ def write_figures(numbers: FigureNumbers) -> list[Path]:
     for name in numbers.computed:
         if drawn := numbers.figures.get(name):
             pictures = figures.render(drawn["kind"], drawn, drawn["about"], formats=("png", "svg"))
-            paths += [write(numbers.folder / f"{name}.{suffix}", content) for suffix, content in pictures.items()]
+            paths += write_each(numbers.folder / name, pictures)
     for path in [*numbers.folder.glob("*.png"), *numbers.folder.glob("*.svg")]:
         is_ours = path.stem in figures.KINDS or path.stem.startswith("cka-")
         if is_ours and path.stem not in numbers.figures:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vitbench.analysis.profile.rows import Heat, Row
+from vitbench.analysis.writing.files import remove_stale, write
 from vitbench.analysis.writing.words import listed
-from vitbench.profiling.profile_store import Part, read_parts
+from vitbench.profiling.profile_store import Part, list_profiles, read_parts
 from vitbench.profiling.timing import Interval, Timing, ratio
+from vitbench.records import Faults
 from vitbench.text import counted
 
 OURS = "vitbench"
@@ -61,6 +63,30 @@ def load_profile(directory: Path) -> Profile:
     latest = max(parts, key=lambda part: part.finished).set_key
     same = tuple(part for part in parts if part.set_key == latest)
     return Profile(directory, same, tuple(part for part in parts if part.set_key != latest))
+
+
+def write_of_each_profile(
+    store_root: str | Path,
+    contents: Callable[[Profile], Mapping[Path, str | bytes]],
+    *,
+    suffixes: Collection[str],
+    faults: Faults | None,
+) -> list[Path]:
+    """Writes, for every device, what `contents` gives by path, and removes earlier files of these suffixes.
+
+    A profile that is damaged is left as it is; `faults` are told, or stderr.
+    """
+    faults = Faults() if faults is None else faults
+    written: list[Path] = []
+    for directory in list_profiles(store_root):
+        files: Mapping[Path, str | bytes] | None = None
+        with faults.leaving_out(directory):
+            files = contents(load_profile(directory))
+        if files is not None:
+            paths = [write(path, content) for path, content in files.items()]
+            remove_stale(directory, written=paths, suffixes=suffixes)
+            written += paths
+    return written
 
 
 @dataclass(frozen=True)

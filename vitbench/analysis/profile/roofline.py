@@ -16,13 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vitbench.analysis.profile.profile import Profile, load_profile, model_label, rows_of, shares
+from vitbench.analysis.profile.profile import Profile, model_label, rows_of, shares, write_of_each_profile
 from vitbench.analysis.profile.rows import Row
 from vitbench.analysis.writing.drawing import GREY, INK, MARKERS, PALETTE, headed_figure, rendered
-from vitbench.analysis.writing.files import remove_stale, write_each
 from vitbench.analysis.writing.panels import mark_ticks, round_ticks
 from vitbench.costs.macs import FORWARDS
-from vitbench.profiling.profile_store import Part, list_profiles
+from vitbench.profiling.profile_store import Part
 from vitbench.records import Faults
 
 CAPTION = (
@@ -63,18 +62,12 @@ def write_rooflines(store_root: str | Path, faults: Faults | None = None) -> lis
 
     A profile that is damaged is left as it is; `faults` are told, or stderr.
     """
-    faults = Faults() if faults is None else faults
-    written: list[Path] = []
-    for directory in list_profiles(store_root):
-        pictures: dict[str, bytes] | None = None
-        with faults.leaving_out(directory):
-            pictures = render_roofline(load_profile(directory), formats=("svg", "png"))
-        if pictures is None:
-            continue
-        paths = write_each(directory / "plots" / "roofline", pictures)
-        remove_stale(directory, written=paths, suffixes=(".svg", ".png"))
-        written += paths
-    return written
+
+    def pictures(profile: Profile) -> dict[Path, bytes]:
+        files = render_roofline(profile, formats=("svg", "png"))
+        return {profile.directory / "plots" / f"roofline.{suffix}": content for suffix, content in files.items()}
+
+    return write_of_each_profile(store_root, pictures, suffixes=(".svg", ".png"), faults=faults)
 
 
 def render_roofline(profile: Profile, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from vitbench.analysis.writing.words import ABSENT, significant
+from vitbench.analysis.writing.words import ABSENT, filled, significant
 from vitbench.costs.macs import FORWARDS
 
 
@@ -79,7 +79,7 @@ class Row(Heat):
     @property
     def mfu_text(self) -> str:
         """`93%`."""
-        return ABSENT if self.mfu is None else f"{self.mfu:.0%}"
+        return filled("{:.0%}", self.mfu)
 
     @property
     def rounds_text(self) -> str:

@@ -20,19 +20,17 @@ from vitbench.analysis.profile.notes import (
 from vitbench.analysis.profile.profile import (
     Profile,
     identity_of,
-    load_profile,
     model_label,
     pixels,
     rows_of,
     shares,
     variant_of,
+    write_of_each_profile,
 )
-from vitbench.analysis.writing.files import remove_stale, write
 from vitbench.analysis.writing.markup import escape_markdown, html_id
 from vitbench.analysis.writing.table import Table, csv_text, latex, markdown, markdown_head, markdown_list
-from vitbench.analysis.writing.words import ABSENT, count_text, significant
+from vitbench.analysis.writing.words import ABSENT, count_text, filled, significant
 from vitbench.costs.macs import FORWARDS, MFU_MEANS
-from vitbench.profiling.profile_store import list_profiles
 from vitbench.records import Faults
 
 
@@ -41,23 +39,12 @@ def write_profiles(store_root: str | Path, faults: Faults | None = None) -> list
 
     A profile that is damaged is left as it is; `faults` are told, or stderr.
     """
-    faults = Faults() if faults is None else faults
-    written: list[Path] = []
-    for directory in list_profiles(store_root):
-        texts: dict[Path, str] = {}
-        with faults.leaving_out(directory):
-            texts = _pages(directory)
-        if not texts:
-            continue
-        paths = [write(path, text) for path, text in texts.items()]
-        remove_stale(directory, written=paths, suffixes=(".md", ".csv", ".tex"))
-        written += paths
-    return written
+    return write_of_each_profile(store_root, _pages, suffixes=(".md", ".csv", ".tex"), faults=faults)
 
 
-def _pages(directory: Path) -> dict[Path, str]:
+def _pages(profile: Profile) -> dict[Path, str]:
     """What a device's tables and README hold."""
-    profile = load_profile(directory)
+    directory = profile.directory
     tables, where = tables_of(profile), profile.where
     remarks = left_out(profile)
     texts: dict[Path, str] = {}
@@ -71,8 +58,9 @@ def _pages(directory: Path) -> dict[Path, str]:
 
 def tables_of(profile: Profile) -> list[Table]:
     """All tables that have a row."""
-    makers = (summary, peers, settings, throughput, by_kind, by_role, by_block, flops, ceilings)
-    return [table for table in (maker(profile) for maker in makers) if table]
+    breakdowns = (breakdown(profile, by) for by in BREAKDOWNS)
+    tables = (summary(profile), peers(profile), settings(profile), throughput(profile), *breakdowns)
+    return [table for table in (*tables, flops(profile), ceilings(profile)) if table]
 
 
 def throughput(profile: Profile) -> Table:
@@ -85,8 +73,8 @@ def throughput(profile: Profile) -> Table:
             "setting": row.setting,
             "batch": str(row.batch_size),
             "images/s [95 %]": row.rate_text,
-            "p50 (ms)": ABSENT if row.latency_p50_ms is None else f"{row.latency_p50_ms:,.2f}",
-            "p99 (ms)": ABSENT if row.latency_p99_ms is None else f"{row.latency_p99_ms:,.2f}",
+            "p50 (ms)": filled("{:,.2f}", row.latency_p50_ms),
+            "p99 (ms)": filled("{:,.2f}", row.latency_p99_ms),
             "MFU": row.mfu_text,
             "peak memory (MiB)": significant(row.peak_memory_bytes / 2**20) if row.peak_memory_bytes else ABSENT,
             "n": row.rounds_text,
@@ -115,22 +103,15 @@ def throughput(profile: Profile) -> Table:
     )
 
 
-def by_kind(profile: Profile) -> Table:
-    """Where a step's time goes, by kind of operation."""
-    return _breakdown(profile, "kind", "by kind of operation")
+BREAKDOWNS = {
+    "kind": "by kind of operation",
+    "role": "by role, all blocks together",
+    "block": "by block",
+}
 
 
-def by_role(profile: Profile) -> Table:
-    """Where a step's time goes, all blocks together: attention, MLP, norms, optimizer, …"""
-    return _breakdown(profile, "role", "by role, all blocks together")
-
-
-def by_block(profile: Profile) -> Table:
-    """Where a step's time goes, block by block."""
-    return _breakdown(profile, "block", "by block")
-
-
-def _breakdown(profile: Profile, by: str, words: str) -> Table:
+def breakdown(profile: Profile, by: str) -> Table:
+    """Where a step's time goes, by one of BREAKDOWNS."""
     rows, raw = [], []
     for part in profile.of("traces"):
         sums = shares(part, by)
@@ -143,7 +124,7 @@ def _breakdown(profile: Profile, by: str, words: str) -> Table:
                     "mode": part.request["mode"],
                     by: name,
                     "ms a step": f"{1e3 * share.seconds:,.2f}",
-                    "share": ABSENT if of_step is None else f"{of_step:.1%}",
+                    "share": filled("{:.1%}", of_step),
                     "calls": f"{share.calls:,}",
                     "GFLOP/s": significant(share.flops_per_second and share.flops_per_second / 1e9),
                     "FLOP/byte": significant(share.intensity),
@@ -153,7 +134,7 @@ def _breakdown(profile: Profile, by: str, words: str) -> Table:
             raw[-1] |= {"calls": share.calls, "flops": share.flops, "bytes": share.bytes}
     return Table(
         name=f"time-by-{by}",
-        title=f"Where the time of a step goes, {words}",
+        title=f"Where the time of a step goes, {BREAKDOWNS[by]}",
         rows=rows,
         raw=raw,
         texts=("model", "mode", by),

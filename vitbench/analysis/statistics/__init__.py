@@ -1,1 +1,1 @@
-"""What numbers of several seeds allow one to say. Imports nothing of ours."""
+"""What do the numbers of several seeds allow one to say? Pure statistics, which import nothing else of vitbench."""

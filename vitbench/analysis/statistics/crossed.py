@@ -88,11 +88,11 @@ class CrossedDifference:
 
     @property
     def estimate(self) -> Estimate:
-        """What t says of the mean over all seeds and all images like these: two crossed random effects, with Satterthwaite's
-        degrees of freedom; never surer than over seeds alone, which promises less. docs/statistics.md has its coverage.
+        """Of the mean over all seeds and all images like these: two crossed random effects, with Satterthwaite's degrees of
+        freedom; never surer than over seeds alone. docs/statistics.md has its coverage.
 
-        The spread over seeds is taken for no less than one test image, as a test set cannot show less, and then for no less
-        than the luck within image and seed, which alone spreads seeds by so much.
+        The spread over seeds counts as one test image at least, as a test set cannot show less; and then as the luck within
+        image and seed at least, which alone spreads seeds by so much.
         """
         cells, one_image = self.num_seeds * self.num_images, 1 / (self.num_images**2 * self.num_seeds)
         over_seeds = Uncertainty(math.sqrt(max(self.seed_variance, one_image)), self.num_seeds - 1)

@@ -1,4 +1,4 @@
-"""Does what one factor is worth depend on another? Position embedding × pooling, paired by seed."""
+"""Does the effect of one factor depend on the level of another? Position embedding × pooling, paired by seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much narrower are intervals because seeds are paired by construction?"""
+"""How much narrower do intervals get by pairing seeds?"""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from vitbench.analysis.statistics.pairing import CONFIDENCE, Interval
 
@@ -42,16 +41,13 @@ class Outperforming:
     def probability(self) -> float:
         return (self.wins + self.ties / 2) / self.n
 
-    @property
-    def method(self) -> Literal["bootstrap", "exact"]:
-        """Resampling a few pairs, or pairs that all agree, gives back what was put in: then the interval is exact."""
-        agree = self.n in (self.wins, self.ties, self.losses)
-        return "exact" if agree or self.n < FEWEST_FOR_BOOTSTRAP else "bootstrap"
-
     def interval(self, confidence: float = CONFIDENCE) -> Interval:
-        """The percentile bootstrap of the pairs, or Clopper & Pearson's interval (`method`; ties as half a win)."""
+        """The percentile bootstrap of the pairs; Clopper & Pearson's exact interval, ties as half a win, of few pairs or of
+        pairs that all agree, as resampling these gives back what was put in.
+        """
         tail = (1 - confidence) / 2
-        return self._exact(tail) if self.method == "exact" else self._bootstrap(tail)
+        all_agree = self.n in (self.wins, self.ties, self.losses)
+        return self._exact(tail) if all_agree or self.n < FEWEST_FOR_BOOTSTRAP else self._bootstrap(tail)
 
     @property
     def reading(self) -> str:
@@ -76,10 +72,8 @@ class Outperforming:
         """Without drawing: the mean of n resampled pairs has the n-fold convolution of one pair's distribution."""
         import numpy as np
 
-        one = np.array([self.losses, self.ties, self.wins]) / self.n
-        distribution = np.ones(1)
-        for _ in range(self.n):
-            distribution = np.convolve(distribution, one)
+        of_a_pair = np.array([self.losses, self.ties, self.wins]) / self.n
+        distribution = np.polynomial.polynomial.polypow(of_a_pair, self.n, maxpower=None)
         below = np.cumsum(distribution)
         # Rounding must not move a quantile that falls on a step.
         low, high = np.searchsorted(below, [tail - 1e-12, 1 - tail - 1e-12])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 CONFIDENCE = 0.95
 NO_SPREAD = 1e-9
-"""Accuracies are multiples of 1 / images: what varies less than this varies by rounding alone."""
+"""Accuracies are multiples of 1 / images. A smaller spread than this is rounding."""
 
 
 class Interval(NamedTuple):
@@ -35,7 +35,7 @@ class Uncertainty(NamedTuple):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and how uncertain it is, by Student's t; of several uncertainties, the largest counts."""
+    """A mean and its uncertainty by Student's t; of several uncertainties, the one that gives the widest interval counts."""
 
     mean: float
     uncertainties: tuple[Uncertainty, ...]
@@ -66,10 +66,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Arm minus baseline at each seed that both have; everything else follows from these values.
-
-    Differences of differences fit as well: the interaction of two factors is one (`interactions.py`).
-    """
+    """Arm minus baseline at each seed that both have. Interactions, which are differences of differences, are some too."""
 
     by_seed: Mapping[int, float]
     """At least one, by seed, ascending."""
@@ -97,27 +94,20 @@ class PairedDifference:
         return sd if sd > NO_SPREAD else 0.0
 
     @property
-    def standard_error(self) -> float | None:
-        """None where there is nothing to test by: one pair, or differences that are equal at every seed."""
-        return self.sd / math.sqrt(self.n) if self.sd else None
-
-    @property
     def estimate(self) -> Estimate | None:
-        """What t says over seeds: of the mean over all seeds, on this test set and no other.
+        """Of the mean over all seeds, on this test set, by t over seeds.
 
-        None without a standard error: equal differences would give an interval of no width, which promises too much.
+        None without a spread, that is for one pair or equal differences: an interval of no width would promise too much.
         """
-        if self.standard_error is None:
-            return None
-        return Estimate(self.mean, (Uncertainty(self.standard_error, self.n - 1),))
+        return Estimate(self.mean, (Uncertainty(self.sd / math.sqrt(self.n), self.n - 1),)) if self.sd else None
 
     def interval(self, confidence: float = CONFIDENCE) -> Interval | None:
-        """The t-interval over seeds; None without a standard error."""
+        """The t-interval over seeds; None without a spread."""
         return None if self.estimate is None else self.estimate.interval(confidence)
 
     @property
     def p_value(self) -> float | None:
-        """Two-sided, of the paired t-test that the mean over all seeds is 0; None without a standard error."""
+        """Two-sided, of the paired t-test that the mean over all seeds is 0; None without a spread."""
         return None if self.estimate is None else self.estimate.p_value
 
 

@@ -1,4 +1,4 @@
-"""Which difference could so many seeds have found, and how many seeds would settle an open pair?"""
+"""Which difference can so many seeds detect, and how many seeds would settle an open pair?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 POWER = 0.8
 MOST_SEEDS = 100
-"""Beyond that, 'more than 100' says enough."""
+"""Beyond that, tables say 'more than 100'."""
 
 
 def power_of_difference(

@@ -1,4 +1,7 @@
-"""Is an arm better than the baseline, worse, equivalent within a margin, or is that open? By a written rule."""
+"""Is an arm better than the baseline, worse, equivalent within a margin, or is that open?
+
+`decide` is the rule; docs/statistics.md has how often it errs.
+"""
 
 from __future__ import annotations
 
@@ -36,17 +39,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Caveats:
-    """What the runs that a difference is made of leave out."""
+    """What is missing from the runs behind a difference."""
 
     diverged: int = 0
-    """Runs of the arm that diverged at the setting it is reported at, and are in no pair."""
+    """Runs of the arm that diverged at its reported setting, and so are in no pair."""
     baseline_diverged: int = 0
     at_edge: bool = False
-    """Whether the arm's setting is the last of the grid, so that a better one may lie beyond."""
+    """Whether the arm's setting is at the edge of the grid, so that a better one may lie beyond."""
     baseline_at_edge: bool = False
 
     def diverged_may_turn(self, verdict: Verdict) -> bool:
-        """Whether the runs that diverged, each worse than any pair, could make it another."""
+        """Whether the verdict could change if runs that diverged counted, each as worse than any pair."""
         against = {
             Verdict.BETTER: self.diverged,
             Verdict.WORSE: self.baseline_diverged,
@@ -55,7 +58,7 @@ class Caveats:
         return bool(against.get(verdict))
 
     def edge_may_turn(self, verdict: Verdict) -> bool:
-        """Whether a better setting beyond the grid could make it another."""
+        """Whether the verdict could change with a better setting beyond the grid."""
         raised = {Verdict.WORSE: self.at_edge, Verdict.BETTER: self.baseline_at_edge}
         return raised.get(verdict, self.at_edge or self.baseline_at_edge)
 
@@ -71,16 +74,16 @@ class Decision:
     difference: PairedDifference | None
     margin: float
     interval: Interval | None = None
-    """The one that decided: of a two-sided test, as wide as Holm's correction took this arm; for 'equivalent', that of the
-    two one-sided tests. None where none decided: too few seeds, nothing to test by, runs that diverged."""
+    """The interval that decided: of the two-sided test, as wide as Holm's correction makes it; for 'equivalent', that of the
+    two one-sided tests. None where none decided: too few seeds, nothing to test by, or runs that diverged."""
     confidence: float | None = None
-    """That of `interval`: 0.95 of one arm tested by itself."""
+    """That of `interval`: 0.95 for an arm that is tested alone."""
     over_images: bool = False
     """Whether seeds spread by less than one test image, and the tests were over seeds and images."""
     adjusted_p: float | None = None
     """After Holm's correction over the arms tested together; None where nothing was tested."""
     within_margin: bool = False
-    """Whether equivalence was shown, be the difference significant or not."""
+    """Whether equivalence was shown, whether or not the difference is significant."""
     caveats: Caveats = NO_CAVEATS
 
     @property
@@ -130,36 +133,30 @@ def decide(
     adjusted, confidences = _corrected({key: estimate.p_value for key, estimate in estimates.items()}, alpha)
     decisions = {}
     for key, difference in differences.items():
-        against = caveats.get(key, NO_CAVEATS)
+        decision = Decision(Verdict.NONE, difference, margin, caveats=caveats.get(key, NO_CAVEATS))
         if key in estimates:
-            tested = _tested(
-                estimates[key], adjusted[key], confidences[key], margin=margin, alpha=alpha, caveats=against
-            )
-            decisions[key] = replace(tested, difference=difference, over_images=key in over_images)
-        else:
-            verdict = saturated.get(key, Verdict.OPEN) if key in testable else Verdict.NONE
-            decisions[key] = Decision(verdict, difference, margin, caveats=against)
+            decision = replace(decision, adjusted_p=adjusted[key], over_images=key in over_images)
+            decision = _tested(decision, estimates[key], adjusted[key], confidences[key], alpha)
+        elif key in testable:
+            decision = replace(decision, verdict=saturated.get(key, Verdict.OPEN))
+        decisions[key] = decision
     return decisions
 
 
-def _tested(
-    estimate: Estimate, adjusted_p: float, confidence: float, *, margin: float, alpha: float, caveats: Caveats
-) -> Decision:
-    interval = estimate.interval(confidence)
-    equivalent = estimate.equivalence_p_value(margin) <= alpha
+def _tested(decision: Decision, estimate: Estimate, adjusted_p: float, confidence: float, alpha: float) -> Decision:
+    """A decision with its verdict, and the interval that decided."""
+    equivalent = estimate.equivalence_p_value(decision.margin) <= alpha
     if adjusted_p <= alpha:
         verdict = Verdict.BETTER if estimate.mean > 0 else Verdict.WORSE
     elif equivalent:
         verdict, confidence = Verdict.EQUIVALENT, 1 - 2 * alpha
-        interval = estimate.interval(confidence)
     else:
         verdict = Verdict.OPEN
-    if caveats.diverged_may_turn(verdict):
-        return Decision(Verdict.OPEN, None, margin, adjusted_p=adjusted_p, caveats=caveats)
-    within = equivalent and not caveats.diverged_may_turn(Verdict.EQUIVALENT)
-    return Decision(
-        verdict, None, margin, interval, confidence, adjusted_p=adjusted_p, within_margin=within, caveats=caveats
-    )
+    if decision.caveats.diverged_may_turn(verdict):
+        return replace(decision, verdict=Verdict.OPEN)
+    within = equivalent and not decision.caveats.diverged_may_turn(Verdict.EQUIVALENT)
+    interval = estimate.interval(confidence)
+    return replace(decision, verdict=verdict, interval=interval, confidence=confidence, within_margin=within)
 
 
 def _corrected(p_values: Mapping[Key, float], alpha: float) -> tuple[dict[Key, float], dict[Key, float]]:

@@ -43,12 +43,12 @@ def conventions(assessment: Assessment) -> list[str]:
         sentences.append(
             f"Differences are from {comparison.reference}, paired by seed, with the interval that decides the verdict."
         )
-        if comparison.design.fractions:
+        if comparison.design.images_differ:
             sentences.append(
                 "Training steps are equal, not epochs: an arm with fewer images sees each of them more often. The test "
                 "images are the same."
             )
-        if comparison.design.starts:
+        if comparison.design.sizes_differ:
             sentences.append(
                 "Some arms start from another arm's trained weights, of the same seed and setting, head included; 0 epochs: "
                 "those weights as they are. Training (TFLOP) includes the training of those weights; epochs and images/s do "

@@ -14,7 +14,7 @@ from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.tables.verdicts import ends
 from vitbench.analysis.tables.verdicts import raw as raw_verdict
 from vitbench.analysis.writing.table import Table
-from vitbench.analysis.writing.words import ABSENT, count_text, listed, significant
+from vitbench.analysis.writing.words import ABSENT, count_text, filled, listed, significant
 from vitbench.records import Outcome
 
 TERMINAL_COLUMNS = {
@@ -48,7 +48,7 @@ def _row(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
     noun = "setting" if comparison.design.tuned else "rate"
     matched = {
         "epochs": f"{arm.epochs:g}",
-        "training (TFLOP)": ABSENT if arm.training_flops is None else significant(arm.training_flops / 1e12),
+        "training (TFLOP)": significant(arm.training_flops and arm.training_flops / 1e12),
     }
     at_baselines = {f"difference at baseline's {noun} (points)": _at_baseline(finding)}
     return {
@@ -58,12 +58,8 @@ def _row(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
         "MACs relative to baseline": (
             f"{arm.macs / baseline.macs:.2f}×" if baseline is not None and arm.macs and baseline.macs else ABSENT
         ),
-        **({"training images": _training_images(comparison, arm)} if comparison.design.fractions else {}),
-        **(
-            matched
-            if comparison.design.match != "epochs" or comparison.design.fractions or comparison.design.starts
-            else {}
-        ),
+        **({"training images": filled("{:,}", comparison.images_of(arm))} if comparison.design.images_differ else {}),
+        **(matched if comparison.design.epochs_differ else {}),
         "top-1 (%)": percent(arm.test_top1),
         "difference (points)": ABSENT if finding is None else difference_text(finding.decision) or ABSENT,
         **({} if baseline is None else {"verdict": ABSENT if finding is None else verdict_text(finding.decision)}),
@@ -89,11 +85,6 @@ def _at_baseline(finding: Finding | None) -> str:
     at_chosen, pairs = finding.decision.difference, decision.difference.n
     fewer = at_chosen is not None and pairs < at_chosen.n and decision.interval is not None
     return f"{difference_text(decision)}{f' (n={pairs})' if fewer else ''}: {verdict_text(decision)}"
-
-
-def _training_images(comparison: Comparison, arm: ArmResult) -> str:
-    images = comparison.images_of(arm)
-    return ABSENT if images is None else f"{images:,}"
 
 
 def _raw_row(assessment: Assessment, arm: ArmResult) -> dict[str, Any]:

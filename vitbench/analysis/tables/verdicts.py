@@ -13,7 +13,9 @@ from vitbench.analysis.comparison.wording import difference_text, settle_text, v
 from vitbench.analysis.statistics.pairing import Interval
 from vitbench.analysis.statistics.verdicts import Decision, Verdict
 from vitbench.analysis.writing.table import Table
-from vitbench.analysis.writing.words import ABSENT, interval_text, significant
+from vitbench.analysis.writing.words import ABSENT, filled, interval_text, significant
+
+CLAIM_HEADINGS = ("claim", "paper", "here", "verdict")
 
 CLAIM_HEADINGS = ("claim", "paper", "here", "verdict")
 
@@ -45,7 +47,7 @@ def verdicts(assessment: Assessment) -> Table:
             "variance from test images": _image_share(finding),
             "images only one gets": _images(finding),
             **({f"at baseline's {noun}": _at_baseline(finding)} if comparison.has_choice else {}),
-            "detectable difference (points, 80 % power)": _detectable(finding),
+            "detectable difference (points, 80 % power)": filled("{:.2f}", in_points(finding.smallest_difference)),
             "seeds to settle": _to_settle(finding),
         }
         for label, finding in findings.arms.items()
@@ -130,7 +132,6 @@ def raw(findings: Findings, label: str) -> dict[str, Any]:
     crossed = finding.seeds_and_images if finding else None
     wins = finding.outperforming if finding else None
     won = wins.interval() if wins else None
-    smallest = finding.smallest_difference if finding else None
     low, high = ends(decision.interval if decision else None)
     crossed_low, crossed_high = ends(crossed.estimate.interval() if crossed else None)
     return {
@@ -148,9 +149,13 @@ def raw(findings: Findings, label: str) -> dict[str, Any]:
         "probability_of_outperforming_ci95_low": won.low if won else None,
         "probability_of_outperforming_ci95_high": won.high if won else None,
         "outperforming": wins.reading if wins else "",
-        "smallest_difference_found_points": None if smallest is None else 100 * smallest,
+        "smallest_difference_found_points": in_points(finding.smallest_difference if finding else None),
         "seeds_to_settle": finding.to_settle.num_seeds if finding and finding.to_settle else None,
     }
+
+
+def in_points(fraction: float | None) -> float | None:
+    return None if fraction is None else 100 * fraction
 
 
 def ends(interval: Interval | None) -> tuple[float | None, float | None]:
@@ -159,9 +164,7 @@ def ends(interval: Interval | None) -> tuple[float | None, float | None]:
 
 
 def p_text(p_value: float | None) -> str:
-    if p_value is None:
-        return ABSENT
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+    return "< 0.001" if p_value is not None and p_value < 0.001 else filled("{:.3f}", p_value)
 
 
 def _wins(finding: Finding) -> str:
@@ -172,7 +175,7 @@ def _wins(finding: Finding) -> str:
 
 def _image_share(finding: Finding) -> str:
     share = finding.seeds_and_images.image_share if finding.seeds_and_images else None
-    return ABSENT if share is None else f"{100 * share:.0f} %"
+    return filled("{:.0f} %", in_points(share))
 
 
 def _images(finding: Finding) -> str:
@@ -180,10 +183,6 @@ def _images(finding: Finding) -> str:
         return ABSENT
     arm, baseline = finding.images_only_one_gets
     return f"{arm:,.0f} : {baseline:,.0f}"
-
-
-def _detectable(finding: Finding) -> str:
-    return ABSENT if finding.smallest_difference is None else f"{100 * finding.smallest_difference:.2f}"
 
 
 def _at_baseline(finding: Finding) -> str:

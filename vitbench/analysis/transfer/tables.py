@@ -28,16 +28,10 @@ def write_transfer(store_root: str | Path, faults: Faults | None = None) -> list
     faults = Faults() if faults is None else faults
     texts = {}
     with faults.leaving_out(TransferStore(store_root).directory):
-        table = load_transfer(store_root, faults)
-        if table is not None:
+        if rows := load_rows(store_root, faults):
+            table = table_of(rows)
             texts = {"md": markdown(table, where=WHERE), "csv": csv_text(table.raw)}
     return write_each(Path(store_root) / "tables" / "transfer", texts)
-
-
-def load_transfer(store_root: str | Path, faults: Faults | None = None) -> Table | None:
-    """The table of all that is recorded of frozen features; None where nothing is. `faults` as of `RecordStore`."""
-    rows = load_rows(store_root, faults)
-    return table_of(rows) if rows else None
 
 
 @dataclass(frozen=True)
@@ -81,12 +75,11 @@ def transfer_rows(records: Iterable[TransferRecord], runs: Mapping[str, Record])
 
 
 def _row(records: Sequence[TransferRecord], trained: Record | None) -> TransferRow:
-    top1: dict[str, list[float]] = {}
-    for record in records:
-        by_classifier: dict[str, list[float]] = defaultdict(list)
-        for accuracy in record.accuracies:
-            by_classifier[accuracy.classifier].append(accuracy.top1)
-        top1 |= by_classifier
+    top1 = {
+        classifier: [accuracy.top1 for accuracy in record.accuracies if accuracy.classifier == classifier]
+        for record in records
+        for classifier in dict.fromkeys(accuracy.classifier for accuracy in record.accuracies)
+    }
     row = TransferRow(records[-1], trained, top1, ())
     doubts = dict.fromkeys(doubt for record in records for doubt in _doubts(record, _identity(row)["model"]))
     return replace(row, notes=tuple(doubts))

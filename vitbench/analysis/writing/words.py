@@ -9,6 +9,11 @@ from typing import Any
 ABSENT = "–"
 
 
+def filled(form: str, value: float | None) -> str:
+    """The value in its form, as `{:.2f}`; a dash for none."""
+    return ABSENT if value is None else form.format(value)
+
+
 def significant(value: float | None) -> str:
     """Three significant digits, none lost before the decimal point: 17.6, 0.00312, 1,234."""
     if value is None:

@@ -90,7 +90,7 @@ def _from_timm(name: str, in_channels: int) -> ViT:
 def _create(name: str, model_name: str, in_channels: int, *, pretrained: bool) -> nn.Module:
     try:
         return timm.create_model(model_name, pretrained=pretrained, in_chans=in_channels)
-    # Hub, safetensors, torch, JSON and the model's own constructor all speak here, each with errors of its own.
+    # Hub, safetensors, torch, JSON and the model's constructor each raise errors of another kind.
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(

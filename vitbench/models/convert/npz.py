@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.config import Activation, Position, ViTConfig, as_pair
-from vitbench.models.convert.source import Source, Weights, assemble
+from vitbench.models.convert.source import Source, Weights, assemble, learned_places
 from vitbench.models.vit import ViT
 
 _PREFIXES = ("opt/target/", "params/img/", "params/", "")
@@ -69,15 +69,15 @@ def _read(path: str | PathLike[str]) -> dict[str, Tensor]:
                 raise ValueError("it is a single array (.npy)")
             prefix = next((p for p in _PREFIXES if f"{p}embedding/kernel" in arrays), None)
             # The state of an optimizer, which may lie beside the weights, is not read.
-            found = {n: arrays[n] for n in arrays if prefix is not None and n.startswith(prefix)}
+            weights = {n: arrays[n] for n in arrays if prefix is not None and n.startswith(prefix)}
     except _UNREADABLE as error:
         raise ValueError(f"{path} cannot be read as npz: {' '.join(str(error).split())}") from error
     if prefix is None:
         raise ValueError(f"{path} is not a checkpoint of a ViT: it has no embedding/kernel")
-    for name, array in found.items():
+    for name, array in weights.items():
         if array.dtype.kind not in "fiu" and not _is_bfloat16(array):
             raise ValueError(f"{path} is not a checkpoint of a ViT: {name} holds {array.dtype}, which are no weights")
-    return _unstacked({name.removeprefix(prefix): _tensor(array) for name, array in found.items()})
+    return _unstacked({name.removeprefix(prefix): _tensor(array) for name, array in weights.items()})
 
 
 def _is_bfloat16(array: NDArray[Any]) -> bool:
@@ -123,8 +123,10 @@ def _config(
     hidden = source.shape(f"{_BLOCK.format(0)}/{mlp}/Dense_0/kernel")[-1]
     depth = len({m[1] for name in shapes if (m := re.match(r"Transformer/encoderblock_(\d+)/", name))})
     if len(shapes["embedding/kernel"]) != 4:
-        found = list(shapes["embedding/kernel"])
-        raise ValueError(f"{path} is not a checkpoint of a ViT: embedding/kernel is {found}, not [height, width, C, D]")
+        raise ValueError(
+            f"{path} is not a checkpoint of a ViT: embedding/kernel is {list(shapes['embedding/kernel'])}, not [height, "
+            "width, C, D]"
+        )
     height, width, channels, dim = shapes["embedding/kernel"]
     table = next((shapes[name] for name in _TABLES if name in shapes), None)
     pool = "map" if "MAPHead_0/probe" in shapes else "cls" if "cls" in shapes else "gap"
@@ -240,9 +242,7 @@ def _tokens(config: ViTConfig, source: Source) -> Weights:
     for name in _TABLES:
         if name in source:
             table = rearrange(source.take(name), "... n d -> (... n) d")
-            own = int(config.has_class_token and config.embed_class_token)
-            weights["position.tables.0.table"] = table[own:]
-            weights |= {"position.tables.0.class_token": table[:1]} if own else {}
+            weights |= learned_places(table, class_token=config.has_class_token and config.embed_class_token)
     return weights
 
 

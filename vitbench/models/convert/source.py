@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,9 +13,13 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd as _Dropout
 
 from vitbench.config import ViTConfig, one_line
+from vitbench.models.blocks import ACTIVATIONS
 from vitbench.models.vit import ViT
 
 Weights = dict[str, Tensor]
+Convert = Callable[[nn.Module], ViT]
+Logits = Callable[[Any, Tensor], Any]
+"""(peer, images [B, C, H, W]) → [B, K]."""
 LARGE = 400_000_000
 """Parameters from which on outputs are compared in float32: two copies in float64 would not fit into common memories."""
 
@@ -93,14 +96,38 @@ def configuration(fields: dict[str, Any]) -> ViTConfig:
         raise ValueError(f"the module cannot be expressed: {one_line(error)}") from error
 
 
-@contextmanager
-def reading(peer: nn.Module) -> Iterator[None]:
-    """Within it, what a converter does not find where it looks is a ValueError about the module."""
+def converted(convert: Convert, peer: nn.Module, logits: Logits = lambda peer, images: peer(images)) -> ViT:
+    """What `convert` makes of `peer`, with equal `logits(peer, images)`, [B, K].
+
+    Raises ValueError where `convert` does, where it does not find what it looks for, and where outputs differ.
+    """
     try:
-        yield
+        model = convert(peer)
     except (AttributeError, IndexError, KeyError, StopIteration, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise refuse("module", type(peer).__name__, f"it is not built as was expected ({reason})") from error
+    _check_outputs(convert, peer, logits)
+    return model
+
+
+def learned_places(table: Tensor, *, class_token: bool) -> Weights:
+    """The weights of learned positions [prefix + patches, D], of which the first is the class token's where it has one."""
+    weights = {"position.tables.0.table": table[int(class_token) :]}
+    return weights | ({"position.tables.0.class_token": table[:1]} if class_token else {})
+
+
+def name_of_activation(field: str, function: Callable[[Tensor], Tensor]) -> str:
+    """The value of `ViTConfig.activation` that `function` is, told by its values: every library has names of its own.
+
+    Raises ValueError with `field` where it is none.
+    """
+    x = torch.linspace(-4, 4, 65, dtype=torch.float64, device="cpu")
+    learned = isinstance(function, nn.Module) and any(True for _ in function.parameters())
+    for name, ours in ACTIVATIONS.items():
+        if not learned and torch.allclose(function(x.clone()), ours(x), rtol=0, atol=1e-12):
+            return name
+    called = getattr(function, "__name__", type(function).__name__)
+    raise refuse(field, called, f"activations are {', '.join(ACTIVATIONS)}")
 
 
 def rate(module: object) -> float:
@@ -127,7 +154,7 @@ def assemble(config: ViTConfig, weights: Weights, source: Source, *, peer: nn.Mo
         _check_not_shared(peer)
     dtype = same("dtype", [value.dtype for value in weights.values() if value.is_floating_point()])
     like = next(iter(weights.values()))
-    with torch.random.fork_rng(devices=[]):  # layers draw values that are overwritten here
+    with torch.random.fork_rng(devices=[]):  # layers draw values that are overwritten
         model = ViT(config).to(device=like.device, dtype=dtype)
     for name, value in model.state_dict().items():
         if name not in weights or weights[name].shape != value.shape:
@@ -146,10 +173,8 @@ def _check_not_shared(peer: nn.Module) -> None:
 
 
 @torch.no_grad()
-def check_outputs(
-    convert: Callable[[nn.Module], ViT], peer: nn.Module, logits: Callable[[nn.Module, Tensor], Any]
-) -> None:
-    """Raises ValueError unless a copy of `peer` and its conversion have equal `logits(peer, images)`, [B, K].
+def _check_outputs(convert: Convert, peer: nn.Module, logits: Logits) -> None:
+    """Raises ValueError unless a copy of `peer` and its conversion have equal logits.
 
     The last line of defence against what has neither weights nor a known field: an overridden `forward`, a hook, an ε.
     The copies are in float64, equal to 1e-8, and every weight is moved, so that no scale near 0 hides a part of the model.
@@ -170,10 +195,10 @@ def check_outputs(
     except Exception as error:  # whatever a changed forward raises
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(f"{kind} cannot be expressed: its forward pass fails with {reason}") from error
-    found = model(images)
-    if not isinstance(expected, Tensor) or expected.shape != found.shape:
+    ours = model(images)
+    if not isinstance(expected, Tensor) or expected.shape != ours.shape:
         shape = list(expected.shape) if isinstance(expected, Tensor) else type(expected).__name__
-        raise ValueError(f"{kind} cannot be expressed: it gives {shape} for logits of {list(found.shape)}")
-    difference = ((found - expected).abs().max() / expected.abs().max().clamp(min=1.0)).item()
+        raise ValueError(f"{kind} cannot be expressed: it gives {shape} for logits of {list(ours.shape)}")
+    difference = ((ours - expected).abs().max() / expected.abs().max().clamp(min=1.0)).item()
     if not difference < allowed:
         raise ValueError(f"{kind} cannot be expressed: with equal weights, logits differ by {difference:.2g}")

@@ -12,16 +12,15 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from vitbench.config import ViTConfig, as_pair
-from vitbench.models.convert.activation import name_of_activation
 from vitbench.models.convert.source import (
     Source,
     Weights,
     assemble,
     check_nothing_else_drops,
-    check_outputs,
     configuration,
+    converted,
+    name_of_activation,
     rate,
-    reading,
     refuse,
     same,
 )
@@ -38,10 +37,7 @@ def from_timm(module: nn.Module) -> ViT:
     An image that patches do not divide is cropped at its right and bottom there, and is smaller here. Raises ValueError,
     with timm's name of the field, for a module that a `ViTConfig` cannot express.
     """
-    with reading(module):
-        model = _convert(module)
-    check_outputs(_convert, module, _logits)
-    return model
+    return converted(_convert, module, _logits)
 
 
 def _convert(module: nn.Module) -> ViT:
@@ -256,11 +252,11 @@ def _token_weights(module: VisionTransformer, config: ViTConfig, source: Source)
         places = source.take("pos_embed")[0]
         rows = 0 if module.no_embed_class else module.num_prefix_tokens
         weights["position.tables.0.table"] = places[rows:]
-        own = int(config.has_class_token and config.embed_class_token)
-        if own:
+        embedded = int(config.has_class_token and config.embed_class_token)
+        if embedded:
             weights["position.tables.0.class_token"] = places[:1]
         if prefix is not None and rows:
-            prefix = torch.cat([prefix[:own], prefix[own:] + places[own:rows]])
+            prefix = torch.cat([prefix[:embedded], prefix[embedded:] + places[embedded:rows]])
     return weights | _split_prefix(config, prefix)
 
 

@@ -8,16 +8,16 @@ from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
 from vitbench.config import ViTConfig
-from vitbench.models.convert.activation import name_of_activation
 from vitbench.models.convert.source import (
     Source,
     Weights,
     assemble,
     check_nothing_else_drops,
-    check_outputs,
     configuration,
+    converted,
+    learned_places,
+    name_of_activation,
     rate,
-    reading,
     refuse,
     same,
 )
@@ -32,10 +32,7 @@ def from_torchvision(module: nn.Module) -> ViT:
 
     Raises ValueError, with torchvision's name of the field, for a module that a `ViTConfig` cannot express.
     """
-    with reading(module):
-        model = _convert(module)
-    check_outputs(_convert, module, lambda peer, images: peer(images))
-    return model
+    return converted(_convert, module)
 
 
 def _convert(peer: Any) -> ViT:
@@ -129,12 +126,8 @@ def _stem_weights(config: ViTConfig, source: Source) -> Weights:
 
 
 def _encoder_weights(config: ViTConfig, source: Source) -> Weights:
-    places = source.take("encoder.pos_embedding")[0]
-    weights: Weights = {
-        "class_token": source.take("class_token")[0],
-        "position.tables.0.class_token": places[:1],
-        "position.tables.0.table": places[1:],
-    }
+    weights = learned_places(source.take("encoder.pos_embedding")[0], class_token=True)
+    weights["class_token"] = source.take("class_token")[0]
     for i in range(config.depth):
         theirs, ours = f"encoder.layers.encoder_layer_{i}", f"blocks.{i}"
         for leaf in ("weight", "bias"):

@@ -7,14 +7,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitbench.config import ViTConfig
-from vitbench.models.convert.activation import name_of_activation
 from vitbench.models.convert.source import (
     Source,
     Weights,
     assemble,
-    check_outputs,
     configuration,
-    reading,
+    converted,
+    learned_places,
+    name_of_activation,
     refuse,
     same,
 )
@@ -29,10 +29,7 @@ def from_transformers(module: nn.Module) -> ViT:
 
     Raises ValueError, with transformers' name of the field, for a module that a `ViTConfig` cannot express.
     """
-    with reading(module):
-        model = _convert(module)
-    check_outputs(_convert, module, _logits)
-    return model
+    return converted(_convert, module, _logits)
 
 
 def _logits(peer: Any, images: Tensor) -> Any:
@@ -102,12 +99,8 @@ def _attention_dropout(layer: Any) -> float:
 
 
 def _ends(config: ViTConfig, source: Source) -> Weights:
-    places = source.take("vit.embeddings.position_embeddings")[0]
-    weights: Weights = {
-        "class_token": source.take("vit.embeddings.cls_token")[0],
-        "position.tables.0.class_token": places[:1],
-        "position.tables.0.table": places[1:],
-    }
+    weights = learned_places(source.take("vit.embeddings.position_embeddings")[0], class_token=True)
+    weights["class_token"] = source.take("vit.embeddings.cls_token")[0]
     weights |= source.layer("vit.embeddings.patch_embeddings.projection", "stem.proj")
     weights["stem.proj.weight"] = weights["stem.proj.weight"].flatten(1)
     weights |= source.layer("vit.layernorm", "norm")

@@ -10,16 +10,16 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vitbench.config import ViTConfig, as_pair
-from vitbench.models.convert.activation import name_of_activation
 from vitbench.models.convert.source import (
     Source,
     Weights,
     assemble,
     check_nothing_else_drops,
-    check_outputs,
     configuration,
+    converted,
+    learned_places,
+    name_of_activation,
     rate,
-    reading,
     refuse,
     same,
 )
@@ -31,16 +31,13 @@ def from_vit_pytorch(module: nn.Module, *, image_size: int | tuple[int, int] | N
 
     `ViT` pooled by class token, by the mean of the patches (`mean` in 1.26), or by the mean with the class token in it
     (`mean` in 1.15 and before: `mean_all` here). Older forms too, back to 0.17: norms in PreNorm wrappers, patches
-    without norms, the last norm in the head. Patches lie as (p1 p2 c) there and as (c p1 p2) here. vit-pytorch itself
-    is not needed. The modules do not keep their `image_size`, int or (height, width) in pixels: give it where it is
-    not square.
+    without norms, the last norm in the head. Patches are (p1 p2 c) in vit-pytorch and (c p1 p2) in vitbench. vit-pytorch
+    is not needed. The modules do not keep their `image_size`, int or (height, width) in pixels: give it where it is not
+    square.
 
     Raises ValueError, with vit-pytorch's name of the field, for a module that a `ViTConfig` cannot express.
     """
-    with reading(module):
-        model = _convert(module, image_size)
-    check_outputs(partial(_convert, image_size=image_size), module, lambda peer, images: peer(images))
-    return model
+    return converted(partial(_convert, image_size=image_size), module)
 
 
 def _convert(peer: Any, image_size: int | tuple[int, int] | None) -> ViT:
@@ -201,14 +198,12 @@ def _stem_weights(config: ViTConfig, source: Source) -> Weights:
 
 def _token_weights(config: ViTConfig, source: Source) -> Weights:
     weights: Weights = {}
-    classes = int(config.has_class_token)
     if "cls_token" in source:
         token = source.take("cls_token")
-        weights |= {"class_token": token.reshape(1, -1)} if classes else {}
+        weights |= {"class_token": token.reshape(1, -1)} if config.has_class_token else {}
     if config.position == "learned_1d":
         places = rearrange(source.take("pos_embedding"), "... n d -> (... n) d")
-        weights["position.tables.0.table"] = places[classes:]
-        weights |= {"position.tables.0.class_token": places[:1]} if classes else {}
+        weights |= learned_places(places, class_token=config.has_class_token)
     return weights
 
 
@@ -245,7 +240,7 @@ def _head_weights(peer: Any, config: ViTConfig, source: Source) -> Weights:
 
 
 def _copy_sines(model: ViT, peer: Any) -> None:
-    """theirs are computed in float32, ours in float64 and then rounded: they differ in the last bit, and here must not."""
+    """Theirs are computed in float32, ours in float64 and then rounded: they differ in the last bit, and must not."""
     ours = model.get_buffer("position.tables.0.table")
     if ours.is_meta or peer.pos_embedding.is_meta:
         return

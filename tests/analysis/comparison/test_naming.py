@@ -1,0 +1,44 @@
+"""Are no two comparisons called alike, and is what differs in their titles?"""
+
+from __future__ import annotations
+
+from tests.made_up_records import make_record
+from vitbench.analysis.comparison.load import compare
+
+
+def test_what_sets_two_comparisons_apart_is_in_their_titles():
+    here, there = make_record(), make_record(environment={"machine": "ffffffff"}, harness_version=2)
+    titles = {one.title for one in compare([here, there])}
+    assert titles == {
+        "pool: quick budget, digits, Micro/2 (machine 0123abcd, harness version 1)",
+        "pool: quick budget, digits, Micro/2 (machine ffffffff, harness version 2)",
+    }
+
+
+def test_the_version_of_timm_alone_is_named_in_titles():
+    assert {one.title for one in compare([make_record(), make_record(environment={"timm": "1.0.30"})])} == {
+        "pool: quick budget, digits, Micro/2 (timm 1.0.31)",
+        "pool: quick budget, digits, Micro/2 (timm 1.0.30)",
+    }
+
+
+def test_a_slug_is_short_and_gets_a_hash_only_where_two_would_clash():
+    alone = compare([make_record(data={"dataset": "torch/cifar10"}, budget="quick"), make_record(budget="smoke")])
+    assert [one.slug for one in alone] == ["quick-torch-cifar10", "smoke-digits"]
+    records = [make_record(), make_record(environment={"precision": "bf16"})]
+    clashing = [one.slug for one in compare(records)]
+    assert all(len(slug) == len("quick-digits-012345") for slug in clashing)
+    assert clashing == [one.slug for one in compare(records[::-1])]
+
+
+def test_single_runs_are_told_apart_by_their_variant_and_epochs():
+    asked = [("Micro/2", 20), ("Mini/2", 20), ("Mini/2", 0.5)]
+    records = [
+        make_record(study="train", budget="custom", variant=variant, train={"epochs": epochs})
+        for variant, epochs in asked
+    ]
+    assert sorted(one.slug for one in compare(records)) == [
+        "custom-digits-micro-2-20-epochs",
+        "custom-digits-mini-2-0.5-epochs",
+        "custom-digits-mini-2-20-epochs",
+    ]
