@@ -9,8 +9,6 @@ import pytest
 import torch
 
 from tests.models.convert.saved_weights import checkpoint, save, save_timm
-from tests.models.convert.test_named import save_timm
-from tests.models.convert.test_npz import checkpoint, save
 from vitbench.execution import initial_model
 from vitbench.models import build_model, convert
 from vitbench.models.inherit import inherit
