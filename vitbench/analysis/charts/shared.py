@@ -46,13 +46,10 @@ def figure_of(comparison: Comparison, height: float, caption: str) -> Figure:
     return headed_figure(comparison.title, about, height)
 
 
-def panel_title(arm: ArmResult, comparison: Comparison) -> str:
-    return wrapped(role(arm, comparison), 29)
-
-
-def role(arm: ArmResult, comparison: Comparison) -> str:
-    """The arm's label, with a word where it is the baseline of several."""
-    return f"{arm.label} (baseline)" if arm is comparison.baseline and len(comparison.arms) > 1 else arm.label
+def role(arm: ArmResult, comparison: Comparison, *, width: int) -> str:
+    """The arm's label, with a word where it is the baseline of several, on two lines of `width` letters at most."""
+    is_baseline = arm is comparison.baseline and len(comparison.arms) > 1
+    return wrapped(f"{arm.label} (baseline)" if is_baseline else arm.label, width)
 
 
 def percents(summary: Summary) -> tuple[float, float | None]:

@@ -168,7 +168,7 @@ def _images(finding: Finding) -> str:
 
 
 def at_baseline(finding: Finding, *, with_pairs: bool = False) -> str:
-    """The difference at the baseline's setting and its verdict; `with_pairs`: `(n=3)` where seeds are fewer than at the arm's."""
+    """The difference at the baseline's setting and its verdict; `with_pairs`: `(n=3)` where it is over fewer seeds."""
     decision = finding.at_baseline_setting
     if decision is None:
         return "the same"
