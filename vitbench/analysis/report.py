@@ -10,6 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vitbench.analysis.comparison.across import arms_across
@@ -23,11 +24,22 @@ from vitbench.analysis.tables.cells import main_table
 from vitbench.analysis.tables.verdicts import further_tables
 from vitbench.analysis.transfer.tables import WHERE, load_rows, table_of
 from vitbench.analysis.writing.files import MARK, write
-from vitbench.analysis.writing.markup import html_id, html_template
+from vitbench.analysis.writing.markup import html_id
 from vitbench.analysis.writing.table import Table
 from vitbench.records import Faults, RecordStore
 from vitbench.records.transfer import TransferStore
 from vitbench.text import printable
+
+TEMPLATES = Environment(
+    loader=PackageLoader("vitbench.analysis"),
+    autoescape=True,
+    finalize=lambda value: printable(value) if type(value) is str else value,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+"""In which all that is put in is escaped."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,7 @@ def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Pat
         for svg in render_transfer(features).values():
             transfer_figure = _inline(svg, prefix="transfer-", label=label)
         transfer = table_of(features) if features else None
-    html = html_template("report.html.j2").render(
+    html = TEMPLATES.get_template("report.html.j2").render(
         mark=MARK,
         studies=studies,
         across=across_table(arms),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from textwrap import shorten
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vitbench.analysis.charts.shared import Look, figure_of, looks_of, percents, role
+from vitbench.analysis.charts.shared import HOLLOW, Look, figure_of, looks_of, percents, role
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.writing.drawing import GREY
@@ -71,20 +72,8 @@ def _draw(axes: Axes, arm: ArmResult, cost: float, look: Look, name: str | None)
     """Exactly at its numbers; hollow and with thin bars, so that arms of equal cost show through each other."""
     assert arm.test_top1 is not None
     mean, sd = percents(arm.test_top1)
-    points = axes.errorbar(
-        cost,
-        mean,
-        yerr=sd,
-        fmt=look.marker,
-        color=look.color,
-        markersize=7.5,
-        markerfacecolor="none",
-        markeredgewidth=1.6,
-        elinewidth=1,
-        capsize=2.5,
-        label=name,
-        zorder=3,
-    )
+    style = {**HOLLOW, "fmt": look.marker, "color": look.color, "markersize": 7.5, "markeredgewidth": 1.6}
+    points = axes.errorbar(cost, mean, sd, label=name, zorder=3, **style)
     for bar in (*points.lines[1], *points.lines[2]):
         bar.set_alpha(0.45)
 
@@ -128,18 +117,10 @@ def _name_groups(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
         shift = max(0.0, LINE - min(heights.values())) + min(0.0, 1 - LINE - max(heights.values()))
         x, side, relpos = (last + TO_NAME, "left", 0.0) if to_the_right else (first - TO_NAME, "right", 1.0)
         line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5, "relpos": (relpos, 0.5)}
+        look: dict[str, Any] = {"ha": side, "va": "center", "fontsize": 8, "arrowprops": line}
         for label in group:
             name, place = shorten(label, 30, placeholder="…"), (x, heights[label] + shift)
-            axes.annotate(
-                name,
-                points[label],
-                place,
-                textcoords="axes fraction",
-                ha=side,
-                va="center",
-                fontsize=8,
-                arrowprops=line,
-            )
+            axes.annotate(name, points[label], place, textcoords="axes fraction", **look)
 
 
 def spaced(places: Mapping[str, float], *, step: float) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,8 @@ from vitbench.analysis.writing.drawing import GREY, INK, MARKERS, PALETTE, heade
 from vitbench.analysis.writing.panels import percent_text, wrapped
 from vitbench.text import counted
 
+HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "elinewidth": 1, "capsize": 2.5}
+"""Points with bars that show through each other."""
 MAX_VECTOR_POINTS = 400
 """Beyond so many points a scatter is drawn as an image inside the SVG, which keeps files small."""
 
