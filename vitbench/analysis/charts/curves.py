@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -11,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from vitbench.analysis.charts.shared import chance_remark, draw_baseline, draw_chance, figure_of, looks_of, role
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.writing.panels import panels_height, panels_of
 
 FEWEST_POINTS = 3
@@ -60,14 +63,14 @@ def curves_figure(comparison: Comparison) -> Figure | None:
 
 def _curve_frame(arm: ArmResult, *, max_points: int) -> pd.DataFrame:
     """Columns epoch, mean and sd (%) of val_top1 over seeds, at most `max_points` rows."""
-    points = [
-        (point.epoch - 1 + point.fraction, 100 * point.val_top1)
-        for record in arm.completed(arm.setting).values()
-        for point in record.curve
-        if point.val_top1 is not None
-    ]
-    of_epoch = pd.DataFrame(points, columns=["epoch", "top1"], dtype=float).groupby("epoch")["top1"]
-    frame = of_epoch.agg(mean="mean", sd="std").fillna(0.0).reset_index()
+    values: dict[float, list[float]] = defaultdict(list)
+    for record in arm.completed(arm.setting).values():
+        for point in record.curve:
+            if point.val_top1 is not None:
+                values[point.epoch - 1 + point.fraction].append(100 * point.val_top1)
+    summaries = [(epoch, Summary.of(values[epoch])) for epoch in sorted(values)]
+    rows = [(epoch, summary.mean, summary.sd or 0.0) for epoch, summary in summaries if summary]
+    frame = pd.DataFrame(rows, columns=["epoch", "mean", "sd"])
     if len(frame) > max_points:
         frame = frame.iloc[np.unique(np.linspace(0, len(frame) - 1, max_points).round().astype(int))]
     return frame
