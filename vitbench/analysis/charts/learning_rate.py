@@ -43,7 +43,7 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
     )
     rates = sorted({setting[0] for arm in arms for setting in arm.settings})
     step = math.ceil((len(rates) - 1) / 3) if len(rates) > 4 else 1
-    ticks = [*rates[:-1:step][:3], rates[-1]]
+    ticks = [*rates[:-1:step][:3], rates[-1]]  # four at most, the ends among them
     panels = panels_of(figure, len(arms))
     rasterized = sum(len(arm.runs) for arm in arms) > shared.MAX_VECTOR_POINTS
     for axes, arm in zip(panels, arms, strict=True):

@@ -12,11 +12,10 @@ from vitbench.analysis.profile.contests import peers, settings, summary
 from vitbench.analysis.profile.profile import (
     Profile,
     identity_of,
+    model_facts,
     model_label,
-    pixels,
     rows_of,
     shares,
-    variant_of,
     write_of_each_profile,
 )
 from vitbench.analysis.writing.markup import escape_markdown, html_id
@@ -152,7 +151,7 @@ def flops(profile: Profile) -> Table:
                 **{f"GFLOPs to {mode}": significant(gflops * forwards) for mode, forwards in FORWARDS.items()},
             }
         )
-        raw.append({"variant": variant_of(part), "image_size": pixels(part), **counts})
+        raw.append({**model_facts(part), **counts})
     return Table(
         name="flops",
         title="Parameters, MACs and activations",
