@@ -83,6 +83,47 @@ def folder_of_images() -> Callable[..., Path]:
 
 
 @pytest.fixture
+def in_this_process(monkeypatch):
+    """Runs train here, one after the other: three rounds of worker processes would import torch three times."""
+    import torch
+
+    from vitbench.execution import local
+    from vitbench.execution.run import execute
+
+    def run_jobs(jobs, *, on_record, **_):
+        for job in jobs:
+            on_record(job, execute(job))
+
+    monkeypatch.setattr(local, "run_jobs", run_jobs)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def paint(tmp_path):
+    """`paint(SEED)` writes 8 × 8 images, whatever the seed under the same names, of the same sizes and times."""
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path / "pets"
+
+    def write(seed: int, *, train: int = 12, classes: tuple[str, ...] = ("cat", "dog"), where=folder):
+        pixels = np.random.default_rng(seed)
+        for split, count in (("train", train), ("test", 4)):
+            for name in classes:
+                for i in range(count):
+                    path = where / split / name / f"{i}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    image = Image.fromarray(pixels.integers(256, size=(8, 8), dtype=np.uint8))
+                    image.save(path, compress_level=0)
+                    os.utime(path, ns=(10**18, 10**18))
+        return where
+
+    return write
+
+
+@pytest.fixture
 def made_up() -> Callable[..., Record]:
     """Makes up a record of the study `study`; `environment`, `cost` and `config` replace parts of it."""
 

@@ -8,9 +8,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.execution.test_content import ON_CPU
-from tests.execution.test_content import paint as paint
-
+ON_CPU = ("--device", "cpu", "--threads", "1")
 TRAIN = ("--epochs", "1", "--batch-size", "8", "--precision", "fp32", "--json", *ON_CPU)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.commands.kept_weights import keep_weights
-from tests.models.convert.test_named import save_timm
+from tests.models.convert.saved_weights import save_timm
 from vitbench.data import load, normalise
 from vitbench.models import convert
 from vitbench.models.weights import load_trained

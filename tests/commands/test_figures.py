@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.convert.test_named import save_timm
-from tests.models.convert.test_npz import checkpoint, save
+from tests.models.convert.saved_weights import checkpoint, save, save_timm
 from vitbench.analysis.insides.figures import KINDS, render
 from vitbench.commands.figures import NAMES
 from vitbench.config import DataConfig, RunConfig, TimmConfig, TrainConfig, ViTConfig

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.convert.test_named import save_timm
-from tests.models.convert.test_npz import checkpoint, save
-from vitbench.execution import run
+from tests.models.convert.saved_weights import checkpoint, save, save_timm
+from vitbench.execution import initial_model
 from vitbench.models import build_model, convert
 from vitbench.models.inherit import inherit
 
@@ -90,7 +89,7 @@ def test_another_seed_gives_another_head_and_so_another_record(vitbench, tmp_pat
         models.append(inherit(*arguments, **settings))
         return models[-1]
 
-    monkeypatch.setattr(run, "inherit", watched)
+    monkeypatch.setattr(initial_model, "inherit", watched)
     # A learning rate of almost nothing: what differs in the end differed at first.
     arguments = ("--learning-rate", 1e-12, "--epochs", 1, "--results", tmp_path / "results", "--json")
     records = [record_of(vitbench("train", "--init", mine, "--seed", seed, *arguments)) for seed in (0, 1)]

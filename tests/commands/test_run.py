@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 
-import pytest
-import torch
-
+from tests.made_up_studies import TWO_POOLS
 from tests.older_records import plain_text
 from vitbench.analysis.comparison.load import load_comparisons
 from vitbench.config import run_id
@@ -22,29 +20,6 @@ STUDY = Study(
     arms=[Arm("beyond memory", width=6144, mlp_ratio=1e6), Arm("gap", pool="gap")],
 )
 """
-
-
-TWO_POOLS = """
-from vitbench.studies import Arm, Study
-
-STUDY = Study(question="?", source="", baseline=Arm("cls"), arms=[Arm("gap", pool="gap")])
-"""
-
-
-@pytest.fixture
-def in_this_process(monkeypatch):
-    """Runs train here, one after the other: three rounds of worker processes would import torch three times."""
-    from vitbench.execution import local
-    from vitbench.execution.run import execute
-
-    def run_jobs(jobs, *, on_record, **_):
-        for job in jobs:
-            on_record(job, execute(job))
-
-    monkeypatch.setattr(local, "run_jobs", run_jobs)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_stages_follow_each_other_past_an_arm_that_fails(vitbench, tmp_path, in_this_process):

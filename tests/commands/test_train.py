@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.commands.kept_weights import keep_weights
-from tests.execution.test_pretraining import with_other_bits
+from tests.execution.run_results import with_other_bits
 from vitbench.config import TrainConfig
 from vitbench.data import describe
 from vitbench.models.weights import load_trained

@@ -10,14 +10,15 @@ import sys
 import pytest
 
 from tests.execution.processes import wait_until
-from tests.execution.test_pretraining import STUDY, records_of
+from tests.execution.run_results import records_of
+from tests.made_up_studies import SIZES
 from vitbench.records import RecordStore
 
 
 @pytest.fixture
 def chain(tmp_path):
     """The command that runs it on two workers, without where to."""
-    (tmp_path / "sizes.py").write_text(STUDY)
+    (tmp_path / "sizes.py").write_text(SIZES)
     return (
         *("run", tmp_path / "sizes.py", "--budget", "smoke", "--batch-size", 128, "--precision", "fp32"),
         *("--seeds", 1, "--device", "cpu", "--threads", 1, "--jobs", 2, "--results"),

@@ -3,48 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from tests.commands.test_run import in_this_process as in_this_process
+from tests.made_up_studies import TWO_POOLS
 from vitbench.records import RecordStore
 
-STUDY = """
-from vitbench.studies import Arm, Study
-
-STUDY = Study(question="?", source="", baseline=Arm("cls"), arms=[Arm("gap", pool="gap")])
-"""
 ON_CPU = ("--device", "cpu", "--threads", "1")
-
-
-@pytest.fixture
-def paint(tmp_path):
-    """`paint(SEED)` writes 8 × 8 images, whatever the seed under the same names, of the same sizes and times."""
-    folder = tmp_path / "pets"
-
-    def write(seed: int, *, train: int = 12, classes: tuple[str, ...] = ("cat", "dog"), where=folder):
-        pixels = np.random.default_rng(seed)
-        for split, count in (("train", train), ("test", 4)):
-            for name in classes:
-                for i in range(count):
-                    path = where / split / name / f"{i}.png"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    image = Image.fromarray(pixels.integers(256, size=(8, 8), dtype=np.uint8))
-                    image.save(path, compress_level=0)
-                    os.utime(path, ns=(10**18, 10**18))
-        return where
-
-    return write
 
 
 def test_a_study_runs_again_on_other_pixels_under_the_same_names_and_not_on_the_same(
     vitbench, tmp_path, paint, in_this_process
 ):
     folder = paint(0)
-    (tmp_path / "mine.py").write_text(STUDY)
+    (tmp_path / "mine.py").write_text(TWO_POOLS)
     request = (
         *(tmp_path / "mine.py", "--data", folder, "--budget", "smoke", "--batch-size", "8", "--seeds", "1"),
         *("--learning-rate", "1e-3", "--precision", "fp32", "--results", tmp_path),
@@ -79,7 +51,7 @@ def test_a_plan_counts_no_run_of_other_images_once_they_are_decoded(vitbench, tm
     from vitbench.data import load
 
     folder = paint(0)
-    (tmp_path / "mine.py").write_text(STUDY)
+    (tmp_path / "mine.py").write_text(TWO_POOLS)
     request = (tmp_path / "mine.py", "--data", folder, "--budget", "smoke", "--batch-size", "8", "--results", tmp_path)
     few = ("--seeds", "1", "--learning-rate", "1e-3", "--precision", "fp32")
     assert vitbench("run", *request, *few, *ON_CPU).status == 0
@@ -142,7 +114,7 @@ def test_runs_recorded_on_other_images_than_are_here_end_the_command_with_a_line
             on_record(job, record.model_copy(update={"environment": other}))
 
     monkeypatch.setattr(local, "run_jobs", elsewhere)
-    (tmp_path / "mine.py").write_text(STUDY)
+    (tmp_path / "mine.py").write_text(TWO_POOLS)
     request = (
         tmp_path / "mine.py",
         "--data",

@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 
-from tests.commands.test_run import in_this_process as in_this_process
+from tests.execution.run_results import records_of, with_other_bits
+from tests.made_up_studies import SIZES
 from tests.older_records import plain_text
 from vitbench.config import RunConfig, run_id
 from vitbench.data import load, normalise
@@ -16,33 +17,14 @@ from vitbench.models.inherit import inherit
 from vitbench.models.weights import load_trained, save_trained
 from vitbench.records import Outcome, RecordStore, unpack_correct
 
-STUDY = """
-from vitbench.studies import Arm, Study
-
-STUDY = Study(
-    question="What becomes of weights at another image size?",
-    source="",
-    baseline=Arm("8 px"),
-    arms=[
-        Arm("12 px", start="8 px", epochs=0, image_size=12),
-        Arm("12 px, on", start="8 px", epochs=0.5, image_size=12),
-        Arm("12 px, further", start="12 px, on", epochs=0.5, image_size=12),
-    ],
-)
-"""
-
 
 @pytest.fixture
 def request_of(tmp_path):
-    (tmp_path / "sizes.py").write_text(STUDY)
+    (tmp_path / "sizes.py").write_text(SIZES)
     return (
         *(str(tmp_path / "sizes.py"), "--budget", "smoke", "--batch-size", "128", "--precision", "fp32"),
         *("--seeds", "1", "--results", tmp_path, "--device", "cpu", "--threads", "1", "--jobs", "1"),
     )
-
-
-def records_of(root):
-    return {record.arm: record for record in RecordStore(root).read("sizes")}
 
 
 def weights_of(root, record):
@@ -126,12 +108,6 @@ def test_a_pretraining_that_has_other_bits_with_other_threads_is_trained_again_o
     assert {record.outcome for record in after} == {Outcome.COMPLETED} and after[0] == first
     said = vitbench("run", *request_of)
     assert said.status == 0 and store.read("sizes") == after
-
-
-def with_other_bits(record, **environment):
-    """As the same run comes out in another environment."""
-    other = record.environment.model_copy(update=environment)
-    return record.model_copy(update={"environment": other, "weights_sha256": "0" * 64, "curve": ()})
 
 
 def test_a_chain_whose_weights_are_gone_is_trained_again_from_its_beginning(

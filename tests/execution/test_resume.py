@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.execution.processes import IMPATIENT, wait_until
+from tests.execution.run_results import bits
 from vitbench.execution import local
 from vitbench.execution import run as run_module
 from vitbench.execution.run import execute
@@ -27,12 +28,6 @@ EVERYTHING_RANDOM = {
 }
 """5 steps of 64 of 128 digits. A conv stem has BatchNorm."""
 NUM_STEPS = 5
-
-
-def bits(record: Record) -> tuple[Any, ...]:
-    """What must be equal; what it cost may differ."""
-    assert len(record.weights_sha256) == 64
-    return record.outcome, record.weights_sha256, record.metrics, record.curve, record.correct
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tests.commands.test_run import TWO_POOLS
 from tests.execution.processes import IMPATIENT, group, wait_until
-from tests.execution.test_resume import bits
+from tests.execution.run_results import bits
+from tests.made_up_studies import TWO_POOLS
 from vitbench.device import open_device
 from vitbench.execution import claims as claims_module
 from vitbench.execution.claims import Claims

@@ -52,21 +52,21 @@ def figures(
     kinds = _kinds(only or [], is_compared=with_run is not None)
     from vitbench.analysis.insides.write import write_figures
     from vitbench.commands.display import Terminal
-    from vitbench.inspection.figure_numbers import FigureRequest, compute_figures
+    from vitbench.inspection.figure_numbers import compute_figures
 
-    request = FigureRequest(
-        name=run,
-        other=with_run,
-        kinds=kinds,
-        dataset=data,
-        data_root=data_root,
-        download=download,
-        images=images,
-        device=device,
-        results=results,
-    )
     with Terminal().progress(f"figures of {run}") as progress:
-        numbers = compute_figures(request, progress)
+        numbers = compute_figures(
+            run,
+            other_name=with_run,
+            kinds=kinds,
+            dataset=data,
+            data_root=data_root,
+            download=download,
+            num_images=images,
+            device=device,
+            results=results,
+            progress=progress,
+        )
         paths = write_figures(numbers)
     if as_json:
         print(numbers.to_json(), end="")

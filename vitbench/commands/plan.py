@@ -92,7 +92,7 @@ def _sentences(forecast: Forecast) -> Iterator[str]:
     yield (
         f"{num_pending} of {counted(len(standing.planned), 'run')} to do{shared}, "
         f"{cost.training_flops / 1e12:.3g} TFLOP of training (6 × MACs an image): "
-        f"about {duration(cost.hours * 3600)} with {forecast.workers} workers at "
+        f"about {duration(cost.hours * 3600)} with {counted(forecast.workers, 'worker')} at "
         f"{cost.flops_per_second / 1e9:.3g} GFLOP/s each ({rate})"
     )
     if again:

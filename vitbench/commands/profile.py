@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,6 +60,7 @@ def profile(
 
     if not variants and (model or batch_size):
         raise ValueError("fields of the model and batch_size are those of VARIANTs; name one")
+    say = partial(print, file=sys.stderr, flush=True)
     device = device_options.open_device()
     on_cpu = device.torch_device.type == "cpu"
     workload = CPU if on_cpu else CUDA
@@ -68,12 +70,12 @@ def profile(
         workload = replace(workload, models=named, contests=named)
     parts = ProfilePlan(workload, device, seconds).parts(only or [])
     without = "no CUDA device here, so " if on_cpu and device_options.device == "auto" else ""
-    _say(f"{without}this is a profile of {device.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    say(f"{without}this is a profile of {device.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     if not only or any(name.partition("/")[0] == "peers" for name in only):
         for contestant in workload.contests:
             if isinstance(contestant.config(), TimmConfig):
-                _say(f"{contestant.variant} meets no peers, which have no such model: it is timm's own")
-    num_failed = measure_parts(parts, device=device, results=results, seconds=seconds, fresh=fresh, say=_say)
+                say(f"{contestant.variant} meets no peers, which have no such model: it is timm's own")
+    num_failed = measure_parts(parts, device=device, results=results, seconds=seconds, fresh=fresh, say=say)
     _print_and_draw(profile_directory(results, device.name), results)
     raise typer.Exit(FAILED if num_failed else DONE)
 
@@ -101,7 +103,3 @@ def _print_and_draw(directory: Path, results: Path) -> None:
         print(markdown(table, where=profile.where, remarks=left_out(profile)))
     for path in paths:
         print(shown(path))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -29,33 +29,34 @@ def check_export(path: Path) -> None:
         )
 
 
-def export(path: Path, batches: Batches, *, ids: NDArray[np.int64], labels: NDArray[np.int64], facts: Any) -> None:
+def export(path: Path, batches: Batches, *, ids: NDArray[np.int64], labels: NDArray[np.int64], facts: Any) -> int:
     """Writes features (`batches` of float32 [B, D], N rows in all), `ids` [N], `labels` [N] and `facts`, any JSON.
 
-    Raises ValueError for what `check_export` refuses, and where the file cannot be written.
+    Returns D. Raises ValueError for what `check_export` refuses, and where the file cannot be written.
     """
     check_export(path)
     try:
         with replacing(path) as new:
-            _WRITERS[path.suffix](new, batches, ids, labels, json.dumps(facts, ensure_ascii=False))
+            return _WRITERS[path.suffix](new, batches, ids, labels, json.dumps(facts, ensure_ascii=False))
     except OSError as error:
         raise cannot_write("out", path, error, "give another --out") from error
 
 
-def _write_npz(path: Path, batches: Batches, ids: NDArray[np.int64], labels: NDArray[np.int64], facts: str) -> None:
+def _write_npz(path: Path, batches: Batches, ids: NDArray[np.int64], labels: NDArray[np.int64], facts: str) -> int:
     """What `numpy.load` reads: `features`, `ids`, `labels`, `facts`. Not compressed: floats hardly shrink."""
     with zipfile.ZipFile(path, "w") as archive:
         with archive.open("features.npy", "w", force_zip64=True) as file:
-            write_array(cast(BinaryIO, file), batches, num_images=len(ids))
+            width = write_array(cast(BinaryIO, file), batches, num_images=len(ids))
         for name, values in {"ids": ids, "labels": labels, "facts": np.array(facts)}.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(cast(BinaryIO, file), values, allow_pickle=False)
+    return width
 
 
-def _write_parquet(path: Path, batches: Batches, ids: NDArray[np.int64], labels: NDArray[np.int64], facts: str) -> None:
+def _write_parquet(path: Path, batches: Batches, ids: NDArray[np.int64], labels: NDArray[np.int64], facts: str) -> int:
     """Columns `id`, `label` and `features`, a list of D floats; `facts` in the schema's metadata under `vitbench`."""
     pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
-    writer, done = None, 0
+    writer, done, width = None, 0, 0
     try:
         for values in batches:
             rows = slice(done, done + len(values))
@@ -68,12 +69,13 @@ def _write_parquet(path: Path, batches: Batches, ids: NDArray[np.int64], labels:
             writer.write_table(table)
             done += len(values)
         assert done == len(ids), f"{done} features of {len(ids)} images"
+        return width
     finally:
         if writer is not None:
             writer.close()
 
 
-_WRITERS: Mapping[str, Callable[[Path, Batches, NDArray[np.int64], NDArray[np.int64], str], None]] = {
+_WRITERS: Mapping[str, Callable[[Path, Batches, NDArray[np.int64], NDArray[np.int64], str], int]] = {
     ".npz": _write_npz,
     ".parquet": _write_parquet,
 }

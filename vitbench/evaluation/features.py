@@ -129,13 +129,15 @@ def keep(batches: Iterable[NDArray[np.float32]], *, num_images: int, folder: Pat
         ) from error
 
 
-def write_array(file: BinaryIO, batches: Iterable[NDArray[np.float32]], *, num_images: int) -> None:
-    """Writes an array [num_images, D], whose rows come in `batches`, one at least, in the format of .npy."""
-    done = 0
+def write_array(file: BinaryIO, batches: Iterable[NDArray[np.float32]], *, num_images: int) -> int:
+    """Writes an array [num_images, D], whose rows come in `batches`, one at least, in the format of .npy; returns D."""
+    done = width = 0
     for values in batches:
         if not done:
-            shape = (num_images, values.shape[1])
-            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+            width = values.shape[1]
+            header = {"descr": "<f4", "fortran_order": False, "shape": (num_images, width)}
+            np.lib.format.write_array_header_1_0(file, header)
         file.write(np.ascontiguousarray(values, dtype="<f4").data)
         done += len(values)
     assert done == num_images, f"{done} features of {num_images} images"
+    return width

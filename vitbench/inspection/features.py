@@ -119,13 +119,5 @@ def export_features(extractor: FeatureExtractor, out: Path, split: str) -> dict[
     """
     labels = extractor.labels(split)
     facts = {**extractor.facts(), "split": split, "environment": extractor.environment.model_dump(mode="json")}
-    widths: set[int] = set()
-
-    def measured_batches() -> Iterator[NDArray[np.float32]]:
-        for batch in extractor.batches(split):
-            widths.add(batch.shape[1])
-            yield batch
-
-    export(out, measured_batches(), ids=np.arange(len(labels)), labels=labels, facts=facts)
-    (width,) = widths
+    width = export(out, extractor.batches(split), ids=np.arange(len(labels)), labels=labels, facts=facts)
     return {**facts, "file": str(out), "images": len(labels), "width": width}

@@ -75,60 +75,52 @@ class FigureNumbers:
         return json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n"
 
 
-@dataclass(frozen=True)
-class FigureRequest:
-    """Which figures of which model, on which images."""
+def compute_figures(
+    name: str,
+    *,
+    other_name: str | None,
+    kinds: Sequence[str],
+    dataset: str | None,
+    data_root: Path | None,
+    download: bool,
+    num_images: int | None,
+    device: str,
+    results: Path,
+    progress: OnProgress,
+) -> FigureNumbers:
+    """The numbers of `kinds` of figures of the model of that name, beside those that `results` holds of the same weights.
 
-    name: str
-    """Of the model, as of `load_model`."""
-    other: str | None
-    """Of another, whose layers are compared."""
-    kinds: Sequence[str]
-    """Of `figures.OF_WEIGHTS` and `figures.OF_IMAGES`."""
-    dataset: str | None
-    """None for the run's own."""
-    data_root: Path | None
-    download: bool
-    images: int | None
-    """Test images that are looked at; None for as many as are usual."""
-    device: str
-    results: Path
-
-
-def compute_figures(request: FigureRequest, progress: OnProgress) -> FigureNumbers:
-    """The numbers of the figures that are asked for, beside those that `results` holds of the same weights.
-
-    Raises ValueError for a wrong request.
+    Layers are compared with those of another model, where there is an `other_name`. `dataset` None: the run's own;
+    `num_images` None: as many test images as are usual. Raises ValueError for a wrong request.
     """
-    device = open_device(request.device).torch_device
-    name, dataset = request.name, request.dataset
+    torch_device = open_device(device).torch_device
     if not is_run(name):
         convert.check_name(name, field="run")
-        if dataset is None and set(request.kinds) - set(figures.OF_WEIGHTS):
+        if dataset is None and set(kinds) - set(figures.OF_WEIGHTS):
             only = ",".join(figures.OF_WEIGHTS)
             raise ValueError(f"data is missing: {name} has none of its own; give --data, or --only {only}")
     info = None
     if dataset is not None:
-        info = describe(dataset, root=request.data_root, download=request.download)
-    loaded = load_model(name, request.results, in_channels=info.in_channels if info else None)
+        info = describe(dataset, root=data_root, download=download)
+    loaded = load_model(name, results, in_channels=info.in_channels if info else None)
     other = None
-    if request.other is not None:
-        other = load_model(request.other, request.results, in_channels=loaded.model.config.in_channels)
-    numbers = FigureNumbers(request.results / "figures" / folder_name(loaded.name), _facts(loaded))
+    if other_name is not None:
+        other = load_model(other_name, results, in_channels=loaded.model.config.in_channels)
+    numbers = FigureNumbers(results / "figures" / folder_name(loaded.name), _facts(loaded))
     numbers.read()
-    computations = {kind: partial(_of_weights, kind, loaded) for kind in request.kinds if kind in figures.OF_WEIGHTS}
-    if set(request.kinds) - set(computations):
+    computations = {kind: partial(_of_weights, kind, loaded) for kind in kinds if kind in figures.OF_WEIGHTS}
+    if set(kinds) - set(computations):
         dataset = dataset or (loaded.run.data.dataset if loaded.run else None)
         assert dataset is not None, "weights from elsewhere were refused without"
         load = partial(
             load_images,
             dataset=dataset,
-            info=info or describe(dataset, root=request.data_root, download=request.download),
-            data_root=request.data_root,
-            download=request.download,
+            info=info or describe(dataset, root=data_root, download=download),
+            data_root=data_root,
+            download=download,
             progress=progress,
         )
-        computations |= _computations_of_images(request, loaded, other, load, device)
+        computations |= _computations_of_images(kinds, loaded, other, load, num_images, torch_device)
     for figure, computation in computations.items():
         numbers.compute(figure, computation)
     return numbers
@@ -144,18 +136,19 @@ def _of_weights(kind: str, loaded: LoadedModel) -> Numbers:
 
 
 def _computations_of_images(
-    request: FigureRequest,
+    kinds: Sequence[str],
     loaded: LoadedModel,
     other: LoadedModel | None,
     load: Callable[[LoadedModel], tuple[LoadedModel, ImageData]],
+    num_images: int | None,
     device: torch.device,
 ) -> dict[str, partial[Numbers]]:
     """What computes the numbers of each figure that needs images, by its name. The images are loaded here."""
     loaded, data = load(loaded)
-    subject = _subject(loaded, data, images=request.images, device=device)
+    subject = _subject(loaded, data, num_images=num_images, device=device)
     is_own = loaded.run is not None and data.info.dataset == loaded.run.data.dataset
     is_named = is_own or (loaded.class_names and data.class_names)
-    if loaded.run is not None and not is_named and "confusion" in request.kinds:
+    if loaded.run is not None and not is_named and "confusion" in kinds:
         tell_unknown_classes(loaded.name, data.info)
     about = _caption(loaded) + ("" if is_own else f", images of {data.info.dataset}")
     images = {"dataset": data.info.dataset, "sha256": data.sha256, "split": "test", "rows": subject.rows.tolist()}
@@ -169,7 +162,7 @@ def _computations_of_images(
             **numbers,
         }
 
-    computations = {kind: partial(of_images, kind) for kind in request.kinds if kind in figures.OF_IMAGES}
+    computations = {kind: partial(of_images, kind) for kind in kinds if kind in figures.OF_IMAGES}
     if other is not None:
         other.model.to(device)
         other, others_data = load(other)
@@ -179,16 +172,14 @@ def _computations_of_images(
     return computations
 
 
-def _subject(loaded: LoadedModel, data: ImageData, *, images: int | None, device: torch.device) -> Subject:
-    """Shown `images` of the test split (None: as many as are usual), evenly spaced, since some sets are sorted by class."""
+def _subject(loaded: LoadedModel, data: ImageData, *, num_images: int | None, device: torch.device) -> Subject:
+    """With `num_images` of the test split (None: as many as are usual), evenly spaced, since some sets are sorted by class."""
     total = len(data.test)
-    images = min(USUAL_IMAGES, total) if images is None else images
-    if images > total:
-        raise ValueError(
-            f"images {images} is more than the {total} test images of {data.info.dataset}; make it smaller"
-        )
+    count = min(USUAL_IMAGES, total) if num_images is None else num_images
+    if count > total:
+        raise ValueError(f"images {count} is more than the {total} test images of {data.info.dataset}; make it smaller")
     loaded.model.to(device)
-    rows = np.arange(images) * total // images
+    rows = np.arange(count) * total // count
     return Subject(loaded, data.test, rows, data.info.num_classes, data.class_names, device)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from vitbench.device import Device
 from vitbench.profiling.batch_size import failure_reason
-from vitbench.profiling.steps import InferencePass, TrainingStep
+from vitbench.profiling.steps import Work
 from vitbench.profiling.throughput import Candidate, Result, measure, prepare
 
 WARMUP_CALLS = 3
@@ -62,7 +62,7 @@ def hold_contest(settings: Mapping[str, Sequence[Candidate]], *, device: Device,
 def qualify(candidates: Sequence[Candidate], *, device: Device) -> list[Heat]:
     """A heat of each setting: a few calls in turn, after a warm-up. The heat of a setting that fails says why."""
     torch._dynamo.reset()
-    works: dict[str, InferencePass | TrainingStep] = {}
+    works: dict[str, Work] = {}
     warmup: dict[str, list[float]] = {}
     reasons: dict[str, str] = {}
     for candidate in candidates:

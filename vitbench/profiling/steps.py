@@ -68,3 +68,7 @@ class TrainingStep:
         self.forward()
         self.backward()
         self.update()
+
+
+Work = InferencePass | TrainingStep
+"""What is timed: a call that does the same each time."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -14,9 +13,10 @@ from torch import nn
 from vitbench.costs.macs import FORWARDS
 from vitbench.device import Device, DeviceState, is_out_of_memory
 from vitbench.device.energy import Energy, NotAvailableError, measure_energy
+from vitbench.machine import utc_now
 from vitbench.profiling.batch_size import Trial, chosen_size, failure_reason, search_batch_size
 from vitbench.profiling.roofline import Ceilings
-from vitbench.profiling.steps import InferencePass, TrainingStep
+from vitbench.profiling.steps import InferencePass, TrainingStep, Work
 from vitbench.profiling.timing import MIN_SAMPLES, Interval, Timing, time_in_turn
 
 MOST_COMPILED = 256
@@ -114,7 +114,7 @@ def measure(
     so. Energy is measured after the timing, each candidate in a loop, and with `memory` the peak memory last; `build` must
     then be picklable.
     """
-    started = datetime.now(UTC).isoformat(timespec="milliseconds")
+    started = utc_now()
     results = [_choose_size(candidate, device) for candidate in candidates]
     groups = [[index for index, result in enumerate(results) if not result.reason]]
     while groups:
@@ -131,7 +131,7 @@ def measure(
     return [replace(result, started=started, state=result.state or state) for result in results]
 
 
-def prepare(candidate: Candidate, device: Device) -> InferencePass | TrainingStep:
+def prepare(candidate: Candidate, device: Device) -> Work:
     """The candidate's model on the device, with a batch of random images there, ready to be called."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(candidate.batch_size, *candidate.image_shape, generator=generator).to(device.torch_device)
@@ -172,7 +172,7 @@ def _choose_size(candidate: Candidate, device: Device) -> Result:
 def _time(results: Sequence[Result], device: Device, max_seconds: float) -> list[Result]:
     """The results with timings in turn; without timing and reason where memory ran out beside others."""
     results = list(results)
-    works: dict[int, InferencePass | TrainingStep] = {}
+    works: dict[int, Work] = {}
     for index, result in enumerate(results):
         try:
             works[index] = _start(result.candidate, device)
@@ -200,7 +200,7 @@ def _time(results: Sequence[Result], device: Device, max_seconds: float) -> list
     return [replace(result, state=state) if result.timing else result for result in results]
 
 
-def _start(candidate: Candidate, device: Device) -> InferencePass | TrainingStep:
+def _start(candidate: Candidate, device: Device) -> Work:
     """The candidate's work, called once: it compiles, and allocates what stays."""
     work = prepare(candidate, device)
     device.time(work)
@@ -213,7 +213,7 @@ def _not_timed(result: Result, error: Exception, *, alone: bool) -> Result:
     return replace(result, reason=failure_reason(error, result.candidate.batch_size))
 
 
-def _energy(work: InferencePass | TrainingStep, device: Device) -> tuple[Energy | None, str]:
+def _energy(work: Work, device: Device) -> tuple[Energy | None, str]:
     """(energy, how it was measured), or (None, why it was not)."""
 
     def finish() -> None:
@@ -237,7 +237,7 @@ def _with_memory(result: Result, device: Device) -> Result:
         return replace(result, reason=f"memory: {failure_reason(error, result.candidate.batch_size)}")
 
 
-def _phases(work: InferencePass | TrainingStep, device: Device) -> dict[str, Timing]:
+def _phases(work: Work, device: Device) -> dict[str, Timing]:
     if not isinstance(work, TrainingStep):
         return {}
     phases = {"forward": work.forward, "backward": work.backward, "optimizer": work.update}

@@ -23,7 +23,7 @@ from vitbench.profiling.breakdown import Breakdown
 from vitbench.profiling.event_walk import Analysis, Span, analyse
 from vitbench.profiling.events import read_events
 from vitbench.profiling.ranges import BACKWARD, CLIP, DATA, FORWARD, LOSS, OPTIMIZER, STEP, Ranges
-from vitbench.profiling.steps import InferencePass, TrainingStep
+from vitbench.profiling.steps import TrainingStep, Work
 from vitbench.profiling.throughput import Candidate, prepare
 
 STEPS = 5
@@ -112,7 +112,7 @@ class _RangedStep:
 
     def __init__(
         self,
-        work: InferencePass | TrainingStep,
+        work: Work,
         ranges: Ranges,
         copy_batch: Callable[[], None],
         device: Device,
@@ -148,7 +148,7 @@ class _RangedStep:
         self.ranges.open(phase, place=phase)
 
 
-def _batch_copy(work: InferencePass | TrainingStep, device: Device) -> Callable[[], None]:
+def _batch_copy(work: Work, device: Device) -> Callable[[], None]:
     """A call that copies the batch to the device as training does, from pinned memory; nothing on CPU."""
     if device.torch_device.type == "cpu":
         return lambda: None

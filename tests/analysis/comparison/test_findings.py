@@ -107,7 +107,7 @@ def test_an_arm_at_the_baselines_rate_has_a_verdict_of_its_own():
     (row,) = rows_of(one, "Verdicts")
     assert row["verdict"] == "equivalent"
     assert row["at baseline's rate"].endswith("worse")
-    errs = "At the baseline's rate, where it is not the arm's own: chosen for the baseline on seeds that the arm is judged on"
+    errs = "At the baseline's rate, where it is not the arm's own: that rate was chosen on the same seeds"
     assert any(line.startswith(errs) for line in reading(one))
     of = DESIGN.model_copy(update={"tuning_seeds": 2})
     (staged,) = map(assess, compare([record.model_copy(update={"design": of}) for record in records]))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.made_up_records import make_record
+from vitbench.analysis.comparison import load
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare, load_comparisons
-from vitbench.records import Design
+from vitbench.records import Design, Faults
 
 
 def test_the_design_in_the_records_names_baseline_question_and_order():
@@ -50,3 +51,15 @@ def test_the_factors_of_a_factorial_study_come_with_its_records():
     design = Design(question="", source="", baseline="cls", arms=("cls", "gap"), learning_rates=(1e-3,), factors=levels)
     assert compare([make_record("gap", design=design)])[0].design.factors == levels
     assert compare([make_record("gap")])[0].design.factors == {}
+
+
+def test_a_study_that_cannot_be_assessed_is_left_out_and_told(store_with, monkeypatch):
+    def assess_but_not_stem(comparison, further_notes):
+        if comparison.study == "stem":
+            raise ArithmeticError("no number")
+        return assess(comparison, further_notes)
+
+    monkeypatch.setattr(load, "assess", assess_but_not_stem)
+    root, faults = store_with(make_record(), make_record(study="stem")), Faults(lambda line: None)
+    assert [one.comparison.study for one in load.load_assessments(root, faults=faults)] == ["pool"]
+    assert ["no number" in fault.what for fault in faults] == [True]

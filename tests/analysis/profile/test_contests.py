@@ -101,7 +101,7 @@ def test_medians_that_did_not_settle_and_other_work_on_the_machine_are_noted(tmp
     rows = {"timm": {"settled": False, "device_state": busy}}
     make_contest(tmp_path, {"vitbench": [1.0] * 3, "timm": [2.0] * 3}, rows=rows)
     notes = " ".join(summary(profile_in(tmp_path)).notes)
-    assert "wider than 2 %: S/16, 224 px, cls, train (timm)." in notes
+    assert "wider than 2 %): S/16, 224 px, cls, train (timm)." in notes
     assert "other processes kept 1.5 of 2 cores busy" in notes
 
 

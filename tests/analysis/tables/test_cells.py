@@ -102,7 +102,10 @@ def test_a_setting_of_several_fields_is_written_out_and_each_field_is_a_column_o
     assert (raw["learning_rate"], raw["weight_decay"], raw["weight_decay_edge"]) == ("0.002", "0.05", "lowest")
     sentence = captions.conventions(assess(comparison))[0]
     assert "at the setting with the best mean validation accuracy" in sentence
-    assert "over those of seed 0 at which every setting has a result; the other seeds are held out" in sentence
+    assert (
+        "Settings are compared on those of seed 0 at which every setting has a result; the other seeds are held out"
+        in (sentence)
+    )
     assert "mixup as tuned" in captions.facts(comparison)["Data"]
 
 

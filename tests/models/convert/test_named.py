@@ -12,24 +12,14 @@ import timm
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from tests.models.convert.test_npz import checkpoint, save
+from tests.models.convert.saved_weights import checkpoint, save, save_timm
 from vitbench.models.convert import Hints, load_named, weights_identity
 from vitbench.models.convert.named import _from_timm
-
-MODEL: dict[str, Any] = {"img_size": 32, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2}
 
 
 @pytest.fixture(autouse=True)
 def nothing_remembered():
     _from_timm.cache_clear()
-
-
-def save_timm(folder: Path, seed: int = 0) -> str:
-    """A checkpoint as timm writes it, and the name that it goes by."""
-    torch.manual_seed(seed)
-    model = timm.create_model("vit_tiny_patch16_224", **MODEL, num_classes=7)
-    timm.models.save_for_hf(model, folder, model_args=MODEL)
-    return f"timm:local-dir:{folder}"
 
 
 def test_a_checkpoint_of_timm_is_loaded_by_name(tmp_path):

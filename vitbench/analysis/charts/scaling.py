@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,8 @@ def scaling_figure(comparison: Comparison) -> Figure | None:
         "Thin line: no law." + (f" Not drawn, as some arm makes no error: {without}." if without else ""),
     )
     axes = figure.subplots()
-    handles = [
-        _draw(axes, series, PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)])
-        for index, series in enumerate(drawn)
-    ]
+    styles = zip(drawn, cycle(PALETTE), cycle(MARKERS), strict=False)
+    handles = [_draw(axes, series, color, marker) for series, color, marker in styles]
     flops = drawn[0].unit == "training FLOPs"
     unit = "training TFLOP of a run" if flops else drawn[0].unit
     axes.set_xlabel(f"{unit} (log scale)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,10 +32,8 @@ class Look:
 def looks_of(comparison: Comparison) -> dict[str, Look]:
     """Ink for the baseline; colours and markers run in cycles of different length, so that pairs of them repeat late."""
     others = [arm for arm in comparison.arms if arm is not comparison.baseline]
-    looks = {
-        arm.label: Look(PALETTE[index % len(PALETTE)], MARKERS[1 + index % (len(MARKERS) - 1)])
-        for index, arm in enumerate(others)
-    }
+    styles = zip(others, cycle(PALETTE), cycle(MARKERS[1:]), strict=False)
+    looks = {arm.label: Look(color, marker) for arm, color, marker in styles}
     if comparison.baseline is not None:
         looks[comparison.baseline.label] = Look(INK, MARKERS[0])
     return looks

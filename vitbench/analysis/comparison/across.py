@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from operator import itemgetter
-from typing import Any
 
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
@@ -66,7 +65,7 @@ def agreements(arms: Sequence[ArmAcross]) -> Counter[Agreement]:
     return Counter(arm.agreement for arm in {_identity(arm): arm for arm in arms}.values())
 
 
-def _identity(arm: ArmAcross) -> tuple[Any, ...]:
+def _identity(arm: ArmAcross) -> tuple[Hashable, ...]:
     """Its runs, and how far they are from what they are compared with."""
     return tuple(
         (
@@ -83,17 +82,17 @@ def _side_by_side(assessments: Iterable[Assessment]) -> list[dict[str, Assessmen
     """Comparisons that differ in their data alone, by data set; those that stand alone are left out.
 
     A budget may have another patch size, other crops and epochs on other data, so these may differ, unless a data set has
-    several of them: then those that are equal go together. Of several even then, whose images were decoded otherwise, the
-    last recorded counts.
+    several of them: then those that are equal go together. Where several are left, whose images were decoded differently,
+    the last recorded counts.
     """
-    groups: dict[tuple[Any, ...], list[Assessment]] = defaultdict(list)
+    groups: dict[tuple[Hashable, ...], list[Assessment]] = defaultdict(list)
     with_baseline = (assessment for assessment in assessments if assessment.comparison.baseline is not None)
     for assessment in sorted(with_baseline, key=_last_recorded):
         groups[_circumstances(assessment.comparison)].append(assessment)
     rows = []
     for group in groups.values():
         several = len(group) > len({assessment.comparison.data.dataset for assessment in group})
-        parts: dict[tuple[Any, ...], dict[str, Assessment]] = defaultdict(dict)
+        parts: dict[tuple[Hashable, ...], dict[str, Assessment]] = defaultdict(dict)
         for assessment in group:
             comparison = assessment.comparison
             parts[_differing_by_data(comparison) if several else ()][comparison.data.dataset] = assessment
@@ -101,7 +100,7 @@ def _side_by_side(assessments: Iterable[Assessment]) -> list[dict[str, Assessmen
     return sorted(rows, key=lambda by_data: next(iter(by_data.values())).comparison.study)
 
 
-def _circumstances(comparison: Comparison) -> tuple[Any, ...]:
+def _circumstances(comparison: Comparison) -> tuple[Hashable, ...]:
     """All that must be equal."""
     train, data, design = comparison.train, comparison.data, comparison.design
     recipe = {
@@ -115,7 +114,7 @@ def _circumstances(comparison: Comparison) -> tuple[Any, ...]:
     return *shared, *tuning, tuple(sorted(recipe.items(), key=itemgetter(0)))
 
 
-def _differing_by_data(comparison: Comparison) -> tuple[Any, ...]:
+def _differing_by_data(comparison: Comparison) -> tuple[Hashable, ...]:
     """What a budget may have otherwise on other data."""
     return comparison.variant, comparison.data.crop_padding, comparison.data.flip, comparison.epochs
 

@@ -183,4 +183,4 @@ def _unsettled(contests: Iterable[MeasuredContest]) -> Iterator[str]:
         if (names := [name for name, row in contest.rows.items() if row.is_noisy])
     ]
     if noisy:
-        yield f"These rows are noisy, the 95 % interval of the median wider than 2 %: {'; '.join(noisy)}."
+        yield f"These rows are noisy (the 95 % interval of the median is wider than 2 %): {'; '.join(noisy)}."

@@ -78,17 +78,13 @@ def _choice_text(comparison: Comparison) -> str:
         if len(settings) > 1:
             return f"at one fixed {noun} per arm, not the same for all, without tuning"
         return f"at one fixed {noun}, {listed(settings.values())}, for every arm, without tuning"
-    every = "every setting" if comparison.design.tuned else "every rate"
-    tuning_seeds = comparison.design.tuning_seeds
-    seeds = "the seeds" if tuning_seeds is None else f"those of {seeds_text(range(tuning_seeds))}"
-    chosen = (
-        f"at the {noun} with the best mean validation accuracy of that arm over {seeds} at which {every} has a result"
-    )
-    if tuning_seeds is not None:
-        chosen += "; the other seeds are held out"
+    chosen = f"at the {noun} with the best mean validation accuracy of that arm"
     if fixed:
         chosen += f"; that of {listed(arm.label for arm in fixed)} was fixed, without tuning"
-    return chosen
+    value, tuning_seeds = ("setting" if comparison.design.tuned else "rate"), comparison.design.tuning_seeds
+    seeds = "the seeds" if tuning_seeds is None else f"those of {seeds_text(range(tuning_seeds))}"
+    held_out = "" if tuning_seeds is None else "; the other seeds are held out"
+    return f"{chosen}. {value.capitalize()}s are compared on {seeds} at which every {value} has a result{held_out}"
 
 
 def _match_text(comparison: Comparison) -> str:

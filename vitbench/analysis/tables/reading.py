@@ -17,17 +17,17 @@ from vitbench.text import counted
 
 
 def reading(assessment: Assessment) -> list[str]:
-    """How to read the verdicts: the rule, each interval's question, and what pairing was worth."""
+    """How to read the verdicts: the rule, what each column says, and what pairing gained."""
     comparison, findings = assessment.comparison, assessment.findings
     sentences = [
         *rule(findings.num_tested, margin=findings.margin),
-        "Differences hold for new seeds on these test images. Variance from test images: of what is uncertain about new "
-        "seeds and new images, the part that more images would reduce, and more seeds would not; the CSV has an interval for "
-        "both, and one for P(arm > baseline). Seeds won: at which the arm is more accurate, ties as half. Images only one "
-        "gets: means over seeds, the arm's before the baseline's.",
-        "Detectable difference: the smallest true difference that so many paired seeds find in four of five studies, at the "
-        "spread seen and the first, strictest step of Holm's correction. Seeds to settle: at the mean and spread seen, up to "
-        f"{MOST_SEEDS}.",
+        "Verdicts are about new seeds on the same test images; the CSV has an interval for new test images too, and one for "
+        "P(arm > baseline). Variance from test images: the part of that wider interval's variance that more test images would "
+        "reduce, and more seeds would not. Seeds won: at which the arm is more accurate; a tie counts half. Images only one "
+        "gets: that only the arm, and that only the baseline, gets right; means over seeds.",
+        "Detectable difference: the smallest true difference that so many paired seeds detect with 80 % power, at the spread "
+        "seen and the strictest step of Holm's correction. Seeds to settle: how many would settle the verdict, at the mean "
+        f"and spread seen; up to {MOST_SEEDS}.",
     ]
     if any(finding.at_baseline_setting for finding in findings.arms.values()):
         sentences += _judged_on(comparison)
@@ -35,9 +35,9 @@ def reading(assessment: Assessment) -> list[str]:
         sentences.append(narrowing_text(findings.narrowing))
     if any(series.law for series in series_of(comparison)):
         sentences.append(
-            "Power laws: error = 1 − top-1 at each arm's own setting, a straight line through its logarithm at every seed; "
-            "the mean slope, with a 95 % t-interval over seeds. Furthest from the law: of an arm's mean error; where that "
-            f"is more than {100 * (FURTHEST - 1):.0f} %, the errors follow no power law, and no slope is given."
+            "Power laws: a straight line through the logarithm of the error (1 − top-1 at each arm's own setting) over that "
+            "of the size, at every seed; the mean slope, with its 95 % t-interval over seeds. Furthest from the law: of an "
+            f"arm's mean error; beyond {100 * (FURTHEST - 1):.0f} % the errors follow no power law, and no slope is given."
         )
     if findings.overall_interaction:
         sentences.append(_overall(findings.overall_interaction))
@@ -51,17 +51,16 @@ def rule(num_arms: int, *, margin: float = MARGIN, alpha: float = ALPHA) -> list
     return [
         f"No verdict: fewer than {FEWEST_SEEDS} seeds have both the arm and the baseline.",
         "At the ceiling: every run of both gets every test image right. At the floor: no run of either is right more often "
-        "than chance. Neither claims anything: take harder data, or fewer images.",
+        "than chance. Neither says anything of the arm: take harder data, or fewer images.",
         f"Better, worse: the paired t-test over seeds has p ≤ {alpha:g} after Holm's correction over {arms}.",
-        f"Equivalent: neither, and two one-sided t-tests at {alpha:g} each show the difference to lie within {within}, "
-        "whatever the number of arms. 'Within' after better or worse: the interval lies there too.",
-        "Open: the evidence does not decide. So it is where a run of the arm diverged and the rest would be better or "
-        "equivalent, or one of the baseline and the rest would be worse or equivalent, and where all runs of both get the "
-        "same images right; no interval stands there.",
+        f"Equivalent: neither, but two one-sided t-tests at {alpha:g} each show that the difference lies within {within}, not "
+        "corrected for the number of arms. 'Within' after better or worse: the interval lies within that margin too.",
+        "Open: the evidence does not decide. A verdict is open too, and has no interval, where runs that diverged could "
+        "change it, if each counted as worse than any other; and where all runs of both get the same images right.",
         "Where differences spread over seeds by less than one test image, the tests are over seeds and images.",
-        "Intervals are those that decide. They leave out 0 where the verdict is better or worse, and hold 0 where it is "
-        f"open: of confidence 1 − {alpha:g} / k, where Holm's correction multiplied the arm's p by k, at most the number of "
-        "arms. Where it is equivalent: 90 %, within the margin.",
+        "The interval beside a verdict is the one that decided it. Where the verdict is better or worse it excludes 0; where "
+        f"it is open it includes 0. Its confidence is 1 − {alpha:g} / k, where Holm's correction multiplied the arm's p by k, "
+        "at most the number of arms. Where the verdict is equivalent, it is the 90 % interval, within the margin.",
     ]
 
 
@@ -70,10 +69,11 @@ def _judged_on(comparison: Comparison) -> list[str]:
     baseline = comparison.baseline
     if baseline is None or baseline.is_fixed:
         return []
-    what = f"At the baseline's {'setting' if comparison.design.tuned else 'rate'}, where it is not the arm's own"
+    noun = "setting" if comparison.design.tuned else "rate"
+    what = f"At the baseline's {noun}, where it is not the arm's own"
     if baseline.held_out_seeds:
         return [f"{what}: over held-out {seeds_text(baseline.held_out_seeds)} alone, which were not used to choose it."]
-    return [f"{what}: chosen for the baseline on seeds that the arm is judged on, so it errs towards worse."]
+    return [f"{what}: that {noun} was chosen on the same seeds, so the verdict errs towards worse."]
 
 
 def narrowing_text(narrowing: StudyNarrowing) -> str:

@@ -17,8 +17,6 @@ from vitbench.analysis.writing.words import ABSENT, filled, interval_text, signi
 
 CLAIM_HEADINGS = ("claim", "paper", "here", "verdict")
 
-CLAIM_HEADINGS = ("claim", "paper", "here", "verdict")
-
 
 def further_tables(assessment: Assessment) -> list[Table]:
     """Those that have a row."""

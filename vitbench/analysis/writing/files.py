@@ -31,8 +31,8 @@ def remove_stale(
 ) -> None:
     """Removes from `directory` and its folders what was not written but has the mark, itself or on its Markdown sibling.
 
-    What was made of records that are `unread` now (`Faults.unread`) stays: the folder of such a study, and what lies in
-    `directory` itself, which is made of all studies.
+    What was made of a source that is `unread` now stays: the folder of that name, and what lies in `directory` itself, which
+    is made of all sources. `records` are all of them.
     """
     if not directory.is_dir() or "records" in unread:
         return
