@@ -45,11 +45,6 @@ class LabelledFeatures:
     def width(self) -> int:
         return int(self.values.shape[1])
 
-    @property
-    def classes(self) -> NDArray[np.int64]:
-        """Labels that some image has, ascending."""
-        return np.unique(self.labels)
-
     def batches(
         self, rows: NDArray[np.int64] | None = None, *, batch_size: int = BATCH
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
