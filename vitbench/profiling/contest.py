@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -62,32 +62,23 @@ def hold_contest(settings: Mapping[str, Sequence[Candidate]], *, device: Device,
 def qualify(candidates: Sequence[Candidate], *, device: Device) -> list[Heat]:
     """A heat of each setting: a few calls in turn, after a warm-up. The heat of a setting that fails says why."""
     torch._dynamo.reset()
-    works: dict[str, Work] = {}
-    warmup: dict[str, list[float]] = {}
-    reasons: dict[str, str] = {}
-    for candidate in candidates:
+    heats: list[Heat] = []
+    works: dict[int, Work] = {}
+    for index, candidate in enumerate(candidates):
         try:
             work = prepare(candidate, device)
-            warmup[candidate.name] = [device.time(work) for _ in range(WARMUP_CALLS)]
-            works[candidate.name] = work
+            heats.append(Heat(candidate, warmup=tuple(device.time(work) for _ in range(WARMUP_CALLS))))
+            works[index] = work
         except Exception as error:  # one setting's failure is its result, and the others' go on
-            reasons[candidate.name] = failure_reason(error, candidate.batch_size)
-    samples: dict[str, list[float]] = {name: [] for name in works}
+            heats.append(Heat(candidate, reason=failure_reason(error, candidate.batch_size)))
+    samples: dict[int, list[float]] = {index: [] for index in works}
     spent, rounds = 0.0, 0
     while works and (rounds < MIN_ROUNDS or (spent < QUALIFYING_SECONDS * len(works) and rounds < MAX_ROUNDS)):
-        for name, work in works.items():
-            samples[name].append(device.time(work))
-            spent += samples[name][-1]
+        for index, work in works.items():
+            samples[index].append(device.time(work))
+            spent += samples[index][-1]
         rounds += 1
-    return [
-        Heat(
-            candidate,
-            samples=tuple(samples.get(candidate.name, ())),
-            warmup=tuple(warmup.get(candidate.name, ())),
-            reason=reasons.get(candidate.name, ""),
-        )
-        for candidate in candidates
-    ]
+    return [replace(heat, samples=tuple(samples.get(index, ()))) for index, heat in enumerate(heats)]
 
 
 def fastest(heats: Sequence[Heat]) -> Heat | None:

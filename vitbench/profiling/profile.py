@@ -30,7 +30,9 @@ def measure_parts(
     Returns how much could not be run. Raises ValueError where a file cannot be read or written.
     """
     directory, num_failed = profile_directory(results, device.name), 0
-    environment = _environment(device.name)
+    described = describe_environment(device.name, precision="", threads=torch.get_num_threads())
+    # Without what may differ between the rows of a part.
+    environment = described.model_dump(exclude={"precision", "compiled", "compile_note", "workers", "data_sha256"})
     for number, planned in enumerate(parts, start=1):
         place = f"[{number}/{len(parts)}] {planned.name}"
         before = find_part(directory, planned.name)
@@ -56,9 +58,3 @@ def _measured(planned: PlannedPart, environment: dict[str, Any], seconds: float)
     except Exception as error:  # a part's failure is what its file says, and the others' go on
         missing, reason = 1, error_with_type(error)
     return Part(planned.name, planned.request, environment, seconds, started, utc_now(), facts, missing, reason)
-
-
-def _environment(device: str) -> dict[str, Any]:
-    """Where all parts are measured; what differs between the rows of a part is in the rows."""
-    of_runs = {"precision", "compiled", "compile_note", "workers", "data_sha256"}
-    return describe_environment(device, precision="", threads=torch.get_num_threads()).model_dump(exclude=of_runs)
