@@ -54,7 +54,7 @@ def profile(
     workload = CPU if on_cpu else CUDA
     if variants:
         named = tuple(ProfiledModel(variant, batch_size or workload.batch_size, model) for variant in variants)
-        for config in (contestant.config() for contestant in named):
+        for config in (contestant.config() for contestant in named):  # refuses fields without meaning
             if isinstance(config, TimmConfig):
                 count_timm(config)  # refuses a model that cannot be made, or run at this size
         workload = replace(workload, models=named, contests=named)

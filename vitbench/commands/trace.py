@@ -65,10 +65,7 @@ def trace(
 
 
 def _trace(candidate: Candidate, device: Device, *, steps: int, folder: Path, quiet: bool) -> dict[str, Any]:
-    """Records one mode into `folder`: events in Chrome's format, which TensorBoard takes for a run too, and `summary.json`.
-
-    Prints what it comes to, unless `quiet`, and returns it as JSON has it.
-    """
+    """Records one mode into `folder`, prints what it comes to unless `quiet`, and returns it as JSON has it."""
     import torch
 
     from vitbench.analysis.writing.files import write

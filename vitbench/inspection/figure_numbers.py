@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -52,13 +53,10 @@ class FigureNumbers:
 
     def read(self) -> None:
         """Takes over what the file has of the same weights; of others, nothing."""
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError):
             document = json.loads(self.path.read_bytes())
-            same = (FORMAT, self.about["weights_sha256"])
-            if isinstance(document, dict) and (document["format"], document["weights_sha256"]) == same:
+            if (document["format"], document["weights_sha256"]) == (FORMAT, self.about["weights_sha256"]):
                 self.figures, self.skipped = document["figures"], document["skipped"]
-        except (OSError, ValueError, KeyError):
-            pass
 
     def compute(self, name: str, facts: Numbers, computation: Callable[[], Numbers]) -> None:
         """Adds a figure's facts and numbers, or the reason why it has no meaning for the model."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,33 +30,23 @@ class Heat:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Contest:
-    """`heats` of all settings, `finals` of the best setting of each implementation, timed in turn."""
+def hold_contest(
+    settings: Iterable[Sequence[Candidate]], *, device: Device, max_seconds: float
+) -> tuple[list[Heat], list[Result]]:
+    """(heats of all settings; finals of the best setting of each implementation of which any ran, timed in turn).
 
-    heats: tuple[Heat, ...]
-    finals: tuple[Result, ...]
-
-    @property
-    def absent(self) -> list[str]:
-        """Implementations of which no setting ran."""
-        names = dict.fromkeys(heat.candidate.implementation for heat in self.heats)
-        return [name for name in names if name not in {final.candidate.implementation for final in self.finals}]
-
-
-def hold_contest(settings: Mapping[str, Sequence[Candidate]], *, device: Device, max_seconds: float) -> Contest:
-    """Each implementation's `settings` are timed in turn for a few rounds; then the best of each, for `max_seconds` each."""
+    `settings` are those of each implementation; they are timed in turn for a few rounds, the finals for `max_seconds` each.
+    """
     heats: list[Heat] = []
     finalists: list[Candidate] = []
-    for candidates in settings.values():
+    for candidates in settings:
         new_heats = qualify(candidates, device=device)
         heats += new_heats
         if best := fastest(new_heats):
             finalists.append(best.candidate)
         device.release()
     torch._dynamo.reset()  # else every call would look through what was compiled to qualify
-    finals = measure(finalists, device=device, max_seconds=max_seconds)
-    return Contest(tuple(heats), tuple(finals))
+    return heats, measure(finalists, device=device, max_seconds=max_seconds)
 
 
 def qualify(candidates: Sequence[Candidate], *, device: Device) -> list[Heat]:

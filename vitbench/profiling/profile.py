@@ -42,19 +42,15 @@ def measure_parts(
             say(f"{place}: measured {before.started[:10]}{again}")
             continue
         torch._dynamo.reset()  # programs of earlier parts would be looked through at every call
-        part = _measured(planned, environment, seconds)
+        started = utc_now()
+        facts: dict[str, Any] = {}
+        reason = ""
+        try:
+            facts, missing = planned.measure()
+        except Exception as error:  # a part's failure is what its file says, and the others' go on
+            missing, reason = 1, error_with_type(error)
+        part = Part(planned.name, planned.request, environment, seconds, started, utc_now(), facts, missing, reason)
         write_part(directory, part)
         num_failed += part.missing
         say(f"{place}: {part.reason or (f'{part.missing} could not be run' if part.missing else 'done')}")
     return num_failed
-
-
-def _measured(planned: PlannedPart, environment: dict[str, Any], seconds: float) -> Part:
-    started = utc_now()
-    facts: dict[str, Any] = {}
-    reason = ""
-    try:
-        facts, missing = planned.measure()
-    except Exception as error:  # a part's failure is what its file says, and the others' go on
-        missing, reason = 1, error_with_type(error)
-    return Part(planned.name, planned.request, environment, seconds, started, utc_now(), facts, missing, reason)

@@ -129,17 +129,17 @@ class ProfilePlan:
         implementations = [OURS, *peers]
 
         def measure_contest() -> Measurement:
-            candidates = {
-                name: [
+            candidates = [
+                [
                     _candidate(model, name, mode, precision=precision, compile=compile, pool=pool)
                     for precision, compile in settings
                 ]
                 for name in implementations
-            }
+            ]
             ceilings = measure_ceilings(self.device)
-            contest = hold_contest(candidates, device=self.device, max_seconds=self.seconds)
-            facts, failed = self._rows(contest.finals, ceilings)
-            heats = [
+            heats, finals = hold_contest(candidates, device=self.device, max_seconds=self.seconds)
+            facts, failed = self._rows(finals, ceilings)
+            heat_facts = [
                 {
                     "implementation": heat.candidate.implementation,
                     "precision": heat.candidate.precision,
@@ -148,10 +148,11 @@ class ProfilePlan:
                     "samples": heat.samples,
                     "reason": heat.reason,
                 }
-                for heat in contest.heats
+                for heat in heats
             ]
             versions = {name: metadata.version(name) for name in LIBRARIES if find_spec(name.replace("-", "_"))}
-            return {"heats": heats, **facts, "versions": versions}, len(contest.absent) + failed
+            num_absent = len(implementations) - len(finals)
+            return {"heats": heat_facts, **facts, "versions": versions}, num_absent + failed
 
         name = f"peers/{model.slug}-batch{model.batch_size}-{pool}-{mode}"
         request = {

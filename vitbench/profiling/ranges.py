@@ -9,8 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
-from typing import Any, Self
+from typing import Self
 
 from torch import nn
 from torch._C._autograd import _get_sequence_nr
@@ -44,7 +43,7 @@ class Ranges:
 
     def __enter__(self) -> Self:
         for name, module in self.modules.items():
-            self.keep(module.register_forward_pre_hook(partial(self._before, name)))
+            self.keep(module.register_forward_pre_hook(lambda *_, name=name: self.open(name, place=name)))
             self.keep(module.register_forward_hook(lambda *_: self.close(), always_call=True))
         return self
 
@@ -83,9 +82,6 @@ class Ranges:
     def _note(self) -> None:
         self._sequences.append(_get_sequence_nr())
         self._place_from.append(self._places[-1])
-
-    def _before(self, name: str, *_: Any) -> None:
-        self.open(name, place=name)
 
 
 def _separable(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
