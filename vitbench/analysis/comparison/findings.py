@@ -88,13 +88,20 @@ def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
         decision_there = None if arm.setting == other.setting else at_baseline[arm.label]
         terms = contrasts[arm.label].terms
         arms[arm.label] = _finding(comparison, arm, terms, decisions[arm.label], decision_there, num_tested)
-    accuracies = _accuracies_by_cell(comparison)
-    on_interactions = _decide(comparison, _interaction_contrasts(comparison, accuracies), margin)
+    cells = _arms_by_cell(comparison)
+    accuracies = {cell: by_seed for cell, arm in cells.items() if (by_seed := arm.top1_by_seed)}
+    on_interactions = _decide(comparison, _interaction_contrasts(baseline, cells, accuracies), margin)
+    narrowing = None
+    if baseline is not None:
+        by_arm = {
+            arm.label: arm.top1_by_seed for arm in (baseline, *(arm for arm, other in pairs if other is baseline))
+        }
+        narrowing = study_narrowing(by_arm, baseline=baseline.label)
     return Findings(
         arms=arms,
         interactions=on_interactions,
         overall_interaction=overall_interaction(accuracies) if on_interactions else None,
-        narrowing=None if baseline is None else _narrowing(comparison, baseline),
+        narrowing=narrowing,
         claims=claim_rows(
             claims_of(comparison.study),
             {arm.name: decisions[arm.label] for arm, _ in pairs},
@@ -173,11 +180,10 @@ def _contrast(
 
 
 def _interaction_contrasts(
-    comparison: Comparison, accuracies: Mapping[Cell, Mapping[int, float]]
+    baseline: ArmResult | None, arms: Mapping[Cell, ArmResult], accuracies: Mapping[Cell, Mapping[int, float]]
 ) -> dict[Cell, Contrast]:
     """Of every pair of levels of two factors: four arms, whichever of which lacks runs, the sum may turn."""
-    arms = _arms_by_cell(comparison)
-    origin = next((cell for cell, arm in arms.items() if arm is comparison.baseline and cell in accuracies), None)
+    origin = next((cell for cell, arm in arms.items() if arm is baseline and cell in accuracies), None)
     if origin is None:
         return {}
     contrasts = {}
@@ -254,9 +260,8 @@ def _image_differences(terms: Sequence[Term], correct: NDArray[np.bool_] | None)
         return None
     import numpy as np
 
-    signed = [term.sign * rows.astype(np.int8) for term, rows in zip(terms, correct, strict=True)]
-    differences: NDArray[np.int8] = np.sum(signed, axis=0, dtype=np.int8)
-    return differences
+    signs = np.array([term.sign for term in terms], np.int8)
+    return np.tensordot(signs, correct.astype(np.int8), 1)
 
 
 def _arms_by_cell(comparison: Comparison) -> dict[Cell, ArmResult]:
@@ -268,15 +273,3 @@ def _arms_by_cell(comparison: Comparison) -> dict[Cell, ArmResult]:
     first, second = names
     arms = (arm for arm in comparison.arms if arm.name in factors)
     return {(factors[arm.name][first], factors[arm.name][second]): arm for arm in arms}
-
-
-def _accuracies_by_cell(comparison: Comparison) -> dict[Cell, dict[int, float]]:
-    """By seed, of the cells that have any."""
-    by_cell = {cell: arm.top1_by_seed for cell, arm in _arms_by_cell(comparison).items()}
-    return {cell: by_seed for cell, by_seed in by_cell.items() if by_seed}
-
-
-def _narrowing(comparison: Comparison, baseline: ArmResult) -> StudyNarrowing | None:
-    with_baseline = [baseline, *(arm for arm in comparison.arms if comparison.compared_with(arm) is baseline)]
-    accuracies = {arm.label: arm.top1_by_seed for arm in with_baseline}
-    return study_narrowing(accuracies, baseline=baseline.label)

@@ -112,7 +112,7 @@ def _about_the_choice(arm: ArmResult, reference: ArmResult | None) -> Iterator[s
     if arm.setting is None:
         yield (
             f"no run on a tuning seed completed, so no {arm.noun} was chosen and there is nothing to report."
-            if arm.has_no_tuning_seed
+            if arm.outcomes[Outcome.COMPLETED]
             else "no run completed, so there is nothing to report."
         )
         return

@@ -40,11 +40,6 @@ class Narrowing:
             n=n,
         )
 
-    @property
-    def ratio(self) -> float:
-        """Below 1 where pairing narrows the interval."""
-        return self.paired / self.unpaired
-
 
 @dataclass(frozen=True)
 class StudyNarrowing:
