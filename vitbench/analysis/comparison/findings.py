@@ -16,7 +16,7 @@ from vitbench.analysis.statistics.narrowing import StudyNarrowing, study_narrowi
 from vitbench.analysis.statistics.outperforming import Outperforming
 from vitbench.analysis.statistics.pairing import NO_SPREAD, Estimate, PairedDifference, Uncertainty
 from vitbench.analysis.statistics.power import SeedsToSettle, seeds_to_settle, smallest_difference
-from vitbench.analysis.statistics.verdicts import ALPHA, MARGIN, Caveats, Decision, Verdict, decide
+from vitbench.analysis.statistics.verdicts import ALPHA, Caveats, Decision, Verdict, decide
 from vitbench.studies.settings import Setting
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ class Findings:
     overall_interaction: FTest | None
     narrowing: StudyNarrowing | None
     claims: Sequence[ClaimRow]
-    margin: float
 
     @property
     def num_tested(self) -> int:
@@ -72,16 +71,15 @@ class Findings:
         return _num_tested(finding.decision for finding in self.arms.values())
 
 
-def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
-    """Everything the statistics say of a comparison. `margin`, a fraction, is what counts as equivalent."""
+def findings_of(comparison: Comparison) -> Findings:
+    """Everything the statistics say of a comparison."""
     baseline = comparison.baseline
     pairs = [(arm, other) for arm in comparison.arms if (other := comparison.compared_with(arm)) is not None]
     contrasts = {arm.label: _contrast(comparison, arm, other) for arm, other in pairs}
     contrasts_at_baseline = {
         arm.label: _contrast(comparison, arm, other, at_baseline_setting=True) for arm, other in pairs
     }
-    decisions = _decide(comparison, contrasts, margin)
-    at_baseline = _decide(comparison, contrasts_at_baseline, margin)
+    decisions, at_baseline = _decide(comparison, contrasts), _decide(comparison, contrasts_at_baseline)
     num_tested = max(_num_tested(decisions.values()), 1)
     arms = {}
     for arm, other in pairs:
@@ -90,7 +88,7 @@ def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
         arms[arm.label] = _finding(comparison, arm, terms, decisions[arm.label], decision_there, num_tested)
     cells = _arms_by_cell(comparison)
     accuracies = {cell: by_seed for cell, arm in cells.items() if (by_seed := arm.top1_by_seed)}
-    on_interactions = _decide(comparison, _interaction_contrasts(baseline, cells, accuracies), margin)
+    on_interactions = _decide(comparison, _interaction_contrasts(baseline, cells, accuracies))
     narrowing = None
     if baseline is not None:
         by_arm = {
@@ -109,7 +107,6 @@ def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
             interactions=on_interactions,
             baseline="" if baseline is None else baseline.name,
         ),
-        margin=margin,
     )
 
 
@@ -140,9 +137,7 @@ def _finding(
         smallest_difference=(
             smallest_difference(difference.sd, difference.n, alpha=ALPHA / num_tested) if difference else None
         ),
-        to_settle=(
-            seeds_to_settle(difference, num_arms=num_tested, margin=decision.margin) if difference and is_open else None
-        ),
+        to_settle=(seeds_to_settle(difference, num_arms=num_tested) if difference and is_open else None),
     )
 
 
@@ -195,7 +190,7 @@ def _interaction_contrasts(
     return contrasts
 
 
-def _decide(comparison: Comparison, contrasts: Mapping[Key, Contrast], margin: float) -> dict[Key, Decision]:
+def _decide(comparison: Comparison, contrasts: Mapping[Key, Contrast]) -> dict[Key, Decision]:
     """`decide`, with the test images of those differences that spread over seeds by less than one."""
     over_images, saturated = {}, {}
     one_image = 1 / comparison.num_test_images if comparison.num_test_images else NO_SPREAD
@@ -218,7 +213,6 @@ def _decide(comparison: Comparison, contrasts: Mapping[Key, Contrast], margin: f
         {key: contrast.difference for key, contrast in contrasts.items()},
         over_images=over_images,
         saturated=saturated,
-        margin=margin,
         caveats={key: contrast.caveats for key, contrast in contrasts.items()},
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vitbench.analysis.statistics.pairing import Interval, PairedDifference
 from vitbench.analysis.statistics.power import MOST_SEEDS, SeedsToSettle
-from vitbench.analysis.statistics.verdicts import Caveats, Decision
+from vitbench.analysis.statistics.verdicts import MARGIN, Caveats, Decision
 from vitbench.text import counted
 
 
@@ -62,5 +62,5 @@ def settle_text(needed: SeedsToSettle) -> str:
     """`about 12 seeds, by showing equivalence within 0.5 points`, `more than 100 seeds`."""
     if needed.num_seeds is None:
         return f"more than {MOST_SEEDS} seeds"
-    within = f" within {margin_text(needed.margin)} points" if needed.shows == "equivalence" else ""
+    within = f" within {margin_text(MARGIN)} points" if needed.shows == "equivalence" else ""
     return f"about {needed.num_seeds} seeds, by showing {needed.shows}{within}"
