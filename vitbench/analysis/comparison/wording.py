@@ -36,26 +36,23 @@ def verdict_text(decision: Decision, *, edges: bool = False) -> str:
     'Within' where the interval beside it is.
     """
     within = [f"within {margin_text(decision.margin)} points"] if decision.difference_lies_within else []
-    caveats = decision.caveats
-    return ", ".join([str(decision.verdict), *within, *_diverged(caveats), *(_at_edge(caveats) if edges else [])])
+    return ", ".join([str(decision.verdict), *within, *_caveats(decision.caveats, edges=edges)])
 
 
 def caveats_text(caveats: Caveats) -> str:
     """`2 runs diverged; at the edge of the grid`; empty where there is none."""
-    return "; ".join([*_diverged(caveats), *_at_edge(caveats)])
+    return "; ".join(_caveats(caveats, edges=True))
 
 
-def _diverged(caveats: Caveats) -> list[str]:
-    runs = {"diverged": caveats.diverged, "of the baseline diverged": caveats.baseline_diverged}
-    return [f"{counted(number, 'run')} {what}" for what, number in runs.items() if number]
-
-
-def _at_edge(caveats: Caveats) -> list[str]:
-    edges = {
-        "at the edge of the grid": caveats.at_edge,
-        "the baseline at the edge of the grid": caveats.baseline_at_edge,
+def _caveats(caveats: Caveats, *, edges: bool) -> list[str]:
+    diverged, of_baseline = caveats.diverged, caveats.baseline_diverged
+    texts = {
+        f"{counted(diverged, 'run')} diverged": diverged,
+        f"{counted(of_baseline, 'run')} of the baseline diverged": of_baseline,
+        "at the edge of the grid": edges and caveats.at_edge,
+        "the baseline at the edge of the grid": edges and caveats.baseline_at_edge,
     }
-    return [text for text, is_there in edges.items() if is_there]
+    return [text for text, is_there in texts.items() if is_there]
 
 
 def settle_text(needed: SeedsToSettle) -> str:

@@ -52,7 +52,31 @@ def from_npz(
     """
     source = Source(_read(path))
     try:
-        config = _config(path, source, image_size, image_size_if_untold, activation, position)
+        fields = _fields(path, source)
+        table = next((source[name].shape for name in _TABLES if name in source), None)
+        if table is None and position not in ("sincos_2d", "none"):
+            raise ValueError(f"position {position!r}: {path} has no position table; give sincos_2d or none")
+        places = 0
+        if table is not None:
+            position = "learned_1d"
+            fields["embed_class_token"] = fields["pool"] != "cls" or _TABLES[0] in source
+            places = table[-2] - int(fields["pool"] == "cls" and fields["embed_class_token"])
+        side = isqrt(max(places, 0))
+        if image_size is None and side and side**2 == places:
+            height, width = as_pair(fields["patch_size"])
+            image_size = side * height, side * width
+        image_size = image_size or image_size_if_untold
+        if image_size is None:
+            raise ValueError(
+                f"image_size is missing: {path} does not tell it ({places} places are no square grid); give it"
+            )
+        fields |= {"image_size": image_size, "position": position, "activation": activation}
+        config = ViTConfig.model_validate(fields)
+        if table is not None and config.num_patches != places:
+            raise ValueError(
+                f"image_size {config.image_size} gives {config.num_patches} patches, but {path} holds {places} places; "
+                "give the image size that it was trained at"
+            )
         _move_stem(config, source)
         _move_tokens(config, source)
         _move_blocks(config, source)
@@ -111,63 +135,30 @@ def _names(source: Source) -> tuple[str, str, str]:
     return "MultiHeadDotProductAttention_1", "MlpBlock_3", "LayerNorm_2"
 
 
-def _config(
-    path: str | PathLike[str],
-    source: Source,
-    image_size: int | tuple[int, int] | None,
-    image_size_if_untold: int | tuple[int, int] | None,
-    activation: Activation,
-    position: Position | None,
-) -> ViTConfig:
+def _fields(path: str | PathLike[str], source: Source) -> dict[str, Any]:
+    """The fields of a ViTConfig that follow from the weights alone."""
     shapes = {name: tuple(weight.shape) for name, weight in source.theirs.items()}
     attention, mlp, _ = _names(source)
     heads = source[f"{_BLOCK.format(0)}/{attention}/query/kernel"].shape[1]
     hidden = source[f"{_BLOCK.format(0)}/{mlp}/Dense_0/kernel"].shape[-1]
-    depth = len({m[1] for name in shapes if (m := re.match(r"Transformer/encoderblock_(\d+)/", name))})
     if len(shapes["embedding/kernel"]) != 4:
         raise ValueError(
             f"{path} is not a checkpoint of a ViT: embedding/kernel is {list(shapes['embedding/kernel'])}, not [height, "
             "width, C, D]"
         )
     height, width, channels, dim = shapes["embedding/kernel"]
-    table = next((shapes[name] for name in _TABLES if name in shapes), None)
-    pool = "map" if "MAPHead_0/probe" in shapes else "cls" if "cls" in shapes else "gap"
-    fields: dict[str, Any] = {"patch_size": (height, width), "in_channels": channels}
+    fields = {
+        "width": dim,
+        "depth": len({m[1] for name in shapes if (m := re.match(r"Transformer/encoderblock_(\d+)/", name))}),
+        "num_heads": heads,
+        "mlp_ratio": hidden / dim,
+        "num_classes": shapes.get("head/kernel", (0,))[-1],
+        "pool": "map" if "MAPHead_0/probe" in shapes else "cls" if "cls" in shapes else "gap",
+        "head": "mlp" if "pre_logits/kernel" in shapes else "linear",
+    }
     if "conv_root/kernel" in shapes:
-        fields = _resnet(shapes)
-    if table is None and position not in ("sincos_2d", "none"):
-        raise ValueError(f"position {position!r}: {path} has no position table; give sincos_2d or none")
-    if table is not None:
-        position = "learned_1d"
-        fields["embed_class_token"] = pool != "cls" or _TABLES[0] in shapes
-    places = 0 if table is None else table[-2] - int(pool == "cls" and fields["embed_class_token"])
-    image_size = image_size or _square(places, fields["patch_size"]) or image_size_if_untold
-    if image_size is None:
-        raise ValueError(
-            f"image_size is missing: {path} does not tell it ({places} places are no square grid); give it"
-        )
-    if "pre_logits/kernel" in shapes:
-        fields["head"] = "mlp"
-    config = ViTConfig.model_validate(
-        {
-            "image_size": image_size,
-            "width": dim,
-            "depth": depth,
-            "num_heads": heads,
-            "mlp_ratio": hidden / dim,
-            "num_classes": shapes.get("head/kernel", (0,))[-1],
-            "pool": pool,
-            "position": position,
-            "activation": activation,
-            **fields,
-        }
-    )
-    if table is not None and config.num_patches != places:
-        raise ValueError(
-            f"image_size {config.image_size} gives {config.num_patches} patches, but {path} holds {places} places; "
-            "give the image size that it was trained at"
-        )
-    return config
+        return fields | _resnet(shapes)
+    return fields | {"patch_size": (height, width), "in_channels": channels}
 
 
 def _resnet(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -187,15 +178,6 @@ def _resnet(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
         "patch_size": 2 ** (len(layers) + 1) if layers else 4 * height,
         "in_channels": channels,
     }
-
-
-def _square(places: int, patch_size: int | tuple[int, int]) -> tuple[int, int] | None:
-    """The (height, width) in pixels of a square grid of so many places; None where it is not square."""
-    side = isqrt(max(places, 0))
-    if not side or side**2 != places:
-        return None
-    height, width = as_pair(patch_size)
-    return side * height, side * width
 
 
 def _convolution(source: Source, theirs: str, ours: str) -> None:

@@ -55,25 +55,20 @@ def _stem(peer: Any, image_size: int | tuple[int, int] | None) -> dict[str, Any]
         raise refuse("to_patch_embedding.0", str(rearranged), "it is einops' Rearrange to '(p1 p2 c)'")
     places: int = peer.pos_embedding.shape[-2] - _num_class_tokens(peer)
     if image_size is None:
-        image_size = _square(places, patch)
+        image_size = isqrt(places * prod(patch))
+        if image_size**2 != places * prod(patch) or any(image_size % length for length in patch):
+            raise ValueError(
+                f"image_size is missing: {places} patches of {patch} make no square image; give (height, width)"
+            )
     if prod(side // length for side, length in zip(as_pair(image_size), patch, strict=True)) != places:
         raise ValueError(f"image_size {image_size} does not give the {places} patches of {patch} that the module has")
     return {
         "stem": stems[kinds],
         "patch_size": patch,
-        "in_channels": linear.in_features // (patch[0] * patch[1]),
+        "in_channels": linear.in_features // prod(patch),
         "image_size": image_size,
         "width": linear.out_features,
     }
-
-
-def _square(places: int, patch: tuple[int, int]) -> int:
-    side = isqrt(places * patch[0] * patch[1])
-    if side**2 != places * patch[0] * patch[1] or side % patch[0] or side % patch[1]:
-        raise ValueError(
-            f"image_size is missing: {places} patches of {patch} make no square image; give (height, width)"
-        )
-    return side
 
 
 def _num_class_tokens(peer: Any) -> int:
