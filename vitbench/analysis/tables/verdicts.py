@@ -125,7 +125,7 @@ def raw(findings: Findings, label: str) -> dict[str, Any]:
     return {
         "verdict": decision.verdict.value if decision else "",
         "within_margin": decision.within_margin if decision else None,
-        "margin_points": 100 * findings.margin,
+        "margin_points": 100 * MARGIN,
         "p_holm": decision.adjusted_p if decision else None,
         **raw_interval("interval", decision.interval if decision else None),
         "interval_confidence": decision.confidence if decision else None,
