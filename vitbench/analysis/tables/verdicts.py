@@ -11,7 +11,7 @@ from vitbench.analysis.comparison.fine_tuning import gains
 from vitbench.analysis.comparison.growth import series_of
 from vitbench.analysis.comparison.wording import difference_text, settle_text, verdict_text, with_interval
 from vitbench.analysis.statistics.pairing import Interval
-from vitbench.analysis.statistics.verdicts import Verdict
+from vitbench.analysis.statistics.verdicts import MARGIN, Verdict
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, filled, interval_text, significant
 
