@@ -7,15 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vitbench.commands.arguments import (
-    LOCAL_RESULTS,
-    AsJson,
-    DataRoot,
-    DeviceName,
-    Download,
-    Results,
-    expanded_name,
-)
+from vitbench.commands.arguments import LOCAL_RESULTS, AsJson, DataRoot, DeviceName, Download, Results, expanded_name
 from vitbench.config import MOST
 from vitbench.files import shown
 

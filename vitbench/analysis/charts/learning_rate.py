@@ -25,7 +25,7 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
     Other tuned fields are as they were chosen; seeds that settings are not chosen on are left out.
     """
     arms = [arm for arm in comparison.arms if arm.test_top1]
-    if not comparison.has_grid or not arms:
+    if len({setting[0] for arm in comparison.arms for setting in arm.settings}) < 2 or not arms:
         return None
     looks = shared.looks_of(comparison)
     frames = {arm.label: _rate_frame(arm) for arm in arms}

@@ -15,6 +15,7 @@ from vitbench.analysis.tables.verdicts import raw as raw_verdict
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, count_text, filled, listed, significant
 from vitbench.records import Outcome
+from vitbench.studies.settings import RATE
 
 
 def main_table(assessment: Assessment) -> Table:
@@ -72,7 +73,7 @@ def _raw_row(assessment: Assessment, arm: ArmResult) -> dict[str, Any]:
         "val_top1_mean_percent": 100 * val_top1.mean if val_top1 else None,
         **_raw_difference(comparison.difference(arm), "difference"),
         "learning_rate": arm.learning_rate,
-        "learning_rate_edge": arm.edge,
+        "learning_rate_edge": arm.edges.get(RATE, ""),
         "learning_rates_tried": len({setting[0] for setting in arm.settings}),
         **_raw_top1(comparison.at_baseline_setting(arm), "test_top1_at_baseline_rate"),
         "train_images_per_second_median": arm.median_cost("train_images_per_second"),

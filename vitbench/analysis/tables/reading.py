@@ -19,7 +19,7 @@ def reading(assessment: Assessment) -> list[str]:
     """How to read the verdicts: the rule, what each column says, and what pairing gained."""
     comparison, findings = assessment.comparison, assessment.findings
     sentences = [
-        *rule(findings.num_tested, margin=findings.margin),
+        *rule(findings.num_tested),
         "Verdicts are about new seeds on the same test images; the CSV has an interval for new test images too, and one for "
         "P(arm > baseline). Variance from test images: the part of that wider interval's variance that more test images would "
         "reduce, and more seeds would not. Seeds won: at which the arm is more accurate; a tie counts half. Images only one "

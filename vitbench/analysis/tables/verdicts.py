@@ -11,7 +11,7 @@ from vitbench.analysis.comparison.fine_tuning import gains
 from vitbench.analysis.comparison.growth import series_of
 from vitbench.analysis.comparison.wording import difference_text, settle_text, verdict_text, with_interval
 from vitbench.analysis.statistics.pairing import Interval
-from vitbench.analysis.statistics.verdicts import Verdict
+from vitbench.analysis.statistics.verdicts import MARGIN, Verdict
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, filled, interval_text, significant
 
@@ -126,7 +126,7 @@ def raw(findings: Findings, label: str) -> dict[str, Any]:
     return {
         "verdict": decision.verdict.value if decision else "",
         "within_margin": decision.within_margin if decision else None,
-        "margin_points": 100 * findings.margin,
+        "margin_points": 100 * MARGIN,
         "p_holm": decision.adjusted_p if decision else None,
         **raw_interval("interval", decision.interval if decision else None),
         "interval_confidence": decision.confidence if decision else None,
