@@ -9,7 +9,7 @@ from vitbench.analysis.comparison.wording import margin_text
 from vitbench.analysis.statistics.narrowing import StudyNarrowing
 from vitbench.analysis.statistics.power import MOST_SEEDS
 from vitbench.analysis.statistics.power_law import FURTHEST
-from vitbench.analysis.statistics.verdicts import ALPHA, FEWEST_SEEDS
+from vitbench.analysis.statistics.verdicts import ALPHA, FEWEST_SEEDS, MARGIN
 from vitbench.analysis.tables.verdicts import p_text
 from vitbench.analysis.writing.words import seeds_text
 from vitbench.text import counted
@@ -46,7 +46,7 @@ def reading(assessment: Assessment) -> list[str]:
     return sentences
 
 
-def rule(num_arms: int, *, margin: float) -> list[str]:
+def rule(num_arms: int, *, margin: float = MARGIN) -> list[str]:
     """The rule of `decide` as sentences to be printed under a table; `num_arms` were corrected for."""
     arms = counted(num_arms, "arm") if num_arms else "the arms tested, here none"
     within = f"±{margin_text(margin)} points"
