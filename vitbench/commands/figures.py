@@ -42,7 +42,7 @@ def figures(
 ) -> None:
     """What a trained model looks like inside, as SVG and PNG in --results' figures/RUN_ID/, with the numbers behind."""
     kinds = _kinds(only or [], is_compared=with_run is not None)
-    from vitbench.analysis.insides.write import write_figures
+    from vitbench.analysis.insides.figures import write_figures
     from vitbench.commands.display import Terminal
     from vitbench.inspection.figure_numbers import compute_figures
 

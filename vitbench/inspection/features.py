@@ -19,8 +19,7 @@ from vitbench.device import Device
 from vitbench.evaluation.exports import export
 from vitbench.evaluation.features import LabelledFeatures, feature_batches, keep
 from vitbench.inspection.loaded_model import LoadedModel
-from vitbench.kernels import native
-from vitbench.kernels.blocks import install
+from vitbench.kernels import install, native
 from vitbench.machine import cache_directory
 from vitbench.records import Environment, describe_environment
 
