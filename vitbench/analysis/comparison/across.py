@@ -102,7 +102,6 @@ def _side_by_side(assessments: Iterable[Assessment]) -> list[dict[str, Assessmen
 
 
 def _circumstances(comparison: Comparison) -> tuple[Hashable, ...]:
-    """All that must be equal."""
     train, data, design = comparison.train, comparison.data, comparison.design
     recipe = {
         name: getattr(train, name) for name in TrainConfig.model_fields if name not in ("learning_rate", "epochs")

@@ -85,20 +85,16 @@ class ArmResult:
         return scores_of(self.runs)
 
     @cached_property
-    def _choice(self) -> Choice:
+    def choice(self) -> Choice:
+        """The setting that is reported, and the seeds that settings were compared on."""
         if self.chosen_with is not None:
-            return self.chosen_with._choice
+            return self.chosen_with.choice
         return choose(self._scores, self.grid, tuning_seeds=self.tuning_seeds)
-
-    @property
-    def choice_seeds(self) -> tuple[int, ...]:
-        """Seeds that settings are compared on, ascending: those at which every setting of the grid completed or diverged."""
-        return self._choice.seeds
 
     @property
     def setting(self) -> Setting | None:
         """The setting with the highest mean val_top1 (`studies.choice`). None where nothing that counts completed."""
-        return self._choice.setting
+        return self.choice.setting
 
     @property
     def learning_rate(self) -> float | None:

@@ -1,7 +1,4 @@
-"""What do comparable records hold? Arms, and how far each is from the arm that it is compared with.
-
-Accuracies are fractions in [0, 1]; percentage points appear only where something is printed.
-"""
+"""What do comparable records hold? Arms, and how far each is from the arm that it is compared with, in fractions."""
 
 from __future__ import annotations
 
