@@ -88,10 +88,8 @@ def findings_of(comparison: Comparison) -> Findings:
     on_interactions = _decide(comparison, _interaction_contrasts(baseline, cells, accuracies))
     narrowing = None
     if baseline is not None:
-        by_arm = {
-            arm.label: arm.top1_by_seed for arm in (baseline, *(arm for arm, other in pairs if other is baseline))
-        }
-        narrowing = study_narrowing(by_arm, baseline=baseline.label)
+        compared = [baseline, *(arm for arm, other in pairs if other is baseline)]
+        narrowing = study_narrowing({arm.label: arm.top1_by_seed for arm in compared}, baseline=baseline.label)
     return Findings(
         arms=arms,
         interactions=on_interactions,
