@@ -12,6 +12,7 @@ from vitbench.data import describe
 from vitbench.device import open_device
 from vitbench.execution.job import Job
 from vitbench.execution.run import execute
+from vitbench.kernels import install
 from vitbench.models import build_model
 from vitbench.records import Outcome
 from vitbench.studies import BUDGETS, Overrides, load_study, plan
@@ -42,7 +43,7 @@ def planned(variant: str, dataset: str, epochs: int, precision: str) -> PlannedR
 def bare_images_per_second(run: PlannedRun, *, seconds: float) -> float:
     """Forward, backward, clipping and optimizer on one batch that lies ready."""
     device, config = open_device("cpu"), run.config
-    model = build_model(config.model)
+    model = install(build_model(config.model))
     optimizer = build_optimizer(model, config.train)
     batch = config.train.batch_size
     images = torch.randn(batch, config.model.in_channels, *config.model.image_hw)

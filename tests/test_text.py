@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitbench.text import agreeing, counted, duration
+from vitbench.text import agreeing, counted, did_you_mean, duration
 
 
 @pytest.mark.parametrize(("number", "line"), [(0, "0 runs are"), (1, "1 run is"), (2, "2 runs are")])
@@ -25,3 +25,8 @@ def test_words_agree_with_their_number(number, line):
 )
 def test_durations_are_told_in_whole_units(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("name", "hint"), [("poool", "did you mean pool?"), ("xyz", "give another")])
+def test_the_nearest_name_is_proposed_where_one_is_near(name, hint):
+    assert did_you_mean(name, ("pool", "position"), "give another") == hint

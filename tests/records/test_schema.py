@@ -76,3 +76,39 @@ def test_a_bit_behind_the_last_image_is_a_contradiction(made_up):
     packed[-1] |= 1  # the sixth bit of padding
     record = made_up(metrics={"test_top1": 0.5, "val_top1": 0.1}, correct=base64.b64encode(packed).decode())
     assert record.objection()
+
+
+FACTORS = {f"{pool}, {size}": {"pool": pool, "size": size} for pool in ("cls", "gap") for size in ("8", "16")}
+
+
+@pytest.mark.parametrize(
+    ("within", "partner"),
+    [
+        ((), {"gap, 8": "cls, 8", "gap, 16": "cls, 8", "cls, 16": "cls, 8"}),
+        (("size",), {"gap, 8": "cls, 8", "gap, 16": "cls, 16", "cls, 16": "cls, 16"}),
+        (("pool",), {"gap, 8": "gap, 8", "gap, 16": "gap, 8", "cls, 16": "cls, 8"}),
+    ],
+)
+def test_an_arm_is_compared_with_the_one_of_its_level_of_held_factors(made_up, within, partner):
+    design = made_up().design.model_copy(update={"baseline": "cls, 8", "factors": FACTORS, "within": within})
+    assert {arm: design.compared_with(arm) for arm in partner} == partner
+
+
+def test_an_arm_that_trains_nothing_takes_the_choice_of_the_one_it_goes_on_from(made_up):
+    starts, epochs = {"b": "a", "c": "b", "d": "b"}, {"a": 4, "b": 0, "c": 0, "d": 1}
+    design = made_up().design.model_copy(update={"starts": starts, "epochs": epochs})
+    assert {arm: design.chosen_with(arm) for arm in "abcd"} == {"a": "a", "b": "a", "c": "a", "d": "d"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "facts"),
+    [
+        ({}, (False, False, False, ())),
+        ({"match": "flops", "within": ("size",)}, (True, False, False, ("size",))),
+        ({"fractions": {"cls": 0.1}}, (True, True, False, ("images",))),
+        ({"starts": {"gap": "cls"}}, (True, False, True, ())),
+    ],
+)
+def test_a_design_says_what_sets_its_arms_apart(made_up, fields, facts):
+    design = made_up().design.model_copy(update=fields)
+    assert (design.epochs_differ, design.images_differ, design.sizes_differ, design.held_factors) == facts

@@ -61,6 +61,19 @@ def test_records_are_read_in_the_order_in_which_they_were_appended(store, made_u
     assert store.studies() == ["pooling"]
 
 
+def test_a_run_is_done_by_what_completed_or_diverged_in_any_study_where_it_is_accepted(store, made_up):
+    completed, failed = made_up(seed=0), made_up(seed=1, outcome="failed", metrics={}, correct="")
+    diverged = made_up(seed=2, study="position", outcome="diverged", metrics={}, correct="")
+    for record in (completed, failed, diverged):
+        store.append(record)
+    run_ids = [record.run_id for record in (completed, failed, diverged)]
+    everywhere = {completed.run_id: [completed], diverged.run_id: [diverged]}
+    assert store.done(run_ids, where=lambda _: True) == everywhere
+    assert store.done(run_ids, where=lambda _: True, study="position") == {diverged.run_id: [diverged]}
+    assert store.done(run_ids, where=lambda record: record.seed == 0) == {completed.run_id: [completed]}
+    assert store.done([], where=lambda _: True) == {}
+
+
 def test_every_outcome_and_every_field_survives_the_round_trip(store, made_up):
     records = [
         made_up(seed=0, reason="x\ny – ü", outcome=Outcome.FAILED, metrics={}, curve=(), correct=""),

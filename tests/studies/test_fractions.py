@@ -8,7 +8,6 @@ from vitbench.config import TimmConfig, ViTConfig
 from vitbench.costs import count
 from vitbench.data import describe
 from vitbench.studies import BUDGETS, Arm, Overrides, Study, load_study, plan
-from vitbench.studies.budgets import base_variant
 from vitbench.studies.resolved_study import resolve_study
 from vitbench.variants import variant
 
@@ -62,9 +61,8 @@ def all_but_the_base(base: ViTConfig) -> dict[str, TimmConfig]:
 @pytest.mark.parametrize("budget", ["smoke", "quick", "standard", "paper"])
 def test_comparators_have_the_bases_macs_to_a_tenth_or_are_left_out(budget, dataset):
     info = describe(dataset)
-    scale = BUDGETS[budget].built_in if dataset in ("digits", "shapes") else BUDGETS[budget].images
     shape = {"image_size": info.image_size, "in_channels": info.in_channels, "num_classes": info.num_classes}
-    _, base = base_variant(scale, **shape)
+    base = variant(BUDGETS[budget].scale_on(dataset).variant_on(info.image_size), **shape)
     arms = all_but_the_base(base)
     assert "MLP-Mixer, 100 %" in arms and (budget == "paper" or "ResNet, 100 %" in arms)
     for arm, model in arms.items():

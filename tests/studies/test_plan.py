@@ -10,9 +10,10 @@ from vitbench.costs import count
 from vitbench.data import DataInfo, describe
 from vitbench.records import RecordStore
 from vitbench.studies import BUDGETS, STUDIES, Arm, Overrides, Study, load_study, plan
-from vitbench.studies.budgets import base_patch, base_variant
+from vitbench.studies.budgets import base_patch
 from vitbench.studies.estimate import estimate
 from vitbench.studies.plan import plan_in_stages, recorded
+from vitbench.variants import variant
 
 DATASETS = ("digits", "shapes", "torch/fashion_mnist", "torch/cifar10")
 EVERYWHERE = [
@@ -32,10 +33,8 @@ def flat(config) -> dict[str, object]:
 def test_arms_differ_from_the_baseline_only_in_the_fields_that_they_name(study, dataset, budget):
     info = describe(dataset)
     runs = plan(load_study(study), BUDGETS[budget], info)
-    scale = BUDGETS[budget].built_in if dataset in ("digits", "shapes") else BUDGETS[budget].images
-    base = base_variant(scale, image_size=info.image_size, in_channels=info.in_channels, num_classes=info.num_classes)[
-        1
-    ]
+    shape = {"image_size": info.image_size, "in_channels": info.in_channels, "num_classes": info.num_classes}
+    base = variant(BUDGETS[budget].scale_on(dataset).variant_on(info.image_size), **shape)
     on_fractions = bool(load_study(study).fractions)
     arms = {
         arm.name: arm

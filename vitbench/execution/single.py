@@ -22,7 +22,7 @@ from vitbench.records import Design, Faults, Outcome, Record, RecordStore
 from vitbench.signals import RECORDING_SECONDS, HeldSignals
 from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.budgets import CUSTOM
-from vitbench.studies.resolved_study import data_settings, recipe_of
+from vitbench.studies.resolved_study import data_settings
 from vitbench.variants import TIMM
 from vitbench.variants import model as named_model
 from vitbench.variants import variant as named_variant
@@ -200,7 +200,9 @@ def _model_of_timm(
 def planned_run(request: SingleRequest, init: str | None, info: DataInfo) -> PlannedRun:
     """The run, with all its fields. `init` as it is loaded. Raises ValueError for fields that do not fit each other."""
     label, model, identity = _model(request.variant, init, info, request.model, keep_head=request.keep_head)
-    recipe, augment = (TrainConfig(), True) if request.recipe is None else recipe_of(BUDGETS[request.recipe], info)
+    recipe, augment = (
+        (TrainConfig(), True) if request.recipe is None else BUDGETS[request.recipe].recipe_on(info.dataset)
+    )
     recipe = recipe.replace(**request.train)
     fields = request.data if augment else {"crop_padding": 0, "flip": False, **request.data}
     data, _ = data_settings(info, wanted=None)

@@ -35,9 +35,13 @@ class RecordStore:
             raise ValueError(f"study {study!r} cannot name a file; use at most 100 letters, digits, - and _")
         return self.directory / f"{study}.jsonl"
 
+    def files(self) -> list[Path]:
+        """Its record files, by name."""
+        return files_in(self.directory, self.faults)
+
     def studies(self) -> list[str]:
         """Studies that have a record file, by name."""
-        return [path.stem for path in files_in(self.directory, self.faults)]
+        return [path.stem for path in self.files()]
 
     def prepare(self) -> None:
         """Creates the folders; raises ValueError where results cannot be written."""
@@ -56,7 +60,7 @@ class RecordStore:
         Left out are: a torn last line, whose writer was killed; damaged lines; and a line that contradicts an earlier one of
         the same run. Without `faults`, the latter two raise ValueError, naming file and line.
         """
-        return sound(self.entries(study), self.faults)
+        return sound(self.entries(self.directory / f"{study}.jsonl"), self.faults)
 
     def done(
         self,
@@ -77,10 +81,10 @@ class RecordStore:
                 done.setdefault(record.identity, []).append(record)
         return done
 
-    def entries(self, study: str) -> Iterator[Entry[Record]]:
-        """Every line of a study's file, with its record or what is wrong with it."""
-        path = self.directory / f"{study}.jsonl"
-        if STUDY_NAME.fullmatch(study) is None:
+    def entries(self, path: Path) -> Iterator[Entry[Record]]:
+        """Every line of one of the files, with its record or its fault."""
+        study = path.stem
+        if STUDY_NAME.fullmatch(study) is None or path.parent != self.directory:
             what = f"{study!r} is no name of a study (at most 100 letters, digits, - and _)"
             return iter([Entry(None, b"", fault=Fault(path, what, kind="unreadable"))])
         if not os.path.lexists(path):

@@ -121,14 +121,16 @@ class TransferStore:
 
         Damaged lines are left out; raises ValueError, naming file and line, where no `faults` are told of them.
         """
-        paths = files_in(self.directory, self.faults)
-        if dataset is not None:
-            paths = [path for path in paths if path == self.path(dataset)]
+        paths = [path for path in self.files() if dataset is None or path == self.path(dataset)]
         records = [record for path in paths for record in sound(self.entries(path), self.faults)]
         return [record for record in records if dataset in (None, record.request.dataset)]
 
+    def files(self) -> list[Path]:
+        """Its record files, by name."""
+        return files_in(self.directory, self.faults)
+
     def entries(self, path: Path) -> Iterator[Entry[TransferRecord]]:
-        """Every line of one of the files, with its record or what is wrong with it."""
+        """Every line of one of the files, with its record or its fault."""
         return read_entries(path, _record)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from vitbench.records.faults import Fault, Faults, Kind
 from vitbench.records.lines import (
     Entry,
     append_lines,
-    files_in,
     is_torn,
     lock_of,
     mend_tail,
@@ -29,14 +28,14 @@ SIDE_FILE = ".damaged"
 
 @dataclass(frozen=True)
 class RecordFile:
-    """A record file, of runs or of frozen features, and how its lines are read."""
+    """A record file, of runs or of frozen features."""
 
+    store: RecordStore | TransferStore
     path: Path
-    read: Callable[[], Iterable[Entry[Any]]]
 
     def all_entries(self) -> Iterator[Entry[Any]]:
         """Every line; a torn last one too, which reading leaves out in silence."""
-        yield from self.read()
+        yield from self.store.entries(self.path)
         if not not_a_file(self.path):
             lines = self.path.read_bytes().split(b"\n")
             if lines[-1] and is_torn(lines[-1]):
@@ -49,9 +48,8 @@ class RecordFile:
 
 def record_files(results: str | Path, faults: Faults) -> list[RecordFile]:
     """Files of runs, then those of frozen features. Raises ValueError where there are neither files nor faults."""
-    store, transfer = RecordStore(results, faults), TransferStore(results, faults)
-    files = [_of_study(store, study) for study in store.studies()]
-    files += [_of_transfer(transfer, path) for path in files_in(transfer.directory, faults)]
+    stores = RecordStore(results, faults), TransferStore(results, faults)
+    files = [RecordFile(store, path) for store in stores for path in store.files()]
     if not files and not faults:
         raise ValueError(f"no records under {str(results)!r}; run `vitbench run` first, or give another --results")
     return files
@@ -111,12 +109,13 @@ def merge(into: str | Path, source: str | Path, faults: Faults) -> dict[Path, in
     """
     added = {}
     for file in record_files(source, faults):
-        target = _counterpart(Path(into), file, faults)
-        present = list(target.read()) if os.path.lexists(target.path) else []
-        lines = list(_new_lines(file, present, target.path, faults))
+        store = type(file.store)(into, faults)
+        target = store.directory / file.path.name
+        present: list[Entry[Any]] = list(store.entries(target)) if os.path.lexists(target) else []
+        lines = list(_new_lines(file, present, target, faults))
         if lines:
-            append_lines(target.path, lines)
-        added[target.path] = len(lines)
+            append_lines(target, lines)
+        added[target] = len(lines)
     return added
 
 
@@ -126,7 +125,7 @@ def _new_lines(file: RecordFile, present: Iterable[Entry[Any]], into: Path, faul
     for entry in present:
         objects.add(without_digest(entry.line))
         conflict_with_first(entry, firsts)
-    for entry in file.read():
+    for entry in file.store.entries(file.path):
         if entry.fault is not None:
             faults.add(entry.fault)
         elif without_digest(entry.line) not in objects:
@@ -135,19 +134,3 @@ def _new_lines(file: RecordFile, present: Iterable[Entry[Any]], into: Path, faul
                 faults.add(Fault(file.path, conflict, entry.number, "not merged"))
             else:
                 yield entry.line
-
-
-def _counterpart(results: Path, file: RecordFile, faults: Faults) -> RecordFile:
-    """The file of the same name in another results folder."""
-    if file.path.parent.name == "records":
-        return _of_study(RecordStore(results, faults), file.path.stem)
-    transfer = TransferStore(results, faults)
-    return _of_transfer(transfer, transfer.directory / file.path.name)
-
-
-def _of_study(store: RecordStore, study: str) -> RecordFile:
-    return RecordFile(store.directory / f"{study}.jsonl", lambda: store.entries(study))
-
-
-def _of_transfer(store: TransferStore, path: Path) -> RecordFile:
-    return RecordFile(path, lambda: store.entries(path))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vitbench.config import TrainConfig, ViTConfig, divisors
-from vitbench.variants import SIZES, variant
+from vitbench.config import TrainConfig, divisors
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,10 @@ class Scale:
     epochs: Mapping[str, int] = field(default_factory=dict)
     """Epochs of the built-in sets, which differ in size and difficulty: family (`shapes` for `shapes/quadrant`) to epochs."""
 
+    def variant_on(self, image_size: tuple[int, int]) -> str:
+        """The base variant: the scale's size, with a patch that suits images of (height, width)."""
+        return f"{self.size}/{base_patch(image_size, max_grid=self.max_grid)}"
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -40,6 +43,20 @@ class Budget:
     """Settings are chosen on so many seeds; the others run at chosen settings alone. None: on all."""
     extend: int = 0
     """Steps by which the grid grows, at most, on a side at whose edge some arm is best."""
+
+    def scale_on(self, dataset: str) -> Scale:
+        """What it does on a data set."""
+        return self.built_in if _family(dataset) in ("digits", "shapes") else self.images
+
+    def recipe_on(self, dataset: str) -> tuple[TrainConfig, bool]:
+        """(how it trains on a data set, whether it crops and flips as the set recommends)."""
+        scale = self.scale_on(dataset)
+        return scale.train.replace(epochs=scale.epochs.get(_family(dataset), scale.train.epochs)), scale.augment
+
+
+def _family(dataset: str) -> str:
+    """`shapes` of `shapes/quadrant`."""
+    return dataset.split("/")[0]
 
 
 CUSTOM = "custom"
@@ -109,16 +126,6 @@ BUDGETS: dict[str, Budget] = {
     )
 }
 """`quick` is the default."""
-
-
-def base_variant(
-    scale: Scale, *, image_size: tuple[int, int], in_channels: int, num_classes: int
-) -> tuple[str, ViTConfig]:
-    """(name, model) that the arms differ from: the scale's size, with a patch that suits the image."""
-    patch = base_patch(image_size, max_grid=scale.max_grid)
-    config = variant(f"{scale.size}/{patch}", image_size=image_size, in_channels=in_channels, num_classes=num_classes)
-    assert scale.size in SIZES
-    return f"{scale.size}/{patch}", config
 
 
 def base_patch(image_size: tuple[int, int], *, max_grid: int) -> int:

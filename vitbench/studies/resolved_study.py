@@ -11,14 +11,12 @@ from vitbench.config import DataConfig, ModelConfig, RunConfig, TrainConfig, ViT
 from vitbench.data.info import DataInfo
 from vitbench.records import Design
 from vitbench.studies.arm import Arm
-from vitbench.studies.budgets import Budget, Scale, base_variant
+from vitbench.studies.budgets import Budget, Scale
 from vitbench.studies.match import check_costs_stay, matched_epochs
 from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
 from vitbench.studies.study import Study
 from vitbench.studies.tunable import check_tuned
 from vitbench.variants import variant as named_variant
-
-BUILT_IN_DATA = ("digits", "shapes")
 
 
 @dataclass(frozen=True)
@@ -124,11 +122,13 @@ def resolve_study(
 
     Raises ValueError for what has no meaning on the base variant, or cannot be tuned or matched.
     """
-    scale = _scale(budget, data)
-    variant, base = _base(scale, data, overrides.variant)
+    scale = budget.scale_on(data.dataset)
+    variant = scale.variant_on(data.image_size) if overrides.variant is None else overrides.variant
+    shape = {"image_size": data.image_size, "in_channels": data.in_channels, "num_classes": data.num_classes}
+    base = named_variant(variant, **shape)
     wanted = scale.train_images if overrides.train_images is None else overrides.train_images
     data_config, train_images = data_settings(data, wanted=wanted)
-    train, augment = recipe_of(budget, data)
+    train, augment = budget.recipe_on(data.dataset)
     if not augment:
         data_config = data_config.replace(crop_padding=0, flip=False)
     train = train.replace(**{**study.train, **(overrides.train or {})})
@@ -139,17 +139,16 @@ def resolve_study(
     except ValueError as error:
         raise ValueError(f"{study.title}: {error}") from error
     grid = _grid(study, scale, base, overrides)
+    match = overrides.match
     epochs = matched_epochs(
-        models,
-        baseline=arms[0].name,
-        epochs=train.epochs,
-        match=overrides.match,
-        images_per_second=images_per_second,
+        models, baseline=arms[0].name, epochs=train.epochs, match=match, images_per_second=images_per_second
     )
-    _check_together(study, arms, models, grid, match=overrides.match, epochs=train.epochs)
+    _check_together(study, arms, models, grid, match=match, epochs=train.epochs)
     runs = _runs(arms, models, train, epochs, data_config, train_images, image_size=data.image_size)
     seeds = overrides.seeds or budget.seeds
     tuning_seeds = _tuning_seeds(overrides, budget, grid, seeds)
+    below = tuning_seeds if tuning_seeds < seeds else None
+    design = _design(study, arms, runs, grid, tuning_seeds=below, match=match, train_images=train_images)
     return ResolvedStudy(
         study=study,
         budget=budget.name,
@@ -160,35 +159,11 @@ def resolve_study(
         tuning_seeds=tuning_seeds,
         extend=budget.extend if overrides.extend is None else overrides.extend,
         train_images=train_images,
-        design=_design(
-            study,
-            arms,
-            runs,
-            grid,
-            tuning_seeds=tuning_seeds if tuning_seeds < seeds else None,
-            match=overrides.match,
-            train_images=train_images,
-        ),
+        design=design,
         left_out=[arm.name for arm in all_arms if arm not in arms],
         remarks=study.remarks(base),
-        epochs_are_estimates=overrides.match == "time" and images_per_second is None,
+        epochs_are_estimates=match == "time" and images_per_second is None,
     )
-
-
-def recipe_of(budget: Budget, data: DataInfo) -> tuple[TrainConfig, bool]:
-    """(how a budget trains on a data set, whether it crops and flips as that set recommends)."""
-    scale, family = _scale(budget, data), _family(data)
-    epochs = scale.epochs.get(family, scale.train.epochs)
-    return scale.train.replace(epochs=epochs), scale.augment
-
-
-def _scale(budget: Budget, data: DataInfo) -> Scale:
-    return budget.built_in if _family(data) in BUILT_IN_DATA else budget.images
-
-
-def _family(data: DataInfo) -> str:
-    """`shapes` of `shapes/quadrant`."""
-    return data.dataset.split("/")[0]
 
 
 def _arms(study: Study, base: ViTConfig, train_images: int, batch_size: int) -> list[Arm]:
@@ -328,10 +303,3 @@ def data_settings(data: DataInfo, *, wanted: int | None) -> tuple[DataConfig, in
     if wanted is None or wanted >= left:
         return config, left
     return config.replace(train_images=wanted), wanted
-
-
-def _base(scale: Scale, data: DataInfo, name: str | None) -> tuple[str, ViTConfig]:
-    shape = {"image_size": data.image_size, "in_channels": data.in_channels, "num_classes": data.num_classes}
-    if name is not None:
-        return name, named_variant(name, **shape)
-    return base_variant(scale, image_size=data.image_size, in_channels=data.in_channels, num_classes=data.num_classes)

@@ -7,6 +7,14 @@ from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.tables.reading import reading
 from vitbench.analysis.writing.words import listed, seeds_text
 
+MATCHED = {
+    "flops": "Training FLOPs are equal, not epochs: each arm trains until it has spent the FLOPs of {baseline}, counted as "
+    "6 × MACs an image.",
+    "time": "Training time is equal, not epochs: each arm trains for as long as {baseline} does, by images/s measured before "
+    "on the same device, arms in turn or under the same load.",
+}
+"""What is equal for all arms in place of epochs, and how it was counted."""
+
 
 def facts(comparison: Comparison) -> dict[str, str]:
     """What the numbers of a comparison share, as label and text."""
@@ -40,31 +48,22 @@ def conventions(assessment: Assessment) -> list[str]:
         f"Top-1 is test accuracy after the final epoch: mean ± standard deviation over n seeds, {_choice_text(comparison)}."
     ]
     if comparison.baseline is not None:
-        design, name = comparison.design, comparison.baseline.label
         sentences.append(
             f"Differences are from {comparison.reference}, paired by seed, with the interval that decides the verdict."
         )
-        if design.images_differ:
+        if comparison.design.images_differ:
             sentences.append(
                 "Training steps are equal, not epochs: an arm with fewer images sees each of them more often. The test "
                 "images are the same."
             )
-        if design.sizes_differ:
+        if comparison.design.sizes_differ:
             sentences.append(
                 "Some arms start from another arm's trained weights, of the same seed and setting, head included; 0 epochs: "
                 "those weights as they are. Training (TFLOP) includes the training of those weights; epochs and images/s do "
                 "not."
             )
-        if design.match == "flops":
-            sentences.append(
-                f"Training FLOPs are equal, not epochs: each arm trains until it has spent the FLOPs of {name}, counted as "
-                "6 × MACs an image."
-            )
-        if design.match == "time":
-            sentences.append(
-                f"Training time is equal, not epochs: each arm trains for as long as {name} does, by images/s measured "
-                "before on the same device, arms in turn or under the same load."
-            )
+        if comparison.design.match != "epochs":
+            sentences.append(MATCHED[comparison.design.match].format(baseline=comparison.baseline.label))
     sentences += reading(assessment)
     memory = (
         "Peak memory is the most bytes of tensors alive at once in one training step"
@@ -90,7 +89,7 @@ def _choice_text(comparison: Comparison) -> str:
     chosen = f"at the {noun} with the best mean validation accuracy of that arm"
     if fixed:
         chosen += f"; that of {listed(arm.label for arm in fixed)} was fixed, without tuning"
-    value, tuning_seeds = noun.removeprefix("learning "), comparison.design.tuning_seeds
+    value, tuning_seeds = ("setting" if comparison.design.tuned else "rate"), comparison.design.tuning_seeds
     seeds = "the seeds" if tuning_seeds is None else f"those of {seeds_text(range(tuning_seeds))}"
     held_out = "" if tuning_seeds is None else "; the other seeds are held out"
     return f"{chosen}. {value.capitalize()}s are compared on {seeds} at which every {value} has a result{held_out}"

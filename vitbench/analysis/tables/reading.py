@@ -6,7 +6,6 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.growth import series_of
 from vitbench.analysis.comparison.wording import margin_text
-from vitbench.analysis.statistics.interactions import FTest
 from vitbench.analysis.statistics.narrowing import StudyNarrowing
 from vitbench.analysis.statistics.power import MOST_SEEDS
 from vitbench.analysis.statistics.power_law import FURTHEST
@@ -39,8 +38,11 @@ def reading(assessment: Assessment) -> list[str]:
             "of the size, at every seed; the mean slope, with its 95 % t-interval over seeds. Furthest from the law: of an "
             f"arm's mean error; beyond {100 * (FURTHEST - 1):.0f} % the errors follow no power law, and no slope is given."
         )
-    if findings.overall_interaction:
-        sentences.append(_overall(findings.overall_interaction))
+    if test := findings.overall_interaction:
+        sentences.append(
+            f"Interaction of both factors over all levels: F({test.numerator_degrees}, {test.denominator_degrees}) = "
+            f"{test.f:.2f}, {'p ' if test.p_value < 0.001 else 'p = '}{p_text(test.p_value)} (repeated measures over seeds)."
+        )
     return sentences
 
 
@@ -84,11 +86,4 @@ def narrowing_text(narrowing: StudyNarrowing) -> str:
         f"Pairing by seed makes intervals {narrowing.ratio:.2f} times as wide as those of the same runs taken as unpaired "
         f"(Welch); accuracies of arm and baseline correlate by {correlation} over seeds "
         f"({counted(narrowing.num_arms, 'arm')}, {seeds})."
-    )
-
-
-def _overall(test: FTest) -> str:
-    return (
-        f"Interaction of both factors over all levels: F({test.numerator_degrees}, {test.denominator_degrees}) = "
-        f"{test.f:.2f}, {'p ' if test.p_value < 0.001 else 'p = '}{p_text(test.p_value)} (repeated measures over seeds)."
     )
