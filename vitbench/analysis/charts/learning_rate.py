@@ -82,7 +82,7 @@ def _rate_frame(arm: ArmResult | None) -> pd.DataFrame:
     """Columns rate, top1 (%), one row per completed run."""
     rows = []
     if arm is not None:
-        seeds = arm.choice_seeds if arm.tuning_seeds is not None and arm.choice_seeds else arm.seeds
+        seeds = arm.choice.seeds if arm.tuning_seeds is not None and arm.choice.seeds else arm.seeds
         rows = [
             (setting[0], 100 * value)
             for setting in _settings_at_chosen(arm)
