@@ -66,10 +66,8 @@ def variant(name: str, **changes: Any) -> ViTConfig:
         if layers is None:
             raise ValueError(f"unknown variant {name!r}; the ResNet stems are {', '.join(HYBRIDS)}")
         fields |= {"stem": "resnet", "stem_layers": layers}
-        if not layers:
-            fields["patch_size"] = (
-                32  # 8 × 8 on a map of stride 4, in its authors' files and in timm, under the name of /16
-            )
+        if not layers:  # 8 × 8 on a map of stride 4, in its authors' files and in timm, under the name of /16
+            fields["patch_size"] = 32
     if fields["patch_size"] < 8 and "image_size" not in changes:
         fields["image_size"] = 32  # a patch this small is meant for small images; 224 would be thousands of tokens
     if "image_size" not in fields | changes and 224 % fields["patch_size"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -37,7 +36,7 @@ class CudaDevice(Device):
 
     def place(self, model: SomeModule) -> SomeModule:
         # Results follow the weights of convolutions, and tensor cores want channels last.
-        placed = model.to(self.torch_device)
+        placed = super().place(model)
         convert_conv2d_weight_memory_format(placed, torch.channels_last)
         return placed
 
@@ -69,19 +68,12 @@ class CudaDevice(Device):
         torch.cuda.reset_peak_memory_stats(self.torch_device)
         self._allocated_before = torch.cuda.memory_allocated(self.torch_device)
 
-    def watch_memory(self) -> AbstractContextManager[object]:
-        return nullcontext()
-
     def peak_memory_bytes(self) -> int | None:
         return torch.cuda.max_memory_allocated(self.torch_device) - self._allocated_before
 
     def release(self) -> None:
         super().release()
         torch.cuda.empty_cache()
-
-    def room_for(self, work: Callable[[], object]) -> float | None:
-        work()
-        return None
 
     def energy_counter(self) -> EnergyCounter:
         nvml = self._open_nvml()

@@ -118,13 +118,7 @@ def _maker(name: str) -> Callable[..., nn.Module]:
         close = get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "see timm.list_models(), or give module.Class"
         raise ValueError(f"timm {name!r} is no model of timm; {hint}")
-    _check_tag(name)
-    return partial(timm.create_model, name)
-
-
-def _check_tag(name: str) -> None:
-    """Raises ValueError for weights that timm does not know: `resnet18.nope`. It looks them up even where none are wanted."""
-    try:
+    try:  # timm looks weights up even where none are wanted
         timm.get_pretrained_cfg(name, allow_unregistered=True)
     except RuntimeError as error:
         model, _, tag = name.partition(".")
@@ -132,6 +126,7 @@ def _check_tag(name: str) -> None:
         close = get_close_matches(tag, tags, n=1)  # the model alone is most of a match
         remedy = f"did you mean {model}.{close[0]}?" if close else f"give {model} alone"
         raise ValueError(f"timm {name!r}: {model} has no weights {tag!r}; {remedy}") from error
+    return partial(timm.create_model, name)
 
 
 def _call(
