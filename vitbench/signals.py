@@ -148,14 +148,8 @@ def outlive_terminal() -> None:
         if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):
             stream.flush()
             raw = io.BufferedWriter(_Outliving(stream.fileno(), "wb", closefd=False))
-            lasting = io.TextIOWrapper(
-                raw,
-                encoding=stream.encoding,
-                errors=stream.errors,
-                line_buffering=stream.line_buffering,
-                write_through=stream.write_through,
-            )
-            setattr(sys, name, lasting)
+            options = ("encoding", "errors", "line_buffering", "write_through")
+            setattr(sys, name, io.TextIOWrapper(raw, **{option: getattr(stream, option) for option in options}))
 
 
 class _Outliving(io.FileIO):
