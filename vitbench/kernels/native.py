@@ -3,8 +3,6 @@
 `native.cpp` is compiled once a machine and loaded once a process.
 """
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import os
