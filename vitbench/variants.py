@@ -1,4 +1,4 @@
-"""Which names stand for which sizes: `B/16`, `R50+B/16`, `C+S/16`, and the micro sizes meant for 8- to 64-pixel images.
+"""Which sizes do names stand for? `B/16`, `R50+B/16`, `C+S/16`, and micro sizes for images of 8 to 64 pixels.
 
 Imports no torch.
 """
@@ -64,7 +64,8 @@ def variant(name: str, **changes: Any) -> ViTConfig:
         if layers is None:
             raise ValueError(f"unknown variant {name!r}; the ResNet stems are {', '.join(HYBRIDS)}")
         fields |= {"stem": "resnet", "stem_layers": layers}
-        if not layers:  # 8 × 8 on a map of stride 4, in its authors' files and in timm, under the name of /16
+        if not layers:
+            # Its authors and timm name it /16, though its patches are 8 × 8 on a map of stride 4.
             fields["patch_size"] = 32
     if fields["patch_size"] < 8 and "image_size" not in changes:
         fields["image_size"] = 32  # a patch this small is meant for small images; 224 would be thousands of tokens
@@ -76,13 +77,13 @@ def variant(name: str, **changes: Any) -> ViTConfig:
 
 
 TIMM = "timm:"
-"""Before a name of timm's."""
+"""Prefix of timm's names."""
 
 
 def model(name: str, **fields: Any) -> ModelConfig:
-    """The configuration of a variant of ours, or with `timm:NAME` of a model of timm, whose arguments are `options`.
+    """The configuration of a variant of ours; or for `timm:NAME`, of a model of timm, whose arguments are `options`.
 
-    Raises ValueError for a name that stands for nothing; timm's own are judged when they are built.
+    Raises ValueError for a name that stands for nothing; timm's names are checked when models are built.
     """
     if name.startswith(TIMM):
         return TimmConfig(timm=name.removeprefix(TIMM), **fields)

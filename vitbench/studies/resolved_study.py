@@ -139,17 +139,16 @@ def resolve_study(
     except ValueError as error:
         raise ValueError(f"{study.title}: {error}") from error
     grid = _grid(study, scale, base, overrides)
+    match = overrides.match
     epochs = matched_epochs(
-        models,
-        baseline=arms[0].name,
-        epochs=train.epochs,
-        match=overrides.match,
-        images_per_second=images_per_second,
+        models, baseline=arms[0].name, epochs=train.epochs, match=match, images_per_second=images_per_second
     )
-    _check_together(study, arms, models, grid, match=overrides.match, epochs=train.epochs)
+    _check_together(study, arms, models, grid, match=match, epochs=train.epochs)
     runs = _runs(arms, models, train, epochs, data_config, train_images, image_size=data.image_size)
     seeds = overrides.seeds or budget.seeds
     tuning_seeds = _tuning_seeds(overrides, budget, grid, seeds)
+    below = tuning_seeds if tuning_seeds < seeds else None
+    design = _design(study, arms, runs, grid, tuning_seeds=below, match=match, train_images=train_images)
     return ResolvedStudy(
         study=study,
         budget=budget.name,
@@ -160,18 +159,10 @@ def resolve_study(
         tuning_seeds=tuning_seeds,
         extend=budget.extend if overrides.extend is None else overrides.extend,
         train_images=train_images,
-        design=_design(
-            study,
-            arms,
-            runs,
-            grid,
-            tuning_seeds=tuning_seeds if tuning_seeds < seeds else None,
-            match=overrides.match,
-            train_images=train_images,
-        ),
+        design=design,
         left_out=[arm.name for arm in all_arms if arm not in arms],
         remarks=study.remarks(base),
-        epochs_are_estimates=overrides.match == "time" and images_per_second is None,
+        epochs_are_estimates=match == "time" and images_per_second is None,
     )
 
 
