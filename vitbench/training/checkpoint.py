@@ -76,19 +76,24 @@ class Checkpoint:
         """Replaces the file's content. Where it cannot be written, says so once, and the run goes on without."""
         assert self.path is not None
         start = time.monotonic()
-        buffer = io.BytesIO()
         try:
-            torch.save({"format": FORMAT, "made_by": self.made_by, "training": training, **self.more()}, buffer)
-            payload = buffer.getbuffer()
-            with replacing(self.path) as new, new.open("wb") as file:
-                file.write(payload)
-                file.write(hashlib.sha256(payload).digest())  # torch does not check what it reads
+            _write(self.path, {"format": FORMAT, "made_by": self.made_by, "training": training, **self.more()})
         except (OSError, MemoryError) as error:
             if not self._complained:
                 say(f"{cannot_write('checkpoint', self.path, error)}; the run goes on without")
             self._complained = True
         self._written = time.monotonic()
         self._took = self._written - start
+
+
+def _write(path: Path, content: State) -> None:
+    """torch's format and its SHA-256: torch does not check what it reads, and damage must not pass for a state."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    payload = buffer.getbuffer()
+    with replacing(path) as new, new.open("wb") as file:
+        file.write(payload)
+        file.write(hashlib.sha256(payload).digest())
 
 
 def _read(path: Path) -> State:
