@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 
 from vitbench.config import ViTConfig
-from vitbench.kernels.blocks import install
+from vitbench.kernels import install
 from vitbench.models.attention import Attention, Kernel, attention
 
 KERNELS = [kernel for kernel in get_args(Kernel) if kernel != "auto"]

@@ -12,7 +12,7 @@ from vitbench.data import describe
 from vitbench.device import open_device
 from vitbench.execution.job import Job
 from vitbench.execution.run import execute
-from vitbench.kernels.blocks import install
+from vitbench.kernels import install
 from vitbench.models import build_model
 from vitbench.records import Outcome
 from vitbench.studies import BUDGETS, Overrides, load_study, plan

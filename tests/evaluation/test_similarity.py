@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix
 
 from vitbench.evaluation.accuracy import confusion_counts
 from vitbench.evaluation.principal import principal_components
-from vitbench.evaluation.similarity import MinibatchCKA, cosine_similarity, gram, hsic
+from vitbench.evaluation.similarity import cosine_similarity, gram, hsic, minibatch_cka
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -48,14 +48,12 @@ def test_fewer_than_four_images_are_refused():
 
 
 def cka(ours: list[torch.Tensor], theirs: list[torch.Tensor], *, batch: int) -> torch.Tensor:
-    aligned = MinibatchCKA()
-    for x, y in zip(
+    batches = zip(
         zip(*(a.split(batch) for a in ours), strict=True),
         zip(*(b.split(batch) for b in theirs), strict=True),
         strict=True,
-    ):
-        aligned.add(torch.stack([gram(a) for a in x]), torch.stack([gram(b) for b in y]))
-    return aligned.result()
+    )
+    return minibatch_cka((torch.stack(list(map(gram, x))), torch.stack(list(map(gram, y)))) for x, y in batches)
 
 
 def test_cka_is_1_for_layers_that_differ_by_rotation_scale_and_shift():
@@ -77,7 +75,7 @@ def test_a_layer_that_sees_no_difference_between_images_has_no_alignment():
     x = normal(8, 3)
     assert cka([x, torch.ones(8, 3)], [x], batch=4).isnan().tolist() == [[False], [True]]
     with pytest.raises(ValueError, match="no minibatch"):
-        MinibatchCKA().result()
+        minibatch_cka([])
 
 
 @pytest.mark.against("scikit-learn", "principal components of filters, with PCA", "1e-10")

@@ -21,7 +21,7 @@ def kept(folder, text):
 
 def test_numbers_of_the_same_weights_are_taken_over(tmp_path):
     before = FigureNumbers(tmp_path, OURS)
-    before.compute("cka", lambda: {"kind": "cka"})
+    before.compute("cka", {"kind": "cka"}, dict)
     numbers = kept(tmp_path, before.to_json())
     assert numbers.figures == {"cka": {"kind": "cka"}} and not numbers.computed
 
@@ -46,10 +46,10 @@ def test_a_reason_takes_the_place_of_numbers_and_numbers_that_of_a_reason(tmp_pa
         raise NoSuchPartError("there is no class token")
 
     numbers = FigureNumbers(tmp_path, OURS)
-    numbers.compute("class-token", lambda: {"kind": "class-token"})
-    numbers.compute("class-token", no_token)
+    numbers.compute("class-token", {"kind": "class-token"}, dict)
+    numbers.compute("class-token", {}, no_token)
     assert numbers.skipped == {"class-token": "there is no class token"} and not numbers.figures
-    numbers.compute("class-token", lambda: {"kind": "class-token"})
+    numbers.compute("class-token", {"kind": "class-token"}, dict)
     assert not numbers.skipped and list(numbers.figures) == ["class-token"]
 
 

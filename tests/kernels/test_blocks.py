@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from vitbench.config import TimmConfig, ViTConfig
 from vitbench.device import open_device
-from vitbench.kernels import native, operators
-from vitbench.kernels.blocks import NativeBlock, NativeLayerNorm, NativeMLP, install
+from vitbench.kernels import install, native, operators
+from vitbench.kernels.blocks import NativeBlock, NativeLayerNorm, NativeMLP
 from vitbench.models import ViT, build_model
 from vitbench.models.attention import Attention
 from vitbench.models.blocks import Block

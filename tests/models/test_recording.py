@@ -13,7 +13,7 @@ from einops import rearrange
 
 from tests.models.small_models import PLACES, images_for, small_config, small_model
 from vitbench.config import TimmConfig
-from vitbench.kernels.blocks import install
+from vitbench.kernels import install
 from vitbench.models import ViT, build_model
 from vitbench.models.attention import ALL
 from vitbench.models.insides import NoSuchPartError, patch_filters, position_tables

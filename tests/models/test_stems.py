@@ -45,7 +45,7 @@ def test_a_resnet_stem_has_the_stride_that_patch_size_asks_for(layers, stride, f
     assert (stem.conv.stride, stem.conv.kernel_size) == ((first, first), (kernel, kernel))
     assert isinstance(stem.pool, torch.nn.Identity) != pooled
     images = images_for(config).float()
-    assert model.stem.feature_map(images).shape == (2, 8 * 4 * 2 ** (len(layers) - 1), 2, 3)
+    assert model.stem.backbone(images).shape == (2, 8 * 4 * 2 ** (len(layers) - 1), 2, 3)
     assert model.stem(images).shape == (2, 6, 16)
 
 
@@ -67,7 +67,7 @@ def test_without_stages_patches_on_the_map_bring_what_the_first_convolution_leav
     assert stem.conv.kernel_size == (kernel, kernel) and isinstance(stem.pool, torch.nn.Identity) != pooled
     assert model.stem.proj.kernel_size == model.stem.proj.stride == (patch, patch)
     images = images_for(config).float()
-    feature_map, tokens = model.stem.feature_map(images), model.stem(images)
+    feature_map, tokens = model.stem.backbone(images), model.stem(images)
     assert feature_map.shape == (2, 8, 2 * patch, 3 * patch) and tokens.shape == (2, 6, 16)
     weight = model.stem.proj.weight.flatten(1)
     below = feature_map[:, :, patch:, 2 * patch :].flatten(1) @ weight.T + model.stem.proj.bias
@@ -114,7 +114,7 @@ def test_groups_of_one_channel_hide_what_colour_an_image_has_and_groups_of_two_d
 def test_resnet_tokens_are_in_raster_order():
     model = small_model(stem="resnet", stem_layers=(1,), stem_width=8, patch_size=4)
     images = images_for(model.config)
-    feature_map, tokens = model.stem.feature_map(images), model.stem(images)
+    feature_map, tokens = model.stem.backbone(images), model.stem(images)
     for i, (row, column) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]):
         expected = feature_map[:, :, row, column] @ model.stem.proj.weight[:, :, 0, 0].T + model.stem.proj.bias
         torch.testing.assert_close(tokens[:, i], expected, rtol=0, atol=1e-10)

@@ -28,7 +28,7 @@ from vitbench.device import open_device
 from vitbench.models import build_model
 from vitbench.profiling.peers import build_peer
 from vitbench.profiling.throughput import Candidate
-from vitbench.profiling.trace import CHROME_NAME, Trace, measure_breakdown, record, write_trace
+from vitbench.profiling.trace import CHROME_NAME, Trace, record, write_trace
 
 CONFIG = ViTConfig(
     image_size=8, in_channels=3, patch_size=2, width=32, depth=2, num_heads=2, mlp_ratio=2.0, num_classes=5, pool="gap"
@@ -163,7 +163,7 @@ def test_flops_are_those_of_the_closed_form(implementation, mode):
     build = (
         partial(build_model, config) if implementation == "vitbench" else partial(build_peer, implementation, config)
     )
-    breakdown = measure_breakdown(candidate(build, mode=mode), CPU, steps=1)
+    breakdown = record(candidate(build, mode=mode), CPU, steps=1).analysis.breakdown
     expected = 2 * BATCH * count(config).macs * FORWARDS[mode]
     if mode == "train":  # nobody wants the gradient of images
         expected -= 2 * BATCH * count_parts(config)["stem"].macs
@@ -177,7 +177,7 @@ def test_flops_are_those_of_the_closed_form(implementation, mode):
 
 @pytest.mark.parametrize("mode", ["infer", "train"])
 def test_a_compiled_model_is_one_part(mode):
-    breakdown = measure_breakdown(candidate(Model, mode=mode, compiled=True), CPU, steps=1)
+    breakdown = record(candidate(Model, mode=mode, compiled=True), CPU, steps=1).analysis.breakdown
     parts = breakdown.of_phase("forward").grouped(PART)
     assert set(parts) <= {"model", "elsewhere", "loss"} and parts["model"].calls >= 3
     assert sum(row.seconds for row in breakdown.rows) == pytest.approx(breakdown.step_seconds, rel=1e-9)

@@ -6,7 +6,11 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from vitbench.analysis.comparison.across import arms_across
 from vitbench.analysis.comparison.assessment import Assessment
@@ -26,10 +30,6 @@ from vitbench.analysis.writing.markup import escape_markdown
 from vitbench.analysis.writing.table import Table, csv_text, markdown_head, markdown_list, markdown_rows
 from vitbench.analysis.writing.words import listed
 from vitbench.records import Faults, RecordStore
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
 
 LEFT_OUT = "Left out, as something is wrong with the records:"
 JUDGING = (
@@ -74,8 +74,12 @@ def write_tables(
     written += _write_page(directory, claims)
     written += _write_page(directory, across_table(arms), summary(arms))
     left_out = [*faults.remarks(), *_earlier(directory, written, faults)]
-    above = _links(claims=bool(claims), across=bool(arms), transfer=bool(transfer))
-    index = _index(assessed, above, left_out)
+    links = {
+        "[What the literature says, and what was found here](claims.md).": claims,
+        "[Does it hold on other data?](across.md)": arms,
+        "[Frozen features: linear probe, few-shot, nearest neighbours](transfer.md).": transfer,
+    }
+    index = _index(assessed, [link for link, is_there in links.items() if is_there], left_out)
     written += [write(directory / "README.md", index), *others]
     remove_stale(directory, written=written, suffixes=(".csv", ".tex", ".md"), unread=faults.unread)
     return written
@@ -116,8 +120,6 @@ def print_tables(
     faults: Faults | None = None,
 ) -> None:
     """Prints the main columns of every comparison, its notes, what would settle it, and claims."""
-    from rich.console import Console
-
     # A pipe has no width of its own; 80 columns would fold every cell.
     console = console or Console(width=None if sys.stdout.isatty() else 140)
     faults = Faults() if faults is None else faults
@@ -134,16 +136,11 @@ def print_tables(
 
 def _terminal_parts(assessment: Assessment) -> list[RenderableType]:
     """Its table and the lines below it, for a terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
     table = main_table(assessment)
     names = [name for name in TERMINAL_COLUMNS if name in table.columns]
     printed = RichTable(title=Text(table.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in names:
-        justify: Literal["left", "right"] = "left" if name == "arm" else "right"
-        printed.add_column(TERMINAL_COLUMNS[name], justify=justify, overflow="fold")
+        printed.add_column(TERMINAL_COLUMNS[name], justify="left" if name == "arm" else "right", overflow="fold")
     for row in table.rows:
         printed.add_row(*(Text(row[name]) for name in names))
     lines = (*assessment.notes, *_beyond_the_table(assessment.findings))
@@ -167,24 +164,12 @@ def _earlier(directory: Path, written: Sequence[Path], faults: Faults) -> list[s
     return [f"Written earlier, as their records cannot be read now: {listed(names)}."] if names else []
 
 
-def _links(*, claims: bool, across: bool, transfer: bool) -> list[str]:
-    """To the pages over all comparisons."""
-    links = {
-        "[What the literature says, and what was found here](claims.md).": claims,
-        "[Does it hold on other data?](across.md)": across,
-        "[Frozen features: linear probe, few-shot, nearest neighbours](transfer.md).": transfer,
-    }
-    return [link for link, is_there in links.items() if is_there]
-
-
 def _index(assessments: Sequence[Assessment], above: Sequence[str], left_out: Sequence[str]) -> str:
     """All Markdown tables on one page, with links to their files."""
     by_study: dict[str, list[Assessment]] = defaultdict(list)
     for assessment in assessments:
         by_study[assessment.comparison.study].append(assessment)
-    lines = markdown_head("Tables")
-    for link in above:
-        lines += [link, ""]
+    lines = [*markdown_head("Tables"), *(line for link in above for line in (link, ""))]
     if left_out:
         lines += [LEFT_OUT, *markdown_list(left_out), ""]
     for study, of_study in by_study.items():

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vitbench.analysis.comparison.across import arms_across
@@ -22,13 +22,24 @@ from vitbench.analysis.tables.across import across_table, summary
 from vitbench.analysis.tables.captions import conventions, facts
 from vitbench.analysis.tables.cells import main_table
 from vitbench.analysis.tables.verdicts import further_tables
-from vitbench.analysis.transfer.tables import WHERE, TransferRow, load_rows, table_of
+from vitbench.analysis.transfer.tables import WHERE, load_rows, table_of
 from vitbench.analysis.writing.files import MARK, write
-from vitbench.analysis.writing.markup import html_id, html_template
+from vitbench.analysis.writing.markup import html_id
 from vitbench.analysis.writing.table import Table
 from vitbench.records import Faults, RecordStore
 from vitbench.records.transfer import TransferStore
 from vitbench.text import printable
+
+TEMPLATES = Environment(
+    loader=PackageLoader("vitbench.analysis"),
+    autoescape=True,
+    finalize=lambda value: printable(value) if type(value) is str else value,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+"""In which all that is put in is escaped."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Pat
         with faults.leaving_out(store.path(comparison.study)):
             article = Article(
                 assessment,
-                anchor(comparison),
+                html_id(comparison.study, comparison.slug),
                 facts(comparison),
                 main_table(assessment),
                 further_tables(assessment),
@@ -70,9 +81,11 @@ def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Pat
     transfer, transfer_figure = None, Markup()
     with faults.leaving_out(TransferStore(store_root).directory):
         features = load_rows(store_root, faults)
-        transfer_figure = _transfer_figure(features)
+        label = "Accuracy of classifiers on frozen features"
+        for svg in render_transfer(features).values():
+            transfer_figure = _inline(svg, prefix="transfer-", label=label)
         transfer = table_of(features) if features else None
-    html = html_template("report.html.j2").render(
+    html = TEMPLATES.get_template("report.html.j2").render(
         mark=MARK,
         studies=studies,
         across=across_table(arms),
@@ -85,32 +98,21 @@ def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Pat
     return write(Path(store_root) / "report.html", html)
 
 
-def anchor(comparison: Comparison) -> str:
-    """The id of a comparison on the page."""
-    return html_id(comparison.study, comparison.slug)
-
-
 def inlined_figures(comparison: Comparison) -> list[Markup]:
     """An SVG element for every kind of figure that has something to show."""
     figures = []
     for kind, (heading, *_) in KINDS.items():
-        prefix, label = html_id(anchor(comparison), kind, ""), f"{heading}: {comparison.title}"
-        figures += [_inline(svg.decode(), prefix=prefix, label=label) for svg in render(comparison, kind).values()]
+        prefix, label = html_id(comparison.study, comparison.slug, kind, ""), f"{heading}: {comparison.title}"
+        figures += [_inline(svg, prefix=prefix, label=label) for svg in render(comparison, kind).values()]
     return figures
 
 
-def _transfer_figure(rows: Sequence[TransferRow]) -> Markup:
-    """The SVG element, empty without rows."""
-    svg = render_transfer(rows).get("svg", b"").decode()
-    return _inline(svg, prefix="transfer-", label="Accuracy of classifiers on frozen features") if svg else Markup()
-
-
-def _inline(svg: str, *, prefix: str, label: str) -> Markup:
+def _inline(picture: bytes, *, prefix: str, label: str) -> Markup:
     """The `<svg>` element alone. Ids get a prefix, of `html_id`, because those of one page share a name space."""
+    svg = picture.decode()
     element = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     element = re.sub(r'\bid="', f'id="{prefix}', element)
-    element = re.sub(r'href="#', f'href="#{prefix}', element)
-    element = element.replace("url(#", f"url(#{prefix}")
+    element = element.replace('href="#', f'href="#{prefix}').replace("url(#", f"url(#{prefix}")
     # Chosen by whoever names arms and studies, so escaped like any other text.
     described = Markup('<svg role="img" aria-label="{}"').format(printable(label))
     return described + Markup(element.removeprefix("<svg"))

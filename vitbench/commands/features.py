@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitbench.commands.arguments import (
-    LOCAL_RESULTS,
-    AsJson,
-    DataRoot,
-    DeviceOptions,
-    Download,
-    Out,
-    Results,
-    one_of,
-)
+from vitbench.commands.arguments import LOCAL_RESULTS, AsJson, DataRoot, DeviceOptions, Download, Out, Results, one_of
 from vitbench.commands.options import with_options
 from vitbench.config import MOST
 

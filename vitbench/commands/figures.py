@@ -7,15 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vitbench.commands.arguments import (
-    LOCAL_RESULTS,
-    AsJson,
-    DataRoot,
-    DeviceName,
-    Download,
-    Results,
-    expanded_name,
-)
+from vitbench.commands.arguments import LOCAL_RESULTS, AsJson, DataRoot, DeviceName, Download, Results, expanded_name
 from vitbench.config import MOST
 from vitbench.files import shown
 
@@ -50,7 +42,7 @@ def figures(
 ) -> None:
     """What a trained model looks like inside, as SVG and PNG in --results' figures/RUN_ID/, with the numbers behind."""
     kinds = _kinds(only or [], is_compared=with_run is not None)
-    from vitbench.analysis.insides.write import write_figures
+    from vitbench.analysis.insides.figures import write_figures
     from vitbench.execution import display
     from vitbench.inspection.figure_numbers import compute_figures
 

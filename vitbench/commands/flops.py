@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
@@ -22,8 +21,6 @@ from vitbench.text import counted
 from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
-    import torch
-
     from vitbench.costs.cross_check import AgreedCounts
 
 
@@ -39,10 +36,13 @@ def flops(
     as_json: AsJson = False,
 ) -> None:
     """Parameters, MACs and activations per block, counted three ways that must agree; any field of the model."""
+    import torch
+
     from vitbench.costs.cross_check import cross_check
+    from vitbench.device import open_device
 
     config = named_model(variant, **model)
-    torch_device = _torch_device(device)
+    torch_device = torch.device("meta") if device == "meta" else open_device(device).torch_device
     try:
         agreed = cross_check(config, device=torch_device, training=mode == "train")
     except CountMismatchError as error:
@@ -56,15 +56,6 @@ def flops(
     print(f"{variant}: {_shape(config)}")
     print_table(_table_rows(agreed), texts=["part"], last_is_total=True)
     _print_totals(agreed, batch_flops, batch_size, mode)
-
-
-def _torch_device(device: str) -> torch.device:
-    """`meta`, which computes shapes alone, or what `open_device` knows."""
-    import torch
-
-    from vitbench.device import open_device
-
-    return torch.device("meta") if device == "meta" else open_device(device).torch_device
 
 
 def _facts(config: ModelConfig, agreed: AgreedCounts) -> dict[str, object]:
@@ -92,35 +83,26 @@ def _shape(config: ModelConfig) -> str:
 
 
 def _table_rows(agreed: AgreedCounts) -> list[dict[str, str]]:
-    total = agreed.total()
-    rows = []
-    for name, number, counts in _folded(agreed.parts):
-        share = f"{counts.macs / total.macs:.1%}"
-        rows.append(_table_row(name, counts, share if number == 1 else f"{number} × {share}"))
-    return [*rows, _table_row("total", total, "100%")]
-
-
-def _table_row(part: str, counts: Counts, share: str) -> dict[str, str]:
-    return {
-        "part": part,
-        "params": f"{counts.params:,}",
-        "MACs": f"{counts.macs:,}",
-        "activations": f"{counts.activations:,}",
-        "of all MACs": share,
-    }
-
-
-def _folded(parts: Mapping[str, Counts]) -> list[tuple[str, int, Counts]]:
-    """(name, how many, counts of each), equal blocks that follow each other as one; without empty parts."""
-    rows = []
-    for (is_block, counts), group in groupby(parts.items(), key=lambda part: (part[0].startswith("blocks."), part[1])):
-        names = [name for name, _ in group]
+    """Equal blocks that follow each other are one row, empty parts none."""
+    total, rows = agreed.total(), []
+    by_counts = groupby(agreed.parts.items(), key=lambda part: (part[0].startswith("blocks."), part[1]))
+    for (is_block, counts), group in by_counts:
+        names, share = [name for name, _ in group], f"{counts.macs / total.macs:.1%}"
         if is_block and len(names) > 1:
             last = names[-1].removeprefix("blocks.")
-            rows.append((f"{names[0]}–{last}, each", len(names), counts))
+            rows.append((f"{names[0]}–{last}, each", counts, f"{len(names)} × {share}"))
         elif counts != Counts():
-            rows += [(name, 1, counts) for name in names]
-    return rows
+            rows += [(name, counts, share) for name in names]
+    return [
+        {
+            "part": part,
+            "params": f"{counts.params:,}",
+            "MACs": f"{counts.macs:,}",
+            "activations": f"{counts.activations:,}",
+            "of all MACs": share,
+        }
+        for part, counts, share in [*rows, ("total", total, "100%")]
+    ]
 
 
 def _print_totals(agreed: AgreedCounts, batch_flops: int, batch_size: int, mode: str) -> None:

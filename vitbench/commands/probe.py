@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import groupby
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,8 +47,9 @@ def probe(
     if as_json:
         print(json.dumps([record.to_dict() for record in records]))
     else:
+        _print_records(records)
         path = store.path(extractor.data.info.dataset)
-        _print_records(records, path=path, recorded_before=recorded_before)
+        print(f"recorded in {path}" + (" before; --again measures it again" if recorded_before else ""))
     raise typer.Exit(FAILED if faults else DONE)
 
 
@@ -60,27 +61,19 @@ def _numbers(shots: str) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
-def _print_records(records: Sequence[TransferRecord], *, path: Path, recorded_before: bool) -> None:
+def _print_records(records: Sequence[TransferRecord]) -> None:
     first = records[0]
     print(
         f"{first.request.weights} on {first.request.dataset}: {first.width} features of {first.train_images:,} train and "
         f"{first.test_images:,} test images, {first.num_classes} classes; test top-1:"
     )
     for record in records:
-        by_classifier: dict[str, list[float]] = {}
-        for accuracy in record.accuracies:
-            by_classifier.setdefault(accuracy.classifier, []).append(accuracy.top1)
-        for classifier, top1 in by_classifier.items():
+        details, remark = record.details, ""
+        if record.request.method == "linear":
+            edge = ", at the edge of the grid" if details["at_edge"] else ""
+            doubt = "" if details["converged"] else "; NOT converged"
+            remark = f"  (L2 {details['l2']:g} by validation{edge}; {details['iterations']} iterations{doubt})"
+        for classifier, draws in groupby(record.accuracies, key=lambda accuracy: accuracy.classifier):
+            top1 = [draw.top1 for draw in draws]
             spread = f" ± {100 * stdev(top1):.2f} over {len(top1)} draws" if len(top1) > 1 else ""
-            print(f"  {classifier:14}{100 * mean(top1):6.2f} %{spread}{_remark(record)}")
-    print(f"recorded in {path}" + (" before; --again measures it again" if recorded_before else ""))
-
-
-def _remark(record: TransferRecord) -> str:
-    """How the linear probe's penalty was chosen, and what is doubtful about it."""
-    details = record.details
-    if record.request.method != "linear":
-        return ""
-    edge = ", at the edge of the grid" if details["at_edge"] else ""
-    doubt = "" if details["converged"] else "; NOT converged"
-    return f"  (L2 {details['l2']:g} by validation{edge}; {details['iterations']} iterations{doubt})"
+            print(f"  {classifier:14}{100 * mean(top1):6.2f} %{spread}{remark}")

@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from vitbench.commands.arguments import (
-    DONE,
-    FAILED,
-    LOCAL_RESULTS,
-    DeviceOptions,
-    Results,
-    Seconds,
-    at_least_one,
-)
+from vitbench.commands.arguments import DONE, FAILED, LOCAL_RESULTS, DeviceOptions, Results, Seconds, at_least_one
 from vitbench.commands.options import ModelFields, with_options
 from vitbench.config import MOST, TimmConfig
 from vitbench.files import shown
-
-if TYPE_CHECKING:
-    from vitbench.profiling.workload import ProfiledModel
 
 
 @with_options
 def profile(
     model: ModelFields,
     variants: Annotated[
-        list[str] | None,
-        typer.Argument(help="Micro/2, B/16, … or timm:NAME; by default a set that suits the device."),
+        list[str] | None, typer.Argument(help="Micro/2, B/16, … or timm:NAME; by default a set that suits the device.")
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(max=MOST, callback=at_least_one, help="Images, of the variants named.")
@@ -53,6 +40,7 @@ def profile(
     """
     import torch
 
+    from vitbench.costs.counters import count_timm
     from vitbench.profiling.profile import measure_parts
     from vitbench.profiling.profile_parts import ProfilePlan
     from vitbench.profiling.profile_store import profile_directory
@@ -66,7 +54,9 @@ def profile(
     workload = CPU if on_cpu else CUDA
     if variants:
         named = tuple(ProfiledModel(variant, batch_size or workload.batch_size, model) for variant in variants)
-        _check_timm(named)
+        for config in (contestant.config() for contestant in named):  # refuses fields without meaning
+            if isinstance(config, TimmConfig):
+                count_timm(config)  # refuses a model that cannot be made, or run at this size
         workload = replace(workload, models=named, contests=named)
     parts = ProfilePlan(workload, device, seconds).parts(only or [])
     without = "no CUDA device here, so " if on_cpu and device_options.device == "auto" else ""
@@ -78,15 +68,6 @@ def profile(
     num_failed = measure_parts(parts, device=device, results=results, seconds=seconds, fresh=fresh, say=say)
     _print_and_draw(profile_directory(results, device.name), results)
     raise typer.Exit(FAILED if num_failed else DONE)
-
-
-def _check_timm(models: Sequence[ProfiledModel]) -> None:
-    """Raises ValueError for a model without meaning, and for one of timm that cannot be made or run at this size."""
-    from vitbench.costs.counters import count_timm
-
-    for config in (model.config() for model in models):
-        if isinstance(config, TimmConfig):
-            count_timm(config)
 
 
 def _print_and_draw(directory: Path, results: Path) -> None:

@@ -9,18 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from vitbench.commands.arguments import (
-    DONE,
-    FAILED,
-    MODES,
-    AsJson,
-    CompileNames,
-    DeviceOptions,
-    Modes,
-    PrecisionNames,
-    Seconds,
-    Variants,
-)
+from vitbench.commands import arguments
 from vitbench.commands.options import ModelFields, with_options
 from vitbench.commands.terminal_table import print_table
 from vitbench.config import MOST, Precision
@@ -37,10 +26,10 @@ if TYPE_CHECKING:
 @with_options
 def throughput(
     model: ModelFields,
-    variants: Variants,
-    mode: Modes = None,
-    precision: PrecisionNames = None,
-    compile: CompileNames = None,
+    variants: arguments.Variants,
+    mode: arguments.Modes = None,
+    precision: arguments.PrecisionNames = None,
+    compile: arguments.CompileNames = None,
     batch_size: Annotated[
         list[str] | None,
         typer.Option(help="Images, or best or max, searched for each row; may be given again; 64 by default."),
@@ -49,10 +38,10 @@ def throughput(
         list[str] | None,
         typer.Option(help="timm, vit-pytorch, torchvision or transformers beside it; may be given again."),
     ] = None,
-    seconds: Seconds = 5.0,
+    seconds: arguments.Seconds = 5.0,
     memory: Annotated[bool, typer.Option(help="Measure peak memory too; on CPU in a new process for each row.")] = True,
-    device_options: DeviceOptions = DeviceOptions(),
-    as_json: AsJson = False,
+    device_options: arguments.DeviceOptions = arguments.DeviceOptions(),
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Images/s, latency and MFU of models, and of peers beside them, timed in turn. Any field of the model is an option."""
     import torch
@@ -66,7 +55,7 @@ def throughput(
     sizes = dict.fromkeys(_batch_size(text, device) for text in batch_size or ["64"])
     resolved = dict.fromkeys(device.resolve_precision(cast(Precision, name)) for name in precision or ["auto"])
     configs = {variant: named_model(variant, **model) for variant in variants}
-    settings = product(variants, [OURS, *(peer or [])], mode or MODES, resolved, compile or ["off"], sizes)
+    settings = product(variants, [OURS, *(peer or [])], mode or arguments.MODES, resolved, compile or ["off"], sizes)
     candidates = [
         candidate_of(
             configs[variant],
@@ -86,11 +75,13 @@ def throughput(
         print(json.dumps([{**row, "config": configs[row["variant"]].model_dump(mode="json")} for row in rows]))
     else:
         print(f"{device.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-        _print_table(results, ceilings)
+        has_energy = any(result.energy for result in results)
+        table = [_table_row(result, ceilings, has_energy=has_energy) for result in results]
+        print_table(table, texts=["variant", "implementation", "mode", "precision", ""])
         _print_notes(results, ceilings, seconds)
         if sentence := unread_sentence(configs):
             print(sentence)
-    raise typer.Exit(FAILED if any(result.reason for result in results) else DONE)
+    raise typer.Exit(arguments.FAILED if any(result.reason for result in results) else arguments.DONE)
 
 
 def _batch_size(text: str, device: Device) -> int | str:
@@ -111,12 +102,6 @@ def _batch_size(text: str, device: Device) -> int | str:
     return int(text)
 
 
-def _print_table(results: Sequence[Result], ceilings: Ceilings) -> None:
-    has_energy = any(result.energy for result in results)
-    rows = [_table_row(result, ceilings, has_energy=has_energy) for result in results]
-    print_table(rows, texts=["variant", "implementation", "mode", "precision", ""])
-
-
 def _table_row(result: Result, ceilings: Ceilings, *, has_energy: bool) -> dict[str, str]:
     candidate, timing, interval = result.candidate, result.timing, result.interval
     memory, joules = result.peak_memory_bytes, result.joules_per_image
@@ -127,22 +112,21 @@ def _table_row(result: Result, ceilings: Ceilings, *, has_energy: bool) -> dict[
         "precision": candidate.precision,
         "": "compiled" if candidate.compiled else "eager",
         "batch": f"{candidate.search} {candidate.batch_size}".strip(),
-        **dict.fromkeys(("images/s", "95 %", "p50 ms", "p99 ms", "MFU", "memory"), ""),
-        **({"mJ/image": ""} if has_energy else {}),
-        "n": "",
     }
+    columns = ("images/s", "95 %", "p50 ms", "p99 ms", "MFU", "memory", *(["mJ/image"] if has_energy else []), "n")
     if timing is None or interval is None:
-        return row
-    return row | {
+        return row | dict.fromkeys(columns, "")
+    measured = {
         "images/s": f"{result.images_per_second:,.0f}",
         "95 %": f"{interval[0]:,.0f}–{interval[1]:,.0f}",
         "p50 ms": f"{1e3 * timing.median:,.2f}",
         "p99 ms": f"{1e3 * timing.percentile(99):,.2f}",
         "MFU": f"{result.mfu(ceilings):.0%}",
         "memory": "–" if memory is None else f"{memory / 2**20:,.0f} MiB",
-        **({"mJ/image": "–" if joules is None else f"{1e3 * joules:,.3g}"} if has_energy else {}),
+        "mJ/image": "–" if joules is None else f"{1e3 * joules:,.3g}",
         "n": str(len(timing.samples)) + ("" if timing.settled else " *"),
     }
+    return row | {column: measured[column] for column in columns}
 
 
 def _print_notes(results: Sequence[Result], ceilings: Ceilings, seconds: float) -> None:
@@ -155,7 +139,7 @@ def _print_notes(results: Sequence[Result], ceilings: Ceilings, seconds: float) 
         if not result.in_turn:
             print(f"{result.candidate.name}: timed alone, for want of memory beside the others")
         if result.batch_sizes_tried:
-            print(f"{result.candidate.name}: {_curve(result.batch_sizes_tried)}")
+            print(f"{result.candidate.name}: tried {', '.join(map(_outcome, result.batch_sizes_tried))}")
     if any(result.timing is not None and not result.timing.settled for result in results):
         print(f"* the median's 95 % interval is wider than 2 % after {seconds:g} s; --seconds gives it more time")
     rates = ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in ceilings.flops_per_second.items())
@@ -170,17 +154,9 @@ def _print_notes(results: Sequence[Result], ceilings: Ceilings, seconds: float) 
                 print(line)
 
 
-def _curve(trials: Sequence[Trial]) -> str:
-    """What a search tried: images/s by batch size, or why a size did not run."""
-    sizes = (
-        f"{trial.batch_size}: {trial.reason}"
-        if trial.reason
-        else f"{trial.batch_size}: {trial.images_per_second:,.0f} images/s"
-        if trial.images_per_second
-        else f"{trial.batch_size}: fits"
-        for trial in trials
-    )
-    return "tried " + ", ".join(sizes)
+def _outcome(trial: Trial) -> str:
+    rate = f"{trial.images_per_second:,.0f} images/s" if trial.images_per_second else "fits"
+    return f"{trial.batch_size}: {trial.reason or rate}"
 
 
 STATE = {

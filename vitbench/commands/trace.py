@@ -9,20 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from vitbench.commands.arguments import (
-    DONE,
-    FAILED,
-    LOCAL_RESULTS,
-    MODES,
-    AsJson,
-    CompileName,
-    DeviceOptions,
-    Modes,
-    PrecisionName,
-    TraceOut,
-    Variant,
-    at_least_one,
-)
+from vitbench.commands import arguments
 from vitbench.commands.options import ModelFields, with_options
 from vitbench.commands.terminal_table import print_table
 from vitbench.config import MOST, Precision
@@ -40,28 +27,29 @@ SUMMARY_NAME = "summary.json"
 @with_options
 def trace(
     model: ModelFields,
-    variant: Variant,
-    mode: Modes = None,
-    precision: PrecisionName = "auto",
-    compile: CompileName = "off",
-    batch_size: Annotated[int, typer.Option(max=MOST, callback=at_least_one, help="Images.")] = 64,
+    variant: arguments.Variant,
+    mode: arguments.Modes = None,
+    precision: arguments.PrecisionName = "auto",
+    compile: arguments.CompileName = "off",
+    batch_size: Annotated[int, typer.Option(max=MOST, callback=arguments.at_least_one, help="Images.")] = 64,
     peer: Annotated[
         str | None, typer.Option(help="timm, vit-pytorch, torchvision or transformers in place of ours.")
     ] = None,
     steps: Annotated[
-        int, typer.Option(max=10_000, callback=at_least_one, help="Steps that are recorded, after warm-up.")
+        int, typer.Option(max=10_000, callback=arguments.at_least_one, help="Steps that are recorded, after warm-up.")
     ] = 5,
-    device_options: DeviceOptions = DeviceOptions(),
-    out: TraceOut = LOCAL_RESULTS / "traces",
-    as_json: AsJson = False,
+    device_options: arguments.DeviceOptions = arguments.DeviceOptions(),
+    out: arguments.TraceOut = arguments.LOCAL_RESULTS / "traces",
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Where the time of a step goes, by block, kind of operation and operator; traces for Perfetto and TensorBoard."""
     from vitbench.profiling.candidates import OURS, candidate_of
 
     device = device_options.open_device()
     config, resolved = named_model(variant, **model), device.resolve_precision(cast(Precision, precision))
-    candidates = [
-        candidate_of(
+    documents = []
+    for mode_name in dict.fromkeys(mode or arguments.MODES):
+        candidate = candidate_of(
             config,
             variant,
             implementation=peer or OURS,
@@ -70,26 +58,19 @@ def trace(
             compiled=compile == "on",
             batch_size=batch_size,
         )
-        for mode_name in dict.fromkeys(mode or MODES)
-    ]
-    documents = [
-        _trace(candidate, device, steps=steps, folder=out / slug(candidate, model), quiet=as_json)
-        for candidate in candidates
-    ]
+        documents.append(_trace(candidate, device, steps=steps, folder=out / slug(candidate, model), quiet=as_json))
     if as_json:
         print(json.dumps(documents))
-    raise typer.Exit(FAILED if any(document["reason"] for document in documents) else DONE)
+    raise typer.Exit(arguments.FAILED if any(document["reason"] for document in documents) else arguments.DONE)
 
 
 def _trace(candidate: Candidate, device: Device, *, steps: int, folder: Path, quiet: bool) -> dict[str, Any]:
-    """Records one mode into `folder`: events in Chrome's format, which TensorBoard takes for a run too, and `summary.json`.
-
-    Prints what it comes to, unless `quiet`, and returns it as JSON has it.
-    """
+    """Records one mode into `folder`, prints what it comes to unless `quiet`, and returns it as JSON has it."""
     import torch
 
+    from vitbench.analysis.writing.files import write
     from vitbench.profiling.batch_size import failure_reason
-    from vitbench.profiling.trace import record
+    from vitbench.profiling.trace import record, write_trace
 
     try:
         trace = record(candidate, device, steps=steps)
@@ -99,7 +80,12 @@ def _trace(candidate: Candidate, device: Device, *, steps: int, folder: Path, qu
             print(f"{candidate.name}: {reason}")
         names = ("variant", "implementation", "mode", "precision", "compiled", "batch_size")
         return {**{name: getattr(candidate, name) for name in names}, "reason": reason}
-    files = _write(trace, folder)
+    try:
+        events = write_trace(trace, folder)
+    except OSError as error:
+        raise cannot_write("out", folder, error, "give another --out") from error
+    summary = write(folder / SUMMARY_NAME, json.dumps(trace.as_json(), indent=1) + "\n")
+    files = {"events": str(events), "summary": str(summary)}
     if not quiet:
         _print(trace, files)
     return {**trace.as_json(), "threads": torch.get_num_threads(), "reason": "", "files": files}
@@ -107,23 +93,8 @@ def _trace(candidate: Candidate, device: Device, *, steps: int, folder: Path, qu
 
 def slug(candidate: Candidate, model: dict[str, Any]) -> str:
     """A folder's name that tells candidates apart, fields of the model that were given included."""
-    compiled = "compiled" if candidate.compiled else "eager"
-    what = [candidate.variant, candidate.implementation, candidate.mode, candidate.precision, compiled]
-    given = [f"{name}-{value}" for name, value in model.items()]
-    return re.sub(r"[^\w.+-]+", "-", "-".join([*what, f"batch-{candidate.batch_size}", *given])).strip("-")
-
-
-def _write(trace: Trace, folder: Path) -> dict[str, str]:
-    """Path by what it is: `events`, `summary`."""
-    from vitbench.analysis.writing.files import write
-    from vitbench.profiling.trace import write_trace
-
-    try:
-        events = write_trace(trace, folder)
-    except OSError as error:
-        raise cannot_write("out", folder, error, "give another --out") from error
-    summary = write(folder / SUMMARY_NAME, json.dumps(trace.as_json(), indent=1) + "\n")
-    return {"events": str(events), "summary": str(summary)}
+    fields = [f"{name}-{value}" for name, value in model.items()]
+    return re.sub(r"[^\w.+-]+", "-", " ".join([candidate.name, *fields])).strip("-")
 
 
 def _print(trace: Trace, files: dict[str, str]) -> None:

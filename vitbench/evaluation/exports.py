@@ -32,9 +32,8 @@ def check_export(path: Path) -> None:
 def export(path: Path, batches: Batches, *, ids: NDArray[np.int64], labels: NDArray[np.int64], facts: Any) -> int:
     """Writes features (`batches` of float32 [B, D], N rows in all), `ids` [N], `labels` [N] and `facts`, any JSON.
 
-    Returns D. Raises ValueError for what `check_export` refuses, and where the file cannot be written.
+    `check_export` must have passed `path`. Returns D. Raises ValueError where the file cannot be written.
     """
-    check_export(path)
     try:
         with replacing(path) as new:
             return _WRITERS[path.suffix](new, batches, ids, labels, json.dumps(facts, ensure_ascii=False))

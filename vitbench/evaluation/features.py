@@ -45,11 +45,6 @@ class LabelledFeatures:
     def width(self) -> int:
         return int(self.values.shape[1])
 
-    @property
-    def classes(self) -> NDArray[np.int64]:
-        """Labels that some image has, ascending."""
-        return np.unique(self.labels)
-
     def batches(
         self, rows: NDArray[np.int64] | None = None, *, batch_size: int = BATCH
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
@@ -117,12 +112,11 @@ def keep(batches: Iterable[NDArray[np.float32]], *, num_images: int, folder: Pat
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
-            write_array(file, batches, num_images=num_images)  # not mapped: a full disk is then an error and no SIGBUS
+            # Not mapped: a full disk is then an error and no SIGBUS.
+            width = write_array(file, batches, num_images=num_images)
             file.flush()
-            file.seek(0)
-            np.lib.format.read_magic(file)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            return np.memmap(file, dtype, mode="r", offset=file.tell(), shape=shape)
+            after_header = file.tell() - 4 * num_images * width
+            return np.memmap(file, "<f4", mode="r", offset=after_header, shape=(num_images, width))
     except OSError as error:
         raise cannot_write(
             "cache", folder, error, "free space there or set VITBENCH_CACHE to another folder"

@@ -23,7 +23,7 @@ CONSTANT = 100.0
 
 @dataclass(frozen=True)
 class Ridge:
-    """Weights [D + 1, K], the constant's last, that minimise ‖X W − Y‖² + l2 ‖W‖²; `classes` [K] are the labels."""
+    """Weights [D + 1, K], the constant's last, that minimise ‖X W − Y‖² + L2 ‖W‖²; `classes` [K] are the labels."""
 
     weights: NDArray[np.float64]
     standardise: Standardise
@@ -35,14 +35,14 @@ class Ridge:
 
 
 def few_shot(
-    train: LabelledFeatures, test: LabelledFeatures, *, shots: Sequence[int] = SHOTS, draws: int = DRAWS, l2: float = L2
+    train: LabelledFeatures, test: LabelledFeatures, *, shots: Sequence[int] = SHOTS, draws: int = DRAWS
 ) -> dict[tuple[int, int], float]:
     """Top-1 accuracy on `test`, in [0, 1], by (images of each class, draw).
 
     A class without training images is never predicted. Raises ValueError where one has fewer than there are shots.
     """
     chosen = {(n, draw): draw_images(train.labels, shots=n, draw=draw) for draw in range(draws) for n in shots}
-    fitted = {key: fit_ridge(train, rows, l2=l2) for key, rows in chosen.items()}
+    fitted = {key: fit_ridge(train, rows) for key, rows in chosen.items()}
     num_correct = dict.fromkeys(fitted, 0)
     for values, labels in test.batches():
         for key, ridge in fitted.items():
@@ -68,7 +68,7 @@ def draw_images(labels: NDArray[np.int64], *, shots: int, draw: int) -> NDArray[
     return np.sort(np.concatenate(drawn))
 
 
-def fit_ridge(features: LabelledFeatures, rows: NDArray[np.int64], *, l2: float = L2, batch_size: int = BATCH) -> Ridge:
+def fit_ridge(features: LabelledFeatures, rows: NDArray[np.int64], *, batch_size: int = BATCH) -> Ridge:
     """The ridge regression of `rows`, by the eigendecomposition of XᵀX or XXᵀ, whichever is smaller."""
     standardise = Standardise.of(features, rows, batch_size=batch_size)
     classes = np.unique(features.labels[rows])
@@ -83,17 +83,17 @@ def fit_ridge(features: LabelledFeatures, rows: NDArray[np.int64], *, l2: float 
         for x, y in batches():
             gram += x.T @ x
             product += x.T @ y
-        weights = _solve(gram, product, l2)
+        weights = _solve(gram, product)
     else:
         x, y = (np.concatenate(parts) for parts in zip(*batches(), strict=True))
-        weights = x.T @ _solve(x @ x.T, y, l2)
+        weights = x.T @ _solve(x @ x.T, y)
     return Ridge(weights, standardise, classes)
 
 
-def _solve(gram: NDArray[np.float64], targets: NDArray[np.float64], l2: float) -> NDArray[np.float64]:
-    """(gram + l2 I)⁻¹ targets; `gram` is symmetric."""
+def _solve(gram: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(gram + L2 I)⁻¹ targets; `gram` is symmetric."""
     eigenvalues, vectors = np.linalg.eigh(gram)
-    return np.asarray((vectors / (eigenvalues + l2)) @ (vectors.T @ targets))
+    return np.asarray((vectors / (eigenvalues + L2)) @ (vectors.T @ targets))
 
 
 def _with_constant(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -48,7 +48,7 @@ def neighbours(
     """
     if not 1 <= k <= len(train):
         raise ValueError(f"k {k} must be from 1 to the number of training images, {len(train)}; make it smaller")
-    classes = torch.from_numpy(train.classes).to(device)
+    classes = torch.from_numpy(np.unique(train.labels)).to(device)
     weighted = majority = 0
     for values, test_labels in test.batches(batch_size=test_block):
         labels = torch.from_numpy(test_labels).to(device)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,15 +29,12 @@ def hsic(gram_x: Tensor, gram_y: Tensor) -> Tensor:
         raise ValueError(
             f"a minibatch of {count} images is too small for the unbiased estimator; give {FEWEST} or more"
         )
-    x, y = (_without_diagonal(each.double()) for each in (gram_x, gram_y))
+    # Without their diagonals.
+    x, y = (k - torch.diag_embed(k.diagonal(dim1=-2, dim2=-1)) for k in (gram_x.double(), gram_y.double()))
     total = (x * y).sum(dim=(-2, -1))
     total = total + x.sum(dim=(-2, -1)) * y.sum(dim=(-2, -1)) / ((count - 1) * (count - 2))
     total = total - 2 / (count - 2) * (x.sum(dim=-2) * y.sum(dim=-2)).sum(dim=-1)
     return total / (count * (count - 3))
-
-
-def _without_diagonal(matrix: Tensor) -> Tensor:
-    return matrix - torch.diag_embed(torch.diagonal(matrix, dim1=-2, dim2=-1))
 
 
 def gram(output: Tensor) -> Tensor:
@@ -44,30 +44,18 @@ def gram(output: Tensor) -> Tensor:
     return flat @ flat.T
 
 
-class MinibatchCKA:
+def minibatch_cka(grams: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """Linear centred kernel alignment between all layers of two models, batch by batch (Nguyen et al. 2021, eq. 2–4).
 
-    HSIC is estimated without bias on each batch and averaged, so that the result does not depend on the batch size.
+    grams: of each batch, `gram` of the layers of either model, [L, B, B], for the same B images, 4 or more, in the same
+    order → float64 [our layers, their layers], 1 for equal up to rotation and scale. HSIC is estimated without bias on each
+    batch and averaged, so that the result does not depend on the batch size; an estimate may lie outside [0, 1]. A layer
+    that is the same for all images has no alignment: NaN. Raises ValueError where there is no batch.
     """
-
-    def __init__(self) -> None:
-        self._sums: tuple[Tensor, Tensor, Tensor] | None = None
-        """Of HSIC over batches: between the models, within ours, within theirs."""
-
-    def add(self, ours: Tensor, theirs: Tensor) -> None:
-        """`gram` of the layers of either model, [L, B, B], for the same B images, 4 or more, in the same order."""
-        between, within_ours, within_theirs = hsic(ours[:, None], theirs[None]), hsic(ours, ours), hsic(theirs, theirs)
-        sums = self._sums or (torch.zeros_like(between), torch.zeros_like(within_ours), torch.zeros_like(within_theirs))
-        self._sums = sums[0] + between, sums[1] + within_ours, sums[2] + within_theirs
-
-    def result(self) -> Tensor:
-        """float64 [our layers, their layers], 1 for equal up to rotation and scale; an estimate may lie outside [0, 1].
-
-        A layer that is the same for all images has no alignment: NaN.
-        """
-        if self._sums is None:
-            raise ValueError("no minibatch was added; give one or more")
-        between, *within = self._sums
-        ours, theirs = (sums.clamp(min=0).sqrt() for sums in within)
-        scale = ours[:, None] * theirs[None]
-        return torch.where(scale > 0, between / scale, torch.nan)
+    estimates = [(hsic(x[:, None], y[None]), hsic(x, x), hsic(y, y)) for x, y in grams]
+    if not estimates:
+        raise ValueError("no minibatch was added; give one or more")
+    between, *within = (reduce(torch.add, over_batches) for over_batches in zip(*estimates, strict=True))
+    ours, theirs = (sums.clamp(min=0).sqrt() for sums in within)
+    scale = ours[:, None] * theirs[None]
+    return torch.where(scale > 0, between / scale, torch.nan)

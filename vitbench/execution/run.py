@@ -24,8 +24,7 @@ from vitbench.evaluation import Evaluation
 from vitbench.execution.initial_model import initial_model
 from vitbench.execution.job import Job, Report
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
-from vitbench.kernels import native
-from vitbench.kernels.blocks import install
+from vitbench.kernels import install, native
 from vitbench.machine import utc_now
 from vitbench.models import TimmModel, ViT
 from vitbench.models.weights import save_trained, weights_sha256

@@ -6,32 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vitbench.config import DataConfig, block_width
+from vitbench.config import block_width
 from vitbench.data import ImageData, Images, StreamedImages
 from vitbench.data.loading import OnProgress
 from vitbench.device import Device
 from vitbench.evaluation.exports import export
 from vitbench.evaluation.features import LabelledFeatures, feature_batches, keep
 from vitbench.inspection.loaded_model import LoadedModel
-from vitbench.kernels import native
-from vitbench.kernels.blocks import install
+from vitbench.kernels import install, native
 from vitbench.machine import cache_directory
 from vitbench.records import Environment, describe_environment
-
-SPLITS = ("train", "test")
-
-
-class ValidationSplit(TypedDict):
-    """How validation images are cut from train, as `vitbench.data.split` takes it."""
-
-    validation_fraction: float
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -59,14 +49,13 @@ class FeatureExtractor:
             "precision": self.precision,
         }
 
-    def labels(self, split: str) -> NDArray[np.int64]:
-        """Of `train` or `test`, int64 [N]."""
-        labels: NDArray[np.int64] = getattr(self.data, split).labels
-        return labels
+    def images(self, split: str) -> Images | StreamedImages:
+        """Those of `train` or `test`."""
+        return self.data.train if split == "train" else self.data.test
 
     def batches(self, split: str) -> Iterator[NDArray[np.float32]]:
         """Features of every image of `train` or `test`, in the data set's order: float32 [B, D], on the CPU."""
-        images: Images | StreamedImages = getattr(self.data, split)
+        images = self.images(split)
         pixels = images.batches(np.arange(len(images)), self.batch_size, self.device.torch_device)
         features = feature_batches(
             self.loaded.model.features,
@@ -81,18 +70,8 @@ class FeatureExtractor:
 
     def labelled(self, split: str) -> LabelledFeatures:
         """Features of `train` or `test` with their labels, on disk: those of a million images need not fit in memory."""
-        labels = self.labels(split)
+        labels = self.images(split).labels
         return LabelledFeatures(keep(self.batches(split), num_images=len(labels), folder=cache_directory()), labels)
-
-    def validation_split(self) -> ValidationSplit:
-        """Where the weights were trained on this data set, the images that their run held out, else those usually cut off.
-
-        The model has seen all others, and on those every probe would look good.
-        """
-        run = self.loaded.run
-        if run is not None and run.data.dataset == self.data.info.dataset:
-            return {"validation_fraction": run.data.validation_fraction, "seed": run.seed}
-        return {"validation_fraction": DataConfig().validation_fraction, "seed": 0}
 
 
 def make_extractor(
@@ -117,7 +96,7 @@ def export_features(extractor: FeatureExtractor, out: Path, split: str) -> dict[
 
     Returns these facts, the file and its shape, as JSON has them. Raises ValueError where it cannot be written.
     """
-    labels = extractor.labels(split)
+    labels = extractor.images(split).labels
     facts = {**extractor.facts(), "split": split, "environment": extractor.environment.model_dump(mode="json")}
     width = export(out, extractor.batches(split), ids=np.arange(len(labels)), labels=labels, facts=facts)
     return {**facts, "file": str(out), "images": len(labels), "width": width}

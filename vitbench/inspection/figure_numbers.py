@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from vitbench.data.loading import OnProgress
 from vitbench.device import open_device
 from vitbench.inspection import figures
 from vitbench.inspection.loaded_model import LoadedModel, load_images, load_model, tell_unknown_classes
-from vitbench.inspection.subject import ComparedModel, Subject
+from vitbench.inspection.subject import Subject
 from vitbench.models import convert
 from vitbench.models.insides import NoSuchPartError
 from vitbench.models.weights import is_run
@@ -52,19 +53,16 @@ class FigureNumbers:
 
     def read(self) -> None:
         """Takes over what the file has of the same weights; of others, nothing."""
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError):
             document = json.loads(self.path.read_bytes())
-            same = (FORMAT, self.about["weights_sha256"])
-            if isinstance(document, dict) and (document["format"], document["weights_sha256"]) == same:
+            if (document["format"], document["weights_sha256"]) == (FORMAT, self.about["weights_sha256"]):
                 self.figures, self.skipped = document["figures"], document["skipped"]
-        except (OSError, ValueError, KeyError):
-            pass
 
-    def compute(self, name: str, computation: Callable[[], Numbers]) -> None:
-        """Adds a figure's numbers, or the reason why it has no meaning for the model."""
+    def compute(self, name: str, facts: Numbers, computation: Callable[[], Numbers]) -> None:
+        """Adds a figure's facts and numbers, or the reason why it has no meaning for the model."""
         self.computed.append(name)
         try:
-            self.figures[name] = computation()
+            self.figures[name] = {**facts, **computation()}
             self.skipped.pop(name, None)
         except NoSuchPartError as reason:
             self.skipped[name] = str(reason)
@@ -99,17 +97,17 @@ def compute_figures(
         if dataset is None and set(kinds) - set(figures.OF_WEIGHTS):
             only = ",".join(figures.OF_WEIGHTS)
             raise ValueError(f"data is missing: {name} has none of its own; give --data, or --only {only}")
-    info = None
-    if dataset is not None:
-        info = describe(dataset, root=data_root, download=download)
+    info = None if dataset is None else describe(dataset, root=data_root, download=download)
     loaded = load_model(name, results, in_channels=info.in_channels if info else None)
-    other = None
-    if other_name is not None:
-        other = load_model(other_name, results, in_channels=loaded.model.config.in_channels)
+    in_channels = loaded.model.config.in_channels
+    other = None if other_name is None else load_model(other_name, results, in_channels=in_channels)
     numbers = FigureNumbers(results / "figures" / folder_name(loaded.name), _facts(loaded))
     numbers.read()
-    computations = {kind: partial(_of_weights, kind, loaded) for kind in kinds if kind in figures.OF_WEIGHTS}
-    if set(kinds) - set(computations):
+    for kind in kinds:
+        if kind in figures.OF_WEIGHTS:
+            facts = {"kind": kind, "about": _caption(loaded)}
+            numbers.compute(kind, facts, partial(figures.OF_WEIGHTS[kind], loaded))
+    if set(kinds) - set(figures.OF_WEIGHTS):
         dataset = dataset or (loaded.run.data.dataset if loaded.run else None)
         assert dataset is not None, "weights from elsewhere were refused without"
         load = partial(
@@ -120,9 +118,7 @@ def compute_figures(
             download=download,
             progress=progress,
         )
-        computations |= _computations_of_images(kinds, loaded, other, load, num_images, torch_device)
-    for figure, computation in computations.items():
-        numbers.compute(figure, computation)
+        _compute_of_images(numbers, kinds, loaded, other, load, num_images, torch_device)
     return numbers
 
 
@@ -131,60 +127,43 @@ def folder_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.@_-]+", "-", name)
 
 
-def _of_weights(kind: str, loaded: LoadedModel) -> Numbers:
-    return {"kind": kind, "about": _caption(loaded), **figures.OF_WEIGHTS[kind](loaded)}
-
-
-def _computations_of_images(
+def _compute_of_images(
+    numbers: FigureNumbers,
     kinds: Sequence[str],
     loaded: LoadedModel,
     other: LoadedModel | None,
     load: Callable[[LoadedModel], tuple[LoadedModel, ImageData]],
     num_images: int | None,
     device: torch.device,
-) -> dict[str, partial[Numbers]]:
-    """What computes the numbers of each figure that needs images, by its name. The images are loaded here."""
+) -> None:
+    """Adds the figures that need images; those of test, evenly spaced, since some sets are sorted by class."""
     loaded, data = load(loaded)
-    subject = _subject(loaded, data, num_images=num_images, device=device)
-    is_own = loaded.run is not None and data.info.dataset == loaded.run.data.dataset
-    is_named = is_own or (loaded.class_names and data.class_names)
-    if loaded.run is not None and not is_named and "confusion" in kinds:
-        tell_unknown_classes(loaded.name, data.info)
-    about = _caption(loaded) + ("" if is_own else f", images of {data.info.dataset}")
-    images = {"dataset": data.info.dataset, "sha256": data.sha256, "split": "test", "rows": subject.rows.tolist()}
-
-    def of_images(kind: str, compared: ComparedModel | None = None) -> Numbers:
-        numbers = figures.cka(subject, compared) if compared else figures.OF_IMAGES[kind](subject)
-        return {
-            "kind": kind,
-            "about": about,
-            "data": images if kind != "confusion" else {**images, "rows": "all"},
-            **numbers,
-        }
-
-    computations = {kind: partial(of_images, kind) for kind in kinds if kind in figures.OF_IMAGES}
-    if other is not None:
-        other.model.to(device)
-        other, others_data = load(other)
-        compared = ComparedModel(other, others_data.test)
-        del computations["cka"]
-        computations[f"cka-{folder_name(other.name)}"] = partial(of_images, "cka", compared)
-    return computations
-
-
-def _subject(loaded: LoadedModel, data: ImageData, *, num_images: int | None, device: torch.device) -> Subject:
-    """With `num_images` of the test split (None: as many as are usual), evenly spaced, since some sets are sorted by class."""
     total = len(data.test)
     count = min(USUAL_IMAGES, total) if num_images is None else num_images
     if count > total:
         raise ValueError(f"images {count} is more than the {total} test images of {data.info.dataset}; make it smaller")
     loaded.model.to(device)
     rows = np.arange(count) * total // count
-    return Subject(loaded, data.test, rows, data.info.num_classes, data.class_names, device)
+    subject = Subject(loaded, data, rows, device)
+    is_own = loaded.run is not None and data.info.dataset == loaded.run.data.dataset
+    is_named = is_own or (loaded.class_names and data.class_names)
+    if loaded.run is not None and not is_named and "confusion" in kinds:
+        tell_unknown_classes(loaded.name, data.info)
+    about = _caption(loaded) + ("" if is_own else f", images of {data.info.dataset}")
+    images = {"dataset": data.info.dataset, "sha256": data.sha256, "split": "test", "rows": rows.tolist()}
+    computations = {kind: partial(figures.OF_IMAGES[kind], subject) for kind in kinds if kind in figures.OF_IMAGES}
+    if other is not None:
+        other.model.to(device)
+        compared = Subject(*load(other), rows, device)
+        del computations["cka"]
+        computations[f"cka-{folder_name(other.name)}"] = partial(figures.cka, subject, compared)
+    for name, computation in computations.items():
+        shown = images if name != "confusion" else {**images, "rows": "all"}
+        kind = "cka" if name.startswith("cka-") else name
+        numbers.compute(name, {"kind": kind, "about": about, "data": shown}, computation)
 
 
 def _facts(loaded: LoadedModel) -> dict[str, Any]:
-    """Which weights, and what computes with them."""
     model, run = loaded.model.config, loaded.run
     return {
         **({"run_id": loaded.name} if run else {"weights": loaded.name}),
@@ -197,7 +176,6 @@ def _facts(loaded: LoadedModel) -> dict[str, Any]:
 
 
 def _caption(loaded: LoadedModel) -> str:
-    """A few words on the model."""
     model, run = loaded.model.config, loaded.run
     name = f"Run {loaded.name[:8]}" if run else loaded.name
     epochs = run.train.epochs if run else 0

@@ -6,7 +6,7 @@ Each function returns what JSON can hold, or raises NoSuchPartError with the rea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.config import ViTConfig
-from vitbench.data import Images, StreamedImages
 from vitbench.evaluation import attention_maps, similarity
 from vitbench.evaluation.accuracy import confusion_counts
 from vitbench.evaluation.principal import principal_components
 from vitbench.inspection.loaded_model import LoadedModel
-from vitbench.inspection.subject import ComparedModel, Subject, vit_of
+from vitbench.inspection.subject import Subject
 from vitbench.models import ViT, recording
 from vitbench.models.insides import NoSuchPartError, patch_filters, position_tables
 from vitbench.models.weights import differing_class
@@ -39,7 +38,7 @@ DIGITS = 6
 
 def filters(loaded: LoadedModel) -> dict[str, Any]:
     """Principal components of the patch filters, each over its own range of values."""
-    kernels = patch_filters(vit_of(loaded))
+    kernels = patch_filters(loaded.vit)
     components, shares = principal_components(kernels, COMPONENTS)
     return {
         "num_filters": len(kernels),
@@ -51,13 +50,12 @@ def filters(loaded: LoadedModel) -> dict[str, Any]:
 
 def position(loaded: LoadedModel) -> dict[str, Any]:
     """Cosine similarity of places: `similarity[i][j][k][l]` is that of the tile in row i and column j with patch (k, l)."""
-    model = vit_of(loaded)
-    tables = position_tables(model)
-    rows, columns = model.config.grid
+    tables, config = position_tables(loaded.vit), loaded.vit.config
+    rows, columns = config.grid
     tile_rows, tile_columns = _evenly(rows, MOST_TILES), _evenly(columns, MOST_TILES)
     alike = similarity.cosine_similarity(tables[0]).reshape(rows, columns, rows, columns)
     return {
-        "position": model.config.position,
+        "position": config.position,
         "num_tables": len(tables),
         "tile_rows": tile_rows,
         "tile_columns": tile_columns,
@@ -68,7 +66,7 @@ def position(loaded: LoadedModel) -> dict[str, Any]:
 @torch.inference_mode()
 def distance(subject: Subject) -> dict[str, Any]:
     """Mean attention distance in pixels and the share of attention that goes to prefix tokens, by block and head."""
-    model, config = subject.vit, subject.vit.config
+    model, config = subject.loaded.vit, subject.loaded.vit.config
     if config.num_patches == 1:
         raise NoSuchPartError("there is one patch, from which nothing is away")
     between = attention_maps.grid_distances(config.grid, config.patch_hw)
@@ -94,21 +92,18 @@ def distance(subject: Subject) -> dict[str, Any]:
 @torch.inference_mode()
 def rollout(subject: Subject) -> dict[str, Any]:
     """Attention rollout of what the logits read, over patches, as multiples of an even share; [images, rows, columns]."""
-    model, config = subject.vit, subject.vit.config
-    rolled: list[Tensor | None] = []
+    model, config = subject.loaded.vit, subject.loaded.vit.config
+    rolled: list[Tensor] = []
     pictures: list[dict[str, Any]] = []
     rows: list[Tensor] = []
 
-    def roll(_: int, maps: Tensor) -> None:
-        rolled[-1] = attention_maps.roll_out(maps, rolled[-1])
+    def roll(block: int, maps: Tensor) -> None:
+        rolled.append(attention_maps.roll_out(maps, rolled.pop() if block else None))
 
     with recording.attention_maps(model, roll):
         for images, labels in subject.batches(subject.pictured, _batch_size(model)):
-            rolled.append(None)
             pictures += subject.pictures(len(pictures), labels, model(images))
-            through_all_layers = rolled[-1]
-            assert through_all_layers is not None
-            rows.append(_read_rows(model, through_all_layers))
+            rows.append(_read_rows(config, rolled.pop()))
     patches = torch.cat(rows)[:, config.num_prefix_tokens :]
     return {"reads": READS[config.pool], "images": pictures, **_relative_to_even_share(patches, config)}
 
@@ -131,9 +126,8 @@ READS = {
 """Whose row of the rollout is read, by `ViTConfig.pool`."""
 
 
-def _read_rows(model: ViT, rolled: Tensor) -> Tensor:
+def _read_rows(config: ViTConfig, rolled: Tensor) -> Tensor:
     """[B, T, T] → [B, T]."""
-    config = model.config
     if config.pool == "cls":
         return rolled[:, 0]
     patches = rolled[:, config.num_prefix_tokens :]
@@ -143,7 +137,7 @@ def _read_rows(model: ViT, rolled: Tensor) -> Tensor:
 @torch.inference_mode()
 def class_token(subject: Subject) -> dict[str, Any]:
     """The class token's attention to patches in the last block, by head, as multiples of an even share."""
-    model, config = subject.vit, subject.vit.config
+    model, config = subject.loaded.vit, subject.loaded.vit.config
     if not config.has_class_token:
         raise NoSuchPartError(f"pool {config.pool!r}: there is no class token")
     pictures: list[dict[str, Any]] = []
@@ -160,53 +154,52 @@ def class_token(subject: Subject) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def cka(subject: Subject, other: ComparedModel | None = None) -> dict[str, Any]:
-    """Linear CKA between the layers of the model and those of another, or among its own: [our layers, their layers]."""
+def cka(subject: Subject, other: Subject | None = None) -> dict[str, Any]:
+    """Linear CKA between the layers of the model and those of another, or among its own: [our layers, their layers].
+
+    The other's images are the same, at its model's size.
+    """
     if len(subject.rows) < similarity.FEWEST:
         raise NoSuchPartError(f"it needs {similarity.FEWEST} images or more, not {len(subject.rows)}")
-    aligned = similarity.MinibatchCKA()
-    theirs = other or ComparedModel(subject.loaded, subject.images)
-    for rows in np.array_split(subject.rows, max(1, len(subject.rows) // CKA_BATCH)):
-        grams = _grams(subject.loaded, subject.images, rows, subject.device)
-        aligned.add(grams, _grams(theirs.loaded, theirs.images, rows, subject.device) if other else grams)
+
+    def grams() -> Iterator[tuple[Tensor, Tensor]]:
+        for rows in np.array_split(subject.rows, max(1, len(subject.rows) // CKA_BATCH)):
+            ours = _grams(subject, rows)
+            yield ours, _grams(other, rows) if other else ours
+
+    sides = [side.loaded for side in (subject, other or subject)]
     return {
-        "run_ids": [subject.loaded.name, theirs.loaded.name],
-        "layers": [recording.layers_of(side.loaded.model) for side in (subject, theirs)],
-        "cka": as_json_numbers(aligned.result()),
+        "run_ids": [side.name for side in sides],
+        "layers": [recording.layers_of(side.model) for side in sides],
+        "cka": as_json_numbers(similarity.minibatch_cka(grams())),
         "num_images": len(subject.rows),
     }
 
 
-def _grams(
-    loaded: LoadedModel, images: Images | StreamedImages, rows: NDArray[np.int64], device: torch.device
-) -> Tensor:
+def _grams(subject: Subject, rows: NDArray[np.int64]) -> Tensor:
     """Inner products between these images at each of its layers, [layers, B, B]."""
-    model = loaded.model
-    ((pixels, _),) = images.batches(rows, len(rows), device)
-    grams: dict[str, Tensor] = {}
-
-    def keep(layer: str, output: Tensor) -> None:
-        grams[layer] = similarity.gram(output)
-
-    with recording.layer_outputs(model, keep):
+    model = subject.loaded.model
+    ((images, _),) = subject.batches(rows, len(rows))
+    grams: list[Tensor] = []
+    with recording.layer_outputs(model, lambda _, output: grams.append(similarity.gram(output))):
         # All tokens of the last block too, of which the logits may need one.
-        (model.tokens if isinstance(model, ViT) else model)(loaded.normalised(pixels))
-    return torch.stack([grams[layer] for layer in recording.layers_of(model)])
+        (model.tokens if isinstance(model, ViT) else model)(images)
+    return torch.stack(grams)
 
 
 @torch.inference_mode()
 def confusion(subject: Subject) -> dict[str, Any]:
     """How many test images of each class (row) were taken for each class (column), over the whole test split."""
-    model = subject.loaded.model
-    if model.config.num_classes != subject.num_classes:
-        raise NoSuchPartError(f"the model knows {model.config.num_classes} classes, these images {subject.num_classes}")
-    if difference := differing_class(subject.loaded.class_names, subject.class_names):
+    model, labels, num_classes = subject.loaded.model, subject.data.test.labels, subject.data.info.num_classes
+    if model.config.num_classes != num_classes:
+        raise NoSuchPartError(f"the model knows {model.config.num_classes} classes, these images {num_classes}")
+    if difference := differing_class(subject.loaded.class_names, subject.data.class_names):
         raise NoSuchPartError(difference)
-    everything = np.arange(len(subject.images.labels))
+    everything = np.arange(len(labels))
     predicted = [model(images).argmax(dim=-1).cpu() for images, _ in subject.batches(everything, EVALUATION_BATCH)]
-    counts = confusion_counts(subject.images.labels, torch.cat(predicted).numpy(), num_classes=subject.num_classes)
+    counts = confusion_counts(labels, torch.cat(predicted).numpy(), num_classes=num_classes)
     return {
-        "classes": [subject.class_name(label) for label in range(subject.num_classes)],
+        "classes": [subject.class_name(label) for label in range(num_classes)],
         "counts": counts.tolist(),
         "top1": float(np.trace(counts) / counts.sum()),
         "num_images": len(everything),

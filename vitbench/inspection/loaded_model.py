@@ -12,6 +12,7 @@ from vitbench.config import RunConfig
 from vitbench.data import DataInfo, ImageData, load, normalise, with_channels
 from vitbench.data.loading import OnProgress
 from vitbench.models import TimmModel, ViT, convert
+from vitbench.models.insides import NoSuchPartError
 from vitbench.models.weights import find_weights, is_run, load_trained, weights_sha256
 from vitbench.text import say
 
@@ -38,6 +39,13 @@ class LoadedModel:
     def name(self) -> str:
         """The run_id; of weights from elsewhere the identity."""
         return self.run_id or self.identity
+
+    @property
+    def vit(self) -> ViT:
+        """Raises NoSuchPartError where the model is of timm."""
+        if not isinstance(self.model, ViT):
+            raise NoSuchPartError(f"{self.model.config.timm} is timm's model, whose insides are not looked into")
+        return self.model
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """uint8 [B, C, H, W] as the model takes them: grey repeated where it takes colours, colours made grey where not."""
@@ -71,34 +79,21 @@ def tell_unknown_classes(weights: str, info: DataInfo) -> None:
 
 
 def load_images(
-    loaded: LoadedModel,
-    dataset: str,
-    info: DataInfo,
-    *,
-    data_root: Path | None,
-    download: bool,
-    progress: OnProgress,
+    loaded: LoadedModel, dataset: str, info: DataInfo, *, data_root: Path | None, download: bool, progress: OnProgress
 ) -> tuple[LoadedModel, ImageData]:
     """The images at the model's size, and the model for them: weights from elsewhere see them normalised as they are.
 
     Images of another number of channels are repeated or made grey, and that is said. Raises ValueError where they cannot
     be.
     """
-    _tell_channels(loaded, info)
-    size = loaded.model.config.image_hw
-    data = load(dataset, root=data_root, image_size=size, download=download, progress=progress)
+    config = loaded.model.config
+    if config.in_channels != info.in_channels:
+        if {config.in_channels, info.in_channels} != {1, 3}:
+            raise ValueError(
+                f"run {loaded.name} takes images of {config.in_channels} channels, but those of {info.dataset} have "
+                f"{info.in_channels}; give other data"
+            )
+        how = "grey, and repeated for three channels" if info.in_channels == 1 else "coloured, and made grey"
+        say(f"images of {info.dataset} are {how}, which the weights take")
+    data = load(dataset, root=data_root, image_size=config.image_hw, download=download, progress=progress)
     return loaded if loaded.run else replace(loaded, mean=data.mean, std=data.std), data
-
-
-def _tell_channels(loaded: LoadedModel, info: DataInfo) -> None:
-    """Says how images of another number of channels are shown to the model; raises ValueError where they cannot be."""
-    channels = loaded.model.config.in_channels
-    if channels == info.in_channels:
-        return
-    if {channels, info.in_channels} != {1, 3}:
-        raise ValueError(
-            f"run {loaded.name} takes images of {channels} channels, but those of {info.dataset} have {info.in_channels}; "
-            "give other data"
-        )
-    how = "grey, and repeated for three channels" if info.in_channels == 1 else "coloured, and made grey"
-    say(f"images of {info.dataset} are {how}, which the weights take")

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vitbench.config import DataConfig
 from vitbench.data import split
 from vitbench.evaluation.features import LabelledFeatures
 from vitbench.evaluation.few_shot import CONSTANT, DRAWS, L2, draw_images, few_shot
 from vitbench.evaluation.neighbours import TEMPERATURE, K, neighbours
 from vitbench.evaluation.probe import L2_GRID, MOST_ITERATIONS, TOLERANCE, linear_probe
-from vitbench.inspection.features import SPLITS, FeatureExtractor
+from vitbench.inspection.features import FeatureExtractor
 from vitbench.machine import utc_now
 from vitbench.records.transfer import TransferAccuracy, TransferRecord, TransferRequest, TransferStore, probe_id
 
@@ -43,53 +44,41 @@ def measure_methods(
     recorded = {} if again else {record.identity: record for record in store.read(extractor.data.info.dataset)}
     missing = [request for request in requests if probe_id(request) not in recorded]
     if missing:
-        train, test = (extractor.labelled(part) for part in SPLITS)
+        train, test = extractor.labelled("train"), extractor.labelled("test")
         for request in missing:
-            record = _measured(extractor, planned[request.method], request, train, test)
+            started, start = utc_now(), time.perf_counter()
+            accuracies, details = planned[request.method].measure(train, test)
+            record = TransferRecord(
+                probe_id=probe_id(request),
+                run_id=extractor.loaded.run_id,
+                request=request,
+                width=train.width,
+                num_classes=extractor.data.info.num_classes,
+                train_images=len(train),
+                test_images=len(test),
+                accuracies=tuple(accuracies),
+                details=details,
+                seconds=time.perf_counter() - start,
+                environment=extractor.environment,
+                started=started,
+                finished=utc_now(),
+            )
             store.append(record)
             recorded[record.identity] = record
     return [recorded[probe_id(request)] for request in requests], not missing
 
 
-def _measured(
-    extractor: FeatureExtractor,
-    method: Method,
-    request: TransferRequest,
-    train: LabelledFeatures,
-    test: LabelledFeatures,
-) -> TransferRecord:
-    started, start = utc_now(), time.perf_counter()
-    accuracies, details = method.measure(train, test)
-    return TransferRecord(
-        probe_id=probe_id(request),
-        run_id=extractor.loaded.run_id,
-        request=request,
-        width=train.width,
-        num_classes=extractor.data.info.num_classes,
-        train_images=len(train),
-        test_images=len(test),
-        accuracies=tuple(accuracies),
-        details=details,
-        seconds=time.perf_counter() - start,
-        environment=extractor.environment,
-        started=started,
-        finished=utc_now(),
-    )
-
-
 def _linear(extractor: FeatureExtractor, _shots: Sequence[int]) -> Method:
-    validation = extractor.validation_split()
-    fit_rows, validation_rows = split(extractor.labels("train"), **validation)
-    grid = list(L2_GRID)
+    run, fraction, seed = extractor.loaded.run, DataConfig().validation_fraction, 0
+    if run is not None and run.data.dataset == extractor.data.info.dataset:
+        # The model has seen all other images, and on those every probe would look good.
+        fraction, seed = run.data.validation_fraction, run.seed
+    fit_rows, validation_rows = split(extractor.images("train").labels, validation_fraction=fraction, seed=seed)
 
     def measure(train: LabelledFeatures, test: LabelledFeatures) -> Measurement:
+        device = extractor.device.torch_device
         result = linear_probe(
-            train,
-            test,
-            fit_rows=fit_rows,
-            validation_rows=validation_rows,
-            grid=grid,
-            device=extractor.device.torch_device,
+            train, test, fit_rows=fit_rows, validation_rows=validation_rows, grid=L2_GRID, device=device
         )
         details = {
             "l2": result.l2,
@@ -100,27 +89,32 @@ def _linear(extractor: FeatureExtractor, _shots: Sequence[int]) -> Method:
         }
         return [TransferAccuracy(classifier="linear", top1=result.top1)], details
 
-    search = {"l2_grid": grid, "tolerance": TOLERANCE, "most_iterations": MOST_ITERATIONS}
-    return Method({**search, "validation": validation}, measure)
+    constants = {
+        "l2_grid": list(L2_GRID),
+        "tolerance": TOLERANCE,
+        "most_iterations": MOST_ITERATIONS,
+        "validation": {"validation_fraction": fraction, "seed": seed},
+    }
+    return Method(constants, measure)
 
 
 def _few_shot(extractor: FeatureExtractor, shots: Sequence[int]) -> Method:
     for number in shots:
-        draw_images(extractor.labels("train"), shots=number, draw=0)  # refuses too few images
+        draw_images(extractor.images("train").labels, shots=number, draw=0)  # refuses too few images
 
     def measure(train: LabelledFeatures, test: LabelledFeatures) -> Measurement:
-        top1 = few_shot(train, test, shots=shots, draws=DRAWS, l2=L2)
+        top1 = few_shot(train, test, shots=shots)
         return [TransferAccuracy(classifier=f"{n}-shot", draw=draw, top1=top1[n, draw]) for n, draw in top1], {}
 
     return Method({"shots": list(shots), "draws": DRAWS, "l2": L2, "constant": CONSTANT}, measure)
 
 
 def _knn(extractor: FeatureExtractor, _shots: Sequence[int]) -> Method:
-    if (images := len(extractor.labels("train"))) < K:
+    if (images := len(extractor.data.train)) < K:
         raise ValueError(f"method 'knn' takes {K} neighbours, but there are {images} training images; give more")
 
     def measure(train: LabelledFeatures, test: LabelledFeatures) -> Measurement:
-        accuracy = neighbours(train, test, k=K, temperature=TEMPERATURE, device=extractor.device.torch_device)
+        accuracy = neighbours(train, test, device=extractor.device.torch_device)
         by_vote = {"knn": accuracy.weighted, "knn-majority": accuracy.majority}
         return [TransferAccuracy(classifier=name, top1=top1) for name, top1 in by_vote.items()], {}
 

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vitbench.data import Images, StreamedImages
+from vitbench.data import ImageData
 from vitbench.inspection.loaded_model import LoadedModel
-from vitbench.models import ViT
-from vitbench.models.insides import NoSuchPartError
 
 MOST_PICTURED = 8
 """Images that are shown with their attention."""
@@ -29,43 +27,37 @@ class Subject:
     """A model on `device`, and the test images; `rows` of them for what costs attention maps or layers' outputs."""
 
     loaded: LoadedModel
-    images: Images | StreamedImages
+    data: ImageData
     rows: NDArray[np.int64]
-    num_classes: int
-    class_names: tuple[str, ...]
-    """By label; empty where classes have no names."""
     device: torch.device
-
-    @property
-    def vit(self) -> ViT:
-        """Raises NoSuchPartError where the model is of timm."""
-        return vit_of(self.loaded)
 
     def batches(self, rows: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images [B, C, H, W], normalised as those that the model was trained on, and labels [B]."""
-        for pixels, labels in self.images.batches(rows, batch_size, self.device):
+        for pixels, labels in self.data.test.batches(rows, batch_size, self.device):
             yield self.loaded.normalised(pixels), labels
 
     @cached_property
     def pictured(self) -> NDArray[np.int64]:
         """Up to MOST_PICTURED of the rows: the first of each class, then the second of each."""
-        labels = self.images.labels[self.rows]
+        labels = self.data.test.labels[self.rows]
         earlier_of_class = np.array([np.count_nonzero(labels[:i] == label) for i, label in enumerate(labels)])
         return self.rows[np.argsort(earlier_of_class, kind="stable")[:MOST_PICTURED]]
 
     def class_name(self, label: int) -> str:
-        return self.class_names[label] if label < len(self.class_names) else str(label)
+        names = self.data.class_names
+        return names[label] if label < len(names) else str(label)
 
     def predicted_name(self, label: int) -> str:
         """By the model's class names, else by the images' where there are as many classes, else the number."""
         if label < len(self.loaded.class_names):
             return self.loaded.class_names[label]
-        return self.class_name(label) if self.loaded.model.config.num_classes == self.num_classes else str(label)
+        is_same_number = self.loaded.model.config.num_classes == self.data.info.num_classes
+        return self.class_name(label) if is_same_number else str(label)
 
     def pictures(self, first: int, labels: Tensor, logits: Tensor) -> list[dict[str, Any]]:
         """Row, label, prediction, and pixels as PNG in base64, of the pictured images from number `first` on."""
         rows = self.pictured[first : first + len(labels)]
-        ((pixels, _),) = self.images.batches(rows, len(rows), torch.device("cpu"))
+        ((pixels, _),) = self.data.test.batches(rows, len(rows), torch.device("cpu"))
         predicted = logits.argmax(dim=-1).tolist()
         return [
             {
@@ -76,21 +68,6 @@ class Subject:
             }
             for row, label, prediction, image in zip(rows, labels.tolist(), predicted, pixels, strict=True)
         ]
-
-
-@dataclass(frozen=True)
-class ComparedModel:
-    """Another model, and the same images at its size."""
-
-    loaded: LoadedModel
-    images: Images | StreamedImages
-
-
-def vit_of(loaded: LoadedModel) -> ViT:
-    """Raises NoSuchPartError where the model is of timm."""
-    if not isinstance(loaded.model, ViT):
-        raise NoSuchPartError(f"{loaded.model.config.timm} is timm's model, whose insides are not looked into")
-    return loaded.model
 
 
 def _png(image: NDArray[np.uint8]) -> str:

@@ -1,4 +1,4 @@
-"""Which parts of a model can native operators compute, and how are they put into a built model?
+"""Which parts of a model can native operators compute?
 
 Where `native.usable` accepts its tensors and its layers are plain `nn.Linear`:
 
@@ -13,8 +13,6 @@ Each class is one of the model's with another `forward`, and computes as that on
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -22,27 +20,9 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from vitbench.kernels import native, operators
-from vitbench.models import ViT
 from vitbench.models.attention import ALL, FEW_TOKENS, Attention
 from vitbench.models.blocks import MLP, Block, LayerScale
 from vitbench.models.positions import RotaryPosition
-
-SomeModule = TypeVar("SomeModule", bound=nn.Module)
-
-
-def install(model: SomeModule) -> SomeModule:
-    """The same model or layer, which computes with native operators from now on, where they can; timm's stays as it is.
-
-    Parameters and buffers, their names, hooks and `isinstance` stay as they are, and copies compute natively too.
-    """
-    for module in model.modules():
-        if isinstance(module, ViT | Block):  # norms of the residual stream
-            for norm in module.children():
-                if type(norm) is nn.LayerNorm:
-                    norm.__class__ = NativeLayerNorm
-        if type(module) in NATIVE:
-            module.__class__ = NATIVE[type(module)]
-    return model
 
 
 class NativeLayerNorm(nn.LayerNorm):

@@ -119,14 +119,8 @@ class _AddNorm(Function):
         grad_stream, grad_branch, weight_grad, bias_grad, branch_bias_grad = _norm_backward(
             ctx.saved_tensors, grad_total.contiguous(), grad
         )
-        return (
-            grad_stream,
-            grad_branch,
-            branch_bias_grad if ctx.needs_input_grad[2] else None,
-            weight_grad,
-            bias_grad,
-            None,
-        )
+        branch_bias_grad = branch_bias_grad if ctx.needs_input_grad[2] else None
+        return grad_stream, grad_branch, branch_bias_grad, weight_grad, bias_grad, None
 
 
 def _norm_backward(saved: tuple[Tensor, ...], grad_total: MaybeTensor, grad: Tensor) -> tuple[MaybeTensor, ...]:
@@ -135,10 +129,9 @@ def _norm_backward(saved: tuple[Tensor, ...], grad_total: MaybeTensor, grad: Ten
     grad = grad.contiguous()
     grad_stream = torch.empty_like(total)
     grad_branch = None if grad_total is None else torch.empty_like(grad)
-    weight_grad, bias_grad, branch_bias_grad = sums = total.new_empty(3, total.shape[-1])
-    grads = (grad_stream, grad_branch, *sums)
+    grads = (grad_stream, grad_branch, *total.new_empty(3, total.shape[-1]))
     call("add_norm_backward", grad_total, grad, total, weight, mean, rstd, *grads, _rows(total), total.shape[-1])
-    return grad_stream, grad_branch, weight_grad, bias_grad, branch_bias_grad
+    return grads
 
 
 class _Add(Function):
@@ -221,12 +214,8 @@ class _SelfAttention(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[MaybeTensor, ...]:
         x, qkv_weight, qkv_bias, proj_weight, turns, *kept = ctx.saved_tensors
-        grads = (
-            torch.empty_like(x),
-            torch.empty_like(qkv_weight),
-            None if qkv_bias is None else torch.empty_like(qkv_bias),
-            torch.empty_like(proj_weight),
-        )
+        bias_grad = None if qkv_bias is None else torch.empty_like(qkv_bias)
+        grads = torch.empty_like(x), torch.empty_like(qkv_weight), bias_grad, torch.empty_like(proj_weight)
         arguments = (x, qkv_weight, proj_weight, turns, *kept, grad.contiguous(), *grads)
         call("self_attention_backward", *arguments, ctx.shape, flops=2 * ctx.flops)
         return *grads, None, None, None, None, None

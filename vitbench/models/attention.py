@@ -18,8 +18,7 @@ FEW_TOKENS = {torch.float32: 256, torch.bfloat16: 1025}
 
 In bf16 they still do at 2,305 tokens; 1,025 are a grid of 32 × 32 and a class token. Beyond, the weights that are kept for the
 backward pass, [B, H, N, N], take more memory than all other activations of a block, at heads of 64."""
-ALL = slice(None)
-"""Of tokens: every one."""
+ALL = slice(None)  # every token
 
 
 def attention(
@@ -31,19 +30,15 @@ def attention(
     `fused` is torch's scaled_dot_product_attention, `matmul` two batched products; `auto` chooses by device and dtype.
     """
     if kernel == "auto":
-        kernel = _choose_kernel(q)
+        # The backward of torch's fused CPU kernel is what costs at few tokens (measured: benchmarks/LOG.md).
+        few_tokens = q.shape[-2] <= FEW_TOKENS.get(q.dtype, FEW_TOKENS[torch.float32])
+        kernel = "matmul" if q.device.type == "cpu" and torch.is_grad_enabled() and few_tokens else "fused"
     if kernel == "fused":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     if bias is not None:
         logits = logits + bias
     return F.dropout(logits.softmax(dim=-1), dropout, training=dropout > 0) @ v
-
-
-def _choose_kernel(q: Tensor) -> Kernel:
-    # The backward of torch's fused CPU kernel is what costs at few tokens (measured: benchmarks/LOG.md).
-    few_tokens = q.shape[-2] <= FEW_TOKENS.get(q.dtype, FEW_TOKENS[torch.float32])
-    return "matmul" if q.device.type == "cpu" and torch.is_grad_enabled() and few_tokens else "fused"
 
 
 class Attention(nn.Module):
@@ -80,10 +75,7 @@ class Attention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if self.rotary is not None:
             q, k = self.rotary(q), self.rotary(k)
-        bias = None
-        if self.relative is not None:
-            bias = self.relative(q) * q.shape[-1] ** -0.5
-        return q, k, v, bias
+        return q, k, v, None if self.relative is None else self.relative(q) * q.shape[-1] ** -0.5
 
     def weights(self, x: Tensor) -> Tensor:
         """x: [B, N, D] → softmax(q·kᵀ/√d + bias) of every query, [B, H, N, N], in float32 at least and before dropout."""

@@ -6,7 +6,7 @@ import hashlib
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vitbench.models.blocks import LayerScale
 
@@ -30,30 +30,26 @@ def initialize(model: nn.Module, *, width: int, seed: int) -> None:
         owner = modules[owner_name]
         generator = torch.Generator().manual_seed(key(seed, name))
         values = torch.empty(parameter.shape, dtype=torch.float32)
-        _fill(values, owner, leaf, owner_name, width, generator)
+        if isinstance(owner, LayerScale):
+            values.fill_(owner.initial)
+        elif leaf == "bias":
+            values.zero_()
+        elif isinstance(owner, nn.LayerNorm | nn.GroupNorm | nn.BatchNorm2d):
+            values.fill_(1.0)
+        elif owner_name.endswith("classifier"):
+            values.normal_(0.0, CLASSIFIER_STD, generator=generator)
+        elif isinstance(owner, nn.Linear):
+            fused = {"qkv": 3, "kv": 2}.get(owner_name.rpartition(".")[2], 1)
+            bound = math.sqrt(6 / (owner.in_features + owner.out_features / fused))
+            values.uniform_(-bound, bound, generator=generator)
+        elif isinstance(owner, nn.Conv2d):
+            values.normal_(0.0, math.sqrt(1 / values[0].numel()), generator=generator)
+        else:
+            # The model's width, not the table's: 2-D tables are half as wide and must not start larger for it.
+            values.normal_(0.0, width**-0.5, generator=generator)
         parameter.copy_(values)
 
 
 def key(seed: int, name: str) -> int:
     """A 63-bit integer from seed and name, alike on every platform."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") >> 1
-
-
-def _fill(values: Tensor, owner: nn.Module, leaf: str, owner_name: str, width: int, generator: torch.Generator) -> None:
-    if isinstance(owner, LayerScale):
-        values.fill_(owner.initial)
-    elif leaf == "bias":
-        values.zero_()
-    elif isinstance(owner, nn.LayerNorm | nn.GroupNorm | nn.BatchNorm2d):
-        values.fill_(1.0)
-    elif owner_name.endswith("classifier"):
-        values.normal_(0.0, CLASSIFIER_STD, generator=generator)
-    elif not isinstance(owner, nn.Linear | nn.Conv2d):
-        # The model's width, not the table's: 2-D tables are half as wide and must not start larger for it.
-        values.normal_(0.0, width**-0.5, generator=generator)
-    elif isinstance(owner, nn.Linear):
-        fused = {"qkv": 3, "kv": 2}.get(owner_name.rpartition(".")[2], 1)
-        bound = math.sqrt(6 / (owner.in_features + owner.out_features / fused))
-        values.uniform_(-bound, bound, generator=generator)
-    else:
-        values.normal_(0.0, math.sqrt(1 / values[0].numel()), generator=generator)

@@ -31,17 +31,16 @@ def attention_maps(model: ViT, on_map: OnMap) -> Iterator[None]:
     and native kernels, which never hold them, go on computing the output. They have every query, also in the last block,
     which computes the class token's alone under `pool="cls"`. Rows add up to 1.
     """
+
+    def hand_over(number: int, attention: Attention, inputs: tuple[Tensor, ...]) -> None:
+        # Not under no_grad: older versions of autocast keep weights that were cast in it, and the layer's gradient is lost.
+        on_map(number, attention.weights(inputs[0]).detach())
+
     with ExitStack() as hooks:
         for i, block in enumerate(model.blocks):
-            attention = block.attention
-            assert isinstance(attention, Attention)
-            hooks.callback(attention.register_forward_pre_hook(partial(_hand_over_map, on_map, i)).remove)
+            assert isinstance(block.attention, Attention)
+            hooks.callback(block.attention.register_forward_pre_hook(partial(hand_over, i)).remove)
         yield
-
-
-def _hand_over_map(on_map: OnMap, number: int, attention: Attention, inputs: tuple[Tensor, ...]) -> None:
-    # Not under no_grad: older versions of autocast keep weights that were cast in it, and the layer's gradient is lost.
-    on_map(number, attention.weights(inputs[0]).detach())
 
 
 @contextmanager
@@ -50,14 +49,14 @@ def layer_outputs(model: ViT | TimmModel, on_layer: OnLayer) -> Iterator[None]:
 
     A ViT's `tokens` computes all tokens of all blocks; its `forward` need not, in the last one.
     """
+
+    def hand_over(name: str, _: nn.Module, __: Any, output: Tensor) -> None:
+        on_layer(name, output.detach())
+
     with ExitStack() as hooks:
         for name, module in _layers(model).items():
-            hooks.callback(module.register_forward_hook(partial(_hand_over_output, on_layer, name)).remove)
+            hooks.callback(module.register_forward_hook(partial(hand_over, name)).remove)
         yield
-
-
-def _hand_over_output(on_layer: OnLayer, name: str, _: nn.Module, __: Any, output: Tensor) -> None:
-    on_layer(name, output.detach())
 
 
 def layers_of(model: ViT | TimmModel) -> list[str]:

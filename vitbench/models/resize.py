@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ def resize(model: ViT, image_size: int | tuple[int, int], *, antialias: bool) ->
     Its position tables are those of `resize_tables`; fixed positions (sincos_2d, rope_2d) are computed anew, one patch a
     step unless the configuration has a `position_grid`. Dtype, device, training mode and `requires_grad` are kept, module by
     module. `model` stays as it is and shares no memory with the new one; its gradients, hooks and native operators
-    (`kernels.blocks.install`) are not taken along. Raises the ValueError of `ViTConfig` where `patch_size` does not divide
+    (`kernels.install`) are not taken along. Raises the ValueError of `ViTConfig` where `patch_size` does not divide
     `image_size`.
     """
     config = model.config.replace(image_size=image_size)
@@ -70,15 +70,15 @@ def resize_tables(state: Mapping[str, Tensor], *, old_grid: Grid, new_grid: Grid
         kind = next((kind for pattern, kind in _KINDS.items() if re.fullmatch(pattern, name)), None)
         if kind is None:
             continue
-        expected = kind.num_entries(old_grid)
-        if len(table) != expected:
+        num_entries, resample = kind
+        if len(table) != (expected := num_entries(old_grid)):
             raise ValueError(
                 f"old_grid {old_grid} means {expected} entries of {name}, which has {len(table)}; "
                 "give the (rows, columns) of patches that it was trained with"
             )
         if old_grid != new_grid:
             precise = table.to(torch.promote_types(table.dtype, torch.float32))
-            resized[name] = kind.resample(precise, old_grid, new_grid, antialias).to(table.dtype).contiguous()
+            resized[name] = resample(precise, old_grid, new_grid, antialias).to(table.dtype).contiguous()
     return resized
 
 
@@ -87,8 +87,8 @@ def _resample_1d(table: Tensor, old: Grid, new: Grid, antialias: bool) -> Tensor
     return rearrange(_bicubic(plane, new, antialias), "h w d -> (h w) d")
 
 
-def _resample_axis(table: Tensor, size: int, antialias: bool) -> Tensor:
-    return rearrange(_bicubic(rearrange(table, "n d -> 1 n d"), (1, size), antialias), "1 n d -> n d")
+def _resample_axis(table: Tensor, _: Grid, new: Grid, antialias: bool, *, axis: int) -> Tensor:
+    return _bicubic(rearrange(table, "n d -> 1 n d"), (1, new[axis]), antialias)[0]
 
 
 def _resample_relative(table: Tensor, old: Grid, new: Grid, antialias: bool) -> Tensor:
@@ -103,7 +103,7 @@ def _resample_relative(table: Tensor, old: Grid, new: Grid, antialias: bool) -> 
     Each new offset then gets the mean over its displacements, weighted by the query–key pairs that have them,
     (H−|y|)·(W−|x|): of all 1-D tables, the one nearest to the resampled plane in squared error over all pairs.
     """
-    resampled = _bicubic(table[_offsets(old, table.device)], _plane(new), antialias)
+    resampled = _bicubic(table[_offsets(old, table.device)], (2 * new[0] - 1, 2 * new[1] - 1), antialias)
     offset = _offsets(new, table.device).flatten()
     rows, columns = (n - torch.arange(1 - n, n, device=table.device).abs() for n in new)
     pairs = rearrange(rows, "y -> y 1") * rearrange(columns, "x -> 1 x")
@@ -113,10 +113,6 @@ def _resample_relative(table: Tensor, old: Grid, new: Grid, antialias: bool) -> 
     share = rearrange(pairs / pairs_of_offset[offset], "displacements -> displacements 1")
     parts = rearrange(resampled, "y x d -> (y x) d") * share
     return parts.new_zeros(num_offsets, table.shape[1]).index_add(0, offset, parts)
-
-
-def _plane(grid: Grid) -> Grid:
-    return 2 * grid[0] - 1, 2 * grid[1] - 1
 
 
 def _offsets(grid: Grid, device: torch.device) -> Tensor:
@@ -136,21 +132,10 @@ def _bicubic(plane: Tensor, size: Grid, antialias: bool) -> Tensor:
     return rearrange(image, "1 d h w -> h w d")
 
 
-class _Kind(NamedTuple):
-    """A kind of table: how many entries it has on a grid, and how it is resampled from one grid to another."""
-
-    num_entries: Callable[[Grid], int]
-    resample: Callable[[Tensor, Grid, Grid, bool], Tensor]
-
-
-_KINDS = {
-    r"position\.tables\.\d+\.table": _Kind(lambda grid: grid[0] * grid[1], _resample_1d),
-    r"position\.tables\.\d+\.rows": _Kind(
-        lambda grid: grid[0], lambda table, _, new, antialias: _resample_axis(table, new[0], antialias)
-    ),
-    r"position\.tables\.\d+\.columns": _Kind(
-        lambda grid: grid[1], lambda table, _, new, antialias: _resample_axis(table, new[1], antialias)
-    ),
-    r"blocks\.\d+\.attention\.relative\.table": _Kind(lambda grid: 2 * grid[0] * grid[1] - 1, _resample_relative),
+_KINDS: dict[str, tuple[Callable[[Grid], int], Callable[[Tensor, Grid, Grid, bool], Tensor]]] = {
+    r"position\.tables\.\d+\.table": (lambda grid: grid[0] * grid[1], _resample_1d),
+    r"position\.tables\.\d+\.rows": (lambda grid: grid[0], partial(_resample_axis, axis=0)),
+    r"position\.tables\.\d+\.columns": (lambda grid: grid[1], partial(_resample_axis, axis=1)),
+    r"blocks\.\d+\.attention\.relative\.table": (lambda grid: 2 * grid[0] * grid[1] - 1, _resample_relative),
 }
-"""By name in the state dict."""
+"""By name in the state dict: how many entries a table has on a grid, and how it is resampled from one to another."""

@@ -95,13 +95,9 @@ class ResNetStem(nn.Module):
         patch = 1 if num_stages else config.patch_hw[0] // config.root_stride
         self.proj = nn.Conv2d(self.backbone.num_features, config.width, patch, stride=patch, bias=not config.pre_norm)
 
-    def feature_map(self, images: Tensor) -> Tensor:
-        """images [B, C, H, W] → [B, channels, H / stride, W / stride]; the stride is `patch_size`, or the root's alone."""
-        return self.backbone(images)
-
     def forward(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → patch tokens [B, N, D]."""
-        return rearrange(self.proj(self.feature_map(images)), "b d h w -> b (h w) d")
+        return rearrange(self.proj(self.backbone(images)), "b d h w -> b (h w) d")
 
 
 STEMS: dict[str, type[PatchStem] | type[ConvStem] | type[ResNetStem]] = {

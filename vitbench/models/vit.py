@@ -25,23 +25,20 @@ class ViT(nn.Module):
         self.registers = nn.Parameter(torch.empty(config.num_registers, config.width)) if config.num_registers else None
         self.position = AddedPosition(config) if config.position in ADDITIVE else None
         self.dropout = nn.Dropout(config.dropout)
-        self.pre_norm = _norm(config) if config.pre_norm else nn.Identity()
+        self.pre_norm = nn.LayerNorm(config.width, eps=config.norm_eps) if config.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(_blocks(config))
-        self.norm = nn.Identity() if config.final_norm == "none" else _norm(config)
+        self.norm = nn.Identity() if config.final_norm == "none" else nn.LayerNorm(config.width, eps=config.norm_eps)
         self.pool = AttentionPool(config) if config.pool == "map" else TokenPool(config)
         self.head = Head(config)
         self.read = slice(0, 1) if config.pool == "cls" else ALL
         """The tokens that pooling uses; the last block computes only these."""
 
-    def tokens(self, images: Tensor) -> Tensor:
+    def tokens(self, images: Tensor, *, read: slice = ALL) -> Tensor:
         """images [B, C, H, W] → final tokens, after the last norm where that is before pooling, [B, prefix + patches, D].
 
+        Those of `read` alone, where it is given: the last block computes no others.
         Raises ValueError for images of another size: as many patches on another grid would get the wrong positions.
         """
-        return self._tokens(images, read=ALL)
-
-    def _tokens(self, images: Tensor, *, read: slice) -> Tensor:
-        """The final tokens of `read`; the last block computes no others."""
         image_hw = tuple(images.shape[-2:])
         if image_hw != self.config.image_hw:
             raise ValueError(
@@ -63,15 +60,11 @@ class ViT(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → pooled pre-logits [B, D]."""
-        pooled = self.pool(self._tokens(images, read=self.read))
+        pooled = self.pool(self.tokens(images, read=self.read))
         return self.head.pre_logits(self.norm(pooled) if self.config.final_norm == "pooled" else pooled)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
-
-
-def _norm(config: ViTConfig) -> nn.LayerNorm:
-    return nn.LayerNorm(config.width, eps=config.norm_eps)
 
 
 def _blocks(config: ViTConfig) -> list[Block]:

@@ -34,7 +34,6 @@ def search_batch_size(
     *,
     device: Device,
     release: Callable[[], None] | None = None,
-    seconds: float = SEARCH_SECONDS,
 ) -> tuple[Trial, ...]:
     """Tries 1, 2, 4, … images of the work that `make_work` makes for a batch size; `chosen_size` tells the outcome.
 
@@ -46,7 +45,7 @@ def search_batch_size(
     trials: list[Trial] = []
     size, too_large = 1, ""
     while not too_large:
-        trial, too_large = _try(search, make_work, size, device, seconds)
+        trial, too_large = _try(search, make_work, size, device)
         (release or device.release)()
         trials.append(trial)
         if trial.reason:
@@ -72,9 +71,7 @@ def failure_reason(error: Exception, batch_size: int) -> str:
     return error_with_type(error)
 
 
-def _try(
-    search: str, make_work: Callable[[int], Callable[[], object]], size: int, device: Device, seconds: float
-) -> tuple[Trial, str]:
+def _try(search: str, make_work: Callable[[int], Callable[[], object]], size: int, device: Device) -> tuple[Trial, str]:
     """(the trial of a size, why twice the size must not be tried)."""
     try:
         work = make_work(size)
@@ -82,7 +79,7 @@ def _try(
         room = device.room_for(work)
         rate = None
         if search == "best":
-            rate = size / time_in_turn({"": work}, device=device, max_seconds=seconds)[""].median
+            rate = size / time_in_turn({"": work}, device=device, max_seconds=SEARCH_SECONDS)[""].median
         else:
             for _ in range(CALLS):
                 device.time(work)

@@ -87,11 +87,7 @@ class Breakdown:
         return replace(self, rows=rows, step_seconds=sum((row.seconds for row in rows), start=0.0))
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "step_seconds": self.step_seconds,
-            "steps": self.steps,
-            "rows": [asdict(row) for row in self.rows],
-        }
+        return {"step_seconds": self.step_seconds, "steps": self.steps, "rows": [asdict(row) for row in self.rows]}
 
 
 @dataclass(frozen=True)

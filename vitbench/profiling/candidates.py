@@ -8,7 +8,7 @@ from torch import nn
 
 from vitbench.config import ModelConfig, TimmConfig, block_width
 from vitbench.costs.macs import count
-from vitbench.kernels.blocks import install
+from vitbench.kernels import install
 from vitbench.models import build_model
 from vitbench.profiling.peers import build_peer, check_peer
 from vitbench.profiling.throughput import Candidate

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,64 +30,45 @@ class Heat:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Contest:
-    """`heats` of all settings, `finals` of the best setting of each implementation, timed in turn."""
+def hold_contest(
+    settings: Iterable[Sequence[Candidate]], *, device: Device, max_seconds: float
+) -> tuple[list[Heat], list[Result]]:
+    """(heats of all settings; finals of the best setting of each implementation of which any ran, timed in turn).
 
-    heats: tuple[Heat, ...]
-    finals: tuple[Result, ...]
-
-    @property
-    def absent(self) -> list[str]:
-        """Implementations of which no setting ran."""
-        names = dict.fromkeys(heat.candidate.implementation for heat in self.heats)
-        return [name for name in names if name not in {final.candidate.implementation for final in self.finals}]
-
-
-def hold_contest(settings: Mapping[str, Sequence[Candidate]], *, device: Device, max_seconds: float) -> Contest:
-    """Each implementation's `settings` are timed in turn for a few rounds; then the best of each, for `max_seconds` each."""
+    `settings` are those of each implementation; they are timed in turn for a few rounds, the finals for `max_seconds` each.
+    """
     heats: list[Heat] = []
     finalists: list[Candidate] = []
-    for candidates in settings.values():
+    for candidates in settings:
         new_heats = qualify(candidates, device=device)
         heats += new_heats
         if best := fastest(new_heats):
             finalists.append(best.candidate)
         device.release()
     torch._dynamo.reset()  # else every call would look through what was compiled to qualify
-    finals = measure(finalists, device=device, max_seconds=max_seconds)
-    return Contest(tuple(heats), tuple(finals))
+    return heats, measure(finalists, device=device, max_seconds=max_seconds)
 
 
 def qualify(candidates: Sequence[Candidate], *, device: Device) -> list[Heat]:
     """A heat of each setting: a few calls in turn, after a warm-up. The heat of a setting that fails says why."""
     torch._dynamo.reset()
-    works: dict[str, Work] = {}
-    warmup: dict[str, list[float]] = {}
-    reasons: dict[str, str] = {}
-    for candidate in candidates:
+    heats: list[Heat] = []
+    works: dict[int, Work] = {}
+    for index, candidate in enumerate(candidates):
         try:
             work = prepare(candidate, device)
-            warmup[candidate.name] = [device.time(work) for _ in range(WARMUP_CALLS)]
-            works[candidate.name] = work
+            heats.append(Heat(candidate, warmup=tuple(device.time(work) for _ in range(WARMUP_CALLS))))
+            works[index] = work
         except Exception as error:  # one setting's failure is its result, and the others' go on
-            reasons[candidate.name] = failure_reason(error, candidate.batch_size)
-    samples: dict[str, list[float]] = {name: [] for name in works}
+            heats.append(Heat(candidate, reason=failure_reason(error, candidate.batch_size)))
+    samples: dict[int, list[float]] = {index: [] for index in works}
     spent, rounds = 0.0, 0
     while works and (rounds < MIN_ROUNDS or (spent < QUALIFYING_SECONDS * len(works) and rounds < MAX_ROUNDS)):
-        for name, work in works.items():
-            samples[name].append(device.time(work))
-            spent += samples[name][-1]
+        for index, work in works.items():
+            samples[index].append(device.time(work))
+            spent += samples[index][-1]
         rounds += 1
-    return [
-        Heat(
-            candidate,
-            samples=tuple(samples.get(candidate.name, ())),
-            warmup=tuple(warmup.get(candidate.name, ())),
-            reason=reasons.get(candidate.name, ""),
-        )
-        for candidate in candidates
-    ]
+    return [replace(heat, samples=tuple(samples.get(index, ()))) for index, heat in enumerate(heats)]
 
 
 def fastest(heats: Sequence[Heat]) -> Heat | None:

@@ -176,7 +176,8 @@ class _Walk:
         if event.category == RANGE:
             self._enter_range(frame)
         elif event.category == LAUNCH and event.correlation is not None:
-            self.launched[event.correlation] = (self._key(frame), self._innermost_operator())
+            operators = (outer.event.name for outer in reversed(self._stack) if outer.event.category == OPERATOR)
+            self.launched[event.correlation] = self._key(frame), next(operators, "")
         elif event.category == OPERATOR:
             self._enter_operator(frame)
         self._stack.append(frame)
@@ -235,18 +236,14 @@ class _Walk:
             kind = "optimizer"
         return module_part(frame.place), kind, frame.phase
 
-    def _innermost_operator(self) -> str:
-        names = (frame.event.name for frame in reversed(self._stack) if frame.event.category == OPERATOR)
-        return next(names, "")
-
     def _note_span(self, frame: _Frame) -> None:
-        last = self.spans[-1] if self.spans else None
-        if last is not None and (last.place, last.thread) == (frame.place, frame.event.thread):
-            is_same_step = all(outer.event.start < last.end for outer in self._stack)
-            if is_same_step:
-                self.spans[-1] = replace(last, end=frame.end)
-                return
-        self.spans.append(Span(frame.place, frame.event.start, frame.end, frame.event.thread))
+        span = Span(frame.place, frame.event.start, frame.end, frame.event.thread)
+        last = self.spans[-1] if self.spans else span
+        is_same_step = all(outer.event.start < last.end for outer in self._stack)
+        if self.spans and is_same_step and (last.place, last.thread) == (span.place, span.thread):
+            self.spans[-1] = replace(last, end=span.end)
+        else:
+            self.spans.append(span)
 
 
 def _operators(tallies: dict[str, _Tally], steps: int) -> tuple[Operator, ...]:

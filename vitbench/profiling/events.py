@@ -64,19 +64,15 @@ def read_events(trace: dict[str, Any]) -> list[Event]:
     ]
 
 
-def nanoseconds(microseconds: float) -> int:
-    return round(1e3 * microseconds)
-
-
 def _event(event: dict[str, Any]) -> Event:
     arguments = event.get("args", {})
-    start = nanoseconds(event["ts"])
+    start = round(1e3 * event["ts"])
     sequence = arguments.get("Sequence number")
     return Event(
         name=event["name"],
         category=OPERATOR if event["name"].startswith(NATIVE) else CATEGORIES[event["cat"]],
         start=start,
-        end=start + nanoseconds(event["dur"]),
+        end=start + round(1e3 * event["dur"]),
         thread=str(event["tid"]),
         sequence=sequence if sequence is None or sequence >= 0 else None,
         correlation=arguments.get("correlation"),

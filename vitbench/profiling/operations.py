@@ -79,18 +79,10 @@ OPERANDS = {"mm": 2, "bmm": 2, "addmm": 3, "baddbmm": 3}
 """How many tensors these products read; one more is the output."""
 
 ITEM_BYTES = {
-    "float": 4,
-    "int": 4,
-    "double": 8,
-    "long": 8,
-    "long int": 8,
-    "long long": 8,
-    "c10::BFloat16": 2,
-    "c10::Half": 2,
-    "short": 2,
-    "bool": 1,
-    "unsigned char": 1,
-    "signed char": 1,
+    **dict.fromkeys(("double", "long", "long int", "long long"), 8),
+    **dict.fromkeys(("float", "int"), 4),
+    **dict.fromkeys(("c10::BFloat16", "c10::Half", "short"), 2),
+    **dict.fromkeys(("bool", "unsigned char", "signed char"), 1),
 }
 """By torch's names of types, which are C++'s."""
 
@@ -149,9 +141,7 @@ def _output_bytes(event: Event, kind: str | None, inputs: list[int]) -> int:
         return OUTPUTS[name](event) * _item_bytes(event, 0) if name in OUTPUTS else inputs[0] if inputs else 0
     if kind in ("softmax", "activation", "norm", "elementwise"):
         return _broadcast(event) * max((_item_bytes(event, i) for i, n in enumerate(inputs) if n), default=0)
-    if kind == "copy":
-        return inputs[0] if inputs else 0
-    return 0
+    return inputs[0] if kind == "copy" and inputs else 0
 
 
 def _name(event: Event) -> str:

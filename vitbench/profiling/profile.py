@@ -30,7 +30,9 @@ def measure_parts(
     Returns how much could not be run. Raises ValueError where a file cannot be read or written.
     """
     directory, num_failed = profile_directory(results, device.name), 0
-    environment = _environment(device.name)
+    described = describe_environment(device.name, precision="", threads=torch.get_num_threads())
+    # Without what may differ between the rows of a part.
+    environment = described.model_dump(exclude={"precision", "compiled", "compile_note", "workers", "data_sha256"})
     for number, planned in enumerate(parts, start=1):
         place = f"[{number}/{len(parts)}] {planned.name}"
         before = find_part(directory, planned.name)
@@ -40,25 +42,15 @@ def measure_parts(
             say(f"{place}: measured {before.started[:10]}{again}")
             continue
         torch._dynamo.reset()  # programs of earlier parts would be looked through at every call
-        part = _measured(planned, environment, seconds)
+        started = utc_now()
+        facts: dict[str, Any] = {}
+        reason = ""
+        try:
+            facts, missing = planned.measure()
+        except Exception as error:  # a part's failure is what its file says, and the others' go on
+            missing, reason = 1, error_with_type(error)
+        part = Part(planned.name, planned.request, environment, seconds, started, utc_now(), facts, missing, reason)
         write_part(directory, part)
         num_failed += part.missing
         say(f"{place}: {part.reason or (f'{part.missing} could not be run' if part.missing else 'done')}")
     return num_failed
-
-
-def _measured(planned: PlannedPart, environment: dict[str, Any], seconds: float) -> Part:
-    started = utc_now()
-    facts: dict[str, Any] = {}
-    reason = ""
-    try:
-        facts, missing = planned.measure()
-    except Exception as error:  # a part's failure is what its file says, and the others' go on
-        missing, reason = 1, error_with_type(error)
-    return Part(planned.name, planned.request, environment, seconds, started, utc_now(), facts, missing, reason)
-
-
-def _environment(device: str) -> dict[str, Any]:
-    """Where all parts are measured; what differs between the rows of a part is in the rows."""
-    of_runs = {"precision", "compiled", "compile_note", "workers", "data_sha256"}
-    return describe_environment(device, precision="", threads=torch.get_num_threads()).model_dump(exclude=of_runs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from importlib import metadata
 from importlib.util import find_spec
 from itertools import product
@@ -15,14 +15,14 @@ from vitbench.config import TimmConfig, ViTConfig
 from vitbench.costs.cross_check import cross_check
 from vitbench.costs.macs import FORWARDS
 from vitbench.device import Device
-from vitbench.profiling.breakdown import block_name, role_name
+from vitbench.profiling.breakdown import Row, block_name, role_name
 from vitbench.profiling.candidates import OURS, candidate_of
 from vitbench.profiling.contest import hold_contest
 from vitbench.profiling.peers import PEERS, check_peer
 from vitbench.profiling.roofline import Ceilings, measure_ceilings
 from vitbench.profiling.throughput import Candidate, Result, measure
 from vitbench.profiling.throughput_row import throughput_row
-from vitbench.profiling.trace import measure_breakdown
+from vitbench.profiling.trace import record
 from vitbench.profiling.workload import ProfiledModel, Workload
 
 TRACED_STEPS = 3
@@ -106,19 +106,19 @@ class ProfilePlan:
         def measure_trace() -> Measurement:
             precision = self.device.resolve_precision("auto")
             candidate = _candidate(model, OURS, mode, precision=precision, compile="off")
-            breakdown = measure_breakdown(candidate, self.device, steps=TRACED_STEPS)
-            rows = [
-                {**asdict(row), "block": block_name(row.part), "role": role_name(row.part)} for row in breakdown.rows
-            ]
+            breakdown = record(candidate, self.device, steps=TRACED_STEPS).analysis.breakdown
             # Without their names in every row, and in nanoseconds, which is what a trace counts in: a third of the size.
-            values = [[round(value, 9) if name == "seconds" else value for name, value in row.items()] for row in rows]
+            rows = [
+                [*astuple(replace(row, seconds=round(row.seconds, 9))), block_name(row.part), role_name(row.part)]
+                for row in breakdown.rows
+            ]
             return {
                 "precision": precision,
                 "compiled": False,
                 "step_seconds": breakdown.step_seconds,
                 "steps": breakdown.steps,
-                "columns": list(rows[0]),
-                "rows": values,
+                "columns": [*(field.name for field in fields(Row)), "block", "role"],
+                "rows": rows,
             }, 0
 
         name = f"traces/{model.slug}-batch{model.batch_size}-{mode}"
@@ -129,17 +129,17 @@ class ProfilePlan:
         implementations = [OURS, *peers]
 
         def measure_contest() -> Measurement:
-            candidates = {
-                name: [
+            candidates = [
+                [
                     _candidate(model, name, mode, precision=precision, compile=compile, pool=pool)
                     for precision, compile in settings
                 ]
                 for name in implementations
-            }
+            ]
             ceilings = measure_ceilings(self.device)
-            contest = hold_contest(candidates, device=self.device, max_seconds=self.seconds)
-            facts, failed = self._rows(contest.finals, ceilings)
-            heats = [
+            heats, finals = hold_contest(candidates, device=self.device, max_seconds=self.seconds)
+            facts, failed = self._rows(finals, ceilings)
+            heat_facts = [
                 {
                     "implementation": heat.candidate.implementation,
                     "precision": heat.candidate.precision,
@@ -148,9 +148,11 @@ class ProfilePlan:
                     "samples": heat.samples,
                     "reason": heat.reason,
                 }
-                for heat in contest.heats
+                for heat in heats
             ]
-            return {"heats": heats, **facts, "versions": _library_versions()}, len(contest.absent) + failed
+            versions = {name: metadata.version(name) for name in LIBRARIES if find_spec(name.replace("-", "_"))}
+            num_absent = len(implementations) - len(finals)
+            return {"heats": heat_facts, **facts, "versions": versions}, num_absent + failed
 
         name = f"peers/{model.slug}-batch{model.batch_size}-{pool}-{mode}"
         request = {
@@ -202,8 +204,3 @@ def _request(model: ProfiledModel, mode: str, **changes: Any) -> dict[str, Any]:
         "mode": mode,
         "batch_size": model.batch_size,
     }
-
-
-def _library_versions() -> dict[str, str]:
-    """Of the peers that are installed."""
-    return {name: metadata.version(name) for name in LIBRARIES if find_spec(name.replace("-", "_"))}

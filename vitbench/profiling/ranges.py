@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from types import TracebackType
-from typing import Any, Self
+from contextlib import ExitStack, contextmanager
+from typing import Self
 
 from torch import nn
 from torch._C._autograd import _get_sequence_nr
@@ -36,29 +34,25 @@ class Ranges:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.is_compiled = hasattr(model, "_orig_mod")
-        self.modules = {WHOLE: model} if self.is_compiled else dict(_separable(model))
+        self.modules = {WHOLE: model} if hasattr(model, "_orig_mod") else dict(_separable(model))
         self._places = [ELSEWHERE]
         self._sequences: list[int] = []
         self._place_from: list[str] = []
         self._open: list[record_function] = []
-        self._hooks: list[RemovableHandle] = []
+        self._hooks = ExitStack()
 
     def __enter__(self) -> Self:
         for name, module in self.modules.items():
-            self.keep(module.register_forward_pre_hook(partial(self._before, name)))
-            self.keep(module.register_forward_hook(self._after, always_call=True))
+            self.keep(module.register_forward_pre_hook(lambda *_, name=name: self.open(name, place=name)))
+            self.keep(module.register_forward_hook(lambda *_: self.close(), always_call=True))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for hook in self._hooks:
-            hook.remove()
+    def __exit__(self, *_: object) -> None:
+        self._hooks.close()
 
     def keep(self, hook: RemovableHandle) -> None:
         """Adds a hook that is removed with the others."""
-        self._hooks.append(hook)
+        self._hooks.callback(hook.remove)
 
     @contextmanager
     def range(self, name: str, *, place: str = ELSEWHERE) -> Iterator[None]:
@@ -88,12 +82,6 @@ class Ranges:
     def _note(self) -> None:
         self._sequences.append(_get_sequence_nr())
         self._place_from.append(self._places[-1])
-
-    def _before(self, name: str, *_: Any) -> None:
-        self.open(name, place=name)
-
-    def _after(self, *_: Any) -> None:
-        self.close()
 
 
 def _separable(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

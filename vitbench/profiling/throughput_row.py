@@ -10,7 +10,7 @@ import torch
 from vitbench.kernels.native import describe_use
 from vitbench.profiling.candidates import OURS
 from vitbench.profiling.roofline import Ceilings
-from vitbench.profiling.throughput import Candidate, Result
+from vitbench.profiling.throughput import Result
 
 SCHEMA = 1
 """Raised whenever a key changes its meaning."""
@@ -19,6 +19,10 @@ SCHEMA = 1
 def throughput_row(result: Result, ceilings: Ceilings, *, device: str) -> dict[str, Any]:
     """All that was measured of a candidate and under which conditions, every sample included, as JSON can hold it."""
     candidate, timing = result.candidate, result.timing
+    kernels = "torch"
+    if candidate.implementation == OURS:
+        kind, precision = device.partition(":")[0], candidate.precision
+        kernels = describe_use(kind, precision=precision, compiled=candidate.compiled, width=candidate.width)
     return {
         "schema": SCHEMA,
         "started": result.started,
@@ -31,7 +35,7 @@ def throughput_row(result: Result, ceilings: Ceilings, *, device: str) -> dict[s
         "mode": candidate.mode,
         "precision": candidate.precision,
         "compiled": candidate.compiled,
-        "kernels": _kernels(candidate, device),
+        "kernels": kernels,
         "batch_size": candidate.batch_size,
         "batch_size_search": candidate.search,
         "batch_sizes_tried": [asdict(trial) for trial in result.batch_sizes_tried],
@@ -57,12 +61,3 @@ def throughput_row(result: Result, ceilings: Ceilings, *, device: str) -> dict[s
         "warmup": timing.warmup if timing else (),
         "samples": timing.samples if timing else (),
     }
-
-
-def _kernels(candidate: Candidate, device: str) -> str:
-    """Whose operators compute the blocks."""
-    if candidate.implementation != OURS:
-        return "torch"
-    return describe_use(
-        device.partition(":")[0], precision=candidate.precision, compiled=candidate.compiled, width=candidate.width
-    )

@@ -8,26 +8,23 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from vitbench.costs.attribution import ELSEWHERE
 from vitbench.device import Device
 from vitbench.files import replacing
-from vitbench.profiling.breakdown import Breakdown
 from vitbench.profiling.event_walk import Analysis, Span, analyse
 from vitbench.profiling.events import read_events
 from vitbench.profiling.ranges import BACKWARD, CLIP, DATA, FORWARD, LOSS, OPTIMIZER, STEP, Ranges
 from vitbench.profiling.steps import TrainingStep, Work
 from vitbench.profiling.throughput import Candidate, prepare
 
-STEPS = 5
-"""Recorded, unless another number is asked for."""
 WARMUP_CALLS = 2
 MIN_PLAIN_STEPS = 5
 """Both before and after those that are recorded."""
@@ -73,12 +70,7 @@ class Trace:
         }
 
 
-def measure_breakdown(candidate: Candidate, device: Device, *, steps: int = STEPS) -> Breakdown:
-    """Where the time of the candidate's step goes, as the mean of `steps` recorded ones. Errors of the model travel."""
-    return record(candidate, device, steps=steps).analysis.breakdown
-
-
-def record(candidate: Candidate, device: Device, *, steps: int = STEPS) -> Trace:
+def record(candidate: Candidate, device: Device, *, steps: int) -> Trace:
     """`steps` under the profiler; as many are timed without it before and after. Errors of the model travel."""
     work = prepare(candidate, device)
     copy_batch = _batch_copy(work, device)
@@ -92,7 +84,7 @@ def record(candidate: Candidate, device: Device, *, steps: int = STEPS) -> Trace
     num_plain = max(steps, MIN_PLAIN_STEPS)
     plain_samples = [device.time(plain_step) for _ in range(num_plain)]
     with Ranges(work.model) as ranges:
-        chrome = _profile(_RangedStep(work, ranges, copy_batch, device), device, steps)
+        chrome = _profile(_ranged_step(work, ranges, copy_batch, device), device, steps)
     plain_samples += [device.time(plain_step) for _ in range(num_plain)]
     analysis = analyse(read_events(chrome), modules=ranges.modules, node_place=ranges.node_place)
     chrome["traceEvents"] += _backward_ranges(analysis.backward, chrome)
@@ -107,29 +99,21 @@ def write_trace(trace: Trace, folder: Path) -> Path:
     return path
 
 
-class _RangedStep:
+def _ranged_step(work: Work, ranges: Ranges, copy_batch: Callable[[], object], device: Device) -> Callable[[], None]:
     """A step with a range around each phase. The loss begins where the model ends, the optimizer where clipping does."""
 
-    def __init__(
-        self,
-        work: Work,
-        ranges: Ranges,
-        copy_batch: Callable[[], None],
-        device: Device,
-    ) -> None:
-        self.work = work
-        self.ranges = ranges
-        self.copy_batch = copy_batch
-        self.device = device
-        if isinstance(work, TrainingStep):
-            ranges.keep(work.model.register_forward_hook(lambda *_: self._begin(LOSS)))
-            ranges.keep(work.optimizer.register_step_pre_hook(lambda *_: self._begin(OPTIMIZER)))
+    def begin(phase: str) -> None:
+        ranges.close()
+        ranges.open(phase, place=phase)
 
-    def __call__(self) -> None:
-        ranges, work = self.ranges, self.work
+    if isinstance(work, TrainingStep):
+        ranges.keep(work.model.register_forward_hook(lambda *_: begin(LOSS)))
+        ranges.keep(work.optimizer.register_step_pre_hook(lambda *_: begin(OPTIMIZER)))
+
+    def step() -> None:
         with ranges.range(STEP):
             with ranges.range(DATA, place=DATA):
-                self.copy_batch()
+                copy_batch()
             if isinstance(work, TrainingStep):
                 with ranges.range(FORWARD):
                     work.forward()
@@ -141,24 +125,16 @@ class _RangedStep:
                 with ranges.range(FORWARD):
                     work()
             # Within the step, so that every kernel is in the step that launched it.
-            self.device.synchronize()
+            device.synchronize()
 
-    def _begin(self, phase: str) -> None:
-        self.ranges.close()
-        self.ranges.open(phase, place=phase)
+    return step
 
 
-def _batch_copy(work: Work, device: Device) -> Callable[[], None]:
+def _batch_copy(work: Work, device: Device) -> Callable[[], object]:
     """A call that copies the batch to the device as training does, from pinned memory; nothing on CPU."""
     if device.torch_device.type == "cpu":
         return lambda: None
-    images: Tensor = work.images
-    host = images.cpu().pin_memory()
-
-    def copy_batch() -> None:
-        images.copy_(host, non_blocking=True)
-
-    return copy_batch
+    return partial(work.images.copy_, work.images.cpu().pin_memory(), non_blocking=True)
 
 
 def _profile(step: Callable[[], None], device: Device, steps: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def test_the_rate_with_the_best_mean_validation_accuracy_is_chosen():
     assert arm.test_top1.mean == pytest.approx(0.855)
     assert arm.test_top1.sd == pytest.approx(np.std([0.85, 0.86], ddof=1))
     assert arm.test_top1.n == 2
-    assert arm.edge == ""
+    assert arm.edges == {}
 
 
 def test_the_choice_looks_at_validation_and_never_at_test():
@@ -124,7 +124,7 @@ def test_the_number_reported_is_over_all_completed_seeds_at_the_chosen_rate():
 def test_a_choice_at_the_edge_of_the_grid_is_flagged(best, edge):
     records = grid("cls", {rate: {0: 0.9 if rate == best else 0.5} for rate in (1e-4, 1e-3, 1e-2)})
     (comparison,) = compare(records)
-    assert comparison.arms[0].edge == edge
+    assert comparison.arms[0].edges.get("learning_rate", "") == edge
     assert any("a better one may lie beyond" in note for note in assess(comparison).notes) == bool(edge)
 
 
@@ -132,13 +132,13 @@ def test_a_diverged_rate_is_known_beyond_the_choice_but_a_failed_one_is_not():
     inner = grid("cls", {1e-4: {0: 0.8}, 1e-3: {0: 0.9}})
     for outcome, edge in ((Outcome.DIVERGED, ""), (Outcome.FAILED, "highest")):
         (comparison,) = compare([*inner, make_record("cls", learning_rate=1e-2, outcome=outcome)])
-        assert comparison.arms[0].edge == edge
+        assert comparison.arms[0].edges.get("learning_rate", "") == edge
 
 
 def test_a_grid_of_one_rate_is_fixed_and_has_no_edge():
     (comparison,) = compare(grid("cls", {1e-3: {0: 0.9, 1: 0.8}}))
     assert comparison.arms[0].is_fixed
-    assert comparison.arms[0].edge == ""
+    assert comparison.arms[0].edges == {}
 
 
 def test_the_difference_is_paired_by_seed_each_arm_at_its_own_rate():

@@ -25,6 +25,6 @@ def test_caveats_are_told_in_turn():
 
 
 def test_seeds_to_settle_say_what_they_would_show():
-    needed = SeedsToSettle(num_seeds=12, shows="equivalence", margin=0.005, most=100)
+    needed = SeedsToSettle(num_seeds=12, shows="equivalence")
     assert settle_text(needed) == "about 12 seeds, by showing equivalence within 0.5 points"
-    assert settle_text(SeedsToSettle(None, "a difference", 0.005, 20)) == "more than 20 seeds"
+    assert settle_text(SeedsToSettle(None, "a difference")) == "more than 100 seeds"

@@ -7,6 +7,7 @@ import io
 import xml.etree.ElementTree as ElementTree
 from itertools import pairwise
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -116,7 +117,7 @@ def test_any_number_of_classes_can_be_drawn(classes):
 
 @pytest.fixture(autouse=True)
 def house_style():
-    with drawing.style():
+    with mpl.rc_context(drawing.STYLE):
         yield
 
 
@@ -229,7 +230,7 @@ def test_names_of_many_classes_do_not_lie_on_each_other_and_warn_of_nothing(name
         "num_images": size,
     }
     assert render("confusion", numbers, ABOUT)["svg"]
-    with drawing.style():
+    with mpl.rc_context(drawing.STYLE):
         figure = confusion_figure(numbers, ABOUT)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()

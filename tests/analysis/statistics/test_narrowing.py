@@ -7,25 +7,21 @@ import pytest
 from scipy import stats
 
 from tests.analysis import simulated_studies as simulated
-from vitbench.analysis.statistics.narrowing import Narrowing, study_narrowing
+from vitbench.analysis.statistics.narrowing import study_narrowing
 
 ARM = {0: 0.912, 1: 0.905, 2: 0.921, 3: 0.899, 4: 0.917}
 BASELINE = {0: 0.905, 1: 0.901, 2: 0.914, 3: 0.897, 4: 0.909, 5: 0.5}
 
 
 @pytest.mark.against("scipy", "Welch's interval", "1e-9")
-def test_half_widths_and_correlation_are_those_of_scipy():
+def test_ratio_of_half_widths_and_correlation_are_those_of_scipy():
     arm, baseline = list(ARM.values()), [BASELINE[seed] for seed in ARM]
-    found = Narrowing.of(ARM, BASELINE)
-    for half, test in (
-        (found.paired, stats.ttest_rel(arm, baseline)),
-        (found.unpaired, stats.ttest_ind(arm, baseline, equal_var=False)),
-    ):
-        low, high = test.confidence_interval(0.95)
-        assert half == pytest.approx((high - low) / 2, rel=1e-9)
+    found = study_narrowing({"arm": ARM, "baseline": BASELINE}, baseline="baseline")
+    tests = stats.ttest_rel(arm, baseline), stats.ttest_ind(arm, baseline, equal_var=False)
+    paired, unpaired = (np.ptp(test.confidence_interval(0.95)) for test in tests)
+    assert found.ratio == pytest.approx(paired / unpaired, rel=1e-9)
     assert found.correlation == pytest.approx(np.corrcoef(arm, baseline)[0, 1], rel=1e-9)
-    assert found.ratio == pytest.approx(found.paired / found.unpaired)
-    assert found.n == 5
+    assert (found.num_arms, found.num_seeds) == (1, (5, 5))
 
 
 def test_pairing_narrows_by_what_is_shared_and_costs_degrees_of_freedom_where_nothing_is():
@@ -42,8 +38,7 @@ def test_pairing_narrows_by_what_is_shared_and_costs_degrees_of_freedom_where_no
 
 
 def test_pairs_without_a_spread_say_nothing():
-    assert Narrowing.of({0: 0.9}, {0: 0.8}) is None
-    assert Narrowing.of({0: 0.9, 1: 0.9}, {0: 0.8, 1: 0.7}) is None
+    assert study_narrowing({"cls": {0: 0.8, 1: 0.7}, "gap": {0: 0.9, 1: 0.9}}, baseline="cls") is None
     assert study_narrowing({"cls": {0: 0.8}, "gap": {0: 0.9}}, baseline="cls") is None
 
 

@@ -56,13 +56,13 @@ def test_a_difference_that_is_clear_by_itself_may_not_be_among_others():
     assert decide({"clear": clear})["clear"].verdict is Verdict.BETTER
     among = decide({"clear": clear, **others})
     assert among["clear"].verdict is Verdict.OPEN
-    assert among["clear"].adjusted_p == pytest.approx(4 * clear.p_value)
+    assert among["clear"].adjusted_p == pytest.approx(4 * clear.estimate.p_value)
 
 
 def test_arms_that_cannot_be_tested_make_the_correction_no_harder():
     clear = difference(1.0, 1.5, 1.75)
     untested = {"two seeds": difference(1.0, 2.0), "no spread": difference(1.0, 1.0, 1.0), "none": None}
-    assert decide({"clear": clear, **untested})["clear"].adjusted_p == clear.p_value
+    assert decide({"clear": clear, **untested})["clear"].adjusted_p == clear.estimate.p_value
 
 
 @pytest.mark.against("statsmodels", "Holm's correction", "1e-12")
@@ -170,7 +170,11 @@ def test_without_the_correction_there_would_be_more():
     for _ in range(STUDIES):
         study = simulated.simulate_study(random, effects=[0.0] * 4, num_seeds=5)
         alarms += (
-            min(PairedDifference.of(study[arm], study["baseline"]).p_value for arm in study if arm != "baseline")
+            min(
+                PairedDifference.of(study[arm], study["baseline"]).estimate.p_value
+                for arm in study
+                if arm != "baseline"
+            )
             <= 0.05
         )
     assert alarms / STUDIES > simulated.within(STUDIES, 0.05)[1]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from textwrap import shorten
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vitbench.analysis.charts.shared import Look, figure_of, looks_of, percents, role
+from vitbench.analysis.charts.shared import HOLLOW, Look, figure_of, looks_of, percents, role
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.writing.drawing import GREY
-from vitbench.analysis.writing.panels import mark_ticks, round_ticks, wrapped
+from vitbench.analysis.writing.panels import mark_ticks, round_ticks
 
 NEAR, FEWEST_NAMED, LINE = 0.02, 3, 0.045
 """Arms nearer than the first share of the axis are a group; of so many, names stand beside it, at lines of the last share of
@@ -29,7 +30,7 @@ def cost_figure(comparison: Comparison) -> Figure | None:
     if len(arms) < 2:
         return None
     looks = looks_of(comparison)
-    names = {arm.label: wrapped(role(arm, comparison), 34) for arm in arms}
+    names = {arm.label: role(arm, comparison, width=34) for arm in arms}
     columns = 3 if max(len(line) for name in names.values() for line in name.split("\n")) <= 24 else 2
     lines = 0.42 if any("\n" in name for name in names.values()) else 0.24
     figure = figure_of(
@@ -71,20 +72,8 @@ def _draw(axes: Axes, arm: ArmResult, cost: float, look: Look, name: str | None)
     """Exactly at its numbers; hollow and with thin bars, so that arms of equal cost show through each other."""
     assert arm.test_top1 is not None
     mean, sd = percents(arm.test_top1)
-    points = axes.errorbar(
-        cost,
-        mean,
-        yerr=sd,
-        fmt=look.marker,
-        color=look.color,
-        markersize=7.5,
-        markerfacecolor="none",
-        markeredgewidth=1.6,
-        elinewidth=1,
-        capsize=2.5,
-        label=name,
-        zorder=3,
-    )
+    style = {**HOLLOW, "fmt": look.marker, "color": look.color, "markersize": 7.5, "markeredgewidth": 1.6}
+    points = axes.errorbar(cost, mean, sd, label=name, zorder=3, **style)
     for bar in (*points.lines[1], *points.lines[2]):
         bar.set_alpha(0.45)
 
@@ -126,27 +115,12 @@ def _name_groups(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
         to_the_right = right - last >= first - left
         heights = spaced({label: places[label][1] for label in group}, step=LINE)
         shift = max(0.0, LINE - min(heights.values())) + min(0.0, 1 - LINE - max(heights.values()))
+        x, side, relpos = (last + TO_NAME, "left", 0.0) if to_the_right else (first - TO_NAME, "right", 1.0)
+        line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5, "relpos": (relpos, 0.5)}
+        look: dict[str, Any] = {"ha": side, "va": "center", "fontsize": 8, "arrowprops": line}
         for label in group:
-            height = heights[label] + shift
-            name_place = (last + TO_NAME, height) if to_the_right else (first - TO_NAME, height)
-            _name(axes, label, points[label], name_place, to_the_right=to_the_right)
-
-
-def _name(
-    axes: Axes, label: str, point: tuple[float, float], place: tuple[float, float], *, to_the_right: bool
-) -> None:
-    """`place` is in shares of the axes."""
-    line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5}
-    axes.annotate(
-        shorten(label, 30, placeholder="…"),
-        point,
-        xytext=place,
-        textcoords="axes fraction",
-        ha="left" if to_the_right else "right",
-        va="center",
-        fontsize=8,
-        arrowprops={**line, "relpos": (0.0 if to_the_right else 1.0, 0.5)},
-    )
+            name, place = shorten(label, 30, placeholder="…"), (x, heights[label] + shift)
+            axes.annotate(name, points[label], place, textcoords="axes fraction", **look)
 
 
 def spaced(places: Mapping[str, float], *, step: float) -> dict[str, float]:

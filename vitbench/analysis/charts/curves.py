@@ -10,14 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vitbench.analysis.charts.shared import (
-    chance_remark,
-    draw_baseline,
-    draw_chance,
-    figure_of,
-    looks_of,
-    panel_title,
-)
+from vitbench.analysis.charts.shared import chance_remark, draw_baseline, draw_chance, figure_of, looks_of, role
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.statistics.summary import Summary
@@ -59,7 +52,7 @@ def curves_figure(comparison: Comparison) -> Figure | None:
         axes.fill_between(frame["epoch"], low, high, color=color, alpha=0.22, linewidth=0)
         marker = "o" if len(frame) == 1 else None
         sns.lineplot(frame, x="epoch", y="mean", ax=axes, color=color, estimator=None, linewidth=1.8, marker=marker)
-        axes.set_title(panel_title(arm, comparison))
+        axes.set_title(role(arm, comparison, width=29))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         axes.set(xlabel="", ylabel="")
     draw_chance(panels, comparison, means)

@@ -10,15 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vitbench.analysis.charts.shared import (
-    MAX_VECTOR_POINTS,
-    chance_remark,
-    draw_baseline,
-    draw_chance,
-    figure_of,
-    looks_of,
-    panel_title,
-)
+from vitbench.analysis.charts import shared
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.writing.drawing import INK
@@ -34,35 +26,35 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
     Other tuned fields are as they were chosen; seeds that settings are not chosen on are left out.
     """
     arms = [arm for arm in comparison.arms if arm.test_top1]
-    if not comparison.has_grid or not arms:
+    if len({setting[0] for arm in comparison.arms for setting in arm.settings}) < 2 or not arms:
         return None
-    looks = looks_of(comparison)
+    looks = shared.looks_of(comparison)
     frames = {arm.label: _rate_frame(arm) for arm in arms}
     of_baseline = _rate_frame(comparison.baseline)
     baseline_means = of_baseline.groupby("rate")["top1"].mean()
     values = [value for frame in frames.values() for value in frame["top1"]]
     points = "seeds" if comparison.design.tuning_seeds is None else "seeds that it is chosen on"
-    figure = figure_of(
+    figure = shared.figure_of(
         comparison,
         panels_height(len(arms)),
         f"Points: {points}. Line: mean. Ring: chosen. × at the bottom: a seed diverged."
         + (f" With {' and '.join(comparison.design.tuned)} as chosen." if comparison.design.tuned else "")
         + (" Dashed grey: baseline." if len(arms) > 1 and len(of_baseline) else "")
-        + chance_remark(comparison, values),
+        + shared.chance_remark(comparison, values),
     )
     rates = sorted({setting[0] for arm in arms for setting in arm.settings})
     panels = panels_of(figure, len(arms))
-    rasterized = sum(len(arm.runs) for arm in arms) > MAX_VECTOR_POINTS
+    rasterized = sum(len(arm.runs) for arm in arms) > shared.MAX_VECTOR_POINTS
     for axes, arm in zip(panels, arms, strict=True):
         if arm is not comparison.baseline and len(of_baseline):
-            draw_baseline(axes, baseline_means.index, baseline_means)
+            shared.draw_baseline(axes, baseline_means.index, baseline_means)
         _draw(axes, arm, frames[arm.label], looks[arm.label].color, rasterized=rasterized)
         axes.set_xscale("log")
-        axes.set_title(panel_title(arm, comparison))
+        axes.set_title(shared.role(arm, comparison, width=29))
         mark_ticks(axes.xaxis, _thinned(rates), value_text)
         axes.set_xlim(rates[0] / 1.35, rates[-1] * 1.35)
         axes.set(xlabel="", ylabel="")
-    draw_chance(panels, comparison, values)
+    shared.draw_chance(panels, comparison, values)
     figure.supxlabel("learning rate (log scale)", fontsize=10)
     figure.supylabel("validation top-1 (%)", fontsize=10)
     return figure
@@ -74,15 +66,10 @@ def _draw(axes: Axes, arm: ArmResult, frame: pd.DataFrame, color: str, *, raster
     axes.scatter(frame["rate"], frame["top1"], s=14, color=color, alpha=0.75, linewidths=0, rasterized=rasterized)
     chosen = frame[frame["rate"] == arm.learning_rate].mean()
     axes.scatter(chosen["rate"], chosen["top1"], s=90, facecolors="none", edgecolors=INK, linewidths=1.4, zorder=4)
-    at_chosen = _settings_at_chosen(arm)
-    diverged = {
-        setting[0]
-        for (setting, _), record in arm.runs.items()
-        if setting in at_chosen and outcome_of(record) is Outcome.DIVERGED
-    }
-    if diverged:
-        at_bottom, bottom = axes.get_xaxis_transform(), [0.06] * len(diverged)
-        axes.scatter(sorted(diverged), bottom, transform=at_bottom, marker="x", color=INK, s=36, zorder=5)
+    diverged = {setting for (setting, _), record in arm.runs.items() if outcome_of(record) is Outcome.DIVERGED}
+    if rates := [setting[0] for setting in _settings_at_chosen(arm) if setting in diverged]:
+        bottom = [0.06] * len(rates)
+        axes.scatter(rates, bottom, transform=axes.get_xaxis_transform(), marker="x", color=INK, s=36, zorder=5)
 
 
 def _settings_at_chosen(arm: ArmResult) -> list[Setting]:
@@ -106,8 +93,5 @@ def _rate_frame(arm: ArmResult | None) -> pd.DataFrame:
 
 def _thinned(rates: Sequence[float]) -> list[float]:
     """At most four of the rates as ticks, the ends among them."""
-    if len(rates) <= 4:
-        return list(rates)
-    step = math.ceil((len(rates) - 1) / 3)
-    kept = list(rates[::step])
-    return kept if kept[-1] == rates[-1] else [*kept[:3], rates[-1]]
+    step = math.ceil((len(rates) - 1) / 3) if len(rates) > 4 else 1
+    return [*rates[:-1:step][:3], rates[-1]]

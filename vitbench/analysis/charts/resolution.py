@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Literal
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vitbench.analysis.charts.shared import chance_remark, draw_chance, figure_of
+from vitbench.analysis.charts.shared import HOLLOW, chance_remark, draw_chance, figure_of
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.writing.drawing import MARKERS, PALETTE
 from vitbench.analysis.writing.panels import wrapped
 
 TITLES = {False: "the weights as they are", True: "fine-tuned at that size"}
-LineStyle = Literal["solid", "dashed", "dashdot", "dotted"]
-STYLES: tuple[LineStyle, ...] = ("solid", "dashed", "dashdot", "dotted")
+STYLES = ("solid", "dashed", "dashdot", "dotted")
 LEGEND_COLUMNS = 3
 
 
@@ -47,7 +46,10 @@ def resolution_figure(comparison: Comparison) -> Figure | None:
         return None
     values = [value for line in lines for arm in line.arms for value in _percents(arm)]
     names = list(dict.fromkeys(line.name for line in lines))
-    looks = dict(zip(names, zip(cycle(PALETTE), cycle(MARKERS), cycle(STYLES), strict=False), strict=False))
+    looks: dict[str, dict[str, Any]] = {
+        name: {"color": color, "marker": marker, "linestyle": style, "linewidth": 1.6}
+        for name, color, marker, style in zip(names, cycle(PALETTE), cycle(MARKERS), cycle(STYLES), strict=False)
+    }
     figure = figure_of(
         comparison,
         4.2 + 0.24 * math.ceil(len(names) / LEGEND_COLUMNS),
@@ -61,15 +63,12 @@ def resolution_figure(comparison: Comparison) -> Figure | None:
         axes.set_title(TITLES[fine_tuned])
         for line in lines:
             if line.fine_tuned == fine_tuned:
-                _draw(axes, line, *looks[line.name])
+                _draw(axes, line, looks[line.name])
         axes.set_xticks(sorted({size for line in lines for size in line.pixels}))
         axes.set_xlabel("image size (pixels a side)")
     draw_chance(panels, comparison, values)
     panels[0].set_ylabel("test top-1 (%)")
-    handles = [
-        Line2D([], [], color=color, marker=marker, linestyle=style, linewidth=1.6, label=wrapped(name, 34))
-        for name, (color, marker, style) in looks.items()
-    ]
+    handles = [Line2D([], [], label=wrapped(name, 34), **look) for name, look in looks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=9, handlelength=3.2)
     return figure
 
@@ -104,22 +103,11 @@ def _levels(comparison: Comparison, arm: ArmResult) -> str:
     return ", ".join(level for factor, level in levels.items() if factor not in comparison.design.held_factors)
 
 
-def _draw(axes: Axes, line: Line, color: str, marker: str, style: LineStyle) -> None:
+def _draw(axes: Axes, line: Line, look: Mapping[str, Any]) -> None:
     for arm, size in zip(line.arms, line.pixels, strict=True):
         top1 = _percents(arm)
-        axes.scatter([size] * len(top1), top1, s=10, color=color, alpha=0.5, linewidths=0, zorder=2)
+        axes.scatter([size] * len(top1), top1, s=10, color=look["color"], alpha=0.5, linewidths=0, zorder=2)
     summaries = [arm.test_top1 for arm in line.arms if arm.test_top1 is not None]
-    axes.errorbar(
-        line.pixels,
-        [100 * summary.mean for summary in summaries],
-        yerr=[100 * (summary.sd or 0.0) for summary in summaries],
-        color=color,
-        marker=marker,
-        markersize=6.5,
-        markerfacecolor="none",
-        markeredgewidth=1.4,
-        linewidth=1.6,
-        linestyle=style,
-        elinewidth=1,
-        capsize=2.5,
-    )
+    means = [100 * summary.mean for summary in summaries]
+    sds = [100 * (summary.sd or 0.0) for summary in summaries]
+    axes.errorbar(line.pixels, means, sds, markersize=6.5, markeredgewidth=1.4, **look, **HOLLOW)

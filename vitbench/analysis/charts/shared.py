@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,8 @@ from vitbench.analysis.writing.drawing import GREY, INK, MARKERS, PALETTE, heade
 from vitbench.analysis.writing.panels import percent_text, wrapped
 from vitbench.text import counted
 
+HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "elinewidth": 1, "capsize": 2.5}
+"""Points with bars that show through each other."""
 MAX_VECTOR_POINTS = 400
 """Beyond so many points a scatter is drawn as an image inside the SVG, which keeps files small."""
 
@@ -46,13 +49,10 @@ def figure_of(comparison: Comparison, height: float, caption: str) -> Figure:
     return headed_figure(comparison.title, about, height)
 
 
-def panel_title(arm: ArmResult, comparison: Comparison) -> str:
-    return wrapped(role(arm, comparison), 29)
-
-
-def role(arm: ArmResult, comparison: Comparison) -> str:
-    """The arm's label, with a word where it is the baseline of several."""
-    return f"{arm.label} (baseline)" if arm is comparison.baseline and len(comparison.arms) > 1 else arm.label
+def role(arm: ArmResult, comparison: Comparison, *, width: int) -> str:
+    """The arm's label, with a word where it is the baseline of several, on two lines of `width` letters at most."""
+    is_baseline = arm is comparison.baseline and len(comparison.arms) > 1
+    return wrapped(f"{arm.label} (baseline)" if is_baseline else arm.label, width)
 
 
 def percents(summary: Summary) -> tuple[float, float | None]:

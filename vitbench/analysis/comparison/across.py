@@ -87,15 +87,16 @@ def _side_by_side(assessments: Iterable[Assessment]) -> list[dict[str, Assessmen
     """
     groups: dict[tuple[Hashable, ...], list[Assessment]] = defaultdict(list)
     with_baseline = (assessment for assessment in assessments if assessment.comparison.baseline is not None)
-    for assessment in sorted(with_baseline, key=_last_recorded):
+    for assessment in sorted(with_baseline, key=lambda each: max(run.finished for run in each.comparison.records)):
         groups[_circumstances(assessment.comparison)].append(assessment)
     rows = []
     for group in groups.values():
         several = len(group) > len({assessment.comparison.data.dataset for assessment in group})
         parts: dict[tuple[Hashable, ...], dict[str, Assessment]] = defaultdict(dict)
         for assessment in group:
-            comparison = assessment.comparison
-            parts[_differing_by_data(comparison) if several else ()][comparison.data.dataset] = assessment
+            comparison, data = assessment.comparison, assessment.comparison.data
+            by_budget = comparison.variant, data.crop_padding, data.flip, comparison.epochs
+            parts[by_budget if several else ()][data.dataset] = assessment
         rows += [dict(sorted(by_data.items())) for by_data in parts.values() if len(by_data) > 1]
     return sorted(rows, key=lambda by_data: next(iter(by_data.values())).comparison.study)
 
@@ -114,15 +115,6 @@ def _circumstances(comparison: Comparison) -> tuple[Hashable, ...]:
     return *shared, *tuning, tuple(sorted(recipe.items(), key=itemgetter(0)))
 
 
-def _differing_by_data(comparison: Comparison) -> tuple[Hashable, ...]:
-    """What a budget may have otherwise on other data."""
-    return comparison.variant, comparison.data.crop_padding, comparison.data.flip, comparison.epochs
-
-
 def _size(comparison: Comparison) -> str:
     """`Micro` of `Micro/4`."""
     return comparison.variant.partition("/")[0]
-
-
-def _last_recorded(assessment: Assessment) -> str:
-    return max(record.finished for record in assessment.comparison.records)

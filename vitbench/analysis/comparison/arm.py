@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,10 +56,8 @@ class ArmResult:
     @cached_property
     def outcomes(self) -> dict[Outcome, int]:
         """How many runs ended in which way."""
-        counts = dict.fromkeys(Outcome, 0)
-        for record in self.runs.values():
-            counts[outcome_of(record)] += 1
-        return counts
+        counts = Counter(map(outcome_of, self.runs.values()))
+        return {outcome: counts[outcome] for outcome in Outcome}
 
     @cached_property
     def _completed(self) -> dict[Setting, dict[int, Record]]:
@@ -75,10 +73,8 @@ class ArmResult:
 
     def diverged(self, setting: Setting | None) -> int:
         """How many runs diverged at a setting."""
-        return sum(
-            run_setting == setting and outcome_of(record) is Outcome.DIVERGED
-            for (run_setting, _), record in self.runs.items()
-        )
+        runs = (record for (run_setting, _), record in self.runs.items() if run_setting == setting)
+        return sum(outcome_of(record) is Outcome.DIVERGED for record in runs)
 
     def metric(self, name: str, setting: Setting | None) -> dict[int, float]:
         """A final metric of the completed runs at a setting, by seed."""
@@ -103,11 +99,6 @@ class ArmResult:
     def setting(self) -> Setting | None:
         """The setting with the highest mean val_top1 (`studies.choice`). None where nothing that counts completed."""
         return self._choice.setting
-
-    @property
-    def has_no_tuning_seed(self) -> bool:
-        """Whether there is no setting because all that completed are held-out seeds."""
-        return self.setting is None and bool(self._completed)
 
     @property
     def learning_rate(self) -> float | None:
@@ -135,11 +126,6 @@ class ArmResult:
             if len({setting[index] for setting in self.grid}) > 1 and value in (values[0], values[-1]):
                 edges[field] = "highest" if value == values[-1] else "lowest"
         return edges
-
-    @property
-    def edge(self) -> str:
-        """That of the learning rate; empty where it lies within."""
-        return self.edges.get(RATE, "")
 
     def text(self, setting: Setting) -> str:
         """`0.002`, or `lr 0.002, weight_decay 0.05`."""

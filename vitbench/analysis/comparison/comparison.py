@@ -62,11 +62,6 @@ class Comparison:
         return tuple(sorted({seed for arm in self.arms for seed in arm.seeds}))
 
     @property
-    def has_grid(self) -> bool:
-        """Whether more than one learning rate was tried."""
-        return len({setting[0] for arm in self.arms for setting in arm.settings}) > 1
-
-    @property
     def has_choice(self) -> bool:
         """Whether more than one setting was tried."""
         return len({setting for arm in self.arms for setting in arm.settings}) > 1

@@ -16,7 +16,7 @@ from vitbench.analysis.statistics.narrowing import StudyNarrowing, study_narrowi
 from vitbench.analysis.statistics.outperforming import Outperforming
 from vitbench.analysis.statistics.pairing import NO_SPREAD, Estimate, PairedDifference, Uncertainty
 from vitbench.analysis.statistics.power import SeedsToSettle, seeds_to_settle, smallest_difference
-from vitbench.analysis.statistics.verdicts import ALPHA, MARGIN, Caveats, Decision, Verdict, decide
+from vitbench.analysis.statistics.verdicts import ALPHA, Caveats, Decision, Verdict, decide
 from vitbench.studies.settings import Setting
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ class Findings:
     overall_interaction: FTest | None
     narrowing: StudyNarrowing | None
     claims: Sequence[ClaimRow]
-    margin: float
 
     @property
     def num_tested(self) -> int:
@@ -72,29 +71,35 @@ class Findings:
         return _num_tested(finding.decision for finding in self.arms.values())
 
 
-def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
-    """Everything the statistics say of a comparison. `margin`, a fraction, is what counts as equivalent."""
+def findings_of(comparison: Comparison) -> Findings:
+    """Everything the statistics say of a comparison."""
     baseline = comparison.baseline
     pairs = [(arm, other) for arm in comparison.arms if (other := comparison.compared_with(arm)) is not None]
     contrasts = {arm.label: _contrast(comparison, arm, other) for arm, other in pairs}
     contrasts_at_baseline = {
         arm.label: _contrast(comparison, arm, other, at_baseline_setting=True) for arm, other in pairs
     }
-    decisions = _decide(comparison, contrasts, margin)
-    at_baseline = _decide(comparison, contrasts_at_baseline, margin)
+    decisions, at_baseline = _decide(comparison, contrasts), _decide(comparison, contrasts_at_baseline)
     num_tested = max(_num_tested(decisions.values()), 1)
     arms = {}
     for arm, other in pairs:
         decision_there = None if arm.setting == other.setting else at_baseline[arm.label]
         terms = contrasts[arm.label].terms
         arms[arm.label] = _finding(comparison, arm, terms, decisions[arm.label], decision_there, num_tested)
-    accuracies = _accuracies_by_cell(comparison)
-    on_interactions = _decide(comparison, _interaction_contrasts(comparison, accuracies), margin)
+    cells = _arms_by_cell(comparison)
+    accuracies = {cell: by_seed for cell, arm in cells.items() if (by_seed := arm.top1_by_seed)}
+    on_interactions = _decide(comparison, _interaction_contrasts(baseline, cells, accuracies))
+    narrowing = None
+    if baseline is not None:
+        by_arm = {
+            arm.label: arm.top1_by_seed for arm in (baseline, *(arm for arm, other in pairs if other is baseline))
+        }
+        narrowing = study_narrowing(by_arm, baseline=baseline.label)
     return Findings(
         arms=arms,
         interactions=on_interactions,
         overall_interaction=overall_interaction(accuracies) if on_interactions else None,
-        narrowing=None if baseline is None else _narrowing(comparison, baseline),
+        narrowing=narrowing,
         claims=claim_rows(
             claims_of(comparison.study),
             {arm.name: decisions[arm.label] for arm, _ in pairs},
@@ -102,7 +107,6 @@ def findings_of(comparison: Comparison, *, margin: float = MARGIN) -> Findings:
             interactions=on_interactions,
             baseline="" if baseline is None else baseline.name,
         ),
-        margin=margin,
     )
 
 
@@ -133,9 +137,7 @@ def _finding(
         smallest_difference=(
             smallest_difference(difference.sd, difference.n, alpha=ALPHA / num_tested) if difference else None
         ),
-        to_settle=(
-            seeds_to_settle(difference, num_arms=num_tested, margin=decision.margin) if difference and is_open else None
-        ),
+        to_settle=(seeds_to_settle(difference, num_arms=num_tested) if difference and is_open else None),
     )
 
 
@@ -173,11 +175,10 @@ def _contrast(
 
 
 def _interaction_contrasts(
-    comparison: Comparison, accuracies: Mapping[Cell, Mapping[int, float]]
+    baseline: ArmResult | None, arms: Mapping[Cell, ArmResult], accuracies: Mapping[Cell, Mapping[int, float]]
 ) -> dict[Cell, Contrast]:
     """Of every pair of levels of two factors: four arms, whichever of which lacks runs, the sum may turn."""
-    arms = _arms_by_cell(comparison)
-    origin = next((cell for cell, arm in arms.items() if arm is comparison.baseline and cell in accuracies), None)
+    origin = next((cell for cell, arm in arms.items() if arm is baseline and cell in accuracies), None)
     if origin is None:
         return {}
     contrasts = {}
@@ -189,7 +190,7 @@ def _interaction_contrasts(
     return contrasts
 
 
-def _decide(comparison: Comparison, contrasts: Mapping[Key, Contrast], margin: float) -> dict[Key, Decision]:
+def _decide(comparison: Comparison, contrasts: Mapping[Key, Contrast]) -> dict[Key, Decision]:
     """`decide`, with the test images of those differences that spread over seeds by less than one."""
     over_images, saturated = {}, {}
     one_image = 1 / comparison.num_test_images if comparison.num_test_images else NO_SPREAD
@@ -212,7 +213,6 @@ def _decide(comparison: Comparison, contrasts: Mapping[Key, Contrast], margin: f
         {key: contrast.difference for key, contrast in contrasts.items()},
         over_images=over_images,
         saturated=saturated,
-        margin=margin,
         caveats={key: contrast.caveats for key, contrast in contrasts.items()},
     )
 
@@ -254,9 +254,8 @@ def _image_differences(terms: Sequence[Term], correct: NDArray[np.bool_] | None)
         return None
     import numpy as np
 
-    signed = [term.sign * rows.astype(np.int8) for term, rows in zip(terms, correct, strict=True)]
-    differences: NDArray[np.int8] = np.sum(signed, axis=0, dtype=np.int8)
-    return differences
+    signs = np.array([term.sign for term in terms], np.int8)
+    return np.tensordot(signs, correct.astype(np.int8), 1)
 
 
 def _arms_by_cell(comparison: Comparison) -> dict[Cell, ArmResult]:
@@ -268,15 +267,3 @@ def _arms_by_cell(comparison: Comparison) -> dict[Cell, ArmResult]:
     first, second = names
     arms = (arm for arm in comparison.arms if arm.name in factors)
     return {(factors[arm.name][first], factors[arm.name][second]): arm for arm in arms}
-
-
-def _accuracies_by_cell(comparison: Comparison) -> dict[Cell, dict[int, float]]:
-    """By seed, of the cells that have any."""
-    by_cell = {cell: arm.top1_by_seed for cell, arm in _arms_by_cell(comparison).items()}
-    return {cell: by_seed for cell, by_seed in by_cell.items() if by_seed}
-
-
-def _narrowing(comparison: Comparison, baseline: ArmResult) -> StudyNarrowing | None:
-    with_baseline = [baseline, *(arm for arm in comparison.arms if comparison.compared_with(arm) is baseline)]
-    accuracies = {arm.label: arm.top1_by_seed for arm in with_baseline}
-    return study_narrowing(accuracies, baseline=baseline.label)

@@ -19,23 +19,16 @@ class Gain(NamedTuple):
 
 def gains(comparison: Comparison) -> list[Gain]:
     """Of each arm that trained on from another's weights and has a counterpart that did not; without a verdict."""
-    by_name = {arm.name: arm for arm in comparison.arms}
+    by_name, starts = {arm.name: arm for arm in comparison.arms}, comparison.design.starts
     gained = []
-    for name, start_name in comparison.design.starts.items():
+    for name, start_name in starts.items():
         arm, start = by_name.get(name), by_name.get(start_name)
         if arm is None or start is None or not arm.epochs:
             continue
-        untrained = _untrained(comparison, arm, start)
+        # The start's weights as they are, at the arm's image size: the start itself where that is its own size.
+        as_they_are = (a for a in comparison.arms if starts.get(a.name) == start_name and not a.epochs)
+        untrained = next((other for other in (start, *as_they_are) if other.model == arm.model), None)
         if untrained is not None:
             difference = PairedDifference.of(*arm.paired(untrained, setting=arm.setting))
             gained.append(Gain(arm, untrained, difference))
     return gained
-
-
-def _untrained(comparison: Comparison, arm: ArmResult, start: ArmResult) -> ArmResult | None:
-    """The arm of the start's weights as they are, at an arm's image size: the start itself where that is its own size."""
-    if arm.model == start.model:
-        return start
-    starts = comparison.design.starts
-    untrained = (other for other in comparison.arms if starts.get(other.name) == start.name and not other.epochs)
-    return next((other for other in untrained if other.model == arm.model), None)

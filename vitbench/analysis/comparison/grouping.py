@@ -78,30 +78,28 @@ def _by_data(records: Sequence[Record]) -> list[list[Record]]:
 def arms_of(group: Group) -> list[ArmResult]:
     """Arms in the order of their first record; a name with several models, or initial weights, gives several arms."""
     design, fields = group.design, group.design.tuned_fields
-    runs: dict[ArmKey, Runs] = {}
-    retried: Counter[ArmKey] = Counter()
-    models: dict[ArmKey, ModelConfig] = {}
+    by_arm: dict[ArmKey, list[Record]] = defaultdict(list)
     for record in group.records:
         config = record.config
         key = record.arm, without(config.model, fields), _initial_weights(config, fields), config.train.epochs
-        models.setdefault(key, config.model)
-        retried[key] += add_run(runs.setdefault(key, {}), record, fields)
-    names = Counter(name for name, *_ in runs)
+        by_arm[key].append(record)
+    names = Counter(name for name, *_ in by_arm)
     arms = []
-    for key, cells in runs.items():
-        name, _, init, epochs = key
-        suffix = f" #{_identity(models[key], init, epochs, design)[:4]}" if names[name] > 1 else ""
+    for (name, _, init, epochs), records in by_arm.items():
+        model, runs = records[0].config.model, Runs()
+        suffix = f" #{_identity(model, init, epochs, design)[:4]}" if names[name] > 1 else ""
+        retried = sum(add_run(runs, record, fields) for record in records)
         arms.append(
             ArmResult(
                 label=name + suffix,
                 name=name,
-                model=models[key],
+                model=model,
                 fields=fields,
                 init=init,
-                runs=cells,
+                runs=runs,
                 planned=design.settings,
                 tuning_seeds=design.tuning_seeds,
-                retried=retried[key],
+                retried=retried,
             )
         )
     first = {arm.name: arm for arm in reversed(arms)}

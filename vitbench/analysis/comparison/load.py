@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
-from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.assessment import Assessment, assess
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.grouping import Group, arms_of, groups
@@ -69,7 +68,9 @@ def _comparison(group: Group) -> Comparison:
     first, design = group.records[0], group.design
     measured = next((record for record in group.records if record.outcome is not Outcome.FAILED), first)
     baseline_name = design.baseline or first.arm
-    arms = _in_order(arms_of(group), [baseline_name, *design.arms])
+    names = [baseline_name, *design.arms]
+    # Arms of other names come last, as they were recorded.
+    arms = sorted(arms_of(group), key=lambda arm: names.index(arm.name) if arm.name in names else len(names))
     return Comparison(
         study=first.study,
         design=design,
@@ -81,12 +82,7 @@ def _comparison(group: Group) -> Comparison:
         train=first.config.train,
         harness_version=first.config.harness_version,
         environment=measured.environment,
-        arms=arms,
+        arms=tuple(arms),
         baseline=next((arm for arm in arms if arm.name == baseline_name), None),
         epochs=design.epochs.get(design.baseline, first.config.train.epochs),
     )
-
-
-def _in_order(arms: Iterable[ArmResult], names: Sequence[str]) -> tuple[ArmResult, ...]:
-    """In the order of their names; arms of other names last, as they came."""
-    return tuple(sorted(arms, key=lambda arm: names.index(arm.name) if arm.name in names else len(names)))

@@ -24,7 +24,10 @@ def slug_of(record: Record, design: Design) -> str:
     """Budget and data; variant and epochs of single runs; what is matched and tuned if not epochs and the learning rate."""
     match = [] if design.match == "epochs" else [design.match]
     single = [record.variant, f"{record.config.train.epochs:g}-epochs"] if record.budget == CUSTOM else []
-    return _slug(record.budget, record.config.data.dataset, *single, *match, *design.tuned)
+    words = record.budget, record.config.data.dataset, *single, *match, *design.tuned
+    slug = re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-.") or "comparison"
+    # Cut, and told apart by a hash, where a file of that name could not be.
+    return slug if len(slug) <= MOST_IN_SLUG else f"{slug[:MOST_IN_SLUG].rstrip('-.')}-{digest(words)[:8]}"
 
 
 def title_of(record: Record, design: Design) -> str:
@@ -39,16 +42,13 @@ def title_of(record: Record, design: Design) -> str:
 
 def data_text(dataset: str) -> str:
     """A data set's name for people: without the hash of a folder's content. Where that is two sets, say more."""
-    return _CONTENT.sub("", dataset)
+    return re.sub(r"@[0-9a-f]{8,}$", "", dataset)
 
 
 def distinct_names(datasets: Sequence[str]) -> dict[str, str]:
     """`data_text` of each; the whole name where two would be called alike."""
     texts = [data_text(dataset) for dataset in datasets]
     return {d: d if texts.count(text) > 1 else text for d, text in zip(datasets, texts, strict=True)}
-
-
-_CONTENT = re.compile(r"@[0-9a-f]{8,}$")
 
 
 def with_distinct_names(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -66,13 +66,10 @@ def with_distinct_names(comparisons: Sequence[Comparison]) -> list[Comparison]:
         slug, title = comparison.slug, comparison.title
         if slugs[slug] > 1:
             slug = f"{slug}-{digest([comparison.budget, comparison.variant, facts])[:6]}"
-        differing = [
-            f"{name} {value}"
-            for name, value in facts.items()
-            if any(other[name] != value for other in by_title[comparison.title])
-        ]
-        if len(by_title[title]) > 1:
-            title = f"{title} ({', '.join(differing)})"
+        others = by_title[title]
+        if len(others) > 1:
+            differing = (name for name, value in facts.items() if any(other[name] != value for other in others))
+            title = f"{title} ({', '.join(f'{name} {facts[name]}' for name in differing)})"
         named.append(replace(comparison, slug=slug, title=title))
     return named
 
@@ -106,9 +103,3 @@ def _circumstances(comparison: Comparison) -> dict[str, Any]:
 def digest(value: Any) -> str:
     """Of what JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _slug(*words: str) -> str:
-    """Of letters, digits, dots and dashes; cut, and told apart by a hash, where a file of that name could not be."""
-    slug = re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-.") or "comparison"
-    return slug if len(slug) <= MOST_IN_SLUG else f"{slug[:MOST_IN_SLUG].rstrip('-.')}-{digest(words)[:8]}"

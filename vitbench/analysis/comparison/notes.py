@@ -16,7 +16,7 @@ from vitbench.costs.macs import unread_macs, unread_sentence
 from vitbench.records import Outcome
 from vitbench.studies.choice import has_accuracies
 from vitbench.studies.settings import RATE, Setting, value_text
-from vitbench.text import counted
+from vitbench.text import agreeing, counted
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -31,9 +31,7 @@ def notes_about(comparison: Comparison) -> Iterator[str]:
         yield from (f"{arm.label}: {note}" for note in _about_the_choice(arm, reference))
         if reference is not None:
             yield from (f"{arm.label}: {note}" for note in _about_pairs(arm, reference))
-    yield from _about_class_tokens(comparison)
     yield from _about_speeds(comparison)
-    yield from _about_days(comparison)
     for note in comparison.environment_values("compile_note"):
         yield f"torch.compile: {_one_sentence(str(note))}"
 
@@ -71,10 +69,8 @@ def _about_the_study(comparison: Comparison) -> Iterator[str]:
         )
     if len(comparison.seeds) == 1:
         yield f"One seed ({comparison.seeds[0]}): no standard deviation and no interval can be given."
-    by_name: dict[str, list[ArmResult]] = defaultdict(list)
-    for arm in comparison.arms:
-        by_name[arm.name].append(arm)
-    for name, arms in by_name.items():
+    for name in dict.fromkeys(arm.name for arm in comparison.arms):
+        arms = [arm for arm in comparison.arms if arm.name == name]
         if len(arms) > 1:
             yield f"{name} was run with {len(arms)} models, kept apart: {'; '.join(_what_differs(arms, comparison))}."
             if baseline is not None and name == baseline.name:
@@ -97,22 +93,21 @@ def _about_runs(arm: ArmResult) -> Iterator[str]:
         if record.outcome is not Outcome.COMPLETED:
             seeds_by_reason[record.outcome.value, setting, record.reason].append(seed)
         elif not has_accuracies(record):
-            seeds_by_reason["counted as failed", setting, "recorded as completed, but without its accuracies"].append(
-                seed
-            )
+            reason = "recorded as completed, but without its accuracies"
+            seeds_by_reason["counted as failed", setting, reason].append(seed)
     for (outcome, setting, reason), seeds in seeds_by_reason.items():
         why = _one_sentence(reason if reason.strip() else "no reason recorded")
         yield f"{outcome} at {arm.noun} {arm.text(setting)}, {seeds_text(seeds)}: {why}"
     if arm.retried:
-        runs = f"{counted(arm.retried, 'run')} {'was' if arm.retried == 1 else 'were'}"
-        yield f"{runs} recorded again; the last that completed counts."
+        were = agreeing(arm.retried, "was", "were")
+        yield f"{counted(arm.retried, 'run')} {were} recorded again; the last that completed counts."
 
 
 def _about_the_choice(arm: ArmResult, reference: ArmResult | None) -> Iterator[str]:
     if arm.setting is None:
         yield (
             f"no run on a tuning seed completed, so no {arm.noun} was chosen and there is nothing to report."
-            if arm.has_no_tuning_seed
+            if arm.outcomes[Outcome.COMPLETED]
             else "no run completed, so there is nothing to report."
         )
         return
@@ -126,8 +121,8 @@ def _about_the_choice(arm: ArmResult, reference: ArmResult | None) -> Iterator[s
     if not arm.choice_seeds:
         yield f"no seed has a result at every {arm.noun}; the choice compares means over different seeds."
     elif arm.choice_seeds != tuning_seeds and not arm.is_fixed:
-        every = "every rate" if arm.noun == "learning rate" else "every setting"
-        yield f"the {arm.noun} was chosen on {seeds_text(arm.choice_seeds)} alone, where {every} has a result."
+        every = arm.noun.removeprefix("learning ")
+        yield f"the {arm.noun} was chosen on {seeds_text(arm.choice_seeds)} alone, where every {every} has a result."
     if incomplete := [seed for seed in arm.seeds if seed not in arm.completed(arm.setting)]:
         where = f"{arm.noun} {arm.text(arm.setting)} for {seeds_text(incomplete)}"
         yield f"no completed run at {where}; numbers are over the other seeds."
@@ -158,19 +153,24 @@ def _about_pairs(arm: ArmResult, reference: ArmResult) -> Iterator[str]:
     mine, theirs = arm.completed(arm.setting).keys(), reference.completed(reference.setting).keys()
     if mine and mine != theirs:
         lacking = {arm.label: sorted(theirs - mine), reference.label: sorted(mine - theirs)}
-        missing = {label: seeds_text(seeds) if seeds else "" for label, seeds in lacking.items()}
+        missing = {label: seeds_text(seeds) for label, seeds in lacking.items() if seeds}
         yield f"{len(mine & theirs)} of {len(mine | theirs)} pairs are complete; {listed(_lacks(missing))}."
 
 
-def _about_class_tokens(comparison: Comparison) -> Iterator[str]:
-    """What arms with a class token save, where they stand beside others."""
+def _about_speeds(comparison: Comparison) -> Iterator[str]:
     timed = {arm.label: arm.model for arm in comparison.arms if arm.loads}
     if not all(map(unread_macs, timed.values())) and (sentence := unread_sentence(timed)):
         yield sentence
+    yield from _about_loads(comparison)
+    # A machine is not as fast on every day.
+    labels = _labels_by(comparison.arms, lambda arm: arm.days)
+    if len(labels) > 1:
+        each = "; ".join(f"of {listed(names)} on {' and '.join(days)}" for days, names in labels.items())
+        yield f"Images/s were measured on different days ({each}): do not compare these, nor training seconds."
 
 
-def _about_speeds(comparison: Comparison) -> Iterator[str]:
-    """Whether images/s were measured alike: as many runs at a time, and as many threads in each."""
+def _about_loads(comparison: Comparison) -> Iterator[str]:
+    """Whether images/s were measured with as many runs at a time, and as many threads in each."""
     arms, baseline = [arm for arm in comparison.arms if arm.loads], comparison.baseline
     different = {load for arm in arms for load in arm.loads}
     if len(different) <= 1:
@@ -201,11 +201,3 @@ def _about_speeds(comparison: Comparison) -> Iterator[str]:
     else:
         each = "; ".join(f"of {arm.label} with {text(arm.loads)}" for arm in arms)
         yield f"Images/s were not all measured alike ({each}): do not compare them, nor training seconds."
-
-
-def _about_days(comparison: Comparison) -> Iterator[str]:
-    """Whether arms were trained in the same sittings: a machine is not as fast on every day."""
-    labels = _labels_by(comparison.arms, lambda arm: arm.days)
-    if len(labels) > 1:
-        each = "; ".join(f"of {listed(names)} on {' and '.join(days)}" for days, names in labels.items())
-        yield f"Images/s were measured on different days ({each}): do not compare these, nor training seconds."

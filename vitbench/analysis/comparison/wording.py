@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vitbench.analysis.statistics.pairing import Interval, PairedDifference
-from vitbench.analysis.statistics.power import SeedsToSettle
-from vitbench.analysis.statistics.verdicts import Caveats, Decision
+from vitbench.analysis.statistics.power import MOST_SEEDS, SeedsToSettle
+from vitbench.analysis.statistics.verdicts import MARGIN, Caveats, Decision
 from vitbench.text import counted
 
 
@@ -36,31 +36,28 @@ def verdict_text(decision: Decision, *, edges: bool = False) -> str:
     'Within' where the interval beside it is.
     """
     within = [f"within {margin_text(decision.margin)} points"] if decision.difference_lies_within else []
-    caveats = decision.caveats
-    return ", ".join([str(decision.verdict), *within, *_diverged(caveats), *(_at_edge(caveats) if edges else [])])
+    return ", ".join([str(decision.verdict), *within, *_caveats(decision.caveats, edges=edges)])
 
 
 def caveats_text(caveats: Caveats) -> str:
     """`2 runs diverged; at the edge of the grid`; empty where there is none."""
-    return "; ".join([*_diverged(caveats), *_at_edge(caveats)])
+    return "; ".join(_caveats(caveats, edges=True))
 
 
-def _diverged(caveats: Caveats) -> list[str]:
-    runs = {"diverged": caveats.diverged, "of the baseline diverged": caveats.baseline_diverged}
-    return [f"{counted(number, 'run')} {what}" for what, number in runs.items() if number]
-
-
-def _at_edge(caveats: Caveats) -> list[str]:
-    edges = {
-        "at the edge of the grid": caveats.at_edge,
-        "the baseline at the edge of the grid": caveats.baseline_at_edge,
+def _caveats(caveats: Caveats, *, edges: bool) -> list[str]:
+    diverged, of_baseline = caveats.diverged, caveats.baseline_diverged
+    texts = {
+        f"{counted(diverged, 'run')} diverged": diverged,
+        f"{counted(of_baseline, 'run')} of the baseline diverged": of_baseline,
+        "at the edge of the grid": edges and caveats.at_edge,
+        "the baseline at the edge of the grid": edges and caveats.baseline_at_edge,
     }
-    return [text for text, is_there in edges.items() if is_there]
+    return [text for text, is_there in texts.items() if is_there]
 
 
 def settle_text(needed: SeedsToSettle) -> str:
     """`about 12 seeds, by showing equivalence within 0.5 points`, `more than 100 seeds`."""
     if needed.num_seeds is None:
-        return f"more than {needed.most} seeds"
-    within = f" within {margin_text(needed.margin)} points" if needed.shows == "equivalence" else ""
+        return f"more than {MOST_SEEDS} seeds"
+    within = f" within {margin_text(MARGIN)} points" if needed.shows == "equivalence" else ""
     return f"about {needed.num_seeds} seeds, by showing {needed.shows}{within}"

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from vitbench.analysis.insides.tiles import SEQUENTIAL, Tiles, array, by_root, picture, show, verdict
+from vitbench.analysis.insides.tiles import SEQUENTIAL, Tiles, array, picture, show, verdict
 from vitbench.analysis.writing.drawing import GREY, PALETTE, headed_figure
 
 MOST_HEADS = 16
@@ -30,16 +30,13 @@ def distance_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     distances = array(numbers["distance_pixels"])
     depth, heads = distances.shape
     prefix = numbers["num_prefix_tokens"]
+    tokens = "the one token" if prefix == 1 else f"the {prefix} tokens"
+    left_out = f" Attention to {tokens} before the patches is left out and the rest scaled to 1." if prefix else ""
     figure = headed_figure(
         "Attention distance by block and head",
         f"{about}. Points: heads, {heads} a block; distance from a patch to what it attends to, weighted by attention, mean "
         f"over patches and {numbers['num_images']} test images. Line: mean over heads. Dashed: attention to all patches "
-        "alike."
-        + (
-            f" Attention to {_tokens(prefix)} before the patches is left out and the rest scaled to 1."
-            if prefix
-            else ""
-        ),
+        f"alike.{left_out}",
         3.6,
     )
     axes = figure.add_subplot()
@@ -47,17 +44,12 @@ def distance_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     axes.axhline(numbers["uniform_pixels"], color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
     if depth > 1:
         axes.plot(blocks, distances.mean(axis=1), color=PALETTE[0], linewidth=1.6, alpha=0.6, zorder=2)
-    axes.scatter(
-        np.repeat(blocks, heads), distances.ravel(), s=34, color=PALETTE[0], alpha=0.75, linewidths=0, zorder=3
-    )
+    x = np.repeat(blocks, heads)
+    axes.scatter(x, distances.ravel(), s=34, color=PALETTE[0], alpha=0.75, linewidths=0, zorder=3)
     axes.set(xlabel="block", ylabel="mean attention distance (px)", xlim=(0.5, depth + 0.5))
     axes.set_ylim(0, 1.08 * max(numbers["uniform_pixels"], np.nanmax(distances)))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=24, integer=True))
     return figure
-
-
-def _tokens(count: int) -> str:
-    return "the one token" if count == 1 else f"the {count} tokens"
 
 
 def rollout_figure(numbers: Mapping[str, Any], about: str) -> Figure:
@@ -117,7 +109,8 @@ def class_token_figure(numbers: Mapping[str, Any], about: str) -> Figure:
         f"{left_out} {ARROW}",
         tiles.height + TITLES,
     )
-    scale = by_root(relative)
+    # Colours by the square root: one bright patch leaves the others tellable apart.
+    scale = PowerNorm(0.5, vmin=0, vmax=float(np.nanmax(relative)))
     grid = tiles.axes(figure)
     for cells, image, pixels, weights in zip(grid if by_row else grid.T, images, pictures, relative, strict=True):
         show(cells[0], pixels)

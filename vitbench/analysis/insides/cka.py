@@ -27,7 +27,8 @@ def cka_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     values = array(numbers["cka"])
     ours, theirs = numbers["layers"]
     alone = len(set(numbers["run_ids"])) == 1
-    mine, other = map(_short, numbers["run_ids"])
+    # 8 digits of a run_id; all of a name of weights that ends in @ and a hash
+    mine, other = (weights if "@" in weights else weights[:8] for weights in numbers["run_ids"])
     figure = headed_figure(
         "Similarity of layers (CKA)" + ("" if alone else f": {mine} and {other}"),
         f"{about}. Minibatch linear CKA, unbiased HSIC, over all tokens of {numbers['num_images']} test images; "
@@ -53,8 +54,3 @@ def cka_figure(numbers: Mapping[str, Any], about: str) -> Figure:
         axes.tick_params(axis="x", rotation=90)
     scale_beside(figure, axes, "CKA", color_map=SEQUENTIAL, scale=scale)
     return figure
-
-
-def _short(weights: str) -> str:
-    """8 digits of a run_id; all of a name of weights that ends in @ and a hash."""
-    return weights if "@" in weights else weights[:8]

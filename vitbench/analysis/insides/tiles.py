@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -70,14 +70,12 @@ class Tiles:
     def axes(self, figure: Figure) -> NDArray[Any]:
         """[rows, columns], in the lower `height` inches of the figure."""
         figure.set_layout_engine("none")
-        return np.array([[self._cell(figure, i, j) for j in range(self.columns)] for i in range(self.rows)])
-
-    def _cell(self, figure: Figure, row: int, column: int) -> Axes:
-        left = self.left + column * (self.width + self.gap)
-        bottom = self.height - (row + 1) * self.row_height
-        total = figure.get_figheight()
-        height = self.width * self.aspect
-        return figure.add_axes((left / WIDTH, bottom / total, self.width / WIDTH, height / total))
+        total, cells = figure.get_figheight(), np.empty((self.rows, self.columns), dtype=object)
+        for row, column in np.ndindex(cells.shape):
+            left, bottom = self.left + column * (self.width + self.gap), self.height - (row + 1) * self.row_height
+            box = (left / WIDTH, bottom / total, self.width / WIDTH, self.width * self.aspect / total)
+            cells[row, column] = figure.add_axes(box)
+        return cells
 
     def scale(self, figure: Figure, label: str, *, color_map: str, scale: Normalize) -> None:
         """A bar of colours at the right of all rows, with its unit, in the `right` inches."""
@@ -89,20 +87,11 @@ class Tiles:
 
 def show(axes: Axes, image: NDArray[Any], *, color_map: str = "gray", scale: Normalize | None = None) -> None:
     """A framed image of square cells, without ticks; pixels are uint8."""
-    axes.imshow(
-        image,
-        cmap=color_map,
-        norm=Normalize(0, 255) if image.dtype == np.uint8 else scale,
-        interpolation="nearest",
-    )
+    norm = Normalize(0, 255) if image.dtype == np.uint8 else scale
+    axes.imshow(image, cmap=color_map, norm=norm, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     axes.spines[:].set(color=PALE, linewidth=0.6)
-
-
-def by_root(values: NDArray[np.float64]) -> Normalize:
-    """From 0 to the largest, colours by the square root: one bright patch leaves the others tellable apart."""
-    return PowerNorm(0.5, vmin=0, vmax=float(np.nanmax(values)))
 
 
 def scale_beside(

@@ -58,23 +58,17 @@ def position_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     )
     axes = figure.add_subplot()
     gap = max(1, round(min(rows, columns) / 8))
-    mosaic = np.full((tile_rows * (rows + gap) - gap, tile_columns * (columns + gap) - gap), np.nan)
-    for i in range(tile_rows):
-        for j in range(tile_columns):
-            top, left = i * (rows + gap), j * (columns + gap)
-            mosaic[top : top + rows, left : left + columns] = similarity[i, j]
+    framed = np.pad(similarity, ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=np.nan)
+    mosaic = np.concatenate(np.concatenate(framed, axis=1), axis=1)[:-gap, :-gap]
     scale = Normalize(-1, 1)
     show(axes, mosaic, color_map=DIVERGING, scale=scale)
     axes.spines[:].set_visible(False)
     axes.set(xlabel="column of the patch", ylabel="row of the patch", facecolor=GAP)
-    for axis, numbers_of_tiles, size in (
-        (axes.xaxis, numbers["tile_columns"], columns),
-        (axes.yaxis, numbers["tile_rows"], rows),
+    for axis, tile_numbers, size in zip(
+        (axes.xaxis, axes.yaxis), (numbers["tile_columns"], numbers["tile_rows"]), (columns, rows), strict=True
     ):
-        axis.set_ticks(
-            [k * (size + gap) + (size - 1) / 2 for k in range(len(numbers_of_tiles))],
-            [str(number + 1) for number in numbers_of_tiles],
-        )
+        middles = [k * (size + gap) + (size - 1) / 2 for k in range(len(tile_numbers))]
+        axis.set_ticks(middles, [str(number + 1) for number in tile_numbers])
         axis.set_tick_params(length=0)
     scale_beside(figure, axes, "cosine similarity", color_map=DIVERGING, scale=scale)
     return figure

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from vitbench.analysis.profile.notes import failed_parts, unread, warnings_of
+from vitbench.analysis.profile import notes
 from vitbench.analysis.profile.profile import OURS, MeasuredContest, Profile, contests_of, identity_of
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, interval_text, listed, significant
@@ -36,23 +36,21 @@ def summary(profile: Profile) -> Table:
     for contest in contests:
         ours, best = contest.rows.get(OURS), contest.best_peer
         ratios = {name: contest.against(name) for name in names}
+        rate = f"{significant(ours.images_per_second)} ({ours.setting})" if ours and ours.ran else ABSENT
         rows.append(
             {
-                **_identity(contest),
+                **contest.identity,
                 "batch": str(contest.part.request["batch_size"]),
-                "ours (images/s)": f"{significant(ours.images_per_second)} ({ours.setting})"
-                if ours and ours.ran
-                else ABSENT,
+                "ours (images/s)": rate,
                 "MFU": ours.mfu_text if ours else ABSENT,
-                "against the best peer": ratio_text(ratios[best] if best else None),
-                **{name: ratio_text(ratio) for name, ratio in ratios.items()},
+                "against the best peer": _ratio_text(ratios[best] if best else None),
+                **{name: _ratio_text(ratio) for name, ratio in ratios.items()},
             }
         )
-        raw_ratios: dict[str, float | None] = {}
-        for name, ratio in ratios.items():
-            raw_ratios |= _raw_ratio(f"{name}_step_over_ours", ratio)
         measured = {name: getattr(ours, name, None) for name in ("images_per_second", "mfu")}
-        raw.append({**identity_of(contest.part), **measured, "best_peer": best, **raw_ratios})
+        raw.append({**identity_of(contest.part), **measured, "best_peer": best})
+        for name, ratio in ratios.items():
+            raw[-1] |= _raw_ratio(f"{name}_step_over_ours", ratio)
     return Table(
         name="summary",
         title="Ours against peers, each at its best setting",
@@ -61,12 +59,12 @@ def summary(profile: Profile) -> Table:
         texts=("model", "pooling", "mode"),
         conventions=_CONVENTIONS,
         notes=[
-            *failed_parts(profile, "peers"),
+            *notes.failed_parts(profile, "peers"),
             *_failed_rows(contests),
             *_absent(contests),
             *_unsettled(contests),
-            *unread(profile, "peers"),
-            *warnings_of(profile, "peers"),
+            *notes.unread(profile, "peers"),
+            *notes.warnings_of(profile, "peers"),
         ],
     )
 
@@ -80,14 +78,14 @@ def peers(profile: Profile) -> Table:
             ratio = contest.against(name)
             rows.append(
                 {
-                    **_identity(contest),
+                    **contest.identity,
                     "implementation": name,
                     "best setting": row.setting,
                     "batch": str(row.batch_size),
                     "images/s [95 %]": row.rate_text,
                     "GFLOP/s": significant(row.flops_per_second and row.flops_per_second / 1e9),
                     "MFU": row.mfu_text,
-                    "ours is … times as fast [95 %]": ratio_text(ratio),
+                    "ours is … times as fast [95 %]": _ratio_text(ratio),
                     "rounds": row.rounds_text,
                 }
             )
@@ -104,7 +102,7 @@ def peers(profile: Profile) -> Table:
             *_failed_heats(contests),
             *_unsettled(contests),
             *_absent(contests),
-            *warnings_of(profile, "peers"),
+            *notes.warnings_of(profile, "peers"),
         ],
     )
 
@@ -120,7 +118,7 @@ def settings(profile: Profile) -> Table:
             rates[heat.implementation][heat.setting] = batch_size / float(np.median(heat.samples)) if heat.ran else None
         for name, by_setting in rates.items():
             cells = {setting: significant(rate) for setting, rate in by_setting.items()}
-            rows.append({**_identity(contest), "implementation": name, **cells})
+            rows.append({**contest.identity, "implementation": name, **cells})
             by_name = {f"images_per_second_{text.replace(' ', '_')}": rate for text, rate in by_setting.items()}
             raw.append({**identity_of(contest.part), "implementation": name, **by_name})
     return Table(
@@ -129,20 +127,14 @@ def settings(profile: Profile) -> Table:
         rows=rows,
         raw=raw,
         texts=("model", "pooling", "mode", "implementation"),
-        conventions=[
-            "Medians of a few rounds, the settings of one implementation timed in turn: enough to choose by.",
-        ],
+        conventions=["Medians of a few rounds, the settings of one implementation timed in turn: enough to choose by."],
         notes=_failed_heats(contests),
     )
 
 
-def ratio_text(ratio: tuple[float, Interval] | None) -> str:
+def _ratio_text(ratio: tuple[float, Interval] | None) -> str:
     """`1.42 [1.40, 1.45]`."""
     return ABSENT if ratio is None else interval_text(ratio[0], *ratio[1])
-
-
-def _identity(contest: MeasuredContest) -> dict[str, str]:
-    return {"model": contest.label, "pooling": contest.pool, "mode": contest.mode}
 
 
 def _raw_ratio(name: str, ratio: tuple[float, Interval] | None) -> dict[str, float | None]:
@@ -177,10 +169,6 @@ def _absent(contests: Iterable[MeasuredContest]) -> Iterator[str]:
 
 
 def _unsettled(contests: Iterable[MeasuredContest]) -> Iterator[str]:
-    noisy = [
-        f"{contest.name} ({listed(names)})"
-        for contest in contests
-        if (names := [name for name, row in contest.rows.items() if row.is_noisy])
-    ]
-    if noisy:
+    names = {contest.name: [name for name, row in contest.rows.items() if row.is_noisy] for contest in contests}
+    if noisy := [f"{contest} ({listed(rows)})" for contest, rows in names.items() if rows]:
         yield f"These rows are noisy (the 95 % interval of the median is wider than 2 %): {'; '.join(noisy)}."

@@ -43,14 +43,9 @@ class Profile:
     def where(self) -> str:
         """Device, threads, torch and days."""
         days = sorted({part.started[:10] for part in self.parts})
-        facts = [
-            self.device,
-            f"torch {self.environment['torch']}",
-            f"measured {' to '.join({days[0]: 0, days[-1]: 0})}",
-        ]
-        if self.device.startswith("cpu"):
-            facts.insert(1, counted(self.environment["threads"], "thread"))
-        return listed(facts)
+        threads = [counted(self.environment["threads"], "thread")] if self.device.startswith("cpu") else []
+        measured = " to ".join(dict.fromkeys((days[0], days[-1])))
+        return listed([self.device, *threads, f"torch {self.environment['torch']}", f"measured {measured}"])
 
     def of(self, kind: str) -> list[Part]:
         """The parts of a kind that could be measured."""
@@ -98,20 +93,14 @@ class MeasuredContest:
     heats: tuple[Heat, ...]
 
     @property
-    def label(self) -> str:
-        return model_label(self.part)
-
-    @property
-    def mode(self) -> str:
-        return str(self.part.request["mode"])
-
-    @property
-    def pool(self) -> str:
-        return str(self.part.request["model"]["pool"])
+    def identity(self) -> dict[str, str]:
+        """The cells that say which it is."""
+        request = self.part.request
+        return {"model": model_label(self.part), "pooling": str(request["model"]["pool"]), "mode": str(request["mode"])}
 
     @property
     def name(self) -> str:
-        return f"{self.label}, {self.pool}, {self.mode}"
+        return listed(self.identity.values())
 
     def against(self, name: str) -> tuple[float, Interval] | None:
         """How many times as fast ours is: (median of the peer's step over ours, round by round; 95 % interval)."""
@@ -131,9 +120,7 @@ def contests_of(profile: Profile) -> list[MeasuredContest]:
     """Those that could be held."""
     return [
         MeasuredContest(
-            part,
-            rows={row.implementation: row for row in rows_of(part)},
-            heats=tuple(map(Heat.read, part.facts["heats"])),
+            part, {row.implementation: row for row in rows_of(part)}, tuple(map(Heat.read, part.facts["heats"]))
         )
         for part in profile.of("peers")
     ]

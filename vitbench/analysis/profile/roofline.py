@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -56,6 +55,10 @@ class Roofs:
         """The most FLOP/s that a device with these roofs has for so many FLOP/byte."""
         return min(self.flops_per_second[precision], self.bytes_per_second * intensity)
 
+    def ridge(self, precision: str) -> float:
+        """FLOP/byte at which the two roofs meet."""
+        return self.flops_per_second[precision] / self.bytes_per_second
+
 
 def write_rooflines(store_root: str | Path, faults: Faults | None = None) -> list[Path]:
     """Writes `profiles/<device>/plots/roofline.{svg,png}` of every device with ceilings and traces; returns the paths.
@@ -88,7 +91,7 @@ def roofline_figure(profile: Profile) -> Figure | None:
     names = {name: textwrap.fill(name, letters) for name in [*markers, *colors]}
     lines = sum(1 + name.count("\n") for name in names.values())
     figure = headed_figure("Roofline", f"{profile.where}. {CAPTION}", 4.2 + 0.24 * lines / columns)
-    x_limits = _limits([point.intensity for point in points] + [_ridge(roofs, p) for p in roofs.flops_per_second])
+    x_limits = _limits([point.intensity for point in points] + [roofs.ridge(p) for p in roofs.flops_per_second])
     y_limits = _limits([rate / 1e9 for rate in (*(point.rate for point in points), *roofs.flops_per_second.values())])
     modes = [mode for mode in FORWARDS if any(point.mode == mode for point in points)]
     panels = figure.subplots(1, len(modes), sharex=True, sharey=True, squeeze=False)[0]
@@ -96,7 +99,9 @@ def roofline_figure(profile: Profile) -> Figure | None:
         axes.set(xscale="log", yscale="log", xlim=x_limits, ylim=y_limits, title=mode)
         _draw_roofs(axes, roofs, *x_limits)
         for point in sorted((p for p in points if p.mode == mode), key=lambda p: not p.kind):
-            _draw(axes, point, markers[point.model], colors[point.kind] if point.kind else INK)
+            size, order, color = (26, 3, colors[point.kind]) if point.kind else (85, 4, INK)
+            look = {"marker": markers[point.model], "color": color, "edgecolors": "white", "linewidths": 0.5}
+            axes.scatter(point.intensity, point.rate / 1e9, s=size, zorder=order, **look)
         axes.set_xlabel("arithmetic intensity (FLOP/byte, log scale)")
         for axis, (low, high) in ((axes.xaxis, x_limits), (axes.yaxis, y_limits)):
             mark_ticks(axis, [tick for tick in round_ticks(low, high) if low <= tick <= high])
@@ -106,12 +111,6 @@ def roofline_figure(profile: Profile) -> Figure | None:
     look = {"fontsize": 9, "columnspacing": 1.2, "handletextpad": 0.3}
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, **look)
     return figure
-
-
-def _draw(axes: Axes, point: Point, marker: str, color: str) -> None:
-    size, order = (26, 3) if point.kind else (85, 4)
-    x, y = point.intensity, point.rate / 1e9
-    axes.scatter(x, y, s=size, zorder=order, marker=marker, color=color, edgecolors="white", linewidths=0.5)
 
 
 def roofs_of(profile: Profile) -> Roofs | None:
@@ -145,29 +144,22 @@ def points_of(profile: Profile) -> list[Point]:
 
 def _timed(profile: Profile, traced: Part) -> Row | None:
     """The throughput of what was traced: the same model, batch, mode and setting."""
-    wanted = {key: traced.request[key] for key in ("model", "mode", "batch_size")}
-    for part in profile.of("throughput"):
-        if {key: part.request[key] for key in wanted} == wanted:
-            for row in rows_of(part):
-                if (row.precision, row.compiled) == (traced.facts["precision"], traced.facts["compiled"]) and row.ran:
-                    return row
-    return None
+    setting = (traced.facts["precision"], traced.facts["compiled"])
+    keys = ("model", "mode", "batch_size")
+    parts = [part for part in profile.of("throughput") if all(part.request[key] == traced.request[key] for key in keys)]
+    rows = (row for part in parts for row in rows_of(part))
+    return next((row for row in rows if (row.precision, row.compiled) == setting and row.ran), None)
 
 
 def _draw_roofs(axes: Axes, roofs: Roofs, low: float, high: float) -> None:
     for (precision, rate), line in zip(roofs.flops_per_second.items(), ROOF_LINES, strict=False):
-        corners = np.array([low, min(max(_ridge(roofs, precision), low), high), high])
-        roof = [roofs.at(x, precision) / 1e9 for x in corners]
+        corners = [low, min(max(roofs.ridge(precision), low), high), high]
+        roof = [roofs.at(intensity, precision) / 1e9 for intensity in corners]
         axes.plot(corners, roof, color=GREY, linewidth=1.3, linestyle=line, zorder=2)
         text, end = f"{precision} {rate / 1e9:,.0f} GFLOP/s", (high, rate / 1e9)
         axes.annotate(text, end, (-3, 3), textcoords="offset points", ha="right", fontsize=8, color=GREY)
     text = f"copy {roofs.bytes_per_second / 1e9:,.0f} GB/s"
     axes.annotate(text, (0.03, 0.97), xycoords="axes fraction", va="top", fontsize=8, color=GREY)
-
-
-def _ridge(roofs: Roofs, precision: str) -> float:
-    """FLOP/byte at which the two roofs meet."""
-    return roofs.flops_per_second[precision] / roofs.bytes_per_second
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:

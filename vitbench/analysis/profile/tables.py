@@ -8,15 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vitbench.analysis.profile import notes
 from vitbench.analysis.profile.contests import peers, settings, summary
-from vitbench.analysis.profile.notes import (
-    counts_of_timm,
-    failed_parts,
-    left_out,
-    parts_of_timm,
-    unread,
-    warnings_of,
-)
 from vitbench.analysis.profile.profile import (
     Profile,
     identity_of,
@@ -33,6 +26,8 @@ from vitbench.analysis.writing.words import ABSENT, count_text, filled, signific
 from vitbench.costs.macs import FORWARDS, MFU_MEANS
 from vitbench.records import Faults
 
+STAR = "* after the number of rounds: the median's 95 % interval is still wider than 2 %; --seconds gives it more time."
+
 
 def write_profiles(store_root: str | Path, faults: Faults | None = None) -> list[Path]:
     """Writes `profiles/<device>/tables/*.{md,csv,tex}` and `README.md` of every device; returns the paths.
@@ -44,9 +39,8 @@ def write_profiles(store_root: str | Path, faults: Faults | None = None) -> list
 
 def _pages(profile: Profile) -> dict[Path, str]:
     """What a device's tables and README hold."""
-    directory = profile.directory
-    tables, where = tables_of(profile), profile.where
-    remarks = left_out(profile)
+    directory, where = profile.directory, profile.where
+    tables, remarks = tables_of(profile), notes.left_out(profile)
     texts: dict[Path, str] = {}
     for table in tables:
         stem, label = directory / "tables" / table.name, html_id("profile", directory.name, table.name)
@@ -81,7 +75,6 @@ def throughput(profile: Profile) -> Table:
         }
         for part, row in pairs
     ]
-    failed = [f"{model_label(part)}, {row.mode}, {row.setting}: {row.reason}." for part, row in pairs if row.reason]
     return Table(
         name="throughput",
         title="Throughput, latency and memory",
@@ -94,20 +87,16 @@ def throughput(profile: Profile) -> Table:
             "Peak memory: on CPU the rise of the resident size of a fresh process, on CUDA the allocator's peak.",
         ),
         notes=[
-            *failed_parts(profile, "throughput"),
-            *failed,
-            *([_STAR] if any(row.is_noisy for _, row in pairs) else []),
-            *unread(profile, "throughput"),
-            *warnings_of(profile, "throughput"),
+            *notes.failed_parts(profile, "throughput"),
+            *(f"{model_label(part)}, {row.mode}, {row.setting}: {row.reason}." for part, row in pairs if row.reason),
+            *([STAR] if any(row.is_noisy for _, row in pairs) else []),
+            *notes.unread(profile, "throughput"),
+            *notes.warnings_of(profile, "throughput"),
         ],
     )
 
 
-BREAKDOWNS = {
-    "kind": "by kind of operation",
-    "role": "by role, all blocks together",
-    "block": "by block",
-}
+BREAKDOWNS = {"kind": "by kind of operation", "role": "by role, all blocks together", "block": "by block"}
 
 
 def breakdown(profile: Profile, by: str) -> Table:
@@ -142,7 +131,7 @@ def breakdown(profile: Profile, by: str) -> Table:
             "Of a step under the profiler, which is slower than one that is timed; rows sum to the step.",
             "FLOPs: 2 × MACs of matrix products, convolutions and attention. Bytes: operators' inputs and outputs, each once.",
         ),
-        notes=[*failed_parts(profile, "traces"), *(parts_of_timm(profile) if by != "kind" else ())],
+        notes=[*notes.failed_parts(profile, "traces"), *(notes.parts_of_timm(profile) if by != "kind" else ())],
     )
 
 
@@ -168,10 +157,10 @@ def flops(profile: Profile) -> Table:
         rows=rows,
         raw=raw,
         texts=("model",),
-        conventions=(
-            "Of one image. 1 MAC = 2 FLOPs; norms, nonlinearities and softmax are not counted; three counters agree.",
-        ),
-        notes=[*failed_parts(profile, "flops"), *counts_of_timm(profile)],
+        conventions=[
+            "Of one image. 1 MAC = 2 FLOPs; norms, nonlinearities and softmax are not counted; three counters agree."
+        ],
+        notes=[*notes.failed_parts(profile, "flops"), *notes.counts_of_timm(profile)],
     )
 
 
@@ -181,17 +170,11 @@ def ceilings(profile: Profile) -> Table:
     precisions = list(dict.fromkeys(p for ceiling in measured.values() for p in ceiling["flops_per_second"]))
     rows, raw = [], []
     for name, ceiling in measured.items():
-        rates = {p: ceiling["flops_per_second"][p] for p in precisions}
-        copy = ceiling["bytes_per_second"]
-        rows.append(
-            {
-                "measured with": name,
-                **{f"{p} (GFLOP/s)": significant(rate / 1e9) for p, rate in rates.items()},
-                "copy (GB/s)": significant(copy / 1e9),
-            }
-        )
-        rates = {f"{p}_flops_per_second": rate for p, rate in rates.items()}
-        raw.append({"part": name, **rates, "copy_bytes_per_second": copy})
+        rates, copy = ceiling["flops_per_second"], ceiling["bytes_per_second"]
+        cells = {f"{p} (GFLOP/s)": significant(rates[p] / 1e9) for p in precisions}
+        rows.append({"measured with": name, **cells, "copy (GB/s)": significant(copy / 1e9)})
+        raw.append({"part": name, **{f"{p}_flops_per_second": rates[p] for p in precisions}})
+        raw[-1] |= {"copy_bytes_per_second": copy}
     return Table(
         name="ceilings",
         title="Matrix products and copying at their best",
@@ -202,7 +185,7 @@ def ceilings(profile: Profile) -> Table:
             "Square matrices, the fastest size counts; bytes are read and written, each once. MFU is over what was measured "
             "in the same run, so that a machine that drifts does not change it.",
         ),
-        notes=list(failed_parts(profile, "ceilings")),
+        notes=list(notes.failed_parts(profile, "ceilings")),
     )
 
 
@@ -212,13 +195,8 @@ def _page(profile: Profile, tables: Sequence[Table], remarks: Sequence[str]) -> 
     if (profile.directory / "plots" / "roofline.png").exists():
         lines += ["", "![Roofline](plots/roofline.png)"]
     kinds = dict.fromkeys(part.kind for part in profile.parts)
-    lines += markdown_list([note for kind in kinds for note in failed_parts(profile, kind)])
+    lines += markdown_list([note for kind in kinds for note in notes.failed_parts(profile, kind)])
     for table in tables:
         files = " · ".join(f"[{suffix}](tables/{table.name}.{suffix})" for suffix in ("md", "csv", "tex"))
         lines += ["", markdown(table, where=profile.where, remarks=remarks, level=2), files]
     return "\n".join(lines) + "\n"
-
-
-_STAR = (
-    "* after the number of rounds: the median's 95 % interval is still wider than 2 %; --seconds gives it more time."
-)

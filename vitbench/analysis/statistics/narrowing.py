@@ -11,48 +11,13 @@ from vitbench.analysis.statistics.pairing import NO_SPREAD, PairedDifference, t_
 
 
 @dataclass(frozen=True)
-class Narrowing:
-    """Half widths of the 95 % intervals of one difference from the same runs: paired by seed, and taken as unpaired."""
-
-    paired: float
-    unpaired: float
-    """Welch's."""
-    correlation: float
-    """Between the accuracies of arm and baseline over seeds."""
-    n: int
-
-    @classmethod
-    def of(cls, arm: Mapping[int, float], baseline: Mapping[int, float]) -> Narrowing | None:
-        """From accuracies by seed; None for fewer than two common seeds, or where either does not vary over them."""
-        difference = PairedDifference.of(arm, baseline)
-        if difference is None or difference.n < 2:
-            return None
-        n = difference.n
-        mine, theirs = (variance(values[seed] for seed in difference.by_seed) / n for values in (arm, baseline))
-        if min(mine, theirs) < NO_SPREAD**2:
-            return None
-        degrees = (n - 1) * (mine + theirs) ** 2 / (mine**2 + theirs**2)
-        interval = difference.interval()
-        return cls(
-            paired=0.0 if interval is None else interval.half_width,
-            unpaired=t_quantile(0.975, degrees) * math.sqrt(mine + theirs),
-            correlation=(mine + theirs - (difference.sd or 0.0) ** 2 / n) / (2 * math.sqrt(mine * theirs)),
-            n=n,
-        )
-
-    @property
-    def ratio(self) -> float:
-        """Below 1 where pairing narrows the interval."""
-        return self.paired / self.unpaired
-
-
-@dataclass(frozen=True)
 class StudyNarrowing:
-    """Over the arms of a study: root mean square half widths, so that one arm's lucky spread does not decide."""
+    """95 % intervals paired by seed against those of the same runs taken as unpaired (Welch), over the arms of a study."""
 
     ratio: float
+    """Of root mean square half widths, so that one arm's lucky spread does not decide; below 1 where pairing narrows."""
     correlation: float
-    """Mean over arms."""
+    """Between the accuracies of arm and baseline over seeds; mean over arms."""
     num_arms: int
     num_seeds: tuple[int, int]
     """Fewest and most of an arm."""
@@ -65,13 +30,26 @@ def study_narrowing(arms: Mapping[str, Mapping[int, float]], *, baseline: str) -
     """
     if baseline not in arms:
         raise ValueError(f"baseline {baseline!r} is not among the arms; there are {', '.join(arms)}")
-    narrowings = (Narrowing.of(values, arms[baseline]) for name, values in arms.items() if name != baseline)
-    pairs = [pair for pair in narrowings if pair is not None]
-    if not pairs:
+    paired, unpaired, correlations, num_seeds = [], [], [], []
+    for name, arm in arms.items():
+        difference = PairedDifference.of(arm, arms[baseline])
+        if name == baseline or difference is None or difference.n < 2:
+            continue
+        n, interval = difference.n, difference.interval()
+        squares = [variance(values[seed] for seed in difference.by_seed) / n for values in (arm, arms[baseline])]
+        if min(squares) < NO_SPREAD**2:
+            continue
+        total = sum(squares)
+        degrees = (n - 1) * total**2 / sum(square**2 for square in squares)  # Welch's
+        paired.append(interval.half_width if interval else 0.0)
+        unpaired.append(t_quantile(0.975, degrees) * math.sqrt(total))
+        correlations.append((total - (difference.sd or 0.0) ** 2 / n) / (2 * math.sqrt(math.prod(squares))))
+        num_seeds.append(n)
+    if not paired:
         return None
     return StudyNarrowing(
-        ratio=math.sqrt(fmean(pair.paired**2 for pair in pairs) / fmean(pair.unpaired**2 for pair in pairs)),
-        correlation=fmean(pair.correlation for pair in pairs),
-        num_arms=len(pairs),
-        num_seeds=(min(pair.n for pair in pairs), max(pair.n for pair in pairs)),
+        ratio=math.sqrt(fmean(half**2 for half in paired) / fmean(half**2 for half in unpaired)),
+        correlation=fmean(correlations),
+        num_arms=len(paired),
+        num_seeds=(min(num_seeds), max(num_seeds)),
     )

@@ -41,13 +41,25 @@ class Outperforming:
     def probability(self) -> float:
         return (self.wins + self.ties / 2) / self.n
 
-    def interval(self, confidence: float = CONFIDENCE) -> Interval:
-        """The percentile bootstrap of the pairs; Clopper & Pearson's exact interval, ties as half a win, of few pairs or of
-        pairs that all agree, as resampling these gives back what was put in.
+    def interval(self) -> Interval:
+        """95 %: the percentile bootstrap of the pairs; Clopper & Pearson's exact interval, ties as half a win, of few pairs or
+        of pairs that all agree, as resampling these gives back what was put in.
         """
-        tail = (1 - confidence) / 2
-        all_agree = self.n in (self.wins, self.ties, self.losses)
-        return self._exact(tail) if all_agree or self.n < FEWEST_FOR_BOOTSTRAP else self._bootstrap(tail)
+        import numpy as np
+        from scipy.special import betaincinv
+
+        tail = (1 - CONFIDENCE) / 2
+        if self.n < FEWEST_FOR_BOOTSTRAP or self.n in (self.wins, self.ties, self.losses):
+            wins, others = self.wins + self.ties / 2, self.losses + self.ties / 2
+            low = float(betaincinv(wins, others + 1, tail)) if wins else 0.0
+            high = float(betaincinv(wins + 1, others, 1 - tail)) if others else 1.0
+            return Interval(low, high)
+        # Without drawing: the mean of n resampled pairs has the n-fold convolution of one pair's distribution.
+        of_a_pair = np.array([self.losses, self.ties, self.wins]) / self.n
+        below = np.cumsum(np.polynomial.polynomial.polypow(of_a_pair, self.n, maxpower=None))
+        # Rounding must not move a quantile that falls on a step.
+        low, high = np.searchsorted(below, [tail - 1e-12, 1 - tail - 1e-12]) / (2 * self.n)
+        return Interval(float(low), float(high))
 
     @property
     def reading(self) -> str:
@@ -59,22 +71,3 @@ class Outperforming:
         if low <= 0.5:
             return "not significant"
         return "significant and meaningful" if high > MEANINGFUL else "significant, not meaningful"
-
-    def _exact(self, tail: float) -> Interval:
-        from scipy.special import betaincinv
-
-        wins, others = self.wins + self.ties / 2, self.losses + self.ties / 2
-        low = float(betaincinv(wins, others + 1, tail)) if wins else 0.0
-        high = float(betaincinv(wins + 1, others, 1 - tail)) if others else 1.0
-        return Interval(low, high)
-
-    def _bootstrap(self, tail: float) -> Interval:
-        """Without drawing: the mean of n resampled pairs has the n-fold convolution of one pair's distribution."""
-        import numpy as np
-
-        of_a_pair = np.array([self.losses, self.ties, self.wins]) / self.n
-        distribution = np.polynomial.polynomial.polypow(of_a_pair, self.n, maxpower=None)
-        below = np.cumsum(distribution)
-        # Rounding must not move a quantile that falls on a step.
-        low, high = np.searchsorted(below, [tail - 1e-12, 1 - tail - 1e-12])
-        return Interval(float(low) / (2 * self.n), float(high) / (2 * self.n))

@@ -105,11 +105,6 @@ class PairedDifference:
         """The t-interval over seeds; None without a spread."""
         return None if self.estimate is None else self.estimate.interval(confidence)
 
-    @property
-    def p_value(self) -> float | None:
-        """Two-sided, of the paired t-test that the mean over all seeds is 0; None without a spread."""
-        return None if self.estimate is None else self.estimate.p_value
-
 
 def t_quantile(probability: float, degrees_of_freedom: float) -> float:
     from scipy.special import stdtrit  # not scipy.stats, which takes longer to load than the tables to write

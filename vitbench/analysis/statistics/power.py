@@ -33,10 +33,8 @@ def power_of_difference(
     return 1 - _noncentral_t(critical, degrees, noncentrality) + _noncentral_t(-critical, degrees, noncentrality)
 
 
-def power_of_equivalence(
-    difference: float, sd: float, num_seeds: NDArray[np.int64], *, margin: float = MARGIN, alpha: float = ALPHA
-) -> NDArray[np.float64]:
-    """Chance that two one-sided t-tests over so many seeds place a true mean difference within ±margin.
+def power_of_equivalence(difference: float, sd: float, num_seeds: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Chance that two one-sided t-tests over so many seeds place a true mean difference within ±MARGIN.
 
     From noncentral t, as 1 minus the chances that either test fails: never above the exact value, close to it where
     that is above one half.
@@ -45,16 +43,14 @@ def power_of_equivalence(
     from scipy.special import stdtrit
 
     degrees, error = num_seeds - 1, sd / np.sqrt(num_seeds)
-    critical = stdtrit(degrees, 1 - alpha)
-    not_below_upper = _noncentral_t(critical, degrees, (margin - difference) / error)
-    not_above_lower = _noncentral_t(critical, degrees, (margin + difference) / error)
+    critical = stdtrit(degrees, 1 - ALPHA)
+    not_below_upper = _noncentral_t(critical, degrees, (MARGIN - difference) / error)
+    not_above_lower = _noncentral_t(critical, degrees, (MARGIN + difference) / error)
     return np.maximum(0.0, 1 - not_below_upper - not_above_lower)
 
 
-def smallest_difference(
-    sd: float | None, num_seeds: int, *, alpha: float = ALPHA, power: float = POWER
-) -> float | None:
-    """The smallest true difference that so many paired seeds find with this power; None for fewer than two.
+def smallest_difference(sd: float | None, num_seeds: int, *, alpha: float = ALPHA) -> float | None:
+    """The smallest true difference that so many paired seeds find with 80 % power; None for fewer than two.
 
     sd: of paired differences between seeds; the result is in its unit, and None where it is None or 0. One arm by
     itself; with Holm's correction over m arms, `alpha=ALPHA / m` is what the first of them must pass.
@@ -65,7 +61,7 @@ def smallest_difference(
 
     critical = t_quantile(1 - alpha / 2, num_seeds - 1)
     # The other tail, a difference of the wrong sign, has no share in a power of 80 %.
-    return sd * float(nctdtrinc(num_seeds - 1, 1 - power, critical)) / math.sqrt(num_seeds)
+    return sd * float(nctdtrinc(num_seeds - 1, 1 - POWER, critical)) / math.sqrt(num_seeds)
 
 
 @dataclass(frozen=True)
@@ -73,24 +69,14 @@ class SeedsToSettle:
     """How many paired seeds in all would settle a pair, were its mean and spread those seen so far."""
 
     num_seeds: int | None
-    """None: more than `most`."""
+    """None: more than `MOST_SEEDS`."""
     shows: Literal["a difference", "equivalence"]
-    margin: float
-    most: int
 
 
-def seeds_to_settle(
-    difference: PairedDifference,
-    *,
-    num_arms: int,
-    margin: float = MARGIN,
-    alpha: float = ALPHA,
-    power: float = POWER,
-    most: int = MOST_SEEDS,
-) -> SeedsToSettle | None:
+def seeds_to_settle(difference: PairedDifference, *, num_arms: int) -> SeedsToSettle | None:
     """Seeds that would find the difference seen so far significant, or show it equivalent, whichever takes fewer.
 
-    With this power, and more than there are now. Holm's correction is taken at its hardest, as Bonferroni's: alpha /
+    With 80 % power, and more than there are now. Holm's correction is taken at its hardest, as Bonferroni's: ALPHA /
     num_arms, which the smallest p of a study must pass; equivalence is not corrected, as in the verdict's rule. None
     where the spread is unknown: one pair, or equal differences.
     """
@@ -98,16 +84,14 @@ def seeds_to_settle(
         return None
     import numpy as np
 
-    candidates = np.arange(max(FEWEST_SEEDS, difference.n + 1), most + 1)
-    power_to_differ = power_of_difference(difference.mean, difference.sd, candidates, alpha=alpha / num_arms)
-    power_to_equate = power_of_equivalence(difference.mean, difference.sd, candidates, margin=margin, alpha=alpha)
-    to_differ, to_equate = _first(power_to_differ >= power), _first(power_to_equate >= power)
+    candidates = np.arange(max(FEWEST_SEEDS, difference.n + 1), MOST_SEEDS + 1)
+    power_to_differ = power_of_difference(difference.mean, difference.sd, candidates, alpha=ALPHA / num_arms)
+    power_to_equate = power_of_equivalence(difference.mean, difference.sd, candidates)
+    to_differ, to_equate = _first(power_to_differ >= POWER), _first(power_to_equate >= POWER)
     index = min(to_differ, to_equate)
     return SeedsToSettle(
         num_seeds=None if math.isinf(index) else int(candidates[int(index)]),
         shows="equivalence" if to_equate < to_differ else "a difference",
-        margin=margin,
-        most=most,
     )
 
 

@@ -100,16 +100,15 @@ def decide(
     over_images: Mapping[Key, Estimate] | None = None,
     saturated: Mapping[Key, Verdict] | None = None,
     margin: float = MARGIN,
-    alpha: float = ALPHA,
     caveats: Mapping[Key, Caveats] | None = None,
 ) -> dict[Key, Decision]:
     """The verdict on every arm of a study, tested together. The first case that applies, of:
 
     1. no verdict: fewer than 3 seeds have both the arm and the baseline (None: no seed has).
     2. at the ceiling, at the floor, or open: `saturated` says so. It claims nothing.
-    3. better, worse: the two-sided test has p ≤ alpha after Holm's correction over the arms that come this far; the sign
+    3. better, worse: the two-sided test has p ≤ ALPHA after Holm's correction over the arms that come this far; the sign
        of the mean says which. `within_margin` where 4 holds too.
-    4. equivalent: both one-sided tests against ±margin have p ≤ alpha, that is, the (1 − 2 alpha) interval lies within
+    4. equivalent: both one-sided tests against ±margin have p ≤ ALPHA, that is, the (1 − 2 ALPHA) interval lies within
        ±margin. Not corrected for the number of arms.
     5. open: neither was shown, or there is nothing to test by.
 
@@ -130,26 +129,26 @@ def decide(
         for key, difference in testable.items()
         if key not in saturated and (estimate := over_images.get(key, difference.estimate)) is not None
     }
-    adjusted, confidences = _corrected({key: estimate.p_value for key, estimate in estimates.items()}, alpha)
+    adjusted, confidences = _corrected({key: estimate.p_value for key, estimate in estimates.items()})
     decisions = {}
     for key, difference in differences.items():
         decision = Decision(Verdict.NONE, difference, margin, caveats=caveats.get(key, NO_CAVEATS))
         if key in estimates:
             decision = replace(decision, adjusted_p=adjusted[key], over_images=key in over_images)
-            decision = _tested(decision, estimates[key], adjusted[key], confidences[key], alpha)
+            decision = _tested(decision, estimates[key], adjusted[key], confidences[key])
         elif key in testable:
             decision = replace(decision, verdict=saturated.get(key, Verdict.OPEN))
         decisions[key] = decision
     return decisions
 
 
-def _tested(decision: Decision, estimate: Estimate, adjusted_p: float, confidence: float, alpha: float) -> Decision:
+def _tested(decision: Decision, estimate: Estimate, adjusted_p: float, confidence: float) -> Decision:
     """A decision with its verdict, and the interval that decided."""
-    equivalent = estimate.equivalence_p_value(decision.margin) <= alpha
-    if adjusted_p <= alpha:
+    equivalent = estimate.equivalence_p_value(decision.margin) <= ALPHA
+    if adjusted_p <= ALPHA:
         verdict = Verdict.BETTER if estimate.mean > 0 else Verdict.WORSE
     elif equivalent:
-        verdict, confidence = Verdict.EQUIVALENT, 1 - 2 * alpha
+        verdict, confidence = Verdict.EQUIVALENT, 1 - 2 * ALPHA
     else:
         verdict = Verdict.OPEN
     if decision.caveats.diverged_may_turn(verdict):
@@ -159,25 +158,25 @@ def _tested(decision: Decision, estimate: Estimate, adjusted_p: float, confidenc
     return replace(decision, verdict=verdict, interval=interval, confidence=confidence, within_margin=within)
 
 
-def _corrected(p_values: Mapping[Key, float], alpha: float) -> tuple[dict[Key, float], dict[Key, float]]:
+def _corrected(p_values: Mapping[Key, float]) -> tuple[dict[Key, float], dict[Key, float]]:
     """(p by Holm's correction, the confidence of the interval that it makes of each arm).
 
-    Holm holds the smallest p of m against alpha / m, the next against alpha / (m − 1), …, and stops at the first that
+    Holm holds the smallest p of m against ALPHA / m, the next against ALPHA / (m − 1), …, and stops at the first that
     fails, whose level all that are left keep. The interval of an arm's own level leaves out 0 exactly where its
-    corrected p is at most alpha.
+    corrected p is at most ALPHA.
     """
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    shown = sum(p <= alpha for p in adjusted.values())
+    shown = sum(p <= ALPHA for p in adjusted.values())
     ranked = sorted(p_values, key=p_values.__getitem__)
     steps = {key: len(ranked) - min(rank, shown) for rank, key in enumerate(ranked)}
-    return adjusted, {key: 1 - alpha / steps[key] for key in p_values}
+    return adjusted, {key: 1 - ALPHA / steps[key] for key in p_values}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted by Holm's step-down method (1979), in the order given.
 
     The smallest of m is multiplied by m, the next by m − 1, …; none is below one that was smaller, none above 1. The
-    chance of any false 'better' or 'worse' in a study is then at most alpha, however arms depend on each other.
+    chance of any false 'better' or 'worse' in a study is then at most ALPHA, however arms depend on each other.
 
     Equal to statsmodels' `multipletests(method="holm")`, which takes a second to import and collects garbage at each
     call.

@@ -8,7 +8,7 @@ from typing import Any
 from vitbench.analysis.comparison.across import Agreement, ArmAcross, agreements
 from vitbench.analysis.comparison.findings import Finding
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
-from vitbench.analysis.tables.verdicts import ends
+from vitbench.analysis.tables.verdicts import raw_interval
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, listed
 from vitbench.text import counted
@@ -54,20 +54,14 @@ def _raw_row(arm: ArmAcross, dataset: str) -> dict[str, Any]:
     """An arm on one data set, at full precision."""
     decision = arm.findings[dataset].decision
     difference = decision.difference
-    low, high = ends(decision.interval)
-    ci95_low, ci95_high = ends(difference.interval() if difference else None)
     return {
-        "study": arm.study,
-        "budget": arm.budget,
-        "arm": arm.arm,
+        **{name: getattr(arm, name) for name in ("study", "budget", "arm")},
         "dataset": dataset,
         "comparison": arm.slugs[dataset],
         "difference_points": 100 * difference.mean if difference else None,
-        "interval_low_points": low,
-        "interval_high_points": high,
+        **raw_interval("interval", decision.interval),
         "interval_confidence": decision.confidence,
-        "difference_ci95_low_points": ci95_low,
-        "difference_ci95_high_points": ci95_high,
+        **raw_interval("difference_ci95", difference.interval() if difference else None),
         "seeds": difference.n if difference else 0,
         "verdict": decision.verdict.value,
         "together": arm.agreement.value,

@@ -7,6 +7,14 @@ from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.tables.reading import reading
 from vitbench.analysis.writing.words import listed, seeds_text
 
+MATCHED = {
+    "flops": "Training FLOPs are equal, not epochs: each arm trains until it has spent the FLOPs of {baseline}, counted as "
+    "6 × MACs an image.",
+    "time": "Training time is equal, not epochs: each arm trains for as long as {baseline} does, by images/s measured before "
+    "on the same device, arms in turn or under the same load.",
+}
+"""What is equal for all arms in place of epochs, and how it was counted."""
+
 
 def facts(comparison: Comparison) -> dict[str, str]:
     """What the numbers of a comparison share, as label and text."""
@@ -55,7 +63,7 @@ def conventions(assessment: Assessment) -> list[str]:
                 "not."
             )
         if comparison.design.match != "epochs":
-            sentences.append(_match_text(comparison))
+            sentences.append(MATCHED[comparison.design.match].format(baseline=comparison.baseline.label))
     sentences += reading(assessment)
     memory = (
         "Peak memory is the most bytes of tensors alive at once in one training step"
@@ -85,21 +93,6 @@ def _choice_text(comparison: Comparison) -> str:
     seeds = "the seeds" if tuning_seeds is None else f"those of {seeds_text(range(tuning_seeds))}"
     held_out = "" if tuning_seeds is None else "; the other seeds are held out"
     return f"{chosen}. {value.capitalize()}s are compared on {seeds} at which every {value} has a result{held_out}"
-
-
-def _match_text(comparison: Comparison) -> str:
-    """What is equal for all arms in place of epochs, and how it was counted."""
-    assert comparison.baseline is not None
-    name = comparison.baseline.label
-    if comparison.design.match == "flops":
-        return (
-            f"Training FLOPs are equal, not epochs: each arm trains until it has spent the FLOPs of {name}, counted as "
-            "6 × MACs an image."
-        )
-    return (
-        f"Training time is equal, not epochs: each arm trains for as long as {name} does, by images/s measured before on the "
-        "same device, arms in turn or under the same load."
-    )
 
 
 def _data_text(comparison: Comparison) -> str:

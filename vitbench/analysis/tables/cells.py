@@ -7,15 +7,15 @@ from typing import Any
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.comparison.findings import Finding
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
-from vitbench.analysis.tables.verdicts import ends
+from vitbench.analysis.tables.verdicts import at_baseline, raw_interval
 from vitbench.analysis.tables.verdicts import raw as raw_verdict
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, count_text, filled, listed, significant
 from vitbench.records import Outcome
+from vitbench.studies.settings import RATE
 
 TERMINAL_COLUMNS = {
     "arm": "arm",
@@ -46,11 +46,10 @@ def _row(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
     comparison, memory = assessment.comparison, arm.costs("peak_memory_bytes")
     baseline, finding = comparison.baseline, assessment.findings.arms.get(arm.label)
     noun = "setting" if comparison.design.tuned else "rate"
-    matched = {
-        "epochs": f"{arm.epochs:g}",
-        "training (TFLOP)": significant(arm.training_flops and arm.training_flops / 1e12),
-    }
-    at_baselines = {f"difference at baseline's {noun} (points)": _at_baseline(finding)}
+    training_tflop = significant(arm.training_flops and arm.training_flops / 1e12)
+    matched = {"epochs": f"{arm.epochs:g}", "training (TFLOP)": training_tflop}
+    at_baselines = ABSENT if finding is None else at_baseline(finding, with_pairs=True)
+    remark = " (fixed)" if arm.is_fixed else " (edge)" if arm.edges else ""
     return {
         "arm": f"{arm.label} (baseline)" if arm is baseline else arm.label,
         "params": count_text(arm.params),
@@ -63,28 +62,14 @@ def _row(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
         "top-1 (%)": percent(arm.test_top1),
         "difference (points)": ABSENT if finding is None else difference_text(finding.decision) or ABSENT,
         **({} if baseline is None else {"verdict": ABSENT if finding is None else verdict_text(finding.decision)}),
-        comparison.noun: _setting_cell(arm),
+        comparison.noun: ABSENT if arm.setting is None else f"{arm.text(arm.setting)}{remark}",
         f"top-1 at baseline's {noun} (%)": percent(comparison.at_baseline_setting(arm)),
-        **(at_baselines if comparison.has_choice else {}),
+        **({f"difference at baseline's {noun} (points)": at_baselines} if comparison.has_choice else {}),
         "training (images/s)": significant(arm.median_cost("train_images_per_second")),
         "inference (images/s)": significant(arm.median_cost("infer_images_per_second")),
         "peak memory (MiB)": significant(max(memory) / 2**20) if memory else ABSENT,
         "completed runs": _runs_cell(arm),
     }
-
-
-def _at_baseline(finding: Finding | None) -> str:
-    """The difference at the baseline's setting and its verdict; `(n=3)` where it is over fewer seeds than at the arm's."""
-    if finding is None:
-        return ABSENT
-    decision = finding.at_baseline_setting
-    if decision is None:
-        return "the same"
-    if decision.difference is None:
-        return ABSENT
-    at_chosen, pairs = finding.decision.difference, decision.difference.n
-    fewer = at_chosen is not None and pairs < at_chosen.n and decision.interval is not None
-    return f"{difference_text(decision)}{f' (n={pairs})' if fewer else ''}: {verdict_text(decision)}"
 
 
 def _raw_row(assessment: Assessment, arm: ArmResult) -> dict[str, Any]:
@@ -100,7 +85,7 @@ def _raw_row(assessment: Assessment, arm: ArmResult) -> dict[str, Any]:
         "val_top1_mean_percent": 100 * val_top1.mean if val_top1 else None,
         **_raw_difference(comparison.difference(arm), "difference"),
         "learning_rate": arm.learning_rate,
-        "learning_rate_edge": arm.edge,
+        "learning_rate_edge": arm.edges.get(RATE, ""),
         "learning_rates_tried": len({setting[0] for setting in arm.settings}),
         **_raw_top1(comparison.at_baseline_setting(arm), "test_top1_at_baseline_rate"),
         "train_images_per_second_median": arm.median_cost("train_images_per_second"),
@@ -125,11 +110,9 @@ def _raw_top1(top1: Summary | None, name: str) -> dict[str, float | None]:
 
 
 def _raw_difference(difference: PairedDifference | None, name: str) -> dict[str, float | None]:
-    low, high = ends(difference.interval() if difference else None)
     return {
         f"{name}_mean_points": 100 * difference.mean if difference else None,
-        f"{name}_ci95_low_points": low,
-        f"{name}_ci95_high_points": high,
+        **raw_interval(f"{name}_ci95", difference.interval() if difference else None),
         f"{name}_pairs": difference.n if difference else None,
     }
 
@@ -150,13 +133,6 @@ def percent(summary: Summary | None) -> str:
         return ABSENT
     spread = "" if summary.sd is None else f" ± {100 * summary.sd:.2f}"
     return f"{100 * summary.mean:.2f}{spread} (n={summary.n})"
-
-
-def _setting_cell(arm: ArmResult) -> str:
-    if arm.setting is None:
-        return ABSENT
-    remark = " (fixed)" if arm.is_fixed else " (edge)" if arm.edges else ""
-    return f"{arm.text(arm.setting)}{remark}"
 
 
 def _runs_cell(arm: ArmResult) -> str:

@@ -9,10 +9,9 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.tables.captions import conventions, facts
 from vitbench.analysis.tables.cells import main_table, raw_rows
 from vitbench.analysis.tables.verdicts import further_tables
-from vitbench.analysis.writing.files import MARK
 from vitbench.analysis.writing.markup import escape_markdown
 from vitbench.analysis.writing.table import (
-    LATEX_NEEDS,
+    LATEX_TOP,
     csv_text,
     latex_table,
     markdown_head,
@@ -57,7 +56,7 @@ def latex(assessment: Assessment) -> str:
         sentences.append(f"n = {counts.pop()} everywhere.")
     caption = " ".join(filter(None, sentences))
     label = f"{re.sub(r'[^A-Za-z0-9.-]+', '-', comparison.study)}-{comparison.slug}"
-    lines = [f"% {MARK}; do not edit. {LATEX_NEEDS} All columns are in the CSV file."]
+    lines = [f"{LATEX_TOP} All columns are in the CSV file."]
     lines += latex_table(replace(table, rows=rows), caption=caption, label=label, narrow=True)
     for further in further_tables(assessment):
         word, title = further.title.split()[-1].lower(), f"{comparison.title}. {further.title}."

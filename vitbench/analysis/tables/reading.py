@@ -6,7 +6,6 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.growth import series_of
 from vitbench.analysis.comparison.wording import margin_text
-from vitbench.analysis.statistics.interactions import FTest
 from vitbench.analysis.statistics.narrowing import StudyNarrowing
 from vitbench.analysis.statistics.power import MOST_SEEDS
 from vitbench.analysis.statistics.power_law import FURTHEST
@@ -20,7 +19,7 @@ def reading(assessment: Assessment) -> list[str]:
     """How to read the verdicts: the rule, what each column says, and what pairing gained."""
     comparison, findings = assessment.comparison, assessment.findings
     sentences = [
-        *rule(findings.num_tested, margin=findings.margin),
+        *rule(findings.num_tested),
         "Verdicts are about new seeds on the same test images; the CSV has an interval for new test images too, and one for "
         "P(arm > baseline). Variance from test images: the part of that wider interval's variance that more test images would "
         "reduce, and more seeds would not. Seeds won: at which the arm is more accurate; a tie counts half. Images only one "
@@ -39,8 +38,11 @@ def reading(assessment: Assessment) -> list[str]:
             "of the size, at every seed; the mean slope, with its 95 % t-interval over seeds. Furthest from the law: of an "
             f"arm's mean error; beyond {100 * (FURTHEST - 1):.0f} % the errors follow no power law, and no slope is given."
         )
-    if findings.overall_interaction:
-        sentences.append(_overall(findings.overall_interaction))
+    if test := findings.overall_interaction:
+        sentences.append(
+            f"Interaction of both factors over all levels: F({test.numerator_degrees}, {test.denominator_degrees}) = "
+            f"{test.f:.2f}, {'p ' if test.p_value < 0.001 else 'p = '}{p_text(test.p_value)} (repeated measures over seeds)."
+        )
     return sentences
 
 
@@ -84,11 +86,4 @@ def narrowing_text(narrowing: StudyNarrowing) -> str:
         f"Pairing by seed makes intervals {narrowing.ratio:.2f} times as wide as those of the same runs taken as unpaired "
         f"(Welch); accuracies of arm and baseline correlate by {correlation} over seeds "
         f"({counted(narrowing.num_arms, 'arm')}, {seeds})."
-    )
-
-
-def _overall(test: FTest) -> str:
-    return (
-        f"Interaction of both factors over all levels: F({test.numerator_degrees}, {test.denominator_degrees}) = "
-        f"{test.f:.2f}, {'p ' if test.p_value < 0.001 else 'p = '}{p_text(test.p_value)} (repeated measures over seeds)."
     )

@@ -8,7 +8,7 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Findings
 from vitbench.analysis.comparison.wording import caveats_text, difference_text, margin_text, points
-from vitbench.analysis.statistics.verdicts import Decision, Verdict
+from vitbench.analysis.statistics.verdicts import MARGIN, Decision, Verdict
 from vitbench.analysis.writing.words import listed
 
 WORDS = {
@@ -43,7 +43,7 @@ def sentence(assessment: Assessment) -> str:
                 arms = [_range(list(decisions.values()))]
             else:
                 arms = [_arm(label, decision) for label, decision in decisions.items()]
-            parts.append(f"{words.format(margin=margin_text(findings.margin))}: {listed(arms)}")
+            parts.append(f"{words.format(margin=margin_text(MARGIN))}: {listed(arms)}")
     pairs = {finding.decision.difference.n for finding in findings.arms.values() if finding.decision.difference}
     seeds = f"{min(pairs, default=0)} to {max(pairs, default=0)}" if len(pairs) > 1 else f"{max(pairs, default=0)}"
     reached = f"{_reached(comparison)}{seeds} seeds, points with the interval that decides"

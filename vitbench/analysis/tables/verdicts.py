@@ -8,10 +8,10 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Finding, Findings
 from vitbench.analysis.comparison.fine_tuning import gains
-from vitbench.analysis.comparison.growth import Series, series_of
+from vitbench.analysis.comparison.growth import series_of
 from vitbench.analysis.comparison.wording import difference_text, settle_text, verdict_text, with_interval
 from vitbench.analysis.statistics.pairing import Interval
-from vitbench.analysis.statistics.verdicts import Decision, Verdict
+from vitbench.analysis.statistics.verdicts import MARGIN, Verdict
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, filled, interval_text, significant
 
@@ -21,14 +21,8 @@ CLAIM_HEADINGS = ("claim", "paper", "here", "verdict")
 def further_tables(assessment: Assessment) -> list[Table]:
     """Those that have a row."""
     comparison = assessment.comparison
-    tables = (
-        verdicts(assessment),
-        interactions(assessment),
-        fine_tuning(comparison),
-        power_laws(comparison),
-        claims(assessment),
-    )
-    return [table for table in tables if table]
+    tables = (verdicts(assessment), interactions(assessment), fine_tuning(comparison), power_laws(comparison))
+    return [table for table in (*tables, claims(assessment)) if table]
 
 
 def verdicts(assessment: Assessment) -> Table:
@@ -42,9 +36,11 @@ def verdicts(assessment: Assessment) -> Table:
             "difference (points)": difference_text(finding.decision) or ABSENT,
             "p, Holm": p_text(finding.decision.adjusted_p),
             "seeds won": _wins(finding),
-            "variance from test images": _image_share(finding),
+            "variance from test images": filled(
+                "{:.0f} %", in_points(crossed.image_share if (crossed := finding.seeds_and_images) else None)
+            ),
             "images only one gets": _images(finding),
-            **({f"at baseline's {noun}": _at_baseline(finding)} if comparison.has_choice else {}),
+            **({f"at baseline's {noun}": at_baseline(finding)} if comparison.has_choice else {}),
             "detectable difference (points, 80 % power)": filled("{:.2f}", in_points(finding.smallest_difference)),
             "seeds to settle": _to_settle(finding),
         }
@@ -58,12 +54,13 @@ def interactions(assessment: Assessment) -> Table:
     """A row for every pair of levels of two factors; empty where a study has none."""
     decisions = assessment.findings.interactions
     factors = list(next(iter(assessment.comparison.design.factors.values()), ()))
+    words = {Verdict.BETTER: "more together", Verdict.WORSE: "less together", Verdict.EQUIVALENT: "no interaction"}
     rows = [
         {
             **dict(zip(factors, levels, strict=True)),
             "together, beyond the sum of both (points)": difference_text(decision) or ABSENT,
             "p, Holm": p_text(decision.adjusted_p),
-            "verdict": _interaction_words(decision),
+            "verdict": words.get(decision.verdict) or verdict_text(decision),
         }
         for levels, decision in decisions.items()
     ]
@@ -78,11 +75,13 @@ def power_laws(comparison: Comparison) -> Table:
             continue
         ratios = [2**-exponent for exponent in (law.exponent, law.high, law.low)]
         slopes = [-exponent for exponent in (law.exponent, law.high, law.low)]
+        unit, name = (1e12, " TFLOP") if series.unit == "training FLOPs" else (1.0, "")
+        first, last = (significant(size / unit) for size in (series.sizes[0], series.sizes[-1]))
         rows.append(
             {
                 "what grows": series.name,
                 "over": series.unit,
-                "sizes": _sizes(series),
+                "sizes": f"{first} to {last}{name}, {len(series.sizes)} of them",
                 "error × at twice the size": interval_text(*ratios, digits=".3f") if law.holds else ABSENT,
                 "slope": interval_text(*slopes, digits="+.3f").replace("-", "−") if law.holds else ABSENT,
                 "furthest from the law": f"{100 * (law.worst - 1):.2g} %" + ("" if law.holds else ": no power law"),
@@ -90,13 +89,6 @@ def power_laws(comparison: Comparison) -> Table:
             }
         )
     return Table("Power laws", rows, texts=("what grows", "over"))
-
-
-def _sizes(series: Series) -> str:
-    """`0.37 to 5.6 TFLOP`, `450 to 45,000`: and how many."""
-    unit, name = (1e12, " TFLOP") if series.unit == "training FLOPs" else (1.0, "")
-    first, last = (significant(size / unit) for size in (series.sizes[0], series.sizes[-1]))
-    return f"{first} to {last}{name}, {len(series.sizes)} of them"
 
 
 def fine_tuning(comparison: Comparison) -> Table:
@@ -130,18 +122,14 @@ def raw(findings: Findings, label: str) -> dict[str, Any]:
     crossed = finding.seeds_and_images if finding else None
     wins = finding.outperforming if finding else None
     won = wins.interval() if wins else None
-    low, high = ends(decision.interval if decision else None)
-    crossed_low, crossed_high = ends(crossed.estimate.interval() if crossed else None)
     return {
         "verdict": decision.verdict.value if decision else "",
         "within_margin": decision.within_margin if decision else None,
-        "margin_points": 100 * findings.margin,
+        "margin_points": 100 * MARGIN,
         "p_holm": decision.adjusted_p if decision else None,
-        "interval_low_points": low,
-        "interval_high_points": high,
+        **raw_interval("interval", decision.interval if decision else None),
         "interval_confidence": decision.confidence if decision else None,
-        "difference_seeds_and_images_ci95_low_points": crossed_low,
-        "difference_seeds_and_images_ci95_high_points": crossed_high,
+        **raw_interval("difference_seeds_and_images_ci95", crossed.estimate.interval() if crossed else None),
         "share_of_variance_from_images": crossed.image_share if crossed else None,
         "probability_of_outperforming": wins.probability if wins else None,
         "probability_of_outperforming_ci95_low": won.low if won else None,
@@ -156,9 +144,10 @@ def in_points(fraction: float | None) -> float | None:
     return None if fraction is None else 100 * fraction
 
 
-def ends(interval: Interval | None) -> tuple[float | None, float | None]:
-    """Both ends of an interval in points."""
-    return (None, None) if interval is None else (100 * interval.low, 100 * interval.high)
+def raw_interval(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """`name_low_points` and `name_high_points`."""
+    low, high = (None, None) if interval is None else (100 * interval.low, 100 * interval.high)
+    return {f"{name}_low_points": low, f"{name}_high_points": high}
 
 
 def p_text(p_value: float | None) -> str:
@@ -171,11 +160,6 @@ def _wins(finding: Finding) -> str:
     return ABSENT if wins is None else f"{wins.wins + wins.ties / 2:g} of {wins.n}"
 
 
-def _image_share(finding: Finding) -> str:
-    share = finding.seeds_and_images.image_share if finding.seeds_and_images else None
-    return filled("{:.0f} %", in_points(share))
-
-
 def _images(finding: Finding) -> str:
     if finding.images_only_one_gets is None:
         return ABSENT
@@ -183,11 +167,16 @@ def _images(finding: Finding) -> str:
     return f"{arm:,.0f} : {baseline:,.0f}"
 
 
-def _at_baseline(finding: Finding) -> str:
+def at_baseline(finding: Finding, *, with_pairs: bool = False) -> str:
+    """The difference at the baseline's setting and its verdict; `with_pairs`: `(n=3)` where it is over fewer seeds."""
     decision = finding.at_baseline_setting
     if decision is None:
         return "the same"
-    return f"{difference_text(decision)}: {verdict_text(decision)}" if decision.difference else ABSENT
+    if decision.difference is None:
+        return ABSENT
+    at_chosen, pairs = finding.decision.difference, decision.difference.n
+    fewer = with_pairs and at_chosen is not None and pairs < at_chosen.n and decision.interval is not None
+    return f"{difference_text(decision)}{f' (n={pairs})' if fewer else ''}: {verdict_text(decision)}"
 
 
 def _to_settle(finding: Finding) -> str:
@@ -198,8 +187,3 @@ def _to_settle(finding: Finding) -> str:
     if finding.decision.over_images and finding.decision.verdict is Verdict.OPEN:
         return "no number: more test images"
     return "settled" if finding.decision.verdict.is_settled else ABSENT
-
-
-def _interaction_words(decision: Decision) -> str:
-    words = {Verdict.BETTER: "more together", Verdict.WORSE: "less together", Verdict.EQUIVALENT: "no interaction"}
-    return words.get(decision.verdict) or verdict_text(decision)

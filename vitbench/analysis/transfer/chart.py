@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from vitbench.analysis.comparison.naming import data_text, distinct_names
 from vitbench.analysis.transfer.tables import HEADINGS, TransferRow, environments_of, order_of
 from vitbench.analysis.writing.drawing import GREY, PALETTE, headed_figure
-from vitbench.analysis.writing.panels import name_axes, panels_height, panels_of, wrapped
+from vitbench.analysis.writing.panels import COLUMNS, panels_height, panels_of, wrapped
 
 ON_ALL = {"linear": ("D", "linear probe"), "knn": ("s", HEADINGS["knn"])}
 """Marker and name of classifiers that are fitted to all training images."""
@@ -35,9 +35,8 @@ def transfer_figure(rows: Sequence[TransferRow]) -> Figure | None:
     models = list(dict.fromkeys(labels_of(rows)))
     shots = sorted({shot for row in rows for shot in shots_of(row)})
     handles = _handles(rows, models)
-    several = len(environments_of(row.record for row in rows)) > 1
     height = panels_height(len(datasets)) + 0.1 * len(handles)
-    figure = headed_figure("Frozen features", CAPTION + (SEVERAL if several else ""), height)
+    figure = headed_figure("Frozen features", CAPTION + (SEVERAL if len(environments_of(rows)) > 1 else ""), height)
     panels = panels_of(figure, len(datasets))
     for axes, dataset in zip(panels, datasets, strict=True):
         axes.set_title(wrapped(names[dataset], 45))
@@ -47,7 +46,10 @@ def transfer_figure(rows: Sequence[TransferRow]) -> Figure | None:
         axes.set_xticks(range(len(shots) + 1), [*map(str, shots), "all"])
         axes.set_xlim(-0.4, len(shots) + 0.4)
         axes.grid(visible=False, axis="x")
-    name_axes(panels, "training images of each class", "test top-1 (%)")
+    for axes in panels[-COLUMNS:]:
+        axes.set_xlabel("training images of each class")
+    for axes in panels[::COLUMNS]:
+        axes.set_ylabel("test top-1 (%)")
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return figure
 
@@ -68,8 +70,7 @@ def _but_seed(row: TransferRow) -> str:
 
 def shots_of(row: TransferRow) -> list[int]:
     """Images of each class in its few-shot classifiers, ascending."""
-    kinds = sorted(row.top1, key=order_of)
-    return [order_of(name)[1] for name in kinds if order_of(name)[0] == 1]
+    return sorted(shots for kind, shots, _ in map(order_of, row.top1) if kind == 1)
 
 
 def _draw(axes: Axes, row: TransferRow, shots: Sequence[int], index: int) -> None:

@@ -70,7 +70,9 @@ def transfer_rows(records: Iterable[TransferRecord], runs: Mapping[str, Record])
     groups: dict[tuple[Any, ...], list[TransferRecord]] = defaultdict(list)
     latest = {(record.identity, record.environment.comparison_key): record for record in records}
     for record in latest.values():
-        groups[_row_key(record)].append(record)
+        request = record.request
+        features = (request.weights_sha256, request.image_size, request.mean, request.std, request.transfer_version)
+        groups[request.dataset, request.weights, *features, record.environment.comparison_key].append(record)
     return [_row(groups[key], runs.get(groups[key][-1].run_id)) for key in sorted(groups)]
 
 
@@ -87,13 +89,16 @@ def _row(records: Sequence[TransferRecord], trained: Record | None) -> TransferR
 
 def table_of(rows: Sequence[TransferRow]) -> Table:
     """Accuracies in per cent, classifiers in columns."""
+    environments = environments_of(rows)
+    where = f"Rows are of several environments, which the CSV names: {listed(environments)}."
+    if len(environments) == 1:
+        where = f"Computed on {environments[0]}."
     classifiers = sorted({name for row in rows for name in row.top1}, key=order_of)
-    headings = {name: HEADINGS.get(name, name) for name in classifiers}
     return Table(
         name="transfer",
         title="Frozen features",
         rows=[
-            {**_identity(row), **{heading: _percent(row.top1.get(name, [])) for name, heading in headings.items()}}
+            {**_identity(row), **{HEADINGS.get(name, name): _percent(row.top1.get(name, [])) for name in classifiers}}
             for row in rows
         ],
         raw=[_raw(row, classifiers) for row in rows],
@@ -105,14 +110,8 @@ def table_of(rows: Sequence[TransferRow]) -> Table:
             "cosine, weighted by exp(similarity / temperature), or one vote each.",
             "Its own test top-1 is that of the head that it was trained with, on the data set of its training.",
         ),
-        notes=[*(note for row in rows for note in row.notes), _environments(row.record for row in rows)],
+        notes=[*(note for row in rows for note in row.notes), where],
     )
-
-
-def _row_key(record: TransferRecord) -> tuple[Any, ...]:
-    request = record.request
-    shared = (request.weights_sha256, request.image_size, request.mean, request.std, request.transfer_version)
-    return request.dataset, request.weights, *shared, record.environment.comparison_key
 
 
 def order_of(classifier: str) -> tuple[int, int, str]:
@@ -141,8 +140,7 @@ def _percent(top1: Sequence[float]) -> str:
 
 
 def _raw(row: TransferRow, classifiers: Sequence[str]) -> dict[str, Any]:
-    record, trained, top1 = row.record, row.trained, row.top1
-    request, environment = record.request, record.environment
+    request, environment, trained = row.record.request, row.record.environment, row.trained
     raw: dict[str, Any] = {
         "weights": request.weights,
         "study": trained.study if trained else "",
@@ -153,11 +151,11 @@ def _raw(row: TransferRow, classifiers: Sequence[str]) -> dict[str, Any]:
         "dataset": request.dataset,
         "image_height": request.image_size[0],
         "image_width": request.image_size[1],
-        "features": record.width,
+        "features": row.record.width,
         **{name: getattr(environment, name) for name in ("device", "machine", "precision", "torch")},
     }
     for name in classifiers:
-        draws = top1.get(name, ())
+        draws = row.top1.get(name, ())
         raw[f"{name}_top1"] = mean(draws) if draws else None
         raw[f"{name}_sd"] = stdev(draws) if len(draws) > 1 else None
         raw[f"{name}_draws"] = len(draws)
@@ -175,18 +173,10 @@ def _doubts(record: TransferRecord, model: str) -> list[str]:
     return doubts
 
 
-def environments_of(records: Iterable[TransferRecord]) -> list[str]:
+def environments_of(rows: Iterable[TransferRow]) -> list[str]:
     """Device, machine, precision and torch that the features were computed with, each once, sorted."""
-    environments = (record.environment for record in records)
+    environments = (row.record.environment for row in rows)
     return sorted({f"{e.device}, machine {e.machine}, {e.precision}, torch {e.torch}" for e in environments})
-
-
-def _environments(records: Iterable[TransferRecord]) -> str:
-    """Where all rows were computed, or that they are of several environments."""
-    environments = environments_of(records)
-    if len(environments) == 1:
-        return f"Computed on {environments[0]}."
-    return f"Rows are of several environments, which the CSV names: {listed(environments)}."
 
 
 def _runs(store: RecordStore, run_ids: set[str]) -> dict[str, Record]:
@@ -194,6 +184,7 @@ def _runs(store: RecordStore, run_ids: set[str]) -> dict[str, Record]:
     runs: dict[str, Record] = {}
     for study in store.studies() if run_ids else ():
         for record in presentable(store.read(study)):
-            if record.outcome is Outcome.COMPLETED and (record.run_id in run_ids or record.identity in run_ids):
-                runs.setdefault(record.run_id if record.run_id in run_ids else record.identity, record)
+            run_id = record.run_id if record.run_id in run_ids else record.identity
+            if record.outcome is Outcome.COMPLETED and run_id in run_ids:
+                runs.setdefault(run_id, record)
     return runs

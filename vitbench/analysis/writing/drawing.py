@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -33,8 +32,6 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 
 STYLE: dict[Any, Any] = {
     **sns.axes_style("whitegrid"),
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
     "font.family": ["sans-serif"],  # `glyphs.legibly` adds what its letters need
     "font.size": 10,
     "axes.titlesize": 10,
@@ -52,15 +49,7 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,
     "svg.hashsalt": "vitbench",
     "svg.fonttype": "path",
-    "path.simplify": True,
 }
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Within it figures are made and saved, so that they look alike."""
-    with mpl.rc_context(STYLE):
-        yield
 
 
 def headed_figure(title: str, about: str, height: float) -> Figure:
@@ -95,7 +84,7 @@ def rendered(draw: Callable[[], Figure | None], formats: Sequence[str], *, all_t
             figure.set_layout_engine("none")
         return {suffix: _saved(figure, suffix, all_tones=all_tones) for suffix in formats}
 
-    with style():
+    with mpl.rc_context(STYLE):
         return legibly(drawn)
 
 

@@ -19,8 +19,6 @@ Drawn = TypeVar("Drawn")
 
 LONGEST_LINE = 60
 """Letters of a line in which letters are spelled out, each with six or more."""
-_NO_LETTERS = "Last Resort"
-"""The font that has a box for every letter."""
 
 _FONTS_LOG = logging.getLogger("matplotlib.font_manager")
 
@@ -119,7 +117,7 @@ def _families(letters: frozenset[str]) -> tuple[str, ...]:
     """Installed fonts that together have as many of these letters as can be had; the fewest, by name where it is open."""
     having: dict[str, set[str]] = {}
     for entry in sorted(fontManager.ttflist, key=lambda entry: (entry.name, entry.style != "normal", entry.fname)):
-        if entry.name not in having and not entry.name.startswith(_NO_LETTERS):
+        if entry.name not in having and not entry.name.startswith("Last Resort"):  # a box for every letter
             having[entry.name] = _drawable(entry.fname, letters)
     chosen, left = [], set(letters)
     while having and (best := max(sorted(having), key=lambda name: len(having[name] & left))):

@@ -56,22 +56,6 @@ def escape_csv(value: Any) -> Any:
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
-def html_template(name: str) -> Any:
-    """A page of `templates/`, in which all that is put in is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # only here: tables need none
-
-    pages = Environment(
-        loader=PackageLoader("vitbench.analysis"),
-        autoescape=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return pages.get_template(name)
-
-
 def html_id(*parts: str) -> str:
     """An id of letters, digits, dots and dashes; the same parts give the same."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(parts))

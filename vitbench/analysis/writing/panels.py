@@ -31,14 +31,6 @@ def panels_height(count: int) -> float:
     return 1.3 + (2.6 if count <= COLUMNS else 1.8 * math.ceil(count / COLUMNS))
 
 
-def name_axes(panels: Sequence[Axes], x: str, y: str) -> None:
-    """Labels below the panels of `panels_of` that have nothing beneath, and beside those at the left."""
-    for axes in panels[-COLUMNS:]:
-        axes.set_xlabel(x)
-    for axes in panels[::COLUMNS]:
-        axes.set_ylabel(y)
-
-
 def wrapped(text: str, width: int) -> str:
     """On two lines at most; never beginning with an underscore, for which matplotlib leaves a label out of its legend."""
     lines = textwrap.wrap(text, width) or [""]

@@ -14,12 +14,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def presentable(models: Iterable[Model]) -> list[Model]:
     """The same models; of those with such text, copies that have it as `printable` writes it."""
-    return [model if _is_printable(model.model_dump_json()) else _printable(model) for model in models]
-
-
-def _is_printable(text: str) -> bool:
-    """Of JSON, which writes most of what is not with a backslash."""
-    return text.isprintable() and "\\" not in text
+    texts = ((model, model.model_dump_json()) for model in models)
+    # JSON writes most of what is not printable with a backslash.
+    return [model if text.isprintable() and "\\" not in text else _printable(model) for model, text in texts]
 
 
 def _printable(value: Any) -> Any:

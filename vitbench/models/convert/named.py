@@ -43,8 +43,12 @@ def load_named(name: str, *, in_channels: int | None, hints: Hints = Hints()) ->
         if not isinstance(trained, ViT):
             raise ValueError(f"init {name!r} is a model of timm, {trained.config.timm}; start from a ViT")
         model = trained
+    elif name.startswith("timm:"):
+        model = _from_timm(name, in_channels or 3)
     else:
-        model = _from_timm(name, in_channels or 3) if name.startswith("timm:") else _from_file(name, hints)
+        check_name(name, field="init")
+        activation = hints.activation or "gelu_tanh"
+        model = from_npz(name, image_size_if_untold=hints.image_size, activation=activation, position=hints.position)
     if in_channels not in (None, model.config.in_channels):
         raise ValueError(
             f"init {name!r} is for images of {model.config.in_channels} channels, but the data's have {in_channels}"
@@ -113,13 +117,3 @@ def check_name(name: str, *, field: str) -> None:
             f"{field} {name!r} is neither timm:NAME, nor a run_id, nor a FILE{SUFFIX} or FILE.npz; a run_id has 16 hex "
             "digits, of which 4 are enough"
         )
-
-
-def _from_file(name: str, hints: Hints) -> ViT:
-    check_name(name, field="init")
-    return from_npz(
-        name,
-        image_size_if_untold=hints.image_size,
-        activation=hints.activation or "gelu_tanh",
-        position=hints.position,
-    )

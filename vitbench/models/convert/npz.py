@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isqrt
 from os import PathLike
 from pathlib import Path
@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.config import Activation, Position, ViTConfig, as_pair
-from vitbench.models.convert.source import Source, Weights, assemble, learned_places
+from vitbench.models.convert.source import Source
 from vitbench.models.vit import ViT
 
 _PREFIXES = ("opt/target/", "params/img/", "params/", "")
 _BLOCK = "Transformer/encoderblock_{}"
 _TABLES = ("Transformer/posembed_input/pos_embedding", "pos_embedding")
 """With a place for the class token (vision_transformer), and without (big_vision)."""
+_OUT = "h d width -> width (h d)"
 _UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 """What NumPy raises for a file that is missing, empty, cut off, damaged, or holds Python objects."""
 
@@ -51,13 +52,39 @@ def from_npz(
     """
     source = Source(_read(path))
     try:
-        config = _config(path, source, image_size, image_size_if_untold, activation, position)
-        weights = {**_stem(config, source), **_tokens(config, source)}
-        weights |= {**_blocks(config, source), **_head(config, source)}
+        fields = _fields(path, source)
+        table = next((source[name].shape for name in _TABLES if name in source), None)
+        if table is None and position not in ("sincos_2d", "none"):
+            raise ValueError(f"position {position!r}: {path} has no position table; give sincos_2d or none")
+        places = 0
+        if table is not None:
+            position = "learned_1d"
+            fields["embed_class_token"] = fields["pool"] != "cls" or _TABLES[0] in source
+            places = table[-2] - int(fields["pool"] == "cls" and fields["embed_class_token"])
+        side = isqrt(max(places, 0))
+        if image_size is None and side and side**2 == places:
+            height, width = as_pair(fields["patch_size"])
+            image_size = side * height, side * width
+        image_size = image_size or image_size_if_untold
+        if image_size is None:
+            raise ValueError(
+                f"image_size is missing: {path} does not tell it ({places} places are no square grid); give it"
+            )
+        fields |= {"image_size": image_size, "position": position, "activation": activation}
+        config = ViTConfig.model_validate(fields)
+        if table is not None and config.num_patches != places:
+            raise ValueError(
+                f"image_size {config.image_size} gives {config.num_patches} patches, but {path} holds {places} places; "
+                "give the image size that it was trained at"
+            )
+        _move_stem(config, source)
+        _move_tokens(config, source)
+        _move_blocks(config, source)
+        _move_head(config, source)
     except (EinopsError, IndexError, TypeError) as error:  # of arrays of another rank
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} is not a checkpoint of a ViT: {reason}") from error
-    return assemble(config, weights, source)
+    return source.model(config)
 
 
 def _read(path: str | PathLike[str]) -> dict[str, Tensor]:
@@ -95,10 +122,9 @@ def _tensor(array: NDArray[Any]) -> Tensor:
 def _unstacked(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
     """Arrays that big_vision stores for all layers at once, [L, ...], under the names they have when stored one by one."""
     stack = "Transformer/encoderblock/"
-    names = [name for name in arrays if name.startswith(stack)]
-    for name in names:
+    for name in [name for name in arrays if name.startswith(stack)]:
         leaf = name.removeprefix(stack)
-        arrays |= {f"Transformer/encoderblock_{i}/{leaf}": layer for i, layer in enumerate(arrays.pop(name))}
+        arrays |= {f"{_BLOCK.format(i)}/{leaf}": layer for i, layer in enumerate(arrays.pop(name))}
     return arrays
 
 
@@ -109,63 +135,30 @@ def _names(source: Source) -> tuple[str, str, str]:
     return "MultiHeadDotProductAttention_1", "MlpBlock_3", "LayerNorm_2"
 
 
-def _config(
-    path: str | PathLike[str],
-    source: Source,
-    image_size: int | tuple[int, int] | None,
-    image_size_if_untold: int | tuple[int, int] | None,
-    activation: Activation,
-    position: Position | None,
-) -> ViTConfig:
-    shapes = source.shapes()
+def _fields(path: str | PathLike[str], source: Source) -> dict[str, Any]:
+    """The fields of a ViTConfig that follow from the weights alone."""
+    shapes = {name: tuple(weight.shape) for name, weight in source.theirs.items()}
     attention, mlp, _ = _names(source)
-    query = source.shape(f"{_BLOCK.format(0)}/{attention}/query/kernel")
-    hidden = source.shape(f"{_BLOCK.format(0)}/{mlp}/Dense_0/kernel")[-1]
-    depth = len({m[1] for name in shapes if (m := re.match(r"Transformer/encoderblock_(\d+)/", name))})
+    heads = source[f"{_BLOCK.format(0)}/{attention}/query/kernel"].shape[1]
+    hidden = source[f"{_BLOCK.format(0)}/{mlp}/Dense_0/kernel"].shape[-1]
     if len(shapes["embedding/kernel"]) != 4:
         raise ValueError(
             f"{path} is not a checkpoint of a ViT: embedding/kernel is {list(shapes['embedding/kernel'])}, not [height, "
             "width, C, D]"
         )
     height, width, channels, dim = shapes["embedding/kernel"]
-    table = next((shapes[name] for name in _TABLES if name in shapes), None)
-    pool = "map" if "MAPHead_0/probe" in shapes else "cls" if "cls" in shapes else "gap"
-    fields: dict[str, Any] = {"patch_size": (height, width), "in_channels": channels}
+    fields = {
+        "width": dim,
+        "depth": len({m[1] for name in shapes if (m := re.match(r"Transformer/encoderblock_(\d+)/", name))}),
+        "num_heads": heads,
+        "mlp_ratio": hidden / dim,
+        "num_classes": shapes.get("head/kernel", (0,))[-1],
+        "pool": "map" if "MAPHead_0/probe" in shapes else "cls" if "cls" in shapes else "gap",
+        "head": "mlp" if "pre_logits/kernel" in shapes else "linear",
+    }
     if "conv_root/kernel" in shapes:
-        fields = _resnet(shapes)
-    if table is None and position not in ("sincos_2d", "none"):
-        raise ValueError(f"position {position!r}: {path} has no position table; give sincos_2d or none")
-    if table is not None:
-        position = "learned_1d"
-        fields["embed_class_token"] = pool != "cls" or _TABLES[0] in shapes
-    places = 0 if table is None else table[-2] - int(pool == "cls" and fields["embed_class_token"])
-    image_size = image_size or _square(places, fields["patch_size"]) or image_size_if_untold
-    if image_size is None:
-        raise ValueError(
-            f"image_size is missing: {path} does not tell it ({places} places are no square grid); give it"
-        )
-    if "pre_logits/kernel" in shapes:
-        fields["head"] = "mlp"
-    config = ViTConfig.model_validate(
-        {
-            "image_size": image_size,
-            "width": dim,
-            "depth": depth,
-            "num_heads": query[1],
-            "mlp_ratio": hidden / dim,
-            "num_classes": shapes.get("head/kernel", (0,))[-1],
-            "pool": pool,
-            "position": position,
-            "activation": activation,
-            **fields,
-        }
-    )
-    if table is not None and config.num_patches != places:
-        raise ValueError(
-            f"image_size {config.image_size} gives {config.num_patches} patches, but {path} holds {places} places; "
-            "give the image size that it was trained at"
-        )
-    return config
+        return fields | _resnet(shapes)
+    return fields | {"patch_size": (height, width), "in_channels": channels}
 
 
 def _resnet(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -187,109 +180,81 @@ def _resnet(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     }
 
 
-def _square(places: int, patch_size: int | tuple[int, int]) -> tuple[int, int] | None:
-    """The (height, width) in pixels of a square grid of so many places; None where it is not square."""
-    side = isqrt(max(places, 0))
-    if not side or side**2 != places:
-        return None
-    height, width = as_pair(patch_size)
-    return side * height, side * width
+def _convolution(source: Source, theirs: str, ours: str) -> None:
+    source.ours[f"{ours}.weight"] = rearrange(source.take(f"{theirs}/kernel"), "h w i o -> o i h w")
 
 
-def _convolution(source: Source, theirs: str, ours: str) -> Weights:
-    return {f"{ours}.weight": rearrange(source.take(f"{theirs}/kernel"), "h w i o -> o i h w")}
+def _norm(source: Source, theirs: str, ours: str) -> None:
+    for their_leaf, leaf in (("scale", "weight"), ("bias", "bias")):
+        values = source.take(f"{theirs}/{their_leaf}")
+        source.ours[f"{ours}.{leaf}"] = values.flatten()  # group norms have been stored as [1, 1, 1, C]
 
 
-def _norm(source: Source, theirs: str, ours: str) -> Weights:
-    return {
-        f"{ours}.weight": _flat(source.take(f"{theirs}/scale")),
-        f"{ours}.bias": _flat(source.take(f"{theirs}/bias")),
-    }
+def _dense(source: Source, theirs: str, ours: str) -> None:
+    source.ours[f"{ours}.weight"] = source.take(f"{theirs}/kernel").T
+    source.ours[f"{ours}.bias"] = source.take(f"{theirs}/bias")
 
 
-def _flat(values: Tensor) -> Tensor:
-    return values.flatten()  # group norms have been stored as [1, 1, 1, C]
+def _heads(source: Source, theirs: Sequence[str], ours: str, pattern: str = "width h d -> (h d) width") -> None:
+    """Projections of attention, whose kernels are split by heads, as one."""
+    kernels = [rearrange(source.take(f"{name}/kernel"), pattern) for name in theirs]
+    source.ours[f"{ours}.weight"] = torch.cat(kernels)
+    source.ours[f"{ours}.bias"] = torch.cat([source.take(f"{name}/bias").flatten() for name in theirs])
 
 
-def _stem(config: ViTConfig, source: Source) -> Weights:
-    kernel = source.take("embedding/kernel")
+def _move_stem(config: ViTConfig, source: Source) -> None:
+    source.ours["stem.proj.bias"] = source.take("embedding/bias")
     if config.stem == "patch":
-        weights = {"stem.proj.weight": rearrange(kernel, "h w i o -> o (i h w)")}
-    else:
-        weights = {"stem.proj.weight": rearrange(kernel, "h w i o -> o i h w"), **_resnet_weights(config, source)}
-    return {**weights, "stem.proj.bias": source.take("embedding/bias")}
-
-
-def _resnet_weights(config: ViTConfig, source: Source) -> Weights:
-    root = "stem.backbone.stem"
-    weights = _convolution(source, "conv_root", f"{root}.conv") | _norm(source, "gn_root", f"{root}.norm")
+        source.ours["stem.proj.weight"] = rearrange(source.take("embedding/kernel"), "h w i o -> o (i h w)")
+        return
+    _convolution(source, "embedding", "stem.proj")
+    _convolution(source, "conv_root", "stem.backbone.stem.conv")
+    _norm(source, "gn_root", "stem.backbone.stem.norm")
     for stage, num_blocks in enumerate(config.stem_layers):
         for block in range(num_blocks):
             theirs, ours = f"block{stage + 1}/unit{block + 1}", f"stem.backbone.stages.{stage}.blocks.{block}"
             for i in (1, 2, 3):
-                weights |= _convolution(source, f"{theirs}/conv{i}", f"{ours}.conv{i}")
-                weights |= _norm(source, f"{theirs}/gn{i}", f"{ours}.norm{i}")
+                _convolution(source, f"{theirs}/conv{i}", f"{ours}.conv{i}")
+                _norm(source, f"{theirs}/gn{i}", f"{ours}.norm{i}")
             if f"{theirs}/conv_proj/kernel" in source:
-                weights |= _convolution(source, f"{theirs}/conv_proj", f"{ours}.downsample.conv")
-                weights |= _norm(source, f"{theirs}/gn_proj", f"{ours}.downsample.norm")
-    return weights
+                _convolution(source, f"{theirs}/conv_proj", f"{ours}.downsample.conv")
+                _norm(source, f"{theirs}/gn_proj", f"{ours}.downsample.norm")
 
 
-def _tokens(config: ViTConfig, source: Source) -> Weights:
-    weights: Weights = {}
+def _move_tokens(config: ViTConfig, source: Source) -> None:
     if config.has_class_token:
-        weights["class_token"] = source.take("cls")[0]
+        source.ours["class_token"] = source.take("cls")[0]
     for name in _TABLES:
         if name in source:
             table = rearrange(source.take(name), "... n d -> (... n) d")
-            weights |= learned_places(table, class_token=config.has_class_token and config.embed_class_token)
-    return weights
+            source.places(table, class_token=config.has_class_token and config.embed_class_token)
 
 
-def _dense(source: Source, theirs: str) -> tuple[Tensor, Tensor]:
-    """(weight [out, in], bias [out])."""
-    return source.take(f"{theirs}/kernel").T, source.take(f"{theirs}/bias")
-
-
-def _by_head(source: Source, theirs: str, *, out: bool = False) -> tuple[Tensor, Tensor]:
-    """(weight [out, in], bias [out]) of a projection of attention, whose kernel is split by heads."""
-    pattern = "h d width -> width (h d)" if out else "width h d -> (h d) width"
-    return rearrange(source.take(f"{theirs}/kernel"), pattern), source.take(f"{theirs}/bias").flatten()
-
-
-def _layer(ours: str, *layers: tuple[Tensor, Tensor]) -> Weights:
-    weights, biases = zip(*layers, strict=True)
-    return {f"{ours}.weight": torch.cat(weights), f"{ours}.bias": torch.cat(biases)}
-
-
-def _blocks(config: ViTConfig, source: Source) -> Weights:
+def _move_blocks(config: ViTConfig, source: Source) -> None:
     attention, mlp, norm2 = _names(source)
-    weights: Weights = {}
     for i in range(config.depth):
         theirs, ours = _BLOCK.format(i), f"blocks.{i}"
-        qkv = [_by_head(source, f"{theirs}/{attention}/{name}") for name in ("query", "key", "value")]
-        weights |= _layer(f"{ours}.attention.qkv", *qkv)
-        weights |= _layer(f"{ours}.attention.proj", _by_head(source, f"{theirs}/{attention}/out", out=True))
-        weights |= _norm(source, f"{theirs}/LayerNorm_0", f"{ours}.norm1")
-        weights |= _norm(source, f"{theirs}/{norm2}", f"{ours}.norm2")
+        _norm(source, f"{theirs}/LayerNorm_0", f"{ours}.norm1")
+        qkv = [f"{theirs}/{attention}/{name}" for name in ("query", "key", "value")]
+        _heads(source, qkv, f"{ours}.attention.qkv")
+        _heads(source, [f"{theirs}/{attention}/out"], f"{ours}.attention.proj", _OUT)
+        _norm(source, f"{theirs}/{norm2}", f"{ours}.norm2")
         for n in (0, 1):
-            weights |= _layer(f"{ours}.mlp.fc{n + 1}", _dense(source, f"{theirs}/{mlp}/Dense_{n}"))
-    return weights
+            _dense(source, f"{theirs}/{mlp}/Dense_{n}", f"{ours}.mlp.fc{n + 1}")
 
 
-def _head(config: ViTConfig, source: Source) -> Weights:
-    weights = _norm(source, "Transformer/encoder_norm", "norm")
+def _move_head(config: ViTConfig, source: Source) -> None:
+    _norm(source, "Transformer/encoder_norm", "norm")
     if config.pool == "map":
-        pool, attention = "MAPHead_0", "MAPHead_0/MultiHeadDotProductAttention_0"
-        weights["pool.query"] = rearrange(source.take(f"{pool}/probe"), "... n d -> (... n) d")
-        weights |= _layer("pool.q", _by_head(source, f"{attention}/query"))
-        weights |= _layer("pool.kv", *(_by_head(source, f"{attention}/{name}") for name in ("key", "value")))
-        weights |= _layer("pool.proj", _by_head(source, f"{attention}/out", out=True))
-        weights |= _norm(source, f"{pool}/LayerNorm_0", "pool.norm")
+        attention = "MAPHead_0/MultiHeadDotProductAttention_0"
+        source.ours["pool.query"] = rearrange(source.take("MAPHead_0/probe"), "... n d -> (... n) d")
+        _heads(source, [f"{attention}/query"], "pool.q")
+        _heads(source, [f"{attention}/key", f"{attention}/value"], "pool.kv")
+        _heads(source, [f"{attention}/out"], "pool.proj", _OUT)
+        _norm(source, "MAPHead_0/LayerNorm_0", "pool.norm")
         for n in (0, 1):
-            weights |= _layer(f"pool.mlp.fc{n + 1}", _dense(source, f"{pool}/MlpBlock_0/Dense_{n}"))
+            _dense(source, f"MAPHead_0/MlpBlock_0/Dense_{n}", f"pool.mlp.fc{n + 1}")
     if config.head == "mlp":
-        weights |= _layer("head.hidden", _dense(source, "pre_logits"))
+        _dense(source, "pre_logits", "head.hidden")
     if config.num_classes:
-        weights |= _layer("head.classifier", _dense(source, "head"))
-    return weights
+        _dense(source, "head", "head.classifier")

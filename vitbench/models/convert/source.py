@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,6 @@ from vitbench.config import ViTConfig, one_line
 from vitbench.models.blocks import ACTIVATIONS
 from vitbench.models.vit import ViT
 
-Weights = dict[str, Tensor]
 Convert = Callable[[nn.Module], ViT]
 Logits = Callable[[Any, Tensor], Any]
 """(peer, images [B, C, H, W]) → [B, K]."""
@@ -38,62 +37,94 @@ def same(field: str, values: Iterable[Any]) -> Any:
 
 
 class Source:
-    """The weights of a peer, each of which must be taken once: what is left at the end was not understood."""
+    """The weights of a peer, each of which must be taken once, and what they are in a ViT.
 
-    def __init__(self, weights: Mapping[str, Tensor]) -> None:
-        self._weights = dict(weights)
+    Methods raise ValueError for a weight that is missing.
+    """
+
+    def __init__(self, theirs: Mapping[str, Tensor]) -> None:
+        self.theirs = dict(theirs)
+        self.ours: dict[str, Tensor] = {}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._weights
+        return name in self.theirs
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(value.shape) for name, value in self._weights.items()}
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Raises ValueError where there is no such weight."""
-        if name not in self._weights:
-            raise _missing(name)
-        return tuple(self._weights[name].shape)
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.theirs:
+            raise ValueError(f"{name} is missing from the weights; they may be those of another kind of model")
+        return self.theirs[name].detach()
 
     def take(self, name: str) -> Tensor:
-        """The weight of that name, as it is stored. Raises ValueError where there is none."""
-        if name not in self._weights:
-            raise _missing(name)
-        return self._weights.pop(name).detach()
+        """The weight of that name, as it is stored."""
+        weight = self[name]
+        del self.theirs[name]
+        return weight
 
-    def layer(self, theirs: str, ours: str) -> Weights:
+    def layer(self, theirs: str, ours: str) -> None:
         """A linear layer or norm whose weight, and bias where there is one, are stored as ours are."""
-        leaves = [leaf for leaf in ("weight", "bias") if f"{theirs}.{leaf}" in self]
-        return {f"{ours}.{leaf}": self.take(f"{theirs}.{leaf}") for leaf in leaves or ["weight"]}
+        for leaf in ("weight", "bias") if f"{theirs}.bias" in self else ("weight",):
+            self.ours[f"{ours}.{leaf}"] = self.take(f"{theirs}.{leaf}")
 
-    def tree(self, theirs: str, ours: str) -> Weights:
-        """All that lies below a module whose inside has the same names as ours."""
-        names = [name for name in self._weights if name.startswith(f"{theirs}.")]
-        return {f"{ours}{name.removeprefix(theirs)}": self.take(name) for name in names}
-
-    def stacked(self, theirs: Iterable[str], ours: str) -> Weights:
+    def stacked(self, theirs: Sequence[str], ours: str) -> None:
         """Linear layers that we keep as one, behind each other: q, k and v."""
-        layers = [self.layer(name, "") for name in theirs]
-        return {f"{ours}{leaf}": torch.cat([layer[leaf] for layer in layers]) for leaf in layers[0]}
+        for leaf in ("weight", "bias") if f"{theirs[0]}.bias" in self else ("weight",):
+            self.ours[f"{ours}.{leaf}"] = torch.cat([self.take(f"{name}.{leaf}") for name in theirs])
 
-    def finish(self) -> None:
-        """Raises ValueError for weights that nobody took."""
-        if self._weights:
-            first, *others = self._weights
+    def patches(self, theirs: str) -> None:
+        """The convolution that makes patches, as the linear layer that it is."""
+        self.layer(theirs, "stem.proj")
+        self.ours["stem.proj.weight"] = self.ours["stem.proj.weight"].flatten(1)
+
+    def tree(self, theirs: str, ours: str) -> None:
+        """All that lies below a module whose inside has the same names as ours."""
+        for name in [name for name in self.theirs if name.startswith(f"{theirs}.")]:
+            self.ours[f"{ours}{name.removeprefix(theirs)}"] = self.take(name)
+
+    def places(self, table: Tensor, *, class_token: bool) -> None:
+        """Learned positions [prefix + patches, D], of which the first is the class token's where it has one."""
+        self.ours["position.tables.0.table"] = table[int(class_token) :]
+        if class_token:
+            self.ours["position.tables.0.class_token"] = table[:1]
+
+    def model(self, config: ViTConfig, *, peer: nn.Module | None = None) -> ViT:
+        """The model of these weights, in their dtype and on their device, in evaluation mode.
+
+        All of its parameters are trainable, as those of a new model. Raises ValueError for a weight that is left over, or
+        has another shape than the configuration gives it, and for a `peer` of which two layers share weights.
+        """
+        if self.theirs:
+            first, *others = self.theirs
             more = f" (and {len(others)} more)" if others else ""
             raise ValueError(f"{first}{more} cannot be expressed: a ViTConfig has no such part")
+        first_names: dict[int, str] = {}
+        for name, parameter in peer.named_parameters(remove_duplicate=False) if peer is not None else ():
+            first_name = first_names.setdefault(id(parameter), name)
+            if first_name != name:
+                raise refuse(name, f"that of {first_name}", "layers have weights of their own")
+        dtype = same("dtype", [value.dtype for value in self.ours.values() if value.is_floating_point()])
+        device = next(iter(self.ours.values())).device
+        with torch.random.fork_rng(devices=[]):  # layers draw values that are overwritten
+            model = ViT(config).to(device=device, dtype=dtype)
+        for name, value in model.state_dict().items():
+            shape = list(self.ours[name].shape) if name in self.ours else None
+            if shape != list(value.shape):
+                raise refuse(name, shape, f"the configuration gives it the shape {list(value.shape)}")
+        model.load_state_dict(self.ours)
+        return model.eval()
 
 
-def _missing(name: str) -> ValueError:
-    return ValueError(f"{name} is missing from the weights; they may be those of another kind of model")
+def build(peer: nn.Module, fields: dict[str, Any], move_weights: Callable[[Any, ViTConfig, Source], None]) -> ViT:
+    """The model of a ViTConfig's fields, with the weights of `peer` that `move_weights(peer, config, source)` takes.
 
-
-def configuration(fields: dict[str, Any]) -> ViTConfig:
-    """The ViTConfig of these fields. Raises ValueError, in one line, where they have no meaning together."""
+    Raises ValueError, in one line, where the fields have no meaning together, and as `Source` does.
+    """
     try:
-        return ViTConfig.model_validate(fields)
+        config = ViTConfig.model_validate(fields)
     except ValidationError as error:
         raise ValueError(f"the module cannot be expressed: {one_line(error)}") from error
+    source = Source(peer.state_dict())
+    move_weights(peer, config, source)
+    return source.model(config, peer=peer)
 
 
 def converted(convert: Convert, peer: nn.Module, logits: Logits = lambda peer, images: peer(images)) -> ViT:
@@ -110,13 +141,7 @@ def converted(convert: Convert, peer: nn.Module, logits: Logits = lambda peer, i
     return model
 
 
-def learned_places(table: Tensor, *, class_token: bool) -> Weights:
-    """The weights of learned positions [prefix + patches, D], of which the first is the class token's where it has one."""
-    weights = {"position.tables.0.table": table[int(class_token) :]}
-    return weights | ({"position.tables.0.class_token": table[:1]} if class_token else {})
-
-
-def name_of_activation(field: str, function: Callable[[Tensor], Tensor]) -> str:
+def activation_name(field: str, function: Callable[[Tensor], Tensor]) -> str:
     """The value of `ViTConfig.activation` that `function` is, told by its values: every library has names of its own.
 
     Raises ValueError with `field` where it is none.
@@ -135,41 +160,12 @@ def rate(module: object) -> float:
     return float(getattr(module, "p", None) or getattr(module, "drop_prob", None) or 0.0)
 
 
-def check_nothing_else_drops(peer: nn.Module, known: Iterable[object]) -> None:
+def check_dropouts(peer: nn.Module, known: Iterable[object]) -> None:
     """Raises ValueError for a dropout or drop path that is not among the `known` ones, whose rates became fields."""
     seen = {id(module) for module in known}
     for name, module in peer.named_modules():
         if id(module) not in seen and isinstance(module, _Dropout | DropPath) and rate(module):
             raise refuse(name, rate(module), "nothing drops out at this place")
-
-
-def assemble(config: ViTConfig, weights: Weights, source: Source, *, peer: nn.Module | None = None) -> ViT:
-    """The model with these weights, in their dtype and on their device, in evaluation mode.
-
-    All of its parameters are trainable, as those of a new model. Raises ValueError for a weight that is left over, or
-    has another shape than the configuration gives it, and for a `peer` of which two layers share weights.
-    """
-    source.finish()
-    if peer is not None:
-        _check_not_shared(peer)
-    dtype = same("dtype", [value.dtype for value in weights.values() if value.is_floating_point()])
-    like = next(iter(weights.values()))
-    with torch.random.fork_rng(devices=[]):  # layers draw values that are overwritten
-        model = ViT(config).to(device=like.device, dtype=dtype)
-    for name, value in model.state_dict().items():
-        if name not in weights or weights[name].shape != value.shape:
-            shape = list(weights[name].shape) if name in weights else None
-            raise refuse(name, shape, f"the configuration gives it the shape {list(value.shape)}")
-    model.load_state_dict(weights)
-    return model.eval()
-
-
-def _check_not_shared(peer: nn.Module) -> None:
-    names: dict[int, str] = {}
-    for name, parameter in peer.named_parameters(remove_duplicate=False):
-        first = names.setdefault(id(parameter), name)
-        if first != name:
-            raise refuse(name, f"that of {first}", "layers have weights of their own")
 
 
 @torch.no_grad()
@@ -188,8 +184,7 @@ def _check_outputs(convert: Convert, peer: nn.Module, logits: Logits) -> None:
     for parameter in twin.parameters():
         parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=dtype), alpha=0.1)
     model = convert(twin)
-    config = model.config
-    images = torch.randn(2, config.in_channels, *config.image_hw, generator=generator, dtype=dtype)
+    images = torch.randn(2, model.config.in_channels, *model.config.image_hw, generator=generator, dtype=dtype)
     try:
         expected = logits(twin, images)
     except Exception as error:  # whatever a changed forward raises

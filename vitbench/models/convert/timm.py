@@ -12,18 +12,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from vitbench.config import ViTConfig, as_pair
-from vitbench.models.convert.source import (
-    Source,
-    Weights,
-    assemble,
-    check_nothing_else_drops,
-    configuration,
-    converted,
-    name_of_activation,
-    rate,
-    refuse,
-    same,
-)
+from vitbench.models.convert.source import Source, activation_name, build, check_dropouts, converted, rate, refuse, same
 from vitbench.models.vit import ViT
 
 
@@ -43,11 +32,8 @@ def from_timm(module: nn.Module) -> ViT:
 def _convert(module: nn.Module) -> ViT:
     if not isinstance(module, VisionTransformer):
         raise refuse("module", type(module).__name__, "it is not timm's VisionTransformer")
-    config = configuration({**_stem(module), **_blocks(module), **_pool(module), **_norms(module), **_dropout(module)})
-    source = Source(module.state_dict())
-    weights = {**_stem_weights(config, source), **_token_weights(module, config, source)}
-    weights |= {**_block_weights(config, source), **_head_weights(config, source)}
-    return assemble(config, weights, source, peer=module)
+    fields = {**_stem(module), **_blocks(module), **_pool(module), **_norms(module), **_dropout(module)}
+    return build(module, fields, _move_weights)
 
 
 def _logits(module: Any, images: Tensor) -> Any:
@@ -143,7 +129,7 @@ def _mlp(mlp: Any, width: int) -> dict[str, Any]:
     if getattr(mlp, "gate_last", False):
         raise refuse("gate_last", True, "the gate is the first half of a gated MLP's hidden layer")
     if type(mlp) is Mlp:
-        activation = name_of_activation("act_layer", mlp.act)
+        activation = activation_name("act_layer", mlp.act)
     else:
         activation = "swiglu"
         x = torch.linspace(-4, 4, 9, dtype=torch.float64, device="cpu")
@@ -200,7 +186,11 @@ def _norms(module: VisionTransformer) -> dict[str, Any]:
     places = [place for place, norm in norms.items() if not isinstance(norm, nn.Identity)]
     if len(places) > 1:
         raise refuse("fc_norm", True, "there is one last norm, before or after pooling")
-    inner = [m for name, m in module.named_modules() if _is_norm_of_tokens(name) and not isinstance(m, nn.Identity)]
+    inner = [
+        m
+        for name, m in module.named_modules()
+        if "norm" in name.rpartition(".")[2] and not name.startswith("patch_embed.") and not isinstance(m, nn.Identity)
+    ]
     for norm in inner:
         if not isinstance(norm, nn.LayerNorm) or norm.bias is None:
             raise refuse("norm_layer", type(norm).__name__, "norms are LayerNorm, with scale and shift")
@@ -208,10 +198,6 @@ def _norms(module: VisionTransformer) -> dict[str, Any]:
         "final_norm": places[0] if places else "none",
         "norm_eps": same("norm_layer.eps", [norm.eps for norm in inner]),
     }
-
-
-def _is_norm_of_tokens(name: str) -> bool:
-    return "norm" in name.rpartition(".")[2] and not name.startswith("patch_embed.")
 
 
 def _dropout(module: VisionTransformer) -> dict[str, Any]:
@@ -228,7 +214,7 @@ def _dropout(module: VisionTransformer) -> dict[str, Any]:
     linear = np.repeat(np.linspace(0, rates[-1], len(blocks)), 2)
     if not np.allclose(rates, linear, atol=1e-6):
         raise refuse("drop_path_rate", [round(r, 4) for r in rates], "it rises linearly from 0 in the first block")
-    check_nothing_else_drops(module, [*inner, *weights, *paths])
+    check_dropouts(module, [*inner, *weights, *paths])
     return {
         "dropout": same("proj_drop_rate", map(rate, inner)),
         "attention_dropout": same("attn_drop_rate", map(rate, weights)),
@@ -236,68 +222,50 @@ def _dropout(module: VisionTransformer) -> dict[str, Any]:
     }
 
 
-def _stem_weights(config: ViTConfig, source: Source) -> Weights:
-    weights = source.layer("patch_embed.proj", "stem.proj")
+def _move_weights(module: VisionTransformer, config: ViTConfig, source: Source) -> None:
     if config.stem == "resnet":
         is_stem_alone = "patch_embed.backbone.conv.weight" in source
-        return weights | source.tree("patch_embed.backbone", "stem.backbone" + ".stem" * is_stem_alone)
-    return weights | {"stem.proj.weight": weights["stem.proj.weight"].flatten(1)}
+        source.tree("patch_embed.backbone", "stem.backbone" + ".stem" * is_stem_alone)
+        source.layer("patch_embed.proj", "stem.proj")
+    else:
+        source.patches("patch_embed.proj")
+    _move_tokens(module, config, source)
+    if config.pre_norm:
+        source.layer("norm_pre", "pre_norm")
+    for i in range(config.depth):
+        block = f"blocks.{i}"
+        for norm in ("norm1", "norm2"):
+            source.layer(f"{block}.{norm}", f"{block}.{norm}")
+        source.tree(f"{block}.attn", f"{block}.attention")
+        for scale in ("1", "2") if config.layer_scale is not None else ():
+            source.ours[f"{block}.scale{scale}.gamma"] = source.take(f"{block}.ls{scale}.gamma")
+        split = f"{block}.mlp.fc1_g.weight" in source
+        source.stacked([f"{block}.mlp.fc1{half}" for half in (("_g", "_x") if split else ("",))], f"{block}.mlp.fc1")
+        source.layer(f"{block}.mlp.fc2", f"{block}.mlp.fc2")
+    if config.final_norm != "none":
+        source.layer("norm" if config.final_norm == "tokens" else "fc_norm", "norm")
+    if config.pool == "map":
+        source.ours["pool.query"] = source.take("attn_pool.latent")[0]
+        source.tree("attn_pool", "pool")
+    if config.num_classes:
+        source.layer("head", "head.classifier")
 
 
-def _token_weights(module: VisionTransformer, config: ViTConfig, source: Source) -> Weights:
+def _move_tokens(module: VisionTransformer, config: ViTConfig, source: Source) -> None:
+    """Class token and registers, to which the positions of registers are added."""
     tokens = [source.take(name)[0] for name in ("cls_token", "reg_token") if name in source]
-    prefix = torch.cat(tokens) if tokens else None
-    weights: Weights = {}
     if config.position == "learned_1d":
         places = source.take("pos_embed")[0]
         rows = 0 if module.no_embed_class else module.num_prefix_tokens
-        weights["position.tables.0.table"] = places[rows:]
         embedded = int(config.has_class_token and config.embed_class_token)
+        source.ours["position.tables.0.table"] = places[rows:]
         if embedded:
-            weights["position.tables.0.class_token"] = places[:1]
-        if prefix is not None and rows:
-            prefix = torch.cat([prefix[:embedded], prefix[embedded:] + places[embedded:rows]])
-    return weights | _split_prefix(config, prefix)
-
-
-def _split_prefix(config: ViTConfig, prefix: Tensor | None) -> Weights:
-    if prefix is None:
-        return {}
-    first = int(config.has_class_token)
-    parts = {"class_token": prefix[:first], "registers": prefix[first:]}
-    return {name: part for name, part in parts.items() if len(part)}
-
-
-def _block_weights(config: ViTConfig, source: Source) -> Weights:
-    weights: Weights = {}
-    for i in range(config.depth):
-        theirs, ours = f"blocks.{i}", f"blocks.{i}"
-        for norm in ("norm1", "norm2"):
-            weights |= source.layer(f"{theirs}.{norm}", f"{ours}.{norm}")
-        weights |= source.tree(f"{theirs}.attn", f"{ours}.attention")
-        for scale in ("1", "2") if config.layer_scale is not None else ():
-            weights[f"{ours}.scale{scale}.gamma"] = source.take(f"{theirs}.ls{scale}.gamma")
-        weights |= _mlp_weights(source, f"{theirs}.mlp", f"{ours}.mlp")
-    return weights
-
-
-def _mlp_weights(source: Source, theirs: str, ours: str) -> Weights:
-    if f"{theirs}.fc1_g.weight" in source:
-        first = source.stacked([f"{theirs}.fc1_g", f"{theirs}.fc1_x"], f"{ours}.fc1")
-    else:
-        first = source.layer(f"{theirs}.fc1", f"{ours}.fc1")
-    return first | source.layer(f"{theirs}.fc2", f"{ours}.fc2")
-
-
-def _head_weights(config: ViTConfig, source: Source) -> Weights:
-    weights: Weights = {}
-    if config.final_norm != "none":
-        weights |= source.layer("norm" if config.final_norm == "tokens" else "fc_norm", "norm")
-    if config.pre_norm:
-        weights |= source.layer("norm_pre", "pre_norm")
-    if config.pool == "map":
-        weights["pool.query"] = source.take("attn_pool.latent")[0]
-        weights |= source.tree("attn_pool", "pool")
-    if config.num_classes:
-        weights |= source.layer("head", "head.classifier")
-    return weights
+            source.ours["position.tables.0.class_token"] = places[:1]
+        if rows:
+            prefix = torch.cat(tokens)
+            tokens = [prefix[:embedded], prefix[embedded:] + places[embedded:rows]]
+    if tokens:
+        prefix = torch.cat(tokens)
+        first = int(config.has_class_token)
+        parts = {"class_token": prefix[:first], "registers": prefix[first:]}
+        source.ours |= {name: part for name, part in parts.items() if len(part)}

@@ -8,19 +8,7 @@ from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
 from vitbench.config import ViTConfig
-from vitbench.models.convert.source import (
-    Source,
-    Weights,
-    assemble,
-    check_nothing_else_drops,
-    configuration,
-    converted,
-    learned_places,
-    name_of_activation,
-    rate,
-    refuse,
-    same,
-)
+from vitbench.models.convert.source import Source, activation_name, build, check_dropouts, converted, rate, refuse, same
 from vitbench.models.vit import ViT
 
 
@@ -38,14 +26,8 @@ def from_torchvision(module: nn.Module) -> ViT:
 def _convert(peer: Any) -> ViT:
     if not isinstance(peer, VisionTransformer):
         raise refuse("module", type(peer).__name__, "it is not torchvision's VisionTransformer")
-    config = configuration({**_stem(peer), **_encoder(peer), **_head(peer), "pool": "cls"})
-    source = Source(peer.state_dict())
-    weights = {
-        **_stem_weights(config, source),
-        **_encoder_weights(config, source),
-        **_head_weights(peer, config, source),
-    }
-    return assemble(config, weights, source, peer=peer)
+    fields = {**_stem(peer), **_encoder(peer), **_head(peer), "pool": "cls"}
+    return build(peer, fields, _move_weights)
 
 
 def _stem(peer: Any) -> dict[str, Any]:
@@ -80,7 +62,7 @@ def _conv_layer(layer: Any) -> tuple[Any, ...]:
 def _encoder(peer: Any) -> dict[str, Any]:
     blocks = list(peer.encoder.layers)
     dropouts = [peer.encoder.dropout, *(drop for b in blocks for drop in (b.dropout, b.mlp[2], b.mlp[4]))]
-    check_nothing_else_drops(peer, dropouts)
+    check_dropouts(peer, dropouts)
     norms = [m for m in peer.encoder.modules() if isinstance(m, nn.LayerNorm)]
     if len(norms) != 2 * len(blocks) + 1:
         raise refuse("norm_layer", peer.norm_layer, "norms are LayerNorm")
@@ -89,7 +71,7 @@ def _encoder(peer: Any) -> dict[str, Any]:
         "depth": len(blocks),
         "num_heads": same("num_heads", [b.self_attention.num_heads for b in blocks]),
         "mlp_ratio": same("mlp_dim", [b.mlp[0].out_features for b in blocks]) / width,
-        "activation": same("activation_layer", [name_of_activation("activation_layer", b.mlp[1]) for b in blocks]),
+        "activation": same("activation_layer", [activation_name("activation_layer", b.mlp[1]) for b in blocks]),
         "norm_eps": same("norm_layer.eps", [norm.eps for norm in norms]),
         "dropout": same("dropout", map(rate, dropouts)),
         "attention_dropout": same("attention_dropout", [b.self_attention.dropout for b in blocks]),
@@ -114,38 +96,31 @@ def _head(peer: Any) -> dict[str, Any]:
     return {"head": "linear" if hidden is None else "mlp", "num_classes": peer.heads.head.out_features}
 
 
-def _stem_weights(config: ViTConfig, source: Source) -> Weights:
+def _move_weights(peer: Any, config: ViTConfig, source: Source) -> None:
     if config.stem == "patch":
-        weights = source.layer("conv_proj", "stem.proj")
-        return weights | {"stem.proj.weight": weights["stem.proj.weight"].flatten(1)}
-    weights = source.layer("conv_proj.conv_last", "stem.proj")
-    for i in range(config.patch_hw[0].bit_length() - 1):
-        weights |= source.tree(f"conv_proj.conv_bn_relu_{i}.0", f"stem.layers.{3 * i}")
-        weights |= source.tree(f"conv_proj.conv_bn_relu_{i}.1", f"stem.layers.{3 * i + 1}")
-    return weights
-
-
-def _encoder_weights(config: ViTConfig, source: Source) -> Weights:
-    weights = learned_places(source.take("encoder.pos_embedding")[0], class_token=True)
-    weights["class_token"] = source.take("class_token")[0]
+        source.patches("conv_proj")
+    else:
+        source.layer("conv_proj.conv_last", "stem.proj")
+        for i in range(len(peer.conv_proj) - 1):
+            source.tree(f"conv_proj.conv_bn_relu_{i}.0", f"stem.layers.{3 * i}")
+            source.tree(f"conv_proj.conv_bn_relu_{i}.1", f"stem.layers.{3 * i + 1}")
+    source.places(source.take("encoder.pos_embedding")[0], class_token=True)
+    source.ours["class_token"] = source.take("class_token")[0]
+    layers = {
+        "ln_1": "norm1",
+        "self_attention.out_proj": "attention.proj",
+        "ln_2": "norm2",
+        "mlp.0": "mlp.fc1",
+        "mlp.3": "mlp.fc2",
+    }
     for i in range(config.depth):
         theirs, ours = f"encoder.layers.encoder_layer_{i}", f"blocks.{i}"
         for leaf in ("weight", "bias"):
-            weights[f"{ours}.attention.qkv.{leaf}"] = source.take(f"{theirs}.self_attention.in_proj_{leaf}")
-        layers = {
-            "ln_1": "norm1",
-            "self_attention.out_proj": "attention.proj",
-            "ln_2": "norm2",
-            "mlp.0": "mlp.fc1",
-            "mlp.3": "mlp.fc2",
-        }
+            source.ours[f"{ours}.attention.qkv.{leaf}"] = source.take(f"{theirs}.self_attention.in_proj_{leaf}")
         for their_layer, our_layer in layers.items():
-            weights |= source.layer(f"{theirs}.{their_layer}", f"{ours}.{our_layer}")
-    return weights | source.layer("encoder.ln", "norm")
-
-
-def _head_weights(peer: Any, config: ViTConfig, source: Source) -> Weights:
-    if not config.num_classes:
-        return {}
-    weights = source.layer("heads" if isinstance(peer.heads, nn.Linear) else "heads.head", "head.classifier")
-    return weights | (source.layer("heads.pre_logits", "head.hidden") if config.head == "mlp" else {})
+            source.layer(f"{theirs}.{their_layer}", f"{ours}.{our_layer}")
+    source.layer("encoder.ln", "norm")
+    if config.num_classes:
+        source.layer("heads" if isinstance(peer.heads, nn.Linear) else "heads.head", "head.classifier")
+        if config.head == "mlp":
+            source.layer("heads.pre_logits", "head.hidden")

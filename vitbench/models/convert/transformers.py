@@ -7,17 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitbench.config import ViTConfig
-from vitbench.models.convert.source import (
-    Source,
-    Weights,
-    assemble,
-    configuration,
-    converted,
-    learned_places,
-    name_of_activation,
-    refuse,
-    same,
-)
+from vitbench.models.convert.source import Source, activation_name, build, converted, refuse, same
 from vitbench.models.vit import ViT
 
 
@@ -44,30 +34,27 @@ def _convert(peer: Any) -> ViT:
     theirs = peer.config
     if getattr(peer.vit, "pooler", None) is not None:
         raise refuse("pooler", type(peer.vit.pooler).__name__, "the classifier reads the class token")
-    names = _VERSION_4 if hasattr(peer.vit, "encoder") else _VERSION_5
+    names = _names(peer)
     layers = [peer.get_submodule(f"{names['blocks']}.{i}") for i in range(theirs.num_hidden_layers)]
     for module in peer.modules():
         # Not the configuration's rate: modules keep the one that they were built with.
         if isinstance(module, nn.Dropout) and module.p:
             raise refuse("hidden_dropout_prob", module.p, "it does not act between an MLP's layers; load with 0")
-    config = configuration(
-        {
-            "image_size": theirs.image_size,
-            "patch_size": theirs.patch_size,
-            "in_channels": theirs.num_channels,
-            "width": theirs.hidden_size,
-            "depth": len(layers),
-            "num_heads": theirs.num_attention_heads,
-            "mlp_ratio": theirs.intermediate_size / theirs.hidden_size,
-            "num_classes": peer.classifier.out_features if isinstance(peer.classifier, nn.Linear) else 0,
-            "qkv_bias": theirs.qkv_bias,
-            "activation": name_of_activation("hidden_act", layers[0].get_submodule(names["activation"])),
-            "attention_dropout": same("attention_probs_dropout_prob", map(_attention_dropout, layers)),
-            "norm_eps": same("layer_norm_eps", [m.eps for m in peer.modules() if isinstance(m, nn.LayerNorm)]),
-        }
-    )
-    source = Source(peer.state_dict())
-    return assemble(config, {**_ends(config, source), **_blocks(config, source, names)}, source, peer=peer)
+    fields = {
+        "image_size": theirs.image_size,
+        "patch_size": theirs.patch_size,
+        "in_channels": theirs.num_channels,
+        "width": theirs.hidden_size,
+        "depth": len(layers),
+        "num_heads": theirs.num_attention_heads,
+        "mlp_ratio": theirs.intermediate_size / theirs.hidden_size,
+        "num_classes": peer.classifier.out_features if isinstance(peer.classifier, nn.Linear) else 0,
+        "qkv_bias": theirs.qkv_bias,
+        "activation": activation_name("hidden_act", layers[0].get_submodule(names["activation"])),
+        "attention_dropout": same("attention_probs_dropout_prob", map(_attention_dropout, layers)),
+        "norm_eps": same("layer_norm_eps", [m.eps for m in peer.modules() if isinstance(m, nn.LayerNorm)]),
+    }
+    return build(peer, fields, _move_weights)
 
 
 _VERSION_5 = {
@@ -92,26 +79,26 @@ _VERSION_4 = {
 }
 
 
+def _names(peer: Any) -> dict[str, Any]:
+    return _VERSION_4 if hasattr(peer.vit, "encoder") else _VERSION_5
+
+
 def _attention_dropout(layer: Any) -> float:
     """Version 5 and version 4 keep it in places of their own."""
     inner = getattr(layer.attention, "attention", layer.attention)
     return float(getattr(inner, "attention_dropout", getattr(inner, "dropout_prob", 0.0)))
 
 
-def _ends(config: ViTConfig, source: Source) -> Weights:
-    weights = learned_places(source.take("vit.embeddings.position_embeddings")[0], class_token=True)
-    weights["class_token"] = source.take("vit.embeddings.cls_token")[0]
-    weights |= source.layer("vit.embeddings.patch_embeddings.projection", "stem.proj")
-    weights["stem.proj.weight"] = weights["stem.proj.weight"].flatten(1)
-    weights |= source.layer("vit.layernorm", "norm")
-    return weights | (source.layer("classifier", "head.classifier") if config.num_classes else {})
-
-
-def _blocks(config: ViTConfig, source: Source, names: dict[str, Any]) -> Weights:
-    weights: Weights = {}
+def _move_weights(peer: Any, config: ViTConfig, source: Source) -> None:
+    names = _names(peer)
+    source.patches("vit.embeddings.patch_embeddings.projection")
+    source.places(source.take("vit.embeddings.position_embeddings")[0], class_token=True)
+    source.ours["class_token"] = source.take("vit.embeddings.cls_token")[0]
     for i in range(config.depth):
         theirs = f"{names['blocks']}.{i}"
-        weights |= source.stacked([f"{theirs}.{name}" for name in names["qkv"]], f"blocks.{i}.attention.qkv")
+        source.stacked([f"{theirs}.{name}" for name in names["qkv"]], f"blocks.{i}.attention.qkv")
         for ours in ("norm1", "attention.proj", "norm2", "mlp.fc1", "mlp.fc2"):
-            weights |= source.layer(f"{theirs}.{names[ours]}", f"blocks.{i}.{ours}")
-    return weights
+            source.layer(f"{theirs}.{names[ours]}", f"blocks.{i}.{ours}")
+    source.layer("vit.layernorm", "norm")
+    if config.num_classes:
+        source.layer("classifier", "head.classifier")

@@ -7,22 +7,10 @@ from math import isqrt, prod
 from typing import Any
 
 from einops import rearrange
-from torch import Tensor, nn
+from torch import nn
 
 from vitbench.config import ViTConfig, as_pair
-from vitbench.models.convert.source import (
-    Source,
-    Weights,
-    assemble,
-    check_nothing_else_drops,
-    configuration,
-    converted,
-    learned_places,
-    name_of_activation,
-    rate,
-    refuse,
-    same,
-)
+from vitbench.models.convert.source import Source, activation_name, build, check_dropouts, converted, rate, refuse, same
 from vitbench.models.vit import ViT
 
 
@@ -45,12 +33,9 @@ def _convert(peer: Any, image_size: int | tuple[int, int] | None) -> ViT:
         raise refuse("module", type(peer).__name__, "it is not vit-pytorch's ViT or SimpleViT")
     heads = [m for m in (getattr(peer, "mlp_head", None), getattr(peer, "linear_head", None)) if m is not None]
     head = _last_norm_and_classifier(heads[0]) if heads else (None, None)
-    config = configuration({**_stem(peer, image_size), **_encoder(peer), **_pool(peer, head), **_norms(peer, head)})
-    source = Source(peer.state_dict())
-    weights = {**_stem_weights(config, source), **_token_weights(config, source)}
-    weights |= {**_block_weights(peer, source), **_head_weights(peer, config, source)}
-    model = assemble(config, weights, source, peer=peer)
-    if config.position == "sincos_2d":
+    fields = {**_stem(peer, image_size), **_encoder(peer), **_pool(peer, head), **_norms(peer, head)}
+    model = build(peer, fields, _move_weights)
+    if fields["position"] == "sincos_2d":
         _copy_sines(model, peer)
     return model
 
@@ -63,35 +48,27 @@ def _stem(peer: Any, image_size: int | tuple[int, int] | None) -> dict[str, Any]
     if kinds not in stems:
         names = [kind.__name__ for kind in kinds]
         raise refuse("to_patch_embedding", names, "it is Linear, or LayerNorm, Linear, LayerNorm")
+    linear = next(layer for layer in layers if isinstance(layer, nn.Linear))
     lengths = getattr(rearranged, "axes_lengths", {})
     patch = (lengths.get("p1", 0), lengths.get("p2", 0))
     if not all(patch) or "(p1 p2 c)" not in getattr(rearranged, "pattern", ""):
         raise refuse("to_patch_embedding.0", str(rearranged), "it is einops' Rearrange to '(p1 p2 c)'")
     places: int = peer.pos_embedding.shape[-2] - _num_class_tokens(peer)
     if image_size is None:
-        image_size = _square(places, patch)
+        image_size = isqrt(places * prod(patch))
+        if image_size**2 != places * prod(patch) or any(image_size % length for length in patch):
+            raise ValueError(
+                f"image_size is missing: {places} patches of {patch} make no square image; give (height, width)"
+            )
     if prod(side // length for side, length in zip(as_pair(image_size), patch, strict=True)) != places:
         raise ValueError(f"image_size {image_size} does not give the {places} patches of {patch} that the module has")
     return {
         "stem": stems[kinds],
         "patch_size": patch,
-        "in_channels": _linear(layers).in_features // (patch[0] * patch[1]),
+        "in_channels": linear.in_features // prod(patch),
         "image_size": image_size,
-        "width": _linear(layers).out_features,
+        "width": linear.out_features,
     }
-
-
-def _linear(layers: list[Any]) -> nn.Linear:
-    return next(layer for layer in layers if isinstance(layer, nn.Linear))
-
-
-def _square(places: int, patch: tuple[int, int]) -> int:
-    side = isqrt(places * patch[0] * patch[1])
-    if side**2 != places * patch[0] * patch[1] or side % patch[0] or side % patch[1]:
-        raise ValueError(
-            f"image_size is missing: {places} patches of {patch} make no square image; give (height, width)"
-        )
-    return side
 
 
 def _num_class_tokens(peer: Any) -> int:
@@ -106,12 +83,16 @@ def _parts(layer: Any) -> tuple[Any, Any]:
     return (layer.norm, layer) if hasattr(layer, "norm") else (layer.net[0], layer)
 
 
+def _out(attention: Any) -> Any:
+    return attention.to_out[0] if isinstance(attention.to_out, nn.Sequential) else attention.to_out
+
+
 def _encoder(peer: Any) -> dict[str, Any]:
     layers = list(peer.transformer.layers)
     fields = dict(same("transformer.layers", [tuple(_block(*layer).items()) for layer in layers]))
     embedding = getattr(peer, "dropout", None)
     inner = [m for layer in layers for m in layer.modules() if isinstance(m, nn.Dropout)]
-    check_nothing_else_drops(peer, [embedding, *inner])
+    check_dropouts(peer, [embedding, *inner])
     return {"depth": len(layers), **fields, "dropout": same("emb_dropout", [rate(embedding), fields["dropout"]])}
 
 
@@ -120,7 +101,7 @@ def _block(attention_layer: Any, mlp_layer: Any) -> dict[str, Any]:
     width, inner = attention.to_qkv.in_features, attention.to_qkv.out_features // 3
     if inner != width:
         raise refuse("dim_head", inner // attention.heads, f"heads × dim_head is the width, {width}")
-    out = attention.to_out[0] if isinstance(attention.to_out, nn.Sequential) else attention.to_out
+    out = _out(attention)
     if not isinstance(out, nn.Linear):
         raise refuse("to_out", type(out).__name__, "attention ends in a projection; use more than one head")
     linears = [layer for layer in mlp.net if isinstance(layer, nn.Linear)]
@@ -132,7 +113,7 @@ def _block(attention_layer: Any, mlp_layer: Any) -> dict[str, Any]:
     return {
         "num_heads": attention.heads,
         "mlp_ratio": linears[0].out_features / width,
-        "activation": name_of_activation("FeedForward.net", nonlinear[0]),
+        "activation": activation_name("FeedForward.net", nonlinear[0]),
         "qkv_bias": attention.to_qkv.bias is not None,
         "proj_bias": out.bias is not None,
         "attention_dropout": rate(getattr(attention, "dropout", None)),
@@ -180,63 +161,42 @@ def _norms(peer: Any, head: tuple[nn.LayerNorm | None, nn.Linear | None]) -> dic
     }
 
 
-def _stem_weights(config: ViTConfig, source: Source) -> Weights:
-    height, width = config.patch_hw
-
-    def channels_first(values: Tensor) -> Tensor:
-        return rearrange(values, "... (p1 p2 c) -> ... (c p1 p2)", p1=height, p2=width)
-
+def _move_weights(peer: Any, config: ViTConfig, source: Source) -> None:
     names = {"patch": ["proj"], "patch_norm": ["norm_patch", "proj", "norm_token"]}[config.stem]
-    weights: Weights = {}
     for i, name in enumerate(names, start=1):
-        weights |= source.layer(f"to_patch_embedding.{i}", f"stem.{name}")
-    for name in ("proj.weight", "norm_patch.weight", "norm_patch.bias"):
-        if f"stem.{name}" in weights:
-            weights[f"stem.{name}"] = channels_first(weights[f"stem.{name}"])
-    return weights
-
-
-def _token_weights(config: ViTConfig, source: Source) -> Weights:
-    weights: Weights = {}
+        source.layer(f"to_patch_embedding.{i}", f"stem.{name}")
+    height, width = config.patch_hw
+    for name in ("stem.proj.weight", "stem.norm_patch.weight", "stem.norm_patch.bias"):
+        if name in source.ours:
+            pixels = source.ours[name]
+            source.ours[name] = rearrange(pixels, "... (p1 p2 c) -> ... (c p1 p2)", p1=height, p2=width)
     if "cls_token" in source:
         token = source.take("cls_token")
-        weights |= {"class_token": token.reshape(1, -1)} if config.has_class_token else {}
+        if config.has_class_token:
+            source.ours["class_token"] = token.reshape(1, -1)
     if config.position == "learned_1d":
-        places = rearrange(source.take("pos_embedding"), "... n d -> (... n) d")
-        weights |= learned_places(places, class_token=config.has_class_token)
-    return weights
-
-
-def _block_weights(peer: Any, source: Source) -> Weights:
-    names = {module: name for name, module in peer.named_modules()}
-    weights: Weights = {}
+        table = rearrange(source.take("pos_embedding"), "... n d -> (... n) d")
+        source.places(table, class_token=config.has_class_token)
+    their_names = {module: name for name, module in peer.named_modules()}
     for i, (attention_layer, mlp_layer) in enumerate(peer.transformer.layers):
         (norm1, attention), (norm2, mlp) = _parts(attention_layer), _parts(mlp_layer)
-        out = attention.to_out[0] if isinstance(attention.to_out, nn.Sequential) else attention.to_out
         first, second = (layer for layer in mlp.net if isinstance(layer, nn.Linear))
         ours = {
             "norm1": norm1,
             "attention.qkv": attention.to_qkv,
-            "attention.proj": out,
+            "attention.proj": _out(attention),
             "norm2": norm2,
             "mlp.fc1": first,
             "mlp.fc2": second,
         }
         for name, layer in ours.items():
-            weights |= source.layer(names[layer], f"blocks.{i}.{name}")
-    return weights
-
-
-def _head_weights(peer: Any, config: ViTConfig, source: Source) -> Weights:
-    weights = source.layer("transformer.norm", "norm") if config.final_norm == "tokens" else {}
+            source.layer(their_names[layer], f"blocks.{i}.{name}")
     head = "linear_head" if hasattr(peer, "linear_head") else "mlp_head"
-    inside = isinstance(getattr(peer, head), nn.Sequential)
-    if config.final_norm == "pooled":
-        weights |= source.layer(f"{head}.0", "norm")
+    if config.final_norm != "none":
+        source.layer("transformer.norm" if config.final_norm == "tokens" else f"{head}.0", "norm")
     if config.num_classes:
-        last = f"{head}.{len(getattr(peer, head)) - 1}" if inside else head
-        weights |= source.layer(last, "head.classifier")
-    return weights
+        layers = getattr(peer, head)
+        source.layer(f"{head}.{len(layers) - 1}" if isinstance(layers, nn.Sequential) else head, "head.classifier")
 
 
 def _copy_sines(model: ViT, peer: Any) -> None:
