@@ -59,12 +59,12 @@ def features(
     as_json: AsJson = False,
 ) -> None:
     """What a trained model makes of images: its pre-logits, with ids and labels, in a file."""
-    from vitbench.commands.display import Terminal
     from vitbench.evaluation.exports import check_export
+    from vitbench.execution import display
     from vitbench.inspection.features import export_features
 
     check_export(out)
-    with Terminal().progress(f"reading {options.data}") as progress:
+    with display.progress(f"reading {options.data}") as progress:
         extractor = options.extractor(device_options.open_device(), progress)
         document = export_features(extractor, out, split)
     if as_json:
