@@ -41,13 +41,9 @@ class FeatureOptions:
         from vitbench.inspection.loaded_model import load_images, load_model
 
         info = describe(self.data, root=self.data_root, download=self.download)
+        loaded = load_model(self.run, self.results, in_channels=info.in_channels)
         loaded, data = load_images(
-            load_model(self.run, self.results, in_channels=info.in_channels),
-            self.data,
-            info,
-            data_root=self.data_root,
-            download=self.download,
-            progress=progress,
+            loaded, self.data, info, data_root=self.data_root, download=self.download, progress=progress
         )
         return make_extractor(
             loaded, data, device, precision=self.precision, batch_size=self.batch_size, progress=progress
