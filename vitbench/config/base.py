@@ -23,7 +23,13 @@ def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def _square_as_int(size: Any) -> Any:
+def size_text(size: int | tuple[int, int]) -> str:
+    """`32`, `24 × 32`."""
+    height, width = as_pair(size)
+    return f"{height}" if height == width else f"{height} × {width}"
+
+
+def square_as_int(size: Any) -> Any:
     """One canonical form: (32, 32) is 32, so that equal configurations have equal ids."""
     if isinstance(size, list | tuple) and len(size) == 2 and size[0] == size[1]:
         return size[0]
@@ -39,7 +45,7 @@ Extent = Annotated[int, Field(gt=0, le=MOST)]
 Blocks = Annotated[int, Field(gt=0, le=MOST_BLOCKS)]
 Positive = Annotated[float, Field(gt=0, le=MOST)]
 NotNegative = Annotated[float, Field(ge=0, le=MOST)]
-Size = Annotated[Extent | tuple[Extent, Extent], BeforeValidator(_square_as_int)]
+Size = Annotated[Extent | tuple[Extent, Extent], BeforeValidator(square_as_int)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
