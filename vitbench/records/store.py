@@ -63,11 +63,7 @@ class RecordStore:
         return sound(self.entries(self.directory / f"{study}.jsonl"), self.faults)
 
     def done(
-        self,
-        run_ids: Iterable[str],
-        *,
-        where: Callable[[Record], bool],
-        study: str | None = None,
+        self, run_ids: Iterable[str], *, where: Callable[[Record], bool], study: str | None = None
     ) -> dict[str, list[Record]]:
         """By run_id, the records that make it needless to run these again, in the order of recording.
 
@@ -120,11 +116,9 @@ def conflict_with_first(entry: Entry[Any], firsts: dict[Hashable, Entry[Any]], *
     that ran. Frozen features never conflict: what was measured last counts.
     """
     record = entry.record
-    if (
-        not isinstance(record, Record)
-        or not record.is_done
-        or (record.outcome is Outcome.COMPLETED and not record.metrics)
-    ):
+    if not isinstance(record, Record) or not record.is_done:
+        return ""
+    if record.outcome is Outcome.COMPLETED and not record.metrics:
         return ""
     environment = record.environment.determines_bits
     if environment is None or record.config.pretraining is not None:
