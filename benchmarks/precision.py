@@ -16,8 +16,8 @@ from typing import Annotated
 import numpy as np
 import typer
 from scipy import stats
-
 from vitbench.commands.display import Terminal
+
 from vitbench.data import describe
 from vitbench.device import open_device
 from vitbench.execution import Job

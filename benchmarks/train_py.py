@@ -26,8 +26,8 @@ from statistics import median
 from typing import Annotated
 
 import typer
-
 from vitbench.commands.display import Terminal
+
 from vitbench.costs.macs import training_flops_per_image
 from vitbench.data import describe
 from vitbench.device import open_device

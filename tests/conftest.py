@@ -90,9 +90,10 @@ def in_this_process(monkeypatch):
     from vitbench.execution import local
     from vitbench.execution.run import execute
 
-    def run_jobs(jobs, *, on_record, **_):
-        for job in jobs:
+    def run_jobs(queue, *, on_record, **_):
+        for job in queue:
             on_record(job, execute(job))
+            queue.done(job)
 
     monkeypatch.setattr(local, "run_jobs", run_jobs)
     threads = torch.get_num_threads()

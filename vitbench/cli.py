@@ -129,24 +129,20 @@ def _ending_of(error: Exception) -> tuple[int, str]:
     if isinstance(error, ValueError):
         return WRONG, one_line(error)
     if isinstance(error, OSError):
-        return _ending_of_system(error)
+        if error.filename is None and error.errno in FULL:
+            return FAILED, _output_is_lost(error)  # files of ours say themselves that they cannot be written
+        reason = error.strerror or str(error) or type(error).__name__
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)!r}: "
+        if isinstance(error, PermissionError):
+            return WRONG, f"{where}{reason}; make it readable and writable for you, or give another"
+        status = WRONG if isinstance(error, _USERS_TO_MEND) else FAILED
+        return status, f"{where}{reason}; {TRACEBACK}=1 shows where it happened"
     from vitbench.device import is_out_of_memory
 
     if is_out_of_memory(error):
         reason = str(error).partition("\n")[0] or "MemoryError"
         return FAILED, f"out of memory ({reason}); give a smaller model, batch or image"
     return FAILED, ""
-
-
-def _ending_of_system(error: OSError) -> tuple[int, str]:
-    if error.filename is None and error.errno in FULL:
-        return FAILED, _output_is_lost(error)  # files of ours say themselves that they cannot be written
-    reason = error.strerror or str(error) or type(error).__name__
-    where = "" if error.filename is None else f"{os.fsdecode(error.filename)!r}: "
-    if isinstance(error, PermissionError):
-        return WRONG, f"{where}{reason}; make it readable and writable for you, or give another"
-    status = WRONG if isinstance(error, _USERS_TO_MEND) else FAILED
-    return status, f"{where}{reason}; {TRACEBACK}=1 shows where it happened"
 
 
 def _flush(stream: TextIO) -> str | None:

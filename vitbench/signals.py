@@ -1,7 +1,5 @@
 """How does a process end when it is told to? At a safe point: after a training step, or after a record."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os
@@ -11,7 +9,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 ENDING = tuple(
@@ -40,12 +38,12 @@ def obeyed() -> Iterator[None]:
     swallowed, as in `__del__` or by a broad `except`, the next signal raises again. Signals that are ignored, as under nohup,
     or have other handlers stay so. Does nothing outside the main thread.
     """
+    global _is_ending
     before = {}
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.getsignal(number) for number in ENDING}
-        before = {number: handler for number, handler in before.items() if handler in _DEFAULTS}
+        before = {number: handler for number in ENDING if (handler := signal.getsignal(number)) in _DEFAULTS}
     if before:
-        _set_ending(False)
+        _is_ending = False
     for number in before:
         signal.signal(number, _end)
     try:
@@ -54,31 +52,22 @@ def obeyed() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         if before:
-            _set_ending(False)
+            _is_ending = False
 
 
 _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 
 
-def _set_ending(value: bool) -> None:
-    global _is_ending
-    _is_ending = value
-
-
 def _end(number: int, _: FrameType | None) -> None:
-    _set_ending(True)
+    global _is_ending
+    _is_ending = True
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    if not _is_unwinding():
-        raise Ended(128 + number)
-
-
-def _is_unwinding() -> bool:
-    """Whether the code that the signal interrupted cleans up after an earlier one."""
     error = sys.exception()
     while error is not None and not isinstance(error, Ended | KeyboardInterrupt):
         error = error.__context__
-    return error is not None
+    if error is None:  # else the code that this signal interrupted cleans up after an earlier one
+        raise Ended(128 + number)
 
 
 def leave_to_parent(*, replacing: Collection[Any] = _DEFAULTS) -> None:
@@ -121,9 +110,7 @@ class HeldSignals:
                     signal.signal(number, self._hold)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
         self._before.clear()
@@ -159,14 +146,8 @@ def outlive_terminal() -> None:
         if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):
             stream.flush()
             raw = io.BufferedWriter(_Outliving(stream.fileno(), "wb", closefd=False))
-            lasting = io.TextIOWrapper(
-                raw,
-                encoding=stream.encoding,
-                errors=stream.errors,
-                line_buffering=stream.line_buffering,
-                write_through=stream.write_through,
-            )
-            setattr(sys, name, lasting)
+            options = ("encoding", "errors", "line_buffering", "write_through")
+            setattr(sys, name, io.TextIOWrapper(raw, **{option: getattr(stream, option) for option in options}))
 
 
 class _Outliving(io.FileIO):

@@ -28,8 +28,8 @@ def error_with_type(error: BaseException) -> str:
 
 
 def say(line: str) -> None:
-    """A line on stderr, as the command line's."""
-    print(f"vitbench: {' '.join(line.split())}", file=sys.stderr, flush=True)
+    """A line on stderr: what is waited for, or what a reader of the answer should know."""
+    print(f"vitbench: {printable(' '.join(line.split()))}", file=sys.stderr, flush=True)
 
 
 def agreeing(number: int, singular: str, plural: str) -> str:

@@ -3,8 +3,6 @@
 Imports no torch.
 """
 
-from __future__ import annotations
-
 import re
 from difflib import get_close_matches
 from typing import Any

@@ -82,9 +82,12 @@ def test_a_run_that_several_studies_need_is_trained_once(vitbench, tmp_path, mon
     trained = []
     in_process = local.run_jobs
 
-    def counted(jobs, **options):
-        trained.extend(job.run for job in jobs)
-        in_process(jobs, **options)
+    def counted(queue, *, on_record, **options):
+        def on_trained(job, record):
+            trained.append(job.run)
+            return on_record(job, record)
+
+        in_process(queue, on_record=on_trained, **options)
 
     monkeypatch.setattr(local, "run_jobs", counted)
     (tmp_path / "pools.py").write_text(TWO_POOLS)

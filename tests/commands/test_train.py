@@ -20,7 +20,7 @@ from vitbench.studies import BUDGETS, load_study, plan
 def test_a_recipe_is_that_of_the_budgets_studies(vitbench, tmp_path, monkeypatch, budget, dataset):
     asked = []
     monkeypatch.setattr(
-        "vitbench.execution.single.execute_watched", lambda job, _: asked.append(job.run.config) or _stop()
+        "vitbench.execution.single.execute_watched", lambda job: asked.append(job.run.config) or _stop()
     )
     vitbench("train", "Nano/2", "--recipe", budget, "--data", dataset, "--results", tmp_path, "--learning-rate", 1e-3)
     planned = plan(load_study("position"), BUDGETS[budget], describe(dataset))[0].config
@@ -40,7 +40,7 @@ def test_crops_move_by_the_same_share_of_images_of_another_size_unless_told(
     asked = []
     monkeypatch.setattr("vitbench.execution.single.describe", lambda *_, **__: info)
     monkeypatch.setattr(
-        "vitbench.execution.single.execute_watched", lambda job, _: asked.append(job.run.config) or _stop()
+        "vitbench.execution.single.execute_watched", lambda job: asked.append(job.run.config) or _stop()
     )
     vitbench("train", "Nano/4", "--data", "digits", "--results", tmp_path, *options)
     (config,) = asked
@@ -52,7 +52,7 @@ def test_crops_follow_the_image_size_of_initial_weights(vitbench, tmp_path, monk
     asked = []
     monkeypatch.setattr("vitbench.execution.single.describe", lambda *_, **__: info)
     monkeypatch.setattr(
-        "vitbench.execution.single.execute_watched", lambda job, _: asked.append(job.run.config) or _stop()
+        "vitbench.execution.single.execute_watched", lambda job: asked.append(job.run.config) or _stop()
     )
     vitbench("train", "--init", keep_weights(tmp_path, image_size=12), "--data", "digits", "--results", tmp_path)
     (config,) = asked

@@ -12,7 +12,6 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from vitbench.config import ViTConfig
 from vitbench.costs import counters
-from vitbench.costs.agreement import CountMismatchError, check_agreement
 from vitbench.costs.counters import (
     FUSED_ATTENTION,
     NORMS,
@@ -21,6 +20,7 @@ from vitbench.costs.counters import (
     fvcore_operations,
 )
 from vitbench.costs.counts import Counts
+from vitbench.costs.cross_check import CountMismatchError, check_agreement
 from vitbench.costs.macs import count, count_parts
 from vitbench.models import ViT
 from vitbench.models.attention import ALL

@@ -10,6 +10,7 @@ import pytest
 
 from tests.execution.processes import wait_until
 from vitbench.execution import cluster
+from vitbench.execution.claims import JobQueue
 from vitbench.execution.run import execute
 from vitbench.records import RecordStore
 
@@ -62,4 +63,4 @@ def test_a_signal_ends_ray_with_the_status_and_the_line_of_local_workers(process
 def test_without_ray_the_executor_is_refused_with_the_remedy(make_job, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # importing it is then an ImportError
     with pytest.raises(ValueError, match=r"vitbench\[ray\]"):
-        cluster.run_jobs([make_job()], workers=1, on_record=lambda *_: None)
+        cluster.run_jobs(JobQueue([make_job()]), workers=1, on_gpus=False, on_record=lambda *_: None)

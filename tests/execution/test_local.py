@@ -16,6 +16,7 @@ import pytest
 
 from tests.execution.processes import IMPATIENT, group, wait_until
 from vitbench.execution import local
+from vitbench.execution.claims import JobQueue
 from vitbench.execution.run import execute
 from vitbench.records import Outcome, RecordStore
 
@@ -165,7 +166,7 @@ def test_what_another_worker_had_finished_is_recorded_when_ctrl_c_comes(make_job
 
     jobs = [make_job(arm="one"), make_job(arm="other")]
     with pytest.raises(KeyboardInterrupt):
-        local.run_jobs(jobs, workers=2, devices=["cpu"], on_record=on_record, on_report=lambda *_: None)
+        local.run_jobs(JobQueue(jobs), workers=2, devices=["cpu"], on_record=on_record, on_report=lambda *_: None)
     assert sorted(arms) == ["one", "other"]
     assert multiprocessing.active_children() == []
 
@@ -197,7 +198,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_run_with_it(make_job, finish
             (worker,) = multiprocessing.active_children()
             os.kill(worker.pid, signal.SIGKILL)
 
-    local.run_jobs(jobs, workers=1, devices=["cpu"], on_record=on_record, on_report=kill_its_worker)
+    local.run_jobs(JobQueue(jobs), workers=1, devices=["cpu"], on_record=on_record, on_report=kill_its_worker)
     victim, following = records
     assert (victim.arm, victim.outcome) == ("victim", Outcome.FAILED)
     assert victim.reason == "worker process ended by SIGKILL, perhaps out of memory"
@@ -234,7 +235,7 @@ def test_an_error_of_the_parent_ends_its_busy_workers(make_job):
 
     jobs = [make_job(train={"epochs": 10_000})]
     with pytest.raises(ValueError, match="the disk is full"):
-        local.run_jobs(jobs, workers=1, devices=["cpu"], on_record=lambda *_: None, on_report=on_report)
+        local.run_jobs(JobQueue(jobs), workers=1, devices=["cpu"], on_record=lambda *_: None, on_report=on_report)
     assert multiprocessing.active_children() == []
 
 

@@ -17,6 +17,7 @@ from tests.execution.processes import IMPATIENT, wait_until
 from tests.execution.run_results import bits
 from vitbench.execution import local
 from vitbench.execution import run as run_module
+from vitbench.execution.claims import JobQueue
 from vitbench.execution.run import execute
 from vitbench.records import Environment, Outcome, Record, RecordStore, describe_environment
 from vitbench.training import checkpoint as checkpoint_module
@@ -212,7 +213,7 @@ def test_a_worker_that_is_told_to_end_or_killed_leaves_what_the_next_call_goes_o
 
     def part(on_report) -> None:
         local.run_jobs(
-            [job],
+            JobQueue([job]),
             workers=1,
             devices=["cpu"],
             on_record=lambda job, record: records.append(record),

@@ -21,7 +21,7 @@ from tests.made_up_studies import TWO_POOLS
 from vitbench.device import open_device
 from vitbench.execution import claims as claims_module
 from vitbench.execution.claims import Claims
-from vitbench.execution.preparation import DataReader, JobMaker
+from vitbench.execution.preparation import DataReader, make_job
 from vitbench.kernels import native
 from vitbench.records import Outcome, RecordStore
 
@@ -36,8 +36,7 @@ ALONE = """
 from vitbench.execution import local
 from vitbench.execution.run import execute
 
-def run_jobs(jobs, *, on_record, make_queue, **_):
-    queue = make_queue(jobs)
+def run_jobs(queue, *, on_record, **_):
     for job in queue:
         on_record(job, execute(job))
         job.remove_checkpoint()
@@ -57,8 +56,7 @@ def in_this_process(monkeypatch):
     from vitbench.execution import local
     from vitbench.execution.run import execute
 
-    def run_jobs(jobs, *, on_record, make_queue, **_):
-        queue = make_queue(jobs)
+    def run_jobs(queue, *, on_record, **_):
         for job in queue:
             on_record(job, execute(job))
             job.remove_checkpoint()
@@ -140,8 +138,7 @@ def test_a_run_of_two_studies_is_claimed_once_and_recorded_in_both(vitbench, tmp
 
     from vitbench.execution import local
 
-    def run_jobs(jobs, *, make_queue, **_) -> None:
-        queue = make_queue(jobs)
+    def run_jobs(queue, **_) -> None:
         assert queue.take() is None
         if queue:
             other_ends()
@@ -180,7 +177,8 @@ def test_train_does_not_take_another_terminals_failure_for_its_run(vitbench, tmp
 
     def other_fails(reader, runs):
         ((_, run),) = runs
-        job = JobMaker(device=open_device("cpu"), data_root=None, threads=1, workers=1).job("digits", run)
+        device = open_device("cpu")
+        job = make_job("digits", run, device=device, data_root=None, threads=1, workers=1, results=tmp_path)
         store.append(job.failed("out of memory", started="2026-01-01T00:00:00+00:00"))
         return read(reader, runs)
 

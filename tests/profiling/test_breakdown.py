@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from operator import attrgetter
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from vitbench.profiling.event_walk import analyse
 from vitbench.profiling.events import KERNEL, LAUNCH, NODE, OPERATOR, RANGE, Event, read_events
 from vitbench.profiling.operations import KINDS, operator_bytes, operator_flops, operator_kind
 
+KIND = attrgetter("kind")
 PLACES = {7: "blocks.0.mlp.fc1", 8: "loss"}
 
 
@@ -120,11 +122,11 @@ def test_a_child_that_outlives_its_parent_by_rounding_takes_no_time_from_others(
 
 
 def test_calls_flops_and_bytes_are_counted_once_where_the_work_is_done():
-    linear = break_down(STEP).of_phase("forward").by_kind()["linear"]
+    linear = break_down(STEP).of_phase("forward").grouped(KIND)["linear"]
     assert (linear.calls, linear.flops) == (1, 2 * 2 * 3 * 5)
     assert linear.bytes == 4 * (5 + 2 * 3 + 3 * 5 + 2 * 5)
     assert linear.flops_per_second == pytest.approx(60 / 160e-9) and linear.intensity == 60 / 144
-    copies = break_down(STEP).by_kind()["copy"]
+    copies = break_down(STEP).grouped(KIND)["copy"]
     assert copies.calls == 1, "the copy within addmm is part of it"
 
 
@@ -137,7 +139,7 @@ def test_a_batched_product_is_attention_unless_a_linear_layer_calls_it():
         event("aten::bmm", 15, 35, **product),
         event("aten::bmm", 50, 80, **product),
     ]
-    kinds = break_down(events).by_kind()
+    kinds = break_down(events).grouped(KIND)
     assert {name: round(1e9 * kinds[name].seconds) for name in ("linear", "attention")} == {
         "linear": 20,
         "attention": 30,
@@ -203,7 +205,7 @@ def test_what_a_compiled_graph_runs_itself_is_compiled_and_its_products_are_prod
         ("model", "compiled", "forward"): 40,
         ("model", "linear", "forward"): 40,
     }
-    assert breakdown.by_kind()["linear"].bytes == 4 * (6 + 12 + 8), "the result's memory is given, and counted once"
+    assert breakdown.grouped(KIND)["linear"].bytes == 4 * (6 + 12 + 8), "the result's memory is given, and counted once"
 
 
 def test_a_trace_without_steps_is_refused():
@@ -226,14 +228,16 @@ def test_groups_sum_their_rows():
         Row("head", "linear", "forward", 8.0, 8, 80, 800),
     )
     breakdown = Breakdown(rows, 15.0, 1)
-    assert breakdown.by_kind()["linear"] == Row("", "linear", "", 11.0, 11, 110, 1100)
-    assert breakdown.by_block()["blocks.0"] == Row("blocks.0.attention", "linear", "", 3.0, 3, 30, 300)
-    assert {name: row.seconds for name, row in breakdown.by_role().items()} == {
+    assert breakdown.grouped(KIND)["linear"] == Row("", "linear", "", 11.0, 11, 110, 1100)
+    assert breakdown.grouped(lambda row: block_name(row.part))["blocks.0"] == Row(
+        "blocks.0.attention", "linear", "", 3.0, 3, 30, 300
+    )
+    assert {name: row.seconds for name, row in breakdown.grouped(lambda row: role_name(row.part)).items()} == {
         "attention": 3.0,
         "norm": 4.0,
         "head": 8.0,
     }
-    assert list(breakdown.grouped(lambda row: row.part)) == ["blocks.0.attention", "blocks.1.norm2", "head"]
+    assert list(breakdown.grouped(attrgetter("part"))) == ["blocks.0.attention", "blocks.1.norm2", "head"]
     assert breakdown.of_phase("forward").step_seconds == 13.0
     assert breakdown.rows[2].intensity is None and breakdown.rows[2].flops_per_second is None
 

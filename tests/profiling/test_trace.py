@@ -35,7 +35,7 @@ CONFIG = ViTConfig(
 )
 BATCH = 4
 CPU = open_device("cpu")
-PART = attrgetter("part")
+PART, KIND = attrgetter("part"), attrgetter("kind")
 
 
 def candidate(build: Callable[[], nn.Module], *, mode: str = "train", compiled: bool = False) -> Candidate:
@@ -132,7 +132,10 @@ def test_loss_clipping_and_optimizer_have_rows_of_their_own(trained):
     parts = trained.analysis.breakdown.grouped(PART)
     assert {"loss", "clip", "optimizer"} <= set(parts)
     update = trained.analysis.breakdown.of_phase("update")
-    assert set(update.grouped(PART)) == {"clip", "optimizer"} and set(update.by_kind()) == {"optimizer", "untracked"}
+    assert set(update.grouped(PART)) == {"clip", "optimizer"} and set(update.grouped(KIND)) == {
+        "optimizer",
+        "untracked",
+    }
     assert trained.analysis.breakdown.of_phase("backward").grouped(PART)["loss"].calls > 0
 
 
@@ -167,7 +170,7 @@ def test_flops_are_those_of_the_closed_form(implementation, mode):
     expected = 2 * BATCH * count(config).macs * FORWARDS[mode]
     if mode == "train":  # nobody wants the gradient of images
         expected -= 2 * BATCH * count_parts(config)["stem"].macs
-    kinds = breakdown.by_kind()
+    kinds = breakdown.grouped(KIND)
     products = {kind: row.flops for kind, row in kinds.items() if row.flops}
     assert sum(products.values()) == expected
     attention = 2 * config.num_tokens**2 * config.width * config.depth

@@ -13,7 +13,7 @@ from torch import nn
 
 from vitbench.config import RunConfig, TrainConfig, ViTConfig
 from vitbench.models import build_model
-from vitbench.training import build_optimizer, build_schedule, freeze
+from vitbench.training.optimizer import build_optimizer, build_schedule, freeze
 
 SMALL = {"image_size": 8, "patch_size": 4, "width": 16, "depth": 2, "num_heads": 2, "num_classes": 5}
 

@@ -20,7 +20,7 @@ from vitbench.analysis.comparison.load import load_assessments, no_records
 from vitbench.analysis.comparison.wording import settle_text
 from vitbench.analysis.profile.tables import write_profiles
 from vitbench.analysis.tables.across import across_table, summary
-from vitbench.analysis.tables.cells import TERMINAL_COLUMNS, main_table
+from vitbench.analysis.tables.cells import main_table
 from vitbench.analysis.tables.page import markdown, texts_of
 from vitbench.analysis.tables.verdicts import CLAIM_HEADINGS
 from vitbench.analysis.tables.verdicts import claims as claims_table
@@ -31,6 +31,8 @@ from vitbench.analysis.writing.table import Table, csv_text, markdown_head, mark
 from vitbench.analysis.writing.words import listed
 from vitbench.records import Faults, RecordStore
 
+COLUMNS = ("arm", "top-1 (%)", "difference (points)", "verdict", "learning rate", "setting", "GMACs", "epochs")
+"""What fits a terminal of 80 columns, where the table has it; notes tell what did not complete."""
 LEFT_OUT = "Left out, as something is wrong with the records:"
 JUDGING = (
     "Agrees: the verdict is the one that the claim expects. Where it expects equivalence, the difference was shown to lie "
@@ -137,10 +139,11 @@ def print_tables(
 def _terminal_parts(assessment: Assessment) -> list[RenderableType]:
     """Its table and the lines below it, for a terminal."""
     table = main_table(assessment)
-    names = [name for name in TERMINAL_COLUMNS if name in table.columns]
+    names = [name for name in COLUMNS if name in table.columns]
     printed = RichTable(title=Text(table.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in names:
-        printed.add_column(TERMINAL_COLUMNS[name], justify="left" if name == "arm" else "right", overflow="fold")
+        heading = "rate" if name == "learning rate" else name
+        printed.add_column(heading, justify="left" if name == "arm" else "right", overflow="fold")
     for row in table.rows:
         printed.add_row(*(Text(row[name]) for name in names))
     lines = (*assessment.notes, *_beyond_the_table(assessment.findings))

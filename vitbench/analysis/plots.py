@@ -21,7 +21,7 @@ from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.load import load_comparisons
 from vitbench.analysis.profile.roofline import write_rooflines
 from vitbench.analysis.transfer.chart import transfer_figure
-from vitbench.analysis.transfer.tables import TransferRow, load_rows
+from vitbench.analysis.transfer.tables import load_rows
 from vitbench.analysis.writing.drawing import rendered
 from vitbench.analysis.writing.files import remove_stale, write_each
 from vitbench.records import Faults, RecordStore
@@ -62,7 +62,8 @@ def write_plots(store_root: str | Path, *, faults: Faults | None = None) -> list
     rooflines = write_rooflines(store_root, faults)
     pictures: dict[str, bytes] = {}
     with faults.leaving_out(TransferStore(store_root).directory):
-        pictures = render_transfer(load_rows(store_root, faults), formats=FORMATS)
+        rows = load_rows(store_root, faults)
+        pictures = rendered(lambda: transfer_figure(rows), FORMATS)
     written = write_each(directory / "transfer", pictures)
     for comparison in load_comparisons(store_root, needed=not (rooflines or written), faults=faults):
         for kind in KINDS:
@@ -79,8 +80,3 @@ def render(comparison: Comparison, kind: str, *, formats: Sequence[str] = ("svg"
     if comparison.design.held_factors and KINDS[kind].of_few_arms:
         return {}
     return rendered(lambda: KINDS[kind].draw(comparison), formats)
-
-
-def render_transfer(rows: Sequence[TransferRow], *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
-    """The figure of frozen features in each of `formats`; empty without rows."""
-    return rendered(lambda: transfer_figure(rows), formats)

@@ -15,14 +15,15 @@ from markupsafe import Markup
 
 from vitbench.analysis.comparison.across import arms_across
 from vitbench.analysis.comparison.assessment import Assessment
-from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.load import load_assessments
-from vitbench.analysis.plots import KINDS, render, render_transfer
+from vitbench.analysis.plots import KINDS, render
 from vitbench.analysis.tables.across import across_table, summary
 from vitbench.analysis.tables.captions import conventions, facts
 from vitbench.analysis.tables.cells import main_table
 from vitbench.analysis.tables.verdicts import further_tables
+from vitbench.analysis.transfer.chart import transfer_figure as transfer_chart
 from vitbench.analysis.transfer.tables import WHERE, load_rows, table_of
+from vitbench.analysis.writing.drawing import rendered
 from vitbench.analysis.writing.files import MARK, write
 from vitbench.analysis.writing.markup import html_id
 from vitbench.analysis.writing.table import Table
@@ -67,13 +68,19 @@ def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Pat
     for assessment in load_assessments(store_root, faults=faults):
         comparison = assessment.comparison
         with faults.leaving_out(store.path(comparison.study)):
+            name = (comparison.study, comparison.slug)
+            figures = [
+                _inline(svg, prefix=html_id(*name, kind, ""), label=f"{KINDS[kind].heading}: {comparison.title}")
+                for kind in KINDS
+                for svg in render(comparison, kind).values()
+            ]
             article = Article(
                 assessment,
-                html_id(comparison.study, comparison.slug),
+                html_id(*name),
                 facts(comparison),
                 main_table(assessment),
                 further_tables(assessment),
-                inlined_figures(comparison),
+                figures,
                 conventions(assessment),
             )
             studies[comparison.study].append(article)
@@ -82,7 +89,7 @@ def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Pat
     with faults.leaving_out(TransferStore(store_root).directory):
         features = load_rows(store_root, faults)
         label = "Accuracy of classifiers on frozen features"
-        for svg in render_transfer(features).values():
+        for svg in rendered(lambda: transfer_chart(features), ("svg",)).values():
             transfer_figure = _inline(svg, prefix="transfer-", label=label)
         transfer = table_of(features) if features else None
     html = TEMPLATES.get_template("report.html.j2").render(
@@ -96,15 +103,6 @@ def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Pat
         where_transfer=WHERE,
     )
     return write(Path(store_root) / "report.html", html)
-
-
-def inlined_figures(comparison: Comparison) -> list[Markup]:
-    """An SVG element for every kind of figure that has something to show."""
-    figures = []
-    for kind, (heading, *_) in KINDS.items():
-        prefix, label = html_id(comparison.study, comparison.slug, kind, ""), f"{heading}: {comparison.title}"
-        figures += [_inline(svg, prefix=prefix, label=label) for svg in render(comparison, kind).values()]
-    return figures
 
 
 def _inline(picture: bytes, *, prefix: str, label: str) -> Markup:

@@ -20,16 +20,8 @@ if TYPE_CHECKING:
 Names = TypeVar("Names", str, list[str] | None)
 
 
-class BudgetName(StrEnum):
-    smoke = "smoke"
-    quick = "quick"
-    standard = "standard"
-    paper = "paper"
-
-
-class ExecutorName(StrEnum):
-    local = "local"
-    ray = "ray"
+BudgetName = StrEnum("BudgetName", ["smoke", "quick", "standard", "paper"])
+ExecutorName = StrEnum("ExecutorName", ["local", "ray"])
 
 
 def one_of(*choices: str) -> Callable[[CallbackParam, Names], Names]:
@@ -174,11 +166,11 @@ class StudyOptions:
         from vitbench.studies import BUDGETS, Overrides
         from vitbench.studies.tunable import parse_tune
 
-        recipe = {name: getattr(self, name) for name in ("epochs", "batch_size", "precision", "compile")}
+        fields = ("epochs", "batch_size", "precision", "compile")
         overrides = Overrides(
             variant=self.variant,
             seeds=self.seeds,
-            train={name: value for name, value in recipe.items() if value is not None},
+            train={name: value for name in fields if (value := getattr(self, name)) is not None},
             train_images=self.train_images,
             learning_rates=tuple(self.learning_rate or ()),
             tuning_seeds=self.tune_seeds,

@@ -41,13 +41,9 @@ class FeatureOptions:
         from vitbench.inspection.loaded_model import load_images, load_model
 
         info = describe(self.data, root=self.data_root, download=self.download)
+        loaded = load_model(self.run, self.results, in_channels=info.in_channels)
         loaded, data = load_images(
-            load_model(self.run, self.results, in_channels=info.in_channels),
-            self.data,
-            info,
-            data_root=self.data_root,
-            download=self.download,
-            progress=progress,
+            loaded, self.data, info, data_root=self.data_root, download=self.download, progress=progress
         )
         return make_extractor(
             loaded, data, device, precision=self.precision, batch_size=self.batch_size, progress=progress
@@ -63,12 +59,12 @@ def features(
     as_json: AsJson = False,
 ) -> None:
     """What a trained model makes of images: its pre-logits, with ids and labels, in a file."""
-    from vitbench.commands.display import Terminal
     from vitbench.evaluation.exports import check_export
+    from vitbench.execution import display
     from vitbench.inspection.features import export_features
 
     check_export(out)
-    with Terminal().progress(f"reading {options.data}") as progress:
+    with display.progress(f"reading {options.data}") as progress:
         extractor = options.extractor(device_options.open_device(), progress)
         document = export_features(extractor, out, split)
     if as_json:

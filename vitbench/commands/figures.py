@@ -43,10 +43,10 @@ def figures(
     """What a trained model looks like inside, as SVG and PNG in --results' figures/RUN_ID/, with the numbers behind."""
     kinds = _kinds(only or [], is_compared=with_run is not None)
     from vitbench.analysis.insides.figures import write_figures
-    from vitbench.commands.display import Terminal
+    from vitbench.execution import display
     from vitbench.inspection.figure_numbers import compute_figures
 
-    with Terminal().progress(f"figures of {run}") as progress:
+    with display.progress(f"figures of {run}") as progress:
         numbers = compute_figures(
             run,
             other_name=with_run,

@@ -14,7 +14,6 @@ from vitbench.commands.arguments import FAILED, AsJson, Mode, Variant, at_least_
 from vitbench.commands.options import ModelFields, with_options
 from vitbench.commands.terminal_table import print_table
 from vitbench.config import MOST, ModelConfig, TimmConfig
-from vitbench.costs.agreement import CountMismatchError
 from vitbench.costs.counts import Counts
 from vitbench.costs.macs import CONVENTIONS, FORWARDS
 from vitbench.text import counted
@@ -38,7 +37,7 @@ def flops(
     """Parameters, MACs and activations per block, counted three ways that must agree; any field of the model."""
     import torch
 
-    from vitbench.costs.cross_check import cross_check
+    from vitbench.costs.cross_check import CountMismatchError, cross_check
     from vitbench.device import open_device
 
     config = named_model(variant, **model)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
-import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass
 from inspect import Parameter
+from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import typer
@@ -89,47 +89,34 @@ def with_options(command: Command) -> Command:
 
 def parse(name: str, text: str, field: FieldInfo) -> Any:
     """`32`, `28x32` (a size), `3,4,9` (a list), `none` (also no list), or the text itself for the configuration to judge."""
-    if text.lower() == "none" and type(None) in _parts(field.annotation):
+    types = _types(field.annotation)
+    is_sequence, takes_int = any(get_origin(kind) is tuple for kind in types), int in types
+    if text.lower() == "none" and type(None) in types:
         return None
-    if text.lower() == "none" and _is_sequence(field) and not _takes_int(field):
+    if text.lower() == "none" and is_sequence and not takes_int:
         return ()
-    if _is_sequence(field):
-        separator = "x" if "x" in text else ","
-        parts = text.split(separator)
-        if not all(part.strip().isdecimal() for part in parts):
-            raise ValueError(f"{name} {text!r} is not a whole number or several; give 32, 28x32 or 3,4,9")
-        numbers = tuple(int(part) for part in parts)
-        return numbers if len(numbers) > 1 or not _takes_int(field) else numbers[0]
-    return text
+    if not is_sequence:
+        return text
+    parts = text.split("x" if "x" in text else ",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise ValueError(f"{name} {text!r} is not a whole number or several; give 32, 28x32 or 3,4,9")
+    numbers = tuple(map(int, parts))
+    return numbers[0] if takes_int and len(numbers) == 1 else numbers
 
 
-def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    is_flag = field.annotation is bool
-    option = typer.Option(help=_help(field), show_default=False)
-    kind: Any = bool if is_flag else str
-    annotation = Annotated[kind | None, option]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-
-
-def _help(field: FieldInfo) -> str:
-    choices = [choice for part in _parts(field.annotation) if get_origin(part) is Literal for choice in get_args(part)]
+def _parameter(name: str, field: FieldInfo) -> Parameter:
+    choices = [choice for kind in _types(field.annotation) if get_origin(kind) is Literal for choice in get_args(kind)]
     what = ", ".join(map(str, choices)) + "; " if choices else ""
-    return f"{what}default: {field.default}."
+    option = typer.Option(help=f"{what}default: {field.default}.", show_default=False)
+    kind: Any = bool if field.annotation is bool else str
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
 
 
-def _parts(annotation: Any) -> list[Any]:
-    origin = get_origin(annotation)
-    if origin in (Union, types.UnionType, Annotated):
-        return [part for inner in get_args(annotation) for part in _parts(inner)]
+def _types(annotation: Any) -> list[Any]:
+    """What a union is of, without annotations."""
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return [kind for inner in get_args(annotation) for kind in _types(inner)]
     return [annotation]
-
-
-def _is_sequence(field: FieldInfo) -> bool:
-    return any(get_origin(part) is tuple for part in _parts(field.annotation))
-
-
-def _takes_int(field: FieldInfo) -> bool:
-    return int in _parts(field.annotation)
 
 
 def model_kwargs(texts: Sequence[str] | None) -> dict[str, Any]:

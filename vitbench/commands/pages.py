@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,13 +10,13 @@ import typer
 
 from vitbench.commands.arguments import DONE, FAILED, LOCAL_RESULTS, Results
 from vitbench.files import shown
+from vitbench.records import Faults
 
 
 def tables(results: Results = LOCAL_RESULTS) -> None:
     """Every table again, as Markdown, CSV and LaTeX, from the records in --results alone."""
     from vitbench.analysis.comparison.load import load_assessments
     from vitbench.analysis.pages import print_tables, write_tables
-    from vitbench.records import Faults
 
     faults = Faults()
     assessments = load_assessments(results, needed=False, faults=faults)
@@ -28,7 +28,6 @@ def tables(results: Results = LOCAL_RESULTS) -> None:
 def plots(results: Results = LOCAL_RESULTS) -> None:
     """Every plot again, as SVG and PNG, from the records in --results alone."""
     from vitbench.analysis.plots import write_plots
-    from vitbench.records import Faults
 
     faults = Faults()
     _end(write_plots(results, faults=faults), faults)
@@ -37,13 +36,12 @@ def plots(results: Results = LOCAL_RESULTS) -> None:
 def report(results: Results = LOCAL_RESULTS) -> None:
     """One HTML page with all tables and plots, from the records in --results alone."""
     from vitbench.analysis.report import write_report
-    from vitbench.records import Faults
 
     faults = Faults()
     _end([write_report(results, faults=faults)], faults)
 
 
-def _end(paths: Iterable[Path], faults: Sized) -> NoReturn:
+def _end(paths: Iterable[Path], faults: Faults) -> NoReturn:
     for path in paths:
         print(shown(path))
     raise typer.Exit(FAILED if faults else DONE)

@@ -11,6 +11,7 @@ import typer
 from vitbench.commands.arguments import DONE, FAILED, AsJson, Jobs, StudyOptions
 from vitbench.commands.options import with_options
 from vitbench.commands.terminal_table import print_table
+from vitbench.costs import count
 from vitbench.text import agreeing, counted, duration
 
 if TYPE_CHECKING:
@@ -48,10 +49,10 @@ def _facts(request: Request, forecast: Forecast) -> dict[str, Any]:
         "hours": cost.hours,
         "flops_per_second_per_worker": cost.flops_per_second,
         "rate_is_measured": cost.measured,
-        "workers": forecast.workers,
+        "workers": cost.workers,
         "epochs_are_estimates": standing.epochs_are_estimates,
         "later": later,
-        "recorded_elsewhere": forecast.elsewhere.runs,
+        "recorded_elsewhere": forecast.recorded_elsewhere[0],
         "of_other_images": standing.of_other_images,
         "unknown_images": dict(standing.unknown_images),
         "runs_to_train": len(forecast.to_train),
@@ -60,8 +61,6 @@ def _facts(request: Request, forecast: Forecast) -> dict[str, Any]:
 
 
 def _run_facts(run: PlannedRun, *, is_done: bool) -> dict[str, Any]:
-    from vitbench.costs import count
-
     return {
         "run_id": run.run_id,
         "study": run.study,
@@ -85,14 +84,14 @@ def _eager_on_cpu(run: PlannedRun) -> str:
 
 def _sentences(forecast: Forecast) -> Iterator[str]:
     standing, cost, again = forecast.standing, forecast.cost, forecast.again
-    num_pending, num_to_train = len(forecast.pending), len(forecast.to_train)
+    pending, num_to_train = standing.pending(), len(forecast.to_train)
     rate = "measured from records of this machine" if cost.measured else "assumed: no record of this machine yet"
-    has_shared = num_pending != num_to_train - again
+    has_shared = len(pending) != num_to_train - again
     shared = f" ({num_to_train} to train, the others are runs of another study too)" if has_shared else ""
     yield (
-        f"{num_pending} of {counted(len(standing.planned), 'run')} to do{shared}, "
+        f"{len(pending)} of {counted(len(standing.planned), 'run')} to do{shared}, "
         f"{cost.training_flops / 1e12:.3g} TFLOP of training (6 × MACs an image): "
-        f"about {duration(cost.hours * 3600)} with {counted(forecast.workers, 'worker')} at "
+        f"about {duration(cost.hours * 3600)} with {counted(cost.workers, 'worker')} at "
         f"{cost.flops_per_second / 1e9:.3g} GFLOP/s each ({rate})"
     )
     if again:
@@ -107,12 +106,10 @@ def _sentences(forecast: Forecast) -> Iterator[str]:
     if standing.epochs_are_estimates:
         yield "epochs are estimates by FLOPs: `vitbench run` measures how fast each arm trains, and plans by that"
     yield from standing.about_images()
-    if forecast.elsewhere.runs:
-        yield str(forecast.elsewhere)
+    yield from forecast.recorded_elsewhere[1]
     for study, differing in forecast.rates_made_elsewhere:
         yield f"{study}: epochs are by rates {differing}; `vitbench run` asks for another --results"
-    asked = [run for run in forecast.pending if run.config.train.compile == "auto"]
-    if asked:
+    if asked := [run for _, run in pending if run.config.train.compile == "auto"]:
         too_short = sum(bool(_eager_on_cpu(run)) for run in asked)
         yield (
             f"compile auto: on CPU, eagerly where native operators compute (bf16: see `vitbench doctor`); elsewhere "
@@ -121,8 +118,6 @@ def _sentences(forecast: Forecast) -> Iterator[str]:
 
 
 def _print_runs(standing: Standing) -> None:
-    from vitbench.costs import count
-
     runs = [run for _, run in standing.planned]
     settings = "settings" if any(run.design.tuned for run in runs) else "rates"
     with_epochs = any(run.design.match != "epochs" for run in runs)
@@ -152,7 +147,6 @@ def _print_runs(standing: Standing) -> None:
 def _trials(runs: Sequence[PlannedRun]) -> str:
     """`4 × 2`: so many settings on so many seeds; `4 × 2 + 6`: and so many runs at chosen settings on other seeds."""
     tuning_seeds = runs[0].design.tuning_seeds
-    final = [run for run in runs if tuning_seeds is not None and run.config.seed >= tuning_seeds]
-    settings = {run.setting for run in runs}
-    seeds = {run.config.seed for run in runs} - {run.config.seed for run in final}
-    return f"{len(settings)} × {len(seeds)}" + (f" + {len(final)}" if final else "")
+    final = [run.config.seed for run in runs if tuning_seeds is not None and run.config.seed >= tuning_seeds]
+    seeds = {run.config.seed for run in runs}.difference(final)
+    return f"{len({run.setting for run in runs})} × {len(seeds)}" + (f" + {len(final)}" if final else "")

@@ -29,7 +29,7 @@ def probe(
     as_json: AsJson = False,
 ) -> None:
     """How good a trained model's frozen features are: linear probe, few-shot and nearest neighbours, recorded."""
-    from vitbench.commands.display import Terminal
+    from vitbench.execution import display
     from vitbench.inspection.probe import METHODS, measure_methods
     from vitbench.records import Faults
     from vitbench.records.transfer import TransferStore
@@ -41,7 +41,7 @@ def probe(
     numbers = _numbers(shots)
     faults = Faults()
     store = TransferStore(options.results, faults)
-    with Terminal().progress(f"reading {options.data}") as progress:
+    with display.progress(f"reading {options.data}") as progress:
         extractor = options.extractor(device_options.open_device(), progress)
         records, recorded_before = measure_methods(extractor, store, methods=methods, shots=numbers, again=again)
     if as_json:

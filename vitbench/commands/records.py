@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vitbench.commands.arguments import DONE, FAILED, LOCAL_RESULTS, AsJson, Results
 from vitbench.files import expanded
+from vitbench.records import Faults, upkeep
 from vitbench.text import agreeing, counted, printable
-
-if TYPE_CHECKING:
-    from vitbench.records import Faults
 
 records = typer.Typer(help="The record files themselves: check, repair and merge them.", no_args_is_help=True)
 
@@ -21,18 +19,14 @@ records = typer.Typer(help="The record files themselves: check, repair and merge
 @records.command()
 def check(results: Results = LOCAL_RESULTS, as_json: AsJson = False) -> None:
     """All that is damaged in the record files, and lines of one run that contradict each other."""
-    from vitbench.records import upkeep
-
-    faults = _quiet()
+    faults = Faults(say=lambda _: None)  # all are printed below, however many there are
     num_files, num_records = upkeep.check(results, faults)
     if as_json:
         print(json.dumps({"files": num_files, "records": num_records, "faults": [fault.to_dict() for fault in faults]}))
-        raise typer.Exit(FAILED if faults else DONE)
-    _print_all(faults)
-    print(
-        f"{counted(num_records, 'record')} in {counted(num_files, 'file')} {agreeing(num_records, 'is', 'are')} sound"
-        + (f"; {counted(len(faults), 'fault')}" if faults else "")
-    )
+    else:
+        _print_all(faults)
+        sound = f"{counted(num_records, 'record')} in {counted(num_files, 'file')} {agreeing(num_records, 'is', 'are')} sound"
+        print(sound + (f"; {counted(len(faults), 'fault')}" if faults else ""))
     raise typer.Exit(FAILED if faults else DONE)
 
 
@@ -44,9 +38,7 @@ def repair(
     ] = False,
 ) -> None:
     """Set damaged lines aside, into FILE.damaged with their numbers; all other lines stay as they are."""
-    from vitbench.records import upkeep
-
-    faults = _quiet()
+    faults = Faults(say=lambda _: None)  # all are printed below, however many there are
     moved = upkeep.repair(results, faults, conflicts=conflicts)
     for path, wrong in moved.items():
         for fault in wrong:
@@ -66,24 +58,15 @@ def merge(
     ],
 ) -> None:
     """Add the records of one results folder to another; a second time adds nothing."""
-    from vitbench.records import upkeep
-
     if not into.is_dir():
         raise ValueError(
             f"results {str(into)!r} is no folder that records could go into; make it first, or give another"
         )
-    faults = _quiet()
+    faults = Faults(say=lambda _: None)  # all are printed below, however many there are
     for path, number in upkeep.merge(into, source, faults).items():
         print(printable(f"{counted(number, 'record')} added to {path}"))
     _print_all(faults)
     raise typer.Exit(FAILED if faults else DONE)
-
-
-def _quiet() -> Faults:
-    """All are printed by this command, however many there are."""
-    from vitbench.records import Faults
-
-    return Faults(say=lambda _: None)
 
 
 def _print_all(faults: Faults) -> None:

@@ -19,9 +19,9 @@ def run(
 ) -> None:
     """Run what is not yet recorded in --results. Interrupt it whenever you like; the next call goes on."""
     request = options.request()
-    from vitbench.commands.display import Terminal
-    from vitbench.execution.studies import Workers, run_studies
+    from vitbench.execution.studies import StudyRuns
 
-    workers = Workers(device=device, executor=executor.value, jobs=jobs, threads=threads or 1)
-    failed = run_studies(request, workers, Terminal(), keep_weights=keep_weights)
-    raise typer.Exit(FAILED if failed or request.faults else DONE)
+    runs = StudyRuns(
+        request, device=device, executor=executor, jobs=jobs, threads=threads or 1, keep_weights=keep_weights
+    )
+    raise typer.Exit(FAILED if runs.run_all() or request.faults else DONE)

@@ -7,21 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitbench.commands.arguments import (
-    DONE,
-    FAILED,
-    LOCAL_RESULTS,
-    AsJson,
-    BudgetName,
-    DataRoot,
-    DeviceName,
-    Download,
-    KeepWeights,
-    OptionalVariant,
-    Results,
-    Threads,
-    expanded_name,
-)
+from vitbench.commands import arguments
 from vitbench.commands.options import DataFields, ModelFields, RecipeFields, with_options
 from vitbench.text import printable
 
@@ -34,30 +20,31 @@ def train(
     model: ModelFields,
     recipe_fields: RecipeFields,
     data_fields: DataFields,
-    variant: OptionalVariant = None,
+    variant: arguments.OptionalVariant = None,
     init: Annotated[
         str | None,
         typer.Option(
-            callback=expanded_name,
+            callback=arguments.expanded_name,
             help="Weights to start from: a RUN of --results, a file (.safetensors, .npz), or timm:NAME.",
         ),
     ] = None,
     keep_head: Annotated[
         bool, typer.Option("--keep-head", help="Take the head over too; with --epochs 0, to evaluate it as it is.")
     ] = False,
-    recipe: Annotated[BudgetName | None, typer.Option(help="Train as this budget does, but for what is given.")] = None,
+    recipe: Annotated[
+        arguments.BudgetName | None, typer.Option(help="Train as this budget does, but for what is given.")
+    ] = None,
     data: Annotated[str, typer.Option(help="Data set: a name or a folder.")] = "digits",
-    data_root: DataRoot = None,
+    data_root: arguments.DataRoot = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
-    device: DeviceName = "auto",
-    threads: Threads = None,
-    keep_weights: KeepWeights = True,
-    results: Results = LOCAL_RESULTS,
-    download: Download = False,
-    as_json: AsJson = False,
+    device: arguments.DeviceName = "auto",
+    threads: arguments.Threads = None,
+    keep_weights: arguments.KeepWeights = True,
+    results: arguments.Results = arguments.LOCAL_RESULTS,
+    download: arguments.Download = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """One run, any field of the model, the recipe and the data as an option."""
-    from vitbench.commands.display import Terminal
     from vitbench.execution.single import STUDY, SingleRequest, train_one
     from vitbench.records import Faults, RecordStore
 
@@ -79,12 +66,12 @@ def train(
         results=results,
     )
     faults = Faults()
-    record, recorded_before = train_one(request, Terminal(), faults)
+    record, recorded_before = train_one(request, faults)
     if as_json:
         print(record.to_json())
     else:
         _print_record(record, recorded_before=recorded_before, path=RecordStore(results).path(STUDY))
-    raise typer.Exit(FAILED if faults or record.outcome == "failed" else DONE)
+    raise typer.Exit(arguments.FAILED if faults or record.outcome == "failed" else arguments.DONE)
 
 
 def _print_record(record: Record, *, recorded_before: bool, path: Path) -> None:

@@ -5,8 +5,6 @@ the conventions of `macs`, whatever the device, dtype, gradient mode or attentio
 model on torch's `meta` device will do.
 """
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections import Counter
@@ -100,10 +98,16 @@ def count_with_flop_counter(model: nn.Module, images: Tensor) -> dict[str, Count
     On CUDA, torch pads heads to a multiple of 8 channels for flash attention (not in float32), and counts the padding.
     """
     fused, recurrent = _operators(FUSED_ATTENTION), _operators(FUSED_LSTM)
-    flops = {operator: _flops_of_attention for operator in fused if operator not in flop_registry}
-    flops |= dict.fromkeys(recurrent, _flops_of_lstm)
-    elements = dict.fromkeys(flop_registry, _elements_of_output) | dict.fromkeys(fused, _elements_of_attention)
-    elements |= dict.fromkeys(recurrent, _elements_of_lstm)
+    unknown = set(fused) - flop_registry.keys()
+    flops: dict[Any, Any] = {
+        **dict.fromkeys(unknown, lambda q, k, v, *_, **__: 2 * attention_products(q, k, v).macs),
+        **dict.fromkeys(recurrent, lambda x, *weights, **_: 2 * lstm_products(x, _lstm_weights(*weights)).macs),
+    }
+    elements: dict[Any, Any] = {
+        **dict.fromkeys(flop_registry, lambda *_, out_shape, **__: prod(out_shape)),
+        **dict.fromkeys(fused, lambda q, k, v, *_, **__: attention_products(q, k, v).activations),
+        **dict.fromkeys(recurrent, lambda x, *weights, **_: lstm_products(x, _lstm_weights(*weights)).activations),
+    }
     counting_flops, counting_elements = _flop_counter(flops, model), _flop_counter(elements, model)
     with _all_tokens(model), counting_flops, counting_elements:
         model(images)
@@ -264,26 +268,6 @@ def _by_module(counter: Any) -> dict[str, int]:
     """By name of the outermost module; "" is the whole, whichever module it ran in."""
     counts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items() if name != WHOLE}
     return {**counts, "": counter.get_total_flops()}
-
-
-def _flops_of_attention(q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
-    return 2 * attention_products(q, k, v).macs
-
-
-def _elements_of_attention(q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
-    return attention_products(q, k, v).activations
-
-
-def _elements_of_output(*_: Any, out_shape: Shape, **__: Any) -> int:
-    return prod(out_shape)
-
-
-def _flops_of_lstm(inputs: Shape, *weights: Any, **__: Any) -> int:
-    return 2 * lstm_products(inputs, _lstm_weights(*weights)).macs
-
-
-def _elements_of_lstm(inputs: Shape, *weights: Any, **__: Any) -> int:
-    return lstm_products(inputs, _lstm_weights(*weights)).activations
 
 
 def _lstm_weights(first: Any, second: Any, *_: Any) -> list[Shape]:

@@ -18,20 +18,12 @@ class Counts:
     activations: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            params=self.params + other.params,
-            macs=self.macs + other.macs,
-            activations=self.activations + other.activations,
-        )
+        return Counts(self.params + other.params, self.macs + other.macs, self.activations + other.activations)
 
 
 def linear(inputs: int, outputs: int, *, positions: int, bias: bool = True) -> Counts:
     """A linear layer applied at `positions` places."""
-    return Counts(
-        params=inputs * outputs + outputs * bias,
-        macs=positions * inputs * outputs,
-        activations=positions * outputs,
-    )
+    return Counts((inputs + bias) * outputs, macs=positions * inputs * outputs, activations=positions * outputs)
 
 
 def convolution(inputs: int, outputs: int, *, kernel: int, positions: int) -> Counts:

@@ -1,7 +1,5 @@
 """What does one model cost, part by part, by every counter that can count it? They must agree."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,13 +7,14 @@ import torch
 from torch import nn
 
 from vitbench.config import ModelConfig, TimmConfig, ViTConfig
-from vitbench.costs.agreement import check_agreement
 from vitbench.costs.comparators import closed_form
 from vitbench.costs.counters import count_with_flop_counter, count_with_fvcore
 from vitbench.costs.counts import Counts
 from vitbench.costs.macs import count_parts
 from vitbench.models import ViT, timm_models
 
+TOLERANCE = 0.005
+"""MACs and activations may differ by this share. Parameters must be equal."""
 MOST_BLOCKS = 1_000
 """Of the encoder and of a ResNet stem together: two tracers walk through each, which takes minutes for so many."""
 MOST_TOKENS = 1_000_000
@@ -43,6 +42,10 @@ class AgreedCounts:
         return sum((self.counters[counter] if counter else self.parts).values(), Counts())
 
 
+class CountMismatchError(RuntimeError):
+    """Counters of one model disagree: an error in this package or in a counter, not one of the user."""
+
+
 def cross_check(config: ModelConfig, *, device: torch.device, training: bool) -> AgreedCounts:
     """Counts for one image by closed form, by fvcore and by FlopCounterMode, the last two of a model on `device`.
 
@@ -66,6 +69,25 @@ def cross_check(config: ModelConfig, *, device: torch.device, training: bool) ->
         totals = {"closed form": by_closed_form, "fvcore": sum(fvcore.values(), Counts())}
         check_agreement({counter: {"the model": total} for counter, total in totals.items()})
     return AgreedCounts(counters, norms, check_agreement(counters))
+
+
+def check_agreement(counts: Mapping[str, Mapping[str, Counts]]) -> float:
+    """The largest relative difference between counters of MACs or activations in any part.
+
+    `counts` are by counter and part; a part that a counter leaves out counts as empty. Raises CountMismatchError, with the
+    part and every counter's number, where parameters differ at all or others by more than `TOLERANCE`.
+    """
+    largest = 0.0
+    for part in dict.fromkeys(part for parts in counts.values() for part in parts):
+        for quantity, tolerance in (("params", 0.0), ("macs", TOLERANCE), ("activations", TOLERANCE)):
+            numbers = {counter: getattr(parts.get(part, Counts()), quantity) for counter, parts in counts.items()}
+            spread = max(numbers.values()) - min(numbers.values())
+            difference = spread / max(map(abs, numbers.values())) if spread else 0.0
+            if difference > tolerance:
+                each = ", ".join(f"{number:,} by {counter}" for counter, number in numbers.items())
+                raise CountMismatchError(f"counts of {part} disagree: {quantity} are {each}")
+            largest = max(largest, difference)
+    return largest
 
 
 def _check_traceable(config: ViTConfig) -> None:

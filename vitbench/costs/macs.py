@@ -3,8 +3,6 @@
 Parameters, multiply–accumulates (MACs) and activations by `CONVENTIONS`; `counters` measures the same on a built model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from math import prod
@@ -122,9 +120,8 @@ def relative_logits(config: ViTConfig) -> Counts:
 
 def mlp(config: ViTConfig, *, positions: int) -> Counts:
     gates = 2 if config.activation == "swiglu" else 1
-    return linear(config.width, gates * config.mlp_width, positions=positions) + linear(
-        config.mlp_width, config.width, positions=positions
-    )
+    first = linear(config.width, gates * config.mlp_width, positions=positions)
+    return first + linear(config.mlp_width, config.width, positions=positions)
 
 
 def block(config: ViTConfig) -> Counts:

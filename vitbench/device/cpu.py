@@ -1,7 +1,5 @@
 """How does a CPU keep time, count its memory and its energy?"""
 
-from __future__ import annotations
-
 import platform
 import time
 from collections.abc import Callable
@@ -10,7 +8,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from vitbench.device.cpu_state import available_bytes
-from vitbench.device.device import Device, SomeModule
+from vitbench.device.device import Device
 from vitbench.device.energy import EnergyCounter
 from vitbench.device.fresh_process import peak_bytes, peak_rise, start_peak
 from vitbench.device.memory import LiveBytes
@@ -31,9 +29,6 @@ class CpuDevice(Device):
     @property
     def name(self) -> str:
         return f"cpu: {cpu_name()}"
-
-    def place(self, model: SomeModule) -> SomeModule:
-        return model.to(self.torch_device)
 
     def synchronize(self) -> None:
         pass
@@ -58,8 +53,7 @@ class CpuDevice(Device):
 
     def room_for(self, work: Callable[[], object]) -> float | None:
         if platform.system() == "Windows" or (free := available_bytes()) is None:
-            work()
-            return None
+            return super().room_for(work)
         self.release()  # what is kept for reuse would not be seen to be taken
         before = start_peak()
         work()

@@ -1,7 +1,5 @@
 """What is the processor doing, and how much of it for other processes? Read before and after something is measured."""
 
-from __future__ import annotations
-
 import os
 import re
 import statistics
@@ -32,13 +30,13 @@ def cpu_state(root: Path = Path("/")) -> State:
     }
 
 
-def others_cores(before: State, after: State, *, shortest: float = SHORTEST) -> float | None:
+def others_cores(before: State, after: State) -> float | None:
     """How many cores worked for other processes between two states, on average.
 
-    None where that cannot be told: the platform is silent, or less than `shortest` seconds lie between them.
+    None where that cannot be told: the platform is silent, or less than `SHORTEST` seconds lie between them.
     """
     seconds, busy, used = (_rise(before, after, name) for name in ("seconds", "busy_core_seconds", "own_core_seconds"))
-    if seconds is None or busy is None or used is None or seconds < shortest:
+    if seconds is None or busy is None or used is None or seconds < SHORTEST:
         return None
     return max(0.0, (busy - used) / seconds)
 

@@ -1,10 +1,8 @@
 """How does a CUDA device keep time, count its memory and its energy? By events, its allocator and NVIDIA's library."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch.nn.utils import convert_conv2d_weight_memory_format
@@ -29,7 +27,6 @@ class CudaDevice(Device):
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         self._allocated_before = 0
-        self._nvml: Nvml | None = None
 
     @property
     def name(self) -> str:
@@ -37,7 +34,7 @@ class CudaDevice(Device):
 
     def place(self, model: SomeModule) -> SomeModule:
         # Results follow the weights of convolutions, and tensor cores want channels last.
-        placed = model.to(self.torch_device)
+        placed = super().place(model)
         convert_conv2d_weight_memory_format(placed, torch.channels_last)
         return placed
 
@@ -69,9 +66,6 @@ class CudaDevice(Device):
         torch.cuda.reset_peak_memory_stats(self.torch_device)
         self._allocated_before = torch.cuda.memory_allocated(self.torch_device)
 
-    def watch_memory(self) -> AbstractContextManager[object]:
-        return nullcontext()
-
     def peak_memory_bytes(self) -> int | None:
         return torch.cuda.max_memory_allocated(self.torch_device) - self._allocated_before
 
@@ -79,25 +73,20 @@ class CudaDevice(Device):
         super().release()
         torch.cuda.empty_cache()
 
-    def room_for(self, work: Callable[[], object]) -> float | None:
-        work()
-        return None
-
     def energy_counter(self) -> EnergyCounter:
-        nvml = self._open_nvml()
-        nvml.joules()  # raises where this GPU keeps no count
-        return nvml
+        self._nvml.joules()  # raises where this GPU keeps no count
+        return self._nvml
 
     def state(self) -> State:
         try:
-            return {**super().state(), **self._open_nvml().state()}
+            return {**super().state(), **self._nvml.state()}
         except NotAvailableError:
             return super().state()
 
     def state_between(self, before: State, after: State) -> DeviceState:
         state = super().state_between(before, after)
         try:
-            self._open_nvml()
+            _ = self._nvml
         except NotAvailableError as error:
             return replace(state, missing=f"clocks, power and processes of the GPU: {error}")
         others = max(before.get("gpu_other_processes") or 0, after.get("gpu_other_processes") or 0)
@@ -106,7 +95,6 @@ class CudaDevice(Device):
         gpu = f"{counted(int(others), 'other process', 'other processes')} computed on this GPU meanwhile"
         return replace(state, warning=f"{gpu}; {state.warning}" if state.warning else gpu)
 
-    def _open_nvml(self) -> Nvml:
-        if self._nvml is None:
-            self._nvml = Nvml(str(torch.cuda.get_device_properties(self.torch_device).uuid))
-        return self._nvml
+    @cached_property
+    def _nvml(self) -> Nvml:
+        return Nvml(str(torch.cuda.get_device_properties(self.torch_device).uuid))

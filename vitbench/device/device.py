@@ -3,8 +3,6 @@
 `CpuDevice` and `CudaDevice` answer it; what is here is the same for both.
 """
 
-from __future__ import annotations
-
 import copy
 import ctypes
 import gc
@@ -74,9 +72,9 @@ class Device(ABC):
     def name(self) -> str:
         """`cpu` or `cuda`, a colon, and the hardware's name."""
 
-    @abstractmethod
     def place(self, model: SomeModule) -> SomeModule:
         """`model` on this device, its weights laid out as the device's operators want them."""
+        return model.to(self.torch_device)
 
     @abstractmethod
     def synchronize(self) -> None:
@@ -97,17 +95,18 @@ class Device(ABC):
     def start_memory(self) -> None:
         """Begins a new measurement of peak memory."""
 
-    @abstractmethod
     def watch_memory(self) -> AbstractContextManager[object]:
         """The context for one training step: on CPU its live tensors are counted; CUDA's allocator counts by itself."""
+        return nullcontext()
 
     @abstractmethod
     def peak_memory_bytes(self) -> int | None:
         """Bytes since `start_memory`: CPU, of the watched step's tensors; None where no step was watched."""
 
-    @abstractmethod
     def room_for(self, work: Callable[[], object]) -> float | None:
         """Calls `work`: how many times what it took was free. None where running out raises, or the system does not tell."""
+        work()
+        return None
 
     @abstractmethod
     def energy_counter(self) -> EnergyCounter:

@@ -1,7 +1,5 @@
 """How much memory does a training step need, where the allocator keeps no statistics? Live tensors are counted."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -28,18 +26,15 @@ class LiveBytes(TorchDispatchMode):
     ) -> Any:
         result = function(*args, **(kwargs or {}))
         for leaf in tree_leaves((args, kwargs, result)):
-            if isinstance(leaf, torch.Tensor):
-                self._see(leaf.untyped_storage())
+            if (
+                isinstance(leaf, torch.Tensor)
+                and (key := (storage := leaf.untyped_storage())._cdata) not in self._sizes
+            ):
+                self._sizes[key] = storage.nbytes()
+                self._live += storage.nbytes()
+                self.peak = max(self.peak, self._live)
+                weakref.finalize(storage, self._forget, key)
         return result
-
-    def _see(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key in self._sizes:
-            return
-        self._sizes[key] = storage.nbytes()
-        self._live += storage.nbytes()
-        self.peak = max(self.peak, self._live)
-        weakref.finalize(storage, self._forget, key)
 
     def _forget(self, key: int) -> None:
         self._live -= self._sizes.pop(key)

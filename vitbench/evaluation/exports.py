@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,7 +74,4 @@ def _write_parquet(path: Path, batches: Batches, ids: NDArray[np.int64], labels:
             writer.close()
 
 
-_WRITERS: Mapping[str, Callable[[Path, Batches, NDArray[np.int64], NDArray[np.int64], str], int]] = {
-    ".npz": _write_npz,
-    ".parquet": _write_parquet,
-}
+_WRITERS = {".npz": _write_npz, ".parquet": _write_parquet}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +20,7 @@ class Arrivals:
         self._run_ids: set[str] = set()
         self._failed: set[tuple[str, str]] = set()
         self._read_to: dict[Path, int] = {}
-        for path in self._paths():
+        for path in store.directory.glob("*.jsonl"):
             with suppress(OSError):
                 self._read_to[path] = _end_of_last_line(path)
 
@@ -46,12 +45,9 @@ class Arrivals:
 
     def look(self) -> None:
         """Reads what is new. A file that cannot be read now is read later; whoever reads the whole of it says so."""
-        for path in self._paths():
+        for path in self._store.directory.glob("*.jsonl"):
             with suppress(OSError):
                 self._look_into(path)
-
-    def _paths(self) -> Iterator[Path]:
-        return self._store.directory.glob("*.jsonl")
 
     def _look_into(self, path: Path) -> None:
         start, status = self._read_to.get(path, 0), path.stat()
@@ -65,15 +61,10 @@ class Arrivals:
                 lines, line_break, _ = file.read().rpartition(b"\n")
             self._read_to[path] = start + len(lines) + len(line_break)
             for line in lines.split(b"\n"):
-                self._add(line)
-
-    def _add(self, line: bytes) -> None:
-        try:
-            record = Record.model_validate_json(line)
-        except ValueError:  # whoever reads the whole file says so
-            return
-        self._run_ids.add(record.identity)
-        (self._failed.discard if record.is_done else self._failed.add)(record.key)
+                with suppress(ValueError):  # whoever reads the whole file says so
+                    record = Record.model_validate_json(line)
+                    self._run_ids.add(record.identity)
+                    (self._failed.discard if record.is_done else self._failed.add)(record.key)
 
 
 def _end_of_last_line(path: Path) -> int:

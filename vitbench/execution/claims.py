@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from filelock import FileLock
@@ -49,9 +48,7 @@ class Claims:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         for run_id in tuple(self._held):
             self.release(run_id)
@@ -256,11 +253,8 @@ class JobQueue:
         self._next_try = 0.0
         """When what others have claimed is tried again."""
 
-    def __bool__(self) -> bool:
-        """Whether something is left, to run or to wait for."""
-        return bool(self._waiting)
-
     def __len__(self) -> int:
+        """How many are left, to run or to wait for."""
         return len(self._waiting)
 
     def take(self) -> Job | None:

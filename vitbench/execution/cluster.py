@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,16 +14,10 @@ from vitbench.records import Record
 from vitbench.signals import RECORDING_SECONDS, Ended, HeldSignals, obeyed
 
 
-def run_jobs(
-    jobs: Sequence[Job],
-    *,
-    workers: int,
-    on_record: OnRecord,
-    make_queue: Callable[[Sequence[Job]], JobQueue] = JobQueue,
-) -> None:
+def run_jobs(queue: JobQueue, *, workers: int, on_gpus: bool, on_record: OnRecord) -> None:
     """Runs all jobs as Ray tasks; connects to the cluster in `RAY_ADDRESS`, else starts one here; `workers` at a time.
 
-    `make_queue` makes the queue that jobs are taken from; the default claims none. Raises ValueError without Ray.
+    Raises ValueError without Ray.
     """
     try:
         import ray
@@ -33,13 +26,7 @@ def run_jobs(
     with obeyed():
         try:
             _connect(ray, workers)
-            _run_tasks(
-                ray,
-                make_queue(jobs),
-                on_gpus=bool(jobs) and jobs[0].device.startswith("cuda"),
-                workers=workers,
-                on_record=on_record,
-            )
+            _run_tasks(ray, queue, workers=workers, on_gpus=on_gpus, on_record=on_record)
         finally:
             ray.shutdown()
 
@@ -58,7 +45,7 @@ def _connect(ray: Any, workers: int) -> None:
         signal.signal(signal.SIGTERM, handler)
 
 
-def _run_tasks(ray: Any, queue: JobQueue, *, on_gpus: bool, workers: int, on_record: OnRecord) -> None:
+def _run_tasks(ray: Any, queue: JobQueue, *, workers: int, on_gpus: bool, on_record: OnRecord) -> None:
     task = ray.remote(num_cpus=1, num_gpus=int(on_gpus), max_retries=0)(_execute)
     pending: dict[Any, tuple[Job, str]] = {}
     while queue or pending:
@@ -75,19 +62,14 @@ def _run_tasks(ray: Any, queue: JobQueue, *, on_gpus: bool, workers: int, on_rec
             done, _ = ray.wait(list(pending), num_returns=1, timeout=POLL_SECONDS)
             for reference in done:
                 job, started = pending.pop(reference)
-                _record(ray, reference, job, started, on_record)
+                try:
+                    record = Record.model_validate_json(ray.get(reference))
+                except ray.exceptions.RayError as error:  # its checkpoint stays for the next try
+                    reason = " ".join(f"Ray: {type(error).__name__}: {error}".split())[:300]
+                    on_record(job, job.failed(reason, started=started))
+                else:
+                    job.hand_over(record, on_record)
                 queue.done(job)
-
-
-def _record(ray: Any, reference: Any, job: Job, started: str, on_record: OnRecord) -> None:
-    try:
-        record = Record.model_validate_json(ray.get(reference))
-    except ray.exceptions.RayError as error:
-        # Its checkpoint stays for the next try.
-        reason = " ".join(f"Ray: {type(error).__name__}: {error}".split())[:300]
-        on_record(job, job.failed(reason, started=started))
-        return
-    job.hand_over(record, on_record)
 
 
 def _execute(job: Job) -> str:

@@ -10,7 +10,7 @@ from vitbench.execution.preparation import resolve_jobs
 from vitbench.execution.pretraining import Pretrained
 from vitbench.execution.request import Request
 from vitbench.execution.reuse import by_run_id
-from vitbench.execution.standing import RecordedElsewhere, Standing
+from vitbench.execution.standing import Standing
 from vitbench.machine import cpu_cores, cpu_name
 from vitbench.studies import PlannedRun
 from vitbench.studies.estimate import Estimate, estimate
@@ -18,14 +18,14 @@ from vitbench.studies.estimate import Estimate, estimate
 
 @dataclass(frozen=True)
 class Forecast:
-    """`to_train` of the pending runs, others being recorded by another study; `again` of them for their weights alone."""
+    """What is pending and what it costs; `to_train` leaves out what another study has recorded."""
 
     standing: Standing
-    pending: list[PlannedRun]
     to_train: list[PlannedRun]
     again: int
-    elsewhere: RecordedElsewhere
-    workers: int
+    """Of these, how many for their weights alone."""
+    recorded_elsewhere: tuple[int, list[str]]
+    """As of `Standing.recorded_elsewhere`."""
     cost: Estimate
     rates_made_elsewhere: list[tuple[str, str]]
     """(study, of which device and torch the rates are that its epochs are matched by), where `run` would refuse them."""
@@ -39,7 +39,7 @@ class Forecast:
         places = by_run_id(pending)
         recorded = store.done(places, where=lambda record: current.would_repeat(record) and content.agrees(record))
         to_train = [wanted[0][1] for run_id, wanted in places.items() if run_id not in recorded]
-        again = Pretrained.of(request.results, standing.records, current).wave(pending, standing.planned).again
+        again = Pretrained(request.results, standing.records, current).wave(pending, standing.planned).again
         to_train += {run.run_id: run for _, run in standing.planned if run.run_id in again}.values()
         workers = resolve_jobs(jobs, device="cpu", pending=len(to_train))
         records = [record for study in store.studies() for record in store.read(study)]
@@ -50,11 +50,9 @@ class Forecast:
         ]
         return cls(
             standing=standing,
-            pending=[run for _, run in pending],
             to_train=to_train,
             again=len(again),
-            elsewhere=standing.recorded_elsewhere(current),
-            workers=workers,
+            recorded_elsewhere=standing.recorded_elsewhere(current),
             cost=estimate(to_train, records, cpu=cpu_name(), cpu_cores=cpu_cores(), workers=workers),
             rates_made_elsewhere=rates_made_elsewhere,
         )

@@ -1,7 +1,5 @@
 """What is a run's model before its first step: drawn from the seed, or with whose weights?"""
 
-from __future__ import annotations
-
 from vitbench.config import RunConfig, ViTConfig
 from vitbench.execution.job import Job
 from vitbench.models import TimmModel, ViT, build_model, convert
@@ -14,18 +12,25 @@ def initial_model(job: Job) -> ViT | TimmModel:
 
     Raises ValueError where these are not the weights that the run's configuration names.
     """
-    config = job.run.config
-    if config.pretraining is not None:
-        return _pretrained_model(job, config.pretraining)
-    if config.init is None:
-        return build_model(config.model, seed=config.seed)
-    assert job.init is not None, config.init
-    model = config.model
+    config, model, pretraining = job.run.config, job.run.config.model, job.run.config.pretraining
+    if config.init is None and pretraining is None:
+        return build_model(model, seed=config.seed)
+    assert job.init is not None, config.run_id
     if not isinstance(model, ViTConfig):
         return timm_model_from(job.init, config)
-    hints = convert.Hints(image_size=model.image_size, activation=model.activation, position=model.position)
-    source = convert.load_named(job.init, in_channels=model.in_channels, hints=hints)
-    _check_planned(config, job.init, convert.weights_identity(job.init, source))
+    if pretraining is not None:
+        trained = load_trained(job.init)
+        if trained.config != pretraining:
+            raise ValueError(
+                f"pretraining {pretraining.run_id} was planned, but {job.init} is of {trained.config.run_id}; delete it, "
+                "and the next call trains it again"
+            )
+        assert isinstance(trained.model, ViT), pretraining.model
+        source = trained.model
+    else:
+        hints = convert.Hints(image_size=model.image_size, activation=model.activation, position=model.position)
+        source = convert.load_named(job.init, in_channels=model.in_channels, hints=hints)
+        _check_planned(config, job.init, convert.weights_identity(job.init, source))
     return inherit(source, model, seed=config.seed, keep_head=config.keep_head)
 
 
@@ -45,16 +50,3 @@ def timm_model_from(path: str, config: RunConfig) -> TimmModel:
 def _check_planned(config: RunConfig, name: str, identity: str) -> None:
     if identity != config.init:
         raise ValueError(f"init {config.init} was planned, but {name} is {identity}")
-
-
-def _pretrained_model(job: Job, pretraining: RunConfig) -> ViT:
-    config = job.run.config
-    assert job.init is not None, pretraining.run_id
-    trained = load_trained(job.init)
-    if trained.config != pretraining:
-        raise ValueError(
-            f"pretraining {pretraining.run_id} was planned, but {job.init} is of {trained.config.run_id}; delete it, and the "
-            "next call trains it again"
-        )
-    assert isinstance(trained.model, ViT) and isinstance(config.model, ViTConfig), pretraining.model
-    return inherit(trained.model, config.model, seed=config.seed, keep_head=config.keep_head)

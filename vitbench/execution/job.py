@@ -75,18 +75,12 @@ class Job:
     def without_pretraining(self, before: Record) -> Record:
         """The record of this run where that of its pretraining left no weights: diverged like that, or failed."""
         why = f": {before.reason}" if before.reason else ", but its weights could not be kept"
-        reason = f"its pretraining, run {before.run_id}, {before.outcome}{why}"
+        failed = self.failed(f"its pretraining, run {before.run_id}, {before.outcome}{why}", started=utc_now())
         if before.outcome is not Outcome.DIVERGED:
-            return self.failed(reason, started=utc_now())
-        counts = count(self.run.config.model)
-        return self.record(
-            started=utc_now(),
-            outcome=Outcome.DIVERGED,
-            reason=reason,
-            cost=Cost(params=counts.params, macs=counts.macs),
-            # The chain diverged there; of this run's own data nothing was read.
-            environment=before.environment.model_copy(update={"data_sha256": ""}),
-        )
+            return failed
+        # The chain diverged there; of this run's own data nothing was read.
+        environment = before.environment.model_copy(update={"data_sha256": ""})
+        return failed.model_copy(update={"outcome": Outcome.DIVERGED, "environment": environment})
 
     def record(self, *, started: str, **measured: object) -> Record:
         """The record of this run with what was measured."""

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -45,21 +45,14 @@ class _Worker:
 
 
 def run_jobs(
-    jobs: Sequence[Job],
-    *,
-    workers: int,
-    devices: Sequence[str],
-    on_record: OnRecord,
-    on_report: OnReport,
-    make_queue: Callable[[Sequence[Job]], JobQueue] = JobQueue,
+    queue: JobQueue, *, workers: int, devices: Sequence[str], on_record: OnRecord, on_report: OnReport
 ) -> None:
     """Runs all jobs on `workers` processes, which are dealt out over `devices`; calls back in this process as they go.
 
-    `make_queue` makes the queue that jobs are taken from; the default claims none. Where a worker dies, its run is recorded as
-    failed; its checkpoint stays, and the next try goes on from it. When this function is left by an exception (Ctrl-C, a
-    full disk), the workers write their checkpoints, where they keep any, and end; a second Ctrl-C kills them.
+    Where a worker dies, its run is recorded as failed; its checkpoint stays, and the next try goes on from it. When this
+    function is left by an exception (Ctrl-C, a full disk), the workers write their checkpoints, where they keep any, and
+    end; a second Ctrl-C kills them.
     """
-    queue = make_queue(jobs)
     pool: list[_Worker] = []
     interrupted = False
     with obeyed():

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitbench.execution import display
 from vitbench.execution.job import Job
-from vitbench.execution.observer import Observer
 from vitbench.machine import cpu_cores
 from vitbench.studies import PlannedRun
+from vitbench.studies.resolved_study import check_batch
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from vitbench.config import RunConfig
     from vitbench.device import Device
 
 MOST_JOBS = 1024
@@ -31,7 +28,6 @@ DataHashes = dict[tuple[str, tuple[int, int]], str]
 class DataReader:
     """Reads data sets of one root into the cache of decoded images."""
 
-    observer: Observer
     root: Path | None = None
     download: bool = False
 
@@ -39,7 +35,7 @@ class DataReader:
         """The SHA-256 of a data set's images, decoded now where they are not yet in the cache. Raises ValueError."""
         from vitbench.data import load
 
-        with self.observer.progress(f"reading {name}") as advance:
+        with display.progress(f"reading {name}") as advance:
 
             def show(what: str, done: int, total: int) -> None:
                 advance(f"reading {what}", done, total)
@@ -47,81 +43,77 @@ class DataReader:
             return load(name, root=self.root, image_size=image_size, download=self.download, progress=show).sha256
 
     def read(self, runs: Sequence[Planned]) -> DataHashes:
-        """Decodes once what the runs need, and checks their splits, so that wrong data stop a command before any run."""
-        from vitbench.data import load
+        """Decodes once what the runs need, and checks their splits, so that wrong data stop a command before any run.
+
+        Raises ValueError where the real labels leave fewer images to train on than the plan took for granted.
+        """
+        from vitbench.data import load, split
 
         sizes = dict.fromkeys((name, run.config.model.image_hw) for name, run in runs)
         hashes = {size: self.decode(*size) for size in sizes}
         alike = {
-            (name, run.config.data, run.config.model.image_hw, run.config.train.batch_size): (name, run)
+            (name, run.config.data, run.config.model.image_hw, run.config.train.batch_size): run.config
             for name, run in runs
         }
-        for name, run in alike.values():
-            check_split(load(name, root=self.root, image_size=run.config.model.image_hw).train.labels, run.config)
+        for (name, data, image_size, _), config in alike.items():
+            train, _ = split(
+                load(name, root=self.root, image_size=image_size).train.labels,
+                validation_fraction=data.validation_fraction,
+                train_images=data.train_images,
+                seed=config.seed,
+            )
+            check_batch(config, len(train))
         return hashes
 
 
-def check_split(labels: NDArray[np.int64], config: RunConfig) -> None:
-    """Raises ValueError where the real labels leave fewer images to train on than the plan took for granted."""
-    from vitbench.data import split
+def make_job(
+    dataset: str,
+    run: PlannedRun,
+    *,
+    device: Device,
+    data_root: Path | None,
+    threads: int,
+    workers: int,
+    results: Path,
+    init: str | None = None,
+    keep_weights: bool = False,
+) -> Job:
+    """The job of a planned run, which keeps its state in `results` until it is finished. Raises ValueError for an optimizer
+    that is not there.
+    """
+    from vitbench.training import check_optimizer
 
-    train, _ = split(
-        labels,
-        validation_fraction=config.data.validation_fraction,
-        train_images=config.data.train_images,
-        seed=config.seed,
+    check_optimizer(run.config.train.optimizer)
+    return Job(
+        run=run,
+        dataset=dataset,
+        data_root=data_root,
+        device=str(device.torch_device),
+        device_name=device.name,
+        precision=device.resolve_precision(run.config.train.precision),
+        threads=threads,
+        workers=workers,
+        init=init,
+        checkpoints=results.absolute() / "checkpoints",
+        keep_weights=keep_weights,
     )
-    if len(train) < config.train.batch_size:
-        raise ValueError(
-            f"batch_size {config.train.batch_size} is more than the {len(train)} training images of "
-            f"{config.data.dataset}; make it smaller"
-        )
-
-
-@dataclass(frozen=True)
-class JobMaker:
-    """Makes jobs of planned runs. In `results`, where given, unfinished runs keep their state, finished ones their weights."""
-
-    device: Device
-    data_root: Path | None
-    threads: int
-    workers: int
-    results: Path | None = None
-    keep_weights: bool = False
-
-    def job(self, dataset: str, run: PlannedRun) -> Job:
-        """Raises ValueError for an optimizer that is not there."""
-        from vitbench.training import check_optimizer
-
-        check_optimizer(run.config.train.optimizer)
-        return Job(
-            run=run,
-            dataset=dataset,
-            data_root=self.data_root,
-            device=str(self.device.torch_device),
-            device_name=self.device.name,
-            precision=self.device.resolve_precision(run.config.train.precision),
-            threads=self.threads,
-            workers=self.workers,
-            checkpoints=None if self.results is None else self.results.absolute() / "checkpoints",
-            keep_weights=self.keep_weights,
-        )
 
 
 def resolve_jobs(jobs: str, *, device: str, pending: int) -> int:
     """How many workers: a number, or `auto` (one per GPU, else one per CPU core); never more than there are runs."""
-    if jobs != "auto":
-        if not (jobs.isascii() and jobs.isdecimal() and 0 < float(jobs) <= MOST_JOBS):
-            raise ValueError(f"jobs {jobs!r} is not a number from 1 to {MOST_JOBS}; give one, or auto")
-        return max(1, min(int(jobs), pending))
-    workers = (num_gpus(device) if device != "cpu" else 0) or cpu_cores()
+    if jobs == "auto":
+        workers = num_gpus(device) or cpu_cores()
+    elif jobs.isascii() and jobs.isdecimal() and 0 < float(jobs) <= MOST_JOBS:
+        workers = int(jobs)
+    else:
+        raise ValueError(f"jobs {jobs!r} is not a number from 1 to {MOST_JOBS}; give one, or auto")
     return max(1, min(workers, pending))
 
 
 def num_gpus(device: str) -> int:
     """GPUs that `device` stands for: all for `auto` and `cuda`."""
     if device not in ("auto", "cuda"):
-        return 1
+        return int(device != "cpu")
     import torch
 
     return torch.cuda.device_count()
@@ -131,6 +123,4 @@ def worker_devices(device: Device, asked: str) -> list[str]:
     """What workers are dealt: all GPUs, unless one was named."""
     if device.torch_device.type == "cpu":
         return ["cpu"]
-    if ":" in asked:
-        return [asked]
-    return [f"cuda:{i}" for i in range(num_gpus("cuda"))]
+    return [asked] if ":" in asked else [f"cuda:{i}" for i in range(num_gpus("cuda"))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,28 +28,23 @@ class Wave:
     """run_ids that are recorded, but run again, because others go on from weights that are not kept."""
 
 
-@dataclass(frozen=True)
 class Pretrained:
-    """The records of this environment, by run_id in their order, and the weights that are kept of them.
+    """The records of this environment, and the weights that are kept of them.
 
-    Runs do not go on from weights of another environment: the runs of a comparison are of one.
+    Runs do not go on from weights of another environment: the runs of a comparison are of one. `trained`: run_ids that were
+    ready before in this command, and are not run in it again.
     """
 
-    results: Path
-    records: Mapping[str, Sequence[Record]]
-    trained: Collection[str] = ()
-    """run_ids that were ready before in this command, and are not run in it again."""
-    _files: dict[str, Path | None] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls, results: Path, records: Sequence[Record], current: CurrentEnvironment, trained: Collection[str] = ()
-    ) -> Pretrained:
-        by_run_id: dict[str, list[Record]] = {}
+    def __init__(
+        self, results: Path, records: Sequence[Record], current: CurrentEnvironment, trained: Collection[str] = ()
+    ) -> None:
+        self.results, self.trained = results, trained
+        self.records: dict[str, list[Record]] = defaultdict(list)
+        """By run_id, in their order."""
         for record in records:
             if not current.differs(record):
-                by_run_id.setdefault(record.identity, []).append(record)
-        return cls(results, by_run_id, trained)
+                self.records[record.identity].append(record)
+        self._files: dict[str, Path | None] = {}
 
     def weights(self, run_id: str) -> Path | None:
         """The file with the weights of the latest record of this run whose weights are kept; None where none are."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -56,15 +56,7 @@ def _differing(content: Mapping[str, Any], *, device: str) -> str:
     return "" if kept == current else f"of {kept}, and this is {current}"
 
 
-def settle(
-    results: Path,
-    resolved: ResolvedStudy,
-    records: Sequence[Record],
-    *,
-    device: Device,
-    threads: int,
-    say: Callable[[str], None] = lambda _: None,
-) -> None:
+def settle(results: Path, resolved: ResolvedStudy, records: Sequence[Record], *, device: Device, threads: int) -> None:
     """Keeps how fast the arms train: from the records of this environment, where they have all arms, else measured now.
 
     Arms that came later are measured beside the baseline and scaled to what is kept of it. Raises ValueError where what is
@@ -83,12 +75,31 @@ def settle(
     if speeds is None:
         source = "measured"
         timed = [resolved.baseline, *(arm for arm in missing if arm != resolved.baseline)]
-        say(f"match time: measuring how fast the {len(timed)} arms of {resolved.study.name} train")
+        print(f"match time: measuring how fast the {len(timed)} arms of {resolved.study.name} train", flush=True)
         speeds = _measure(resolved, timed, device=device, threads=threads)
         if resolved.baseline in kept_speeds:
             scale = kept_speeds[resolved.baseline] / speeds[resolved.baseline]
             speeds = {arm: speed * scale for arm, speed in speeds.items()}
-    _keep(path, resolved, speeds | kept_speeds, source=source, device=device, threads=threads)
+    baseline = resolved.arms[resolved.baseline]
+    content = {
+        "schema": SCHEMA,
+        **_place(resolved),
+        "config": baseline.model_dump(mode="json"),
+        "device": device.name,
+        "precision": device.resolve_precision(baseline.train.precision),
+        "torch": metadata.version("torch"),
+        "threads": threads,
+        "source": source,
+        "arms": {
+            arm: {"model": resolved.arms[arm].model.model_dump(mode="json"), "images_per_second": speed}
+            for arm, speed in (speeds | kept_speeds).items()
+            if arm in resolved.arms
+        },
+    }
+    try:
+        write_whole(path, json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        raise cannot_write("results", path, error, ANOTHER_RESULTS) from error
 
 
 def _read(results: Path, resolved: ResolvedStudy) -> tuple[Path, dict[str, Any]]:
@@ -170,12 +181,7 @@ def _measure(resolved: ResolvedStudy, arms: Sequence[str], *, device: Device, th
             compiled = train.compile == "on" or (train.compile == "auto" and device.torch_device.type != "cpu")
             precision = device.resolve_precision(train.precision)
             candidate = candidate_of(
-                config.model,
-                arm,
-                mode="train",
-                precision=precision,
-                compiled=compiled,
-                batch_size=train.batch_size,
+                config.model, arm, mode="train", precision=precision, compiled=compiled, batch_size=train.batch_size
             )
             try:
                 works[arm] = prepare(candidate, device)
@@ -188,28 +194,3 @@ def _measure(resolved: ResolvedStudy, arms: Sequence[str], *, device: Device, th
     finally:
         torch.set_num_threads(before)
     return {arm: resolved.arms[arm].train.batch_size / timing.median for arm, timing in timings.items()}
-
-
-def _keep(
-    path: Path, resolved: ResolvedStudy, speeds: Mapping[str, float], *, source: str, device: Device, threads: int
-) -> None:
-    config = resolved.arms[resolved.baseline]
-    content = {
-        "schema": SCHEMA,
-        **_place(resolved),
-        "config": config.model_dump(mode="json"),
-        "device": device.name,
-        "precision": device.resolve_precision(config.train.precision),
-        "torch": metadata.version("torch"),
-        "threads": threads,
-        "source": source,
-        "arms": {
-            arm: {"model": resolved.arms[arm].model.model_dump(mode="json"), "images_per_second": speed}
-            for arm, speed in speeds.items()
-            if arm in resolved.arms
-        },
-    }
-    try:
-        write_whole(path, json.dumps(content, indent=1) + "\n")
-    except OSError as error:
-        raise cannot_write("results", path, error, ANOTHER_RESULTS) from error

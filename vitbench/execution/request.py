@@ -38,8 +38,7 @@ class Request:
     @cached_property
     def asked(self) -> list[tuple[Study, str, DataInfo]]:
         """(study, data set as the user named it, what is in it). Raises ValueError for what is wrong with the request."""
-        asked = [name for study in self.studies for name in (STUDIES if study == "all" else [study])]
-        names = tuple(dict.fromkeys(asked))
+        names = dict.fromkeys(name for study in self.studies for name in (STUDIES if study == "all" else [study]))
         studies = [load_study(name) for name in names]
         for study in studies:
             if sum(other.name == study.name for other in studies) > 1:
@@ -49,8 +48,8 @@ class Request:
             raise ValueError(f"budget {self.budget.name!r} names no data set of its own; give one with --data")
         described = [(name, describe(name, root=self.data_root, download=self.download)) for name in datasets]
         # By what they are: one set may have been given twice, under two spellings.
-        infos = list({info.dataset: (name, info) for name, info in described}.values())
-        return [(study, name, info) for study in studies for name, info in infos]
+        distinct = {info.dataset: (name, info) for name, info in described}
+        return [(study, name, info) for study in studies for name, info in distinct.values()]
 
     def content(self, decode: Decode | None = None) -> Content:
         """What its data sets hold now; see `Content`."""
@@ -68,19 +67,18 @@ class Request:
         """A line for each study and data set some of whose arms are of sizes that its images do not come in, and for whatever
         a study leaves out itself.
         """
-        resolved_studies = self.resolved_studies()
-        of_sizes = [
-            f"{resolved.study.name}: {counted(len(resolved.left_out), 'arm')} "
-            f"{agreeing(len(resolved.left_out), 'is', 'are')} left out, as images of {info.dataset} come at multiples of "
-            f"{info.size_step} pixels alone"
-            for (_, _, info), resolved in zip(self.asked, resolved_studies, strict=True)
-            if resolved.left_out
-        ]
-        return of_sizes + [
-            f"{resolved.study.name}, {resolved.variant}: {remark}"
-            for resolved in resolved_studies
-            for remark in resolved.remarks
-        ]
+        of_sizes, remarks = [], []
+        for (study, _, info), resolved in zip(self.asked, self.resolved_studies(), strict=True):
+            if number := len(resolved.left_out):
+                arms, steps = (
+                    f"{counted(number, 'arm')} {agreeing(number, 'is', 'are')}",
+                    f"{info.size_step} pixels alone",
+                )
+                of_sizes.append(
+                    f"{study.name}: {arms} left out, as images of {info.dataset} come at multiples of {steps}"
+                )
+            remarks += [f"{study.name}, {resolved.variant}: {remark}" for remark in resolved.remarks]
+        return of_sizes + remarks
 
     def plans(self, records: Mapping[str, Sequence[Record]], failed: RunKeys = ()) -> list[tuple[str, Plan]]:
         """(data set as the user named it, plan), study by study, from the records of each.
@@ -102,13 +100,11 @@ class Request:
                 given_up={run_id for study_name, run_id in failed if study_name == study.name},
             )
             plans.append((name, plan))
-        _check_optimizers({run.config.train.optimizer for _, plan in plans for run in plan.runs})
+        optimizers = {run.config.train.optimizer for _, plan in plans for run in plan.runs}
+        for name in sorted(
+            optimizers - {"adamw", "muon"}
+        ):  # timm, which knows the others, takes seconds to be imported
+            from vitbench.training import check_optimizer
+
+            check_optimizer(name)
         return plans
-
-
-def _check_optimizers(names: set[str]) -> None:
-    """Raises ValueError for an optimizer that timm, which configurations do not ask, does not know."""
-    for name in sorted(names - {"adamw", "muon"}):  # timm takes seconds to be imported
-        from vitbench.training import check_optimizer
-
-        check_optimizer(name)

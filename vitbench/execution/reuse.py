@@ -28,7 +28,7 @@ def take_over(
     hashes: DataHashes,
     shared: SharedWork,
     *,
-    with_weights: Collection[str] = (),
+    with_weights: Collection[str],
 ) -> list[Planned]:
     """Appends the records that other studies have of these runs; returns what is left to run, or claimed by others.
 
@@ -39,9 +39,8 @@ def take_over(
 
     def serves(record: Record) -> bool:
         name, run = places[record.identity][0]
-        return current.would_repeat(record) and (
-            record.environment.data_sha256 == hashes[name, run.config.model.image_hw]
-        )
+        sha256 = hashes[name, run.config.model.image_hw]
+        return record.environment.data_sha256 == sha256 and current.would_repeat(record)
 
     recorded = store.done(places, where=serves)
     left: list[Planned] = []

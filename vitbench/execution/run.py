@@ -1,15 +1,12 @@
 """How one run becomes one record: data, model, training, evaluation and cost, put together."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,15 +28,13 @@ from vitbench.models.weights import save_trained, weights_sha256
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
 from vitbench.text import say
 from vitbench.training import Checkpoint, Progress, TrainResult, freeze, train
+from vitbench.training.checkpoint import State
 
 EVALUATION_SHARE = 0.01
 INFERENCE_SECONDS = 0.05
 """The test split is evaluated again until this is spent, so that small sets give a throughput worth the name."""
 MADE_BY = ("machine", "device", "precision", "compiled", "threads", "torch", "timm", "numpy", "vitbench", "data_sha256")
 """What of an environment decides the bits of a run, besides native operators."""
-
-State = dict[str, Any]
-"""What a checkpoint holds."""
 
 
 def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> Record:
@@ -70,7 +65,12 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
     peak_memory = history.peak_memory(device.peak_memory_bytes()) if setup.data.num_steps else None
     tested = _test(setup, result, history)
     if tested.outcome is Outcome.COMPLETED and job.weights is not None:
-        _keep_weights(setup, job.weights)
+        images, config = setup.data.images, job.run.config
+        mean, std, class_names = images.mean, images.std, images.class_names
+        try:
+            save_trained(job.weights, setup.model, config, mean=mean, std=std, class_names=class_names)
+        except ValueError as error:  # what was measured is not lost for it
+            say(f"run {job.run.run_id} is recorded, but its {error}")
     return _record(setup, history, result, tested, peak_memory)
 
 
@@ -138,18 +138,6 @@ class _History:
     validation: dict[int, tuple[float, float]] = field(default_factory=dict)
     """Epoch, from 0 → (loss, top-1)."""
 
-    @classmethod
-    def after(cls, state: State) -> _History:
-        return cls(state["started"], state["resumed"] + 1, state["peak"], dict(state["validation"]))
-
-    def state(self, peak: int | None) -> State:
-        return {
-            "started": self.started,
-            "resumed": self.resumed,
-            "peak": self.peak_memory(peak),
-            "validation": dict(self.validation),
-        }
-
     def peak_memory(self, since_resumed: int | None) -> int | None:
         """In bytes, of the whole run."""
         return max((peak for peak in (self.peak, since_resumed) if peak is not None), default=None)
@@ -162,8 +150,11 @@ def _open_checkpoint(setup: _Setup, started: str) -> tuple[Checkpoint, _History,
     saved, why_not = checkpoint.read()
     if why_not:
         say(f"{why_not}; run {job.run.run_id} starts from the beginning")
-    history = _History(started) if saved is None else _History.after(saved["history"])
-    checkpoint.more = lambda: {"history": history.state(device.peak_memory_bytes())}
+    history = _History(started)
+    if saved is not None:
+        history = _History(**saved["history"])
+        history.resumed += 1
+    checkpoint.more = lambda: {"history": {**asdict(history), "peak": history.peak_memory(device.peak_memory_bytes())}}
     return checkpoint, history, saved
 
 
@@ -177,11 +168,7 @@ def _made_by(environment: Environment) -> dict[str, str]:
 
 
 def _train(
-    setup: _Setup,
-    history: _History,
-    checkpoint: Checkpoint,
-    saved: State | None,
-    on_report: Callable[[Report], None],
+    setup: _Setup, history: _History, checkpoint: Checkpoint, saved: State | None, on_report: Callable[[Report], None]
 ) -> TrainResult:
     data, device, config = setup.data, setup.device, setup.job.run.config
     num_epochs = data.num_epochs
@@ -191,6 +178,11 @@ def _train(
         if (epoch + 1) % every == 0 or epoch + 1 == num_epochs:
             evaluation = setup.evaluate(data.images.train, data.validation_indices)
             history.validation[epoch] = evaluation.loss, evaluation.top1
+
+    def report(progress: Progress) -> None:
+        rate = f"{progress.images_per_second:,.0f} images/s"
+        text = f"epoch {progress.epoch + 1}/{num_epochs}  loss {progress.loss:.3f}  {rate}"
+        on_report(Report(progress.step / progress.num_steps, text))
 
     result = train(
         setup.model_to_call,
@@ -202,7 +194,7 @@ def _train(
         autocast=partial(device.autocast, setup.job.precision),
         synchronize=device.synchronize,
         watch=nullcontext if setup.environment.compiled else device.watch_memory,
-        on_progress=lambda progress: on_report(_report(progress, num_epochs)),
+        on_progress=report,
         checkpoint=checkpoint,
         resume=saved and saved.pop("training"),
     )
@@ -218,13 +210,6 @@ def epochs_between_evaluations(num_validation: int, num_train: int, num_epochs: 
     """
     cheap = math.ceil(num_validation / (3 * EVALUATION_SHARE * num_train))
     return max(1, min(cheap, math.ceil(num_epochs / 2)))
-
-
-def _report(progress: Progress, num_epochs: int) -> Report:
-    return Report(
-        progress.step / progress.num_steps,
-        f"epoch {progress.epoch + 1}/{num_epochs}  loss {progress.loss:.3f}  {progress.images_per_second:,.0f} images/s",
-    )
 
 
 @dataclass(frozen=True)
@@ -265,14 +250,6 @@ def _timed_test(setup: _Setup) -> tuple[Evaluation, float]:
     while sum(seconds) < INFERENCE_SECONDS:
         seconds.append(setup.evaluate(test, indices).seconds)
     return first, median(seconds)
-
-
-def _keep_weights(setup: _Setup, path: Path) -> None:
-    images, run = setup.data.images, setup.job.run
-    try:
-        save_trained(path, setup.model, run.config, mean=images.mean, std=images.std, class_names=images.class_names)
-    except ValueError as error:  # what was measured is not lost for it
-        say(f"run {run.run_id} is recorded, but its {error}")
 
 
 def _record(setup: _Setup, history: _History, result: TrainResult, tested: _Tested, peak_memory: int | None) -> Record:

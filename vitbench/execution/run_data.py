@@ -39,7 +39,8 @@ class RunData:
     def of_job(cls, job: Job, device: Device) -> RunData:
         """Raises ValueError where the data cannot be read, or the model was not made for them."""
         config = job.run.config
-        images = load_once(job.dataset, job.data_root, config.model.image_hw)
+        files = fingerprint(job.dataset, root=job.data_root)
+        images = _load_once(job.dataset, job.data_root, config.model.image_hw, files)
         check_fit(config, images)
         train_indices, validation_indices = split(
             images.train.labels,
@@ -105,13 +106,9 @@ class RunData:
         )
 
 
-def load_once(dataset: str, root: Path | None, image_size: tuple[int, int]) -> ImageData:
-    """The data set, kept open for the next run of this process, unless its files change."""
-    return _load_once(dataset, root, image_size, fingerprint(dataset, root=root))
-
-
 @lru_cache(maxsize=4)
 def _load_once(dataset: str, root: Path | None, image_size: tuple[int, int], _files: str) -> ImageData:
+    """The data set, kept open for the next run of this process, unless its files change."""
     return load(dataset, root=root, image_size=image_size)
 
 

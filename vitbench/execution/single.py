@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,19 @@ from typing import Any
 from vitbench.config import DataConfig, ModelConfig, RunConfig, TimmConfig, TrainConfig
 from vitbench.costs import count
 from vitbench.data import DataInfo, describe
+from vitbench.execution import display
 from vitbench.execution.claims import Claims
 from vitbench.execution.content import Content
 from vitbench.execution.job import Job
-from vitbench.execution.observer import Observer
-from vitbench.execution.preparation import DataReader, JobMaker
+from vitbench.execution.preparation import DataReader, make_job
 from vitbench.execution.reuse import has_weights
 from vitbench.machine import cpu_cores
 from vitbench.records import Design, Faults, Outcome, Record, RecordStore
 from vitbench.signals import RECORDING_SECONDS, HeldSignals
 from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.budgets import CUSTOM
-from vitbench.studies.resolved_study import data_settings
+from vitbench.studies.resolved_study import check_batch, data_settings
+from vitbench.text import say
 from vitbench.variants import TIMM
 from vitbench.variants import model as named_model
 from vitbench.variants import variant as named_variant
@@ -55,15 +56,19 @@ class SingleRequest:
     results: Path
 
 
-def train_one(request: SingleRequest, observer: Observer, faults: Faults | None = None) -> tuple[Record, bool]:
+def train_one(request: SingleRequest, faults: Faults) -> tuple[Record, bool]:
     """(the record of the run, whether it was recorded before). `faults` as of `RecordStore`.
 
     What is recorded already is not run again, unless its weights are to be kept and are not there. Raises ValueError for what
     is wrong with the request.
     """
     info = describe(request.dataset, root=request.data_root, download=request.download)
-    init = None if request.init is None else _file_of_weights(request.init, request.results)
-    reader = DataReader(observer, request.data_root, request.download)
+    init = request.init
+    if init is not None:
+        from vitbench.models.weights import find_weights, is_run
+
+        init = str(find_weights(init, request.results)) if is_run(init) else init
+    reader = DataReader(request.data_root, request.download)
     run = planned_run(request, init, info)
     if request.keep_head and init is not None:
         reader.decode(request.dataset, run.config.model.image_hw)
@@ -73,14 +78,26 @@ def train_one(request: SingleRequest, observer: Observer, faults: Faults | None 
     recorded = partial(_recorded, store, run, content, with_weights=request.keep_weights)
     if (record := recorded()) is not None:
         return record, True
-    job = replace(_job(request, run), init=init)
+    from vitbench.device import open_device
+
+    job = make_job(
+        request.dataset,
+        run,
+        device=open_device(request.device),
+        data_root=request.data_root,
+        threads=request.threads or cpu_cores(),
+        workers=1,
+        results=request.results,
+        init=init,
+        keep_weights=request.keep_weights,
+    )
     reader.read([(request.dataset, run)])
     store.prepare()
-    waits = partial(observer.warn, f"run {run.run_id} is claimed by another process: waiting for it")
-    with Claims(store.root) as claims, claims.held(run.run_id, on_wait=waits):
+    on_wait = partial(say, f"run {run.run_id} is claimed by another process: waiting for it")
+    with Claims(store.root) as claims, claims.held(run.run_id, on_wait=on_wait):
         if (record := recorded()) is not None:
             return record, True
-        record = execute_watched(job, observer)
+        record = execute_watched(job)
         with HeldSignals(patience=RECORDING_SECONDS):
             store.append(record)
             if not claims.is_taken_by_another(run.run_id):  # as after it was stopped for longer than a lease
@@ -97,33 +114,12 @@ def _recorded(store: RecordStore, run: PlannedRun, content: Content, *, with_wei
     return records[-1] if records else None
 
 
-def _job(request: SingleRequest, run: PlannedRun) -> Job:
-    from vitbench.device import open_device
-
-    maker = JobMaker(
-        device=open_device(request.device),
-        data_root=request.data_root,
-        threads=request.threads or cpu_cores(),
-        workers=1,
-        results=request.results,
-        keep_weights=request.keep_weights,
-    )
-    return maker.job(request.dataset, run)
-
-
-def execute_watched(job: Job, observer: Observer) -> Record:
+def execute_watched(job: Job) -> Record:
     """Runs it in this process."""
     from vitbench.execution.run import execute
 
-    with observer.progress("starting") as advance:
+    with display.progress("starting") as advance:
         return execute(job, lambda report: advance(report.text, report.fraction, 1.0))
-
-
-def _file_of_weights(init: str, results: Path) -> str:
-    """`init` as it is loaded: for a run, the file of its weights."""
-    from vitbench.models.weights import find_weights, is_run
-
-    return str(find_weights(init, results)) if is_run(init) else init
 
 
 def _check_classes(init: str, dataset: str, data_root: Path | None, config: RunConfig) -> None:
@@ -156,45 +152,33 @@ def _model(
             raise ValueError("VARIANT is missing: give one (see `vitbench list`), or weights to start from with --init")
         return variant, named_model(variant, **{"image_size": info.image_size, **shape, **fields}), None
     from vitbench.models import convert
-    from vitbench.models.inherit import inherited_config
+    from vitbench.models.inherit import inherited_config, inherited_timm_config
     from vitbench.models.weights import SUFFIX, load_trained
 
-    if init.endswith(SUFFIX) and isinstance(load_trained(init).config.model, TimmConfig):
-        return _model_of_timm(variant, init, {**shape, **fields}, keep_head=keep_head)
+    wanted = {**shape, **fields}
+    trained = load_trained(init) if init.endswith(SUFFIX) else None
+    if trained is not None and isinstance(timms := trained.config.model, TimmConfig):  # with its name and options
+        if variant is not None and variant != TIMM + timms.timm:
+            raise ValueError(
+                f"variant {variant!r} is not that of the initial weights, {TIMM + timms.timm!r}; leave it out"
+            )
+        if timms.in_channels != wanted["in_channels"]:
+            raise ValueError(
+                f"init {init!r} is for images of {timms.in_channels} channels, but the data's have {wanted['in_channels']}"
+            )
+        label = trained.identity if variant is None else f"{variant} from {trained.identity}"
+        return label, inherited_timm_config(timms, wanted, keep_head=keep_head), trained.identity
     if variant is not None and variant.startswith(TIMM):
         raise ValueError(f"variant {variant!r} is timm's, but init {init!r} is read as a ViT of ours; leave it out")
     hints = convert.Hints(**{name: fields.get(name) for name in ("image_size", "activation", "position")})
     source = convert.load_named(init, in_channels=info.in_channels, hints=hints)
-    # The image size is the weights' own, unless one is asked for: that is what their patches were made for.
-    wanted = {**shape, **fields}
     if variant is not None:
+        # The image size is the weights' own, unless one is asked for: that is what their patches were made for.
         named = named_variant(variant, **{"image_size": source.config.image_size, **wanted})
         wanted = {name: getattr(named, name) for name in named.model_fields_set}
     identity = convert.weights_identity(init, source)
     label = identity if variant is None else f"{variant} from {identity}"
     return label, inherited_config(source.config, wanted, keep_head=keep_head), identity
-
-
-def _model_of_timm(
-    variant: str | None, init: str, wanted: dict[str, Any], *, keep_head: bool
-) -> tuple[str, ModelConfig, str]:
-    """The same where the initial weights are a run's of a model of timm: its name and options come with them."""
-    from vitbench.models.inherit import inherited_timm_config
-    from vitbench.models.weights import load_trained
-
-    trained = load_trained(init)
-    source = trained.config.model
-    assert isinstance(source, TimmConfig), source
-    if variant is not None and variant != TIMM + source.timm:
-        raise ValueError(
-            f"variant {variant!r} is not that of the initial weights, {TIMM + source.timm!r}; leave it out"
-        )
-    if source.in_channels != wanted["in_channels"]:
-        raise ValueError(
-            f"init {init!r} is for images of {source.in_channels} channels, but the data's have {wanted['in_channels']}"
-        )
-    label = trained.identity if variant is None else f"{variant} from {trained.identity}"
-    return label, inherited_timm_config(source, wanted, keep_head=keep_head), trained.identity
 
 
 def planned_run(request: SingleRequest, init: str | None, info: DataInfo) -> PlannedRun:
@@ -207,49 +191,26 @@ def planned_run(request: SingleRequest, init: str | None, info: DataInfo) -> Pla
     fields = request.data if augment else {"crop_padding": 0, "flip": False, **request.data}
     data, _ = data_settings(info, wanted=None)
     data = data.resampled(info.image_size, model.image_hw).replace(**fields)
-    images = _train_images(info, data)
+    left = info.images_left(data.validation_fraction)
+    images = left if data.train_images is None else data.train_images
+    if images > left:
+        raise ValueError(
+            f"train_images {images} is more than the {left} of {info.dataset} outside the validation split; make it smaller"
+        )
     config = RunConfig(
         model=model, data=data, train=recipe, seed=request.seed, init=identity, keep_head=request.keep_head
     )
     if config.train.epochs == 0 and config.train.batch_size > images > 0:
         # What only evaluates has no batch to fit.
         config = config.replace(train=recipe.replace(batch_size=images))
-    _check_batch(info, config, images)
+    batch_size, fraction, usual = config.train.batch_size, data.validation_fraction, DataConfig().validation_fraction
+    if batch_size > images and fraction > usual and batch_size <= round(info.train_images * (1 - usual)):
+        raise ValueError(
+            f"validation_fraction {fraction} leaves {images} of the {info.train_images} images to train on, fewer than "
+            f"batch_size {batch_size}; make it smaller"
+        )
+    check_batch(config, images)
     count(model)  # refuses, before data are read, what timm makes but cannot run at this size
-    design = Design(
-        question="",
-        source="",
-        baseline=label,
-        arms=(label,),
-        learning_rates=(config.train.learning_rate,),
-        train_images=images,
-    )
+    rates = (config.train.learning_rate,)
+    design = Design(question="", source="", baseline=label, arms=(label,), learning_rates=rates, train_images=images)
     return PlannedRun(STUDY, label, CUSTOM, label, design, config, images)
-
-
-def _train_images(info: DataInfo, data: DataConfig) -> int:
-    """How many images an epoch trains on. Raises ValueError where more are asked for than there are."""
-    left = info.images_left(data.validation_fraction)
-    if data.train_images is not None and data.train_images > left:
-        raise ValueError(
-            f"train_images {data.train_images} is more than the {left} of {info.dataset} outside the "
-            "validation split; make it smaller"
-        )
-    return data.train_images or left
-
-
-def _check_batch(info: DataInfo, config: RunConfig, images: int) -> None:
-    """Raises ValueError for a batch larger than the images; names the validation split where that is what took them."""
-    batch_size, fraction, usual = (
-        config.train.batch_size,
-        config.data.validation_fraction,
-        DataConfig().validation_fraction,
-    )
-    if batch_size <= images:
-        return
-    if fraction > usual and batch_size <= round(info.train_images * (1 - usual)):
-        raise ValueError(
-            f"validation_fraction {fraction} leaves {images} of the {info.train_images} images to "
-            f"train on, fewer than batch_size {batch_size}; make it smaller"
-        )
-    raise ValueError(f"batch_size {batch_size} is more than the {images} training images; make it smaller")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 
 from vitbench.execution.content import Content
@@ -16,22 +17,6 @@ from vitbench.text import agreeing, counted
 
 
 @dataclass(frozen=True)
-class RecordedElsewhere:
-    """Recorded runs of another environment than the current one, and the parts in which it is another."""
-
-    runs: int
-    differing: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        come, they = agreeing(self.runs, "comes", "come"), agreeing(self.runs, "it counts", "they count")
-        return (
-            f"{self.runs} of the recorded runs {come} from another environment ({', '.join(self.differing)}): {they} as "
-            "done and settings are chosen on them, but new runs will stand in a table of their own; for all of them in "
-            "one table, run those too with --again, or give another --results"
-        )
-
-
-@dataclass(frozen=True)
 class Standing:
     """A request's planned runs, the records that are there, and which runs these settle."""
 
@@ -39,22 +24,18 @@ class Standing:
     records: list[Record]
     """Of the images that the data sets have now, as far as that is known."""
     done: set[tuple[str, str]]
-    of_other_images: int = 0
+    of_other_images: int
     """Runs that are recorded, but of other images under the same names, and so are not done."""
-    unknown_images: Mapping[str, str] = field(default_factory=dict)
+    unknown_images: Mapping[str, str]
     """Data sets whose images could not be held against their records, and why."""
-    later: Later | None = None
+    later: Later | None
     """At most so many runs follow, which the results of pending ones decide; None where no run does."""
-    epochs_are_estimates: bool = False
+    epochs_are_estimates: bool
     """Whether `run` will measure images/s first, and arms will have other epochs than these."""
 
     @classmethod
     def of(
-        cls,
-        request: Request,
-        content: Content,
-        failed: RunKeys = (),
-        current: CurrentEnvironment | None = None,
+        cls, request: Request, content: Content, failed: RunKeys = (), current: CurrentEnvironment | None = None
     ) -> Standing:
         """`failed`: what is not tried again. `current` counts where runs are asked for `again`."""
         store = request.store
@@ -102,18 +83,23 @@ class Standing:
             lines.append(f"{runs} {are} of other images under the same file names: {they} not done")
         return lines
 
-    def recorded_elsewhere(self, current: CurrentEnvironment) -> RecordedElsewhere:
-        """Of the studies and data sets with something pending, the runs that are done, but in no environment like this."""
-        unfinished = {(run.study, run.config.data.dataset) for _, run in self.pending()}
-        wanted = {
-            run.key
-            for _, run in self.planned
-            if (run.study, run.config.data.dataset) in unfinished and run.key in self.done
-        }
-        differing: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+    def recorded_elsewhere(self, current: CurrentEnvironment) -> tuple[int, list[str]]:
+        """Of the studies and data sets with something pending, how many runs are done, but in no environment like this; and,
+        where there are such, a line on them, with the parts in which their environments differ from `current`.
+        """
+        places = {run.key: (run.study, run.config.data.dataset) for _, run in self.planned}
+        unfinished = {place for key, place in places.items() if key not in self.done}
+        differing: dict[tuple[str, str], list[tuple[str, ...]]] = defaultdict(list)
         for record in self.records:
-            if record.key in wanted and record.is_done:
-                differing.setdefault(record.key, []).append(current.differs(record))
-        elsewhere = [parts for parts in differing.values() if all(parts)]
+            if record.key in self.done and record.is_done and places[record.key] in unfinished:
+                differing[record.key].append(current.differs(record))
+        elsewhere = [differences for differences in differing.values() if all(differences)]
         names = set(chain(*chain(*elsewhere)))
-        return RecordedElsewhere(len(elsewhere), tuple(name for name in PARTS if name in names))
+        number, parts = len(elsewhere), ", ".join(name for name in PARTS if name in names)
+        come, they = agreeing(number, "comes", "come"), agreeing(number, "it counts", "they count")
+        line = (
+            f"{number} of the recorded runs {come} from another environment ({parts}): {they} as done and settings are "
+            "chosen on them, but new runs will stand in a table of their own; for all of them in one table, run those too "
+            "with --again, or give another --results"
+        )
+        return number, [line] if number else []

@@ -78,14 +78,11 @@ def make_extractor(
     loaded: LoadedModel, data: ImageData, device: Device, *, precision: str, batch_size: int, progress: OnProgress
 ) -> FeatureExtractor:
     """Moves the model to the device; `progress` is told how many images have their features."""
+    kind, width = device.torch_device.type, block_width(loaded.model.config)
+    kernels = native.describe_use(kind, precision=precision, compiled=False, width=width)
+    threads = torch.get_num_threads()
     environment = describe_environment(
-        device.name,
-        precision=precision,
-        threads=torch.get_num_threads(),
-        data_sha256=data.sha256,
-        kernels=native.describe_use(
-            device.torch_device.type, precision=precision, compiled=False, width=block_width(loaded.model.config)
-        ),
+        device.name, precision=precision, threads=threads, data_sha256=data.sha256, kernels=kernels
     )
     loaded = replace(loaded, model=device.place(install(loaded.model)))
     return FeatureExtractor(loaded, data, device, precision, batch_size, environment, progress)

@@ -110,13 +110,9 @@ def compute_figures(
     if set(kinds) - set(figures.OF_WEIGHTS):
         dataset = dataset or (loaded.run.data.dataset if loaded.run else None)
         assert dataset is not None, "weights from elsewhere were refused without"
+        info = info or describe(dataset, root=data_root, download=download)
         load = partial(
-            load_images,
-            dataset=dataset,
-            info=info or describe(dataset, root=data_root, download=download),
-            data_root=data_root,
-            download=download,
-            progress=progress,
+            load_images, dataset=dataset, info=info, data_root=data_root, download=download, progress=progress
         )
         _compute_of_images(numbers, kinds, loaded, other, load, num_images, torch_device)
     return numbers
@@ -136,7 +132,7 @@ def _compute_of_images(
     num_images: int | None,
     device: torch.device,
 ) -> None:
-    """Adds the figures that need images; those of test, evenly spaced, since some sets are sorted by class."""
+    """Adds the figures that need images: of test, evenly spaced, since some sets are sorted by class."""
     loaded, data = load(loaded)
     total = len(data.test)
     count = min(USUAL_IMAGES, total) if num_images is None else num_images
@@ -154,7 +150,8 @@ def _compute_of_images(
     computations = {kind: partial(figures.OF_IMAGES[kind], subject) for kind in kinds if kind in figures.OF_IMAGES}
     if other is not None:
         other.model.to(device)
-        compared = Subject(*load(other), rows, device)
+        other, others_data = load(other)
+        compared = Subject(other, others_data, rows, device)
         del computations["cka"]
         computations[f"cka-{folder_name(other.name)}"] = partial(figures.cka, subject, compared)
     for name, computation in computations.items():

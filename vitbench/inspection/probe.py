@@ -121,9 +121,5 @@ def _knn(extractor: FeatureExtractor, _shots: Sequence[int]) -> Method:
     return Method({"k": K, "temperature": TEMPERATURE, "similarity": "cosine"}, measure)
 
 
-METHODS: dict[str, Callable[[FeatureExtractor, Sequence[int]], Method]] = {
-    "linear": _linear,
-    "few-shot": _few_shot,
-    "knn": _knn,
-}
+METHODS = {"linear": _linear, "few-shot": _few_shot, "knn": _knn}
 """By name, from the extractor and the numbers of shots; raises ValueError for what cannot be measured on its images."""

@@ -1,17 +1,7 @@
-"""Which parts of a model can native operators compute?
-
-Where `native.usable` accepts its tensors and its layers are plain `nn.Linear`:
-
-- every norm of the residual stream;
-- an MLP, unless it has SwiGLU, a hidden width that `LANES` does not divide, or dropout (in training);
-- self-attention, unless it has more than `FEW_TOKENS` tokens, a head width that `LANES` does not divide, relative positions,
-  `qk_norm`, dropout of weights (in training), or a kernel that was chosen;
-- the residual sums of a block, unless LayerScale, drop path or dropout (in training) comes before them.
+"""Which parts of a model can native operators compute, and when? Norms of the residual stream, MLPs, attention, blocks.
 
 Each class is one of the model's with another `forward`, and computes as that one does where it cannot do so natively.
 """
-
-from __future__ import annotations
 
 import torch
 import torch.nn.functional as F

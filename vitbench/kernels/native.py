@@ -3,8 +3,6 @@
 `native.cpp` is compiled once a machine and loaded once a process.
 """
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import os
@@ -163,20 +161,16 @@ def _build() -> Path:
                 command = [*compiler, *FLAGS, str(main), "-o", str(new)]
                 subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
                 digest = hashlib.sha256(new.read_bytes()).hexdigest()
-            write_whole(_digest_file(library), digest)
+            write_whole(library.with_suffix(".sha256"), digest)
     return library
 
 
 def _is_whole(library: Path) -> bool:
     """Whether the library is as it was compiled. Loading a truncated one would end the process by SIGBUS."""
     try:
-        return _digest_file(library).read_text() == hashlib.sha256(library.read_bytes()).hexdigest()
+        return library.with_suffix(".sha256").read_text() == hashlib.sha256(library.read_bytes()).hexdigest()
     except (OSError, ValueError):
         return False
-
-
-def _digest_file(library: Path) -> Path:
-    return library.with_suffix(".sha256")
 
 
 def call(name: str, *arguments: Tensor | int | float | Shape | None, flops: int = 0) -> None:

@@ -1,7 +1,5 @@
 """The pre-norm encoder block: attention, then MLP, each on a residual branch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -64,12 +62,7 @@ class Block(nn.Module):
     """[B, N, D] → [B, N, D]. `drop_path`: probability of leaving out a branch for an image (Huang et al. 2016)."""
 
     def __init__(
-        self,
-        config: ViTConfig,
-        *,
-        drop_path: float,
-        relative: RelativePosition | None,
-        rotary: RotaryPosition | None,
+        self, config: ViTConfig, *, drop_path: float, relative: RelativePosition | None, rotary: RotaryPosition | None
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)

@@ -1,7 +1,6 @@
 """Which weights a model takes over from another, and which it starts anew: the head is new, places are resampled."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from typing import Any
 
 from vitbench.config import FREE, OF_THE_HEAD, ModelConfig, TimmConfig, ViTConfig
@@ -20,13 +19,11 @@ def inherited_config(source: ViTConfig, wanted: dict[str, Any], *, keep_head: bo
 
     Raises ValueError for a wanted field that the weights cannot follow.
     """
-    names = _without_head(FREE) if keep_head else FREE
+    kept = OF_THE_HEAD if keep_head else ()
+    names = [name for name in FREE if name not in kept]
     free = {name: value for name, value in wanted.items() if name in names}
     config = source.replace(**free) if keep_head else source.replace(**{"head": "linear", **free})
-    asked = config.replace(**wanted)
-    for name in _differing(asked, config):
-        kept = keep_head and name in OF_THE_HEAD
-        raise _not_followed(name, asked, config, "leave --keep-head out" if kept else _leave_out(names))
+    _check_followed(config.replace(**wanted), config, free=names, kept=kept)
     return config
 
 
@@ -37,8 +34,7 @@ def inherit(source: ViT, config: ViTConfig, *, seed: int, keep_head: bool = Fals
     (`vitbench.models.resize`, which says what `antialias` means). Raises ValueError where `config` differs in more than
     `FREE`, or in `OF_THE_HEAD` where that is kept.
     """
-    fields = {name: getattr(config, name) for name in type(config).model_fields}
-    inherited_config(source.config, fields, keep_head=keep_head)
+    inherited_config(source.config, dict(config), keep_head=keep_head)
     model = build_model(config, seed=seed)
     weights = resize_tables(source.state_dict(), old_grid=source.config.grid, new_grid=config.grid, antialias=antialias)
     if not keep_head:
@@ -55,11 +51,8 @@ def inherited_timm_config(source: TimmConfig, wanted: dict[str, Any], *, keep_he
     the head is kept, and the image size of a model that timm makes for one. Such models' tables are not resampled, and
     equal shapes do not tell that places are the same (a grid of 2 × 8 has as many as one of 4 × 4).
     """
-    names = _without_head(FREE_OF_TIMM) if keep_head else FREE_OF_TIMM
     config = source.replace(**wanted)
-    for name in _differing(config, source):
-        if name not in names:
-            raise _not_followed(name, config, source, _leave_out(names))
+    _check_followed(config, source, free=[name for name in FREE_OF_TIMM if not (keep_head and name in OF_THE_HEAD)])
     if config.image_size != source.image_size and is_made_for_a_size(source):
         raise ValueError(
             f"image_size {config.image_size} is not that of the initial weights, {source.image_size}, which timm's "
@@ -101,18 +94,10 @@ def _head_names(model: TimmModel) -> list[str]:
     return names
 
 
-def _without_head(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if name not in OF_THE_HEAD)
-
-
-def _differing(config: ModelConfig, source: ModelConfig) -> list[str]:
-    return [name for name in type(source).model_fields if getattr(config, name) != getattr(source, name)]
-
-
-def _not_followed(name: str, config: ModelConfig, source: ModelConfig, remedy: str) -> ValueError:
-    wanted, initial = getattr(config, name), getattr(source, name)
-    return ValueError(f"{name} {wanted!r} is not that of the initial weights, {initial!r}; {remedy}")
-
-
-def _leave_out(names: tuple[str, ...]) -> str:
-    return f"leave it out (free are {', '.join(names)})"
+def _check_followed(config: ModelConfig, source: ModelConfig, *, free: Sequence[str], kept: Sequence[str] = ()) -> None:
+    """Raises ValueError for the first field of `config` that is not `source`'s and not free."""
+    for name, initial in source:
+        wanted = getattr(config, name)
+        if wanted != initial and name not in free:
+            remedy = "leave --keep-head out" if name in kept else f"leave it out (free are {', '.join(free)})"
+            raise ValueError(f"{name} {wanted!r} is not that of the initial weights, {initial!r}; {remedy}")

@@ -1,7 +1,5 @@
 """How a model knows where its patches are: tables added to tokens, biases on attention, rotations of q and k."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
@@ -79,12 +77,12 @@ def coordinates(config: ViTConfig) -> Tensor:
     return torch.stack([x.flatten(), y.flatten()])
 
 
-def sincos_2d(places: Tensor, *, width: int, temperature: float = 10_000.0) -> Tensor:
+def sincos_2d(places: Tensor, *, width: int) -> Tensor:
     """[patches, width] of columns x and rows y [2, patches]: sin x, cos x, sin y, cos y, each over width/4 frequencies from
-    1 to 1/temperature.
+    1 to 1/10,000.
     """
     quarter = width // 4
-    frequencies = temperature ** -(torch.arange(quarter, dtype=torch.float64) / max(quarter - 1, 1))
+    frequencies = 10_000.0 ** -(torch.arange(quarter, dtype=torch.float64) / max(quarter - 1, 1))
     angles = [rearrange(p, "n -> n 1") * frequencies for p in places]
     return torch.cat([f(a) for a in angles for f in (torch.sin, torch.cos)], dim=-1).float()
 
@@ -125,11 +123,11 @@ class RotaryPosition(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, config: ViTConfig, *, temperature: float = 100.0) -> None:
+    def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.num_prefix_tokens = config.num_prefix_tokens
         pairs = config.head_dim // 4
-        frequencies = temperature ** -(torch.arange(pairs, dtype=torch.float64) / pairs)
+        frequencies = 100.0 ** -(torch.arange(pairs, dtype=torch.float64) / pairs)
         angles = torch.cat([rearrange(p, "n -> n 1") * frequencies for p in coordinates(config)], dim=-1)
         self.register_buffer("cos", angles.cos().float(), persistent=False)
         self.register_buffer("sin", angles.sin().float(), persistent=False)

@@ -1,7 +1,5 @@
 """Any model of timm, from its configuration, behind the interface of our ViT: logits, and features before them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
@@ -93,12 +91,16 @@ def _remedy(error: Exception, config: TimmConfig) -> str:
 def _make(config: TimmConfig, *, seed: int) -> tuple[nn.Module, bool]:
     """(the model, whether it was made for the image size)."""
     make = _maker(config.timm)
-    shape = {"in_chans": config.in_channels, "num_classes": config.num_classes}
+    arguments = {"in_chans": config.in_channels, "num_classes": config.num_classes, **config.options}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model, is_told = _call(make, {**shape, **config.options}, image_hw=config.image_hw)
-            return model.train(), is_told
+            try:
+                return make(**arguments, img_size=config.image_hw).train(), True
+            except TypeError as error:  # convolutional models do not want to know the size
+                if "unexpected keyword argument" not in str(error) or "img_size" not in str(error):
+                    raise
+            return make(**arguments).train(), False
         except Exception as error:  # the constructors of a thousand models raise whatever they like
             raise ValueError(
                 f"timm {config.timm!r} with options {config.options} cannot be made for images of {config.image_hw} "
@@ -118,13 +120,7 @@ def _maker(name: str) -> Callable[..., nn.Module]:
         close = get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "see timm.list_models(), or give module.Class"
         raise ValueError(f"timm {name!r} is no model of timm; {hint}")
-    _check_tag(name)
-    return partial(timm.create_model, name)
-
-
-def _check_tag(name: str) -> None:
-    """Raises ValueError for weights that timm does not know: `resnet18.nope`. It looks them up even where none are wanted."""
-    try:
+    try:  # timm looks weights up even where none are wanted
         timm.get_pretrained_cfg(name, allow_unregistered=True)
     except RuntimeError as error:
         model, _, tag = name.partition(".")
@@ -132,15 +128,4 @@ def _check_tag(name: str) -> None:
         close = get_close_matches(tag, tags, n=1)  # the model alone is most of a match
         remedy = f"did you mean {model}.{close[0]}?" if close else f"give {model} alone"
         raise ValueError(f"timm {name!r}: {model} has no weights {tag!r}; {remedy}") from error
-
-
-def _call(
-    make: Callable[..., nn.Module], arguments: dict[str, Any], *, image_hw: tuple[int, int]
-) -> tuple[nn.Module, bool]:
-    """With the image size, and True, where the model wants to know it; convolutional ones do not."""
-    try:
-        return make(**arguments, img_size=image_hw), True
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error) or "img_size" not in str(error):
-            raise
-    return make(**arguments), False
+    return partial(timm.create_model, name)

@@ -1,7 +1,5 @@
 """Trained weights as files: one safetensors file a run, with the whole configuration that it came from inside."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -86,13 +84,9 @@ def save_trained(
 
 def _unshared(model: nn.Module) -> dict[str, torch.Tensor]:
     """The model's state under one name each: safetensors refuses two names of one tensor, as shared tables have them."""
-    seen: set[int] = set()
-    state = {}
-    for name, value in model.state_dict(keep_vars=True).items():
-        if id(value) not in seen:
-            seen.add(id(value))
-            state[name] = value
-    return state
+    state = model.state_dict(keep_vars=True)
+    first_names = {id(value): name for name, value in reversed(state.items())}
+    return {name: state[name] for name in state if first_names[id(state[name])] == name}
 
 
 def load_trained(path: str | Path) -> Trained:

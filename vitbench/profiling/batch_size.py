@@ -29,11 +29,7 @@ class Trial:
 
 
 def search_batch_size(
-    search: str,
-    make_work: Callable[[int], Callable[[], object]],
-    *,
-    device: Device,
-    release: Callable[[], None] | None = None,
+    search: str, make_work: Callable[[int], Callable[[], object]], *, device: Device, release: Callable[[], None]
 ) -> tuple[Trial, ...]:
     """Tries 1, 2, 4, … images of the work that `make_work` makes for a batch size; `chosen_size` tells the outcome.
 
@@ -46,7 +42,7 @@ def search_batch_size(
     size, too_large = 1, ""
     while not too_large:
         trial, too_large = _try(search, make_work, size, device)
-        (release or device.release)()
+        release()
         trials.append(trial)
         if trial.reason:
             break

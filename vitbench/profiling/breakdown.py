@@ -30,7 +30,7 @@ WRAPPERS = ("model", "vit", "transformer", "encoder", OF_TIMM)
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds, calls of operators, FLOPs and bytes of one part, kind and phase in a mean step.
+    """Seconds, calls of operators, FLOPs and bytes of one part, kind (`operations.KINDS`) and phase in a mean step.
 
     A sum of rows has "" where the rows differ. FLOPs are 2 × MACs of matrix products, convolutions and attention; bytes are
     those of inputs and outputs, each once. Both are 0 for what the trace does not tell: compiled kernels, the optimizer.
@@ -61,18 +61,6 @@ class Breakdown:
     rows: tuple[Row, ...]
     step_seconds: float
     steps: int
-
-    def by_kind(self) -> dict[str, Row]:
-        """Matrix products of linear layers, attention, norms, …: `operations.KINDS`."""
-        return self.grouped(lambda row: row.kind)
-
-    def by_block(self) -> dict[str, Row]:
-        """Whole blocks: `stem`, `blocks.3`, `head`, …"""
-        return self.grouped(lambda row: block_name(row.part))
-
-    def by_role(self) -> dict[str, Row]:
-        """All blocks together: `attention`, `mlp`, `norm`, beside `stem`, `head`, `loss`, `optimizer`, …"""
-        return self.grouped(lambda row: role_name(row.part))
 
     def grouped(self, key: Callable[[Row], str]) -> dict[str, Row]:
         """Sums of the rows with equal keys, in order of first appearance."""
@@ -107,12 +95,12 @@ class Operator:
 
 
 def block_name(part: str) -> str:
-    """`blocks.3.attention` → `blocks.3`."""
+    """`blocks.3.attention` → `blocks.3`, `stem` → `stem`."""
     return re.sub(rf"^((?:{'|'.join(CONTAINERS)})\.\w+)\..*", r"\1", part)
 
 
 def role_name(part: str) -> str:
-    """`blocks.3.attention` → `attention`, `blocks.3.norm1` → `norm`, `blocks.3` → `blocks`."""
+    """Of all blocks together: `blocks.3.attention` → `attention`, `blocks.3.norm1` → `norm`, `blocks.3` → `blocks`."""
     block = block_name(part)
     name = part if block.partition(".")[0] not in CONTAINERS else part.removeprefix(block).strip(".")
     if NORM.fullmatch(name):

@@ -159,10 +159,7 @@ def _choose_size(candidate: Candidate, device: Device) -> Result:
         device.release()
 
     trials = search_batch_size(
-        candidate.search,
-        lambda size: prepare(replace(candidate, batch_size=size), device),
-        device=device,
-        release=release,
+        candidate.search, lambda n: prepare(replace(candidate, batch_size=n), device), device=device, release=release
     )
     size = chosen_size(trials)
     reason = trials[0].reason if size is None else ""
@@ -184,13 +181,8 @@ def _time(results: Sequence[Result], device: Device, max_seconds: float) -> list
         timings = time_in_turn(calls, device=device, max_seconds=max_seconds * len(works)) if works else {}
         for index, work in works.items():
             energy, note = _energy(work, device)
-            results[index] = replace(
-                results[index],
-                timing=timings[str(index)],
-                phases=_phases(work, device),
-                energy=energy,
-                energy_note=note,
-            )
+            timing, phases = timings[str(index)], _phases(work, device)
+            results[index] = replace(results[index], timing=timing, phases=phases, energy=energy, energy_note=note)
     except Exception as error:
         if len(works) > 1 and not is_out_of_memory(error):
             raise  # it cannot be told which candidate failed

@@ -79,11 +79,7 @@ class ResolvedStudy:
         """One run of an arm. Raises ValueError for a setting without meaning."""
         if (arm, setting) not in self._configs:
             config = with_setting(self.arms[arm], self.grid.fields, setting)
-            images = self.images_of(config)
-            if config.train.batch_size > images:
-                raise ValueError(
-                    f"batch_size {config.train.batch_size} is more than the {images} training images; make it smaller"
-                )
+            check_batch(config, self.images_of(config))
             self._configs[arm, setting] = config
         return with_seed(self._configs[arm, setting], seed)
 
@@ -104,6 +100,12 @@ class ResolvedStudy:
     def design_on(self, grid: Grid) -> Design:
         """What records say of the study, on a grid that may have grown."""
         return self.design.model_copy(update={"learning_rates": grid.values[RATE], "tuned": grid.tuned})
+
+
+def check_batch(config: RunConfig, images: int) -> None:
+    """Raises ValueError for a batch larger than the images that an epoch trains on."""
+    if (batch_size := config.train.batch_size) > images:
+        raise ValueError(f"batch_size {batch_size} is more than the {images} training images; make it smaller")
 
 
 def resolve_study(

@@ -2,15 +2,6 @@
 
 from vitbench.training.checkpoint import Checkpoint
 from vitbench.training.loop import Progress, TrainResult, train
-from vitbench.training.optimizer import build_optimizer, build_schedule, check_optimizer, freeze
+from vitbench.training.optimizer import check_optimizer, freeze
 
-__all__ = [
-    "Checkpoint",
-    "Progress",
-    "TrainResult",
-    "build_optimizer",
-    "build_schedule",
-    "check_optimizer",
-    "freeze",
-    "train",
-]
+__all__ = ["Checkpoint", "Progress", "TrainResult", "check_optimizer", "freeze", "train"]

@@ -1,8 +1,6 @@
 """Which weights are evaluated with `ema_decay`? An exponential moving average of those that are trained."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -27,13 +25,13 @@ class Average:
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.tensors, self._weights, 1 - decay)
 
-    def restore(self, tensors: Sequence[Tensor]) -> None:
+    def restore(self, tensors: list[Tensor]) -> None:
         """Continues from an earlier average."""
-        _copy(self.tensors, tensors)
+        torch._foreach_copy_(self.tensors, tensors)
 
     def apply(self) -> None:
         """Leaves the average in the model."""
-        _copy(self._weights, self.tensors)
+        torch._foreach_copy_(self._weights, self.tensors)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -43,9 +41,4 @@ class Average:
         try:
             yield
         finally:
-            _copy(self._weights, weights)
-
-
-def _copy(to: Sequence[Tensor], of: Sequence[Tensor]) -> None:
-    for target, source in zip(to, of, strict=True):
-        target.copy_(source)
+            torch._foreach_copy_(self._weights, weights)

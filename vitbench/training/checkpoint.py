@@ -1,7 +1,5 @@
 """How is a run's state kept on disk, so that after any end the next call continues from it?"""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import time
@@ -86,11 +84,6 @@ class Checkpoint:
             self._complained = True
         self._written = time.monotonic()
         self._took = self._written - start
-
-    def obey(self, training: State) -> None:
-        """Writes the state; the signal that asked for it then takes effect."""
-        self.write(training)
-        self.signals.release()
 
 
 def _write(path: Path, content: State) -> None:

@@ -91,7 +91,8 @@ def train(
             return training.result(diverged=f"training loss is {loss} in epoch {epoch + 1}")
         with training.average.applied() if training.average else nullcontext():
             after_epoch(epoch)
-        training.end_epoch(loss)
+        training.losses.append(loss)
+        training.loss_sum.zero_()
         on_progress(training.progress(epoch, loss))
     assert training.step == num_steps, (training.step, num_steps)
     if training.average:
@@ -142,7 +143,8 @@ class _Training:
                     self.on_progress(self.progress(epoch, self.loss_sum.item() / (self.step - first_step)))
                 if checkpoint.is_asked_for:
                     self.clock.stop()
-                    checkpoint.obey(self.state())
+                    checkpoint.write(self.state())
+                    checkpoint.signals.release()
                     self.clock.start()
             self.clock.stop()
             # Before the evaluation, which may be long, and which a resumed run repeats.
@@ -163,10 +165,6 @@ class _Training:
         self.clock.images += len(images)
         if self.step - self.resumed_at == WARMUP_STEPS and self.step < self.num_steps:
             self.clock.forget()
-
-    def end_epoch(self, loss: float) -> None:
-        self.losses.append(loss)
-        self.loss_sum.zero_()
 
     def progress(self, epoch: int, loss: float) -> Progress:
         return Progress(self.step, self.num_steps, epoch, loss, self.clock.images_per_second)

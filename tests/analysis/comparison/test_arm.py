@@ -94,7 +94,7 @@ def test_final_seeds_have_no_say_in_the_choice_but_are_in_the_number_reported():
         for seed, val in enumerate(values)
     ]
     arm = compare(records)[0].arms[0]
-    assert (arm.learning_rate, arm.choice_seeds) == (1e-3, (0, 1))
+    assert (arm.learning_rate, arm.choice.seeds) == (1e-3, (0, 1))
     assert arm.test_top1.n == 3 and arm.test_top1.mean == pytest.approx(1.7 / 3)
     (without_stages,) = compare([r.model_copy(update={"design": design()}) for r in records])
     assert without_stages.arms[0].learning_rate == 2e-3

@@ -83,7 +83,7 @@ def test_the_first_run_of_a_new_seed_does_not_move_the_choice():
     (comparison,) = compare(records)
     cls, gap = comparison.arms
     assert (cls.learning_rate, gap.learning_rate) == (1e-2, 1e-2)
-    assert cls.choice_seeds == (0, 1)
+    assert cls.choice.seeds == (0, 1)
     assert comparison.difference(gap).mean == pytest.approx(0)
     note = "cls: the learning rate was chosen on seeds 0, 1 alone, where every rate has a result."
     assert note in assess(comparison).notes
@@ -98,7 +98,7 @@ def test_a_failed_run_takes_its_seed_from_every_rate_and_does_not_move_the_choic
         [*grid("cls", accuracies), make_record("cls", seed=1, learning_rate=failed, outcome=Outcome.FAILED)]
     )
     assert comparison.arms[0].learning_rate == 1e-2
-    assert comparison.arms[0].choice_seeds == (0,)
+    assert comparison.arms[0].choice.seeds == (0,)
 
 
 def test_a_seed_counts_for_the_choice_only_once_every_planned_rate_was_run():
@@ -110,7 +110,7 @@ def test_a_seed_counts_for_the_choice_only_once_every_planned_rate_was_run():
 def test_without_a_seed_at_which_every_rate_has_a_result_the_means_are_over_what_there_is():
     (comparison,) = compare(grid("cls", {1e-3: {0: 0.6, 1: 0.8}, 1e-2: {2: 0.75}}))
     (arm,) = comparison.arms
-    assert (arm.choice_seeds, arm.learning_rate) == ((), 1e-2)
+    assert (arm.choice.seeds, arm.learning_rate) == ((), 1e-2)
     assert any("the choice compares means over different seeds" in note for note in assess(comparison).notes)
 
 

@@ -24,8 +24,9 @@ from vitbench.analysis.plots import write_plots
 from vitbench.analysis.profile.contests import summary
 from vitbench.analysis.profile.notes import left_out
 from vitbench.analysis.profile.profile import load_profile, shares
-from vitbench.analysis.profile.roofline import points_of, render_roofline, roofline_figure, roofs_of
+from vitbench.analysis.profile.roofline import points_of, roofline_figure, roofs_of
 from vitbench.analysis.profile.tables import tables_of, throughput, write_profiles
+from vitbench.analysis.writing.drawing import rendered
 from vitbench.analysis.writing.table import csv_text
 from vitbench.config import ViTConfig
 from vitbench.costs.macs import count
@@ -130,7 +131,7 @@ def test_the_roofline_has_log_axes_with_units_and_a_panel_for_each_mode(tmp_path
     assert ridge < figure.axes[1].get_xlim()[1] < 2 * ridge and 400 < figure.axes[1].get_ylim()[1] < 800
     drawn = sorted(tuple(dots.get_offsets()[0]) for dots in figure.axes[1].collections)
     assert drawn == [pytest.approx((1, 20)), pytest.approx((9.6, 120)), pytest.approx((10, 100))]
-    first, second = (render_roofline(profile, formats=("svg", "png")) for _ in range(2))
+    first, second = (rendered(lambda: roofline_figure(profile), ("svg", "png")) for _ in range(2))
     assert first == second and all(len(content) < 150_000 for content in first.values())
     assert ElementTree.fromstring(first["svg"]).tag.endswith("svg")
 

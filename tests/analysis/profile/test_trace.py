@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vitbench.analysis.profile.trace import by_kind, by_phase, operators
-from vitbench.profiling.breakdown import Breakdown, Operator, Row
+from vitbench.profiling.breakdown import Breakdown, Operator, Row, block_name, role_name
 
 STEP = Breakdown(
     rows=(
@@ -20,14 +20,14 @@ STEP = Breakdown(
 
 
 @pytest.mark.parametrize(
-    ("grouping", "groups"),
+    ("name", "groups"),
     [
-        (Breakdown.by_role, ["attention", "mlp", "optimizer"]),
-        (Breakdown.by_block, ["blocks.0", "blocks.1", "optimizer"]),
+        (role_name, ["attention", "mlp", "optimizer"]),
+        (block_name, ["blocks.0", "blocks.1", "optimizer"]),
     ],
 )
-def test_rows_sum_to_the_step_in_each_phase_and_in_all(grouping, groups):
-    table = by_phase(STEP, "Heading", "part", grouping)
+def test_rows_sum_to_the_step_in_each_phase_and_in_all(name, groups):
+    table = by_phase(STEP, "Heading", "part", lambda row: name(row.part))
     assert table.columns == ("part", "forward", "backward", "update", "ms", "%")
     assert [list(row.values()) for row in table.rows] == [
         [groups[0], "1.000", "2.000", "", "3.000", "30.0"],

@@ -39,18 +39,20 @@ def cost_figure(comparison: Comparison) -> Figure | None:
         "Mean ± 1 SD over seeds. Dotted line, where several arms are on it: Pareto front; no other arm is cheaper and better.",
     )
     costs = _costs(comparison, arms)
+    top1 = {arm.label: 100 * arm.test_top1.mean for arm in arms if arm.test_top1}
+    points = [{label: (value, top1[label]) for label, value in cost.items()} for cost in costs.values()]
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
-    for axes, (label, cost) in zip(panels, costs.items(), strict=True):
-        shown = [arm for arm in arms if arm.label in cost]
-        front = pareto_front([(cost[arm.label], _top1(arm)) for arm in shown])
+    for axes, (label, cost), places in zip(panels, costs.items(), points, strict=True):
+        front = pareto_front(list(places.values()))
         axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color=GREY, linewidth=1.2, linestyle=":", zorder=1)
-        for arm in shown:
-            name = names[arm.label] if axes is panels[0] else None
-            _draw(axes, arm, cost[arm.label], looks[arm.label], name)
+        for arm in arms:
+            if arm.label in cost:
+                name = names[arm.label] if axes is panels[0] else None
+                _draw(axes, arm, cost[arm.label], looks[arm.label], name)
         _scale(axes, label, min(cost.values()), max(cost.values()))
     panels[0].set_ylabel("test top-1 (%)")
-    for axes, cost in zip(panels, costs.values(), strict=True):  # once all limits are as they stay
-        _name_groups(axes, {arm.label: (cost[arm.label], _top1(arm)) for arm in arms if arm.label in cost})
+    for axes, places in zip(panels, points, strict=True):  # once all limits are as they stay
+        _name_groups(axes, places)
     figure.legend(loc="outside lower center", ncols=columns, fontsize=9, columnspacing=1.2, handletextpad=0.3)
     return figure
 
@@ -148,9 +150,3 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
         if not front or accuracy > front[-1][1]:
             front.append((cost, accuracy))
     return front
-
-
-def _top1(arm: ArmResult) -> float:
-    """In percent."""
-    assert arm.test_top1 is not None
-    return 100 * arm.test_top1.mean

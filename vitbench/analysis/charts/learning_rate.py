@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pandas as pd
 import seaborn as sns
@@ -43,6 +42,8 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
         + shared.chance_remark(comparison, values),
     )
     rates = sorted({setting[0] for arm in arms for setting in arm.settings})
+    step = math.ceil((len(rates) - 1) / 3) if len(rates) > 4 else 1
+    ticks = [*rates[:-1:step][:3], rates[-1]]  # four at most, the ends among them
     panels = panels_of(figure, len(arms))
     rasterized = sum(len(arm.runs) for arm in arms) > shared.MAX_VECTOR_POINTS
     for axes, arm in zip(panels, arms, strict=True):
@@ -51,7 +52,7 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
         _draw(axes, arm, frames[arm.label], looks[arm.label].color, rasterized=rasterized)
         axes.set_xscale("log")
         axes.set_title(shared.role(arm, comparison, width=29))
-        mark_ticks(axes.xaxis, _thinned(rates), value_text)
+        mark_ticks(axes.xaxis, ticks, value_text)
         axes.set_xlim(rates[0] / 1.35, rates[-1] * 1.35)
         axes.set(xlabel="", ylabel="")
     shared.draw_chance(panels, comparison, values)
@@ -81,7 +82,7 @@ def _rate_frame(arm: ArmResult | None) -> pd.DataFrame:
     """Columns rate, top1 (%), one row per completed run."""
     rows = []
     if arm is not None:
-        seeds = arm.choice_seeds if arm.tuning_seeds is not None and arm.choice_seeds else arm.seeds
+        seeds = arm.choice.seeds if arm.tuning_seeds is not None and arm.choice.seeds else arm.seeds
         rows = [
             (setting[0], 100 * value)
             for setting in _settings_at_chosen(arm)
@@ -89,9 +90,3 @@ def _rate_frame(arm: ArmResult | None) -> pd.DataFrame:
             if seed in seeds
         ]
     return pd.DataFrame(rows, columns=["rate", "top1"])
-
-
-def _thinned(rates: Sequence[float]) -> list[float]:
-    """At most four of the rates as ticks, the ends among them."""
-    step = math.ceil((len(rates) - 1) / 3) if len(rates) > 4 else 1
-    return [*rates[:-1:step][:3], rates[-1]]

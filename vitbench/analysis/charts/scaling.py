@@ -46,17 +46,14 @@ def scaling_figure(comparison: Comparison) -> Figure | None:
     axes.set_ylabel("test error (%, log scale)")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-        mark_ticks(axis, _ticks(*limits))
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        ticks = [tick for tick in round_ticks(low, high) if low <= tick <= high]
+        if len(ticks) < 3:  # the limits are near each other
+            ticks = [tick for tick in MaxNLocator(6).tick_values(low, high) if low <= tick <= high]
+        mark_ticks(axis, ticks)
     title = "what grows: slope" if flops else "model: slope"
     axes.legend(handles=handles, loc="best", fontsize=9, handlelength=3, title=title)
     return figure
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Round values within the limits; evenly spaced ones where the limits are so near that less than three are round."""
-    ticks = [tick for tick in round_ticks(low, high) if low <= tick <= high]
-    return ticks if len(ticks) >= 3 else [tick for tick in MaxNLocator(6).tick_values(low, high) if low <= tick <= high]
 
 
 def _draw(axes: Axes, series: Series, color: str, marker: str) -> Line2D:

@@ -6,13 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from operator import itemgetter
 
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Finding
 from vitbench.analysis.statistics.verdicts import Verdict
-from vitbench.config import TrainConfig
+from vitbench.studies.settings import without
 
 
 class Agreement(StrEnum):
@@ -102,17 +101,13 @@ def _side_by_side(assessments: Iterable[Assessment]) -> list[dict[str, Assessmen
 
 
 def _circumstances(comparison: Comparison) -> tuple[Hashable, ...]:
-    """All that must be equal."""
-    train, data, design = comparison.train, comparison.data, comparison.design
-    recipe = {
-        name: getattr(train, name) for name in TrainConfig.model_fields if name not in ("learning_rate", "epochs")
-    }
-    recipe |= {name: getattr(data, name) for name in ("mixup", "cutmix", "train_images", "validation_fraction")}
-    recipe |= dict.fromkeys(design.tuned)
+    data, design = comparison.data, comparison.design
+    images = ("mixup", "cutmix", "train_images", "validation_fraction")
+    recipe = without(comparison.train, ("learning_rate", "epochs", *design.tuned))
     environment = comparison.environment.model_copy(update={"data_sha256": ""}).comparison_key
     shared = comparison.study, comparison.budget, _size(comparison), comparison.harness_version, environment
     tuning = design.match, tuple(design.tuned), design.tuning_seeds
-    return *shared, *tuning, tuple(sorted(recipe.items(), key=itemgetter(0)))
+    return *shared, *tuning, recipe, *(getattr(data, name) for name in images if name not in design.tuned)
 
 
 def _size(comparison: Comparison) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -85,20 +85,16 @@ class ArmResult:
         return scores_of(self.runs)
 
     @cached_property
-    def _choice(self) -> Choice:
+    def choice(self) -> Choice:
+        """The setting that is reported, and the seeds that settings were compared on."""
         if self.chosen_with is not None:
-            return self.chosen_with._choice
+            return self.chosen_with.choice
         return choose(self._scores, self.grid, tuning_seeds=self.tuning_seeds)
-
-    @property
-    def choice_seeds(self) -> tuple[int, ...]:
-        """Seeds that settings are compared on, ascending: those at which every setting of the grid completed or diverged."""
-        return self._choice.seeds
 
     @property
     def setting(self) -> Setting | None:
         """The setting with the highest mean val_top1 (`studies.choice`). None where nothing that counts completed."""
-        return self._choice.setting
+        return self.choice.setting
 
     @property
     def learning_rate(self) -> float | None:
@@ -147,17 +143,6 @@ class ArmResult:
             return ()
         seeds = tuple(seed for seed in self.completed(self.setting) if seed >= self.tuning_seeds)
         return seeds if len(seeds) >= FEWEST_SEEDS else ()
-
-    def paired(
-        self, other: ArmResult, *, setting: Setting | None, seeds: Collection[int] = ()
-    ) -> tuple[dict[int, float], dict[int, float]]:
-        """test_top1 by seed: of this arm at a setting, and of another at its chosen one.
-
-        Over the seeds that both have, ascending; of these, if any are given, over `seeds` alone.
-        """
-        mine, theirs = self.metric("test_top1", setting), other.top1_by_seed
-        common = sorted(mine.keys() & theirs.keys() & set(seeds or mine))
-        return {seed: mine[seed] for seed in common}, {seed: theirs[seed] for seed in common}
 
     @property
     def top1_by_seed(self) -> dict[int, float]:

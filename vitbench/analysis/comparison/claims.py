@@ -1,8 +1,4 @@
-"""Do our records agree with what the literature says?
-
-Published numbers are from other data at other scale, so what is compared is the direction: a claim names an arm, or two
-levels that interact, and what it expects of the difference from the study's baseline.
-"""
+"""Do our records agree with what the literature says? In direction: published numbers are from other data at other scale."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What do comparable records hold? Arms, and how far each is from the arm that it is compared with.
-
-Accuracies are fractions in [0, 1]; percentage points appear only where something is printed.
-"""
+"""What do comparable records hold? Arms, and how far each is from the arm that it is compared with, in fractions."""
 
 from __future__ import annotations
 
@@ -144,7 +141,9 @@ class Comparison:
             return {}, {}
         setting = reference.setting if at_baseline_setting else arm.setting
         held_out = reference.held_out_seeds if setting != arm.setting else ()
-        return arm.paired(reference, setting=setting, seeds=held_out)
+        mine, theirs = arm.metric("test_top1", setting), reference.top1_by_seed
+        common = sorted(mine.keys() & theirs.keys() & set(held_out or mine))
+        return {seed: mine[seed] for seed in common}, {seed: theirs[seed] for seed in common}
 
     def difference(self, arm: ArmResult, *, at_baseline_setting: bool = False) -> PairedDifference | None:
         """test_top1 of an arm minus that of what it is compared with, seed by seed, at the settings of `paired`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -64,11 +64,8 @@ class Findings:
     overall_interaction: FTest | None
     narrowing: StudyNarrowing | None
     claims: Sequence[ClaimRow]
-
-    @property
-    def num_tested(self) -> int:
-        """Arms that Holm's correction is for."""
-        return _num_tested(finding.decision for finding in self.arms.values())
+    num_tested: int
+    """Arms that Holm's correction is for."""
 
 
 def findings_of(comparison: Comparison) -> Findings:
@@ -80,21 +77,19 @@ def findings_of(comparison: Comparison) -> Findings:
         arm.label: _contrast(comparison, arm, other, at_baseline_setting=True) for arm, other in pairs
     }
     decisions, at_baseline = _decide(comparison, contrasts), _decide(comparison, contrasts_at_baseline)
-    num_tested = max(_num_tested(decisions.values()), 1)
+    num_tested = sum(decision.adjusted_p is not None for decision in decisions.values())
     arms = {}
     for arm, other in pairs:
         decision_there = None if arm.setting == other.setting else at_baseline[arm.label]
         terms = contrasts[arm.label].terms
-        arms[arm.label] = _finding(comparison, arm, terms, decisions[arm.label], decision_there, num_tested)
+        arms[arm.label] = _finding(comparison, arm, terms, decisions[arm.label], decision_there, max(num_tested, 1))
     cells = _arms_by_cell(comparison)
     accuracies = {cell: by_seed for cell, arm in cells.items() if (by_seed := arm.top1_by_seed)}
     on_interactions = _decide(comparison, _interaction_contrasts(baseline, cells, accuracies))
     narrowing = None
     if baseline is not None:
-        by_arm = {
-            arm.label: arm.top1_by_seed for arm in (baseline, *(arm for arm, other in pairs if other is baseline))
-        }
-        narrowing = study_narrowing(by_arm, baseline=baseline.label)
+        compared = [baseline, *(arm for arm, other in pairs if other is baseline)]
+        narrowing = study_narrowing({arm.label: arm.top1_by_seed for arm in compared}, baseline=baseline.label)
     return Findings(
         arms=arms,
         interactions=on_interactions,
@@ -107,11 +102,8 @@ def findings_of(comparison: Comparison) -> Findings:
             interactions=on_interactions,
             baseline="" if baseline is None else baseline.name,
         ),
+        num_tested=num_tested,
     )
-
-
-def _num_tested(decisions: Iterable[Decision]) -> int:
-    return sum(decision.adjusted_p is not None for decision in decisions)
 
 
 def _finding(

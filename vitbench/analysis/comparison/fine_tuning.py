@@ -29,6 +29,6 @@ def gains(comparison: Comparison) -> list[Gain]:
         as_they_are = (a for a in comparison.arms if starts.get(a.name) == start_name and not a.epochs)
         untrained = next((other for other in (start, *as_they_are) if other.model == arm.model), None)
         if untrained is not None:
-            difference = PairedDifference.of(*arm.paired(untrained, setting=arm.setting))
+            difference = PairedDifference.of(arm.top1_by_seed, untrained.top1_by_seed)
             gained.append(Gain(arm, untrained, difference))
     return gained

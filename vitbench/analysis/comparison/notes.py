@@ -1,7 +1,4 @@
-"""What must a reader know beside the numbers? Runs that did not complete, choices at an edge, pairs that are missing.
-
-Notes are plain sentences; whoever prints them escapes them.
-"""
+"""What must a reader know beside the numbers? Runs that did not complete, choices at an edge, pairs that are missing."""
 
 from __future__ import annotations
 
@@ -118,11 +115,11 @@ def _about_the_choice(arm: ArmResult, reference: ArmResult | None) -> Iterator[s
             f"the chosen {name}, {value_text(value)}, is the {side} with a result ({values}); a better one may lie beyond."
         )
     tuning_seeds = tuple(seed for seed in arm.seeds if arm.tuning_seeds is None or seed < arm.tuning_seeds)
-    if not arm.choice_seeds:
+    if not arm.choice.seeds:
         yield f"no seed has a result at every {arm.noun}; the choice compares means over different seeds."
-    elif arm.choice_seeds != tuning_seeds and not arm.is_fixed:
+    elif arm.choice.seeds != tuning_seeds and not arm.is_fixed:
         every = arm.noun.removeprefix("learning ")
-        yield f"the {arm.noun} was chosen on {seeds_text(arm.choice_seeds)} alone, where every {every} has a result."
+        yield f"the {arm.noun} was chosen on {seeds_text(arm.choice.seeds)} alone, where every {every} has a result."
     if incomplete := [seed for seed in arm.seeds if seed not in arm.completed(arm.setting)]:
         where = f"{arm.noun} {arm.text(arm.setting)} for {seeds_text(incomplete)}"
         yield f"no completed run at {where}; numbers are over the other seeds."

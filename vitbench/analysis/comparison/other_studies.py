@@ -14,15 +14,12 @@ from vitbench.analysis.comparison.wording import verdict_text
 from vitbench.analysis.statistics.verdicts import Verdict
 from vitbench.text import counted
 
-Run = tuple[str, tuple[str, ...]]
-"""A configuration, and the environment that it ran in."""
-
 
 def with_other_verdicts(assessments: Sequence[Assessment]) -> list[Assessment]:
     """The assessments, with a note on every arm that another study has the same runs of, or some of them, and judges
     differently.
     """
-    same_runs: dict[tuple[Run, Run], list[tuple[int, Finding]]] = defaultdict(list)
+    same_runs: dict[tuple[object, object], list[tuple[int, Finding]]] = defaultdict(list)
     for index, assessment in enumerate(assessments):
         for finding in assessment.findings.arms.values():
             reference = assessment.comparison.compared_with(finding.arm)
@@ -41,8 +38,8 @@ def with_other_verdicts(assessments: Sequence[Assessment]) -> list[Assessment]:
     ]
 
 
-def _first_run(arm: ArmResult) -> Run:
-    """The run of the lowest seed: studies that share any run of an arm share it."""
+def _first_run(arm: ArmResult) -> object:
+    """The configuration and environment of the lowest seed's run: studies that share any run of an arm share it."""
     record = next(iter(arm.completed(arm.setting).values()))
     return record.identity, record.environment.comparison_key
 

@@ -57,7 +57,8 @@ def rollout_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     images = numbers["images"]
     relative = array(numbers["relative"])
     pictures = [picture(image["png"]) for image in images]
-    tiles = Tiles(3, len(images), aspect=_aspect(pictures[0]), left=0.35, right=0.95)
+    height, width = pictures[0].shape[:2]
+    tiles = Tiles(3, len(images), aspect=height / width, left=0.35, right=0.95)
     figure = headed_figure(
         "Attention rollout",
         f"{about}. Heads averaged, (A + I)/2, rows scaled to 1, multiplied from the first block to the last; read for "
@@ -77,11 +78,6 @@ def rollout_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     return figure
 
 
-def _aspect(pixels: NDArray[np.uint8]) -> float:
-    height, width = pixels.shape[:2]
-    return float(height / width)
-
-
 def _dimmed(pixels: NDArray[np.uint8], weights: NDArray[np.float64]) -> NDArray[np.uint8]:
     """The image times the weights of its patches, of which the largest is 1."""
     height, width = (size // count for size, count in zip(pixels.shape, weights.shape, strict=False))
@@ -98,11 +94,11 @@ def class_token_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     images = numbers["images"][: FEW_IMAGES if by_row else None]
     relative = relative[: len(images), :heads]
     pictures = [picture(image["png"]) for image in images]
-    aspect = _aspect(pictures[0])
+    height, width = pictures[0].shape[:2]
     if by_row:
-        tiles = Tiles(len(images), 1 + heads, aspect=aspect, left=1.05, right=0.8, gap=0.08)
+        tiles = Tiles(len(images), 1 + heads, aspect=height / width, left=1.05, right=0.8, gap=0.08)
     else:
-        tiles = Tiles(1 + heads, len(images), aspect=aspect, left=0.35, right=0.8)
+        tiles = Tiles(1 + heads, len(images), aspect=height / width, left=0.35, right=0.8)
     figure = headed_figure(
         "The class token's attention by head",
         f"{about}. Block {numbers['block']}, the last: the class token's softmax weights, over patches alone."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
@@ -14,7 +14,9 @@ from vitbench.analysis.insides.confusion import confusion_figure
 from vitbench.analysis.insides.weights import filters_figure, position_figure
 from vitbench.analysis.writing.drawing import rendered
 from vitbench.analysis.writing.files import write, write_each
-from vitbench.inspection.figure_numbers import FigureNumbers
+
+if TYPE_CHECKING:  # it imports torch
+    from vitbench.inspection.figure_numbers import FigureNumbers
 
 KINDS: dict[str, Callable[[Mapping[str, Any], str], Figure]] = {
     "filters": filters_figure,

@@ -167,22 +167,22 @@ def is_of_timm(part: Part) -> bool:
     return "timm" in part.request["model"]
 
 
-def variant_of(part: Part) -> str:
-    """`S/16`, or with the options that make it another model `timm:resnet18 (layers=[1, 1, 1, 1])`."""
-    options = part.request["model"].get("options") or {}
-    text = listed(f"{name}={json.dumps(value)}" for name, value in options.items())
-    return f"{part.request['variant']} ({text})" if text else str(part.request["variant"])
+def model_facts(part: Part) -> dict[str, str]:
+    """`variant`: `S/16`, or with the options that make it another model `timm:resnet18 (layers=[1, 1, 1, 1])`; `image_size`:
+    `224`, or `28×32`.
+    """
+    variant, model = part.request["variant"], part.request["model"]
+    options = listed(f"{name}={json.dumps(value)}" for name, value in (model.get("options") or {}).items())
+    size = model["image_size"]
+    return {
+        "variant": f"{variant} ({options})" if options else str(variant),
+        "image_size": "×".join(map(str, dict.fromkeys(size))) if isinstance(size, list) else str(size),
+    }
 
 
 def model_label(part: Part) -> str:
     """`S/16, 224 px`."""
-    return f"{variant_of(part)}, {pixels(part)} px"
-
-
-def pixels(part: Part) -> str:
-    """`224`, or `28×32`."""
-    size = part.request["model"]["image_size"]
-    return "×".join(map(str, dict.fromkeys(size))) if isinstance(size, list) else str(size)
+    return "{variant}, {image_size} px".format(**model_facts(part))
 
 
 def identity_of(part: Part) -> dict[str, Any]:
@@ -192,8 +192,7 @@ def identity_of(part: Part) -> dict[str, Any]:
         "device": environment["device"],
         "torch": environment["torch"],
         "threads": environment["threads"],
-        "variant": variant_of(part),
-        "image_size": pixels(part),
+        **model_facts(part),
         "pool": request["model"].get("pool"),
         "mode": request["mode"],
         "batch_size": request["batch_size"],

@@ -67,15 +67,10 @@ def write_rooflines(store_root: str | Path, faults: Faults | None = None) -> lis
     """
 
     def pictures(profile: Profile) -> dict[Path, bytes]:
-        files = render_roofline(profile, formats=("svg", "png"))
+        files = rendered(lambda: roofline_figure(profile), ("svg", "png"))
         return {profile.directory / "plots" / f"roofline.{suffix}": content for suffix, content in files.items()}
 
     return write_of_each_profile(store_root, pictures, suffixes=(".svg", ".png"), faults=faults)
-
-
-def render_roofline(profile: Profile, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
-    """The figure in each of `formats`; empty where there is nothing to show. Equal profiles give equal bytes."""
-    return rendered(lambda: roofline_figure(profile), formats)
 
 
 def roofline_figure(profile: Profile) -> Figure | None:

@@ -5,7 +5,6 @@ Everything is computed from the profile's JSON alone; equal files give equal byt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from vitbench.analysis.profile import notes
@@ -13,11 +12,10 @@ from vitbench.analysis.profile.contests import peers, settings, summary
 from vitbench.analysis.profile.profile import (
     Profile,
     identity_of,
+    model_facts,
     model_label,
-    pixels,
     rows_of,
     shares,
-    variant_of,
     write_of_each_profile,
 )
 from vitbench.analysis.writing.markup import escape_markdown, html_id
@@ -30,24 +28,27 @@ STAR = "* after the number of rounds: the median's 95 % interval is still wider 
 
 
 def write_profiles(store_root: str | Path, faults: Faults | None = None) -> list[Path]:
-    """Writes `profiles/<device>/tables/*.{md,csv,tex}` and `README.md` of every device; returns the paths.
-
-    A profile that is damaged is left as it is; `faults` are told, or stderr.
-    """
+    """Writes `profiles/<device>/tables/*.{md,csv,tex}` and `README.md` of every device, as `write_of_each_profile` does."""
     return write_of_each_profile(store_root, _pages, suffixes=(".md", ".csv", ".tex"), faults=faults)
 
 
 def _pages(profile: Profile) -> dict[Path, str]:
-    """What a device's tables and README hold."""
-    directory, where = profile.directory, profile.where
-    tables, remarks = tables_of(profile), notes.left_out(profile)
+    """What a device's tables hold, and its README: all of them on one page, with links to their files."""
+    directory, where, remarks = profile.directory, profile.where, notes.left_out(profile)
+    page = [*markdown_head(profile.device), f"{escape_markdown(where)}."]
+    if (directory / "plots" / "roofline.png").exists():
+        page += ["", "![Roofline](plots/roofline.png)"]
+    kinds = dict.fromkeys(part.kind for part in profile.parts)
+    page += markdown_list([note for kind in kinds for note in notes.failed_parts(profile, kind)])
     texts: dict[Path, str] = {}
-    for table in tables:
+    for table in tables_of(profile):
         stem, label = directory / "tables" / table.name, html_id("profile", directory.name, table.name)
         texts[stem.with_suffix(".md")] = markdown(table, where=where, remarks=remarks)
         texts[stem.with_suffix(".csv")] = csv_text(table.raw)
         texts[stem.with_suffix(".tex")] = latex(table, where=where, label=label)
-    return {**texts, directory / "README.md": _page(profile, tables, remarks)}
+        links = " · ".join(f"[{suffix}](tables/{table.name}.{suffix})" for suffix in ("md", "csv", "tex"))
+        page += ["", markdown(table, where=where, remarks=remarks, level=2), links]
+    return {**texts, directory / "README.md": "\n".join(page) + "\n"}
 
 
 def tables_of(profile: Profile) -> list[Table]:
@@ -150,7 +151,7 @@ def flops(profile: Profile) -> Table:
                 **{f"GFLOPs to {mode}": significant(gflops * forwards) for mode, forwards in FORWARDS.items()},
             }
         )
-        raw.append({"variant": variant_of(part), "image_size": pixels(part), **counts})
+        raw.append({**model_facts(part), **counts})
     return Table(
         name="flops",
         title="Parameters, MACs and activations",
@@ -187,16 +188,3 @@ def ceilings(profile: Profile) -> Table:
         ),
         notes=list(notes.failed_parts(profile, "ceilings")),
     )
-
-
-def _page(profile: Profile, tables: Sequence[Table], remarks: Sequence[str]) -> str:
-    """All Markdown tables of a device on one page, with links to their files."""
-    lines = [*markdown_head(profile.device), f"{escape_markdown(profile.where)}."]
-    if (profile.directory / "plots" / "roofline.png").exists():
-        lines += ["", "![Roofline](plots/roofline.png)"]
-    kinds = dict.fromkeys(part.kind for part in profile.parts)
-    lines += markdown_list([note for kind in kinds for note in notes.failed_parts(profile, kind)])
-    for table in tables:
-        files = " · ".join(f"[{suffix}](tables/{table.name}.{suffix})" for suffix in ("md", "csv", "tex"))
-        lines += ["", markdown(table, where=profile.where, remarks=remarks, level=2), files]
-    return "\n".join(lines) + "\n"

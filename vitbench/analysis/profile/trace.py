@@ -6,11 +6,11 @@ from collections.abc import Callable
 from statistics import median
 
 from vitbench.analysis.writing.table import Table
-from vitbench.profiling.breakdown import ROW_PHASES, Breakdown, Operator, Row
+from vitbench.profiling.breakdown import ROW_PHASES, Breakdown, Operator, Row, block_name, role_name
 from vitbench.profiling.trace import Trace
 
 MOST_OPERATORS = 12
-Grouping = Callable[[Breakdown], dict[str, Row]]
+Key = Callable[[Row], str]
 
 
 def title(trace: Trace) -> str:
@@ -38,19 +38,19 @@ def tables_of(trace: Trace) -> list[Table]:
     """By role, by kind of operation, by block, and the operators that take longest by themselves."""
     analysis = trace.analysis
     return [
-        by_phase(analysis.breakdown, "What the time is spent on", "part", Breakdown.by_role),
+        by_phase(analysis.breakdown, "What the time is spent on", "part", lambda row: role_name(row.part)),
         by_kind(analysis.breakdown),
-        by_phase(analysis.breakdown, "Blocks", "block", Breakdown.by_block),
+        by_phase(analysis.breakdown, "Blocks", "block", lambda row: block_name(row.part)),
         operators(analysis.operators, is_cuda=bool(analysis.kernels)),
     ]
 
 
-def by_phase(breakdown: Breakdown, heading: str, name: str, grouping: Grouping) -> Table:
+def by_phase(breakdown: Breakdown, heading: str, name: str, key: Key) -> Table:
     """Milliseconds of each group in each phase, and their sums; the rows sum to the step."""
-    by_group = {phase: _seconds(breakdown.of_phase(phase), grouping) for phase in ROW_PHASES}
+    by_group = {phase: _seconds(breakdown.of_phase(phase), key) for phase in ROW_PHASES}
     phases = [phase for phase in ROW_PHASES if by_group[phase]["step"]]
     rows = []
-    for group, seconds in _seconds(breakdown, grouping).items():
+    for group, seconds in _seconds(breakdown, key).items():
         of_phases = {phase: by_group[phase].get(group) for phase in phases}
         rows.append(
             {
@@ -63,9 +63,9 @@ def by_phase(breakdown: Breakdown, heading: str, name: str, grouping: Grouping) 
     return Table(heading, rows, texts=[name])
 
 
-def _seconds(breakdown: Breakdown, grouping: Grouping) -> dict[str, float]:
+def _seconds(breakdown: Breakdown, key: Key) -> dict[str, float]:
     """Of each group, the step as the last."""
-    return {name: row.seconds for name, row in grouping(breakdown).items()} | {"step": breakdown.step_seconds}
+    return {name: row.seconds for name, row in breakdown.grouped(key).items()} | {"step": breakdown.step_seconds}
 
 
 def by_kind(breakdown: Breakdown) -> Table:
@@ -81,7 +81,7 @@ def by_kind(breakdown: Breakdown) -> Table:
             "MiB": f"{row.bytes / 2**20:,.2f}" if row.bytes else "",
             "FLOP/byte": f"{row.intensity:,.1f}" if row.intensity else "",
         }
-        for kind, row in sorted(breakdown.by_kind().items(), key=lambda item: -item[1].seconds)
+        for kind, row in sorted(breakdown.grouped(lambda row: row.kind).items(), key=lambda item: -item[1].seconds)
     ]
     return Table("Kinds of operations", rows, texts=["kind"])
 

@@ -1,7 +1,4 @@
-"""How often does an arm beat the baseline, when both get the same seed?
-
-After Bouthillier et al. 2021, 'Accounting for Variance in Machine Learning Benchmarks', section 4 and appendix C.
-"""
+"""How often does an arm beat the baseline at the same seed? (Bouthillier et al. 2021, section 4 and appendix C)"""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Is an arm better than the baseline, worse, equivalent within a margin, or is that open?
-
-`decide` is the rule; docs/statistics.md has how often it errs.
-"""
+"""Is an arm better than the baseline, worse, equivalent within a margin, or open? docs/statistics.md: how often we err."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitbench.analysis.comparison.across import Agreement, ArmAcross, agreements
-from vitbench.analysis.comparison.findings import Finding
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.tables.verdicts import raw_interval
 from vitbench.analysis.writing.table import Table
@@ -28,7 +27,11 @@ def across_table(arms: Sequence[ArmAcross]) -> Table:
     rows = [
         {
             **{name: getattr(arm, name) for name in ("study", "budget", "arm")},
-            **{data: _cell(arm.findings.get(data)) for data in datasets},
+            **dict.fromkeys(datasets, ABSENT),
+            **{
+                data: f"{difference_text(finding.decision)}: {verdict_text(finding.decision, edges=True)}"
+                for data, finding in arm.findings.items()
+            },
             "together": arm.agreement.value,
         }
         for arm in arms
@@ -66,9 +69,3 @@ def _raw_row(arm: ArmAcross, dataset: str) -> dict[str, Any]:
         "verdict": decision.verdict.value,
         "together": arm.agreement.value,
     }
-
-
-def _cell(finding: Finding | None) -> str:
-    if finding is None:
-        return ABSENT
-    return f"{difference_text(finding.decision)}: {verdict_text(finding.decision, edges=True)}"

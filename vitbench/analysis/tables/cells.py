@@ -17,18 +17,6 @@ from vitbench.analysis.writing.words import ABSENT, count_text, filled, listed, 
 from vitbench.records import Outcome
 from vitbench.studies.settings import RATE
 
-TERMINAL_COLUMNS = {
-    "arm": "arm",
-    "top-1 (%)": "top-1 (%)",
-    "difference (points)": "difference (points)",
-    "verdict": "verdict",
-    "learning rate": "rate",
-    "setting": "setting",
-    "GMACs": "GMACs",
-    "epochs": "epochs",
-}
-"""What fits a terminal of 80 columns, where the table has it, and under which heading; notes tell what did not complete."""
-
 
 def main_table(assessment: Assessment) -> Table:
     """A row for each arm. Some columns are there only where they tell something: a choice of settings, epochs that differ."""

@@ -10,14 +10,7 @@ from vitbench.analysis.tables.captions import conventions, facts
 from vitbench.analysis.tables.cells import main_table, raw_rows
 from vitbench.analysis.tables.verdicts import further_tables
 from vitbench.analysis.writing.markup import escape_markdown
-from vitbench.analysis.writing.table import (
-    LATEX_TOP,
-    csv_text,
-    latex_table,
-    markdown_head,
-    markdown_list,
-    markdown_rows,
-)
+from vitbench.analysis.writing.table import TEX_HEAD, csv_text, latex_table, markdown_head, markdown_list, markdown_rows
 
 
 def texts_of(assessment: Assessment) -> dict[str, str]:
@@ -56,7 +49,7 @@ def latex(assessment: Assessment) -> str:
         sentences.append(f"n = {counts.pop()} everywhere.")
     caption = " ".join(filter(None, sentences))
     label = f"{re.sub(r'[^A-Za-z0-9.-]+', '-', comparison.study)}-{comparison.slug}"
-    lines = [f"{LATEX_TOP} All columns are in the CSV file."]
+    lines = [f"{TEX_HEAD} All columns are in the CSV file."]
     lines += latex_table(replace(table, rows=rows), caption=caption, label=label, narrow=True)
     for further in further_tables(assessment):
         word, title = further.title.split()[-1].lower(), f"{comparison.title}. {further.title}."

@@ -46,7 +46,7 @@ def reading(assessment: Assessment) -> list[str]:
     return sentences
 
 
-def rule(num_arms: int, *, margin: float = MARGIN, alpha: float = ALPHA) -> list[str]:
+def rule(num_arms: int, *, margin: float = MARGIN) -> list[str]:
     """The rule of `decide` as sentences to be printed under a table; `num_arms` were corrected for."""
     arms = counted(num_arms, "arm") if num_arms else "the arms tested, here none"
     within = f"±{margin_text(margin)} points"
@@ -54,14 +54,14 @@ def rule(num_arms: int, *, margin: float = MARGIN, alpha: float = ALPHA) -> list
         f"No verdict: fewer than {FEWEST_SEEDS} seeds have both the arm and the baseline.",
         "At the ceiling: every run of both gets every test image right. At the floor: no run of either is right more often "
         "than chance. Neither says anything of the arm: take harder data, or fewer images.",
-        f"Better, worse: the paired t-test over seeds has p ≤ {alpha:g} after Holm's correction over {arms}.",
-        f"Equivalent: neither, but two one-sided t-tests at {alpha:g} each show that the difference lies within {within}, not "
+        f"Better, worse: the paired t-test over seeds has p ≤ {ALPHA:g} after Holm's correction over {arms}.",
+        f"Equivalent: neither, but two one-sided t-tests at {ALPHA:g} each show that the difference lies within {within}, not "
         "corrected for the number of arms. 'Within' after better or worse: the interval lies within that margin too.",
         "Open: the evidence does not decide. A verdict is open too, and has no interval, where runs that diverged could "
         "change it, if each counted as worse than any other; and where all runs of both get the same images right.",
         "Where differences spread over seeds by less than one test image, the tests are over seeds and images.",
         "The interval beside a verdict is the one that decided it. Where the verdict is better or worse it excludes 0; where "
-        f"it is open it includes 0. Its confidence is 1 − {alpha:g} / k, where Holm's correction multiplied the arm's p by k, "
+        f"it is open it includes 0. Its confidence is 1 − {ALPHA:g} / k, where Holm's correction multiplied the arm's p by k, "
         "at most the number of arms. Where the verdict is equivalent, it is the 90 % interval, within the margin.",
     ]
 

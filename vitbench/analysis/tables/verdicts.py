@@ -29,23 +29,24 @@ def verdicts(assessment: Assessment) -> Table:
     """A row for every arm but the baseline; empty where no arm has a verdict."""
     comparison, findings = assessment.comparison, assessment.findings
     noun = "setting" if comparison.design.tuned else "rate"
-    rows = [
-        {
-            "arm": label,
-            "verdict": verdict_text(finding.decision),
-            "difference (points)": difference_text(finding.decision) or ABSENT,
-            "p, Holm": p_text(finding.decision.adjusted_p),
-            "seeds won": _wins(finding),
-            "variance from test images": filled(
-                "{:.0f} %", in_points(crossed.image_share if (crossed := finding.seeds_and_images) else None)
-            ),
-            "images only one gets": _images(finding),
-            **({f"at baseline's {noun}": at_baseline(finding)} if comparison.has_choice else {}),
-            "detectable difference (points, 80 % power)": filled("{:.2f}", in_points(finding.smallest_difference)),
-            "seeds to settle": _to_settle(finding),
-        }
-        for label, finding in findings.arms.items()
-    ]
+    rows = []
+    for label, finding in findings.arms.items():
+        decision, images = finding.decision, finding.images_only_one_gets
+        wins, crossed = finding.outperforming, finding.seeds_and_images
+        rows.append(
+            {
+                "arm": label,
+                "verdict": verdict_text(decision),
+                "difference (points)": difference_text(decision) or ABSENT,
+                "p, Holm": p_text(decision.adjusted_p),
+                "seeds won": ABSENT if wins is None else f"{wins.wins + wins.ties / 2:g} of {wins.n}",
+                "variance from test images": filled("{:.0f} %", in_points(crossed.image_share if crossed else None)),
+                "images only one gets": ABSENT if images is None else f"{images[0]:,.0f} : {images[1]:,.0f}",
+                **({f"at baseline's {noun}": at_baseline(finding)} if comparison.has_choice else {}),
+                "detectable difference (points, 80 % power)": filled("{:.2f}", in_points(finding.smallest_difference)),
+                "seeds to settle": _to_settle(finding),
+            }
+        )
     have_verdict = any(finding.decision.verdict is not Verdict.NONE for finding in findings.arms.values())
     return Table("Verdicts", rows if have_verdict else (), texts=("arm", "verdict"))
 
@@ -152,19 +153,6 @@ def raw_interval(name: str, interval: Interval | None) -> dict[str, float | None
 
 def p_text(p_value: float | None) -> str:
     return "< 0.001" if p_value is not None and p_value < 0.001 else filled("{:.3f}", p_value)
-
-
-def _wins(finding: Finding) -> str:
-    """`4 of 5`."""
-    wins = finding.outperforming
-    return ABSENT if wins is None else f"{wins.wins + wins.ties / 2:g} of {wins.n}"
-
-
-def _images(finding: Finding) -> str:
-    if finding.images_only_one_gets is None:
-        return ABSENT
-    arm, baseline = finding.images_only_one_gets
-    return f"{arm:,.0f} : {baseline:,.0f}"
 
 
 def at_baseline(finding: Finding, *, with_pairs: bool = False) -> str:

@@ -92,16 +92,11 @@ def _look(index: int) -> dict[str, Any]:
 
 def _points(row: TransferRow) -> Mapping[str, Sequence[float]]:
     """Marker → accuracies (%) of what is fitted to all images of each class, the head last."""
-    top1 = {marker: row.top1.get(name, ()) for name, (marker, _) in ON_ALL.items()}
-    return {marker: [100 * value for value in values] for marker, values in {**top1, HEAD[0]: _head(row)}.items()}
-
-
-def _head(row: TransferRow) -> Sequence[float]:
-    """Of the head that the model was trained with, where that was on all of this data set but the validation split."""
-    run = row.trained
-    if run is None or run.config.data.dataset != row.record.request.dataset or run.config.data.train_images is not None:
-        return ()
-    return (run.metrics["test_top1"],)
+    top1 = {marker: row.top1.get(name, []) for name, (marker, _) in ON_ALL.items()}
+    data = None if row.trained is None else row.trained.config.data
+    on_all = data is not None and data.dataset == row.record.request.dataset and data.train_images is None
+    top1[HEAD[0]] = [row.trained.metrics["test_top1"]] if row.trained is not None and on_all else []
+    return {marker: [100 * value for value in values] for marker, values in top1.items()}
 
 
 def _handles(rows: Sequence[TransferRow], models: Sequence[str]) -> list[Line2D]:

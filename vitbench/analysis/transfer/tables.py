@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -38,13 +39,24 @@ def write_transfer(store_root: str | Path, faults: Faults | None = None) -> list
 class TransferRow:
     """How accurate classifiers on the features of one model are, on one data set, in one environment."""
 
-    record: TransferRecord
-    """One of the records of this row, which agree in weights, data and environment."""
+    records: Sequence[TransferRecord]
+    """They agree in weights, data and environment."""
     trained: Record | None
     """The run that trained the weights, where it is recorded."""
-    top1: Mapping[str, Sequence[float]]
-    """By classifier; several are draws of training images."""
-    notes: tuple[str, ...]
+
+    @property
+    def record(self) -> TransferRecord:
+        """The last, for what all agree in."""
+        return self.records[-1]
+
+    @cached_property
+    def top1(self) -> dict[str, list[float]]:
+        """By classifier; several are draws of training images."""
+        return {
+            classifier: [accuracy.top1 for accuracy in record.accuracies if accuracy.classifier == classifier]
+            for record in self.records
+            for classifier in dict.fromkeys(accuracy.classifier for accuracy in record.accuracies)
+        }
 
     @property
     def model(self) -> str:
@@ -73,18 +85,7 @@ def transfer_rows(records: Iterable[TransferRecord], runs: Mapping[str, Record])
         request = record.request
         features = (request.weights_sha256, request.image_size, request.mean, request.std, request.transfer_version)
         groups[request.dataset, request.weights, *features, record.environment.comparison_key].append(record)
-    return [_row(groups[key], runs.get(groups[key][-1].run_id)) for key in sorted(groups)]
-
-
-def _row(records: Sequence[TransferRecord], trained: Record | None) -> TransferRow:
-    top1 = {
-        classifier: [accuracy.top1 for accuracy in record.accuracies if accuracy.classifier == classifier]
-        for record in records
-        for classifier in dict.fromkeys(accuracy.classifier for accuracy in record.accuracies)
-    }
-    row = TransferRow(records[-1], trained, top1, ())
-    doubts = dict.fromkeys(doubt for record in records for doubt in _doubts(record, _identity(row)["model"]))
-    return replace(row, notes=tuple(doubts))
+    return [TransferRow(groups[key], runs.get(groups[key][-1].run_id)) for key in sorted(groups)]
 
 
 def table_of(rows: Sequence[TransferRow]) -> Table:
@@ -110,7 +111,7 @@ def table_of(rows: Sequence[TransferRow]) -> Table:
             "cosine, weighted by exp(similarity / temperature), or one vote each.",
             "Its own test top-1 is that of the head that it was trained with, on the data set of its training.",
         ),
-        notes=[*(note for row in rows for note in row.notes), where],
+        notes=[*(doubt for row in rows for doubt in dict.fromkeys(_doubts(row))), where],
     )
 
 
@@ -162,15 +163,14 @@ def _raw(row: TransferRow, classifiers: Sequence[str]) -> dict[str, Any]:
     return raw
 
 
-def _doubts(record: TransferRecord, model: str) -> list[str]:
+def _doubts(row: TransferRow) -> Iterator[str]:
     """Why a linear probe's accuracy may be too low."""
-    what = f"{model} on {record.request.dataset}, linear"
-    doubts = []
-    if record.details.get("converged") is False:
-        doubts.append(f"{what}: did not converge in {record.request.constants.get('most_iterations')} iterations.")
-    if record.details.get("at_edge"):
-        doubts.append(f"{what}: the L2 chosen, {record.details['l2']:g}, is at the edge of the grid.")
-    return doubts
+    what = f"{_identity(row)['model']} on {row.record.request.dataset}, linear"
+    for record in row.records:
+        if record.details.get("converged") is False:
+            yield f"{what}: did not converge in {record.request.constants.get('most_iterations')} iterations."
+        if record.details.get("at_edge"):
+            yield f"{what}: the L2 chosen, {record.details['l2']:g}, is at the edge of the grid."
 
 
 def environments_of(rows: Iterable[TransferRow]) -> list[str]:

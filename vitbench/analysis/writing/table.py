@@ -72,7 +72,7 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return buffer.getvalue()
 
 
-LATEX_TOP = rf"% {MARK}; do not edit. Needs \usepackage{{booktabs,adjustbox}}."
+TEX_HEAD = rf"% {MARK}; do not edit. Needs \usepackage{{booktabs,adjustbox}}."
 MOST_COLUMNS, LONGEST_CELL, LONGEST_HEADING = 6, 40, 18
 """What a page is wide enough for; longer cells and headings are broken into lines."""
 
@@ -80,7 +80,7 @@ MOST_COLUMNS, LONGEST_CELL, LONGEST_HEADING = 6, 40, 18
 def latex(table: Table, *, where: str, label: str) -> str:
     """A file with all columns of the table."""
     caption = " ".join([f"{table.title}: {where}.", *table.conventions])
-    return "\n".join([LATEX_TOP, *latex_table(table, caption=caption, label=label), ""])
+    return "\n".join([TEX_HEAD, *latex_table(table, caption=caption, label=label), ""])
 
 
 def latex_table(table: Table, *, caption: str, label: str, narrow: bool = False) -> list[str]:

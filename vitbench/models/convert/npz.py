@@ -26,8 +26,6 @@ _BLOCK = "Transformer/encoderblock_{}"
 _TABLES = ("Transformer/posembed_input/pos_embedding", "pos_embedding")
 """With a place for the class token (vision_transformer), and without (big_vision)."""
 _OUT = "h d width -> width (h d)"
-_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What NumPy raises for a file that is missing, empty, cut off, damaged, or holds Python objects."""
 
 
 def from_npz(
@@ -97,7 +95,8 @@ def _read(path: str | PathLike[str]) -> dict[str, Tensor]:
             prefix = next((p for p in _PREFIXES if f"{p}embedding/kernel" in arrays), None)
             # The state of an optimizer, which may lie beside the weights, is not read.
             weights = {n: arrays[n] for n in arrays if prefix is not None and n.startswith(prefix)}
-    except _UNREADABLE as error:
+    # Of a file that is missing, empty, cut off, damaged, or holds Python objects.
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as npz: {' '.join(str(error).split())}") from error
     if prefix is None:
         raise ValueError(f"{path} is not a checkpoint of a ViT: it has no embedding/kernel")

@@ -19,8 +19,6 @@ from vitbench.models.vit import ViT
 Convert = Callable[[nn.Module], ViT]
 Logits = Callable[[Any, Tensor], Any]
 """(peer, images [B, C, H, W]) → [B, K]."""
-LARGE = 400_000_000
-"""Parameters from which on outputs are compared in float32: two copies in float64 would not fit into common memories."""
 
 
 def refuse(field: str, value: object, because: str) -> ValueError:
@@ -178,7 +176,8 @@ def _check_outputs(convert: Convert, peer: nn.Module, logits: Logits) -> None:
     if any(value.is_meta for value in (*peer.parameters(), *peer.buffers())):
         return
     kind, size = type(peer).__name__, sum(parameter.numel() for parameter in peer.parameters())
-    dtype, allowed = (torch.float64, 1e-8) if size < LARGE else (torch.float32, 1e-3)
+    # Two larger copies in float64 would not fit into common memories.
+    dtype, allowed = (torch.float64, 1e-8) if size < 400_000_000 else (torch.float32, 1e-3)
     twin = copy.deepcopy(peer).to(device="cpu", dtype=dtype).eval()
     generator = torch.Generator().manual_seed(0)
     for parameter in twin.parameters():

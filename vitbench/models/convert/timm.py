@@ -156,17 +156,16 @@ def _pool(module: VisionTransformer) -> dict[str, Any]:
     if pools_prefix:
         raise refuse("pool_include_prefix", True, f"{kind} pooling leaves registers and an unused class token out")
     demoted = module.has_class_token and pool not in ("cls", "mean_all")
-    fields: dict[str, Any] = {"pool": pool, "num_registers": registers + demoted}
-    fields["position"] = "none" if module.pos_embed is None else "learned_1d"
-    if fields["position"] == "learned_1d" and pool in ("cls", "mean_all"):
-        fields["embed_class_token"] = not module.no_embed_class
+    fields: dict[str, Any] = {"pool": pool, "num_registers": registers + demoted, "position": "none"}
+    if module.pos_embed is not None:
+        fields["position"] = "learned_1d"
+        if pool in ("cls", "mean_all"):
+            fields["embed_class_token"] = not module.no_embed_class
     if not isinstance(module.head, nn.Linear | nn.Identity):
         raise refuse("head", type(module.head).__name__, "the classifier is one linear layer")
-    if isinstance(module.head, nn.Identity):
-        return {**fields, "num_classes": 0}
-    if module.head.bias is None:
+    if isinstance(module.head, nn.Linear) and module.head.bias is None:
         raise refuse("head.bias", None, "the classifier has a bias")
-    return {**fields, "num_classes": module.head.out_features}
+    return {**fields, "num_classes": getattr(module.head, "out_features", 0)}
 
 
 def _check_attention_pool(module: VisionTransformer) -> None:

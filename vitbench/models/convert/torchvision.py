@@ -39,11 +39,8 @@ def _stem(peer: Any) -> dict[str, Any]:
     settings = [_conv_layer(layer) for layer in layers]
     doubling = [channels[1] * 2**i for i in range(len(layers))]
     if any(s != (3, 2, 1, False, True, True) for s in settings) or channels[1:] != doubling:
-        raise refuse(
-            "conv_stem_configs",
-            channels[1:],
-            "it is 3 × 3 convolutions of stride 2, BatchNorm and ReLU, channels doubling",
-        )
+        because = "it is 3 × 3 convolutions of stride 2, BatchNorm and ReLU, channels doubling"
+        raise refuse("conv_stem_configs", channels[1:], because)
     if 2 ** len(layers) != peer.patch_size:
         raise refuse(
             "conv_stem_configs", len(layers), f"as many layers halve the image as patch_size {peer.patch_size} asks"
@@ -66,11 +63,10 @@ def _encoder(peer: Any) -> dict[str, Any]:
     norms = [m for m in peer.encoder.modules() if isinstance(m, nn.LayerNorm)]
     if len(norms) != 2 * len(blocks) + 1:
         raise refuse("norm_layer", peer.norm_layer, "norms are LayerNorm")
-    width = peer.hidden_dim
     return {
         "depth": len(blocks),
         "num_heads": same("num_heads", [b.self_attention.num_heads for b in blocks]),
-        "mlp_ratio": same("mlp_dim", [b.mlp[0].out_features for b in blocks]) / width,
+        "mlp_ratio": same("mlp_dim", [b.mlp[0].out_features for b in blocks]) / peer.hidden_dim,
         "activation": same("activation_layer", [activation_name("activation_layer", b.mlp[1]) for b in blocks]),
         "norm_eps": same("norm_layer.eps", [norm.eps for norm in norms]),
         "dropout": same("dropout", map(rate, dropouts)),

@@ -68,12 +68,11 @@ _VERSION_5 = {
     "mlp.fc2": "mlp.fc2",
 }
 _VERSION_4 = {
+    **_VERSION_5,
     "blocks": "vit.encoder.layer",
     "activation": "intermediate.intermediate_act_fn",
     "qkv": ("attention.attention.query", "attention.attention.key", "attention.attention.value"),
-    "norm1": "layernorm_before",
     "attention.proj": "attention.output.dense",
-    "norm2": "layernorm_after",
     "mlp.fc1": "intermediate.dense",
     "mlp.fc2": "output.dense",
 }

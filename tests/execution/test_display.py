@@ -7,10 +7,9 @@ import sys
 
 import pytest
 
-from vitbench.commands import display
-from vitbench.commands.display import RunDisplay
 from vitbench.data import describe
 from vitbench.execution import Job, Report
+from vitbench.execution.display import RunDisplay
 from vitbench.execution.preparation import DataReader
 from vitbench.records import Record
 from vitbench.studies import BUDGETS, Overrides, load_study, plan
@@ -83,5 +82,5 @@ def test_reading_data_in_ci_or_a_pipe_prints_nothing(monkeypatch, jobs, stream):
         monkeypatch.delenv("CI", raising=False)
     stderr = stream()
     monkeypatch.setattr(sys, "stderr", stderr)
-    DataReader(display.Terminal()).read([("digits", job.run) for job in jobs])
+    DataReader().read([("digits", job.run) for job in jobs])
     assert stderr.getvalue() == ""

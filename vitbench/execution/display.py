@@ -6,9 +6,8 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -16,7 +15,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vitbench.execution.job import Job, Report
-from vitbench.execution.observer import Advance
 from vitbench.records import Outcome, Record
 from vitbench.text import duration, printable
 
@@ -30,28 +28,17 @@ def is_live() -> bool:
     return sys.stderr.isatty() and not os.environ.get("CI")
 
 
-class Terminal:
-    """Shows the answer on stdout, and beside it on stderr what is waited for and how far a command has come."""
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[str, float, float], None]]:
+    """Yields what is told (what is being done, how much of it is done, how much there is) while the block lasts."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=BAR_WIDTH), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not is_live()) as bar:
+        row = bar.add_task(escape(what), total=None)
 
-    def say(self, line: str) -> None:
-        print(printable(line), flush=True)
+        def advance(description: str, done: float, total: float) -> None:
+            bar.update(row, description=escape(description), completed=done, total=total)
 
-    def warn(self, line: str) -> None:
-        print(f"vitbench: {printable(line)}", file=sys.stderr, flush=True)
-
-    @contextmanager
-    def progress(self, what: str) -> Iterator[Advance]:
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=BAR_WIDTH), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True, disable=not is_live()) as progress:
-            row = progress.add_task(escape(what), total=None)
-
-            def advance(description: str, done: float, total: float) -> None:
-                progress.update(row, description=escape(description), completed=done, total=total)
-
-            yield advance
-
-    def runs(self, jobs: Sequence[Job]) -> RunDisplay:
-        return RunDisplay(jobs)
+        yield advance
 
 
 class RunDisplay:
@@ -74,15 +61,20 @@ class RunDisplay:
         self.progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
     def report(self, job: Job, report: Report) -> None:
-        if self.live:
-            self.progress.update(self._row(job), completed=report.fraction * _weight(job), detail=report.text)
-            self._update_total()
+        if not self.live:
+            return
+        run = job.run
+        if run.run_id not in self._rows:
+            setting = run.setting_text if run.design.tuned else f"lr {run.setting_text}"
+            label = f"{run.study}  {run.arm}  {run.config.data.dataset}  {setting}  seed {run.config.seed}"
+            self._rows[run.run_id] = self.progress.add_task(escape(label), total=_weight(job), detail="")
+        row = self._rows[run.run_id]
+        self.progress.update(row, completed=report.fraction * _weight(job), detail=report.text)
+        self._update_total()
 
     def record(self, job: Job, record: Record) -> None:
         if record.outcome is not Outcome.COMPLETED:
@@ -111,14 +103,6 @@ class RunDisplay:
         if self.left[study] == 0:
             counts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(self.outcomes[study].items()))
             self.say(f"{study}: {counts} ({time.monotonic() - self.started:.0f} s)")
-
-    def _row(self, job: Job) -> TaskID:
-        run = job.run
-        if run.run_id not in self._rows:
-            setting = run.setting_text if run.design.tuned else f"lr {run.setting_text}"
-            label = f"{run.study}  {run.arm}  {run.config.data.dataset}  {setting}  seed {run.config.seed}"
-            self._rows[run.run_id] = self.progress.add_task(escape(label), total=_weight(job), detail="")
-        return self._rows[run.run_id]
 
     def _update_total(self) -> None:
         done = self._done + sum(task.completed for task in self.progress.tasks if task.id != self._all)
