@@ -22,11 +22,10 @@ from vitbench.config.model import (
     block_width,
 )
 from vitbench.config.recipe import Compile, Precision, TrainConfig
-from vitbench.config.run import HARNESS_VERSION, RunConfig, run_id
+from vitbench.config.run import RunConfig, run_id
 
 __all__ = [
     "FREE",
-    "HARNESS_VERSION",
     "MOST",
     "OF_THE_HEAD",
     "POSITION_SITES",

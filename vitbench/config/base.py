@@ -6,6 +6,7 @@ Also the kinds of number that their fields take.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -72,6 +73,16 @@ class Config(BaseModel):
     def _instead_of(cls, name: str) -> str:
         """The remedy for an unknown field."""
         return did_you_mean(name, cls.model_fields, f"its fields are {', '.join(cls.model_fields)}")
+
+    @model_validator(mode="after")
+    def _has_a_meaning(self) -> Self:
+        for objection in self._objections():
+            raise ValueError(objection)
+        return self
+
+    def _objections(self) -> Iterator[str]:
+        """Why these values have no meaning together, the first reason first."""
+        return iter(())
 
     def replace(self, **changes: Any) -> Self:
         """A copy that differs in the given fields, validated like a new one."""
