@@ -14,6 +14,8 @@ class Learned1D(nn.Module):
     Registers have no place and get zeros, as does a class token that is not to be embedded.
     """
 
+    is_fixed = False
+
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.num_prefix_tokens = config.num_prefix_tokens
@@ -33,6 +35,8 @@ class Learned2D(nn.Module):
 
     Prefix tokens have no row and no column and get zeros.
     """
+
+    is_fixed = False
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -156,7 +160,7 @@ class AddedPosition(nn.Module):
         super().__init__()
         kind = ADDITIVE[config.position]
         self.every_layer = config.position_site != "stem"
-        one_each = config.position_site == "every_layer" and not getattr(kind, "is_fixed", False)
+        one_each = config.position_site == "every_layer" and not kind.is_fixed
         self.tables = nn.ModuleList(kind(config) for _ in range(config.depth if one_each else 1))
 
     def forward(self, tokens: Tensor, block: int) -> Tensor:
