@@ -12,7 +12,6 @@ from itertools import groupby
 from pathlib import Path
 
 from tests import evidence
-from tests.sentences import sentence
 from vitbench.analysis.comparison.across import arms_across
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.load import load_assessments
@@ -20,6 +19,7 @@ from vitbench.analysis.profile.contests import summary
 from vitbench.analysis.profile.notes import left_out
 from vitbench.analysis.profile.profile import load_profile
 from vitbench.analysis.tables.across import summary as summary_across
+from vitbench.analysis.tables.sentences import sentence
 from vitbench.analysis.writing.markup import escape_markdown
 from vitbench.analysis.writing.table import markdown_rows
 from vitbench.profiling.profile_store import list_profiles

@@ -10,7 +10,6 @@ import pytest
 from scipy import stats
 
 from tests.made_up_records import DESIGN, make_record
-from tests.sentences import sentence
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.comparison.published import CLAIMS, BySize
@@ -21,6 +20,7 @@ from vitbench.analysis.statistics.verdicts import MARGIN, Verdict
 from vitbench.analysis.tables.cells import main_table, raw_rows
 from vitbench.analysis.tables.page import latex, markdown
 from vitbench.analysis.tables.reading import reading
+from vitbench.analysis.tables.sentences import sentence
 from vitbench.analysis.tables.verdicts import further_tables
 from vitbench.data import describe
 from vitbench.records import Outcome, pack_correct

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.made_up_records import DESIGN, make_record
-from tests.sentences import sentence
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
+from vitbench.analysis.tables.sentences import sentence
 
 CLS = (0.70, 0.72, 0.71)
 
