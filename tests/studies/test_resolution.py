@@ -110,7 +110,7 @@ def test_final_seeds_of_an_arm_have_its_pretraining_at_its_own_setting(monkeypat
 
     chosen = {"cls": (1e-3,), "gap": (1e-3,), "gap, longer": (2e-3,)}
     monkeypatch.setattr(History, "has_tried", lambda *_: True)
-    monkeypatch.setattr(History, "best_of_all", lambda _, arm, __: chosen[arm])
+    monkeypatch.setattr(History, "best", lambda _, arm, __, *, with_tried: chosen[arm])
     asked = Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=1, seeds=2)
     runs = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked).runs
     final = [(run.arm, run.setting[0]) for run in runs if run.config.seed == 1]
@@ -128,7 +128,7 @@ def test_later_runs_are_at_least_those_that_come(monkeypatch):
     monkeypatch.setattr(History, "has_tried", lambda *_: True)
     for rates in [(1e-3, 2e-3, 1e-3), (2e-3, 1e-3, 1e-3), (1e-3, 1e-3, 2e-3)]:
         chosen = {arm: (rate,) for arm, rate in zip(("cls", "gap", "gap, longer"), rates, strict=True)}
-        monkeypatch.setattr(History, "best_of_all", lambda _, arm, __, chosen=chosen: chosen[arm])
+        monkeypatch.setattr(History, "best", lambda _, arm, __, *, with_tried, chosen=chosen: chosen[arm])
         after = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked).runs[len(before.runs) :]
         assert len(after) <= before.later.runs
         assert sum(run.training_flops for run in after) <= before.later.training_flops

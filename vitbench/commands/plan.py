@@ -68,7 +68,7 @@ def _run_facts(run: PlannedRun, *, is_done: bool) -> dict[str, Any]:
         "dataset": run.config.data.dataset,
         "seed": run.config.seed,
         "learning_rate": run.config.train.learning_rate,
-        "tuned": dict(zip(run.tuned_fields[1:], run.setting[1:], strict=True)),
+        "tuned": dict(zip(run.design.tuned, run.setting[1:], strict=True)),
         "epochs": run.config.train.epochs,
         "macs": count(run.config.model).macs,
         "training_flops": run.training_flops,

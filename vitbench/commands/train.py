@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vitbench.commands import arguments
 from vitbench.commands.options import DataFields, ModelFields, RecipeFields, with_options
+from vitbench.records import Faults, Outcome, Record, RecordStore
 from vitbench.text import printable
-
-if TYPE_CHECKING:
-    from vitbench.records import Record
 
 
 @with_options
@@ -46,7 +44,6 @@ def train(
 ) -> None:
     """One run, any field of the model, the recipe and the data as an option."""
     from vitbench.execution.single import STUDY, SingleRequest, train_one
-    from vitbench.records import Faults, RecordStore
 
     request = SingleRequest(
         variant=variant,
@@ -71,12 +68,10 @@ def train(
         print(record.to_json())
     else:
         _print_record(record, recorded_before=recorded_before, path=RecordStore(results).path(STUDY))
-    raise typer.Exit(arguments.FAILED if faults or record.outcome == "failed" else arguments.DONE)
+    raise typer.Exit(arguments.FAILED if faults or record.outcome is Outcome.FAILED else arguments.DONE)
 
 
 def _print_record(record: Record, *, recorded_before: bool, path: Path) -> None:
-    from vitbench.records import Outcome
-
     where = f"recorded in {path}" + (" before; not run again" if recorded_before else "")
     if record.outcome is not Outcome.COMPLETED:
         print(printable(f"{record.outcome}: {record.reason} ({where})"))

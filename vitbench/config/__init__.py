@@ -3,14 +3,7 @@
 Imports no torch. Everything that can change a number is a field here; where a run happens is its environment.
 """
 
-from vitbench.config.base import (
-    MOST,
-    Config,
-    Size,
-    as_pair,
-    canonical_json,
-    divisors,
-)
+from vitbench.config.base import MOST, Config, Size, as_pair, canonical_json, divisors, size_text, square_as_int
 from vitbench.config.data import DataConfig
 from vitbench.config.errors import TRACEBACK, one_line, shortened
 from vitbench.config.model import (
@@ -29,11 +22,10 @@ from vitbench.config.model import (
     block_width,
 )
 from vitbench.config.recipe import Compile, Precision, TrainConfig
-from vitbench.config.run import HARNESS_VERSION, RunConfig, run_id
+from vitbench.config.run import RunConfig, run_id
 
 __all__ = [
     "FREE",
-    "HARNESS_VERSION",
     "MOST",
     "OF_THE_HEAD",
     "POSITION_SITES",
@@ -61,4 +53,6 @@ __all__ = [
     "one_line",
     "run_id",
     "shortened",
+    "size_text",
+    "square_as_int",
 ]

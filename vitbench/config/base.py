@@ -6,6 +6,7 @@ Also the kinds of number that their fields take.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -23,7 +24,13 @@ def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def _square_as_int(size: Any) -> Any:
+def size_text(size: int | tuple[int, int]) -> str:
+    """`32`, `24 × 32`."""
+    height, width = as_pair(size)
+    return f"{height}" if height == width else f"{height} × {width}"
+
+
+def square_as_int(size: Any) -> Any:
     """One canonical form: (32, 32) is 32, so that equal configurations have equal ids."""
     if isinstance(size, list | tuple) and len(size) == 2 and size[0] == size[1]:
         return size[0]
@@ -39,7 +46,7 @@ Extent = Annotated[int, Field(gt=0, le=MOST)]
 Blocks = Annotated[int, Field(gt=0, le=MOST_BLOCKS)]
 Positive = Annotated[float, Field(gt=0, le=MOST)]
 NotNegative = Annotated[float, Field(ge=0, le=MOST)]
-Size = Annotated[Extent | tuple[Extent, Extent], BeforeValidator(_square_as_int)]
+Size = Annotated[Extent | tuple[Extent, Extent], BeforeValidator(square_as_int)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -66,6 +73,16 @@ class Config(BaseModel):
     def _instead_of(cls, name: str) -> str:
         """The remedy for an unknown field."""
         return did_you_mean(name, cls.model_fields, f"its fields are {', '.join(cls.model_fields)}")
+
+    @model_validator(mode="after")
+    def _has_a_meaning(self) -> Self:
+        for objection in self._objections():
+            raise ValueError(objection)
+        return self
+
+    def _objections(self) -> Iterator[str]:
+        """Why these values have no meaning together, the first reason first."""
+        return iter(())
 
     def replace(self, **changes: Any) -> Self:
         """A copy that differs in the given fields, validated like a new one."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from math import gcd
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from vitbench.config.base import MOST, Blocks, Config, Extent, Positive, Rate, Size, as_pair, divisors
 
@@ -80,14 +80,7 @@ class ViTConfig(Config):
     attention_dropout: Rate = 0.0
     drop_path: Rate = 0.0
 
-    @model_validator(mode="after")
-    def _has_a_meaning(self) -> Self:
-        for objection in self._objections():
-            raise ValueError(objection)
-        return self
-
     def _objections(self) -> Iterator[str]:
-        """Why this combination has no meaning, the first reason first."""
         for s, p in zip(self.image_hw, self.patch_hw, strict=True):
             if s % p:
                 yield f"patch_size {p} does not divide image_size {s}; try one of {divisors(s)}"

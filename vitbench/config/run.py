@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from vitbench.config.base import Config, canonical_json
 from vitbench.config.data import DataConfig
@@ -32,14 +32,7 @@ class RunConfig(Config):
     """Whether the head of the initial weights is kept; else a new head is drawn from the seed."""
     harness_version: int = HARNESS_VERSION
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        for objection in self._objections():
-            raise ValueError(objection)
-        return self
-
     def _objections(self) -> Iterator[str]:
-        """Why these parts do not fit together, the first reason first."""
         model, data, train = self.model, self.data, self.train
         if (data.mixup or data.cutmix) and train.batch_size % 2:
             yield f"batch_size {train.batch_size} is odd, but mixup and cutmix pair images; use an even one"

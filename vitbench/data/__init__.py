@@ -35,15 +35,10 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Augment": "augment",
-    "ImageData": "images",
-    "Images": "images",
-    "StreamedImages": "images",
+    **dict.fromkeys(("Augment", "normalise", "with_channels"), "augment"),
+    **dict.fromkeys(("ImageData", "Images", "StreamedImages"), "images"),
+    **dict.fromkeys(("split", "train_batches"), "splits"),
     "load": "loading",
-    "normalise": "augment",
-    "with_channels": "augment",
-    "split": "splits",
-    "train_batches": "splits",
 }
 
 

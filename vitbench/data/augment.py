@@ -90,15 +90,11 @@ class Augment:
             return floats, labels
         if len(images) % 2:
             raise ValueError(f"batch_size {len(images)} is odd, but mixup and cutmix pair images; use an even one")
-        return self._mix(floats, labels, seed, step)
-
-    def _mix(self, images: Tensor, labels: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:
-        assert self.mixup is not None
         # timm draws from numpy's global generator, which belongs to the caller.
         state = np.random.get_state()
         np.random.seed(seed_words("mixup", seed, step))
         try:
-            mixed, targets = self.mixup(images, labels)
+            mixed, targets = self.mixup(floats, labels)
         finally:
             np.random.set_state(state)
         return mixed, targets

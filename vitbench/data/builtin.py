@@ -26,7 +26,11 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
 def arrays(dataset: str, size: tuple[int, int]) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """((images, labels) of train, of test): uint8 [N, 1, H, W] and int64 [N], resized to `size`."""
     if dataset == "digits":
-        images, labels = _digits()
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]  # stored as 0 … 16
+        labels = digits.target.astype(np.int64)
         train, test = split(labels, validation_fraction=1 / 3, seed=_DIGITS_SEED)
         images = fit_array(images, size)
         return (images[train], labels[train]), (images[test], labels[test])
@@ -44,11 +48,3 @@ def arrays(dataset: str, size: tuple[int, int]) -> tuple[tuple[np.ndarray, np.nd
 
 def _repeat(images: np.ndarray, factor: int) -> np.ndarray:
     return images if factor == 1 else images.repeat(factor, axis=2).repeat(factor, axis=3)
-
-
-def _digits() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # stored as 0 … 16
-    return images[:, None], digits.target.astype(np.int64)

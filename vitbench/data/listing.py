@@ -148,11 +148,11 @@ def list_folder(root: str) -> Listing:
         below = pending.pop()
         folder = f"{root}/{below}" if below else root
         try:
-            status = Path(folder).stat()
+            place = Path(folder).stat()
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             raise ValueError(f"folder {folder!r} cannot be listed ({error.strerror}); mend or remove it") from error
-        earlier = entered.setdefault((status.st_dev, status.st_ino), below)
+        earlier = entered.setdefault((place.st_dev, place.st_ino), below)
         if earlier != below:
             raise ValueError(
                 f"folder {folder!r} is {f'{root}/{earlier}'.rstrip('/')!r} once more, by a link: its images would count "
@@ -162,11 +162,10 @@ def list_folder(root: str) -> Listing:
             if is_hidden(entry.name):
                 continue
             name = f"{below}/{entry.name}" if below else entry.name
-            if (status_of_entry := _status(entry)) is None:
+            status = _status(entry)
+            if status is None:
                 unused.append(name)
-                continue
-            status = status_of_entry
-            if stat.S_ISDIR(status.st_mode):
+            elif stat.S_ISDIR(status.st_mode):
                 pending.append(name)
             elif not is_image(entry.name):
                 unused.append(name)

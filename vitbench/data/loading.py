@@ -85,16 +85,28 @@ def _load_files(
     splits: dict[str, FileSplit] = {}
     if streamed or facts is None:
         splits = dict(zip(("train", "test"), open_splits(source, download=download), strict=True))
-        _check_counts(info, describe_opened(source, splits["train"], splits["test"]))
+        opened = describe_opened(source, splits["train"], splits["test"])
+        # The tables behind `info` describe complete data sets; files may be missing.
+        if (opened.train_images, opened.test_images) != (info.train_images, info.test_images):
+            raise ValueError(
+                f"dataset {info.dataset!r} has {opened.train_images} train and {opened.test_images} test images here, "
+                f"not {info.train_images} and {info.test_images}; get it again (--download)"
+            )
         source = find(dataset, root)  # a download has changed the files
         entry = cache.entry_for(source, size, streamed=streamed)
-        if streamed:
-            _check_random_access(splits, num_bytes)
+        for split in splits.values() if streamed else ():
+            if not split.random_access:
+                raise ValueError(
+                    f"{split.title} has no random access and is larger than the cache's limit; "
+                    f"raise VITBENCH_CACHE_LIMIT_GB above {num_bytes / 1e9:.1f}"
+                )
         build = _measure_streamed if streamed else _decode
         facts = cache.build_entry(entry, partial(build, splits=splits, info=info, size=size, progress=progress))
     train, test = (
-        StreamedImages(splits[split], size, info.in_channels) if streamed else _open_arrays(entry, split)
-        for split in ("train", "test")
+        StreamedImages(splits[name], size, info.in_channels)
+        if streamed
+        else Images(np.load(entry / f"{name}_images.npy", mmap_mode="r"), np.load(entry / f"{name}_labels.npy"))
+        for name in ("train", "test")
     )
     return _image_data(info, train, test, facts), [*source.notes, *facts["notes"]]
 
@@ -111,28 +123,6 @@ def _image_data(
         sha256=facts["sha256"],
         class_names=tuple(facts["class_names"]),
     )
-
-
-def _open_arrays(entry: Path, split: str) -> Images:
-    return Images(np.load(entry / f"{split}_images.npy", mmap_mode="r"), np.load(entry / f"{split}_labels.npy"))
-
-
-def _check_random_access(splits: dict[str, FileSplit], num_bytes: int) -> None:
-    for split in splits.values():
-        if not split.random_access:
-            raise ValueError(
-                f"{split.title} has no random access and is larger than the cache's limit; "
-                f"raise VITBENCH_CACHE_LIMIT_GB above {num_bytes / 1e9:.1f}"
-            )
-
-
-def _check_counts(info: DataInfo, opened: DataInfo) -> None:
-    """The tables behind `info` describe complete data sets; files may be missing."""
-    if (opened.train_images, opened.test_images) != (info.train_images, info.test_images):
-        raise ValueError(
-            f"dataset {info.dataset!r} has {opened.train_images} train and {opened.test_images} test images here, "
-            f"not {info.train_images} and {info.test_images}; get it again (--download)"
-        )
 
 
 class _Measure:

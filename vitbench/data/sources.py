@@ -90,39 +90,29 @@ def _find(dataset: str, root: Path | None, *, download: bool) -> Source:
     if slash and prefix == "torch":
         return _find_torch(rest.lower(), root)
     if slash and rest and prefix in PACKAGES:
-        files = _list_top(root) if root is not None else []
-        return Source(
-            dataset=f"{prefix}/{rest}",
-            name=f"{prefix}/{rest}",
-            root=root,
-            train="train",
-            tests=TEST_NAMES,
-            fingerprint=_hash([str(root), files]),
-        )
+        name = f"{prefix}/{rest}"
+        digest = _hash([str(root), [] if root is None else _list_top(root)])
+        return Source(dataset=name, name=name, root=root, train="train", tests=TEST_NAMES, fingerprint=digest)
     return _find_folder(dataset, root)
 
 
 def _find_torch(name: str, root: Path | None) -> Source:
+    dataset = f"torch/{name}"
     if name in ("image_folder", "folder"):
-        raise ValueError(f"dataset 'torch/{name}' has no test split of its own; give the folder's path as the data set")
+        raise ValueError(f"dataset {dataset!r} has no test split of its own; give the folder's path as the data set")
     if name not in TORCH_NAMES:
         names = [f"torch/{name}" for name in TORCH_NAMES]
-        close = get_close_matches(f"torch/{name}", names, n=1, cutoff=0.75)  # the prefix alone is half of a match
+        close = get_close_matches(dataset, names, n=1, cutoff=0.75)  # the prefix alone is half of a match
         hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(names)}"
-        raise ValueError(f"dataset 'torch/{name}' is not one that timm opens; {hint}")
+        raise ValueError(f"dataset {dataset!r} is not one that timm opens; {hint}")
     if root is None:
         root = cache_directory() / "downloads"
     folder = root / _TORCH_FOLDERS[name] if name in _TORCH_FOLDERS else root
     files = _list_all(folder) if name in _TORCH_FOLDERS else _list_top(folder)
+    digest = _hash([str(folder.absolute()), files])
     # timm takes every split but "train" for the test set of the small ones, and "validation" for "val" of the large.
-    return Source(
-        dataset=f"torch/{name}",
-        name=f"torch/{name}",
-        root=root,
-        train="train",
-        tests=("validation",),
-        fingerprint=_hash([str(folder.absolute()), files]),
-    )
+    tests = ("validation",)
+    return Source(dataset=dataset, name=dataset, root=root, train="train", tests=tests, fingerprint=digest)
 
 
 def _find_folder(dataset: str, root: Path | None) -> Source:
@@ -319,22 +309,17 @@ def _open_with_timm(source: Source, split: str, title: str, download: bool) -> F
     except ImportError as error:
         raise ValueError(f"{title} cannot be opened ({error}); install what it needs") from error
     except Exception as error:  # each package has errors of its own
-        raise ValueError(_not_opened(source, title, error)) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        place = f"under data root {str(root)!r}"
+        if "not found" in reason.lower() or isinstance(error, FileNotFoundError):
+            remedy = "give the folder that holds it as --data-root, or --download it"
+            raise ValueError(f"dataset {source.dataset!r} is not {place}; {remedy}") from error
+        raise ValueError(f"{title} cannot be opened {place} ({reason}); check its name, or --download it") from error
     kind = IterableSplit if isinstance(dataset, IterableImageDataset) else FileSplit
     opened = kind(dataset, title)
     if kind is FileSplit and not len(opened):
         raise ValueError(f"{title} holds no images; give one that has some")
     return opened
-
-
-def _not_opened(source: Source, title: str, error: Exception) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if "not found" in reason.lower() or isinstance(error, FileNotFoundError):
-        return (
-            f"dataset {source.dataset!r} is not under data root {str(source.root)!r}; "
-            f"give the folder that holds it as --data-root, or --download it"
-        )
-    return f"{title} cannot be opened under data root {str(source.root)!r} ({reason}); check its name, or --download it"
 
 
 def _check_classes(source: Source, train: FileSplit, test: FileSplit) -> None:

@@ -68,8 +68,15 @@ class Claims:
                 if self._is_taken(run_id):
                     return False
                 self._folder.mkdir(exist_ok=True)
-                self._path(run_id).unlink(missing_ok=True)
-                self._create(run_id, self._content([os.getpid()] if by_process else []))
+                path = self._path(run_id)
+                path.unlink(missing_ok=True)
+                with path.open("x", encoding="utf-8") as file:
+                    try:
+                        file.write(self._content([os.getpid()] if by_process else []))
+                        file.flush()
+                    except OSError:
+                        path.unlink(missing_ok=True)  # the disk is full
+                        raise
         except FileExistsError:  # on a file system whose locks do not reach other machines
             return False
         except OSError as error:
@@ -121,17 +128,6 @@ class Claims:
 
     def _content(self, processes: Sequence[int]) -> str:
         return json.dumps({"token": self._token, "machine": _machine(), "processes": list(processes)})
-
-    def _create(self, run_id: str, content: str) -> None:
-        """Raises FileExistsError where another process was faster."""
-        path = self._path(run_id)
-        with path.open("x", encoding="utf-8") as file:
-            try:
-                file.write(content)
-                file.flush()
-            except OSError:
-                path.unlink(missing_ok=True)  # the disk is full
-                raise
 
     def _is_taken(self, run_id: str) -> bool:
         claim = _read(self._path(run_id))

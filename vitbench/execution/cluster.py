@@ -25,15 +25,14 @@ def run_jobs(queue: JobQueue, *, workers: int, on_gpus: bool, on_record: OnRecor
         raise ValueError("executor 'ray' needs Ray; install vitbench[ray] or use --executor local") from error
     with obeyed():
         try:
-            _connect(ray, workers)
+            if not ray.is_initialized():
+                _connect(ray, workers)
             _run_tasks(ray, queue, workers=workers, on_gpus=on_gpus, on_record=on_record)
         finally:
             ray.shutdown()
 
 
 def _connect(ray: Any, workers: int) -> None:
-    if ray.is_initialized():
-        return
     # Ray refuses a number of slots for a cluster that is there already.
     slots: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
     with HeldSignals():

@@ -84,21 +84,21 @@ class Job:
 
     def record(self, *, started: str, **measured: object) -> Record:
         """The record of this run with what was measured."""
-        run = self.run
+        config = self.run.config
         fields = {
-            "run_id": run.run_id,
-            "study": run.study,
-            "arm": run.arm,
-            "budget": run.budget,
-            "variant": run.variant,
-            "design": run.design,
-            "seed": run.config.seed,
-            "learning_rate": run.config.train.learning_rate,
-            "config": run.config,
+            **place_in_study(self.run),
+            "seed": config.seed,
+            "learning_rate": config.train.learning_rate,
+            "config": config,
             "started": started,
             "finished": utc_now(),
         }
         return Record.model_validate({**fields, **measured})
+
+
+def place_in_study(run: PlannedRun) -> dict[str, object]:
+    """The fields of a record that say which planned run it is of."""
+    return {name: getattr(run, name) for name in ("run_id", "study", "arm", "budget", "variant", "design")}
 
 
 def weights_path(checkpoints: Path, run_id: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vitbench.execution.claims import SharedWork
 from vitbench.execution.current_environment import CurrentEnvironment
-from vitbench.execution.job import weights_path
+from vitbench.execution.job import place_in_study, weights_path
 from vitbench.execution.preparation import DataHashes, Planned
 from vitbench.records import Record, RecordStore
 from vitbench.studies import PlannedRun
@@ -78,14 +78,5 @@ def recorded_as(record: Record, run: PlannedRun) -> Record:
     """The record of a run as that of another study's run of the same configuration. Raises ValueError for another one."""
     if record.identity != run.run_id:
         raise ValueError(f"run_id {record.identity!r} is not {run.run_id!r}; only equal configurations share a record")
-    place = {
-        # Of an older schema's record, the fields that came later are written out with it, and give it today's.
-        "run_id": run.run_id,
-        "study": run.study,
-        "arm": run.arm,
-        "budget": run.budget,
-        "variant": run.variant,
-        "design": run.design,
-        "taken_from": record.taken_from or record.study,
-    }
-    return record.model_copy(update=place)
+    # Of an older schema's record, the fields that came later are written out with it, and give it today's run_id.
+    return record.model_copy(update={**place_in_study(run), "taken_from": record.taken_from or record.study})

@@ -51,6 +51,7 @@ class Learned2D(nn.Module):
 class SinCos2D(nn.Module):
     """Fixed sines and cosines of column and row (Chen et al. 2021, MoCo-v3; as in big_vision). No parameters."""
 
+    is_fixed = True
     table: Tensor
 
     def __init__(self, config: ViTConfig) -> None:
@@ -155,7 +156,7 @@ class AddedPosition(nn.Module):
         super().__init__()
         kind = ADDITIVE[config.position]
         self.every_layer = config.position_site != "stem"
-        one_each = config.position_site == "every_layer" and config.position != "sincos_2d"
+        one_each = config.position_site == "every_layer" and not getattr(kind, "is_fixed", False)
         self.tables = nn.ModuleList(kind(config) for _ in range(config.depth if one_each else 1))
 
     def forward(self, tokens: Tensor, block: int) -> Tensor:

@@ -78,12 +78,23 @@ class Entry(Generic[Read]):
 
 
 def read_entries(path: Path, read: Callable[[bytes], Read]) -> Iterator[Entry[Read]]:
-    """Every line of a file. `read` turns it into a record, or raises ValueError for a damaged one."""
+    """Every line of a file but empty ones and a last one that its writer had not finished.
+
+    `read` turns it into a record, or raises ValueError for a damaged one.
+    """
     try:
-        for number, line in _numbered_lines(path):
+        if reason := not_a_file(path):  # a pipe would wait for a writer
+            raise OSError(None, reason)
+        lines = path.read_bytes().split(b"\n")
+        if is_torn(lines[-1]):
+            lines.pop()
+        for number, line in enumerate((line.removesuffix(b"\r") for line in lines), start=1):
+            if not line.strip():
+                continue
             try:
-                record = read(line)
-                check_digest(line)  # last, as other refusals say more
+                record = read(line)  # before the digest, as other refusals say more
+                if line.startswith(_BEFORE) and with_digest(without_digest(line)) != line:
+                    raise ValueError("its digest is not that of its bytes")
                 yield Entry(number, line, record)
             except ValueError as error:
                 yield Entry(number, line, fault=Fault(path, one_line(error), number))
@@ -118,21 +129,6 @@ def files_in(folder: Path, faults: Faults | None) -> list[Path]:
     return [folder / name for name in names if name.endswith(".jsonl") and not name.startswith("._")]
 
 
-def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(number from 1, bytes) of every line but empty ones and a last one that its writer had not finished.
-
-    Raises OSError for what cannot be read, as for anything but a regular file: a pipe would wait for a writer.
-    """
-    if reason := not_a_file(path):
-        raise OSError(None, reason)
-    lines = path.read_bytes().split(b"\n")
-    if is_torn(lines[-1]):
-        lines.pop()
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield number, line.removesuffix(b"\r")
-
-
 def parse(line: bytes, *, schema: int, names: Collection[str]) -> dict[str, Any]:
     """The object of a line. A line without a digest begins with one of the fields `names`.
 
@@ -160,12 +156,6 @@ def parse(line: bytes, *, schema: int, names: Collection[str]) -> dict[str, Any]
 def without_digest(line: bytes) -> bytes:
     """The object's JSON."""
     return b"{" + line[_HEAD:] if line.startswith(_BEFORE) else line
-
-
-def check_digest(line: bytes) -> None:
-    """Raises ValueError for a line with a digest that is not as it was written."""
-    if line.startswith(_BEFORE) and with_digest(without_digest(line)) != line:
-        raise ValueError("its digest is not that of its bytes")
 
 
 def not_a_file(path: Path) -> str:

@@ -27,7 +27,11 @@ class RecordStore:
         self.root = Path(root)
         self.directory = self.root / "records"
         self.faults = faults
-        _refuse_records_folder(self.root)
+        # Of a folder such as `results/local/records`, no records would be found, in silence.
+        is_inside = self.root.name == "records" and not self.directory.exists()
+        if is_inside and files_in(self.root, Faults(say=lambda _: None)):
+            inside, outside = str(self.root), str(self.root.parent)
+            raise ValueError(f"results {inside!r} is the folder of the records themselves; give {outside!r}")
 
     def path(self, study: str) -> Path:
         """Raises ValueError for what cannot name a file."""
@@ -63,11 +67,7 @@ class RecordStore:
         return sound(self.entries(self.directory / f"{study}.jsonl"), self.faults)
 
     def done(
-        self,
-        run_ids: Iterable[str],
-        *,
-        where: Callable[[Record], bool],
-        study: str | None = None,
+        self, run_ids: Iterable[str], *, where: Callable[[Record], bool], study: str | None = None
     ) -> dict[str, list[Record]]:
         """By run_id, the records that make it needless to run these again, in the order of recording.
 
@@ -82,14 +82,18 @@ class RecordStore:
         return done
 
     def entries(self, path: Path) -> Iterator[Entry[Record]]:
-        """Every line of one of the files, with its record or its fault."""
+        """Every line of one of the files, with its record or its fault; one that contradicts an earlier line is a fault."""
         study = path.stem
         if STUDY_NAME.fullmatch(study) is None or path.parent != self.directory:
             what = f"{study!r} is no name of a study (at most 100 letters, digits, - and _)"
-            return iter([Entry(None, b"", fault=Fault(path, what, kind="unreadable"))])
-        if not os.path.lexists(path):
-            return iter(())
-        return _with_conflicts(path, read_entries(path, lambda line: _record(study, line)))
+            yield Entry(None, b"", fault=Fault(path, what, kind="unreadable"))
+        elif os.path.lexists(path):
+            firsts: dict[Hashable, Entry[Any]] = {}
+            for entry in read_entries(path, lambda line: _record(study, line)):
+                # The first line of a run counts, as it may have been reported.
+                conflict = conflict_with_first(entry, firsts)
+                fault = Fault(path, conflict, entry.number, "conflict")
+                yield replace(entry, record=None, fault=fault) if conflict else entry
 
 
 def _record(study: str, line: bytes) -> Record:
@@ -102,16 +106,6 @@ def _record(study: str, line: bytes) -> Record:
     return record
 
 
-def _with_conflicts(path: Path, entries: Iterable[Entry[Record]]) -> Iterator[Entry[Record]]:
-    """The same entries; a line that contradicts the first one of its run is a fault: the first may have been reported."""
-    firsts: dict[Hashable, Entry[Any]] = {}
-    for entry in entries:
-        if conflict := conflict_with_first(entry, firsts):
-            yield replace(entry, record=None, fault=Fault(path, conflict, entry.number, "conflict"))
-        else:
-            yield entry
-
-
 def conflict_with_first(entry: Entry[Any], firsts: dict[Hashable, Entry[Any]], *, file: str = "") -> str:
     """How an entry contradicts the first line of the same run, which is in `file`; empty where it does not.
 
@@ -120,11 +114,9 @@ def conflict_with_first(entry: Entry[Any], firsts: dict[Hashable, Entry[Any]], *
     that ran. Frozen features never conflict: what was measured last counts.
     """
     record = entry.record
-    if (
-        not isinstance(record, Record)
-        or not record.is_done
-        or (record.outcome is Outcome.COMPLETED and not record.metrics)
-    ):
+    if not isinstance(record, Record) or not record.is_done:
+        return ""
+    if record.outcome is Outcome.COMPLETED and not record.metrics:
         return ""
     environment = record.environment.determines_bits
     if environment is None or record.config.pretraining is not None:
@@ -138,9 +130,3 @@ def conflict_with_first(entry: Entry[Any], firsts: dict[Hashable, Entry[Any]], *
         f"run {record.run_id} ({record.arm}, seed {record.seed}) is in {where} with other {', '.join(differing)}, "
         "which counts"
     )
-
-
-def _refuse_records_folder(root: Path) -> None:
-    """Raises ValueError for a folder such as `results/local/records`, in which no records would be found, in silence."""
-    if root.name == "records" and not (root / "records").exists() and files_in(root, Faults(say=lambda _: None)):
-        raise ValueError(f"results {str(root)!r} is the folder of the records themselves; give {str(root.parent)!r}")

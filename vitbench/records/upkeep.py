@@ -10,15 +10,7 @@ from typing import Any
 
 from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 from vitbench.records.faults import Fault, Faults, Kind
-from vitbench.records.lines import (
-    Entry,
-    append_lines,
-    is_torn,
-    lock_of,
-    mend_tail,
-    not_a_file,
-    without_digest,
-)
+from vitbench.records.lines import Entry, append_lines, is_torn, lock_of, mend_tail, not_a_file, without_digest
 from vitbench.records.store import RecordStore, conflict_with_first
 from vitbench.records.transfer import TransferStore
 
@@ -112,8 +104,7 @@ def merge(into: str | Path, source: str | Path, faults: Faults) -> dict[Path, in
         store = type(file.store)(into, faults)
         target = store.directory / file.path.name
         present: list[Entry[Any]] = list(store.entries(target)) if os.path.lexists(target) else []
-        lines = list(_new_lines(file, present, target, faults))
-        if lines:
+        if lines := list(_new_lines(file, present, target, faults)):
             append_lines(target, lines)
         added[target] = len(lines)
     return added

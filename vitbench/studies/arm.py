@@ -85,10 +85,7 @@ class Arm(BaseModel):
         """The same arm on a share of the training images; model and images are its factors."""
         percent = f"{100 * fraction:.3g} %"
         levels = {"model": self.name, "images": percent}
-        name = f"{self.name}, {percent}"
-        return self.model_copy(
-            update={"name": name, "fraction": fraction, "start": "", "epochs": 1.0, "levels": levels}
-        )
+        return self.model_copy(update={"name": f"{self.name}, {percent}", "fraction": fraction, "levels": levels})
 
 
 def _check_change(field: str, model: type[ViTConfig] | type[TimmConfig]) -> None:

@@ -67,6 +67,8 @@ _QUICK = TrainConfig(batch_size=64)
 _PAPER = TrainConfig(epochs=20, batch_size=128, label_smoothing=0.1)
 # Muon: +10 points over AdamW after 3 epochs of CIFAR-10 (benchmarks/LOG.md, 'the standard recipe').
 _STANDARD = TrainConfig(epochs=20, batch_size=128, label_smoothing=0.1, optimizer="muon")
+# Dosovitskiy et al. 2021, Table 3 (ImageNet); the rates are Figure 9's.
+_IMAGENET = TrainConfig(epochs=300, batch_size=4096, learning_rate=3e-3, weight_decay=0.3, compile="auto")
 _GRID = (5e-4, 1e-3, 2e-3, 4e-3)
 
 BUDGETS: dict[str, Budget] = {
@@ -107,21 +109,7 @@ BUDGETS: dict[str, Budget] = {
             tuning_seeds=1,
             extend=1,
             built_in=Scale("B", 14, _PAPER, (8e-4,), (8e-4,)),
-            # Dosovitskiy et al. 2021, Table 3 (ImageNet) and Figure 9's rates.
-            images=Scale(
-                "B",
-                14,
-                TrainConfig(
-                    epochs=300,
-                    batch_size=4096,
-                    learning_rate=3e-3,
-                    weight_decay=0.3,
-                    warmup_fraction=0.1,
-                    compile="auto",
-                ),
-                (3e-4, 8e-4, 3e-3),
-                (3e-3,),
-            ),
+            images=Scale("B", 14, _IMAGENET, (3e-4, 8e-4, 3e-3), (3e-3,)),
         ),
     )
 }
@@ -135,9 +123,5 @@ def base_patch(image_size: tuple[int, int], *, max_grid: int) -> int:
     """
     common = [p for p in divisors(min(image_size)) if max(image_size) % p == 0]
     powers = [p for p in common if p & (p - 1) == 0]
-    for p in powers:
-        if max(image_size) // p <= max_grid:
-            return p
-    if powers[-1] > 1:
-        return powers[-1]
-    return next((p for p in common if max(image_size) // p <= max_grid), common[-1])
+    sides = common if powers[-1] == 1 else powers
+    return next((p for p in sides if max(image_size) // p <= max_grid), sides[-1])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from math import isfinite, nan
+from math import inf, isfinite, nan
 from statistics import fmean
 from typing import TypeVar
 
@@ -41,7 +41,9 @@ def choose(scores: Scores, grid: Collection[Setting], *, tuning_seeds: int | Non
     3. A diverged run counts as 0, and settings at which every seed completed go before all others.
     4. Ties go to the smaller setting.
     """
-    counted = _of_seeds_below(tuning_seeds if len(grid) > 1 else None, scores)
+    limit = tuning_seeds if tuning_seeds is not None and len(grid) > 1 else inf
+    below = {setting: {seed: v for seed, v in values.items() if seed < limit} for setting, values in scores.items()}
+    counted = {setting: values for setting, values in below.items() if values}
     every = sorted({seed for at_setting in counted.values() for seed in at_setting})
     seeds = tuple(seed for seed in every if all(seed in counted.get(setting, {}) for setting in grid))
     candidates = [setting for setting, values in counted.items() if any(v is not None for v in values.values())]
@@ -57,13 +59,6 @@ def choose(scores: Scores, grid: Collection[Setting], *, tuning_seeds: int | Non
         )
 
     return Choice(max(candidates, key=preference), seeds)
-
-
-def _of_seeds_below(limit: int | None, scores: Scores) -> Scores:
-    if limit is None:
-        return scores
-    below = {setting: {s: v for s, v in values.items() if s < limit} for setting, values in scores.items()}
-    return {setting: values for setting, values in below.items() if values}
 
 
 def outcome_of(record: Record) -> Outcome:

@@ -42,35 +42,29 @@ def left_out(base: ViTConfig) -> list[str]:
 
 def _models(base: ViTConfig) -> dict[str, Arm | None]:
     bit, plain = _resnets(base)
-    mixer = _nearest(base, MIXER, "mlp_mixer.MlpMixer", _mixers(base))
-    return {BIT_RESNET: bit, RESNET: plain, MIXER: mixer}
+    shape = {"patch_size": list(base.patch_hw), "num_blocks": base.depth}
+    mixers = ({**shape, "embed_dim": width} for width in range(4, 2048 + 1, 4))
+    return {BIT_RESNET: bit, RESNET: plain, MIXER: _nearest(base, MIXER, "mlp_mixer.MlpMixer", mixers)}
 
 
 def _resnets(base: ViTConfig) -> tuple[Arm | None, Arm | None]:
     """BiT's, and the one with BatchNorm; where no depth has both, each as deep as it can be."""
     stages = 2 if min(base.image_hw) > 8 else 1
-    bits: list[Arm | None] = []
-    plains: list[Arm | None] = []
+    pairs: list[tuple[Arm | None, Arm | None]] = []
     depths = product(range(1, MOST_BLOCKS + 1), repeat=stages)
     for layers in map(list, sorted(depths, key=lambda blocks: (-sum(blocks), max(blocks), blocks))):
         bit = _nearest(base, BIT_RESNET, "resnetv2.ResNetV2", _of_widths(range(64, 513, 32), layers, BIT))
         plain = _nearest(base, RESNET, "resnetv2_18", _of_widths(range(8, 513, 8), layers, {}))
         if bit and plain:
             return bit, plain
-        bits.append(bit)
-        plains.append(plain)
-    return next(filter(None, bits), None), next(filter(None, plains), None)
+        pairs.append((bit, plain))
+    return next((bit for bit, _ in pairs if bit), None), next((plain for _, plain in pairs if plain), None)
 
 
 def _of_widths(widths: Iterable[int], layers: list[int], options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for width in widths:
         channels = [width * 2**stage for stage in range(len(layers))]
         yield {"layers": layers, "channels": channels, "stem_chs": width, **options}
-
-
-def _mixers(base: ViTConfig) -> Iterator[dict[str, Any]]:
-    for width in range(4, 2048 + 1, 4):
-        yield {"patch_size": list(base.patch_hw), "num_blocks": base.depth, "embed_dim": width}
 
 
 def _nearest(base: ViTConfig, name: str, timm: str, candidates: Iterator[dict[str, Any]]) -> Arm | None:

@@ -49,15 +49,11 @@ class History:
             for seed in range(self.resolved.tuning_seeds)
         )
 
-    def best(self, arm: str, grid: Grid) -> Setting | None:
-        """An arm's choice among the settings of the grid; None where nothing completed on a seed that counts."""
-        return self._best(arm, grid, with_tried=False)
+    def best(self, arm: str, grid: Grid, *, with_tried: bool) -> Setting | None:
+        """An arm's choice among the settings of the grid, and `with_tried`, as tables have it, those of earlier grids.
 
-    def best_of_all(self, arm: str, grid: Grid) -> Setting | None:
-        """The same among all settings of the grid and all that were tried under another grid, as tables have it."""
-        return self._best(arm, grid, with_tried=True)
-
-    def _best(self, arm: str, grid: Grid, *, with_tried: bool) -> Setting | None:
+        None where nothing completed on a seed that counts.
+        """
         arm = self.resolved.design.chosen_with(arm)
         choices = (environment.best(arm, grid, with_tried=with_tried) for environment in self._environments)
         return next((choice for choice in choices if choice is not None), None)

@@ -8,11 +8,7 @@ from vitbench.config import ModelConfig, TrainConfig
 from vitbench.costs.macs import count, training_flops_per_image
 from vitbench.studies.tunable import part_of
 
-MATCHES = {
-    "epochs": "epochs",
-    "flops": "training FLOPs",
-    "time": "training time",
-}
+MATCHES = {"epochs": "epochs", "flops": "training FLOPs", "time": "training time"}
 """What can be made equal, and what it is called."""
 
 
@@ -63,8 +59,7 @@ def check_costs_stay(tuned: Mapping[str, Sequence[float]], models: Mapping[str, 
     for name, values in tuned.items():
         if match == "time" and name not in _SAME_TIME:
             raise ValueError(
-                f"tune {name!r} changes the time that an image takes, which --match time makes equal; "
-                "use --match epochs"
+                f"tune {name!r} changes the time that an image takes, which --match time makes equal; use --match epochs"
             )
         if part_of(name) == "model" and any(
             count(model.replace(**{name: value})).macs != count(model).macs

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vitbench.config import Size, ViTConfig, as_pair, divisors
+from vitbench.config import ViTConfig, divisors, size_text
 from vitbench.studies import Arm, Study
 
 
@@ -13,17 +13,12 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
     sizes = [p for p in divisors(min(height, width)) if max(height, width) % p == 0]
     sizes = [p for p in sizes if p <= min(height, width) // 2 and (height // p) * (width // p) <= 1024]
     smaller, larger = [p for p in sizes if p < base_patch][-1:], [p for p in sizes if p > base_patch][:2]
-    return [arm(p) for p in [*smaller, *larger]]
-
-
-def arm(patch_size: Size) -> Arm:
-    height, width = as_pair(patch_size)
-    return Arm(f"{height} px" if height == width else f"{height} × {width} px", patch_size=patch_size)
+    return [Arm(f"{p} px", patch_size=p) for p in [*smaller, *larger]]
 
 
 STUDY = Study(
     question="What does a smaller patch buy, and what does it cost?",
     source="Dosovitskiy et al. 2021, Table 5 and Figure 8",
-    baseline=lambda base: arm(base.patch_size),
+    baseline=lambda base: Arm(f"{size_text(base.patch_size)} px", patch_size=base.patch_size),
     arms=arms,
 )

@@ -50,16 +50,12 @@ class PlannedRun:
         return self.study, self.run_id
 
     @property
-    def tuned_fields(self) -> tuple[str, ...]:
-        return self.design.tuned_fields
-
-    @property
     def setting(self) -> Setting:
-        return setting_of(self.config, self.tuned_fields)
+        return setting_of(self.config, self.design.tuned_fields)
 
     @property
     def setting_text(self) -> str:
-        return setting_text(self.tuned_fields, self.setting)
+        return setting_text(self.design.tuned_fields, self.setting)
 
     @property
     def training_flops(self) -> int:
@@ -141,7 +137,7 @@ def _tuning_runs(resolved: ResolvedStudy, grid: Grid) -> list[PlannedRun]:
 
 def _extended(resolved: ResolvedStudy, grid: Grid, history: History, steps: Counter[tuple[str, str]]) -> Grid:
     """The grid with one more step wherever some arm is best at its edge. `steps` counts them, up to `resolved.extend`."""
-    choices = [history.best(arm, grid) for arm in resolved.arms]
+    choices = [history.best(arm, grid, with_tried=False) for arm in resolved.arms]
     edges = {edge for setting in choices if setting is not None for edge in grid.edges(setting)}
     for field, side in sorted(edges):
         if steps[field, side] < resolved.extend:
@@ -156,7 +152,7 @@ def _final_runs(resolved: ResolvedStudy, grid: Grid, history: History) -> list[P
     An arm that goes on from another follows it there. An arm without a chosen setting has no runs.
     """
     design = resolved.design_on(grid)
-    chosen = {arm: history.best_of_all(arm, grid) for arm in resolved.arms}
+    chosen = {arm: history.best(arm, grid, with_tried=True) for arm in resolved.arms}
     places = dict.fromkeys(
         (link, setting)
         for arm, best in chosen.items()
@@ -175,8 +171,7 @@ def _later(resolved: ResolvedStudy, grid: Grid, history: History) -> Later:
     """What extensions and final seeds come to at most, each at the cost of its arm's dearest setting."""
     sizes = [len(values) + 2 * resolved.extend * (len(values) > 1) for values in resolved.grid.values.values()]
     more_settings, final_seeds = prod(sizes) - len(grid.settings), resolved.seeds - resolved.tuning_seeds
-    runs, flops = 0, 0
-    design = resolved.design_on(grid)
+    runs, flops, design = 0, 0, resolved.design_on(grid)
     for arm in resolved.arms:
         chosen = 1 if arm == design.compared_with(arm) else 2  # its own setting, and the other arm's
         # Each arm that goes on from it may want it at two settings more; there are no more than are tried.
@@ -193,11 +188,8 @@ def _later(resolved: ResolvedStudy, grid: Grid, history: History) -> Later:
 
 def _possible_settings(resolved: ResolvedStudy, arm: str) -> Iterator[Setting]:
     """Settings of the fully extended grid that have a meaning; at one learning rate, as costs do not depend on it."""
-    columns = [
-        resolved.grid.values[RATE][:1],
-        *(_extended_fully(v, resolved.extend) for v in resolved.grid.tuned.values()),
-    ]
-    for setting in product(*columns):
+    tuned = (_extended_fully(values, resolved.extend) for values in resolved.grid.tuned.values())
+    for setting in product(resolved.grid.values[RATE][:1], *tuned):
         try:
             resolved.config(arm, setting, 0)
         except ValueError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vitbench.config import Size, ViTConfig, as_pair
+from vitbench.config import Size, ViTConfig, size_text, square_as_int
 from vitbench.studies import Arm, Study
 
 POSITIONS: dict[str, dict[str, Any]] = {
@@ -26,7 +26,7 @@ FINE_TUNING = 0.25
 
 def pretrained(base: ViTConfig, position: str) -> Arm:
     """Trained and evaluated at the base's image size."""
-    size = pixels(base.image_size)
+    size = f"{size_text(base.image_size)} px"
     return Arm(f"{position}, {size}", levels={"position": position, "image size": size}, **POSITIONS[position])
 
 
@@ -47,15 +47,15 @@ def _of(base: ViTConfig, position: str) -> Iterator[Arm]:
     for epochs, ending in ((0.0, ""), (FINE_TUNING, ", fine-tuned")):
         for size in sizes:
             if epochs or size != base.image_size:
-                level = f"{pixels(size)}{ending}"
+                level = f"{size_text(size)} px{ending}"
                 levels = {"position": position, "image size": level}
                 changes = {**POSITIONS[position], "image_size": size}
                 yield Arm(f"{position}, {level}", start=first.name, epochs=epochs, levels=levels, **changes)
                 if not epochs and position in WITH_COORDINATES:
                     name = f"{position} rescaled"
-                    placed = {**changes, "position_grid": base.grid}
                     levels = {**levels, "position": name}
-                    yield Arm(f"{name}, {level}", start=first.name, epochs=0, levels=levels, **placed)
+                    changes["position_grid"] = base.grid
+                    yield Arm(f"{name}, {level}", start=first.name, epochs=0, levels=levels, **changes)
 
 
 def image_sizes(base: ViTConfig) -> list[Size]:
@@ -64,13 +64,7 @@ def image_sizes(base: ViTConfig) -> list[Size]:
         tuple(max(1, round(scale * cells)) * pixel for cells, pixel in zip(base.grid, base.patch_hw, strict=True))
         for scale in SCALES
     )
-    return [height if height == width else (height, width) for height, width in sizes]
-
-
-def pixels(size: Size) -> str:
-    """`32 px`, `24 × 32 px`."""
-    height, width = as_pair(size)
-    return f"{height} px" if height == width else f"{height} × {width} px"
+    return [square_as_int(size) for size in sizes]
 
 
 STUDY = Study(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from vitbench.config import DataConfig, ModelConfig, RunConfig, TrainConfig, ViTConfig
@@ -59,6 +58,7 @@ class ResolvedStudy:
     """What the study itself leaves out on this base variant, in sentences."""
     epochs_are_estimates: bool = False
     """Whether training time is to be equal, but images/s are not measured yet, so that epochs are by FLOPs."""
+    _configs: dict[tuple[str, Setting], RunConfig] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def baseline(self) -> str:
@@ -82,10 +82,6 @@ class ResolvedStudy:
             check_batch(config, self.images_of(config))
             self._configs[arm, setting] = config
         return with_seed(self._configs[arm, setting], seed)
-
-    @cached_property
-    def _configs(self) -> dict[tuple[str, Setting], RunConfig]:
-        return {}
 
     def images_of(self, config: RunConfig) -> int:
         """Images of an epoch of one of these runs."""
@@ -273,9 +269,8 @@ def _design(
         starts={arm.name: arm.start for arm in arms if arm.start},
         train_images=train_images,
     )
-    if not design.epochs_differ:
-        return design
-    return design.model_copy(update={"epochs": {name: run.train.epochs for name, run in runs.items()}})
+    epochs = {name: run.train.epochs for name, run in runs.items()}
+    return design.model_copy(update={"epochs": epochs}) if design.epochs_differ else design
 
 
 def _grid(study: Study, scale: Scale, base: ViTConfig, overrides: Overrides) -> Grid:

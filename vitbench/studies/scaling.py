@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from vitbench.config import ViTConfig
+from vitbench.config import ViTConfig, size_text, square_as_int
 from vitbench.studies import Arm, Study
 
 FACTORS = (0.25, 0.5, 2)
@@ -28,14 +27,10 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
         if factor in PATCH_FACTORS and all(
             p == int(p) and size % int(p) == 0 for p, size in zip(patch, base.image_hw, strict=True)
         ):
-            arms.append(_patch_arm(int(patch[0]), int(patch[1])))
+            size = int(patch[0]), int(patch[1])
+            arms.append(Arm(f"patch {size_text(size)}", patch_size=square_as_int(size)))
         arms.append(Arm(f"MLP {base.mlp_ratio * factor:g}×", mlp_ratio=base.mlp_ratio * factor))
     return arms
-
-
-def _patch_arm(height: int, width: int) -> Arm:
-    size: Any = height if height == width else (height, width)
-    return Arm(f"patch {height}" if height == width else f"patch {height} × {width}", patch_size=size)
 
 
 STUDY = Study(

@@ -37,7 +37,6 @@ def _name(text: str) -> str:
 
 Text = Annotated[str, Strict()]
 Line = Annotated[Text, AfterValidator(_line)]
-Number = Annotated[float, Strict()]
 Arms = Sequence[Arm] | Callable[[ViTConfig], Sequence[Arm]]
 Baseline = Arm | Callable[[ViTConfig], Arm]
 
@@ -82,7 +81,7 @@ class Study:
     arms: Annotated[Arms, _or_function(_arms)]
     tuning: Literal["grid", "short"] = "short"
     name: Annotated[Text, AfterValidator(_name)] = ""
-    tune: Mapping[str, Sequence[Number]] = field(default_factory=dict)
+    tune: Mapping[str, Sequence[Annotated[float, Strict()]]] = field(default_factory=dict)
     """Numeric fields that are tuned with the learning rate, in every combination: `{"weight_decay": (0.01, 0.1)}`."""
     factors: Mapping[Text, Mapping[Text, Text]] = field(default_factory=dict)
     """Of a factorial study: arm name to its level of each factor, `{"none, gap": {"position": "none", …}}`."""

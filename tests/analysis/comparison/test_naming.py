@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.made_up_records import make_record
+from tests.made_up_records import DESIGN, make_record
 from vitbench.analysis.comparison.load import compare
 
 
@@ -42,3 +42,11 @@ def test_single_runs_are_told_apart_by_their_variant_and_epochs():
         "custom-digits-mini-2-0.5-epochs",
         "custom-digits-mini-2-20-epochs",
     ]
+
+
+def test_the_same_runs_in_plans_of_another_kind_are_told_apart():
+    design = DESIGN.model_copy(update={"baseline": "cls", "arms": ("cls",)})
+    on_fractions = design.model_copy(update={"fractions": {"cls": 1.0}})
+    compared = compare([make_record(design=design), make_record(design=on_fractions, seed=1)])
+    assert len(compared) == len({one.slug for one in compared}) == len({one.title for one in compared}) == 2
+    assert all("plan " in one.title for one in compared)

@@ -129,7 +129,7 @@ def _finding(
         smallest_difference=(
             smallest_difference(difference.sd, difference.n, alpha=ALPHA / num_tested) if difference else None
         ),
-        to_settle=(seeds_to_settle(difference, num_arms=num_tested) if difference and is_open else None),
+        to_settle=seeds_to_settle(difference, num_arms=num_tested) if difference and is_open else None,
     )
 
 

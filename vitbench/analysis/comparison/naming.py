@@ -57,7 +57,11 @@ def with_distinct_names(comparisons: Sequence[Comparison]) -> list[Comparison]:
     All that clash get it, so that a name does not depend on which was recorded first.
     """
     slugs = Counter(comparison.slug for comparison in comparisons)
-    circumstances = [_circumstances(comparison) for comparison in comparisons]
+    plain = [_circumstances(comparison) for comparison in comparisons]
+    circumstances = [  # the same runs may stand in plans of two kinds
+        facts | {"plan": digest(comparison.design.kind)[:6]} if plain.count(facts) > 1 else facts
+        for comparison, facts in zip(comparisons, plain, strict=True)
+    ]
     by_title: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for comparison, facts in zip(comparisons, circumstances, strict=True):
         by_title[comparison.title].append(facts)
@@ -68,7 +72,7 @@ def with_distinct_names(comparisons: Sequence[Comparison]) -> list[Comparison]:
             slug = f"{slug}-{digest([comparison.budget, comparison.variant, facts])[:6]}"
         others = by_title[title]
         if len(others) > 1:
-            differing = (name for name, value in facts.items() if any(other[name] != value for other in others))
+            differing = (name for name, value in facts.items() if any(other.get(name) != value for other in others))
             title = f"{title} ({', '.join(f'{name} {facts[name]}' for name in differing)})"
         named.append(replace(comparison, slug=slug, title=title))
     return named

@@ -31,9 +31,7 @@ def from_vit_pytorch(module: nn.Module, *, image_size: int | tuple[int, int] | N
 def _convert(peer: Any, image_size: int | tuple[int, int] | None) -> ViT:
     if not hasattr(peer, "to_patch_embedding") or not hasattr(peer, "transformer"):
         raise refuse("module", type(peer).__name__, "it is not vit-pytorch's ViT or SimpleViT")
-    heads = [m for m in (getattr(peer, "mlp_head", None), getattr(peer, "linear_head", None)) if m is not None]
-    head = _last_norm_and_classifier(heads[0]) if heads else (None, None)
-    fields = {**_stem(peer, image_size), **_encoder(peer), **_pool(peer, head), **_norms(peer, head)}
+    fields = {**_stem(peer, image_size), **_encoder(peer), **_pool_and_head(peer)}
     model = build(peer, fields, _move_weights)
     if fields["position"] == "sincos_2d":
         _copy_sines(model, peer)
@@ -129,34 +127,23 @@ def _dropout(attention: Any, mlp: Any) -> Any:
     return same("dropout", [rate(drop) for drop in drops] or [0.0])
 
 
-def _last_norm_and_classifier(head: Any) -> tuple[nn.LayerNorm | None, nn.Linear]:
-    layers = list(head) if isinstance(head, nn.Sequential) else [head]
-    match layers:
-        case [nn.Linear() as classifier]:
-            return None, classifier
-        case [nn.LayerNorm() as norm, nn.Linear() as classifier]:
-            return norm, classifier
-    raise refuse("mlp_head", [type(layer).__name__ for layer in layers], "it is Linear, or LayerNorm and Linear")
-
-
-def _pool(peer: Any, head: tuple[nn.LayerNorm | None, nn.Linear | None]) -> dict[str, Any]:
-    classes = _num_class_tokens(peer)
+def _pool_and_head(peer: Any) -> dict[str, Any]:
+    classes, before = _num_class_tokens(peer), getattr(peer.transformer, "norm", None)
     if peer.pool not in ("cls", "mean") or (peer.pool == "cls" and not classes):
         raise refuse("pool", peer.pool, "it is cls or mean")
-    learned = isinstance(peer.pos_embedding, nn.Parameter)
-    return {
-        "pool": "cls" if peer.pool == "cls" else "mean_all" if classes else "gap",
-        "position": "learned_1d" if learned else "sincos_2d",
-        "num_classes": head[1].out_features if head[1] is not None else 0,
-    }
-
-
-def _norms(peer: Any, head: tuple[nn.LayerNorm | None, nn.Linear | None]) -> dict[str, Any]:
-    before, after = getattr(peer.transformer, "norm", None), head[0]
-    if before is not None and after is not None:
+    head = next((h for n in ("mlp_head", "linear_head") if (h := getattr(peer, n, None)) is not None), None)
+    layers = list(head) if isinstance(head, nn.Sequential) else [head]
+    *after, classifier = layers or [None]
+    known = isinstance(classifier, nn.Linear) and len(after) < 2 and all(isinstance(m, nn.LayerNorm) for m in after)
+    if head is not None and not known:
+        raise refuse("mlp_head", [type(layer).__name__ for layer in layers], "it is Linear, or LayerNorm and Linear")
+    if before is not None and after:
         raise refuse("mlp_head", "LayerNorm", "there is one last norm, before or after pooling")
     return {
-        "final_norm": "tokens" if before is not None else "pooled" if after is not None else "none",
+        "pool": "cls" if peer.pool == "cls" else "mean_all" if classes else "gap",
+        "position": "learned_1d" if isinstance(peer.pos_embedding, nn.Parameter) else "sincos_2d",
+        "num_classes": 0 if classifier is None else classifier.out_features,
+        "final_norm": "tokens" if before is not None else "pooled" if after else "none",
         "norm_eps": same("LayerNorm.eps", [m.eps for m in peer.modules() if isinstance(m, nn.LayerNorm)]),
     }
 
