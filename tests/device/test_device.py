@@ -223,7 +223,8 @@ def test_the_state_of_a_cpu_has_its_threads_and_load():
 def cuda_without_a_gpu(nvml) -> CudaDevice:
     """Its CUDA side, as far as it asks NVML; a constructed one needs a GPU."""
     device = CudaDevice.__new__(CudaDevice)
-    device._nvml = nvml
+    if nvml is not None:
+        device._nvml = nvml
     device.torch_device = torch.device("cuda", 0)
     return device
 
