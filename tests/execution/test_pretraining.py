@@ -212,15 +212,14 @@ def test_a_pretraining_that_failed_or_left_no_weights_fails_what_goes_on_and_is_
 def test_weights_of_another_run_under_its_name_are_not_taken(vitbench, tmp_path, request_of, in_this_process):
     in_process, swapped = local.run_jobs, []
 
-    def swap_before(jobs, **options):
-        jobs = list(jobs)
-        for job in jobs:
+    def swap_before(queue, **options):
+        for job in queue._waiting.values():
             if job.init is not None and not swapped:
                 name = vitbench("train", "Nano/4", "--epochs", 1, "--results", tmp_path, "--json")
                 other = weights_of(tmp_path, RecordStore(tmp_path).read("train")[0])
                 swapped.append(json.loads(name.out)["run_id"])
                 weights_of(tmp_path, records_of(tmp_path)["8 px"]).write_bytes(other.read_bytes())
-        in_process(jobs, **options)
+        in_process(queue, **options)
 
     local.run_jobs = swap_before
     try:
