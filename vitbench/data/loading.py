@@ -160,10 +160,9 @@ def _load_built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageDat
         )
     (train, train_labels), (test, test_labels) = builtin.arrays(dataset, image_size or info.image_size)
     measure = _Measure(info.in_channels)
-    measure.add(train, train=True)
-    measure.add_labels(train_labels)
-    measure.add(test, train=False)
-    measure.add_labels(test_labels)
+    for images, labels in ((train, train_labels), (test, test_labels)):
+        measure.add(images, train=images is train)
+        measure.add_labels(labels)
     facts = {**measure.result(), "class_names": builtin.CLASS_NAMES.get(dataset, ())}
     return _image_data(info, Images(train, train_labels), Images(test, test_labels), facts)
 

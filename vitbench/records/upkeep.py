@@ -10,7 +10,7 @@ from typing import Any
 
 from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 from vitbench.records.faults import Fault, Faults, Kind
-from vitbench.records.lines import Entry, append_lines, is_torn, lock_of, mend_tail, not_a_file, without_digest
+from vitbench.records.lines import Entry, append_lines, is_torn, lock_of, mend_tail, not_a_file, sound, without_digest
 from vitbench.records.store import RecordStore, conflict_with_first
 from vitbench.records.transfer import TransferStore
 
@@ -50,13 +50,7 @@ def record_files(results: str | Path, faults: Faults) -> list[RecordFile]:
 def check(results: str | Path, faults: Faults) -> tuple[int, int]:
     """(files, sound records); `faults` are told of all damage and conflicts."""
     files = record_files(results, faults)
-    sound = 0
-    for file in files:
-        for entry in file.all_entries():
-            if entry.fault is not None:
-                faults.add(entry.fault)
-            sound += entry.record is not None
-    return len(files), sound
+    return len(files), sum(len(sound(file.all_entries(), faults)) for file in files)
 
 
 def repair(results: str | Path, faults: Faults, *, conflicts: bool = False) -> dict[Path, list[Fault]]:

@@ -22,8 +22,7 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
             f"stem {base.stem!r} of the base variant is what this study varies; choose one of plain patches"
         )
     stride = base.patch_hw[0]
-    powers_of_two = stride & -stride
-    if powers_of_two != stride:
+    if stride & (stride - 1):
         raise ValueError(
             f"patch_size {stride}: a ResNet stem halves its map and so needs a power of two; choose a --variant "
             "with such a patch size"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 from vitbench.config import Size, ViTConfig, size_text, square_as_int
@@ -43,19 +44,18 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
 def _of(base: ViTConfig, position: str) -> Iterator[Arm]:
     first = pretrained(base, position)
     yield first
-    sizes = image_sizes(base)
-    for epochs, ending in ((0.0, ""), (FINE_TUNING, ", fine-tuned")):
-        for size in sizes:
-            if epochs or size != base.image_size:
-                level = f"{size_text(size)} px{ending}"
-                levels = {"position": position, "image size": level}
-                changes = {**POSITIONS[position], "image_size": size}
-                yield Arm(f"{position}, {level}", start=first.name, epochs=epochs, levels=levels, **changes)
-                if not epochs and position in WITH_COORDINATES:
-                    name = f"{position} rescaled"
-                    levels = {**levels, "position": name}
-                    changes["position_grid"] = base.grid
-                    yield Arm(f"{name}, {level}", start=first.name, epochs=0, levels=levels, **changes)
+    for (epochs, ending), size in product(((0.0, ""), (FINE_TUNING, ", fine-tuned")), image_sizes(base)):
+        if not epochs and size == base.image_size:
+            continue
+        level = f"{size_text(size)} px{ending}"
+        levels = {"position": position, "image size": level}
+        changes = {**POSITIONS[position], "image_size": size}
+        yield Arm(f"{position}, {level}", start=first.name, epochs=epochs, levels=levels, **changes)
+        if not epochs and position in WITH_COORDINATES:
+            name = f"{position} rescaled"
+            levels = {**levels, "position": name}
+            changes["position_grid"] = base.grid
+            yield Arm(f"{name}, {level}", start=first.name, epochs=0, levels=levels, **changes)
 
 
 def image_sizes(base: ViTConfig) -> list[Size]:

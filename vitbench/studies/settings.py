@@ -47,12 +47,12 @@ class Grid:
 
     def edges(self, setting: Setting) -> set[tuple[str, Side]]:
         """(field, side) for each field with several values of which a setting has the lowest or the highest."""
-        edges: set[tuple[str, Side]] = set()
-        for (field, values), value in zip(self.values.items(), setting, strict=True):
-            if len(values) > 1:
-                ends = zip(SIDES, (values[0], values[-1]), strict=True)
-                edges |= {(field, side) for side, end in ends if value == end}
-        return edges
+        return {
+            (field, side)
+            for (field, values), value in zip(self.values.items(), setting, strict=True)
+            for side, end in zip(SIDES, (values[0], values[-1]), strict=True)
+            if len(values) > 1 and value == end
+        }
 
     def extended(self, field: str, side: Side, *, has_meaning: Callable[[Grid], bool]) -> Grid | None:
         """The grid with one more value of `field` on that side, at the ratio of the last two there.
