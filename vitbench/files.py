@@ -3,6 +3,8 @@
 Whoever reads it, now or after a full disk or a kill, finds the earlier content or the new one, never a part.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import secrets

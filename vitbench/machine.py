@@ -1,5 +1,7 @@
 """What is this machine: its processor, its memory, its folder for caches? Imports no torch."""
 
+from __future__ import annotations
+
 import os
 import platform
 import subprocess

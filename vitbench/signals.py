@@ -1,5 +1,7 @@
 """How does a process end when it is told to? At a safe point: after a training step, or after a record."""
 
+from __future__ import annotations
+
 import errno
 import io
 import os

@@ -3,6 +3,8 @@
 Imports no torch.
 """
 
+from __future__ import annotations
+
 import re
 from difflib import get_close_matches
 from typing import Any

@@ -3,6 +3,8 @@
 By the conventions of `macs`. Imports no torch; `counters` measures the same on a built model.
 """
 
+from __future__ import annotations
+
 from math import ceil
 from typing import Any
 

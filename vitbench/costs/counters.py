@@ -5,6 +5,8 @@ the conventions of `macs`, whatever the device, dtype, gradient mode or attentio
 model on torch's `meta` device will do.
 """
 
+from __future__ import annotations
+
 import copy
 import warnings
 from collections import Counter

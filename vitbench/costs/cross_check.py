@@ -1,5 +1,7 @@
 """What does one model cost, part by part, by every counter that can count it? They must agree."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -3,6 +3,8 @@
 Parameters, multiply–accumulates (MACs) and activations by `CONVENTIONS`; `counters` measures the same on a built model.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from functools import cache
 from math import prod

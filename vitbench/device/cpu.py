@@ -1,5 +1,7 @@
 """How does a CPU keep time, count its memory and its energy?"""
 
+from __future__ import annotations
+
 import platform
 import time
 from collections.abc import Callable

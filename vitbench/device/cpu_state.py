@@ -1,5 +1,7 @@
 """What is the processor doing, and how much of it for other processes? Read before and after something is measured."""
 
+from __future__ import annotations
+
 import os
 import re
 import statistics

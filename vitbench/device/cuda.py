@@ -1,5 +1,7 @@
 """How does a CUDA device keep time, count its memory and its energy? By events, its allocator and NVIDIA's library."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property

@@ -3,6 +3,8 @@
 `CpuDevice` and `CudaDevice` answer it; what is here is the same for both.
 """
 
+from __future__ import annotations
+
 import copy
 import ctypes
 import gc

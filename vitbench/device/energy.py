@@ -1,5 +1,7 @@
 """How much energy does a call take, by the device's own counter?"""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

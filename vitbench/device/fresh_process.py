@@ -1,5 +1,7 @@
 """How much memory does a piece of work take, in a process that has done nothing else?"""
 
+from __future__ import annotations
+
 import multiprocessing
 import platform
 import re

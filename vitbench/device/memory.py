@@ -1,5 +1,7 @@
 """How much memory does a training step need, where the allocator keeps no statistics? Live tensors are counted."""
 
+from __future__ import annotations
+
 import weakref
 from collections.abc import Callable
 from typing import Any

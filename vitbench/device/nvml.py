@@ -1,5 +1,7 @@
 """What does NVIDIA's management library tell about a GPU: energy, clocks, power, temperature, processes?"""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

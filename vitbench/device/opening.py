@@ -1,5 +1,7 @@
 """Which device does a name mean, and does an error say that its memory is used up?"""
 
+from __future__ import annotations
+
 import torch
 
 from vitbench.device.cpu import CpuDevice

@@ -1,5 +1,7 @@
 """How much energy has the processor used? Linux tells (RAPL, in the powercap files)."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 from vitbench.device.energy import NotAvailableError

@@ -1,5 +1,7 @@
 """What is a run's model before its first step: drawn from the seed, or with whose weights?"""
 
+from __future__ import annotations
+
 from vitbench.config import RunConfig, ViTConfig
 from vitbench.execution.job import Job
 from vitbench.models import TimmModel, ViT, build_model, convert

@@ -1,5 +1,7 @@
 """How one run becomes one record: data, model, training, evaluation and cost, put together."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from contextlib import nullcontext

@@ -4,6 +4,8 @@
 against which it is tested.
 """
 
+from __future__ import annotations
+
 from typing import TypeVar
 
 from torch import nn

@@ -3,6 +3,8 @@
 Each class is one of the model's with another `forward`, and computes as that one does where it cannot do so natively.
 """
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange

@@ -3,6 +3,8 @@
 `native.cpp` is compiled once a machine and loaded once a process.
 """
 
+from __future__ import annotations
+
 import ctypes
 import hashlib
 import os

@@ -5,6 +5,8 @@ gradients float32. A branch leaves out its last bias, which is added where it jo
 be taken.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

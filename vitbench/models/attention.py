@@ -1,5 +1,7 @@
 """How tokens attend to each other: one function with interchangeable kernels, and the layer around it."""
 
+from __future__ import annotations
+
 from typing import Literal
 
 import torch

@@ -1,5 +1,7 @@
 """The pre-norm encoder block: attention, then MLP, each on a residual branch."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import torch

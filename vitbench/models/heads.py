@@ -1,5 +1,7 @@
 """How tokens become one vector, and that vector logits."""
 
+from __future__ import annotations
+
 import torch
 from einops import rearrange, reduce, repeat
 from torch import Tensor, nn

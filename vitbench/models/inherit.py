@@ -1,5 +1,7 @@
 """Which weights a model takes over from another, and which it starts anew: the head is new, places are resampled."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """What every parameter starts as: a function of the seed and its own name alone, so that what two arms share starts equal."""
 
+from __future__ import annotations
+
 import hashlib
 import math
 

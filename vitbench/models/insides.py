@@ -1,5 +1,7 @@
 """Which of a model's parameters can be looked at as they are: patch filters and position tables, and why not where not."""
 
+from __future__ import annotations
+
 import torch
 from einops import rearrange
 from torch import Tensor

@@ -1,5 +1,7 @@
 """How a model knows where its patches are: tables added to tokens, biases on attention, rotations of q and k."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat

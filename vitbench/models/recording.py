@@ -3,6 +3,8 @@
 Watching changes nothing: hooks read the inputs and outputs of modules, and compute beside them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial

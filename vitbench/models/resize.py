@@ -3,6 +3,8 @@
 Learned tables are resampled bicubically to the new grid; everything else is either independent of it or follows from it.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,5 +1,7 @@
 """How an image becomes patch tokens: linear patches, patches between norms, a small convnet, or a ResNet."""
 
+from __future__ import annotations
+
 from functools import partial
 from math import gcd
 

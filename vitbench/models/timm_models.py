@@ -1,5 +1,7 @@
 """Any model of timm, from its configuration, behind the interface of our ViT: logits, and features before them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial

@@ -1,5 +1,7 @@
 """The Vision Transformer: stem, position, encoder, pooling and head put together from a configuration."""
 
+from __future__ import annotations
+
 import torch
 from einops import repeat
 from torch import Tensor, nn

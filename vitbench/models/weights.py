@@ -1,5 +1,7 @@
 """Trained weights as files: one safetensors file a run, with the whole configuration that it came from inside."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re

@@ -1,5 +1,7 @@
 """Which weights are evaluated with `ema_decay`? An exponential moving average of those that are trained."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 

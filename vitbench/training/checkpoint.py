@@ -1,5 +1,7 @@
 """How is a run's state kept on disk, so that after any end the next call continues from it?"""
 
+from __future__ import annotations
+
 import hashlib
 import io
 import time

@@ -1,5 +1,7 @@
 """What updates the weights, and by how much? Optimizers and schedules of timm, with a rule for weight decay."""
 
+from __future__ import annotations
+
 from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any
