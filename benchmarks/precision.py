@@ -25,7 +25,7 @@ from vitbench.execution.local import run_jobs
 from vitbench.execution.preparation import DataReader, JobMaker
 from vitbench.machine import cpu_cores
 from vitbench.records import Outcome, Record, RecordStore
-from vitbench.studies import BUDGETS, Overrides, load_study, plan
+from vitbench.studies import BUDGETS, Overrides, load_study, make_plan
 from vitbench.studies.plan import PlannedRun
 
 PRECISIONS = ("fp32", "bf16")
@@ -36,7 +36,7 @@ def planned(
     dataset: str, root: Path | None, *, precision: str, seeds: int, epochs: int, images: int
 ) -> list[PlannedRun]:
     overrides = Overrides(seeds=seeds, train_images=images, train={"epochs": epochs, "precision": precision})
-    runs = plan(STUDY, BUDGETS["quick"], describe(dataset, root=root), overrides)
+    runs = make_plan(STUDY, BUDGETS["quick"], describe(dataset, root=root), overrides).runs
     return [run for run in runs if run.arm == STUDY.baseline.name]
 
 

@@ -15,7 +15,7 @@ from vitbench.execution.run import execute
 from vitbench.kernels import install
 from vitbench.models import build_model
 from vitbench.records import Outcome
-from vitbench.studies import BUDGETS, Overrides, load_study, plan
+from vitbench.studies import BUDGETS, Overrides, load_study, make_plan
 from vitbench.studies.plan import PlannedRun
 from vitbench.training.loop import training_step
 from vitbench.training.optimizer import build_optimizer
@@ -37,7 +37,7 @@ Evaluation weighs the more the fewer epochs there are: 20 is what the `standard`
 
 def planned(variant: str, dataset: str, epochs: int, precision: str) -> PlannedRun:
     overrides = Overrides(variant=variant, seeds=1, train={"epochs": epochs, "precision": precision})
-    return plan(load_study("position"), BUDGETS["quick"], describe(dataset), overrides)[0]
+    return make_plan(load_study("position"), BUDGETS["quick"], describe(dataset), overrides).runs[0]
 
 
 def bare_images_per_second(run: PlannedRun, *, seconds: float) -> float:

@@ -17,7 +17,7 @@ from vitbench.execution.run import execute
 from vitbench.kernels import native
 from vitbench.machine import cpu_cores
 from vitbench.records import Outcome
-from vitbench.studies import BUDGETS, Overrides, load_study, plan
+from vitbench.studies import BUDGETS, Overrides, load_study, make_plan
 from vitbench.studies.plan import PlannedRun
 
 pytestmark = pytest.mark.timeout(7200)
@@ -40,9 +40,9 @@ STARTS = 12
 def planned(number: int, *, epochs: int) -> list[PlannedRun]:
     """The first of the position study's runs on digits, in the order in which `vitbench run` takes them."""
     study, data = load_study("position"), describe("digits")
-    seeds = -(-number // len(plan(study, BUDGETS["quick"], data, Overrides(seeds=1))))
+    seeds = -(-number // len(make_plan(study, BUDGETS["quick"], data, Overrides(seeds=1)).runs))
     train = {"epochs": epochs}
-    return plan(study, BUDGETS["quick"], data, Overrides(seeds=seeds, train=train))[:number]
+    return make_plan(study, BUDGETS["quick"], data, Overrides(seeds=seeds, train=train)).runs[:number]
 
 
 def job(run: PlannedRun, *, workers: int, threads: int) -> Job:

@@ -38,7 +38,7 @@ from vitbench.kernels import native
 from vitbench.machine import cpu_cores
 from vitbench.profiling.roofline import measure_ceilings
 from vitbench.records import Outcome, Record
-from vitbench.studies import BUDGETS, Overrides, load_study, plan
+from vitbench.studies import BUDGETS, Overrides, load_study, make_plan
 from vitbench.variants import variant
 
 BF16 = ("--amp", "--amp-dtype", "bfloat16")
@@ -115,7 +115,7 @@ def rates_of_harness(folder: Path, *, images: int) -> tuple[float, float]:
     study = load_study("position")
     runs = [
         run
-        for run in plan(study, BUDGETS["standard"], describe(str(folder)), overrides)
+        for run in make_plan(study, BUDGETS["standard"], describe(str(folder)), overrides).runs
         if run.arm == study.baseline.name
     ]
     runs = [run for run in runs if run.config.train.learning_rate == runs[0].config.train.learning_rate][:workers]

@@ -13,7 +13,7 @@ from vitbench.config import TrainConfig
 from vitbench.data import describe
 from vitbench.models.weights import load_trained
 from vitbench.records import RecordStore
-from vitbench.studies import BUDGETS, load_study, plan
+from vitbench.studies import BUDGETS, load_study, make_plan
 
 
 @pytest.mark.parametrize(("budget", "dataset"), [("smoke", "digits"), ("quick", "shapes"), ("standard", "digits")])
@@ -23,7 +23,7 @@ def test_a_recipe_is_that_of_the_budgets_studies(vitbench, tmp_path, monkeypatch
         "vitbench.execution.single.execute_watched", lambda job: asked.append(job.run.config) or _stop()
     )
     vitbench("train", "Nano/2", "--recipe", budget, "--data", dataset, "--results", tmp_path, "--learning-rate", 1e-3)
-    planned = plan(load_study("position"), BUDGETS[budget], describe(dataset))[0].config
+    planned = make_plan(load_study("position"), BUDGETS[budget], describe(dataset)).runs[0].config
     (config,) = asked
     assert config.train == planned.train.replace(learning_rate=1e-3)
     assert (config.data.crop_padding, config.data.flip) == (planned.data.crop_padding, planned.data.flip)

@@ -12,7 +12,7 @@ from vitbench.execution import Job, Report
 from vitbench.execution.display import RunDisplay
 from vitbench.execution.preparation import DataReader
 from vitbench.records import Record
-from vitbench.studies import BUDGETS, Overrides, load_study, plan
+from vitbench.studies import BUDGETS, Overrides, load_study, make_plan
 
 ESCAPE = "\x1b"
 
@@ -24,7 +24,9 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def jobs() -> list[Job]:
-    runs = plan(load_study("pooling"), BUDGETS["smoke"], describe("digits"), Overrides(seeds=1, learning_rates=(1e-3,)))
+    runs = make_plan(
+        load_study("pooling"), BUDGETS["smoke"], describe("digits"), Overrides(seeds=1, learning_rates=(1e-3,))
+    ).runs
     return [Job(run, "digits", None, "cpu", "cpu: Example CPU", "fp32", 1, 1) for run in runs[:3]]
 
 

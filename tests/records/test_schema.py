@@ -111,4 +111,4 @@ def test_an_arm_that_trains_nothing_takes_the_choice_of_the_one_it_goes_on_from(
 )
 def test_a_design_says_what_sets_its_arms_apart(made_up, fields, facts):
     design = made_up().design.model_copy(update=fields)
-    assert (design.epochs_differ, design.images_differ, design.sizes_differ, design.held_factors) == facts
+    assert (design.epochs_differ, design.images_differ, design.has_starts, design.held_factors) == facts

@@ -10,7 +10,7 @@ from vitbench.data import describe
 from vitbench.execution.job import Job
 from vitbench.execution.run import execute
 from vitbench.records import Outcome
-from vitbench.studies import BUDGETS, STUDIES, Overrides, load_study, plan
+from vitbench.studies import BUDGETS, STUDIES, Overrides, load_study, make_plan
 
 QUICK = BUDGETS["quick"]
 FLOOR, CEILING = 0.70, 0.95
@@ -20,7 +20,7 @@ def baselines(dataset):
     """A run of each configuration that is the baseline of some study, and the studies."""
     runs = {}
     for name in STUDIES:
-        for run in plan(load_study(name), QUICK, describe(dataset), Overrides()):
+        for run in make_plan(load_study(name), QUICK, describe(dataset), Overrides()).runs:
             if run.arm == run.design.baseline:
                 runs.setdefault(run.run_id, (run, set()))[1].add(name)
     return list(runs.values())

@@ -7,7 +7,7 @@ import pytest
 from vitbench.config import TimmConfig, ViTConfig
 from vitbench.costs import count
 from vitbench.data import describe
-from vitbench.studies import BUDGETS, Arm, Overrides, Study, load_study, plan
+from vitbench.studies import BUDGETS, Arm, Overrides, Study, load_study, make_plan
 from vitbench.studies.resolved_study import resolve_study
 from vitbench.variants import variant
 
@@ -23,7 +23,7 @@ def test_every_arm_takes_as_many_steps_and_is_recorded_on_its_share():
         config = resolved.arms[arm]
         assert config.data.train_images == images
         assert config.train.num_steps(batches) == 5 * 16
-    runs = plan(POOLS, BUDGET, DIGITS)
+    runs = make_plan(POOLS, BUDGET, DIGITS).runs
     assert {run.train_images for run in runs} == {1078, 323, 108}
     assert {run.training_flops for run in runs if "cls" in run.arm} == {6 * count(runs[0].config.model).macs * 80 * 64}
     design = runs[0].design
@@ -36,7 +36,7 @@ def test_small_classes_leave_as_many_images_to_plans_as_to_runs():
     few = DIGITS.model_copy(
         update={"train_images": 120, "num_classes": 60, "class_counts": (2,) * 60, "dataset": "few"}
     )
-    planned = plan(POOLS, BUDGET, few, Overrides(train={"batch_size": 8, "epochs": 4}))
+    planned = make_plan(POOLS, BUDGET, few, Overrides(train={"batch_size": 8, "epochs": 4})).runs
     assert {(run.arm.partition(", ")[2], run.train_images) for run in planned} == {("100 %", 60), ("30 %", 18)}
     images = {run.arm: run.training_flops // (6 * count(run.config.model).macs) for run in planned}
     assert set(images.values()) == {4 * 7 * 8}
@@ -44,11 +44,11 @@ def test_small_classes_leave_as_many_images_to_plans_as_to_runs():
 
 def test_fractions_of_less_than_a_batch_are_left_out_and_one_alone_is_refused():
     few = Overrides(train={"batch_size": 256})
-    assert {run.train_images for run in plan(POOLS, BUDGET, DIGITS, few)} == {1078, 323}
+    assert {run.train_images for run in make_plan(POOLS, BUDGET, DIGITS, few).runs} == {1078, 323}
     with pytest.raises(ValueError, match="batch_size 512 leaves study 'mine' no two fractions of 1078"):
-        plan(POOLS, BUDGET, DIGITS, Overrides(train={"batch_size": 512}))
+        make_plan(POOLS, BUDGET, DIGITS, Overrides(train={"batch_size": 512}))
     with pytest.raises(ValueError, match="makes steps equal on all fractions"):
-        plan(POOLS, BUDGET, DIGITS, Overrides(match="flops"))
+        make_plan(POOLS, BUDGET, DIGITS, Overrides(match="flops"))
 
 
 def all_but_the_base(base: ViTConfig) -> dict[str, TimmConfig]:
@@ -77,11 +77,13 @@ def test_named_variants_have_all_comparators(name):
 
 
 def test_a_study_may_set_its_own_recipe_and_the_user_another():
-    assert {run.config.train.optimizer for run in plan(load_study("data_size"), BUDGETS["standard"], DIGITS)} == {
-        "adamw"
-    }
+    assert {
+        run.config.train.optimizer for run in make_plan(load_study("data_size"), BUDGETS["standard"], DIGITS).runs
+    } == {"adamw"}
     asked = Overrides(train={"optimizer": "sgd"})
-    assert {run.config.train.optimizer for run in plan(load_study("data_size"), BUDGET, DIGITS, asked)} == {"sgd"}
+    assert {run.config.train.optimizer for run in make_plan(load_study("data_size"), BUDGET, DIGITS, asked).runs} == {
+        "sgd"
+    }
 
 
 def test_both_resnets_have_the_same_blocks():

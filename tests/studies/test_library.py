@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vitbench.data import describe
-from vitbench.studies import BUDGETS, load_study, plan
+from vitbench.studies import BUDGETS, load_study, make_plan
 
 GOOD = """
 from vitbench.studies import Arm, Study
@@ -39,7 +39,7 @@ def refusal(name: str) -> str:
 def test_a_file_that_defines_a_study_is_one_named_like_the_file(study_file):
     study = load_study(study_file(GOOD))
     assert (study.name, study.question) == ("tokens", "Do registers help?")
-    runs = plan(study, BUDGETS["smoke"], describe("digits"))
+    runs = make_plan(study, BUDGETS["smoke"], describe("digits")).runs
     assert {(run.study, run.arm, run.config.model.num_registers) for run in runs} == {
         ("tokens", "none", 0),
         ("tokens", "4 registers", 4),
@@ -101,5 +101,5 @@ def test_a_name_that_cannot_be_a_record_file_of_its_own_is_refused(study_file, n
 def test_an_arm_without_a_meaning_is_refused_by_name(study_file, arm, says):
     path = study_file(GOOD.replace('Arm("4 registers", num_registers=4)', arm))
     with pytest.raises(ValueError) as error:
-        plan(load_study(path), BUDGETS["smoke"], describe("digits"))
+        make_plan(load_study(path), BUDGETS["smoke"], describe("digits"))
     assert says in str(error.value) and "\n" not in str(error.value)

@@ -7,7 +7,7 @@ import pytest
 from vitbench.config import TrainConfig
 from vitbench.costs import count
 from vitbench.data import describe
-from vitbench.studies import BUDGETS, Arm, Overrides, Study, load_study, plan_in_stages
+from vitbench.studies import BUDGETS, Arm, Overrides, Study, load_study, make_plan
 from vitbench.studies.match import matched_epochs, training_images
 from vitbench.variants import variant
 
@@ -53,7 +53,7 @@ def test_images_are_counted_in_whole_batches_of_whole_steps(epochs, images):
 
 
 def test_a_plan_of_equal_flops_has_equal_flops_within_a_step_and_says_so():
-    made = plan_in_stages(load_study("patch_size"), BUDGETS["quick"], DIGITS, Overrides(seeds=1, match="flops"))
+    made = make_plan(load_study("patch_size"), BUDGETS["quick"], DIGITS, Overrides(seeds=1, match="flops"))
     baseline = next(run for run in made.runs if run.arm == run.design.baseline)
     assert baseline.config.train.epochs == 5
     for run in made.runs:
@@ -65,7 +65,7 @@ def test_a_plan_of_equal_flops_has_equal_flops_within_a_step_and_says_so():
 
 def test_the_baseline_of_a_matched_plan_is_the_very_run_of_a_plan_of_equal_epochs():
     plain, flops = (
-        plan_in_stages(load_study("patch_size"), BUDGETS["quick"], DIGITS, Overrides(seeds=1, match=match)).runs
+        make_plan(load_study("patch_size"), BUDGETS["quick"], DIGITS, Overrides(seeds=1, match=match)).runs
         for match in ("epochs", "flops")
     )
     shared = {run.arm for run in plain} & {run.arm for run in flops if run.run_id in {other.run_id for other in plain}}
@@ -75,7 +75,7 @@ def test_the_baseline_of_a_matched_plan_is_the_very_run_of_a_plan_of_equal_epoch
 def test_time_is_by_what_was_measured_and_is_an_estimate_until_then():
     study = Study(question="?", source="", baseline=Arm("cls"), arms=[Arm("gap", pool="gap")], name="s")
     asked = Overrides(seeds=1, learning_rates=(1e-3,), match="time", train={"epochs": 4})
-    estimated = plan_in_stages(study, BUDGETS["smoke"], DIGITS, asked)
-    measured = plan_in_stages(study, BUDGETS["smoke"], DIGITS, asked, images_per_second={"cls": 100.0, "gap": 150.0})
+    estimated = make_plan(study, BUDGETS["smoke"], DIGITS, asked)
+    measured = make_plan(study, BUDGETS["smoke"], DIGITS, asked, images_per_second={"cls": 100.0, "gap": 150.0})
     assert estimated.epochs_are_estimates and not measured.epochs_are_estimates
     assert [run.config.train.epochs for run in measured.runs] == [4, 6]

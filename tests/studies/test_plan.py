@@ -9,10 +9,10 @@ import pytest
 from vitbench.costs import count
 from vitbench.data import DataInfo, describe
 from vitbench.records import RecordStore
-from vitbench.studies import BUDGETS, STUDIES, Arm, Overrides, Study, load_study, plan
+from vitbench.studies import BUDGETS, STUDIES, Arm, Overrides, Study, load_study, make_plan
 from vitbench.studies.budgets import base_patch
 from vitbench.studies.estimate import estimate
-from vitbench.studies.plan import plan_in_stages, recorded
+from vitbench.studies.plan import recorded
 from vitbench.variants import variant
 
 DATASETS = ("digits", "shapes", "torch/fashion_mnist", "torch/cifar10")
@@ -32,7 +32,7 @@ def flat(config) -> dict[str, object]:
 @pytest.mark.parametrize(("study", "dataset", "budget"), EVERYWHERE)
 def test_arms_differ_from_the_baseline_only_in_the_fields_that_they_name(study, dataset, budget):
     info = describe(dataset)
-    runs = plan(load_study(study), BUDGETS[budget], info)
+    runs = make_plan(load_study(study), BUDGETS[budget], info).runs
     shape = {"image_size": info.image_size, "in_channels": info.in_channels, "num_classes": info.num_classes}
     base = variant(BUDGETS[budget].scale_on(dataset).variant_on(info.image_size), **shape)
     on_fractions = bool(load_study(study).fractions)
@@ -63,7 +63,7 @@ def test_arms_differ_from_the_baseline_only_in_the_fields_that_they_name(study, 
 
 @pytest.mark.parametrize(("study", "dataset", "budget"), EVERYWHERE)
 def test_every_arm_gets_the_same_rates_and_seeds_and_no_run_comes_twice(study, dataset, budget):
-    runs = plan(load_study(study), BUDGETS[budget], describe(dataset))
+    runs = make_plan(load_study(study), BUDGETS[budget], describe(dataset)).runs
     tuned = {
         arm: sorted((run.config.train.learning_rate, run.config.seed) for run in runs if run.arm == arm)
         for arm in runs[0].design.arms
@@ -84,7 +84,7 @@ def test_a_study_says_what_it_asks_and_where_the_question_comes_from(study):
 @pytest.mark.parametrize("budget", ["smoke", "quick", "standard"])
 def test_arms_of_the_patch_study_divide_the_image(dataset, budget):
     info = describe(dataset)
-    runs = plan(load_study("patch_size"), BUDGETS[budget], info)
+    runs = make_plan(load_study("patch_size"), BUDGETS[budget], info).runs
     sizes = {run.config.model.patch_size for run in runs}
     assert all(side % size == 0 for side in info.image_size for size in sizes)
     assert len(sizes) >= 2
@@ -98,7 +98,7 @@ def test_a_stem_of_equal_macs_is_nearly_that_as_torch_counts_them(dataset, stem,
 
     from vitbench.models import build_model
 
-    runs = {run.arm: run for run in plan(load_study("hybrid"), BUDGETS["quick"], describe(dataset))}
+    runs = {run.arm: run for run in make_plan(load_study("hybrid"), BUDGETS["quick"], describe(dataset)).runs}
     flops = {}
     of_equal_macs = f"{stem} stem, equal MACs"
     for arm in ("patch stem", of_equal_macs):
@@ -133,13 +133,15 @@ def test_the_base_patch_is_the_smallest_power_of_two_that_gives_few_enough_patch
 
 
 def test_seeds_are_outermost_so_that_a_stopped_study_has_whole_seeds():
-    runs = plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"), Overrides(seeds=3, learning_rates=(2e-3, 1e-3)))
+    runs = make_plan(
+        TWO_POOLS, BUDGETS["smoke"], describe("digits"), Overrides(seeds=3, learning_rates=(2e-3, 1e-3))
+    ).runs
     order = [(run.config.seed, run.config.train.learning_rate, run.arm) for run in runs]
     assert order == [(seed, rate, arm) for seed in range(3) for rate in (1e-3, 2e-3) for arm in ("cls", "gap")]
 
 
 def test_what_is_set_by_hand_goes_over_the_budget():
-    (run, _) = plan(
+    (run, _) = make_plan(
         TWO_POOLS,
         BUDGETS["smoke"],
         describe("digits"),
@@ -150,7 +152,7 @@ def test_what_is_set_by_hand_goes_over_the_budget():
             train_images=100,
             learning_rates=(0.5, 0.5),
         ),
-    )
+    ).runs
     config = run.config
     assert (config.model.width, config.model.patch_size, config.model.image_size) == (64, 4, 8)
     assert (config.train.epochs, config.train.batch_size, config.train.learning_rate) == (7, 16, 0.5)
@@ -167,12 +169,12 @@ def macs_per_image(run) -> int:
 @pytest.mark.parametrize("train_images", [0, -3])
 def test_a_subset_of_no_images_is_refused_and_not_taken_for_none_given(train_images):
     with pytest.raises(ValueError, match="train_images"):
-        plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"), Overrides(train_images=train_images))
+        make_plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"), Overrides(train_images=train_images))
 
 
 def test_a_subset_as_large_as_the_whole_is_the_whole():
-    everything = plan(TWO_POOLS, BUDGETS["quick"], describe("digits"))
-    capped = plan(TWO_POOLS, BUDGETS["quick"], describe("digits"), Overrides(train_images=10**6))
+    everything = make_plan(TWO_POOLS, BUDGETS["quick"], describe("digits")).runs
+    capped = make_plan(TWO_POOLS, BUDGETS["quick"], describe("digits"), Overrides(train_images=10**6)).runs
     assert [run.run_id for run in capped] == [run.run_id for run in everything]
     assert everything[0].train_images == 1198 - 120  # a tenth of digits is for validation
 
@@ -180,7 +182,7 @@ def test_a_subset_as_large_as_the_whole_is_the_whole():
 def test_two_arms_that_are_the_same_model_are_refused():
     twins = Study(question="?", source="", baseline=Arm("cls"), arms=[Arm("token", pool="cls")], name="twins")
     with pytest.raises(ValueError, match="'cls' and 'token' are the same model"):
-        plan(twins, BUDGETS["smoke"], describe("digits"))
+        make_plan(twins, BUDGETS["smoke"], describe("digits"))
 
 
 def record_of(run, made_up, **fields):
@@ -188,7 +190,7 @@ def record_of(run, made_up, **fields):
 
 
 def test_completed_and_diverged_runs_are_done_and_failed_ones_are_tried_again(made_up):
-    runs = plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"), Overrides(seeds=3))
+    runs = make_plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"), Overrides(seeds=3)).runs
     outcomes = ("completed", "diverged", "failed")
     records = [record_of(run, made_up, outcome=outcome) for run, outcome in zip(runs, outcomes, strict=False)]
     assert recorded(runs, records) == {runs[0].run_id, runs[1].run_id}
@@ -199,13 +201,13 @@ def test_completed_and_diverged_runs_are_done_and_failed_ones_are_tried_again(ma
 
 
 def test_a_record_of_another_study_or_arm_settles_nothing(made_up):
-    run = plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"))[0]
+    run = make_plan(TWO_POOLS, BUDGETS["smoke"], describe("digits")).runs[0]
     assert recorded([run], [made_up(study="another", arm=run.arm, config=run.config)]) == set()
     assert recorded([run], [made_up(study=run.study, arm="another", config=run.config)]) == set()
 
 
 def test_the_estimate_takes_the_rate_of_this_machine_alone(made_up):
-    runs = plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"), Overrides(seeds=1))
+    runs = make_plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"), Overrides(seeds=1)).runs
     here = {"cpu": "Quick CPU", "cpu_cores": 4}
     macs = macs_per_image(runs[0])
     records = [
@@ -225,7 +227,7 @@ def test_the_estimate_takes_the_rate_of_this_machine_alone(made_up):
 def test_the_estimate_takes_the_rate_of_the_models_that_are_most_like_those_planned(made_up):
     """A small model reaches fewer FLOP/s than a large one: each planned run has the rate of its own kind."""
     here = {"cpu": "Quick CPU", "cpu_cores": 4}
-    runs = plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"), Overrides(seeds=1))
+    runs = make_plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"), Overrides(seeds=1)).runs
     run = runs[0]
     macs = macs_per_image(run)
     larger = run.config.model.replace(depth=12)
@@ -250,28 +252,28 @@ def test_the_estimate_takes_the_rate_of_the_models_that_are_most_like_those_plan
 
 
 def test_without_a_record_of_this_machine_the_estimate_says_that_it_assumes(made_up):
-    runs = plan(TWO_POOLS, BUDGETS["smoke"], describe("digits"))
+    runs = make_plan(TWO_POOLS, BUDGETS["smoke"], describe("digits")).runs
     found = estimate(runs, [made_up(cost={"train_images_per_second": 10.0})], cpu="Quick CPU", cpu_cores=4, workers=1)
     assert not found.measured and found.hours > 0
 
 
 def test_compiling_is_planned_where_training_takes_long_enough():
-    short = plan(
+    short = make_plan(
         load_study("pooling"), BUDGETS["quick"], describe("digits"), Overrides(seeds=1, train={"compile": "auto"})
-    )[0]
+    ).runs[0]
     assert 0 < short.training_flops < 2e13 and "pays from 20 TFLOP" in short.eager_on_cpu_because()
     epochs = round(2e13 / short.training_flops * short.config.train.epochs) + 1
-    long = plan(
+    long = make_plan(
         load_study("pooling"),
         BUDGETS["quick"],
         describe("digits"),
         Overrides(seeds=1, train={"compile": "auto", "epochs": epochs}),
-    )[0]
+    ).runs[0]
     assert long.training_flops >= 2e13 and not long.eager_on_cpu_because()
 
 
 def test_the_factorial_study_has_every_combination_once_and_says_which_arm_is_which():
-    runs = plan(load_study("position_pooling"), BUDGETS["smoke"], describe("digits"))
+    runs = make_plan(load_study("position_pooling"), BUDGETS["smoke"], describe("digits")).runs
     design = runs[0].design
     assert set(design.factors) == set(design.arms) == {run.arm for run in runs}
     cells = {(levels["position"], levels["pool"]) for levels in design.factors.values()}
@@ -301,7 +303,7 @@ def test_factors_that_do_not_fit_the_arms_are_refused(factors, says):
 @pytest.mark.parametrize("budget", ["smoke", "quick"])
 def test_a_patch_of_one_pixel_has_stems_that_it_can_have(budget):
     one_pixel = Overrides(variant="Nano/1", seeds=1)
-    arms = set(plan(load_study("hybrid"), BUDGETS[budget], describe("digits"), one_pixel)[0].design.arms)
+    arms = set(make_plan(load_study("hybrid"), BUDGETS[budget], describe("digits"), one_pixel).runs[0].design.arms)
     assert not any(arm.startswith(("patch_norm", "conv")) for arm in arms) and "patch stem" in arms
 
 
@@ -321,7 +323,7 @@ def test_what_is_committed_still_counts_as_done_and_leaves_nothing_to_run(study,
     info = describe(name) if "/" in name else DataInfo(dataset=name, crop_padding=4, flip=True, **CIFAR10)
     rates = () if study == "pooling" else (2e-3, 4e-3, 8e-3)
     asked = {"variant": "Micro/4", "train": {"epochs": 4}, "train_images": 20_000, "learning_rates": rates}
-    made = plan_in_stages(load_study(study), BUDGETS["standard"], info, Overrides(**asked), records)
+    made = make_plan(load_study(study), BUDGETS["standard"], info, Overrides(**asked), records)
     assert made.later is None
     assert recorded(made.runs, records) == {run.run_id for run in made.runs} == {record.identity for record in records}
     assert all(len(completed) >= 5 for completed in _seeds(records).values())
@@ -348,7 +350,7 @@ def test_so_do_the_studies_of_one_data_set(study, rates, seeds, tuning_seeds):
         seeds=seeds,
         tuning_seeds=tuning_seeds,
     )
-    made = plan_in_stages(load_study(study), BUDGETS["standard"], info, asked, records)
+    made = make_plan(load_study(study), BUDGETS["standard"], info, asked, records)
     assert made.later is None
     assert recorded(made.runs, records) == {run.run_id for run in made.runs}
     assert set(_seeds(records)) == set(made.runs[0].design.arms)

@@ -7,8 +7,7 @@ import pytest
 from vitbench.config import RunConfig, TimmConfig, TrainConfig
 from vitbench.data import describe, load
 from vitbench.records import Design
-from vitbench.studies import BUDGETS, STUDIES, Arm, Overrides, Study, load_study, plan
-from vitbench.studies.plan import plan_in_stages
+from vitbench.studies import BUDGETS, STUDIES, Arm, Overrides, Study, load_study, make_plan
 from vitbench.studies.resolution import image_sizes
 from vitbench.studies.resolved_study import resolve_study
 from vitbench.variants import variant
@@ -54,7 +53,7 @@ def test_every_position_embedding_is_pretrained_once_and_goes_on_at_every_size()
             )
         assert resolved.design.compared_with(name) == ", ".join(["1-D", size, *tuned])
         assert resolved.design.factors[name] == {"position": position, "image size": ", ".join([size, *tuned])}
-    design = plan(load_study("resolution"), BUDGETS["quick"], DIGITS)[0].design
+    design = make_plan(load_study("resolution"), BUDGETS["quick"], DIGITS).runs[0].design
     assert design.within == ("image size",) and design.starts["RoPE, 6 px, fine-tuned"] == "RoPE, 8 px"
     assert design.epochs["RoPE, 6 px"] == 0 and design.epochs["RoPE, 8 px"] == 5
 
@@ -86,7 +85,9 @@ def test_pixels_of_crops_are_not_tuned_where_images_differ_in_size():
 
 
 def test_a_run_has_the_seed_and_setting_of_its_pretraining_and_an_identity_that_follows_it():
-    runs = plan(chain_study(), BUDGETS["quick"], DIGITS, Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=3))
+    runs = make_plan(
+        chain_study(), BUDGETS["quick"], DIGITS, Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=3)
+    ).runs
     first = {(run.setting, run.config.seed): run.config for run in runs if run.arm == "gap"}
     after = {(run.setting, run.config.seed): run.config for run in runs if run.arm == "gap, longer"}
     assert len(first) == 2 * 3 and first.keys() == after.keys()
@@ -98,7 +99,7 @@ def test_a_run_has_the_seed_and_setting_of_its_pretraining_and_an_identity_that_
 
 
 def test_training_flops_are_of_the_run_alone():
-    runs = {run.arm: run for run in plan(load_study("resolution"), BUDGETS["smoke"], DIGITS)}
+    runs = {run.arm: run for run in make_plan(load_study("resolution"), BUDGETS["smoke"], DIGITS).runs}
     assert runs["1-D, 6 px"].training_flops == 0
     # 256 images: 4 batches of 64, a quarter of them is one; 16 patches and a class token, or 9.
     assert runs["1-D, 8 px, fine-tuned"].training_flops * 4 == runs["1-D, 8 px"].training_flops
@@ -112,7 +113,7 @@ def test_final_seeds_of_an_arm_have_its_pretraining_at_its_own_setting(monkeypat
     monkeypatch.setattr(History, "has_tried", lambda *_: True)
     monkeypatch.setattr(History, "best", lambda _, arm, __, *, with_tried: chosen[arm])
     asked = Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=1, seeds=2)
-    runs = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked).runs
+    runs = make_plan(chain_study(), BUDGETS["quick"], DIGITS, asked).runs
     final = [(run.arm, run.setting[0]) for run in runs if run.config.seed == 1]
     assert len(final) == len(set(final))
     assert set(final) == {(arm, rate) for arm in ("gap", "gap, longer") for rate in (1e-3, 2e-3)} | {("cls", 1e-3)}
@@ -124,12 +125,12 @@ def test_later_runs_are_at_least_those_that_come(monkeypatch):
     from vitbench.studies.history import History
 
     asked = Overrides(learning_rates=(1e-3, 2e-3), tuning_seeds=1, seeds=3, extend=0)
-    before = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked)
+    before = make_plan(chain_study(), BUDGETS["quick"], DIGITS, asked)
     monkeypatch.setattr(History, "has_tried", lambda *_: True)
     for rates in [(1e-3, 2e-3, 1e-3), (2e-3, 1e-3, 1e-3), (1e-3, 1e-3, 2e-3)]:
         chosen = {arm: (rate,) for arm, rate in zip(("cls", "gap", "gap, longer"), rates, strict=True)}
         monkeypatch.setattr(History, "best", lambda _, arm, __, *, with_tried, chosen=chosen: chosen[arm])
-        after = plan_in_stages(chain_study(), BUDGETS["quick"], DIGITS, asked).runs[len(before.runs) :]
+        after = make_plan(chain_study(), BUDGETS["quick"], DIGITS, asked).runs[len(before.runs) :]
         assert len(after) <= before.later.runs
         assert sum(run.training_flops for run in after) <= before.later.training_flops
 
@@ -154,13 +155,13 @@ def test_later_runs_are_at_least_those_that_come(monkeypatch):
 )
 def test_chains_and_factors_that_do_not_fit_are_refused(arms, fields, says):
     with pytest.raises(ValueError, match=says):
-        plan(Study("?", "", Arm("cls"), arms, name="mine", **fields), BUDGETS["quick"], DIGITS)
+        make_plan(Study("?", "", Arm("cls"), arms, name="mine", **fields), BUDGETS["quick"], DIGITS)
 
 
 @pytest.mark.parametrize("match", ["flops", "time"])
 def test_what_says_itself_for_how_long_it_trains_is_not_matched(match):
     with pytest.raises(ValueError, match=f"match '{match}': study 'mine' says itself for how long"):
-        plan(chain_study(), BUDGETS["quick"], DIGITS, Overrides(match=match))
+        make_plan(chain_study(), BUDGETS["quick"], DIGITS, Overrides(match=match))
 
 
 RUN = RunConfig(model=variant("Nano/2", image_size=8, in_channels=1, num_classes=10))

@@ -14,7 +14,7 @@ from vitbench.analysis.comparison.load import compare
 from vitbench.config import one_line
 from vitbench.data import describe
 from vitbench.records import Outcome
-from vitbench.studies import BUDGETS, Arm, Overrides, Study, plan_in_stages
+from vitbench.studies import BUDGETS, Arm, Overrides, Study, make_plan
 
 DIGITS = describe("digits")
 TWO_POOLS = Study(question="?", source="", baseline=Arm("cls"), arms=[Arm("gap", pool="gap")], name="two_pools")
@@ -29,9 +29,9 @@ class World:
         self.outcomes, self.after_the_choice = outcomes or {}, after_the_choice or {}
         self.records = []
 
-    def plan(self, *, given_up=(), study=TWO_POOLS, budget="smoke", **overrides):
+    def plan(self, *, failed=(), study=TWO_POOLS, budget="smoke", **overrides):
         asked = Overrides(**{"learning_rates": THREE_RATES, "seeds": 5, "tuning_seeds": 2, "extend": 1, **overrides})
-        return plan_in_stages(study, BUDGETS[budget], DIGITS, asked, self.records, given_up=given_up)
+        return make_plan(study, BUDGETS[budget], DIGITS, asked, self.records, failed=failed)
 
     def pending(self, made):
         done = {record.run_id for record in self.records if record.outcome is not Outcome.FAILED}
@@ -159,7 +159,7 @@ def test_a_failed_run_is_waited_for_until_it_is_given_up(made_up):
     waiting = world.plan()
     assert cells(world.pending(waiting)) == [(0, "gap", 4e-3), (1, "gap", 4e-3)] and waiting.later is not None
     failed = {run.run_id for run in world.pending(waiting)}
-    onward = world.plan(given_up=failed)
+    onward = world.plan(failed=failed)
     finals = [run for run in world.pending(onward) if run.run_id not in failed]
     assert cells(finals) == [(seed, arm, 2e-3) for seed in (2, 3, 4) for arm in ("cls", "gap")]
 
@@ -187,19 +187,19 @@ def test_all_seeds_to_tune_on_is_one_stage_and_not_marked_as_two(made_up):
 )
 def test_budgets_tune_on_the_seeds_that_they_say(budget, tuning_seeds, extend):
     asked = Overrides(learning_rates=THREE_RATES, variant="Nano/2")
-    made = plan_in_stages(TWO_POOLS, BUDGETS[budget], DIGITS, asked)
+    made = make_plan(TWO_POOLS, BUDGETS[budget], DIGITS, asked)
     assert {run.config.seed for run in made.runs} == set(range(tuning_seeds))
     assert (made.later is not None) == (budget in ("standard", "paper")) and BUDGETS[budget].extend == extend
 
 
 def test_fewer_seeds_than_a_budget_tunes_on_are_all_tuned_on():
-    made = plan_in_stages(TWO_POOLS, BUDGETS["standard"], DIGITS, Overrides(seeds=1, learning_rates=THREE_RATES))
+    made = make_plan(TWO_POOLS, BUDGETS["standard"], DIGITS, Overrides(seeds=1, learning_rates=THREE_RATES))
     assert {run.config.seed for run in made.runs} == {0}
 
 
 def test_every_combination_of_tuned_fields_is_a_trial_for_every_arm():
     asked = Overrides(learning_rates=(1e-3, 2e-3), seeds=1, tune={"weight_decay": (0.2, 0.01), "drop_path": (0, 0.1)})
-    made = plan_in_stages(TWO_POOLS, BUDGETS["smoke"], DIGITS, asked)
+    made = make_plan(TWO_POOLS, BUDGETS["smoke"], DIGITS, asked)
     trials = {arm: [run.setting for run in made.runs if run.arm == arm] for arm in ("cls", "gap")}
     expected = [(rate, wd, path) for rate in (1e-3, 2e-3) for wd in (0.01, 0.2) for path in (0.0, 0.1)]
     assert trials["cls"] == trials["gap"] == expected
@@ -238,9 +238,9 @@ def test_a_study_may_say_what_it_tunes_and_the_command_line_goes_over_it():
         tune={"weight_decay": (0.1, 0.3)},
     )
     one_rate = {"learning_rates": (1e-3,), "seeds": 1}
-    made = plan_in_stages(study, BUDGETS["smoke"], DIGITS, Overrides(**one_rate))
+    made = make_plan(study, BUDGETS["smoke"], DIGITS, Overrides(**one_rate))
     assert made.runs[0].design.tuned == {"weight_decay": (0.1, 0.3)}
-    over = plan_in_stages(study, BUDGETS["smoke"], DIGITS, Overrides(**one_rate, tune={"weight_decay": (0.5,)}))
+    over = make_plan(study, BUDGETS["smoke"], DIGITS, Overrides(**one_rate, tune={"weight_decay": (0.5,)}))
     assert over.runs[0].design.tuned == {"weight_decay": (0.5,)}
 
 
@@ -252,7 +252,7 @@ def test_runs_made_before_a_field_was_tuned_are_not_made_again(made_up):
     assert {run.config.train.weight_decay for run in world.pending(tuned)} == {0.2}
 
 
-def test_a_plan_in_stages_says_the_same_from_the_same_records_in_any_order(made_up):
+def test_a_make_plan_says_the_same_from_the_same_records_in_any_order(made_up):
     world = World(made_up, {"cls": 2e-3, "gap": 4e-3})
     world.rounds()
     in_order = [run.run_id for run in world.plan().runs]
@@ -271,7 +271,7 @@ def test_plan_and_tables_choose_the_same_from_records_of_two_environments_and_a_
     }  # fmt: skip
     there = {(1e-3, 0): 1.0, (2e-3, 0): 0.1, (4e-3, 0): 0.1}
     world = World(made_up, {"cls": 2e-3, "gap": 2e-3})
-    given_up = set()
+    failed = set()
     for run in world.plan(extend=0).runs:
         cell = run.config.train.learning_rate, run.config.seed
         if run.arm == "cls":
@@ -279,12 +279,12 @@ def test_plan_and_tables_choose_the_same_from_records_of_two_environments_and_a_
         elif cell in here:
             world.run(run, metrics={"test_top1": 0.5, "val_top1": here[cell]})
         else:
-            given_up.add(run.run_id)
+            failed.add(run.run_id)
             world.run(run, outcome="failed", metrics={})
         if run.arm == "gap" and cell in there:
             metrics = {"test_top1": 0.5, "val_top1": there[cell]}
             world.run(run, metrics=metrics, environment=ELSEWHERE)
-    many = {"extend": 0, "seeds": 20, "given_up": given_up}
+    many = {"extend": 0, "seeds": 20, "failed": failed}
     for run in world.plan(**many).runs[12:]:  # many more runs than here, but of final seeds
         world.run(run, environment=ELSEWHERE)
     planned = {(run.arm, run.setting) for run in world.plan(**many).runs if run.config.seed >= 2}

@@ -11,7 +11,7 @@ from vitbench.data import DataInfo, describe
 from vitbench.execution import rates
 from vitbench.execution.content import Content, Decode
 from vitbench.records import Faults, Record, RecordStore
-from vitbench.studies import STUDIES, Budget, Overrides, Plan, Study, load_study, plan_in_stages
+from vitbench.studies import STUDIES, Budget, Overrides, Plan, Study, load_study, make_plan
 from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
 from vitbench.text import agreeing, counted
 
@@ -90,14 +90,14 @@ class Request:
             speeds = None
             if self.overrides.match == "time":
                 speeds = rates.kept(self.results, resolve_study(study, self.budget, info, self.overrides))
-            plan = plan_in_stages(
+            plan = make_plan(
                 study,
                 self.budget,
                 info,
                 self.overrides,
                 records.get(study.name, ()),
                 images_per_second=speeds,
-                given_up={run_id for study_name, run_id in failed if study_name == study.name},
+                failed={run_id for study_name, run_id in failed if study_name == study.name},
             )
             plans.append((name, plan))
         optimizers = {run.config.train.optimizer for _, plan in plans for run in plan.runs}

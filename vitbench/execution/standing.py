@@ -66,9 +66,9 @@ class Standing:
             epochs_are_estimates=any(plan.epochs_are_estimates for _, plan in plans),
         )
 
-    def pending(self, given_up: RunKeys = ()) -> list[Planned]:
-        """What is left to run, but for what is given up."""
-        over = {*self.done, *given_up}
+    def pending(self, leaving_out: RunKeys = ()) -> list[Planned]:
+        """What is left to run in this call: planned, not done, not left out."""
+        over = {*self.done, *leaving_out}
         return [(name, run) for name, run in self.planned if run.key not in over]
 
     def about_images(self) -> list[str]:

@@ -44,7 +44,8 @@ class StudyRuns:
         """Runs that did not fail in this process."""
         self.failed: set[tuple[str, str]] = set()
         """In this process or meanwhile in another: not tried again in this call."""
-        self.given_up: set[tuple[str, str]] = set()
+        self.hopeless: set[tuple[str, str]] = set()
+        """Recorded without being run, as their pretraining diverged or left no weights."""
         self.executed: set[tuple[str, str]] = set()
         """Trained, or taken over from another study: once in a call, even where its images change meanwhile."""
         self.by_others: set[tuple[str, str]] = set()
@@ -63,7 +64,7 @@ class StudyRuns:
             if self.request.overrides.match == "time":
                 self._settle_rates()
             _print(self.request.left_out())  # which refuses a wrong request before torch is imported
-            while pending := (standing := self._standing()).pending(self.failed | self.given_up | self.executed):
+            while pending := (standing := self._standing()).pending(self.failed | self.hopeless | self.executed):
                 self._run_wave(standing, pending)
             if self.keep_weights:
                 self._print_without_weights(standing)
@@ -153,7 +154,7 @@ class StudyRuns:
             self.claims.release(run.run_id)
             _print([f"{run.study}, {run.arm}, seed {record.seed}: {record.outcome}: {record.reason}"])
             self.recorded += record.is_done
-            (self.given_up if record.is_done else self.failed).add(run.key)
+            (self.hopeless if record.is_done else self.failed).add(run.key)
 
     def _execute(self, jobs: list[Job], places: Mapping[str, Sequence[Planned]], num_workers: int) -> None:
         """Runs the jobs that no other process has claimed, and records each in all `places` of its run_id."""

@@ -122,9 +122,18 @@ class Design(Stored):
         return tuple(product(self.learning_rates, *self.tuned.values()))
 
     @property
+    def noun(self) -> str:
+        """What an arm has one of: its learning rate, or with other fields tuned too, its setting."""
+        return "setting" if self.tuned else "learning rate"
+
+    @property
+    def short_noun(self) -> str:
+        return "setting" if self.tuned else "rate"
+
+    @property
     def epochs_differ(self) -> bool:
         """Whether arms train for epochs of their own."""
-        return self.match != "epochs" or self.images_differ or self.sizes_differ
+        return self.match != "epochs" or self.images_differ or self.has_starts
 
     @property
     def images_differ(self) -> bool:
@@ -132,8 +141,10 @@ class Design(Stored):
         return bool(self.fractions)
 
     @property
-    def sizes_differ(self) -> bool:
-        """Whether image sizes may differ, and with them the hashes of the same images: arms go on from others."""
+    def has_starts(self) -> bool:
+        """Whether arms start from the weights of others. They may then have other image sizes, and so other hashes of the same
+        images.
+        """
         return bool(self.starts)
 
     @property
@@ -143,9 +154,9 @@ class Design(Stored):
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What sets plans apart that are made of the same runs."""
+        """Plans of another kind are compared apart, even where they share runs."""
         epochs = self.epochs.get(self.baseline)
-        return self.match, tuple(sorted(self.tuned)), epochs, self.images_differ, self.sizes_differ
+        return self.match, tuple(sorted(self.tuned)), epochs, self.images_differ, self.has_starts
 
     def compared_with(self, arm: str) -> str:
         """The baseline; or with held factors, the arm of its level of these and the baseline's of all others.

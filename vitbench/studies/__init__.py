@@ -3,7 +3,7 @@
 from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import BUDGETS, Budget
 from vitbench.studies.library import STUDIES, load_study
-from vitbench.studies.plan import Plan, PlannedRun, plan, plan_in_stages
+from vitbench.studies.plan import Plan, PlannedRun, make_plan
 from vitbench.studies.resolved_study import Overrides
 from vitbench.studies.study import Study
 
@@ -17,6 +17,5 @@ __all__ = [
     "PlannedRun",
     "Study",
     "load_study",
-    "plan",
-    "plan_in_stages",
+    "make_plan",
 ]

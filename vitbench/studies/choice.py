@@ -98,7 +98,7 @@ def scores_of(runs: Mapping[tuple[Setting, int], Record]) -> Scores:
 def environment_key(record: Record, design: Design) -> tuple[str, ...]:
     """Equal for records whose environments may be compared under a design: where image sizes differ, data hashes do too."""
     environment = record.environment
-    return (environment.model_copy(update={"data_sha256": ""}) if design.sizes_differ else environment).comparison_key
+    return (environment.model_copy(update={"data_sha256": ""}) if design.has_starts else environment).comparison_key
 
 
 def grouped(records: Iterable[Record], key_of: Callable[[Record], Key]) -> dict[Key, list[Record]]:

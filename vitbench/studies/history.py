@@ -40,10 +40,10 @@ class History:
         # Sorting is stable: of two with as many runs, the later one goes first.
         self._environments = sorted(last_first, key=lambda environment: environment.num_tuning_runs, reverse=True)
 
-    def has_tried(self, grid: Grid, given_up: Collection[str]) -> bool:
-        """Whether every arm has a result at every setting on every tuning seed, but for the run_ids in `given_up`."""
+    def has_tried(self, grid: Grid, failed: Collection[str]) -> bool:
+        """Whether every arm has a result at every setting on every tuning seed, but for the run_ids in `failed`."""
         return all(
-            (arm, setting, seed) in self._done or self.resolved.config(arm, setting, seed).run_id in given_up
+            (arm, setting, seed) in self._done or self.resolved.config(arm, setting, seed).run_id in failed
             for arm in self.resolved.arms
             for setting in grid.settings
             for seed in range(self.resolved.tuning_seeds)

@@ -89,14 +89,7 @@ class Plan:
     """Whether images/s must be measured before the final epochs are known."""
 
 
-def plan(
-    study: Study, budget: Budget, data: DataInfo, overrides: Overrides = Overrides(), records: Iterable[Record] = ()
-) -> list[PlannedRun]:
-    """The runs of `study` on `data` that are known now; see `plan_in_stages`."""
-    return plan_in_stages(study, budget, data, overrides, records).runs
-
-
-def plan_in_stages(
+def make_plan(
     study: Study,
     budget: Budget,
     data: DataInfo,
@@ -104,21 +97,21 @@ def plan_in_stages(
     records: Iterable[Record] = (),
     *,
     images_per_second: Mapping[str, float] | None = None,
-    given_up: Collection[str] = (),
+    failed: Collection[str] = (),
 ) -> Plan:
     """The runs of `study` on `data` that are certain, given `records`, and how many may follow.
 
     Seeds are outermost, so that a stopped study has complete seeds. Choices wait for runs that failed, except for the run_ids
-    in `given_up`. Raises ValueError where an arm has no meaning on the base variant, or something cannot be tuned or matched.
+    in `failed`. Raises ValueError where an arm has no meaning on the base variant, or something cannot be tuned or matched.
     """
     resolved = resolve_study(study, budget, data, overrides, images_per_second=images_per_second)
     if not resolved.has_choices:
         return Plan(_tuning_runs(resolved, resolved.grid), None, resolved.epochs_are_estimates)
     history = History(resolved, records)
     grid, steps = resolved.grid, Counter[tuple[str, str]]()
-    tried = history.has_tried(grid, given_up)
+    tried = history.has_tried(grid, failed)
     while tried and (wider := _extended(resolved, grid, history, steps)) != grid:
-        grid, tried = wider, history.has_tried(wider, given_up)
+        grid, tried = wider, history.has_tried(wider, failed)
     runs = _tuning_runs(resolved, grid)
     if not tried:
         return Plan(runs, _later(resolved, grid, history), resolved.epochs_are_estimates)

@@ -24,7 +24,7 @@ from vitbench.analysis.tables.sentences import sentence
 from vitbench.analysis.tables.verdicts import further_tables
 from vitbench.data import describe
 from vitbench.records import Outcome, pack_correct
-from vitbench.studies import BUDGETS, STUDIES, load_study, plan
+from vitbench.studies import BUDGETS, STUDIES, load_study, make_plan
 
 CLS = (0.70, 0.72, 0.71, 0.73, 0.69)
 GAP = (0.74, 0.75, 0.76, 0.77, 0.72)
@@ -256,7 +256,7 @@ def test_claims_of_all_studies_are_on_one_page(store_with):
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_what_a_claim_is_about_is_in_its_study(study):
-    runs = plan(load_study(study), BUDGETS["standard"], describe("shapes"))
+    runs = make_plan(load_study(study), BUDGETS["standard"], describe("shapes")).runs
     design = runs[0].design
     cells = {tuple(levels.values()) for levels in design.factors.values()}
     for claim in CLAIMS:

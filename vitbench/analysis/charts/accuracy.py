@@ -17,7 +17,11 @@ def accuracy_figure(comparison: Comparison) -> Figure | None:
     if not arms:
         return None
     looks = looks_of(comparison)
-    which = f"each arm's chosen {comparison.noun}" if comparison.has_choice else f"one {comparison.noun} for all arms"
+    which = (
+        f"each arm's chosen {comparison.design.noun}"
+        if comparison.has_choice
+        else f"one {comparison.design.noun} for all arms"
+    )
     caption = f"Small points: seeds. Large: mean ± 1 SD, at {which}."
     figure = figure_of(comparison, 0.34 * len(arms) + 1.6, caption)
     axes = figure.add_subplot()

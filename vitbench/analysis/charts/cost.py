@@ -65,7 +65,7 @@ def _costs(comparison: Comparison, arms: Sequence[ArmResult]) -> dict[str, dict[
     loads, days = {load for arm in arms for load in arm.loads}, {arm.days for arm in arms}
     # A run that goes on from another took as long as both; what shared the machine with others, or had it on another
     # day, took longer or shorter.
-    if seconds and not comparison.design.sizes_differ and len(loads) == len(days) == 1:
+    if seconds and not comparison.design.has_starts and len(loads) == len(days) == 1:
         costs["training seconds per run, median"] = seconds
     return costs
 

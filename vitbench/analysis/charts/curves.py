@@ -38,7 +38,7 @@ def curves_figure(comparison: Comparison) -> Figure | None:
     figure = figure_of(
         comparison,
         panels_height(len(arms)),
-        f"Line: mean over seeds at the chosen {comparison.noun}. Band: ± 1 SD."
+        f"Line: mean over seeds at the chosen {comparison.design.noun}. Band: ± 1 SD."
         + (" Dashed grey: baseline." if baseline and len(arms) > 1 else "")
         + chance_remark(comparison, means),
     )

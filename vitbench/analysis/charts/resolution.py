@@ -54,7 +54,7 @@ def resolution_figure(comparison: Comparison) -> Figure | None:
         comparison,
         4.2 + 0.24 * math.ceil(len(names) / LEGEND_COLUMNS),
         "Lines: mean ± 1 SD. Small points: seeds"
-        + (f", each arm at a {comparison.noun} of its own." if comparison.has_choice else ".")
+        + (f", each arm at a {comparison.design.noun} of its own." if comparison.has_choice else ".")
         + chance_remark(comparison, values),
     )
     kinds = [kind for kind in TITLES if any(line.fine_tuned == kind for line in lines)]

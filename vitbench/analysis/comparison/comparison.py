@@ -64,11 +64,6 @@ class Comparison:
         return len({setting for arm in self.arms for setting in arm.settings}) > 1
 
     @property
-    def noun(self) -> str:
-        """What was tuned, in words."""
-        return "setting" if self.design.tuned else "learning rate"
-
-    @property
     def chance(self) -> float | None:
         """1 / number of classes: chance only where classes are equally frequent. None where arms differ in that number."""
         classes = {arm.model.num_classes for arm in self.arms}
@@ -98,7 +93,7 @@ class Comparison:
             return epochs
         if design.images_differ:
             return f"{epochs} of the baseline and equal training steps"
-        return f"{epochs} of the baseline" + ("" if design.sizes_differ else f" and equal {MATCHES[design.match]}")
+        return f"{epochs} of the baseline" + ("" if design.has_starts else f" and equal {MATCHES[design.match]}")
 
     def compared_with(self, arm: ArmResult) -> ArmResult | None:
         """The arm that another is compared with (`Design.compared_with`).

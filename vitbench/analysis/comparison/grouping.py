@@ -39,7 +39,7 @@ def groups(records: Iterable[Record]) -> list[Group]:
         design = members[-1].design
         if plans_differ:
             members = _with_planned_elsewhere(members, records, key, design)
-        groups += [Group(part, design) for part in (_by_data(members) if design.sizes_differ else [members])]
+        groups += [Group(part, design) for part in (_by_data(members) if design.has_starts else [members])]
     return groups
 
 

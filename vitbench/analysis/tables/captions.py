@@ -56,7 +56,7 @@ def conventions(assessment: Assessment) -> list[str]:
                 "Training steps are equal, not epochs: an arm with fewer images sees each of them more often. The test "
                 "images are the same."
             )
-        if comparison.design.sizes_differ:
+        if comparison.design.has_starts:
             sentences.append(
                 "Some arms start from another arm's trained weights, of the same seed and setting, head included; 0 epochs: "
                 "those weights as they are. Training (TFLOP) includes the training of those weights; epochs and images/s do "
@@ -80,7 +80,7 @@ def conventions(assessment: Assessment) -> list[str]:
 def _choice_text(comparison: Comparison) -> str:
     """At which setting an arm's number is, and whether that was a choice."""
     fixed = [arm for arm in comparison.arms if arm.is_fixed]
-    noun = comparison.noun
+    noun = comparison.design.noun
     if len(fixed) == len(comparison.arms):
         settings = {setting: arm.text(setting) for arm in fixed for setting in arm.grid}
         if len(settings) > 1:
@@ -89,7 +89,7 @@ def _choice_text(comparison: Comparison) -> str:
     chosen = f"at the {noun} with the best mean validation accuracy of that arm"
     if fixed:
         chosen += f"; that of {listed(arm.label for arm in fixed)} was fixed, without tuning"
-    value, tuning_seeds = ("setting" if comparison.design.tuned else "rate"), comparison.design.tuning_seeds
+    value, tuning_seeds = comparison.design.short_noun, comparison.design.tuning_seeds
     seeds = "the seeds" if tuning_seeds is None else f"those of {seeds_text(range(tuning_seeds))}"
     held_out = "" if tuning_seeds is None else "; the other seeds are held out"
     return f"{chosen}. {value.capitalize()}s are compared on {seeds} at which every {value} has a result{held_out}"

@@ -33,7 +33,7 @@ def raw_rows(assessment: Assessment) -> list[dict[str, Any]]:
 def _row(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
     comparison, memory = assessment.comparison, arm.costs("peak_memory_bytes")
     baseline, finding = comparison.baseline, assessment.findings.arms.get(arm.label)
-    noun = "setting" if comparison.design.tuned else "rate"
+    noun = comparison.design.short_noun
     training_tflop = significant(arm.training_flops and arm.training_flops / 1e12)
     matched = {"epochs": f"{arm.epochs:g}", "training (TFLOP)": training_tflop}
     at_baselines = ABSENT if finding is None else at_baseline(finding, with_pairs=True)
@@ -50,7 +50,7 @@ def _row(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
         "top-1 (%)": percent(arm.test_top1),
         "difference (points)": ABSENT if finding is None else difference_text(finding.decision) or ABSENT,
         **({} if baseline is None else {"verdict": ABSENT if finding is None else verdict_text(finding.decision)}),
-        comparison.noun: ABSENT if arm.setting is None else f"{arm.text(arm.setting)}{remark}",
+        comparison.design.noun: ABSENT if arm.setting is None else f"{arm.text(arm.setting)}{remark}",
         f"top-1 at baseline's {noun} (%)": percent(comparison.at_baseline_setting(arm)),
         **({f"difference at baseline's {noun} (points)": at_baselines} if comparison.has_choice else {}),
         "training (images/s)": significant(arm.median_cost("train_images_per_second")),

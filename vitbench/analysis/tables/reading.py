@@ -71,7 +71,7 @@ def _judged_on(comparison: Comparison) -> list[str]:
     baseline = comparison.baseline
     if baseline is None or baseline.is_fixed:
         return []
-    noun = "setting" if comparison.design.tuned else "rate"
+    noun = comparison.design.short_noun
     what = f"At the baseline's {noun}, where it is not the arm's own"
     if baseline.held_out_seeds:
         return [f"{what}: over held-out {seeds_text(baseline.held_out_seeds)} alone, which were not used to choose it."]

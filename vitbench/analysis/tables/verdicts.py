@@ -28,7 +28,7 @@ def further_tables(assessment: Assessment) -> list[Table]:
 def verdicts(assessment: Assessment) -> Table:
     """A row for every arm but the baseline; empty where no arm has a verdict."""
     comparison, findings = assessment.comparison, assessment.findings
-    noun = "setting" if comparison.design.tuned else "rate"
+    noun = comparison.design.short_noun
     rows = []
     for label, finding in findings.arms.items():
         decision, images = finding.decision, finding.images_only_one_gets
