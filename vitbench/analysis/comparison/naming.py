@@ -57,10 +57,10 @@ def with_distinct_names(comparisons: Sequence[Comparison]) -> list[Comparison]:
     All that clash get it, so that a name does not depend on which was recorded first.
     """
     slugs = Counter(comparison.slug for comparison in comparisons)
-    plain = [_circumstances(comparison) for comparison in comparisons]
+    plain = [(comparison.slug, _circumstances(comparison)) for comparison in comparisons]
     circumstances = [  # the same runs may stand in plans of two kinds
-        facts | {"plan": digest(comparison.design.kind)[:6]} if plain.count(facts) > 1 else facts
-        for comparison, facts in zip(comparisons, plain, strict=True)
+        facts | {"plan": digest(comparison.design.kind)[:6]} if plain.count((slug, facts)) > 1 else facts
+        for comparison, (slug, facts) in zip(comparisons, plain, strict=True)
     ]
     by_title: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for comparison, facts in zip(comparisons, circumstances, strict=True):
