@@ -32,13 +32,13 @@ def cpu_state(root: Path = Path("/")) -> State:
     }
 
 
-def others_cores(before: State, after: State) -> float | None:
+def others_cores(before: State, after: State, *, shortest: float = SHORTEST) -> float | None:
     """How many cores worked for other processes between two states, on average.
 
-    None where that cannot be told: the platform is silent, or less than `SHORTEST` seconds lie between them.
+    None where that cannot be told: the platform is silent, or less than `shortest` seconds lie between them.
     """
     seconds, busy, used = (_rise(before, after, name) for name in ("seconds", "busy_core_seconds", "own_core_seconds"))
-    if seconds is None or busy is None or used is None or seconds < SHORTEST:
+    if seconds is None or busy is None or used is None or seconds < shortest:
         return None
     return max(0.0, (busy - used) / seconds)
 
