@@ -23,11 +23,11 @@ from vitbench.commands.features import features
 from vitbench.commands.figures import figures
 from vitbench.commands.flops import flops
 from vitbench.commands.listing import list_
-from vitbench.commands.pages import plots, report, tables
 from vitbench.commands.plan import plan
 from vitbench.commands.probe import probe
 from vitbench.commands.profile import profile
 from vitbench.commands.records import records
+from vitbench.commands.results import plots, report, tables
 from vitbench.commands.run import run
 from vitbench.commands.throughput import throughput
 from vitbench.commands.trace import trace

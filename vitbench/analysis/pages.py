@@ -21,9 +21,9 @@ from vitbench.analysis.comparison.wording import settle_text
 from vitbench.analysis.profile.tables import write_profiles
 from vitbench.analysis.tables.across import across_table, summary
 from vitbench.analysis.tables.cells import main_table
+from vitbench.analysis.tables.further import CLAIM_HEADINGS
+from vitbench.analysis.tables.further import claims as claims_table
 from vitbench.analysis.tables.page import markdown, texts_of
-from vitbench.analysis.tables.verdicts import CLAIM_HEADINGS
-from vitbench.analysis.tables.verdicts import claims as claims_table
 from vitbench.analysis.transfer.tables import write_transfer
 from vitbench.analysis.writing.files import is_marked, remove_stale, write, write_each
 from vitbench.analysis.writing.markup import escape_markdown

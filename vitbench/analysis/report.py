@@ -20,7 +20,7 @@ from vitbench.analysis.plots import KINDS, render
 from vitbench.analysis.tables.across import across_table, summary
 from vitbench.analysis.tables.captions import conventions, facts
 from vitbench.analysis.tables.cells import main_table
-from vitbench.analysis.tables.verdicts import further_tables
+from vitbench.analysis.tables.further import further_tables
 from vitbench.analysis.transfer.chart import transfer_figure as transfer_chart
 from vitbench.analysis.transfer.tables import WHERE, load_rows, table_of
 from vitbench.analysis.writing.drawing import rendered

@@ -234,7 +234,7 @@ def _unknown(dataset: str, root: Path | None) -> str:
 def _list_all(folder: Path) -> list[tuple[str, int, tuple[int, int]]]:
     """(relative name, bytes, times) of the files of a data set that torchvision opens."""
     paths = (Path(below, name) for below, _, names in os.walk(folder, followlinks=True) for name in names)
-    files = ((path, path.stat()) for path in paths if path.is_file())
+    files = ((path, path.stat()) for path in paths if os.path.isfile(path))
     return sorted((path.relative_to(folder).as_posix(), status.st_size, change_times(status)) for path, status in files)
 
 

@@ -9,8 +9,8 @@ from vitbench.analysis.charts.resolution import lines_of, resolution_figure
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.plots import KINDS, render
+from vitbench.analysis.tables.further import fine_tuning
 from vitbench.analysis.tables.page import markdown
-from vitbench.analysis.tables.verdicts import fine_tuning
 from vitbench.config import DataConfig, RunConfig, TrainConfig
 from vitbench.costs import count
 from vitbench.data import describe

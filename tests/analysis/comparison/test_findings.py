@@ -18,10 +18,10 @@ from vitbench.analysis.pages import print_tables, write_tables
 from vitbench.analysis.statistics.crossed import CrossedDifference
 from vitbench.analysis.statistics.verdicts import MARGIN, Verdict
 from vitbench.analysis.tables.cells import main_table, raw_rows
+from vitbench.analysis.tables.further import further_tables
 from vitbench.analysis.tables.page import latex, markdown
 from vitbench.analysis.tables.reading import reading
 from vitbench.analysis.tables.sentences import sentence
-from vitbench.analysis.tables.verdicts import further_tables
 from vitbench.data import describe
 from vitbench.records import Outcome, pack_correct
 from vitbench.studies import BUDGETS, STUDIES, load_study, make_plan

@@ -169,3 +169,17 @@ def test_equal_models_that_started_from_other_weights_give_two_rows():
         "again" in note for note in assess(comparison).notes
     )
     assert any("init None" in note and "init timm:a@1a2b3c4d" in note for note in assess(comparison).notes)
+
+
+def test_what_trained_chooses_its_own_setting_though_its_arm_trains_nothing_in_the_last_plan():
+    edited = design(learning_rates=(1e-3, 3e-3), starts={"gap": "cls"}, epochs={"cls": 20, "gap": 0})
+    best_at = {"cls": (1e-3, 20), "gap": (3e-3, 5)}
+    records = [
+        make_record(
+            name, learning_rate=rate, test=0.9 if rate == best else 0.8, train={"epochs": epochs}, design=edited
+        )
+        for name, (best, epochs) in best_at.items()
+        for rate in (1e-3, 3e-3)
+    ]
+    (comparison,) = compare(records)
+    assert {arm.name: arm.setting for arm in comparison.arms} == {"cls": (1e-3,), "gap": (3e-3,)}

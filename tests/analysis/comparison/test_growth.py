@@ -11,8 +11,8 @@ from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.growth import series_of
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.plots import render
+from vitbench.analysis.tables.further import power_laws
 from vitbench.analysis.tables.page import markdown
-from vitbench.analysis.tables.verdicts import power_laws
 from vitbench.config import DataConfig, RunConfig, TrainConfig
 from vitbench.records import Design
 

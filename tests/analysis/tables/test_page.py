@@ -10,7 +10,7 @@ from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.tables import cells as table_cells
 from vitbench.analysis.tables import page
-from vitbench.analysis.tables.verdicts import further_tables
+from vitbench.analysis.tables.further import further_tables
 from vitbench.analysis.writing.markup import escape_markdown
 
 NASTY = r"50% & $x_1$ #2 {a} ~^ \cmd | [b] <c> *d*"

@@ -104,7 +104,8 @@ def arms_of(group: Group) -> list[ArmResult]:
         )
     first = {arm.name: arm for arm in reversed(arms)}
     chosen_with = {name: first.get(design.chosen_with(name)) for name in first if design.chosen_with(name) != name}
-    return [replace(arm, chosen_with=chosen_with.get(arm.name)) for arm in arms]
+    # Of a name whose epochs were changed, what trained chooses for itself.
+    return [replace(arm, chosen_with=None if arm.epochs else chosen_with.get(arm.name)) for arm in arms]
 
 
 def _initial_weights(config: RunConfig, fields: Sequence[str]) -> str | None:

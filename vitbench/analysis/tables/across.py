@@ -7,7 +7,7 @@ from typing import Any
 
 from vitbench.analysis.comparison.across import Agreement, ArmAcross, agreements
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
-from vitbench.analysis.tables.verdicts import raw_interval
+from vitbench.analysis.tables.further import raw_interval
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, listed
 from vitbench.text import counted

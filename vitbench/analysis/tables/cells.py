@@ -10,8 +10,8 @@ from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
-from vitbench.analysis.tables.verdicts import at_baseline, raw_interval
-from vitbench.analysis.tables.verdicts import raw as raw_verdict
+from vitbench.analysis.tables.further import at_baseline, raw_interval
+from vitbench.analysis.tables.further import raw as raw_verdict
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, count_text, filled, listed, significant
 from vitbench.records import Outcome

@@ -8,7 +8,7 @@ from dataclasses import replace
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.tables.captions import conventions, facts
 from vitbench.analysis.tables.cells import main_table, raw_rows
-from vitbench.analysis.tables.verdicts import further_tables
+from vitbench.analysis.tables.further import further_tables
 from vitbench.analysis.writing.markup import escape_markdown
 from vitbench.analysis.writing.table import TEX_HEAD, csv_text, latex_table, markdown_head, markdown_list, markdown_rows
 

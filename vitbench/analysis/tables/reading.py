@@ -10,7 +10,7 @@ from vitbench.analysis.statistics.narrowing import StudyNarrowing
 from vitbench.analysis.statistics.power import MOST_SEEDS
 from vitbench.analysis.statistics.power_law import FURTHEST
 from vitbench.analysis.statistics.verdicts import ALPHA, FEWEST_SEEDS, MARGIN
-from vitbench.analysis.tables.verdicts import p_text
+from vitbench.analysis.tables.further import p_text
 from vitbench.analysis.writing.words import seeds_text
 from vitbench.text import counted
 
