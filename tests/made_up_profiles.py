@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vitbench.analysis.profile.profile import Profile, load_profile
 from vitbench.config import ViTConfig
-from vitbench.profiling.profile_store import Part, profile_directory, write_part
+from vitbench.profiling.profile_store import Part, list_profiles, profile_directory, write_part
 
 CEILINGS = {"flops_per_second": {"fp32": 100e9, "bf16": 400e9}, "bytes_per_second": 20e9}
 COLUMNS = ("part", "block", "role", "kind", "phase", "seconds", "calls", "flops", "bytes")
@@ -95,3 +96,17 @@ def make_trace(root: Path, *rows: Sequence[Any], mode: str = "train", **changes:
     facts = {"precision": "bf16", "compiled": False, "step_seconds": 1.0, "steps": 2}
     facts |= {"columns": list(COLUMNS), "rows": [list(row) for row in rows]}
     return make_part(root, f"traces/S-16-224px-batch16-{mode}", model_request(mode), facts, **changes)
+
+
+def profile_in(root: Path) -> Profile:
+    (directory,) = list_profiles(root)
+    return load_profile(directory)
+
+
+DRIFTING = {
+    "vitbench": [1.0, 2.0, 4.0],
+    "timm": [1.5, 3.0, 6.0],
+    "vit-pytorch": [1.2, 2.2, 4.8],
+    "torchvision": [9.0, 9.0, 9.0],
+}
+"""Round by round timm takes 1.5 times as long, although the machine slows down; vit-pytorch 1.2, 1.1 and 1.2 times."""

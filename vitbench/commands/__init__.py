@@ -1,1 +1,4 @@
-"""What the commands do. Importing this package imports no torch; commands that compute import it when they start."""
+"""How is each command asked, and how is its answer printed? They parse and print; what they call decides and computes.
+
+Importing this package imports no torch; commands that compute import it when they start.
+"""

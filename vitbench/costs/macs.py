@@ -152,7 +152,7 @@ def position(config: ViTConfig) -> Counts:
             return Counts(params=tables * sum(config.grid) * (width // 2))
         case "relative":
             return Counts(params=tables * (2 * n - 1) * width)
-        case _:
+        case "none" | "sincos_2d" | "rope_2d":
             return Counts()
 
 

@@ -8,31 +8,14 @@ import io
 import pytest
 
 from tests.made_up_profiles import (
+    DRIFTING,
     make_contest,
     make_heat,
+    profile_in,
 )
 from vitbench.analysis.profile.contests import peers, settings, summary
-from vitbench.analysis.profile.profile import contests_of, load_profile
+from vitbench.analysis.profile.profile import contests_of
 from vitbench.analysis.writing.table import csv_text
-from vitbench.profiling.profile_store import list_profiles
-
-
-def profile_in(root):
-    (directory,) = list_profiles(root)
-    return load_profile(directory)
-
-
-def cells(table, index):
-    return table.rows[index]
-
-
-DRIFTING = {
-    "vitbench": [1.0, 2.0, 4.0],
-    "timm": [1.5, 3.0, 6.0],
-    "vit-pytorch": [1.2, 2.2, 4.8],
-    "torchvision": [9.0, 9.0, 9.0],
-}
-"""Round by round timm takes 1.5 times as long, although the machine slows down; vit-pytorch 1.2, 1.1 and 1.2 times."""
 
 
 def test_ratios_are_taken_round_by_round(tmp_path):
@@ -53,7 +36,7 @@ def test_the_summary_has_one_row_for_each_contest_with_its_best_peer(tmp_path):
     assert [list(row.values())[:4] for row in table.rows] == [
         ["S/16, 224 px", pool, "train", "16"] for pool in ("cls", "gap")
     ]
-    cls, gap = cells(table, 0), cells(table, 1)
+    cls, gap = table.rows[0], table.rows[1]
     assert cls["ours (images/s)"] == "8.00 (bf16 eager)"  # 16 images in 2 s
     assert cls["MFU"] == "12%"  # 8 images/s × 6 GFLOP over 400 GFLOP/s
     assert cls["against the best peer"] == cls["vit-pytorch"] == "1.20 [1.10, 1.20]"
@@ -108,6 +91,6 @@ def test_medians_that_did_not_settle_and_other_work_on_the_machine_are_noted(tmp
 def test_qualifying_rounds_are_told_setting_by_setting(tmp_path):
     slow = make_heat("timm", [8.0, 4.0, 2.0], precision="fp32", compiled=True)
     make_contest(tmp_path, {"vitbench": [1.0] * 3, "timm": [2.0] * 3}, heats=[slow])
-    ours, timm = (cells(settings(profile_in(tmp_path)), index) for index in (0, 1))
+    ours, timm = (settings(profile_in(tmp_path)).rows[index] for index in (0, 1))
     assert timm["fp32 compiled"] == "4.00" and timm["bf16 eager"] == "8.00" and timm["bf16 compiled"] == "–"
     assert ours["fp32 compiled"] == "–" and ours["bf16 eager"] == "16.0"

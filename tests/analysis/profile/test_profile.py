@@ -11,44 +11,27 @@ import pytest
 from tests.made_up_profiles import (
     CEILINGS,
     COLUMNS,
+    DRIFTING,
     make_contest,
     make_part,
     make_row,
     make_throughput,
     make_trace,
     model_request,
+    profile_in,
 )
 from tests.made_up_records import make_record
 from vitbench.analysis.pages import print_tables, write_tables
 from vitbench.analysis.plots import write_plots
 from vitbench.analysis.profile.contests import summary
 from vitbench.analysis.profile.notes import left_out
-from vitbench.analysis.profile.profile import load_profile, shares
+from vitbench.analysis.profile.profile import shares
 from vitbench.analysis.profile.roofline import points_of, roofline_figure, roofs_of
 from vitbench.analysis.profile.tables import tables_of, throughput, write_profiles
 from vitbench.analysis.writing.drawing import rendered
 from vitbench.analysis.writing.table import csv_text
 from vitbench.config import ViTConfig
 from vitbench.costs.macs import count
-from vitbench.profiling.profile_store import list_profiles
-
-
-def profile_in(root):
-    (directory,) = list_profiles(root)
-    return load_profile(directory)
-
-
-def cells(table, index):
-    return table.rows[index]
-
-
-DRIFTING = {
-    "vitbench": [1.0, 2.0, 4.0],
-    "timm": [1.5, 3.0, 6.0],
-    "vit-pytorch": [1.2, 2.2, 4.8],
-    "torchvision": [9.0, 9.0, 9.0],
-}
-"""Round by round timm takes 1.5 times as long, although the machine slows down; vit-pytorch 1.2, 1.1 and 1.2 times."""
 
 
 def test_throughput_has_a_row_for_each_and_says_why_one_is_empty(tmp_path):
@@ -56,7 +39,7 @@ def test_throughput_has_a_row_for_each_and_says_why_one_is_empty(tmp_path):
     bad = make_row("vitbench", [], compiled=True, settled=False, reason="out of memory at batch 16")
     make_throughput(tmp_path, good, bad)
     table = throughput(profile_in(tmp_path))
-    first, second = cells(table, 0), cells(table, 1)
+    first, second = table.rows[0], table.rows[1]
     assert first["images/s [95 %]"] == "80.0 [72.0, 88.0]" and first["p50 (ms)"] == "200.00"
     assert first["p99 (ms)"] == "400.00" and first["peak memory (MiB)"] == "3.00" and first["n"] == "3"
     assert second["images/s [95 %]"] == "–" and second["n"] == "0"
@@ -76,7 +59,7 @@ def test_a_step_s_time_is_told_by_kind_by_role_and_by_block(tmp_path):
     make_trace(tmp_path, *TRACE)
     profile = profile_in(tmp_path)
     tables = {table.name: table for table in tables_of(profile)}
-    kinds = [cells(tables["time-by-kind"], index) for index in range(3)]
+    kinds = tables["time-by-kind"].rows[:3]
     assert [row["kind"] for row in kinds] == ["linear", "activation", "attention"]
     assert kinds[0]["share"] == "40.0%" and kinds[0]["ms a step"] == "400.00" and kinds[0]["calls"] == "6"
     assert kinds[0]["GFLOP/s"] == "100" and kinds[0]["FLOP/byte"] == "10.0"
