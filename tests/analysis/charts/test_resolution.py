@@ -74,7 +74,7 @@ def records():
 
 def test_each_is_compared_at_its_own_size():
     (comparison,) = compare(records())
-    assert len(comparison.arms) == 8 and comparison.reference == "1-D at the same image size"
+    assert len(comparison.arms) == 8 and comparison.reference_text == "1-D at the same image size"
     against = {arm.name: comparison.compared_with(arm) for arm in comparison.arms}
     assert {name: other and other.name for name, other in against.items()} == {
         **{f"1-D, {level}": None for level in LEVELS.values()},

@@ -23,6 +23,7 @@ class ArmResult:
     """All runs of one arm in one comparison. A setting has a value of each of `fields`, the learning rate first."""
 
     label: str
+    """The name; with `#` and a hash where several models, or initial weights, have it."""
     name: str
     model: ModelConfig
     """With its first run's values of tuned fields, which mean nothing here."""

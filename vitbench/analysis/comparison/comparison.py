@@ -109,7 +109,7 @@ class Comparison:
         return next((other for other in self.arms if other.name == name != arm.name), None)
 
     @property
-    def reference(self) -> str:
+    def reference_text(self) -> str:
         """What differences are from, in words."""
         baseline, held = self.baseline, self.design.held_factors
         if baseline is None:

@@ -49,7 +49,7 @@ def conventions(assessment: Assessment) -> list[str]:
     ]
     if comparison.baseline is not None:
         sentences.append(
-            f"Differences are from {comparison.reference}, paired by seed, with the interval that decides the verdict."
+            f"Differences are from {comparison.reference_text}, paired by seed, with the interval that decides the verdict."
         )
         if comparison.design.images_differ:
             sentences.append(

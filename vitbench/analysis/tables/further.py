@@ -11,6 +11,7 @@ from vitbench.analysis.comparison.fine_tuning import gains
 from vitbench.analysis.comparison.growth import series_of
 from vitbench.analysis.comparison.wording import difference_text, settle_text, verdict_text, with_interval
 from vitbench.analysis.statistics.pairing import Interval
+from vitbench.analysis.statistics.power import POWER
 from vitbench.analysis.statistics.verdicts import MARGIN, Verdict
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, filled, interval_text, significant
@@ -28,7 +29,7 @@ def further_tables(assessment: Assessment) -> list[Table]:
 def verdicts(assessment: Assessment) -> Table:
     """A row for every arm but the baseline; empty where no arm has a verdict."""
     comparison, findings = assessment.comparison, assessment.findings
-    noun = comparison.design.short_noun
+    noun, detectable = comparison.design.short_noun, f"detectable difference (points, {100 * POWER:g} % power)"
     rows = []
     for label, finding in findings.arms.items():
         decision, images = finding.decision, finding.images_only_one_gets
@@ -43,7 +44,7 @@ def verdicts(assessment: Assessment) -> Table:
                 "variance from test images": filled("{:.0f} %", in_points(crossed.image_share if crossed else None)),
                 "images only one gets": ABSENT if images is None else f"{images[0]:,.0f} : {images[1]:,.0f}",
                 **({f"at baseline's {noun}": at_baseline(finding)} if comparison.has_choice else {}),
-                "detectable difference (points, 80 % power)": filled("{:.2f}", in_points(finding.smallest_difference)),
+                detectable: filled("{:.2f}", in_points(finding.smallest_difference)),
                 "seeds to settle": _to_settle(finding),
             }
         )

@@ -7,7 +7,7 @@ from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.growth import series_of
 from vitbench.analysis.comparison.wording import margin_text
 from vitbench.analysis.statistics.narrowing import StudyNarrowing
-from vitbench.analysis.statistics.power import MOST_SEEDS
+from vitbench.analysis.statistics.power import MOST_SEEDS, POWER
 from vitbench.analysis.statistics.power_law import FURTHEST
 from vitbench.analysis.statistics.verdicts import ALPHA, FEWEST_SEEDS, MARGIN
 from vitbench.analysis.tables.further import p_text
@@ -24,7 +24,8 @@ def reading(assessment: Assessment) -> list[str]:
         "P(arm > baseline). Variance from test images: the part of that wider interval's variance that more test images would "
         "reduce, and more seeds would not. Seeds won: at which the arm is more accurate; a tie counts half. Images only one "
         "gets: that only the arm, and that only the baseline, gets right; means over seeds.",
-        "Detectable difference: the smallest true difference that so many paired seeds detect with 80 % power, at the spread "
+        "Detectable difference: the smallest true difference that so many paired seeds detect with "
+        f"{100 * POWER:g} % power, at the spread "
         "seen and the strictest step of Holm's correction. Seeds to settle: how many would settle the verdict, at the mean "
         f"and spread seen; up to {MOST_SEEDS}.",
     ]
@@ -62,7 +63,8 @@ def rule(num_arms: int, *, margin: float = MARGIN) -> list[str]:
         "Where differences spread over seeds by less than one test image, the tests are over seeds and images.",
         "The interval beside a verdict is the one that decided it. Where the verdict is better or worse it excludes 0; where "
         f"it is open it includes 0. Its confidence is 1 − {ALPHA:g} / k, where Holm's correction multiplied the arm's p by k, "
-        "at most the number of arms. Where the verdict is equivalent, it is the 90 % interval, within the margin.",
+        "at most the number of arms. Where the verdict is equivalent, it is the "
+        f"{100 * (1 - 2 * ALPHA):g} % interval, within the margin.",
     ]
 
 

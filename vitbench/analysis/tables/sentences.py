@@ -47,7 +47,7 @@ def sentence(assessment: Assessment) -> str:
     pairs = {finding.decision.difference.n for finding in findings.arms.values() if finding.decision.difference}
     seeds = f"{min(pairs, default=0)} to {max(pairs, default=0)}" if len(pairs) > 1 else f"{max(pairs, default=0)}"
     reached = f"{_reached(comparison)}{seeds} seeds, points with the interval that decides"
-    return f"Against {comparison.reference} ({reached}): {'; '.join(parts)}.{_interactions(findings)}"
+    return f"Against {comparison.reference_text} ({reached}): {'; '.join(parts)}.{_interactions(findings)}"
 
 
 def _interactions(findings: Findings) -> str:
