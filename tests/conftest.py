@@ -17,9 +17,15 @@ from vitbench.config import DataConfig, RunConfig, TrainConfig
 from vitbench.machine import cache_directory
 from vitbench.records import Cost, Design, EpochPoint, Record
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # As a shell's background jobs start; what is ignored is inherited, and Ctrl-C could not be tested.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell's background jobs and nohup ignore these; that is inherited, and what they do could not be tested.
+for name, default in {
+    "SIGINT": signal.default_int_handler,
+    "SIGQUIT": signal.SIG_DFL,
+    "SIGHUP": signal.SIG_DFL,
+}.items():
+    number = getattr(signal, name, None)  # not on every system
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 
 @pytest.fixture(scope="session", autouse=True)

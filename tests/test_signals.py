@@ -43,10 +43,9 @@ print("never said", flush=True)
 
 
 def started(script: str) -> subprocess.Popen[str]:
-    # A shell starts what it leaves in the background with SIGQUIT ignored, and so would the child be.
-    script = "import signal; signal.signal(signal.SIGQUIT, signal.SIG_DFL)\n" + script
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    child = subprocess.Popen([sys.executable, "-c", script], text=True, **pipes)
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert child.stdout is not None and child.stdout.readline() == "ready\n"
     return child
 
