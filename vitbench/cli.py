@@ -92,7 +92,7 @@ def main() -> None:
 def _open_streams() -> None:
     for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
         if stream is None:  # closed by whoever started this process; the next file opened must not become the output
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 – as long as the process
         elif isinstance(stream, io.TextIOWrapper):
             # A pipe on Windows has no × and no −, and a file's name need not be UTF-8.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")

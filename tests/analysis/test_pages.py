@@ -6,6 +6,7 @@ import contextlib
 import io
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -104,10 +105,8 @@ def test_an_output_that_cannot_be_written_is_no_fault_of_the_records(tmp_path):
     for record in two_arms():
         store.append(record)
     faults = Faults()
-    full = open("/dev/full", "w", buffering=1)  # noqa: PTH123, SIM115
-    console = Console(file=full, width=140)
-    with pytest.raises(OSError, match="No space left"):
-        print_tables(tmp_path, console=console, faults=faults)
-    with contextlib.suppress(OSError):
-        full.close()
+    with contextlib.suppress(OSError), Path("/dev/full").open("w", buffering=1) as full:  # of closing it
+        console = Console(file=full, width=140)
+        with pytest.raises(OSError, match="No space left"):
+            print_tables(tmp_path, console=console, faults=faults)
     assert not list(faults)

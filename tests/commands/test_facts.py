@@ -134,7 +134,7 @@ def test_version_is_printed_alone(vitbench):
 STAGED = ("plan", "pooling", "--budget", "smoke", "--seeds", "4", "--tune-seeds", "1", "--extend", "1", "--results")
 
 
-def test_a_make_plan_says_what_is_known_and_how_much_may_follow(vitbench, tmp_path):
+def test_a_plan_in_stages_says_what_is_known_and_how_much_may_follow(vitbench, tmp_path):
     # Four arms × two rates on one seed; then two more rates, and three seeds at 1 + 3 × 2 settings.
     facts = json.loads(vitbench(*STAGED, tmp_path, "--json").out)
     assert len(facts["runs"]) == 8

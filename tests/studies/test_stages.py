@@ -252,7 +252,7 @@ def test_runs_made_before_a_field_was_tuned_are_not_made_again(made_up):
     assert {run.config.train.weight_decay for run in world.pending(tuned)} == {0.2}
 
 
-def test_a_make_plan_says_the_same_from_the_same_records_in_any_order(made_up):
+def test_a_plan_in_stages_says_the_same_from_the_same_records_in_any_order(made_up):
     world = World(made_up, {"cls": 2e-3, "gap": 4e-3})
     world.rounds()
     in_order = [run.run_id for run in world.plan().runs]

@@ -52,7 +52,7 @@ def _facts(request: Request, forecast: Forecast) -> dict[str, Any]:
         "workers": cost.workers,
         "epochs_are_estimates": standing.epochs_are_estimates,
         "later": later,
-        "recorded_elsewhere": forecast.recorded_elsewhere[0],
+        "recorded_elsewhere": forecast.recorded_elsewhere.runs,
         "of_other_images": standing.of_other_images,
         "unknown_images": dict(standing.unknown_images),
         "runs_to_train": len(forecast.to_train),
@@ -106,7 +106,7 @@ def _sentences(forecast: Forecast) -> Iterator[str]:
     if standing.epochs_are_estimates:
         yield "epochs are estimates by FLOPs: `vitbench run` measures how fast each arm trains, and plans by that"
     yield from standing.about_images()
-    yield from forecast.recorded_elsewhere[1]
+    yield from forecast.recorded_elsewhere.lines
     for study, differing in forecast.rates_made_elsewhere:
         yield f"{study}: epochs are by rates {differing}; `vitbench run` asks for another --results"
     if asked := [run for _, run in pending if run.config.train.compile == "auto"]:

@@ -230,7 +230,7 @@ class TimmConfig(Config):
     image_size: Size = 224
     in_channels: Extent = 3
     num_classes: Annotated[int, Field(gt=0, le=MOST)] = 1000
-    options: dict[str, Any] = {}  # noqa: RUF012 – pydantic copies it
+    options: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
     def _instead_of(cls, name: str) -> str:

@@ -116,9 +116,9 @@ class ListedSplit(FileSplit):
         if file.size > MAX_BYTES:
             raise ValueError(f"its {file.size:,} bytes are more than {MAX_BYTES:,}")
         if self._is_folder:
-            with open(f"{self.root}/{file.name}", "rb") as content:  # noqa: PTH123 – a Path costs as much as opening it
+            with open(f"{self.root}/{file.name}", "rb") as content:
                 return read_image(content, file.name), self._label(index)
-        with open(self.root, "rb", buffering=0) as tar:  # noqa: PTH123
+        with open(self.root, "rb", buffering=0) as tar:
             tar.seek(file.offset)
             return read_image(io.BytesIO(tar.read(file.size)), file.name), self._label(index)
 

@@ -10,7 +10,7 @@ from vitbench.execution.preparation import resolve_jobs
 from vitbench.execution.pretraining import Pretrained
 from vitbench.execution.request import Request
 from vitbench.execution.reuse import by_run_id
-from vitbench.execution.standing import Standing
+from vitbench.execution.standing import RecordedElsewhere, Standing
 from vitbench.machine import cpu_cores, cpu_name
 from vitbench.studies import PlannedRun
 from vitbench.studies.estimate import Estimate, estimate
@@ -24,8 +24,7 @@ class Forecast:
     to_train: list[PlannedRun]
     again: int
     """Of these, how many for their weights alone."""
-    recorded_elsewhere: tuple[int, list[str]]
-    """As of `Standing.recorded_elsewhere`."""
+    recorded_elsewhere: RecordedElsewhere
     cost: Estimate
     rates_made_elsewhere: list[tuple[str, str]]
     """(study, of which device and torch the rates are that its epochs are matched by), where `run` would refuse them."""

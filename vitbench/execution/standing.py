@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from vitbench.execution.content import Content
 from vitbench.execution.current_environment import PARTS, CurrentEnvironment
@@ -14,6 +15,13 @@ from vitbench.execution.request import Request, RunKeys
 from vitbench.records import Record
 from vitbench.studies.plan import Later, recorded
 from vitbench.text import agreeing, counted
+
+
+class RecordedElsewhere(NamedTuple):
+    """Runs that are done, but in another environment, and a line on them where there are any."""
+
+    runs: int
+    lines: list[str]
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ class Standing:
             lines.append(f"{runs} {are} of other images under the same file names: {they} not done")
         return lines
 
-    def recorded_elsewhere(self, current: CurrentEnvironment) -> tuple[int, list[str]]:
+    def recorded_elsewhere(self, current: CurrentEnvironment) -> RecordedElsewhere:
         """Of the studies and data sets with something pending, how many runs are done, but in no environment like this; and,
         where there are such, a line on them, with the parts in which their environments differ from `current`.
         """
@@ -102,4 +110,4 @@ class Standing:
             "chosen on them, but new runs will stand in a table of their own; for all of them in one table, run those too "
             "with --again, or give another --results"
         )
-        return number, [line] if number else []
+        return RecordedElsewhere(number, [line] if number else [])

@@ -134,7 +134,7 @@ class StudyRuns:
         to_do = f"{len(pending)} of {counted(len(standing.planned), 'run')} to do"
         _print([f"{to_do}, {num_workers} at a time, on {self.device.name}", *_about_wave(standing, wave)])
         if not self.recorded:
-            _print([*standing.about_images(), *standing.recorded_elsewhere(self.current)[1]])
+            _print([*standing.about_images(), *standing.recorded_elsewhere(self.current).lines])
         self._record_hopeless([(job_of(name, run), before) for (name, run), before in wave.hopeless])
         kept = {run_id for run_id, job in jobs.items() if job.keep_weights}
         left = take_over(self.store, ready, self.current, hashes, self.shared, with_weights=kept)

@@ -68,7 +68,7 @@ class TransferRecord(Stored):
     train_images: int
     test_images: int
     accuracies: tuple[TransferAccuracy, ...]
-    details: dict[str, Any] = {}  # noqa: RUF012 – pydantic copies it
+    details: dict[str, Any] = Field(default_factory=dict)
     """Further results of the method: of `linear` the chosen `l2`, `validation_top1` by l2, `iterations`, `converged`."""
     seconds: Measured
     """Of the method, with the features at hand."""
