@@ -248,7 +248,7 @@ def training_step(
     """Forward, backward and one step of the optimizer; returns the loss."""
     with autocast():
         logits = model(images)
-    loss = cross_entropy(logits.float(), targets, label_smoothing=config.label_smoothing)
+    loss = LOSSES[config.loss](logits.float(), targets, label_smoothing=config.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     if config.clip_norm is not None:
@@ -260,6 +260,24 @@ def training_step(
 def cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: float) -> Tensor:
     """Mean over the batch, in nats. Soft targets come smoothed from the augmentation already."""
     return F.cross_entropy(logits, targets, label_smoothing=0.0 if targets.is_floating_point() else label_smoothing)
+
+
+def binary_cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: float) -> Tensor:
+    """Mean over the batch and the classes, in nats, of the sigmoid's cross-entropy with 1 for each class that an image is of.
+
+    A mixed image is of both of its classes, whatever their shares, as in DeiT III's code. Smoothing s makes 1 − s + s/K of 1
+    and s/K of 0, as in timm's BinaryCrossEntropy. logits: [B, K]; targets: classes [B], or shares of classes [B, K] that come
+    smoothed from the augmentation.
+    """
+    num_classes = logits.shape[-1]
+    floor = label_smoothing / num_classes
+    shares = targets if targets.is_floating_point() else F.one_hot(targets, num_classes)
+    present = shares > floor + 1e-6  # float32's rounding of a mix is less
+    return F.binary_cross_entropy_with_logits(logits, present * (1 - label_smoothing) + floor)
+
+
+LOSSES = {"cross_entropy": cross_entropy, "binary_cross_entropy": binary_cross_entropy}
+"""By their names in `TrainConfig.loss`."""
 
 
 def seed_dropout(seed: int, device: torch.device) -> None:
