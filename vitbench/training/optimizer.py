@@ -6,7 +6,7 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any
 
-from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
+from timm.optim import Adafactor, create_optimizer_v2, get_optimizer_info, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
@@ -83,10 +83,10 @@ def check_optimizer(config: TrainConfig) -> None:
 
 
 def options_taken(name: str) -> tuple[str, ...]:
-    """Which of `betas`, `momentum` and `eps` one of timm's optimizers takes; not the betas of those that have three."""
+    """Which of `betas`, `momentum` and `eps` one of timm's optimizers takes, whole: Adan has three betas, and Adafactor one."""
     info = get_optimizer_info(name)
     takes = {
-        "betas": info.has_betas and info.num_betas == 2,
+        "betas": info.has_betas and info.num_betas == 2 and info.opt_class is not Adafactor,
         "momentum": info.has_momentum,
         "eps": info.has_eps,
     }
