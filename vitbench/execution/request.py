@@ -13,6 +13,7 @@ from vitbench.execution import rates
 from vitbench.execution.content import Content, Decode
 from vitbench.records import Faults, Record, RecordStore
 from vitbench.studies import STUDIES, Budget, Overrides, Plan, Study, load_study, make_plan
+from vitbench.studies.library import is_study_file
 from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
 from vitbench.text import agreeing, counted
 
@@ -35,12 +36,14 @@ class Request:
     """Runs count as done only where they were recorded in this environment."""
     faults: Faults = field(default_factory=Faults, compare=False)
     """What is wrong with the records; a run whose line is damaged counts as not recorded."""
+    study_files: dict[str, Path] = field(default_factory=dict, compare=False, init=False)
+    """Of the `asked` studies that are a user's own, by name, absolute: where workers find their classes."""
 
     @cached_property
     def asked(self) -> list[tuple[Study, str, DataInfo]]:
         """(study, data set as the user named it, what is in it). Raises ValueError for what is wrong with the request."""
         names = dict.fromkeys(name for study in self.studies for name in (STUDIES if study == "all" else [study]))
-        studies = [load_study(name) for name in names]
+        studies = [self._load(name) for name in names]
         for study in studies:
             if sum(other.name == study.name for other in studies) > 1:
                 raise ValueError(f"two studies are named {study.name!r}, and would share one record file; rename one")
@@ -51,6 +54,12 @@ class Request:
         # By what they are: one set may have been given twice, under two spellings.
         distinct = {info.dataset: (name, info) for name, info in described}
         return [(study, name, info) for study in studies for name, info in distinct.values()]
+
+    def _load(self, name: str) -> Study:
+        study = load_study(name)
+        if is_study_file(name):
+            self.study_files[study.name] = Path(name).absolute()
+        return study
 
     def content(self, decode: Decode | None = None) -> Content:
         """What its data sets hold now; see `Content`."""
