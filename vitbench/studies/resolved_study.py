@@ -168,9 +168,8 @@ def _base(study: Study, budget: Budget, data: DataInfo, overrides: Overrides) ->
     model = named_variant(variant, **shape)
     wanted = scale.train_images if overrides.train_images is None else overrides.train_images
     data_config, train_images = data_settings(data, wanted=wanted)
-    train, augment = budget.recipe_on(data.dataset)
-    if not augment:
-        data_config = data_config.replace(crop_padding=0, flip=False)
+    train, of_the_budget = budget.recipe_on(data.dataset)
+    data_config = data_config.replace(**of_the_budget)
     train = train.replace(**{**study.train, **(overrides.train or {})})
     return Base(variant=variant, model=model, train=train, data=data_config, train_images=train_images)
 
