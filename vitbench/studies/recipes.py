@@ -1,4 +1,4 @@
-"""How do papers train ViTs? Recipes by name: optimizer, schedule, regularisation, augmentation, and what of the model they fix.
+"""How do papers train ViTs? Recipes by name: optimizer, schedule, regularisation, augmentation, and parts of the model.
 
 Each is as its authors publish it, and says what of it is not here.
 """
@@ -63,7 +63,7 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe(
             name="deit",
-            summary="AdamW, RandAugment, mixup, cutmix, erasing, label smoothing, drop path, repeated augmentation; 300 epochs",
+            summary="AdamW, RandAugment, mixup, cutmix, erasing, smoothing, drop path, repeated augmentation; 300 epochs",
             source="Touvron et al. 2021 (DeiT), Table 9, and the defaults of their code",
             train=TrainConfig(
                 epochs=300,
@@ -99,7 +99,6 @@ RECIPES: dict[str, Recipe] = {
                 learning_rate=1e-3,
                 # Theirs is 1e-4 a step at the peak, not multiplied by the learning rate; torch's AdamW multiplies.
                 weight_decay=0.1,
-                betas=(0.9, 0.999),
                 warmup_fraction=0.089,  # 10,000 of 90 epochs of 1,251 steps
                 clip_norm=1.0,
                 label_smoothing=0.0,
