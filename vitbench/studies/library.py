@@ -28,6 +28,7 @@ STUDIES = (
     "data_size",
     "scaling",
     "resolution",
+    "recipe",
     "optimizer",
 )
 
