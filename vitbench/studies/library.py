@@ -28,6 +28,8 @@ STUDIES = (
     "data_size",
     "scaling",
     "resolution",
+    "recipe",
+    "optimizer",
 )
 
 
