@@ -23,7 +23,7 @@ from vitbench.config.model import (
     ViTConfig,
     block_width,
 )
-from vitbench.config.recipe import Compile, Precision, TrainConfig
+from vitbench.config.recipe import OPTIMIZER_OPTIONS, Compile, Precision, TrainConfig
 from vitbench.config.run import RunConfig, run_id
 from vitbench.user_code import ROLES
 
@@ -32,6 +32,7 @@ __all__ = [
     "MOST",
     "OF_BLOCKS",
     "OF_THE_HEAD",
+    "OPTIMIZER_OPTIONS",
     "POSITION_SITES",
     "ROLES",
     "TRACEBACK",

@@ -1,4 +1,4 @@
-"""Which model is it? A Vision Transformer of ours (`ViTConfig`), one of timm's (`TimmConfig`), or a user's (`ModuleConfig`)."""
+"""Which model is it? A Vision Transformer of ours (`ViTConfig`), one of timm's (`TimmConfig`) or a user's (`ModuleConfig`)."""
 
 from __future__ import annotations
 

@@ -80,11 +80,11 @@ def make_job(
     study_file: Path | None = None,
 ) -> Job:
     """The job of a planned run, which keeps its state in `results` until it is finished. Raises ValueError for an optimizer
-    that is not there.
+    that is not there, or has not the options that it is to have.
     """
     from vitbench.training import check_optimizer
 
-    check_optimizer(run.config.train.optimizer)
+    check_optimizer(run.config.train)
     return Job(
         run=run,
         dataset=dataset,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from vitbench.config import OPTIMIZER_OPTIONS
 from vitbench.data import DataInfo, describe
 from vitbench.execution import rates
 from vitbench.execution.content import Content, Decode
@@ -109,11 +110,10 @@ class Request:
                 failed={run_id for study_name, run_id in failed if study_name == study.name},
             )
             plans.append((name, plan))
-        optimizers = {run.config.train.optimizer for _, plan in plans for run in plan.runs}
-        for name in sorted(
-            optimizers - {"adamw", "muon"}
-        ):  # timm, which knows the others, takes seconds to be imported
-            from vitbench.training import check_optimizer
+        recipes = dict.fromkeys(run.config.train for _, plan in plans for run in plan.runs)
+        if others := [train for train in recipes if train.optimizer.lower() not in OPTIMIZER_OPTIONS]:
+            from vitbench.training import check_optimizer  # with timm, which takes seconds to be imported
 
-            check_optimizer(name)
+            for train in others:
+                check_optimizer(train)
         return plans

@@ -88,7 +88,7 @@ def arms_of(group: Group) -> list[ArmResult]:
     for (name, _, init, epochs), records in by_arm.items():
         model, runs = records[0].config.model, Runs()
         suffix = f" #{_identity(model, init, epochs, design)[:4]}" if names[name] > 1 else ""
-        retried = sum(add_run(runs, record, fields) for record in records)
+        retried = sum(add_run(runs, record, setting_of(record.config, fields)) for record in records)
         arms.append(
             ArmResult(
                 label=name + suffix,
