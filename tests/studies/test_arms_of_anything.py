@@ -186,6 +186,12 @@ def test_what_is_asked_for_yields_to_the_arms_that_set_it_themselves_and_a_remar
     assert resolved(Arm("gap", pool="gap"), asked=Overrides(train={"batch_size": 128})).remarks == []
 
 
+def test_training_time_is_not_made_equal_where_an_arm_changes_what_is_not_timed():
+    with pytest.raises(ValueError, match="match 'time': arm 'other' changes optimizer, whose time is not measured"):
+        resolved(Arm("other", optimizer="sgd"), asked=Overrides(match="time"))
+    resolved(Arm("other", optimizer="sgd"), asked=Overrides(match="flops"))
+
+
 @pytest.mark.parametrize("match", ["flops", "time"])
 def test_recipes_and_data_can_be_matched_but_not_what_says_itself_for_how_long_it_trains(match):
     asked = Overrides(match=match)
