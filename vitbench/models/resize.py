@@ -64,8 +64,8 @@ def check_parts_take(model: ViT, config: ViTConfig) -> None:
         if not getattr(part, "any_image_size", False):
             raise ValueError(
                 f"image_size {config.image_size} is not {model.config.image_size}, with which {name}, a user's "
-                f"{type(part).__name__}, was trained; leave it out, or, if its weights mean the same at any size, give the class "
-                "any_image_size = True"
+                f"{type(part).__name__}, was trained; leave it out, or, if its weights mean the same at any size, give the "
+                "class any_image_size = True"
             )
 
 
