@@ -7,7 +7,7 @@ from vitbench.config.base import MOST, Config, Size, as_pair, canonical_json, di
 from vitbench.config.data import DataConfig
 from vitbench.config.errors import TRACEBACK, one_line, shortened
 from vitbench.config.model import ModelConfig, ModuleConfig, TimmConfig, block_width
-from vitbench.config.recipe import Compile, Precision, TrainConfig
+from vitbench.config.recipe import OPTIMIZER_OPTIONS, Compile, Precision, TrainConfig
 from vitbench.config.run import RunConfig, run_id
 from vitbench.config.vit import (
     FREE,
@@ -29,6 +29,7 @@ __all__ = [
     "MOST",
     "OF_BLOCKS",
     "OF_THE_HEAD",
+    "OPTIMIZER_OPTIONS",
     "POSITION_SITES",
     "ROLES",
     "TRACEBACK",
