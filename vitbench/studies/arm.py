@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -10,9 +10,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 
 from vitbench.config import (
     MOST,
+    ROLES,
     Config,
     DataConfig,
     ModelConfig,
+    ModuleConfig,
     TimmConfig,
     TrainConfig,
     ViTConfig,
@@ -21,6 +23,7 @@ from vitbench.config import (
 )
 from vitbench.studies.kinds import check_kind
 from vitbench.text import did_you_mean
+from vitbench.user_code import register
 
 LONGEST_NAME = 100
 """Letters of an arm's name, which stands in tables and plots."""
@@ -41,15 +44,20 @@ Scale = Annotated[float, Strict(), Field(gt=0, le=MOST)]
 class Arm(BaseModel):
     """One setting of the factors under study, as a difference from the base: `Arm("gap", pool="gap")`.
 
-    It takes fields of the model, the recipe and the data alike: `Arm("no smoothing", label_smoothing=0.0)`. With `timm`,
-    another model in place of the base, for the same images: `Arm("ResNet-18", timm="resnet18")`, with `options` as
-    `config.TimmConfig` takes them. Raises ValueError for a field that is unknown, or that no arm may set.
+    It takes fields of the model, the recipe and the data alike: `Arm("no smoothing", label_smoothing=0.0)`. Each field of
+    `config.ROLES` also takes a class of the study file (or `package.module:Name`): `Arm("mine", position=MyPosition)`. With
+    `timm` or `module`, another model in place of the base, for the same images: `Arm("ResNet-18", timm="resnet18")`,
+    `Arm("mine", module=MyModel)`, with `options` as `config.TimmConfig` and `config.ModuleConfig` take them.
+
+    Raises ValueError for a field that is unknown, or that no arm may set.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
     name: Annotated[str, AfterValidator(_label)]
     timm: str | None = None
+    module: str | None = None
+    """The user's model, as `user_code` names it; given as the class or function itself, or as `package.module:Name`."""
     options: dict[str, Any] = {}
     fraction: Share = 1.0
     """The share of the training images that it trains on, for as many steps."""
@@ -66,15 +74,16 @@ class Arm(BaseModel):
 
     def __init__(self, name: str, **fields: Any) -> None:
         arm_fields = {*type(self).model_fields} - {"changes"}
-        changes = {field: value for field, value in fields.items() if field not in arm_fields}
-        model = TimmConfig if fields.get("timm") is not None else ViTConfig
         try:
+            fields = {field: _named_code(field, value) for field, value in fields.items()}
+            changes = {field: value for field, value in fields.items() if field not in arm_fields}
+            model = _kind_of_model(fields)
             for field, value in changes.items():
                 check_kind(field, value, _config_of(field, model))
             super().__init__(name=name, changes=changes, **{f: v for f, v in fields.items() if f in arm_fields})
-            if self.options and self.timm is None:
+            if self.options and model is ViTConfig:
                 raise ValueError(
-                    f"options {self.options} are for a model of timm; give its name as timm, or leave them out"
+                    f"options {self.options} are for a model of timm or a module; give timm or module, or leave them out"
                 )
             if self.epochs < 0 or (self.epochs == 0 and not self.start):
                 raise ValueError(
@@ -95,10 +104,13 @@ class Arm(BaseModel):
     def apply(self, base: ViTConfig) -> ModelConfig:
         """The arm's model. Raises ValueError, naming the arm, where the difference has no meaning on this base."""
         with self.named():
-            if self.timm is None:
+            if self.timm is None and self.module is None:
                 return base.replace(**self._changes_of(ViTConfig))
             shape = {name: getattr(base, name) for name in ("image_size", "in_channels", "num_classes")}
-            return TimmConfig(timm=self.timm, options=self.options, **(shape | self._changes_of(TimmConfig)))
+            shape |= self._changes_of(TimmConfig)
+            if self.timm is not None:
+                return TimmConfig(timm=self.timm, options=self.options, **shape)
+            return ModuleConfig.model_validate({"module": self.module, "options": self.options, **shape})
 
     def recipe(self, base: TrainConfig) -> TrainConfig:
         """The arm's recipe, but for its epochs, which the plan decides. Raises ValueError, naming the arm."""
@@ -138,7 +150,33 @@ _NOT_AN_ARMS = {
 }
 
 
-def _config_of(field: str, model: type[ViTConfig] | type[TimmConfig]) -> type[Config]:
+_SomeModel = type[ViTConfig] | type[TimmConfig] | type[ModuleConfig]
+_WHOSE: dict[_SomeModel, str] = {TimmConfig: "timm's models take", ModuleConfig: "a module takes"}
+
+
+def _kind_of_model(fields: Mapping[str, Any]) -> _SomeModel:
+    """Of an arm with these fields. Raises ValueError for two models."""
+    timm, module = fields.get("timm"), fields.get("module")
+    if timm is not None and module is not None:
+        raise ValueError(f"timm {timm!r} and module {module!r} are two models; leave one out")
+    return TimmConfig if timm is not None else ModuleConfig if module is not None else ViTConfig
+
+
+def _named_code(field: str, value: Any) -> Any:
+    """A field's value; of a user's code, the name by which `user_code` knows it from now on."""
+    if not (callable(value) or (isinstance(value, str) and ":" in value)) or field in ("timm", "start"):
+        return value
+    if field in (*ROLES, "module"):
+        return register(value, field)
+    if callable(value):
+        roles = ", ".join(ROLES)
+        raise ValueError(
+            f"{field} {shortened(value)}: code can stand for {roles} or module; give a value, or one of these"
+        )
+    return value
+
+
+def _config_of(field: str, model: _SomeModel) -> type[Config]:
     """The configuration that has a field. Raises ValueError for what none has, or none that an arm may set."""
     if field in _NOT_AN_ARMS:
         raise ValueError(f"{field} {_NOT_AN_ARMS[field]}")
@@ -146,9 +184,9 @@ def _config_of(field: str, model: type[ViTConfig] | type[TimmConfig]) -> type[Co
     for config in configs:
         if field in config.model_fields:
             return config
-    if model is TimmConfig and field in ViTConfig.model_fields:
-        raise ValueError(f"{field} is for ViTs, and timm's models take options={{…}}, by timm's names; leave it out")
-    known = [*(name for name in Arm.model_fields if name != "changes")]
+    if model in _WHOSE and field in ViTConfig.model_fields:
+        raise ValueError(f"{field} is for ViTs, and {_WHOSE[model]} options={{…}} by their own names; leave it out")
+    known = [name for name in Arm.model_fields if name != "changes"]
     known += [name for config in configs for name in config.model_fields if name not in {*_NOT_AN_ARMS, *known}]
     hint = did_you_mean(field, known, f"there are {', '.join(known)}")
     raise ValueError(f"no model, recipe or data has a field {field!r}; {hint}")
