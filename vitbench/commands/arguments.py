@@ -21,6 +21,8 @@ Names = TypeVar("Names", str, list[str] | None)
 
 
 BudgetName = StrEnum("BudgetName", ["smoke", "quick", "standard", "paper"])
+RECIPES = ("deit", "better-vit", "deit3")
+"""Names of `studies.recipes.RECIPES`, which need not be imported to be known."""
 ExecutorName = StrEnum("ExecutorName", ["local", "ray"])
 
 
@@ -86,6 +88,14 @@ OptionalVariant = Annotated[str | None, _VARIANT]
 Variants = Annotated[list[str], _VARIANT]
 Results = Annotated[Path, Option(callback=_results, help="Folder with records/, tables/ and plots/.")]
 DataRoot = Annotated[Path | None, Option(callback=_path, help="Folder in which the data set lies.")]
+RecipeOption = Annotated[
+    str | None,
+    Option(callback=one_of(*RECIPES), help=f"{', '.join(RECIPES)}: train as this paper does, at the budget's size."),
+]
+RecipeOrBudget = Annotated[
+    str | None,
+    Option(callback=one_of(*RECIPES, *BudgetName), help="Train as this paper or budget does, but for what is given."),
+]
 TraceOut = Annotated[Path, Option(callback=_path, help="Folder; each trace gets one of its own within.")]
 Out = Annotated[Path, Option(callback=_path, help="FILE.npz or FILE.parquet.")]
 Download = Annotated[bool, Option("--download", help="Let the data set's library download what is missing.")]
@@ -158,6 +168,7 @@ class StudyOptions:
     data_root: DataRoot = None
     seeds: Annotated[int | None, Option(min=1, max=MOST_SEEDS, help="Seeds per arm; default: the budget's.")] = None
     variant: Annotated[str | None, Option(help="Base variant, as Mini/4; default: the budget's.")] = None
+    recipe: RecipeOption = None
     epochs: Annotated[float | None, Option(help="2.5 is two and a half; default: the budget's.")] = None
     batch_size: Annotated[int | None, Option(help="Images; default: the budget's.")] = None
     train_images: Annotated[int | None, Option(help="Train on a subset of this size; default: the budget's.")] = None
@@ -193,6 +204,7 @@ class StudyOptions:
         fields = ("epochs", "batch_size", "precision", "compile")
         overrides = Overrides(
             variant=self.variant,
+            recipe=self.recipe,
             seeds=self.seeds,
             train={name: value for name in fields if (value := getattr(self, name)) is not None},
             train_images=self.train_images,

@@ -26,6 +26,8 @@ STUDIES = (
     "data_size",
     "scaling",
     "resolution",
+    "recipe",
+    "optimizer",
 )
 
 

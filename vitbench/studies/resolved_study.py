@@ -12,6 +12,7 @@ from vitbench.records import Design
 from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import Budget, Scale
 from vitbench.studies.match import check_costs_stay, matched_epochs
+from vitbench.studies.recipes import Recipe, recipe_named
 from vitbench.studies.resolved_arms import Base, arms_on, changes_of, runs_of
 from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
 from vitbench.studies.study import Study
@@ -24,6 +25,8 @@ class Overrides:
     """What the command line sets in place of the budget's and the study's values. None and empty keep these."""
 
     variant: str | None = None
+    recipe: str | None = None
+    """A name of `recipes.RECIPES`: it brings what the budget and the data set would, but for their size."""
     seeds: int | None = None
     train: dict[str, Any] | None = None
     train_images: int | None = None
@@ -86,7 +89,11 @@ class ResolvedStudy:
                 self.design.to_arm(arm, setting),
                 pretraining=self.config(start, setting, 0) if start else None,
             )
-            check_batch(config, self.images_of(config))
+            try:
+                check_batch(config, self.images_of(config))
+            except ValueError as error:
+                sets_it = "batch_size" in self.design.changes.get(arm, {})
+                raise ValueError(f"arm {arm!r}: {error}" if sets_it else str(error)) from error
             self._configs[arm, setting] = config
         return with_seed(self._configs[arm, setting], seed)
 
@@ -169,9 +176,17 @@ def _base(study: Study, budget: Budget, data: DataInfo, overrides: Overrides) ->
     wanted = scale.train_images if overrides.train_images is None else overrides.train_images
     data_config, train_images = data_settings(data, wanted=wanted)
     train, of_the_budget = budget.recipe_on(data.dataset)
+    if (recipe := _recipe(overrides)) is not None:
+        model = model.replace(**recipe.model_on(model))
+        train, of_the_budget = recipe.within(train), recipe.data_on(data)
     data_config = data_config.replace(**of_the_budget)
     train = train.replace(**{**study.train, **(overrides.train or {})})
     return Base(variant=variant, model=model, train=train, data=data_config, train_images=train_images)
+
+
+def _recipe(overrides: Overrides) -> Recipe | None:
+    """Raises ValueError for a name that stands for none."""
+    return None if overrides.recipe is None else recipe_named(overrides.recipe)
 
 
 def _overruled(asked: Mapping[str, Any], arms: Sequence[Arm]) -> list[str]:
@@ -247,6 +262,8 @@ def _grid(study: Study, scale: Scale, base: ViTConfig, overrides: Overrides) -> 
     varied = {name for arm in study.all_arms(base) for name in arm.changes}
     check_tuned(tune, study=study.name, varied=varied)
     rates = overrides.learning_rates or (scale.grid if study.tuning == "grid" else scale.short)
+    if (recipe := _recipe(overrides)) is not None and not overrides.learning_rates:
+        rates = tuple(float(f"{rate * recipe.learning_rate_scale:.4g}") for rate in rates)
     return Grid.of(rates, tune)
 
 
