@@ -25,8 +25,8 @@ def facts(comparison: Comparison) -> dict[str, str]:
     machine = [
         environment.device,
         f"machine {environment.machine}",
-        environment.precision,
-        "compiled" if environment.compiled else "eager",
+        comparison.precision_text,
+        comparison.compiled_text,
         f"torch {environment.torch}",
         f"{listed(comparison.environment_values('threads'))} threads",
     ]
