@@ -165,7 +165,7 @@ def test_arms_are_the_same_only_where_model_recipe_and_data_are():
 def test_a_value_without_meaning_for_the_recipe_or_run_names_its_arm():
     for arm, says in (
         (Arm("odd", batch_size=63, mixup=0.2), "arm 'odd': batch_size 63 is odd, but mixup and cutmix pair images"),
-        (Arm("odd", batch_size=0), "arm 'odd': batch_size 0: Input should be greater than 0"),
+        (Arm("odd", min_learning_rate=0.1), "arm 'odd': min_learning_rate 0.1 is more than learning_rate"),
         (Arm("odd", crop_padding=100), "arm 'odd': crop_padding 100 is more than image_size"),
         (Arm("odd", layer_decay=0.5, timm="resnet18"), "arm 'odd': layer_decay 0.5 is for the blocks of a ViT"),
     ):

@@ -21,9 +21,9 @@ from vitbench.config import (
     one_line,
     shortened,
 )
-from vitbench.studies.kinds import check_kind
+from vitbench.studies.kinds import check_value
 from vitbench.text import did_you_mean
-from vitbench.user_code import register
+from vitbench.user_code import is_user_name, register
 
 LONGEST_NAME = 100
 """Letters of an arm's name, which stands in tables and plots."""
@@ -79,7 +79,7 @@ class Arm(BaseModel):
             changes = {field: value for field, value in fields.items() if field not in arm_fields}
             model = _kind_of_model(fields)
             for field, value in changes.items():
-                check_kind(field, value, _config_of(field, model))
+                check_value(field, value, _config_of(field, model))
             super().__init__(name=name, changes=changes, **{f: v for f, v in fields.items() if f in arm_fields})
             if self.options and model is ViTConfig:
                 raise ValueError(
