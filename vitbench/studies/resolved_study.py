@@ -132,7 +132,7 @@ def resolve_study(
     """
     base = _base(study, budget, data, overrides)
     try:
-        arms, left_out = arms_on(study, base, data)
+        arms, left_out, equal = arms_on(study, base, data)
     except ValueError as error:
         raise ValueError(f"{study.title}: {error}") from error
     models = {arm.name: arm.apply(base.model) for arm in arms}
@@ -158,7 +158,7 @@ def resolve_study(
         train_images=base.train_images,
         design=_design(study, arms, runs, base, grid, tuning_seeds=below, match=match),
         left_out=left_out,
-        remarks=[*study.remarks(base.model), *_overruled(overrides.train or {}, arms)],
+        remarks=[*study.remarks(base.model), *equal, *_overruled(overrides.train or {}, arms)],
         epochs_are_estimates=match == "time" and images_per_second is None,
     )
 
@@ -177,7 +177,14 @@ def _base(study: Study, budget: Budget, data: DataInfo, overrides: Overrides) ->
         train, of_the_budget = recipe.within(train), recipe.data_on(data)
     data_config = data_config.replace(**of_the_budget)
     train = train.replace(**{**study.train, **(overrides.train or {})})
-    return Base(variant=variant, model=model, train=train, data=data_config, train_images=train_images)
+    return Base(
+        variant=variant,
+        model=model,
+        train=train,
+        data=data_config,
+        train_images=train_images,
+        recipe=overrides.recipe or "",
+    )
 
 
 def _recipe(overrides: Overrides) -> Recipe | None:
