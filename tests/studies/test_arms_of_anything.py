@@ -41,18 +41,18 @@ def test_the_design_says_in_which_fields_each_arm_differs_from_the_base_and_what
     design = resolved(
         Arm("smoothing", label_smoothing=0.1),
         Arm("gap, as the base else", pool="gap", batch_size=64),
-        Arm("larger", image_size=16, patch_size=4, crop_scale=(0.5, 1.0)),
+        Arm("larger", image_size=16, patch_size=4, betas=(0.9, 0.95)),
         Arm("twice as long", epochs=2),
         Arm("other", timm="resnet18", options={"layers": [1, 1]}, flip=True),
     ).design
     assert design.changes == {
         "smoothing": {"label_smoothing": 0.1},
         "gap, as the base else": {"pool": "gap"},
-        "larger": {"image_size": 16, "patch_size": 4, "crop_scale": [0.5, 1.0]},
+        "larger": {"image_size": 16, "patch_size": 4, "betas": [0.9, 0.95]},
         "twice as long": {"epochs": 10},
         "other": {"timm": "resnet18", "options": {"layers": [1, 1]}, "flip": True},
     }
-    assert design.base == {"label_smoothing": 0.0, "crop_scale": None, "epochs": 5, "flip": False}
+    assert design.base == {"label_smoothing": 0.0, "betas": None, "epochs": 5, "flip": False}
     assert design.epochs_differ and not design.epochs_are_planned
     assert type(design).model_validate(json.loads(design.to_json())) == design
 
@@ -65,7 +65,7 @@ def test_a_study_of_models_alone_is_of_the_kind_that_it_was_before_arms_could_di
 
 def test_arms_of_one_study_have_one_base_whatever_they_change(record_of):
     study = resolved(
-        Arm("smoothing", label_smoothing=0.1, crop_scale=(0.5, 1.0)), Arm("longer", epochs=2), Arm("gap", pool="gap")
+        Arm("smoothing", label_smoothing=0.1, betas=(0.9, 0.95)), Arm("longer", epochs=2), Arm("gap", pool="gap")
     )
     bases = {base_of(record_of(study, arm)) for arm in study.arms}
     assert bases == {(study.arms["as it is"].train, study.arms["as it is"].data)}
@@ -106,16 +106,11 @@ def test_records_of_other_image_sizes_or_precisions_may_be_compared_where_arms_d
 
 
 def test_crops_are_resampled_to_an_arms_image_size_unless_the_arm_gives_them_itself():
-    study = Study("?", "", Arm("as it is", crop_padding=2), [Arm("larger", image_size=16, crop_padding=2)], name="mine")
-    runs = resolve_study(study, QUICK, DIGITS, Overrides()).arms
-    assert [run.data.crop_padding for run in runs.values()] == [2, 2]
-    info = describe("shapes/majority")
-    larger = Study(
-        "?", "", Arm("as it is"), [Arm("larger", image_size=64), Arm("no crop", crop_padding=0)], name="mine"
-    )
-    runs = resolve_study(larger, QUICK.__class__(**{**QUICK.__dict__}), info, Overrides()).arms
-    base = runs["as it is"].data.crop_padding
-    assert runs["larger"].data.crop_padding == 2 * base and runs["no crop"].data.crop_padding == 0
+    info = DIGITS.model_copy(update={"crop_padding": 1})
+    arms = Arm("larger", image_size=16), Arm("set", image_size=16, crop_padding=1), Arm("no crop", crop_padding=0)
+    study = resolve_study(study_of(*arms), QUICK, info, Overrides())
+    assert [run.data.crop_padding for run in study.arms.values()] == [1, 2, 1, 0]
+    assert study.design.changes["larger"] == {"image_size": 16, "crop_padding": 2}
 
 
 def test_a_fraction_has_as_many_steps_by_the_batches_of_the_arm_itself():

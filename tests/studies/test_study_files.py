@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -224,15 +226,17 @@ class TestSiblings:
 
     TEXT: ClassVar[str] = "from {sibling} import arms\n" + text_of(arms="arms").replace("arms=arms", "arms=arms()")
 
-    def test_they_can_be_imported_and_hide_no_module_of_ours_later(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(sys, "path", list(sys.path))
+    def test_they_can_be_imported_later_too_and_hide_no_module_of_ours(self, tmp_path, monkeypatch):
         (tmp_path / "my_arms.py").write_text(
-            "from vitbench.studies import Arm\ndef arms():\n    return [Arm('gap', pool='gap')]\n"
+            "from vitbench.studies import Arm\ndef arms():\n    import my_late_arms\n    return my_late_arms.ARMS\n"
         )
+        (tmp_path / "my_late_arms.py").write_text("from vitbench.studies import Arm\nARMS = [Arm('gap', pool='gap')]\n")
+        (tmp_path / "cmd.py").write_text("1 / 0\n")  # a module of Python's has that name
+        monkeypatch.delitem(sys.modules, "cmd", raising=False)
         (tmp_path / "mine.py").write_text(self.TEXT.format(sibling="my_arms"))
         study = load_study(str(tmp_path / "mine.py"))
         assert [arm.name for arm in study.all_arms(BASE)] == ["none", "gap"]
-        assert sys.path[0] != str(tmp_path) and sys.path[-1] == str(tmp_path)
+        assert Path(importlib.import_module("cmd").__file__ or "").parent != tmp_path and str(tmp_path) not in sys.path
 
     def test_two_of_one_name_are_not_taken_for_each_other(self, tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "path", list(sys.path))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 from typer import Argument, CallbackParam, Option
 
-from vitbench.config import Precision
+from vitbench.config import ModelConfig, Precision
 from vitbench.files import expanded
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ LOCAL_RESULTS = Path("results/local")
 DONE, FAILED, WRONG = 0, 1, 2
 """Exit statuses: of a request that was wrong, the user has to mend something."""
 
-_VARIANT = Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")
+_VARIANT = Argument(help="Micro/2, Ti/16, … (see `vitbench list`), timm:NAME, or an arm: pooling:gap, my_study.py:ARM.")
 Variant = Annotated[str, _VARIANT]
 OptionalVariant = Annotated[str | None, _VARIANT]
 Variants = Annotated[list[str], _VARIANT]
@@ -132,6 +132,30 @@ class DeviceOptions:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         return open_device(self.device)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """For which images the models are that VARIANTs stand for, and what arms of studies differ from."""
+
+    data: Annotated[
+        str | None, Option(help="Data set whose images the model is for; default, of an arm: the quick budget's first.")
+    ] = None
+    data_root: DataRoot = None
+    base: Annotated[
+        str | None, Option(help="Of an arm: the variant that it differs from; default: the quick budget's.")
+    ] = None
+
+    def model(self, variant: str, fields: Mapping[str, Any]) -> ModelConfig:
+        """Of a VARIANT, with fields on top. Raises ValueError for what stands for nothing."""
+        from vitbench.data import describe
+        from vitbench.studies import BUDGETS
+        from vitbench.studies.target import arm_name, model_of
+
+        budget = BUDGETS[BudgetName.quick]
+        dataset = self.data or (budget.datasets[0] if arm_name(variant) else None)
+        info = None if dataset is None else describe(dataset, root=self.data_root)
+        return model_of(variant, info, budget, base=self.base, fields=fields)
 
 
 @dataclass(frozen=True)

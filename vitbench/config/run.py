@@ -10,8 +10,9 @@ from pydantic import Field
 
 from vitbench.config.base import Config, canonical_json, size_text
 from vitbench.config.data import CHANNELS_WITH_COLOUR, DataConfig
-from vitbench.config.model import FREE, OF_THE_HEAD, ModelConfig, TimmConfig, ViTConfig
+from vitbench.config.model import ModelConfig, TimmConfig
 from vitbench.config.recipe import TrainConfig
+from vitbench.config.vit import FREE, OF_THE_HEAD, ViTConfig
 
 HARNESS_VERSION = 1
 """Raised whenever the harness changes what a run measures; records of different versions are never compared."""

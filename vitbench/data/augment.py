@@ -79,12 +79,13 @@ class Augment:
         Targets are the class indices [B]; with mixup or cutmix they are probabilities [B, K], label smoothing
         included (for indices the loss applies it). Raises ValueError for mixing an odd batch.
         """
-        draws = random_state("augment", seed, step)
+        (top, left), mirrored = windows_and_mirrors(
+            self.crop_padding, self.flip, seed=seed, step=step, num_images=len(images)
+        )
         if self.crop_padding:
-            top, left = draws.randint(2 * self.crop_padding + 1, size=(2, len(images)))
             images = crop(images, self.crop_padding, top, left)
         if self.flip:
-            images = mirror(images, draws.randint(2, size=len(images)))
+            images = mirror(images, mirrored)
         floats = normalise(images, self.mean, self.std)
         if self.mixup is None:
             return floats, labels
@@ -98,6 +99,16 @@ class Augment:
         finally:
             np.random.set_state(state)
         return mixed, targets
+
+
+def windows_and_mirrors(
+    crop_padding: int, flip: bool, *, seed: int, step: int, num_images: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(top and left [2, B] of each image's window in its padded self, whether [B] it is mirrored: 0 or 1), of one batch."""
+    draws = random_state("augment", seed, step)
+    nothing = np.zeros((2, num_images), dtype=np.int64)
+    windows = draws.randint(2 * crop_padding + 1, size=(2, num_images)) if crop_padding else nothing
+    return windows, draws.randint(2, size=num_images) if flip else nothing[0]
 
 
 def crop(images: Tensor, padding: int, top: np.ndarray, left: np.ndarray) -> Tensor:

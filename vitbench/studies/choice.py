@@ -113,14 +113,14 @@ def base_of(record: Record) -> tuple[TrainConfig, DataConfig]:
     Equal for the arms of one study, whatever they change, but for setting, and epochs and images that the plan decides.
     Decided by the record's own design, so that it holds for a study whose arms became more.
     """
-    design, config = record.design, record.config
-    changed = design.changes.get(record.arm, {})
-    base = {name: _hashable(value) for name, value in design.base.items() if name in changed}
-    return _with(config.train, base), _with(config.data, base)
+    config = record.config
+    return undone(config.train, record.design, record.arm), undone(config.data, record.design, record.arm)
 
 
-def _with(config: SomeConfig, values: Mapping[str, Any]) -> SomeConfig:
-    """A copy with those of `values` that it has fields for."""
+def undone(config: SomeConfig, design: Design, arm: str) -> SomeConfig:
+    """A part of an arm's configuration as the base has it: with what the design says that the arm changes undone."""
+    changed = design.changes.get(arm, {})
+    values = {name: _hashable(value) for name, value in design.base.items() if name in changed}
     return config.model_copy(
         update={name: value for name, value in values.items() if name in type(config).model_fields}
     )

@@ -89,7 +89,11 @@ class ResolvedStudy:
                 self.design.to_arm(arm, setting),
                 pretraining=self.config(start, setting, 0) if start else None,
             )
-            check_batch(config, self.images_of(config))
+            try:
+                check_batch(config, self.images_of(config))
+            except ValueError as error:
+                sets_it = "batch_size" in self.design.changes.get(arm, {})
+                raise ValueError(f"arm {arm!r}: {error}" if sets_it else str(error)) from error
             self._configs[arm, setting] = config
         return with_seed(self._configs[arm, setting], seed)
 
