@@ -4,7 +4,7 @@ Imports no torch. Everything that can change a number is a field here; where a r
 """
 
 from vitbench.config.base import MOST, Config, Size, as_pair, canonical_json, divisors, size_text, square_as_int
-from vitbench.config.data import DataConfig
+from vitbench.config.data import CHANNELS_WITH_COLOUR, DataConfig, ErasingMode, Interpolation, PaddingMode
 from vitbench.config.errors import TRACEBACK, one_line, shortened
 from vitbench.config.model import (
     FREE,
@@ -25,6 +25,7 @@ from vitbench.config.recipe import Compile, Precision, TrainConfig
 from vitbench.config.run import RunConfig, run_id
 
 __all__ = [
+    "CHANNELS_WITH_COLOUR",
     "FREE",
     "MOST",
     "OF_THE_HEAD",
@@ -34,9 +35,12 @@ __all__ = [
     "Compile",
     "Config",
     "DataConfig",
+    "ErasingMode",
     "FinalNorm",
     "Head",
+    "Interpolation",
     "ModelConfig",
+    "PaddingMode",
     "Pool",
     "Position",
     "Precision",
