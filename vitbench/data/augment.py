@@ -94,9 +94,10 @@ class Augment:
     def cropped_and_flipped(self, images: Tensor, seed: int, step: int) -> Tensor:
         config, batch = self.config, len(images)
         height, width = images.shape[-2:]
-        draws = random_state("augment", seed, step)
+        (top, left), mirrored = windows_and_mirrors(
+            config.crop_padding, config.flip, seed=seed, step=step, num_images=batch
+        )
         if config.crop_padding:
-            top, left = draws.randint(2 * config.crop_padding + 1, size=(2, batch))
             images = crop(images, config.crop_padding, top, left, config.padding_mode)
         if config.crop_scale is not None:
             crop_draws = random_state("resized crop", seed, step)
@@ -106,7 +107,7 @@ class Augment:
                 bicubic[:] = config.crop_interpolation == "bicubic"
             images = resized_crop(images, boxes, bicubic)
         if config.flip:
-            images = mirror(images, draws.randint(2, size=batch))
+            images = mirror(images, mirrored)
         return images
 
     def with_colours_changed(self, images: Tensor, seed: int, step: int) -> Tensor:
@@ -142,6 +143,16 @@ class Augment:
         finally:
             np.random.set_state(state)
         return mixed, targets
+
+
+def windows_and_mirrors(
+    crop_padding: int, flip: bool, *, seed: int, step: int, num_images: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(top and left [2, B] of each image's window in its padded self, whether [B] it is mirrored: 0 or 1), of one batch."""
+    draws = random_state("augment", seed, step)
+    nothing = np.zeros((2, num_images), dtype=np.int64)
+    windows = draws.randint(2 * crop_padding + 1, size=(2, num_images)) if crop_padding else nothing
+    return windows, draws.randint(2, size=num_images) if flip else nothing[0]
 
 
 def crop(images: Tensor, padding: int, top: np.ndarray, left: np.ndarray, mode: PaddingMode = "zeros") -> Tensor:

@@ -5,6 +5,7 @@ The decoded cache and the streamed images both come from this module, so their p
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import cache
 from typing import IO, Any, cast
@@ -131,12 +132,29 @@ def num_channels(image: Image.Image) -> int:
     return 1 if image.mode in GREY_MODES else 3
 
 
-def fit(image: Image.Image, size: tuple[int, int], in_channels: int, filename: str) -> np.ndarray:
+def fit(
+    image: Image.Image,
+    size: tuple[int, int],
+    in_channels: int,
+    filename: str,
+    *,
+    resized: tuple[int, int] | None = None,
+) -> np.ndarray:
     """uint8 [C, H, W]: shorter side resized (bicubic, antialiased), then the centre cropped; untouched if equal.
 
-    `size` is (height, width). Raises ValueError, naming the file, for what cannot be shown in 8 bits or would lose
-    its colours.
+    `size` and `resized` are (height, width): of the result, and what the image is resized to cover, `size` if None. Raises
+    ValueError, naming the file, for what cannot be shown in 8 bits or would lose its colours.
     """
+    try:
+        return as_array(covering(with_mode(image, in_channels, filename), size, resized or size))
+    except MemoryError as error:
+        raise ValueError(
+            f"image {filename!r} of {image.width} × {image.height} pixels needs more memory than there is; make it smaller"
+        ) from error
+
+
+def with_mode(image: Image.Image, in_channels: int, filename: str) -> Image.Image:
+    """The image as grey (L) or RGB. Raises ValueError, naming the file, as `fit` does."""
     if image.mode.split(";")[0] in _TOO_DEEP:
         raise ValueError(f"image {filename!r} has mode {image.mode}, more than 8 bits a channel; convert it to 8 bits")
     if in_channels == 1 and num_channels(image) != 1:
@@ -144,33 +162,34 @@ def fit(image: Image.Image, size: tuple[int, int], in_channels: int, filename: s
             f"image {filename!r} is coloured ({image.mode}), but those of its set that were looked at first are grey; "
             "make all of one kind"
         )
-    try:
-        return _fitted(image, size, in_channels)
-    except MemoryError as error:
-        raise ValueError(
-            f"image {filename!r} of {image.width} × {image.height} pixels needs more memory than there is; make it smaller"
-        ) from error
-
-
-def _fitted(image: Image.Image, size: tuple[int, int], in_channels: int) -> np.ndarray:
     mode = "L" if in_channels == 1 else "RGB"
-    if image.mode != mode:
-        image = image.convert(mode)
-    height, width = size
-    if (image.height, image.width) != size:
-        image = _cover(image, height, width)
-    pixels = np.asarray(image, dtype=np.uint8).reshape(height, width, in_channels)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def as_array(image: Image.Image) -> np.ndarray:
+    """uint8 [C, H, W] of a grey or RGB image."""
+    pixels = np.asarray(image, dtype=np.uint8).reshape(image.height, image.width, -1)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _cover(image: Image.Image, height: int, width: int) -> Image.Image:
-    """The centre of the smallest resize that covers height × width; the longer side is cut to whole pixels as torchvision
-    does.
+def evaluation_size(size: tuple[int, int], eval_crop: float) -> tuple[int, int]:
+    """(height, width) that an image is resized to cover, of which evaluation sees the middle `size` (timm's `crop_pct`)."""
+    height, width = (math.floor(side / eval_crop) for side in size)
+    return height, width
+
+
+def covering(image: Image.Image, size: tuple[int, int], resized: tuple[int, int]) -> Image.Image:
+    """The centre, of `size`, of the smallest resize that covers `resized`, (height, width) both; the longer side is cut to
+    whole pixels as torchvision does.
     """
+    if (image.height, image.width) == size == resized:
+        return image
+    height, width = resized
     if height * image.width >= width * image.height:
         new = (max(width, int(height * image.width / image.height)), height)
     else:
         new = (width, max(height, int(width * image.height / image.width)))
+    height, width = size
     left, top = round((new[0] - width) / 2), round((new[1] - height) / 2)
     if new[0] * new[1] > MAX_PIXELS:  # of a long strip, the part that is kept is resized alone
         across, down = image.width / new[0], image.height / new[1]
@@ -181,8 +200,10 @@ def _cover(image: Image.Image, height: int, width: int) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def fit_array(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def fit_array(images: np.ndarray, size: tuple[int, int], resized: tuple[int, int]) -> np.ndarray:
     """`fit` for grey images that are already decoded: uint8 [N, 1, h, w] → uint8 [N, 1, H, W]."""
-    if images.shape[2:] == size:
+    if images.shape[2:] == size == resized:
         return images
-    return np.stack([fit(Image.fromarray(image[0]), size, 1, f"#{i}") for i, image in enumerate(images)])
+    return np.stack(
+        [fit(Image.fromarray(image[0]), size, 1, f"#{i}", resized=resized) for i, image in enumerate(images)]
+    )
