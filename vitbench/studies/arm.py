@@ -164,10 +164,11 @@ def _kind_of_model(fields: Mapping[str, Any]) -> _SomeModel:
 
 def _named_code(field: str, value: Any) -> Any:
     """A field's value; of a user's code, the name by which `user_code` knows it from now on."""
-    if not (callable(value) or (isinstance(value, str) and ":" in value)) or field in ("timm", "start"):
-        return value
-    if field in (*ROLES, "module"):
+    is_path = isinstance(value, str) and ":" in value
+    if field in (*ROLES, "module") and (callable(value) or is_path):
         return register(value, field)
+    if field == "module" and isinstance(value, str) and not is_user_name(value):
+        raise ValueError(f"module {value!r}: give the class or function itself, or package.module:Name")
     if callable(value):
         roles = ", ".join(ROLES)
         raise ValueError(
