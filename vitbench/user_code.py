@@ -55,6 +55,11 @@ def register(code: object, role: str) -> str:
     return name
 
 
+def is_loaded(name: str) -> bool:
+    """Whether this process knows the object of that name."""
+    return name in _REGISTRY
+
+
 def lookup(name: str) -> Any:
     """The object of that name. Raises ValueError where this process has not loaded it."""
     if name not in _REGISTRY:
