@@ -53,18 +53,17 @@ def _with_a_batch(study: Study, base: Base) -> list[Arm]:
 
 
 def _check_twins(arms: Sequence[Arm], base: Base) -> None:
-    first: dict[tuple[object, ...], str] = {}
+    first: dict[tuple[RunConfig, float], str] = {}
+    runs = runs_of(arms, base, dict.fromkeys((arm.name for arm in arms), base.train.epochs))
     for arm in arms:
-        parts = arm.apply(base.model), arm.recipe(base.train), arm.data(base.data)
-        twin = first.setdefault((*parts, arm.fraction, arm.start, arm.epochs, arm.learning_rate_scale), arm.name)
+        twin = first.setdefault((runs[arm.name], arm.learning_rate_scale), arm.name)
         if twin != arm.name:
-            what = "model" if not base_fields(arm) else "model, recipe and data"
+            what = "model, recipe and data" if _sets_more_than_the_model(arm) else "model"
             raise ValueError(f"arms {twin!r} and {arm.name!r} are the same {what} on {base.variant}; leave one out")
 
 
-def base_fields(arm: Arm) -> set[str]:
-    """The fields of recipe and data that an arm sets."""
-    return {name for name in arm.changes if name in TrainConfig.model_fields or name in DataConfig.model_fields}
+def _sets_more_than_the_model(arm: Arm) -> bool:
+    return any(name in config.model_fields for config in (TrainConfig, DataConfig) for name in arm.changes)
 
 
 def runs_of(arms: Sequence[Arm], base: Base, epochs: Mapping[str, float]) -> dict[str, RunConfig]:
