@@ -10,8 +10,9 @@ from pydantic import Field
 
 from vitbench.config.base import Config, canonical_json, size_text
 from vitbench.config.data import CHANNELS_WITH_COLOUR, DataConfig
-from vitbench.config.model import FREE, OF_THE_HEAD, ModelConfig, TimmConfig, ViTConfig
+from vitbench.config.model import ModelConfig, TimmConfig
 from vitbench.config.recipe import TrainConfig
+from vitbench.config.vit import FREE, OF_THE_HEAD, ViTConfig
 
 HARNESS_VERSION = 1
 """Raised whenever the harness changes what a run measures; records of different versions are never compared."""
@@ -43,8 +44,9 @@ class RunConfig(Config):
             )
         yield from self._augmentation_objections()
         yield from self._start_objections()
-        if isinstance(model, TimmConfig):
-            for_vits = "is for the blocks of a ViT, not for timm's models; leave it out"
+        if not isinstance(model, ViTConfig):
+            whose = "timm's models" if isinstance(model, TimmConfig) else "a user's"
+            for_vits = f"is for the blocks of a ViT, not for {whose}; leave it out"
             if train.trainable == "attention":
                 yield f"trainable 'attention' {for_vits}"
             if train.layer_decay is not None:
@@ -84,7 +86,7 @@ class RunConfig(Config):
     def _pretraining_objections(self, source: ModelConfig) -> Iterator[str]:
         model = self.model
         if not (isinstance(model, ViTConfig) and isinstance(source, ViTConfig)):
-            yield "pretraining is for ViTs, not for timm's models; leave it out"
+            yield "pretraining is for ViTs, not for timm's models or a user's; leave it out"
         for name in ViTConfig.model_fields:
             free = name in FREE and not (self.keep_head and name in OF_THE_HEAD)
             if not free and getattr(model, name) != getattr(source, name):
