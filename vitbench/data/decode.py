@@ -1,4 +1,4 @@
-"""How does a stored image become an array of the size and channels that were asked for? It is what a viewer shows.
+"""How does a stored image become an array of the size, channels and depth that were asked for? It is what a viewer shows.
 
 The decoded cache and the streamed images both come from this module, so their pixels are equal.
 """
@@ -12,6 +12,11 @@ from typing import IO, Any, cast
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from vitbench.data.info import Dtype
+
+StoredImage = Image.Image | np.ndarray
+"""As a split gives it: a picture, or an array [C, H, W] of a user's own."""
+
 GREY_MODES = ("1", "L")
 MAX_PIXELS = 89_478_485
 """Pillow's limit, above which it warns of a decompression bomb: 0.36 GB as RGB."""
@@ -21,7 +26,10 @@ MAX_BYTES = 2**29
 """Of one file. Pillow reads files of some formats into memory at once."""
 MAX_READS = 500_000
 """Of one file. Pillow reads headers byte by byte, comments and padding too: 50 MB of these take many seconds."""
-_TOO_DEEP = ("I", "F")  # PIL would clip 16-bit and float pixels to 255 in silence
+_DEEP: dict[str, Dtype] = {"I;16": "uint16", "I": "float32", "F": "float32"}
+"""Pillow's modes of more than 8 bits, in whose place `convert` would put pixels clipped to 255, and what holds them."""
+_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL = 258, 277
+"""Tags of TIFF."""
 _OTHER_PROGRAMS = ("EPS", "WMF")
 """What Pillow hands to Ghostscript or Windows."""
 _ORIENTATION = 0x0112
@@ -56,8 +64,25 @@ def read_image(file: IO[bytes], name: str = "") -> Image.Image:
                 raise ValueError(f"{image.width:,} × {image.height:,} pixels are more than {MAX_PIXELS:,}")
             if max(image.size) > MAX_SIDE:
                 raise ValueError(f"its longer side has {max(image.size):,} pixels, more than {MAX_SIDE:,}")
+            _check_whole(image)
             image.load()
             return as_shown(image)
+
+
+def _check_whole(image: Image.Image) -> None:
+    """Raises ValueError for bits and bands of the file that Pillow would leave out in silence."""
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    bands, samples = len(image.getbands()), tags.get(_SAMPLES_PER_PIXEL, 1)
+    if samples > bands and image.mode != "P":
+        raise ValueError(f"it has {samples} bands, of which Pillow reads {bands}; give such images as FILE.npz")
+    bits = max(tags.get(_BITS_PER_SAMPLE) or (8,))
+    if any(";16" in str(tile.args) for tile in getattr(image, "tile", ())):
+        bits = 16
+    if bits > 8 and image.mode.split(";")[0] not in ("I", "F"):
+        raise ValueError(
+            f"it has {bits} bits a channel, of which Pillow reads 8 where there are {bands}; give such images as FILE.npz, "
+            "or convert them to 8 bits"
+        )
 
 
 class _FewReads:
@@ -99,7 +124,7 @@ def as_shown(image: Image.Image) -> Image.Image:
     White is what browsers and paper show behind a picture. Opaque pixels keep their values.
     """
     image = _upright(image)
-    if image.mode.split(";")[0] in _TOO_DEEP:
+    if stored_dtype(image) != "uint8":
         return image
     if image.has_transparency_data:
         return _on_white(image)
@@ -126,30 +151,96 @@ def _on_white(image: Image.Image) -> Image.Image:
     return shown
 
 
-def num_channels(image: Image.Image) -> int:
-    """1 for grey images, 3 for all others."""
-    return 1 if image.mode in GREY_MODES else 3
+def num_channels(image: StoredImage) -> int:
+    """Of a picture 1 where it is grey, else 3."""
+    if isinstance(image, np.ndarray):
+        return len(image)
+    return 1 if image.mode in GREY_MODES or stored_dtype(image) != "uint8" else 3
 
 
-def fit(image: Image.Image, size: tuple[int, int], in_channels: int, filename: str) -> np.ndarray:
-    """uint8 [C, H, W]: shorter side resized (bicubic, antialiased), then the centre cropped; untouched if equal.
+def stored_dtype(image: StoredImage) -> Dtype:
+    """What holds the image's pixels without loss."""
+    if isinstance(image, np.ndarray):
+        return cast(Dtype, image.dtype.name)
+    return _DEEP.get("I;16" if image.mode.startswith("I;16") else image.mode, "uint8")
 
-    `size` is (height, width). Raises ValueError, naming the file, for what cannot be shown in 8 bits or would lose
-    its colours.
+
+def height_and_width(image: StoredImage) -> tuple[int, int]:
+    """In pixels."""
+    if isinstance(image, np.ndarray):
+        height, width = image.shape[1:]
+        return height, width
+    return image.height, image.width
+
+
+def fit(
+    image: StoredImage, size: tuple[int, int], in_channels: int, filename: str, dtype: Dtype = "uint8"
+) -> np.ndarray:
+    """`dtype` [C, H, W]: shorter side resized (bicubic, antialiased), then the centre cropped; untouched if equal.
+
+    `size` is (height, width). Raises ValueError, naming the file, for pixels of another depth or number of channels, which
+    would lose something, and for pixels that are not finite.
     """
-    if image.mode.split(";")[0] in _TOO_DEEP:
-        raise ValueError(f"image {filename!r} has mode {image.mode}, more than 8 bits a channel; convert it to 8 bits")
-    if in_channels == 1 and num_channels(image) != 1:
+    try:
+        if isinstance(image, np.ndarray):
+            return _fitted_array(image, size, in_channels, filename, dtype)
+        if stored_dtype(image) == dtype == "uint8":
+            if in_channels != 3 and num_channels(image) != 1:
+                raise ValueError(
+                    f"image {filename!r} is coloured ({image.mode}), but those of its set that were looked at first are "
+                    "grey; make all of one kind"
+                )
+            return _fitted(image, size, in_channels)
+        return _fitted_array(_deep_pixels(image, filename, dtype), size, in_channels, filename, dtype)
+    except MemoryError as error:
+        height, width = height_and_width(image)
         raise ValueError(
-            f"image {filename!r} is coloured ({image.mode}), but those of its set that were looked at first are grey; "
+            f"image {filename!r} of {width} × {height} pixels needs more memory than there is; make it smaller"
+        ) from error
+
+
+def _deep_pixels(image: Image.Image, filename: str, dtype: Dtype) -> np.ndarray:
+    """[1, H, W] of a grey picture with more than 8 bits."""
+    stored = stored_dtype(image)
+    if dtype == "uint8":
+        raise ValueError(
+            f"image {filename!r} has mode {image.mode}, more than 8 bits a channel, and those of its set that were looked at "
+            "first have 8; convert it to 8 bits"
+        )
+    if stored == "uint8" or (stored, dtype) == ("float32", "uint16"):
+        raise ValueError(
+            f"image {filename!r} has mode {image.mode}, but those of its set that were looked at first are {dtype}; "
             "make all of one kind"
         )
-    try:
-        return _fitted(image, size, in_channels)
-    except MemoryError as error:
+    pixels = np.asarray(image)
+    as_asked = pixels.astype(dtype)
+    if pixels.dtype.kind == "i" and not np.array_equal(as_asked.astype(np.int64), pixels):
+        raise ValueError(f"image {filename!r} has values above 2²⁴, which float32 would round; scale them down")
+    return as_asked[None]
+
+
+def _fitted_array(
+    image: np.ndarray, size: tuple[int, int], in_channels: int, filename: str, dtype: Dtype
+) -> np.ndarray:
+    if len(image) != in_channels or image.dtype != dtype:
         raise ValueError(
-            f"image {filename!r} of {image.width} × {image.height} pixels needs more memory than there is; make it smaller"
-        ) from error
+            f"image {filename!r} has {len(image)} channels of {image.dtype}, but those of its set that were looked at first "
+            f"have {in_channels} of {dtype}; make all of one kind"
+        )
+    if dtype == "float32" and not np.isfinite(image).all():
+        raise ValueError(f"image {filename!r} has pixels that are NaN or infinite; replace them")
+    if image.shape[1:] != size:
+        image = np.stack([_cover_channel(channel, size) for channel in image])
+    return np.ascontiguousarray(image)
+
+
+def _cover_channel(channel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[h, w] → [H, W] of the same type. Pillow resizes each channel by itself, in 8 bits or in float32."""
+    if channel.dtype != np.uint16:
+        return np.array(_cover(Image.fromarray(np.ascontiguousarray(channel)), *size))
+    covered = np.asarray(_cover(Image.fromarray(channel.astype(np.float32)), *size))
+    levels: np.ndarray = np.clip(np.rint(covered), 0, 65535).astype(np.uint16)
+    return levels
 
 
 def _fitted(image: Image.Image, size: tuple[int, int], in_channels: int) -> np.ndarray:

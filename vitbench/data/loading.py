@@ -5,7 +5,6 @@ Pixels, statistics and hash are the same whichever way they come.
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -13,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from vitbench.data import builtin, cache
 from vitbench.data.decode import fit
 from vitbench.data.description import describe, describe_opened
 from vitbench.data.images import ImageData, Images, StreamedImages
 from vitbench.data.info import BUILT_IN, DataInfo
+from vitbench.data.measuring import Measure
 from vitbench.data.reading import FileSplit
 from vitbench.data.sources import find, open_splits
 from vitbench.machine import memory_bytes
@@ -77,7 +76,8 @@ def _load_files(
     """(the data, what a user might not expect of them)."""
     info = describe(dataset, root=root, download=download)
     size = image_size or info.image_size
-    num_bytes = (info.train_images + info.test_images) * info.in_channels * size[0] * size[1]
+    pixel = np.dtype(info.dtype).itemsize
+    num_bytes = (info.train_images + info.test_images) * info.in_channels * size[0] * size[1] * pixel
     streamed = num_bytes > cache.cache_limit_bytes()
     source = find(dataset, root, download=download)
     entry = cache.entry_for(source, size, streamed=streamed)
@@ -103,7 +103,7 @@ def _load_files(
         build = _measure_streamed if streamed else _decode
         facts = cache.build_entry(entry, partial(build, splits=splits, info=info, size=size, progress=progress))
     train, test = (
-        StreamedImages(splits[name], size, info.in_channels)
+        StreamedImages(splits[name], size, info.in_channels, dtype=info.dtype)
         if streamed
         else Images(np.load(entry / f"{name}_images.npy", mmap_mode="r"), np.load(entry / f"{name}_labels.npy"))
         for name in ("train", "test")
@@ -125,30 +125,6 @@ def _image_data(
     )
 
 
-class _Measure:
-    """Mean, standard deviation and hash of images that are added in chunks, exact whatever the chunks."""
-
-    def __init__(self, in_channels: int) -> None:
-        self.digest = hashlib.sha256()
-        self.histogram = np.zeros((in_channels, 256), dtype=np.int64)
-
-    def add(self, images: np.ndarray, *, train: bool) -> None:
-        self.digest.update(np.ascontiguousarray(images).data)
-        if train:
-            for channel, counts in enumerate(self.histogram):
-                counts += np.bincount(images[:, channel].ravel(), minlength=256)
-
-    def add_labels(self, labels: np.ndarray) -> None:
-        self.digest.update(labels.astype("<i8").tobytes())
-
-    def result(self) -> dict[str, Any]:
-        level = np.arange(256) / 255
-        total = self.histogram.sum(axis=1)
-        mean = self.histogram @ level / total
-        variance = (self.histogram * (level - mean[:, None]) ** 2).sum(axis=1) / total
-        return {"mean": mean.tolist(), "std": np.sqrt(variance).tolist(), "sha256": self.digest.hexdigest()}
-
-
 def _load_built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageData:
     info = describe(dataset)
     height, width = image_size or info.image_size
@@ -159,7 +135,7 @@ def _load_built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageDat
             f"{memory_bytes() / 1e9:,.0f} GB of memory; make it smaller"
         )
     (train, train_labels), (test, test_labels) = builtin.arrays(dataset, image_size or info.image_size)
-    measure = _Measure(info.in_channels)
+    measure = Measure(info.in_channels, info.dtype)
     for images, labels in ((train, train_labels), (test, test_labels)):
         measure.add(images, train=images is train)
         measure.add_labels(labels)
@@ -170,15 +146,19 @@ def _load_built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageDat
 def _decode(
     folder: Path, *, splits: dict[str, FileSplit], info: DataInfo, size: tuple[int, int], progress: OnProgress | None
 ) -> dict[str, Any]:
-    measure = _Measure(info.in_channels)
+    measure = Measure(info.in_channels, info.dtype)
     for name, split in splits.items():
         total = info.train_images if name == "train" else info.test_images
         labels: list[int] = []
         with (folder / f"{name}_images.npy").open("wb") as file:
             # Written, not mapped: a full disk is then an error and not a SIGBUS.
-            header = {"descr": "|u1", "fortran_order": False, "shape": (total, info.in_channels, *size)}
+            header = {
+                "descr": np.dtype(info.dtype).newbyteorder("<").str,
+                "fortran_order": False,
+                "shape": (total, info.in_channels, *size),
+            }
             np.lib.format.write_array_header_1_0(file, header)
-            for chunk, chunk_labels in _chunks(split, size, info.in_channels):
+            for chunk, chunk_labels in _chunks(split, size, info):
                 file.write(chunk.data)
                 measure.add(chunk, train=name == "train")
                 labels += chunk_labels
@@ -196,12 +176,12 @@ def _names_and_notes(splits: dict[str, FileSplit]) -> dict[str, list[str]]:
     return {"notes": notes, "class_names": splits["train"].class_names() or []}
 
 
-def _chunks(split: FileSplit, size: tuple[int, int], in_channels: int) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """(uint8 [N, C, H, W], labels) of the images in their order, `_CHUNK` at a time."""
+def _chunks(split: FileSplit, size: tuple[int, int], info: DataInfo) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """([N, C, H, W], labels) of the images in their order, `_CHUNK` at a time."""
     images: list[np.ndarray] = []
     labels: list[int] = []
     for index, (image, label) in enumerate(split):
-        images.append(fit(image, size, in_channels, split.filename(index)))
+        images.append(fit(image, size, info.in_channels, split.filename(index), info.dtype))
         labels.append(label)
         if len(images) == _CHUNK:
             yield np.stack(images), labels
@@ -214,12 +194,12 @@ def _measure_streamed(
     _folder: Path, *, splits: dict[str, FileSplit], info: DataInfo, size: tuple[int, int], progress: OnProgress | None
 ) -> dict[str, Any]:
     # One pass over everything, once per set and size: a mean of a sample would be another mean.
-    measure = _Measure(info.in_channels)
+    measure = Measure(info.in_channels, info.dtype)
     for name, split in splits.items():
-        images = StreamedImages(split, size, info.in_channels)
+        images = StreamedImages(split, size, info.in_channels, dtype=info.dtype)
         done = 0
-        for chunk, _ in images.batches(np.arange(len(images)), _CHUNK, torch.device("cpu")):
-            measure.add(chunk.numpy(), train=name == "train")
+        for chunk, _ in images.stored(np.arange(len(images)), _CHUNK):
+            measure.add(chunk, train=name == "train")
             done += len(chunk)
             if progress:
                 progress(f"measuring {name}", done, len(images))
