@@ -55,6 +55,8 @@ def test_every_field_is_an_option_of_train(vitbench):
         (ViTConfig, "stem_layers", "none", ()),
         (ViTConfig, "layer_scale", "none", None),
         (TrainConfig, "clip_norm", "None", None),
+        (TrainConfig, "betas", "0.9,0.99", (0.9, 0.99)),
+        (TrainConfig, "betas", "none", None),
         (DataConfig, "train_images", "none", None),
         (ViTConfig, "position", "none", "none"),
         (ViTConfig, "width", "64", "64"),
@@ -62,6 +64,12 @@ def test_every_field_is_an_option_of_train(vitbench):
 )
 def test_texts_become_values(config, name, text, value):
     assert parse(name, text, config.model_fields[name]) == value
+
+
+@pytest.mark.parametrize("text", ["0.9;0.99", "a,b", "0.9,", ""])
+def test_a_text_that_is_no_list_of_numbers_is_refused(text):
+    with pytest.raises(ValueError, match=r"betas .* is no list of numbers; give them as in 0.9,0.99"):
+        parse("betas", text, TrainConfig.model_fields["betas"])
 
 
 @pytest.mark.parametrize("text", ["²", "8x", "x", "a", "4.5", "-8", ""])

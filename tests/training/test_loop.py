@@ -54,6 +54,7 @@ def by_hand(config: TrainConfig, rate: Callable[[int], float]) -> tuple[list[Ten
     w, b = layer.weight.detach().clone(), layer.bias.detach().clone()
     first, second = [torch.zeros_like(w), torch.zeros_like(b)], [torch.zeros_like(w), torch.zeros_like(b)]
     states, losses, norms, t = [], [], [], 0
+    beta1, beta2 = config.betas or (0.9, 0.999)
     for epoch in range(config.epochs):
         epoch_losses = []
         for step in range(STEPS):
@@ -71,9 +72,9 @@ def by_hand(config: TrainConfig, rate: Callable[[int], float]) -> tuple[list[Ten
             w = w * (1 - rate(t) * config.weight_decay)  # the bias does not decay
             updates = []
             for i, g in enumerate(gradients):
-                first[i] = 0.9 * first[i] + 0.1 * g
-                second[i] = 0.999 * second[i] + 0.001 * g * g
-                updates.append(first[i] / (1 - 0.9**t) / ((second[i] / (1 - 0.999**t)).sqrt() + 1e-8))
+                first[i] = beta1 * first[i] + (1 - beta1) * g
+                second[i] = beta2 * second[i] + (1 - beta2) * g * g
+                updates.append(first[i] / (1 - beta1**t) / ((second[i] / (1 - beta2**t)).sqrt() + (config.eps or 1e-8)))
             w, b = w - rate(t) * updates[0], b - rate(t) * updates[1]
             states.append(torch.cat([w.flatten(), b]))
         losses.append(sum(epoch_losses) / STEPS)
@@ -82,14 +83,23 @@ def by_hand(config: TrainConfig, rate: Callable[[int], float]) -> tuple[list[Ten
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"clip_norm": None}, {"weight_decay": 0.5}, {"label_smoothing": 0.2}],
+    [
+        {},
+        {"clip_norm": None},
+        {"weight_decay": 0.5},
+        {"label_smoothing": 0.2},
+        {"betas": (0.8, 0.9)},
+        {"eps": 0.1},
+        {"min_learning_rate": 0.005},
+    ],
     ids=lambda changes: str(changes),
 )
 def test_every_step_is_adamw_written_out_by_hand(changes):
     config = TrainConfig(
         **{"epochs": 2, "learning_rate": 0.01, "warmup_fraction": 0.0, "label_smoothing": 0.0, **changes}
     )
-    states, losses, norms = by_hand(config, lambda t: 0.01 * (1 + math.cos(math.pi * t / 9)) / 2)
+    end = config.min_learning_rate
+    states, losses, norms = by_hand(config, lambda t: end + (0.01 - end) * (1 + math.cos(math.pi * t / 9)) / 2)
     model, seen = linear(), []
 
     def spy(epoch: int, first: int, last: int) -> Any:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from itertools import pairwise
 
 import pytest
 import timm
 import torch
-from timm.optim import param_groups_layer_decay
+from timm.optim import (
+    create_optimizer_v2,
+    get_optimizer_class,
+    get_optimizer_info,
+    list_optimizers,
+    param_groups_layer_decay,
+)
 from torch import nn
 
-from vitbench.config import RunConfig, TrainConfig, ViTConfig
+from vitbench.config import OPTIMIZER_OPTIONS, RunConfig, TrainConfig, ViTConfig
 from vitbench.models import build_model
-from vitbench.training.optimizer import build_optimizer, build_schedule, freeze
+from vitbench.training.optimizer import MUONS, build_optimizer, build_schedule, freeze, options_taken
 
 SMALL = {"image_size": 8, "patch_size": 4, "width": 16, "depth": 2, "num_heads": 2, "num_classes": 5}
 
@@ -114,7 +121,72 @@ def test_an_unknown_optimizer_is_refused_with_its_name_and_where_to_look():
         build_optimizer(nn.Linear(2, 2), TrainConfig(optimizer="adamv"))
 
 
-def rates(num_steps: int, warmup_fraction: float, **changes: str) -> list[float]:
+BETAS, MOMENTUM, EPS = (0.8, 0.95), 0.7, 1e-3
+AVAILABLE = [
+    name for name in list_optimizers() if not str(get_optimizer_info(name).opt_class).startswith(("apex", "bits"))
+]
+
+
+@pytest.mark.filterwarnings("ignore:It is highly recommended to have 'opt_einsum'")
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_an_option_that_an_optimizer_takes_reaches_it_and_every_other_is_refused(name):
+    # The truth is the optimizer's constructor.
+    constructor = inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters
+    for option, value in {"betas": BETAS, "momentum": MOMENTUM, "eps": EPS}.items():
+        has_two = option != "betas" or name.removeprefix("c") not in ("adan", "adanw", "adafactor")
+        if option in constructor and has_two:
+            config = TrainConfig(optimizer=name, **{option: value})
+            groups = build_optimizer(build_model(ViTConfig(**SMALL)), config).param_groups
+            if name in MUONS and option == "eps":  # Muon's own is for Newton–Schulz
+                groups = [group for group in groups if group.get("use_fallback")]
+            assert groups and all(group[option] == value for group in groups), option
+            continue
+        with pytest.raises(ValueError, match=rf"{option} .*: optimizer '{name}' has .*; leave it out"):
+            build_optimizer(nn.Linear(2, 2), TrainConfig(optimizer=name, **{option: value}))
+
+
+def test_what_is_known_without_timm_is_what_timm_knows():
+    assert {name: options_taken(name) for name in OPTIMIZER_OPTIONS} == OPTIMIZER_OPTIONS
+
+
+def test_the_defaults_of_an_optimizer_are_timms():
+    for name in ("sgd", "lion", "lamb", "momentum", "adam"):
+        ours = build_optimizer(nn.Linear(2, 2), TrainConfig(optimizer=name)).defaults
+        assert ours == create_optimizer_v2(nn.Linear(2, 2), opt=name, lr=1e-3, weight_decay=0.0).defaults
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"betas": (0.9, 1.0)}, "betas"),
+        ({"betas": (0.9,)}, "betas"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"eps": 0.0}, "eps"),
+        ({"optimizer": "sgd", "momentum": 0.0}, "momentum 0 leaves Nesterov's SGD"),
+        ({"optimizer": "SGD", "betas": BETAS}, r"betas \(0.8, 0.95\): optimizer 'SGD' has only momentum; leave it out"),
+        ({"optimizer": "lion", "eps": 1e-8}, "eps 1e-08: optimizer 'lion' has only betas; leave it out"),
+        ({"min_learning_rate": 0.01}, "min_learning_rate 0.01 is more than learning_rate 0.001"),
+    ],
+)
+def test_options_without_meaning_are_refused_at_birth(values, says):
+    with pytest.raises(ValueError, match=says):
+        TrainConfig(**values)
+
+
+def test_sgd_without_momentum_is_a_step_down_the_gradient():
+    layer = nn.Linear(2, 2)
+    before = layer.weight.detach().clone()
+    optimizer = build_optimizer(
+        layer, TrainConfig(optimizer="momentum", momentum=0.0, learning_rate=0.5, weight_decay=0.0)
+    )
+    for _ in range(2):
+        for parameter in layer.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    torch.testing.assert_close(layer.weight.detach(), before - 1.0)
+
+
+def rates(num_steps: int, warmup_fraction: float, **changes: object) -> list[float]:
     config = TrainConfig(learning_rate=2.0, warmup_fraction=warmup_fraction, **changes)
     optimizer = build_optimizer(nn.Linear(2, 2), config)
     schedule = build_schedule(optimizer, config, num_steps=num_steps)
@@ -158,6 +230,15 @@ def test_the_linear_schedule_is_a_straight_line_from_the_rate_to_0_after_the_las
         for t in range(1, num_steps + 1)
     ]
     assert rates(num_steps, warmup_fraction, schedule="linear") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_the_schedule_ends_at_the_least_rate_after_the_last_step(schedule):
+    seen = rates(50, 0.2, schedule=schedule, min_learning_rate=0.5)
+    plain = rates(50, 0.2, schedule=schedule)
+    assert seen[:10] == pytest.approx(plain[:10])  # warm-up, from 0
+    assert seen[10:] == pytest.approx([0.5 + rate * (2.0 - 0.5) / 2.0 for rate in plain[10:]])
+    assert seen[-1] > 0.5
 
 
 MUON = TrainConfig(optimizer="muon", learning_rate=0.01, weight_decay=0.0)

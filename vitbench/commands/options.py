@@ -88,7 +88,9 @@ def with_options(command: Command) -> Command:
 
 
 def parse(name: str, text: str, field: FieldInfo) -> Any:
-    """`32`, `28x32` (a size), `3,4,9` (a list), `none` (also no list), or the text itself for the configuration to judge."""
+    """`32`, `28x32` (a size), `3,4,9`, `0.9,0.99` (lists), `none` (also no list), or the text itself for the configuration to
+    judge.
+    """
     types = _types(field.annotation)
     is_sequence, takes_int = any(get_origin(kind) is tuple for kind in types), int in types
     if text.lower() == "none" and type(None) in types:
@@ -97,11 +99,20 @@ def parse(name: str, text: str, field: FieldInfo) -> Any:
         return ()
     if not is_sequence:
         return text
+    if any(float in get_args(part) for kind in types for part in (kind, *get_args(kind))):
+        return _floats(name, text)
     parts = text.split("x" if "x" in text else ",")
     if not all(part.strip().isdecimal() for part in parts):
         raise ValueError(f"{name} {text!r} is not a whole number or several; give 32, 28x32 or 3,4,9")
     numbers = tuple(map(int, parts))
     return numbers[0] if takes_int and len(numbers) == 1 else numbers
+
+
+def _floats(name: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        raise ValueError(f"{name} {text!r} is no list of numbers; give them as in 0.9,0.99") from None
 
 
 def _parameter(name: str, field: FieldInfo) -> Parameter:

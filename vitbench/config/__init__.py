@@ -21,13 +21,14 @@ from vitbench.config.model import (
     ViTConfig,
     block_width,
 )
-from vitbench.config.recipe import Compile, Precision, TrainConfig
+from vitbench.config.recipe import OPTIMIZER_OPTIONS, Compile, Precision, TrainConfig
 from vitbench.config.run import RunConfig, run_id
 
 __all__ = [
     "FREE",
     "MOST",
     "OF_THE_HEAD",
+    "OPTIMIZER_OPTIONS",
     "POSITION_SITES",
     "TRACEBACK",
     "Activation",

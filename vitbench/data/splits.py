@@ -76,12 +76,15 @@ def train_batches(
     seed: int,
     epoch: int,
     device: torch.device,
+    repeats: int = 1,
     first_batch: int = 0,
     last_batch: int | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """One epoch over `indices`: (uint8 [B, C, H, W], int64 [B]) on `device`, shuffled by (seed, epoch).
 
-    The ragged last batch is dropped. From `first_batch` to before `last_batch`, where they are given: what lies outside is
+    With `repeats` an image comes so many times one after the other, and an epoch is the first images of the shuffled order
+    that make as many as there are without (Berman et al. 2019; DeiT's `RASampler` over all its processes). The ragged last
+    batch is dropped. From `first_batch` to before `last_batch`, where they are given: what lies outside is
     not decoded. Raises ValueError, at once, when there are fewer indices than `batch_size`.
     """
     if len(indices) < batch_size:
@@ -90,5 +93,6 @@ def train_batches(
         )
     order = random_state("epoch", seed, epoch).permutation(np.asarray(indices))
     num_batches = len(order) // batch_size
+    order = np.repeat(order, repeats)[: len(order)] if repeats > 1 else order
     last = num_batches if last_batch is None else min(last_batch, num_batches)
     return images.batches(order[first_batch * batch_size : last * batch_size], batch_size, device)

@@ -37,6 +37,8 @@ class Job:
     """Folder in which unfinished runs keep their state; None keeps none."""
     keep_weights: bool = False
     """Whether the weights of the finished run are kept there, too."""
+    study_file: Path | None = None
+    """The user's file that the run was planned from, absolute, as named: where workers find its classes."""
 
     @property
     def checkpoint(self) -> Path | None:

@@ -77,13 +77,14 @@ def make_job(
     results: Path,
     init: str | None = None,
     keep_weights: bool = False,
+    study_file: Path | None = None,
 ) -> Job:
     """The job of a planned run, which keeps its state in `results` until it is finished. Raises ValueError for an optimizer
-    that is not there.
+    that is not there, or has not the options that it is to have.
     """
     from vitbench.training import check_optimizer
 
-    check_optimizer(run.config.train.optimizer)
+    check_optimizer(run.config.train)
     return Job(
         run=run,
         dataset=dataset,
@@ -96,6 +97,7 @@ def make_job(
         init=init,
         checkpoints=results.absolute() / "checkpoints",
         keep_weights=keep_weights,
+        study_file=study_file,
     )
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from vitbench.config import OPTIMIZER_OPTIONS
 from vitbench.data import DataInfo, describe
 from vitbench.execution import rates
 from vitbench.execution.content import Content, Decode
 from vitbench.records import Faults, Record, RecordStore
 from vitbench.studies import STUDIES, Budget, Overrides, Plan, Study, load_study, make_plan
+from vitbench.studies.library import is_study_file
 from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
 from vitbench.text import agreeing, counted
 
@@ -34,12 +36,14 @@ class Request:
     """Runs count as done only where they were recorded in this environment."""
     faults: Faults = field(default_factory=Faults, compare=False)
     """What is wrong with the records; a run whose line is damaged counts as not recorded."""
+    study_files: dict[str, Path] = field(default_factory=dict, compare=False, init=False)
+    """Of the `asked` studies that are a user's own, by name, absolute: where workers find their classes."""
 
     @cached_property
     def asked(self) -> list[tuple[Study, str, DataInfo]]:
         """(study, data set as the user named it, what is in it). Raises ValueError for what is wrong with the request."""
         names = dict.fromkeys(name for study in self.studies for name in (STUDIES if study == "all" else [study]))
-        studies = [load_study(name) for name in names]
+        studies = [self._load(name) for name in names]
         for study in studies:
             if sum(other.name == study.name for other in studies) > 1:
                 raise ValueError(f"two studies are named {study.name!r}, and would share one record file; rename one")
@@ -50,6 +54,12 @@ class Request:
         # By what they are: one set may have been given twice, under two spellings.
         distinct = {info.dataset: (name, info) for name, info in described}
         return [(study, name, info) for study in studies for name, info in distinct.values()]
+
+    def _load(self, name: str) -> Study:
+        study = load_study(name)
+        if is_study_file(name):
+            self.study_files[study.name] = Path(name).absolute()
+        return study
 
     def content(self, decode: Decode | None = None) -> Content:
         """What its data sets hold now; see `Content`."""
@@ -100,11 +110,10 @@ class Request:
                 failed={run_id for study_name, run_id in failed if study_name == study.name},
             )
             plans.append((name, plan))
-        optimizers = {run.config.train.optimizer for _, plan in plans for run in plan.runs}
-        for name in sorted(
-            optimizers - {"adamw", "muon"}
-        ):  # timm, which knows the others, takes seconds to be imported
-            from vitbench.training import check_optimizer
+        recipes = dict.fromkeys(run.config.train for _, plan in plans for run in plan.runs)
+        if others := [train for train in recipes if train.optimizer.lower() not in OPTIMIZER_OPTIONS]:
+            from vitbench.training import check_optimizer  # with timm, which takes seconds to be imported
 
-            check_optimizer(name)
+            for train in others:
+                check_optimizer(train)
         return plans

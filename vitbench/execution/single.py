@@ -184,11 +184,11 @@ def _model(
 def planned_run(request: SingleRequest, init: str | None, info: DataInfo) -> PlannedRun:
     """The run, with all its fields. `init` as it is loaded. Raises ValueError for fields that do not fit each other."""
     label, model, identity = _model(request.variant, init, info, request.model, keep_head=request.keep_head)
-    recipe, augment = (
-        (TrainConfig(), True) if request.recipe is None else BUDGETS[request.recipe].recipe_on(info.dataset)
+    recipe, of_the_budget = (
+        (TrainConfig(), {}) if request.recipe is None else BUDGETS[request.recipe].recipe_on(info.dataset)
     )
     recipe = recipe.replace(**request.train)
-    fields = request.data if augment else {"crop_padding": 0, "flip": False, **request.data}
+    fields = {**of_the_budget, **request.data}
     data, _ = data_settings(info, wanted=None)
     data = data.resampled(info.image_size, model.image_hw).replace(**fields)
     left = info.images_left(data.validation_fraction)

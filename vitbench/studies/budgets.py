@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from vitbench.config import TrainConfig, divisors
 
@@ -19,8 +20,8 @@ class Scale:
     grid: tuple[float, ...]
     short: tuple[float, ...]
     train_images: int | None = None
-    augment: bool = True
-    """Crop and flip as the data set recommends; short runs learn more without."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `DataConfig` that it sets; what it leaves suits the data set (`data_settings`)."""
     epochs: Mapping[str, int] = field(default_factory=dict)
     """Epochs of the built-in sets, which differ in size and difficulty: family (`shapes` for `shapes/quadrant`) to epochs."""
 
@@ -48,10 +49,10 @@ class Budget:
         """What it does on a data set."""
         return self.built_in if _family(dataset) in ("digits", "shapes") else self.images
 
-    def recipe_on(self, dataset: str) -> tuple[TrainConfig, bool]:
-        """(how it trains on a data set, whether it crops and flips as the set recommends)."""
+    def recipe_on(self, dataset: str) -> tuple[TrainConfig, Mapping[str, Any]]:
+        """(how it trains on a data set, the fields of `DataConfig` that it sets)."""
         scale = self.scale_on(dataset)
-        return scale.train.replace(epochs=scale.epochs.get(_family(dataset), scale.train.epochs)), scale.augment
+        return scale.train.replace(epochs=scale.epochs.get(_family(dataset), scale.train.epochs)), scale.data
 
 
 def _family(dataset: str) -> str:
@@ -69,6 +70,8 @@ _PAPER = TrainConfig(epochs=20, batch_size=128, label_smoothing=0.1)
 _STANDARD = TrainConfig(epochs=20, batch_size=128, label_smoothing=0.1, optimizer="muon")
 # Dosovitskiy et al. 2021, Table 3 (ImageNet); the rates are Figure 9's.
 _IMAGENET = TrainConfig(epochs=300, batch_size=4096, learning_rate=3e-3, weight_decay=0.3, compile="auto")
+# Short runs learn more from images as they are.
+_AS_STORED = {"crop_padding": 0, "flip": False}
 _GRID = (5e-4, 1e-3, 2e-3, 4e-3)
 
 BUDGETS: dict[str, Budget] = {
@@ -89,7 +92,7 @@ BUDGETS: dict[str, Budget] = {
             seeds=3,
             # Baselines end at 87 to 92 % on both: below the ceiling, where arms can differ (tests/studies/test_difficulty.py).
             built_in=Scale("Micro", 4, _QUICK, (1e-3, 2e-3, 4e-3), (2e-3,), epochs={"digits": 5, "shapes": 5}),
-            images=Scale("Micro", 8, _QUICK.replace(epochs=6), (1e-3, 2e-3, 4e-3), (2e-3,), 10_000, augment=False),
+            images=Scale("Micro", 8, _QUICK.replace(epochs=6), (1e-3, 2e-3, 4e-3), (2e-3,), 10_000, data=_AS_STORED),
         ),
         Budget(
             name="standard",

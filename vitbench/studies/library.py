@@ -39,10 +39,15 @@ def load_study(name: str) -> Study:
     if name in STUDIES:
         study: Study = importlib.import_module(f"vitbench.studies.{name}").STUDY
         return replace(study, name=name)
-    if name.endswith(".py"):
+    if is_study_file(name):
         return _load_file(Path(name))
     hint = did_you_mean(name, STUDIES, f"there are {', '.join(STUDIES)}, or give the path of a .py file")
     raise ValueError(f"unknown study {name!r}; {hint}")
+
+
+def is_study_file(name: str) -> bool:
+    """Whether a study is named by the path of a user's file."""
+    return name.endswith(".py")
 
 
 def _load_file(path: Path) -> Study:

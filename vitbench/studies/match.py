@@ -48,7 +48,8 @@ def training_images(train: TrainConfig, *, train_images: int) -> int:
 
 
 _SAME_TIME = (
-    *("weight_decay", "warmup_fraction", "clip_norm", "label_smoothing", "ema_decay", "layer_decay"),
+    *("weight_decay", "momentum", "eps", "warmup_fraction", "min_learning_rate"),
+    *("clip_norm", "label_smoothing", "ema_decay", "layer_decay"),
     *("dropout", "attention_dropout", "drop_path", "layer_scale", "norm_eps", "crop_padding", "mixup", "cutmix"),
 )
 """Fields that leave the matrix products of a step as they are; only elementwise work may differ."""

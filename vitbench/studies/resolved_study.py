@@ -126,9 +126,8 @@ def resolve_study(
     base = named_variant(variant, **shape)
     wanted = scale.train_images if overrides.train_images is None else overrides.train_images
     data_config, train_images = data_settings(data, wanted=wanted)
-    train, augment = budget.recipe_on(data.dataset)
-    if not augment:
-        data_config = data_config.replace(crop_padding=0, flip=False)
+    train, of_the_budget = budget.recipe_on(data.dataset)
+    data_config = data_config.replace(**of_the_budget)
     train = train.replace(**{**study.train, **(overrides.train or {})})
     all_arms = _arms(study, base, train_images, train.batch_size)
     try:

@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vitbench.config import TrainConfig
 from vitbench.training.average import Average
 from vitbench.training.checkpoint import Checkpoint, State
+from vitbench.training.losses import LOSSES
 from vitbench.training.optimizer import build_optimizer, build_schedule
 
 PROGRESS_SECONDS = 0.5
@@ -248,18 +248,13 @@ def training_step(
     """Forward, backward and one step of the optimizer; returns the loss."""
     with autocast():
         logits = model(images)
-    loss = cross_entropy(logits.float(), targets, label_smoothing=config.label_smoothing)
+    loss = LOSSES[config.loss](logits.float(), targets, label_smoothing=config.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     if config.clip_norm is not None:
         nn.utils.clip_grad_norm_(parameters, config.clip_norm)
     optimizer.step()
     return loss
-
-
-def cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: float) -> Tensor:
-    """Mean over the batch, in nats. Soft targets come smoothed from the augmentation already."""
-    return F.cross_entropy(logits, targets, label_smoothing=0.0 if targets.is_floating_point() else label_smoothing)
 
 
 def seed_dropout(seed: int, device: torch.device) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any
 
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import Adafactor, create_optimizer_v2, get_optimizer_info, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
@@ -69,14 +69,28 @@ def layer_scales(names: Collection[str], layer_decay: float) -> dict[str, float]
     return {name: layer_decay ** after(name) for name in names}
 
 
-def check_optimizer(name: str) -> None:
-    """Raises ValueError for a name that timm does not know."""
-    optimizers = list_optimizers()
-    if name.lower() not in optimizers:
+def check_optimizer(config: TrainConfig) -> None:
+    """Raises ValueError for an optimizer that timm does not know, and for options that it does not take."""
+    name, optimizers = config.optimizer.lower(), list_optimizers()
+    if name not in optimizers:
         close = get_close_matches(name, optimizers, n=3)
         raise ValueError(
-            f"optimizer {name!r} is not one of timm's; try {' or '.join(close or ['adamw', 'sgd', 'lion'])}"
+            f"optimizer {config.optimizer!r} is not one of timm's; try {' or '.join(close or ['adamw', 'sgd', 'lion'])}, or "
+            "another of timm.optim.list_optimizers()"
         )
+    for objection in config.option_objections(options_taken(name)):
+        raise ValueError(objection)
+
+
+def options_taken(name: str) -> tuple[str, ...]:
+    """Which of `betas`, `momentum` and `eps` one of timm's optimizers takes, whole: Adan has three betas, and Adafactor one."""
+    info = get_optimizer_info(name)
+    takes = {
+        "betas": info.has_betas and info.num_betas == 2 and info.opt_class is not Adafactor,
+        "momentum": info.has_momentum,
+        "eps": info.has_eps,
+    }
+    return tuple(option for option, is_taken in takes.items() if is_taken)
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
@@ -85,10 +99,12 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
     Frozen parameters are in none. With `layer_decay` there are such groups for each layer; schedules use their `lr_scale`.
 
     Muon shares `learning_rate` with the AdamW beside it: its orthogonal updates are scaled by 0.2 · √max(out, in), which
-    gives them the root mean square of AdamW's (Liu et al. 2025, section 2.2), so that AdamW's rates suit Muon too. Momentum
-    is its authors' 0.95; the AdamW has the constants of `adamw` (β 0.9, 0.999; ε 1e-8).
-    Raises ValueError for a name that timm does not know.
+    gives them the root mean square of AdamW's (Liu et al. 2025, section 2.2), so that AdamW's rates suit Muon too. `momentum`
+    is Muon's, by default its authors' 0.95; `betas` and `eps` are the AdamW's, by default those of `adamw` (β 0.9, 0.999;
+    ε 1e-8). AdaMuon's second moment has the second of the `betas`.
+    Raises ValueError for what `check_optimizer` does.
     """
+    check_optimizer(config)
     is_muon = config.optimizer.lower() in MUONS
     no_decay = undecayed(model)
     muon = orthogonalised(model) if is_muon else set()
@@ -107,11 +123,12 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
             for scale in sorted({scales[name] for name in names} or {1.0})
         ]
 
-    others: dict[str, object] = {"use_fallback": True, "eps": 1e-8} if is_muon else {}
+    options = config.optimizer_options
+    others: dict[str, object] = {"use_fallback": True, "eps": options.pop("eps", 1e-8)} if is_muon else {}
     groups = grouped(named.keys() - no_decay - muon, config.weight_decay, **others) + grouped(no_decay, 0.0, **others)
     if is_muon:
         groups += grouped(muon, config.weight_decay, use_muon=True)
-    options: dict[str, Any] = {"momentum": 0.95, "betas": (0.9, 0.999)} if is_muon else {}
+        options = {"momentum": 0.95, "betas": (0.9, 0.999)} | options
     if config.optimizer == "adamw":
         options["fused"] = True
     try:
@@ -124,9 +141,10 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
 
 
 def build_schedule(optimizer: Optimizer, config: TrainConfig, *, num_steps: int) -> Scheduler:
-    """Linear warm-up, then a half cosine or a line to 0; `schedule.step_update(step + 1)` before each step from 0.
+    """Linear warm-up, then a half cosine or a line to `min_learning_rate`; `schedule.step_update(step + 1)` before each step
+    from 0.
 
-    The first step has 1/warm-up of the peak and the last still a little: no step is spent at a rate of 0.
+    The first step has 1/warm-up of the peak and the last is still a little above the end: no step is spent at a rate of 0.
     """
     warmup = round(config.warmup_fraction * num_steps)
     schedule, _ = create_scheduler_v2(
@@ -136,7 +154,7 @@ def build_schedule(optimizer: Optimizer, config: TrainConfig, *, num_steps: int)
         warmup_epochs=warmup,
         warmup_prefix=True,
         warmup_lr=0.0,
-        min_lr=0.0,
+        min_lr=config.min_learning_rate,
         step_on_epochs=False,
         updates_per_epoch=1,
     )

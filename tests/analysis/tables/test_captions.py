@@ -55,11 +55,15 @@ def test_only_what_was_chosen_is_said_to_be_chosen(rates, present, absent):
     ("field", "value", "says"),
     [
         ("optimizer", "muon", "muon"),
+        ("betas", (0.9, 0.98), "β 0.9 and 0.98"),
+        ("eps", 1e-6, "ε 1e-6"),
         ("batch_size", 64, "batches of 64"),
         ("weight_decay", 0.3, "weight decay 0.3"),
         ("warmup_fraction", 0.2, "20 % warm-up"),
         ("schedule", "linear", "linear schedule"),
+        ("min_learning_rate", 1e-5, "down to 1e-5"),
         ("clip_norm", 2.0, "clipped at 2"),
+        ("loss", "binary_cross_entropy", "binary cross entropy"),
         ("label_smoothing", 0.1, "label smoothing 0.1"),
         ("ema_decay", 0.99, "averaged (decay 0.99)"),
         ("layer_decay", 0.75, "layer decay 0.75"),
@@ -74,7 +78,7 @@ def test_every_field_of_the_recipe_is_in_its_line(field, value, says):
 
 def test_no_field_of_the_recipe_is_forgotten():
     said = {"optimizer", "batch_size", "weight_decay", "warmup_fraction", "schedule", "clip_norm", "label_smoothing"}
-    said |= {"ema_decay", "layer_decay", "trainable"}
+    said |= {"betas", "momentum", "eps", "min_learning_rate", "loss", "ema_decay", "layer_decay", "trainable"}
     elsewhere = {
         "epochs",
         "learning_rate",

@@ -6,6 +6,7 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.tables.reading import reading
 from vitbench.analysis.writing.words import listed, seeds_text
+from vitbench.studies.settings import value_text
 
 MATCHED = {
     "flops": "Training FLOPs are equal, not epochs: each arm trains until it has spent the FLOPs of {baseline}, counted as "
@@ -118,11 +119,16 @@ def _recipe_text(comparison: Comparison) -> str:
     train = comparison.train
     parts = {
         "optimizer": train.optimizer,
+        "betas": "" if train.betas is None else "β {:g} and {:g}".format(*train.betas),
+        "momentum": "" if train.momentum is None else f"momentum {train.momentum:g}",
+        "eps": "" if train.eps is None else f"ε {value_text(train.eps)}",
         "batch_size": f"batches of {train.batch_size}",
         "weight_decay": f"weight decay {train.weight_decay:g}",
         "schedule": f"{train.schedule} schedule",
+        "min_learning_rate": f"down to {value_text(train.min_learning_rate)}" if train.min_learning_rate else "",
         "warmup_fraction": f"{100 * train.warmup_fraction:g} % warm-up",
         "clip_norm": "" if train.clip_norm is None else f"gradients clipped at {train.clip_norm:g}",
+        "loss": "" if train.loss == "cross_entropy" else train.loss.replace("_", " "),
         "label_smoothing": f"label smoothing {train.label_smoothing:g}" if train.label_smoothing else "",
         "ema_decay": "" if train.ema_decay is None else f"weights averaged (decay {train.ema_decay:g})",
         "trainable": "" if train.trainable == "all" else f"{train.trainable} and head trained alone",
