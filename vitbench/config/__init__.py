@@ -8,12 +8,14 @@ from vitbench.config.data import DataConfig
 from vitbench.config.errors import TRACEBACK, one_line, shortened
 from vitbench.config.model import (
     FREE,
+    OF_BLOCKS,
     OF_THE_HEAD,
     POSITION_SITES,
     Activation,
     FinalNorm,
     Head,
     ModelConfig,
+    ModuleConfig,
     Pool,
     Position,
     Stem,
@@ -23,13 +25,16 @@ from vitbench.config.model import (
 )
 from vitbench.config.recipe import OPTIMIZER_OPTIONS, Compile, Precision, TrainConfig
 from vitbench.config.run import RunConfig, run_id
+from vitbench.user_code import ROLES
 
 __all__ = [
     "FREE",
     "MOST",
+    "OF_BLOCKS",
     "OF_THE_HEAD",
     "OPTIMIZER_OPTIONS",
     "POSITION_SITES",
+    "ROLES",
     "TRACEBACK",
     "Activation",
     "Compile",
@@ -38,6 +43,7 @@ __all__ = [
     "FinalNorm",
     "Head",
     "ModelConfig",
+    "ModuleConfig",
     "Pool",
     "Position",
     "Precision",

@@ -15,7 +15,7 @@ LONGEST_LINE = 600
 """Letters of a refusal; the middle of a longer one is left out."""
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+(?=>)")
 """In `<Foo object at 0x7f…>`: it changes from process to process, and helps nobody."""
-_BRANCH = re.compile(r"(constrained-)?int|tuple\[.*|ViTConfig|TimmConfig")
+_BRANCH = re.compile(r"(constrained-)?(int|str)|(tuple|literal)\[.*|ViTConfig|TimmConfig|ModuleConfig")
 
 TRACEBACK = "VITBENCH_TRACEBACK"
 """Set in the environment, errors keep their traceback."""

@@ -1,4 +1,4 @@
-"""Which model is it? A Vision Transformer of ours (`ViTConfig`), or any model of timm's (`TimmConfig`)."""
+"""Which model is it? A Vision Transformer of ours (`ViTConfig`), one of timm's (`TimmConfig`) or a user's (`ModuleConfig`)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator
 
 from vitbench.config.base import MOST, Blocks, Config, Extent, Positive, Rate, Size, as_pair, divisors
+from vitbench.user_code import ROLES, USER_NAME, is_user_name
 
-Pool = Literal["cls", "gap", "mean_all", "map"]
-Position = Literal["none", "learned_1d", "learned_2d", "relative", "sincos_2d", "rope_2d"]
+UserPart = Annotated[str, Field(pattern=USER_NAME)]
+"""A user's class (or function, of an activation), as `user_code` names it: `ConditionalPosition@1a2b3c4d`."""
+Pool = Literal["cls", "gap", "mean_all", "map"] | UserPart
+Position = Literal["none", "learned_1d", "learned_2d", "relative", "sincos_2d", "rope_2d"] | UserPart
 PositionSite = Literal["stem", "every_layer", "every_layer_shared"]
-Stem = Literal["patch", "patch_norm", "conv", "resnet"]
-Head = Literal["linear", "mlp"]
-Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"]
+Stem = Literal["patch", "patch_norm", "conv", "resnet"] | UserPart
+Head = Literal["linear", "mlp"] | UserPart
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"] | UserPart
+Attention = Literal["softmax"] | UserPart
+MLP = Literal["mlp"] | UserPart
+Norm = Literal["layer_norm"] | UserPart
 FinalNorm = Literal["tokens", "pooled", "none"]
 
 POSITION_SITES: dict[str, tuple[PositionSite, ...]] = {
@@ -28,6 +34,8 @@ POSITION_SITES: dict[str, tuple[PositionSite, ...]] = {
     "rope_2d": ("every_layer",),
 }
 """Where each position embedding has a meaning. A fixed (parameter-free) kind has nothing to share between layers."""
+OF_BLOCKS = ("attention", "mlp", "norm", "activation", "position")
+"""Those of `ROLES` whose parts may compute within the encoder's blocks."""
 
 
 class ViTConfig(Config):
@@ -37,6 +45,9 @@ class ViTConfig(Config):
     `stem="conv"`, `patch_size` is the stem's total stride; `stem_layers` (blocks per ResNet stage; none for the
     first convolution and pooling alone, and patches on their feature map), `stem_width` (channels of the first
     convolution) and `stem_groups` describe it further.
+
+    Every field of `ROLES` also takes the name of a user's part, which `models.parts` describes. With a user's pool there is no
+    class token; with a user's stem, `patch_size` says how many tokens it puts out, and the stem's fields are its to read.
     """
 
     image_size: Size = 224
@@ -55,6 +66,10 @@ class ViTConfig(Config):
     """Patches a side, or (rows, columns), over which the coordinates of `sincos_2d` and `rope_2d` extend, whatever the image
     size: for images of another size, the grid of the pretraining. None: one patch is one step."""
     stem: Stem = "patch"
+    attention: Attention = "softmax"
+    mlp: MLP = "mlp"
+    norm: Norm = "layer_norm"
+    """Of the blocks, the last one and the one before the first."""
     stem_layers: tuple[Blocks, ...] = (3, 4, 9)
     stem_width: Extent = 64
     stem_groups: Extent = 32
@@ -103,10 +118,19 @@ class ViTConfig(Config):
                 f"drop_path {self.drop_path} has no meaning at depth 1: it rises from 0 in the first block; "
                 "use depth 2 or more"
             )
+        if is_user_name(self.head) and not self.num_classes:
+            yield f"head {self.head!r} puts out logits, but num_classes is 0; give the number of classes"
         yield from self._stem_objections()
 
     def _position_objections(self) -> Iterator[str]:
         position, width = self.position, self.width
+        if is_user_name(position):
+            if self.position_site != "stem":
+                yield (
+                    f"position_site {self.position_site!r} has no meaning for position {position!r}, which is told the block; "
+                    "leave it out"
+                )
+            return
         if self.position_site not in POSITION_SITES[position]:
             sites = " or ".join(POSITION_SITES[position])
             yield f"position_site {self.position_site!r} has no meaning for position {position!r}; use {sites}"
@@ -124,6 +148,8 @@ class ViTConfig(Config):
 
     def _stem_objections(self) -> Iterator[str]:
         stem, fields = self.stem, type(self).model_fields
+        if is_user_name(stem):
+            return
         for name in ("stem_layers", "stem_groups") if stem != "resnet" else ():
             if getattr(self, name) != fields[name].default:
                 yield f"{name} {getattr(self, name)} has no meaning for stem {stem!r}; use stem='resnet'"
@@ -205,6 +231,11 @@ class ViTConfig(Config):
         return self.num_prefix_tokens + self.num_patches
 
     @property
+    def user_parts(self) -> dict[str, str]:
+        """The user's parts by role, in the order of `ROLES`."""
+        return {role: name for role in ROLES if is_user_name(name := getattr(self, role))}
+
+    @property
     def head_dim(self) -> int:
         return self.width // self.num_heads
 
@@ -241,14 +272,10 @@ class TimmConfig(Config):
     @field_validator("options")
     @classmethod
     def _as_json(cls, options: dict[str, Any]) -> dict[str, Any]:
-        """One canonical form: lists, not tuples, and whole numbers as ints. Raises ValueError for what JSON cannot hold."""
         for name in options:
             if name in _REFUSED_OPTIONS:
                 raise ValueError(f"option {name!r} {_REFUSED_OPTIONS[name]}; leave it out")
-        try:
-            return dict(_whole_numbers(json.loads(json.dumps(options, allow_nan=False))))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"an option's value is no JSON ({error}); give numbers, text and lists") from error
+        return _canonical_options(options)
 
     def __hash__(self) -> int:
         return hash(self.canonical_json())
@@ -259,7 +286,42 @@ class TimmConfig(Config):
         return as_pair(self.image_size)
 
 
-def block_width(config: ViTConfig | TimmConfig) -> int | None:
+class ModuleConfig(Config):
+    """A user's whole model: what `module` names is called with image_size, in_channels, num_classes and `options`, by name.
+
+    `image_size` is pixels, an int or (height, width). `options` are JSON.
+    """
+
+    module: UserPart
+    image_size: Size = 224
+    in_channels: Extent = 3
+    num_classes: Annotated[int, Field(gt=0, le=MOST)] = 1000
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def _instead_of(cls, name: str) -> str:
+        if name not in ViTConfig.model_fields:
+            return super()._instead_of(name)
+        return "give an argument that the module takes, by its name, in options"
+
+    @field_validator("options")
+    @classmethod
+    def _as_json(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name in options:
+            if name in ("image_size", "in_channels", "num_classes"):
+                raise ValueError(f"option {name!r} is told to every module; leave it out")
+        return _canonical_options(options)
+
+    def __hash__(self) -> int:
+        return hash(self.canonical_json())
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """(height, width) of the image in pixels."""
+        return as_pair(self.image_size)
+
+
+def block_width(config: ViTConfig | TimmConfig | ModuleConfig) -> int | None:
     """Channels of the tokens in our own blocks; None for a model without them."""
     return config.width if isinstance(config, ViTConfig) else None
 
@@ -276,6 +338,14 @@ _REFUSED_OPTIONS = {
 }
 
 
+def _canonical_options(options: dict[str, Any]) -> dict[str, Any]:
+    """One canonical form: lists, not tuples, and whole numbers as ints. Raises ValueError for what JSON cannot hold."""
+    try:
+        return dict(_whole_numbers(json.loads(json.dumps(options, allow_nan=False))))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"an option's value is no JSON ({error}); give numbers, text and lists") from error
+
+
 def _whole_numbers(value: Any) -> Any:
     """1.0 is 1, so that equal options have equal ids."""
     if isinstance(value, dict):
@@ -286,10 +356,14 @@ def _whole_numbers(value: Any) -> Any:
 
 
 def _kind_of_model(values: Any) -> str:
-    named = "timm" in values if isinstance(values, dict) else isinstance(values, TimmConfig)
-    return "TimmConfig" if named else "ViTConfig"
+    if not isinstance(values, dict):
+        return type(values).__name__ if isinstance(values, TimmConfig | ModuleConfig) else "ViTConfig"
+    return "TimmConfig" if "timm" in values else "ModuleConfig" if "module" in values else "ViTConfig"
 
 
 ModelConfig = Annotated[
-    Annotated[ViTConfig, Tag("ViTConfig")] | Annotated[TimmConfig, Tag("TimmConfig")], Discriminator(_kind_of_model)
+    Annotated[ViTConfig, Tag("ViTConfig")]
+    | Annotated[TimmConfig, Tag("TimmConfig")]
+    | Annotated[ModuleConfig, Tag("ModuleConfig")],
+    Discriminator(_kind_of_model),
 ]

@@ -42,8 +42,9 @@ class RunConfig(Config):
                 "make it smaller"
             )
         yield from self._start_objections()
-        if isinstance(model, TimmConfig):
-            for_vits = "is for the blocks of a ViT, not for timm's models; leave it out"
+        if not isinstance(model, ViTConfig):
+            whose = "timm's models" if isinstance(model, TimmConfig) else "a user's"
+            for_vits = f"is for the blocks of a ViT, not for {whose}; leave it out"
             if train.trainable == "attention":
                 yield f"trainable 'attention' {for_vits}"
             if train.layer_decay is not None:
@@ -70,7 +71,7 @@ class RunConfig(Config):
     def _pretraining_objections(self, source: ModelConfig) -> Iterator[str]:
         model = self.model
         if not (isinstance(model, ViTConfig) and isinstance(source, ViTConfig)):
-            yield "pretraining is for ViTs, not for timm's models; leave it out"
+            yield "pretraining is for ViTs, not for timm's models or a user's; leave it out"
         for name in ViTConfig.model_fields:
             free = name in FREE and not (self.keep_head and name in OF_THE_HEAD)
             if not free and getattr(model, name) != getattr(source, name):

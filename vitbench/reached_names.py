@@ -1,0 +1,228 @@
+"""Which names does a statement bind, change, use and import, and what is it apart from comments, docstrings and layout?"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Import:
+    """`from module import name as bound`; without a name, `import module as bound`."""
+
+    module: str
+    name: str | None
+    bound: str
+    level: int = 0
+
+    def __str__(self) -> str:
+        return f"import {'.' * self.level}{self.module}:{self.name or ''} as {self.bound}"
+
+
+@dataclass
+class Uses:
+    """Global names that a statement uses: of each, the attributes that it asks for, None where the name stands alone."""
+
+    names: dict[str, set[str | None]] = field(default_factory=dict)
+    imports: list[Import] = field(default_factory=list)
+    """Those within the statement, in functions for instance."""
+
+
+def imports_of(node: ast.Import | ast.ImportFrom) -> list[Import]:
+    if isinstance(node, ast.ImportFrom):
+        return [Import(node.module or "", a.name, a.asname or a.name, node.level) for a in node.names]
+    # `import a.b` binds a, and `import a.b as c` a.b
+    return [
+        Import(a.name if a.asname else a.name.partition(".")[0], None, a.asname or a.name.partition(".")[0])
+        for a in node.names
+    ]
+
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def bound_names(node: ast.AST) -> frozenset[str]:
+    """Names that a statement binds in its own scope, or changes: `x = …`, `x[0] = …`, `x.k = …`, `x.append(…)`, `f(x)`.
+
+    What a call without a result does with the names that it is given, but for `print`, is taken for a change of them.
+    """
+    return frozenset(_bound(node))
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+        return
+    if isinstance(node, (ast.Lambda, *_COMPREHENSIONS)):
+        return
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield from (name.bound for name in imports_of(node))
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+        yield node.id
+    elif isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+        yield from _root(node)
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        call = node.value
+        if not (isinstance(call.func, ast.Name) and call.func.id == "print"):
+            arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+            yield from _root(call.func) if isinstance(call.func, ast.Attribute) else ()
+            yield from (argument.id for argument in arguments if isinstance(argument, ast.Name))
+    elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+        yield node.name
+    elif isinstance(node, ast.MatchMapping) and node.rest:
+        yield node.rest
+    for child in ast.iter_child_nodes(node):
+        yield from _bound(child)
+
+
+def _root(node: ast.expr) -> Iterator[str]:
+    """x of `x.a[0].b`."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    if isinstance(node, ast.Name):
+        yield node.id
+
+
+def uses_of(node: ast.AST) -> Uses:
+    """What a statement at the top level of a file uses of the file's own names, and imports within."""
+    visitor = _Visitor()
+    visitor.visit(node)
+    return visitor.uses
+
+
+class _Visitor(ast.NodeVisitor):
+    def __init__(self) -> None:
+        self.uses = Uses()
+        self._locals: list[frozenset[str]] = []
+
+    def _use(self, name: str, attribute: str | None) -> None:
+        if not any(name in names for names in self._locals):
+            self.uses.names.setdefault(name, set()).add(attribute)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if isinstance(node.ctx, ast.Load):
+            self._use(node.id, None)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        if isinstance(node.value, ast.Name):
+            self._use(node.value.id, node.attr)
+        else:
+            self.visit(node.value)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        self.generic_visit(node)
+
+    def visit_Global(self, node: ast.Global) -> None:
+        for name in node.names:
+            self.uses.names.setdefault(name, set()).add(None)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        self.uses.imports += imports_of(node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        self.uses.imports += imports_of(node)
+
+    def _visit_function(self, node: Any) -> None:
+        """Decorators, defaults and annotations belong to the scope around; arguments and assigned names to the function."""
+        outside = [*getattr(node, "decorator_list", ()), node.args, getattr(node, "returns", None)]
+        for part in outside:
+            if part is not None:
+                self.visit(part)
+        body = node.body if isinstance(node.body, list) else [node.body]
+        arguments = {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)}
+        assigned = {name for statement in body for name in _assigned(statement)}
+        elsewhere = {name for statement in body for name in _declared(statement)}
+        self._locals.append(frozenset((arguments | assigned) - elsewhere))
+        for statement in body:
+            self.visit(statement)
+        self._locals.pop()
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = _visit_function  # noqa: N815
+
+    def _visit_comprehension(self, node: Any) -> None:
+        names = {
+            part.id
+            for generator in node.generators
+            for part in ast.walk(generator.target)
+            if isinstance(part, ast.Name)
+        }
+        self._locals.append(frozenset(names))
+        self.generic_visit(node)
+        self._locals.pop()
+
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _visit_comprehension  # noqa: N815
+
+
+def _assigned(node: ast.AST) -> Iterator[str]:
+    """Names that are assigned in this scope, without what is only changed."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+        return
+    if isinstance(node, ast.Lambda):
+        return
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield from (name.bound for name in imports_of(node))
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+        yield node.name
+    for child in ast.iter_child_nodes(node):
+        yield from _assigned(child)
+
+
+def _declared(node: ast.AST) -> Iterator[str]:
+    """Names that a function declares global or nonlocal."""
+    if isinstance(node, _SCOPES):
+        return
+    if isinstance(node, ast.Global | ast.Nonlocal):
+        yield from node.names
+    for child in ast.iter_child_nodes(node):
+        yield from _declared(child)
+
+
+_LEFT_OUT = ("ctx", "kind", "type_comment", "type_ignores")
+
+
+def canonical(node: Any) -> str:
+    """The syntax tree as text, alike in all versions of Python: no positions, no docstrings or bare strings, no `pass`."""
+    if isinstance(node, list):
+        return f"[{' '.join(canonical(item) for item in node if not _is_empty(item))}]"
+    if not isinstance(node, ast.AST):
+        return json.dumps(node) if isinstance(node, str) else repr(node)
+    if isinstance(node, ast.Constant):
+        return f"{type(node.value).__name__}:{json.dumps(node.value) if isinstance(node.value, str) else ascii(node.value)}"
+    if isinstance(node, ast.JoinedStr):
+        return f"(f {' '.join(_joined(node))})"
+    fields = ((name, value) for name, value in ast.iter_fields(node) if name not in _LEFT_OUT)
+    written = [
+        f"{name}={canonical(value)}" for name, value in fields if value not in (None, []) and not _is_blank(value)
+    ]
+    return f"({' '.join([type(node).__name__, *written])})"
+
+
+def _joined(node: ast.JoinedStr) -> list[str]:
+    """The pieces of an f-string; texts that follow one another are one, however a version of Python cuts them."""
+    pieces: list[str] = []
+    text = ""
+    for value in node.values:
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            text += value.value
+            continue
+        pieces += [json.dumps(text)] if text else []
+        text = ""
+        pieces.append(canonical(value))
+    return [*pieces, json.dumps(text)] if text else pieces
+
+
+def _is_blank(value: Any) -> bool:
+    """A format specification without text: `f"{x:}"`."""
+    return isinstance(value, ast.JoinedStr) and not _joined(value)
+
+
+def _is_empty(statement: Any) -> bool:
+    bare = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    return isinstance(statement, ast.Pass) or (bare and isinstance(statement.value.value, str))
