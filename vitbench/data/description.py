@@ -10,8 +10,10 @@ from typing import get_args
 
 from vitbench.data import cache
 from vitbench.data.info import BUILT_IN, KNOWN, DataInfo, Dtype
+from vitbench.data.opening import open_splits
 from vitbench.data.reading import FileSplit
-from vitbench.data.sources import Source, find, open_splits
+from vitbench.data.source import Source
+from vitbench.data.sources import find
 
 MAX_NATIVE = 64
 """Images of one size up to this many pixels a side keep it; all others are brought to `LARGE`."""

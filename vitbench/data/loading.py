@@ -19,8 +19,9 @@ from vitbench.data.description import describe, describe_opened
 from vitbench.data.images import ImageData, Images, StreamedImages
 from vitbench.data.info import BUILT_IN, DataInfo
 from vitbench.data.measuring import Measure
+from vitbench.data.opening import open_splits
 from vitbench.data.reading import FileSplit
-from vitbench.data.sources import find, open_splits
+from vitbench.data.sources import find
 from vitbench.machine import memory_bytes
 from vitbench.text import say
 

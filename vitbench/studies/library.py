@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
-import re
-import sys
-from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 from vitbench.records.schema import STUDY_NAME
-from vitbench.signals import Ended
-from vitbench.studies.blame import blamed
 from vitbench.studies.study import Study
 from vitbench.text import did_you_mean
+from vitbench.user_file import import_file
 
 STUDIES = (
     "pooling",
@@ -53,7 +46,7 @@ def is_study_file(name: str) -> bool:
 def _load_file(path: Path) -> Study:
     if not path.is_file():
         raise ValueError(f"study file {str(path)!r} does not exist; give the path of a Python file that defines STUDY")
-    module = _import(path)
+    module = import_file(path, "study")
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         instead = "" if study is None else f", but something of type {type(study).__name__}"
@@ -67,50 +60,3 @@ def _load_file(path: Path) -> Study:
             f"{', '.join([*STUDIES, 'train'])}; rename the file or give STUDY a name"
         )
     return replace(study, name=name)
-
-
-_FOLDERS: set[Path] = set()
-"""Folders of the study files that were imported, where Python finds their siblings."""
-
-
-def _import(path: Path) -> ModuleType:
-    """The file as a module, in `sys.modules` under a name of its own. What it prints goes to stderr.
-
-    It can import modules that lie beside it, and so can its functions later.
-    """
-    file = path.resolve()
-    _check_siblings(path, file.parent)
-    name = f"vitbench_study_{re.sub(r'[^A-Za-z0-9_]', '_', path.stem)}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    # First while the file is imported, as Python has it for a script; last afterwards, so that no sibling hides a module
-    # that we have yet to import.
-    folder = str(file.parent)
-    sys.path.insert(0, folder)
-    try:
-        with redirect_stdout(sys.stderr):
-            spec.loader.exec_module(module)
-    except (KeyboardInterrupt, Ended):
-        raise
-    except BaseException as error:  # whatever a user's file raises, SystemExit too, it is the file that must be mended
-        del sys.modules[name]
-        raise ValueError(f"study file {str(path)!r}{blamed(error, str(file))}") from error
-    finally:
-        if folder in sys.path:
-            sys.path.remove(folder)
-        if folder not in sys.path:
-            sys.path.append(folder)
-        _FOLDERS.add(file.parent)
-    return module
-
-
-def _check_siblings(path: Path, folder: Path) -> None:
-    """Raises ValueError where a sibling has the name of another study file's sibling, which Python would import instead."""
-    for sibling in sorted(folder.glob("*.py")):
-        imported = getattr(sys.modules.get(sibling.stem), "__file__", None)
-        if imported and Path(imported).parent in _FOLDERS - {folder}:
-            raise ValueError(
-                f"study file {str(path)!r}: its sibling {sibling.name} has the name of {imported!r}, which another study "
-                "imports; rename one"
-            )
