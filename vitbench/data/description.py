@@ -97,8 +97,13 @@ def _kind(split: FileSplit) -> tuple[tuple[int, int], int, Dtype]:
 
     Pictures have 3 channels unless all those looked at are grey.
     """
+    from vitbench.data.arrays import ArraySplit
     from vitbench.data.decode import height_and_width, num_channels, stored_dtype
 
+    if isinstance(split, ArraySplit) and split.kind is not None:  # no image has to be read
+        channels, *size = split.kind.shape
+        native = (size[0], size[1])
+        return native if max(native) <= MAX_NATIVE else (LARGE, LARGE), channels, split.kind.dtype
     probes = {i * (len(split) - 1) // (PROBES - 1) for i in range(PROBES)} if split.random_access else set()
     is_native, channels, sizes, dtypes = False, 1, set(), set()
     for image, _ in map(split.read, sorted(probes)) if split.random_access else split:

@@ -16,6 +16,7 @@ import numpy as np
 from vitbench.data import builtin, cache
 from vitbench.data.decode import fit
 from vitbench.data.description import describe, describe_opened
+from vitbench.data.function import forget
 from vitbench.data.images import ImageData, Images, StreamedImages
 from vitbench.data.info import BUILT_IN, DataInfo
 from vitbench.data.measuring import Measure
@@ -103,6 +104,8 @@ def _load_files(
                 )
         build = _measure_streamed if streamed else _decode
         facts = cache.build_entry(entry, partial(build, splits=splits, info=info, size=size, progress=progress))
+    if not streamed:
+        forget()  # what a function gave is in the cache now
     train, test = (
         StreamedImages(splits[name], size, info.in_channels, dtype=info.dtype)
         if streamed

@@ -55,7 +55,44 @@ def _find(dataset: str, root: Path | None, *, download: bool) -> Source:
         name = f"{prefix}/{rest}"
         digest = content_hash([str(root), [] if root is None else _list_top(root)])
         return Source(dataset=name, name=name, root=root, train="train", tests=TEST_NAMES, fingerprint=digest)
-    return _find_folder(dataset, root)
+    return _find_file(dataset, root) or _find_folder(dataset, root)
+
+
+def _find_file(dataset: str, root: Path | None) -> Source | None:
+    """FILE.npz or FILE.py[:NAME]; also FILE.npz as a configuration names its content. None for all else."""
+    plain, digest = _without_digest(dataset)
+    python = re.fullmatch(r"(.*\.py)(?::(\w*))?", dataset)
+    name = f"{plain}.npz" if digest else python[1] if python else dataset
+    if not name.endswith((".npz", ".py")) or (digest and any(place.is_dir() for place in _places(plain, root))):
+        return None
+    file = next((place for place in _places(name, root) if place.is_file()), None)
+    if file is None:
+        return None
+    source = _open_file(file, python[2] or "" if python else "", dataset)
+    if digest and not source.dataset.endswith(f"@{digest}"):
+        raise ValueError(f"dataset {dataset!r} is now {source.dataset!r}: its arrays have changed; give it as {name!r}")
+    return source
+
+
+def _open_file(file: Path, function: str, dataset: str) -> Source:
+    if file.suffix == ".npz":
+        from vitbench.data.npz import find_npz  # numpy, which folders do not need
+
+        return find_npz(file, dataset)
+    from vitbench.data.function import find_function
+
+    return find_function(file, function)
+
+
+def _places(name: str, root: Path | None) -> list[Path]:
+    """Where a user's file or folder of that name may lie."""
+    return [*([] if root is None else [root / name]), expanded(Path(name))]
+
+
+def _without_digest(dataset: str) -> tuple[str, str]:
+    """(name, digest): a canonical name is understood too, so that a recorded configuration can be run again."""
+    plain, _, digest = dataset.rpartition("@") if re.search(r"@[0-9a-f]{8}$", dataset) else (dataset, "", "")
+    return plain, digest
 
 
 def _find_torch(name: str, root: Path | None) -> Source:
@@ -78,10 +115,8 @@ def _find_torch(name: str, root: Path | None) -> Source:
 
 
 def _find_folder(dataset: str, root: Path | None) -> Source:
-    # A canonical name is understood too, so that a recorded configuration can be run again.
-    plain, _, digest = dataset.rpartition("@") if re.search(r"@[0-9a-f]{8}$", dataset) else (dataset, "", "")
-    places = [expanded(Path(plain))] if root is None else [root / plain, expanded(Path(plain))]
-    folder = next((place for place in places if place.is_dir()), None)
+    plain, digest = _without_digest(dataset)
+    folder = next((place for place in _places(plain, root) if place.is_dir()), None)
     if folder is None or not plain:
         raise ValueError(_unknown(dataset, root))
     listings: dict[str, Listing] = {}
@@ -180,16 +215,18 @@ def _files(folder: Path, entry: str, listing: Listing | None) -> list[tuple[str,
 
 def _unknown(dataset: str, root: Path | None) -> str:
     names = [*BUILT_IN, *(name for name in KNOWN if name not in BUILT_IN)]
-    if root is not None and root.is_dir():
-        names += sorted(path.name for path in root.iterdir() if path.is_dir())
+    for folder in {root or Path(), Path(dataset).parent}:
+        if folder.is_dir():
+            files = (path for path in folder.iterdir() if path.is_dir() or path.suffix in (".npz", ".py"))
+            names += sorted(path.name if folder == root else str(path) for path in files)
     close = get_close_matches(dataset, names, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     where = f"under data root {str(root)!r}" if root is not None else "here, and no --data-root is given"
     if "@" in dataset:  # as records name a folder, by its content
-        return f"dataset {dataset!r} is a folder's content, and its folder is not known here; give it as --data FOLDER"
+        return f"dataset {dataset!r} is a folder's or file's content, which is not known here; give its path as --data"
     return (
-        f"dataset {dataset!r} is neither known nor a folder {where}; {hint}use one of {', '.join(BUILT_IN)}, "
-        f"torch/…, hfds/…, or a folder with train/ and test/"
+        f"dataset {dataset!r} is neither known nor a folder or file {where}; {hint}use one of {', '.join(BUILT_IN)}, "
+        f"torch/…, hfds/…, a folder with train/ and test/, FILE.npz or FILE.py[:NAME]"
     )
 
 
