@@ -58,9 +58,7 @@ def test_attention(timed, device, tokens, kernel, dtype, passes):
 def test_attention_layer(timed, device, tokens, kernel, dtype, passes):
     """With its two linear layers, which a kernel of `auto` may take in with it."""
     batch, width = max(1, ROWS // tokens), HEADS * HEAD_DIM
-    layer = install(Attention(ViTConfig(width=width, num_heads=HEADS), relative=None, rotary=None)).to(
-        device.torch_device
-    )
+    layer = install(Attention(ViTConfig(width=width, num_heads=HEADS))).to(device.torch_device)
     layer.kernel = kernel
     parameters = list(layer.parameters())
     x = torch.randn(batch, tokens, width, dtype=DTYPES[dtype], device=device.torch_device, requires_grad=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import ast
 import builtins
 import sysconfig
-import tokenize
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from vitbench.reached_names import Import, Uses, bound_names, canonical, imports_of, uses_of
+from vitbench.user_files import text_of
 
 MOST_STATEMENTS = 2_000
 """What reaches more is no part of a user's but a library."""
@@ -100,8 +100,7 @@ class _Files:
 
     def read(self, path: Path) -> _File:
         if path not in self.parsed:
-            with tokenize.open(path) as source:
-                text = source.read()
+            text = text_of(path)
             self.parsed[path] = _File(path, text.splitlines(), _units(ast.parse(text, str(path))))
         return self.parsed[path]
 

@@ -1,15 +1,13 @@
-"""How is a user's Python file loaded, and which line of it failed?"""
+"""How is a user's Python file loaded for its study or data, and which line of it failed?"""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import re
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType, TracebackType
 
+from vitbench import user_files
 from vitbench.config import one_line
 from vitbench.signals import Ended
 
@@ -19,36 +17,22 @@ _FOLDERS: set[Path] = set()
 """Folders of the files that were imported, where Python finds their siblings."""
 
 
-def import_file(path: Path, kind: str) -> ModuleType:
-    """A `study` or `data` file as a module, in `sys.modules` under a name of its own. What it prints goes to stderr.
+def load_file(path: Path, kind: str) -> ModuleType:
+    """A user's `study` or `data` file as a module; see `user_files.load`. What it prints goes to stderr.
 
-    It can import modules that lie beside it, and so can its functions later. Raises ValueError with the line that fails.
+    Raises ValueError, with the line to mend, where it cannot be imported.
     """
     file = path.resolve()
     _check_siblings(path, file.parent, kind)
-    name = f"vitbench_{kind}_{re.sub(r'[^A-Za-z0-9_]', '_', path.stem)}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    # First while the file is imported, as Python has it for a script; last afterwards, so that no sibling hides a module
-    # that we have yet to import.
-    folder = str(file.parent)
-    sys.path.insert(0, folder)
     try:
         with redirect_stdout(sys.stderr):
-            spec.loader.exec_module(module)
+            return user_files.load(file)
     except (KeyboardInterrupt, Ended):
         raise
     except BaseException as error:  # whatever a user's file raises, SystemExit too, it is the file that must be mended
-        del sys.modules[name]
         raise ValueError(f"{kind} file {str(path)!r}{blamed(error, str(file))}") from error
     finally:
-        if folder in sys.path:
-            sys.path.remove(folder)
-        if folder not in sys.path:
-            sys.path.append(folder)
         _FOLDERS.add(file.parent)
-    return module
 
 
 def _check_siblings(path: Path, folder: Path, kind: str) -> None:

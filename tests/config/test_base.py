@@ -22,7 +22,7 @@ from vitbench.config import (
 def test_canonical_json_has_sorted_keys_and_no_spaces():
     assert canonical_json({"b": [1, 2.5], "a": {"d": None, "c": True}}) == '{"a":{"c":true,"d":null},"b":[1,2.5]}'
     text = RunConfig().canonical_json()
-    assert " " not in text and text.startswith('{"data":{"crop_padding":0,')
+    assert " " not in text and text.startswith('{"data":{"auto_augment":null,')
 
 
 @pytest.mark.parametrize("config", [ViTConfig(), DataConfig(), TrainConfig(), RunConfig()])
@@ -59,4 +59,4 @@ def test_every_number_has_finite_bounds(config, name, value):
 
 def test_there_are_as_many_numbers_as_were_counted_by_hand():
     counts = Counter(config.__name__ for config, _ in number_fields())
-    assert counts == {"ViTConfig": 18, "TimmConfig": 3, "DataConfig": 5, "TrainConfig": 13, "RunConfig": 1}
+    assert counts == {"ViTConfig": 18, "TimmConfig": 3, "DataConfig": 11, "TrainConfig": 13, "RunConfig": 1}

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from timm.data.transforms_factory import transforms_imagenet_eval
 from torchvision.transforms.v2 import functional as reference
 
 from vitbench.data import decode
-from vitbench.data.decode import fit, read_image
+from vitbench.data.decode import evaluation_size, fit, read_image
 
 
 def picture(height: int, width: int, channels: int = 3) -> Image.Image:
@@ -153,3 +154,17 @@ def test_the_first_frame_of_several_is_the_picture():
 def test_a_picture_that_another_program_would_draw_is_refused():
     with pytest.raises(ValueError, match="no image format that Pillow knows"):
         read_image(io.BytesIO(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"), "a.jpg")
+
+
+@pytest.mark.parametrize("eval_crop", [0.875, 0.9, 0.95, 0.5])
+@pytest.mark.parametrize(("height", "width"), [(50, 70), (71, 50), (300, 301), (32, 32), (9, 200)])
+def test_evaluation_sees_what_timms_evaluation_transform_shows(eval_crop, height, width):
+    image = picture(height, width)
+    expected = transforms_imagenet_eval(32, crop_pct=eval_crop, interpolation="bicubic", normalize=False)(image)
+    pixels = fit(image, (32, 32), 3, "x", resized=evaluation_size((32, 32), eval_crop))
+    assert torch.equal(torch.from_numpy(pixels), expected)
+
+
+def test_a_share_of_evaluation_that_is_tiny_needs_no_huge_image():
+    pixels = fit(picture(40, 60), (8, 8), 3, "x", resized=evaluation_size((8, 8), 1e-6))
+    assert pixels.shape == (3, 8, 8)

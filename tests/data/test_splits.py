@@ -7,8 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.data.distributed_sampler import RepeatAugSampler
 
 from vitbench.data import Images, describe, split, train_batches
+from vitbench.data.splits import epoch_order
 
 CPU = torch.device("cpu")
 labels_of = (
@@ -138,3 +140,25 @@ def test_nothing_outside_of_a_part_of_an_epoch_is_asked_for(images):
     asking = Asked(images.array, images.labels)
     list(train_batches(asking, np.arange(50), batch_size=8, seed=0, epoch=0, device=CPU, first_batch=4, last_batch=5))
     assert len(asked) == 8
+
+
+def test_repeats_are_in_a_row_and_an_epoch_keeps_its_number_of_images(images):
+    once = epoch_order(np.arange(10, 50), batch_size=8, seed=0, epoch=0)
+    thrice = epoch_order(np.arange(10, 50), batch_size=8, seed=0, epoch=0, repeats=3)
+    # 40 = 13 × 3 + 1: the first 13 images of the shuffled order three times, the next one once.
+    assert thrice.tolist() == [*(row for row in once[:13] for _ in range(3)), once[13]]
+
+
+def test_repeats_are_those_of_timms_sampler_for_the_same_shuffled_order(monkeypatch):
+    """All processes together, each of which takes every second image of the same order."""
+    order = epoch_order(np.arange(512), batch_size=64, seed=3, epoch=2)
+    monkeypatch.setattr(torch, "randperm", lambda n, generator: torch.from_numpy(order))
+    halves = [list(RepeatAugSampler(range(512), num_replicas=2, rank=rank, num_repeats=3)) for rank in (0, 1)]
+    together = [row for pair in zip(*halves, strict=True) for row in pair]
+    assert epoch_order(np.arange(512), batch_size=64, seed=3, epoch=2, repeats=3).tolist() == together
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 2), (2, 5), (3, None)])
+def test_a_part_of_an_epoch_with_repeats_is_that_part_of_the_whole(images, first, last):
+    part = order_of(images, repeats=2, first_batch=first, last_batch=last)
+    assert part == order_of(images, repeats=2)[8 * first : last and 8 * last]

@@ -93,7 +93,7 @@ def test_a_name_that_cannot_be_a_record_file_of_its_own_is_refused(study_file, n
         ('Arm("odd", num_heads=5)', "arm 'odd': num_heads 5 does not divide width 32"),
         ('Arm("odd", position="relative")', "arm 'odd': position_site 'stem' has no meaning"),
         ('Arm("odd", patch_size=3)', "arm 'odd': patch_size 3 does not divide image_size 8"),
-        ('Arm("odd", pooling="gap")', "arm 'odd': ViTConfig has no field 'pooling'"),
+        ('Arm("odd", pooling="gap")', "arm 'odd': no model, recipe or data has a field 'pooling'"),
         ('Arm("odd", pool="average")', "arm 'odd': pool 'average'"),
         ('Arm("none", pool="gap")', "two arms named 'none'"),
     ],

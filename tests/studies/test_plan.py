@@ -50,7 +50,10 @@ def test_arms_differ_from_the_baseline_only_in_the_fields_that_they_name(study, 
         if arms[arm].timm is not None:  # another model, for the same images
             shape = {"model.image_size", "model.in_channels", "model.num_classes"}
             differ = {field for field in differ if not field.startswith("model.") or field in shape} | {"model.timm"}
-        named = {f"model.{field}" for field in arms[arm].changes | arms[baseline].changes | {"timm": ""}}
+        changes = arms[arm].changes | arms[baseline].changes | {"timm": ""}
+        named = {f"{part}.{field}" for part in ("model", "train", "data") for field in changes}
+        if arms[arm].learning_rate_scale != 1:
+            named |= {"train.learning_rate"}
         if arms[arm].fraction < 1:
             named |= {"data.train_images", "train.epochs"}
         if arms[arm].epochs != 1:
@@ -64,8 +67,13 @@ def test_arms_differ_from_the_baseline_only_in_the_fields_that_they_name(study, 
 @pytest.mark.parametrize(("study", "dataset", "budget"), EVERYWHERE)
 def test_every_arm_gets_the_same_rates_and_seeds_and_no_run_comes_twice(study, dataset, budget):
     runs = make_plan(load_study(study), BUDGETS[budget], describe(dataset)).runs
+    scales = runs[0].design.learning_rate_scales
     tuned = {
-        arm: sorted((run.config.train.learning_rate, run.config.seed) for run in runs if run.arm == arm)
+        arm: sorted(
+            (float(f"{run.config.train.learning_rate / scales.get(arm, 1):.6g}"), run.config.seed)
+            for run in runs
+            if run.arm == arm
+        )
         for arm in runs[0].design.arms
     }
     seeds = range(BUDGETS[budget].tuning_seeds or BUDGETS[budget].seeds)  # the others follow once there are results

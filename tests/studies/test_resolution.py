@@ -140,10 +140,7 @@ def test_later_runs_are_at_least_those_that_come(monkeypatch):
     [
         ([Arm("on", start="off")], {}, "arm 'on' starts from 'off', which is no arm before it"),
         ([Arm("on", start="on")], {}, "arm 'on' starts from 'on', which is no arm before it"),
-        ([Arm("on", epochs=0)], {}, "arm 'on' has epochs 0, which is for arms that go on from others"),
-        ([Arm("on", epochs=2, pool="gap")], {}, "arm 'on' has epochs 2, which is for arms that go on from others"),
         ([Arm("gap", pool="gap")], {"within": ("size",)}, "compares within 'size', but has no factors"),
-        ([Arm("on", start="cls", epochs=-1)], {}, "arm 'on' has epochs -1"),
         ([Arm("on", start="cls")], {"fractions": (0.5, 1.0)}, "arm 'on' has a start, which fractions do not go with"),
         ([Arm("gap", pool="gap")], {"within": ("size",), "factors": {"cls": {"a": "1"}, "gap": {"a": "2"}}}, "'size'"),
         (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -101,18 +103,28 @@ def refusal(vitbench, tmp_path):
         ("arms", '[Arm("a", fraction="1")]', "arm 'a': fraction '1': Input should be a valid number"),
         ("arms", '[Arm("a", fraction=float("nan"))]', "arm 'a': fraction nan: "),
         ("arms", '[Arm("a", start="none", epochs=float("inf"))]', "arm 'a': epochs inf: "),
-        ("arms", '[Arm("a", start="none", epochs=-1)]', "arm 'a' has epochs -1"),
+        ("arms", '[Arm("a", start="none", epochs=-1)]', "arm 'a': epochs -1 is how many times"),
         ("arms", '[Arm("a", start=1)]', "arm 'a': start 1: Input should be a valid string"),
         ("arms", '[Arm("a", levels=["cls"])]', "arm 'a': levels ['cls']: "),
         ("arms", '[Arm("a", levels={"pool": 1})]', "arm 'a': levels.pool 1: "),
         ("arms", '[Arm("a", timm=18)]', "arm 'a': timm 18: Input should be a valid string"),
-        ("arms", '[Arm("a", options={"layers": [1]})]', "arm 'a': options {'layers': [1]} are for a model of timm"),
-        ("arms", '[Arm("a", poool="gap")]', "arm 'a': ViTConfig has no field 'poool'; did you mean pool?"),
-        ("arms", '[Arm("a", franction=1)]', "arm 'a': ViTConfig has no field 'franction'; did you mean fraction?"),
-        ("arms", '[Arm("a", label_smoothing=0.1)]', "arm 'a': label_smoothing is a field of the recipe, which all arms share"),
-        ("arms", '[Arm("a", crop_padding=1)]', "arm 'a': crop_padding is a field of the data"),
+        ("arms", '[Arm("a", options={"layers": [1]})]', "options {'layers': [1]} are for a model of timm or a module"),
+        ("arms", '[Arm("a", poool="gap")]', "arm 'a': no model, recipe or data has a field 'poool'; did you mean pool?"),
+        ("arms", '[Arm("a", franction=1)]', "no model, recipe or data has a field 'franction'; did you mean fraction?"),
+        ("arms", '[Arm("a", label_smothing=0.1)]', "field 'label_smothing'; did you mean label_smoothing?"),
+        ("arms", '[Arm("a", crop_paddings=1)]', "field 'crop_paddings'; did you mean crop_padding?"),
+        ("arms", '[Arm("a", batch_size="64")]', "arm 'a': batch_size '64': give a number"),
+        ("arms", '[Arm("a", optimizer=1)]', "arm 'a': optimizer 1: give text"),
+        ("arms", '[Arm("a", flip=1)]', "arm 'a': flip 1: give True or False"),
+        ("arms", '[Arm("a", learning_rate=1)]', "arm 'a': learning_rate is tuned for every arm; give learning_rate_scale=10"),
+        ("arms", '[Arm("a", dataset="digits")]', "arm 'a': dataset is the same for all arms"),
+        ("arms", '[Arm("a", train_images=100)]', "arm 'a': train_images is given as a share: fraction=0.5"),
+        ("arms", '[Arm("a", validation_fraction=0.2)]', "arm 'a': validation_fraction is the same for all arms"),
+        ("arms", '[Arm("a", learning_rate_scale=0)]', "arm 'a': learning_rate_scale 0: Input should be greater than 0"),
+        ("arms", '[Arm("a", learning_rate_scale="10")]', "learning_rate_scale '10': Input should be a valid number"),
+        ("arms", '[Arm("a", start="none", epochs=0, learning_rate_scale=2)]', "scale has no meaning at epochs 0"),
         ("arms", '[Arm("a", num_classes=3)]', "arm 'a': num_classes is decided by the data; leave it out"),
-        ("arms", '[Arm("a", timm="resnet18", pool="gap")]', "arm 'a': TimmConfig has no field 'pool'"),
+        ("arms", '[Arm("a", timm="resnet18", pool="gap")]', "arm 'a': pool is for ViTs, and timm's models take options"),
         ("arms", '[Arm("a", depth=True)]', "arm 'a': depth True: give a number"),
         ("arms", '[Arm("a", depth="2")]', "arm 'a': depth '2': give a number"),
         ("arms", '[Arm("a", patch_size="4")]', "arm 'a': patch_size '4': give a number"),
@@ -214,15 +226,17 @@ class TestSiblings:
 
     TEXT: ClassVar[str] = "from {sibling} import arms\n" + text_of(arms="arms").replace("arms=arms", "arms=arms()")
 
-    def test_they_can_be_imported_and_hide_no_module_of_ours_later(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(sys, "path", list(sys.path))
+    def test_they_can_be_imported_later_too_and_hide_no_module_of_ours(self, tmp_path, monkeypatch):
         (tmp_path / "my_arms.py").write_text(
-            "from vitbench.studies import Arm\ndef arms():\n    return [Arm('gap', pool='gap')]\n"
+            "from vitbench.studies import Arm\ndef arms():\n    import my_late_arms\n    return my_late_arms.ARMS\n"
         )
+        (tmp_path / "my_late_arms.py").write_text("from vitbench.studies import Arm\nARMS = [Arm('gap', pool='gap')]\n")
+        (tmp_path / "cmd.py").write_text("1 / 0\n")  # a module of Python's has that name
+        monkeypatch.delitem(sys.modules, "cmd", raising=False)
         (tmp_path / "mine.py").write_text(self.TEXT.format(sibling="my_arms"))
         study = load_study(str(tmp_path / "mine.py"))
         assert [arm.name for arm in study.all_arms(BASE)] == ["none", "gap"]
-        assert sys.path[0] != str(tmp_path) and sys.path[-1] == str(tmp_path)
+        assert Path(importlib.import_module("cmd").__file__ or "").parent != tmp_path and str(tmp_path) not in sys.path
 
     def test_two_of_one_name_are_not_taken_for_each_other(self, tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "path", list(sys.path))

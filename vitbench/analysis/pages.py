@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from vitbench.analysis.comparison.across import arms_across
+from vitbench.analysis.comparison.across import across_studies
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.claims import Judgement
 from vitbench.analysis.comparison.findings import Findings
@@ -20,7 +20,7 @@ from vitbench.analysis.comparison.load import load_assessments, no_records
 from vitbench.analysis.comparison.wording import settle_text
 from vitbench.analysis.profile.tables import write_profiles
 from vitbench.analysis.tables.across import across_table, summary
-from vitbench.analysis.tables.cells import main_table
+from vitbench.analysis.tables.cells import DIFFERS_IN, main_table
 from vitbench.analysis.tables.further import CLAIM_HEADINGS
 from vitbench.analysis.tables.further import claims as claims_table
 from vitbench.analysis.tables.page import markdown, texts_of
@@ -31,7 +31,17 @@ from vitbench.analysis.writing.table import Table, csv_text, markdown_head, mark
 from vitbench.analysis.writing.words import listed
 from vitbench.records import Faults, RecordStore
 
-COLUMNS = ("arm", "top-1 (%)", "difference (points)", "verdict", "learning rate", "setting", "GMACs", "epochs")
+COLUMNS = (
+    "arm",
+    DIFFERS_IN,
+    "top-1 (%)",
+    "difference (points)",
+    "verdict",
+    "learning rate",
+    "setting",
+    "GMACs",
+    "epochs",
+)
 """What fits a terminal of 80 columns, where the table has it; notes tell what did not complete."""
 LEFT_OUT = "Left out, as something is wrong with the records:"
 JUDGING = (
@@ -71,7 +81,7 @@ def write_tables(
         written += write_each(directory / comparison.study / comparison.slug, texts)
     if not assessed and not faults:
         return others
-    arms = arms_across(assessed)
+    arms = across_studies(assessed, store, faults)
     claims = _all_claims(assessed)
     written += _write_page(directory, claims)
     written += _write_page(directory, across_table(arms), summary(arms))
@@ -143,7 +153,7 @@ def _terminal_parts(assessment: Assessment) -> list[RenderableType]:
     printed = RichTable(title=Text(table.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in names:
         heading = "rate" if name == "learning rate" else name
-        printed.add_column(heading, justify="left" if name == "arm" else "right", overflow="fold")
+        printed.add_column(heading, justify="left" if name in ("arm", DIFFERS_IN) else "right", overflow="fold")
     for row in table.rows:
         printed.add_row(*(Text(row[name]) for name in names))
     lines = (*assessment.notes, *_beyond_the_table(assessment.findings))

@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vitbench.analysis.comparison.across import arms_across
+from vitbench.analysis.comparison.across import across_studies
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.load import load_assessments
 from vitbench.analysis.plots import KINDS, render
@@ -84,7 +84,8 @@ def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Pat
                 conventions(assessment),
             )
             studies[comparison.study].append(article)
-    arms = arms_across([article.assessment for articles in studies.values() for article in articles])
+    assessed = [article.assessment for articles in studies.values() for article in articles]
+    arms = across_studies(assessed, store, faults)
     transfer, transfer_figure = None, Markup()
     with faults.leaving_out(TransferStore(store_root).directory):
         features = load_rows(store_root, faults)

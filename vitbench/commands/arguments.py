@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 from typer import Argument, CallbackParam, Option
 
-from vitbench.config import Precision
+from vitbench.config import ModelConfig, Precision
 from vitbench.files import expanded
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ Names = TypeVar("Names", str, list[str] | None)
 
 
 BudgetName = StrEnum("BudgetName", ["smoke", "quick", "standard", "paper"])
+RECIPES = ("deit", "better-vit", "deit3")
+"""Names of `studies.recipes.RECIPES`, which need not be imported to be known."""
 ExecutorName = StrEnum("ExecutorName", ["local", "ray"])
 
 
@@ -80,12 +82,20 @@ LOCAL_RESULTS = Path("results/local")
 DONE, FAILED, WRONG = 0, 1, 2
 """Exit statuses: of a request that was wrong, the user has to mend something."""
 
-_VARIANT = Argument(help="Micro/2, Ti/16, R50+B/16, … (see `vitbench list`), or timm:NAME.")
+_VARIANT = Argument(help="Micro/2, Ti/16, … (see `vitbench list`), timm:NAME, or an arm: pooling:gap, my_study.py:ARM.")
 Variant = Annotated[str, _VARIANT]
 OptionalVariant = Annotated[str | None, _VARIANT]
 Variants = Annotated[list[str], _VARIANT]
 Results = Annotated[Path, Option(callback=_results, help="Folder with records/, tables/ and plots/.")]
 DataRoot = Annotated[Path | None, Option(callback=_path, help="Folder in which the data set lies.")]
+RecipeOption = Annotated[
+    str | None,
+    Option(callback=one_of(*RECIPES), help=f"{', '.join(RECIPES)}: train as this paper does, at the budget's size."),
+]
+RecipeOrBudget = Annotated[
+    str | None,
+    Option(callback=one_of(*RECIPES, *BudgetName), help="Train as this paper or budget does, but for what is given."),
+]
 TraceOut = Annotated[Path, Option(callback=_path, help="Folder; each trace gets one of its own within.")]
 Out = Annotated[Path, Option(callback=_path, help="FILE.npz or FILE.parquet.")]
 Download = Annotated[bool, Option("--download", help="Let the data set's library download what is missing.")]
@@ -125,6 +135,30 @@ class DeviceOptions:
 
 
 @dataclass(frozen=True)
+class ModelOptions:
+    """For which images the models are that VARIANTs stand for, and what arms of studies differ from."""
+
+    data: Annotated[
+        str | None, Option(help="Data set whose images the model is for; default, of an arm: the quick budget's first.")
+    ] = None
+    data_root: DataRoot = None
+    base: Annotated[
+        str | None, Option(help="Of an arm: the variant that it differs from; default: the quick budget's.")
+    ] = None
+
+    def model(self, variant: str, fields: Mapping[str, Any]) -> ModelConfig:
+        """Of a VARIANT, with fields on top. Raises ValueError for what stands for nothing."""
+        from vitbench.data import describe
+        from vitbench.studies import BUDGETS
+        from vitbench.studies.target import arm_name, model_of
+
+        budget = BUDGETS[BudgetName.quick]
+        dataset = self.data or (budget.datasets[0] if arm_name(variant) else None)
+        info = None if dataset is None else describe(dataset, root=self.data_root)
+        return model_of(variant, info, budget, base=self.base, fields=fields)
+
+
+@dataclass(frozen=True)
 class StudyOptions:
     """What `plan` and `run` take alike: which studies, on which data, at which budget, and what differs from it."""
 
@@ -134,6 +168,7 @@ class StudyOptions:
     data_root: DataRoot = None
     seeds: Annotated[int | None, Option(min=1, max=MOST_SEEDS, help="Seeds per arm; default: the budget's.")] = None
     variant: Annotated[str | None, Option(help="Base variant, as Mini/4; default: the budget's.")] = None
+    recipe: RecipeOption = None
     epochs: Annotated[float | None, Option(help="2.5 is two and a half; default: the budget's.")] = None
     batch_size: Annotated[int | None, Option(help="Images; default: the budget's.")] = None
     train_images: Annotated[int | None, Option(help="Train on a subset of this size; default: the budget's.")] = None
@@ -169,6 +204,7 @@ class StudyOptions:
         fields = ("epochs", "batch_size", "precision", "compile")
         overrides = Overrides(
             variant=self.variant,
+            recipe=self.recipe,
             seeds=self.seeds,
             train={name: value for name in fields if (value := getattr(self, name)) is not None},
             train_images=self.train_images,

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitbench.commands.arguments import FAILED, AsJson, Mode, Variant, at_least_one
+from vitbench.commands.arguments import FAILED, AsJson, Mode, ModelOptions, Variant, at_least_one
 from vitbench.commands.options import ModelFields, with_options
 from vitbench.commands.terminal_table import print_table
 from vitbench.config import MOST, ModelConfig, TimmConfig
 from vitbench.costs.counts import Counts
 from vitbench.costs.macs import CONVENTIONS, FORWARDS
 from vitbench.text import counted
-from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
     from vitbench.costs.cross_check import AgreedCounts
@@ -32,6 +31,7 @@ def flops(
     ] = 1,
     mode: Mode = "infer",
     device: Annotated[str, typer.Option(help="meta (shapes, no arithmetic), or auto, cpu, cuda, cuda:N.")] = "meta",
+    model_options: ModelOptions = ModelOptions(),
     as_json: AsJson = False,
 ) -> None:
     """Parameters, MACs and activations per block, counted three ways that must agree; any field of the model."""
@@ -40,7 +40,7 @@ def flops(
     from vitbench.costs.cross_check import CountMismatchError, cross_check
     from vitbench.device import open_device
 
-    config = named_model(variant, **model)
+    config = model_options.model(variant, model)
     torch_device = torch.device("meta") if device == "meta" else open_device(device).torch_device
     try:
         agreed = cross_check(config, device=torch_device, training=mode == "train")

@@ -9,10 +9,11 @@ from vitbench.commands.arguments import AsJson
 
 
 def list_(as_json: AsJson = False) -> None:
-    """Variants, studies, data sets, budgets."""
+    """Variants, studies, data sets, budgets, recipes."""
     from vitbench.costs import count
     from vitbench.data import BUILT_IN
     from vitbench.studies import BUDGETS, STUDIES, load_study
+    from vitbench.studies.recipes import RECIPES
     from vitbench.variants import variant, variant_names
 
     variants: list[dict[str, Any]] = []
@@ -25,8 +26,18 @@ def list_(as_json: AsJson = False) -> None:
     studies = [{"name": name, "question": (s := load_study(name)).question, "source": s.source} for name in STUDIES]
     datasets = [{"name": name, "summary": summary} for name, summary in BUILT_IN.items()]
     budgets = [{"name": b.name, "summary": b.summary, "seeds": b.seeds} for b in BUDGETS.values()]
+    recipes = [
+        {"name": r.name, "summary": r.summary, "source": r.source, "not_here": r.not_here} for r in RECIPES.values()
+    ]
     if as_json:
-        print(json.dumps({"variants": variants, "studies": studies, "datasets": datasets, "budgets": budgets}))
+        listed = {
+            "variants": variants,
+            "studies": studies,
+            "datasets": datasets,
+            "budgets": budgets,
+            "recipes": recipes,
+        }
+        print(json.dumps(listed))
         return
     print("Studies")
     for study in studies:
@@ -37,6 +48,11 @@ def list_(as_json: AsJson = False) -> None:
     print("\nBudgets")
     for budget in budgets:
         print(f"  {budget['name']:<12} {budget['summary']}")
+    print("\nRecipes (--recipe of run, plan and train)")
+    for recipe in recipes:
+        print(
+            f"  {recipe['name']:<12} {recipe['summary']}\n  {'':<12} {recipe['source']}; not here: {recipe['not_here']}"
+        )
     print("\nVariants (any size/patch; parameters and GMACs at 1,000 classes; 1 MAC = 2 FLOPs)")
     for row in variants:
         size = "×".join(map(str, row["image_size"]))

@@ -14,7 +14,6 @@ from vitbench.commands.options import ModelFields, with_options
 from vitbench.commands.terminal_table import print_table
 from vitbench.config import MOST, Precision
 from vitbench.costs.macs import MFU_MEANS, unread_sentence
-from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
     from vitbench.device import Device, DeviceState
@@ -40,6 +39,7 @@ def throughput(
     ] = None,
     seconds: arguments.Seconds = 5.0,
     memory: Annotated[bool, typer.Option(help="Measure peak memory too; on CPU in a new process for each row.")] = True,
+    model_options: arguments.ModelOptions = arguments.ModelOptions(),
     device_options: arguments.DeviceOptions = arguments.DeviceOptions(),
     as_json: arguments.AsJson = False,
 ) -> None:
@@ -54,7 +54,7 @@ def throughput(
     device = device_options.open_device()
     sizes = dict.fromkeys(_batch_size(text, device) for text in batch_size or ["64"])
     resolved = dict.fromkeys(device.resolve_precision(cast(Precision, name)) for name in precision or ["auto"])
-    configs = {variant: named_model(variant, **model) for variant in variants}
+    configs = {variant: model_options.model(variant, model) for variant in variants}
     settings = product(variants, [OURS, *(peer or [])], mode or arguments.MODES, resolved, compile or ["off"], sizes)
     candidates = [
         candidate_of(

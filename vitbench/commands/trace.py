@@ -14,7 +14,6 @@ from vitbench.commands.options import ModelFields, with_options
 from vitbench.commands.terminal_table import print_table
 from vitbench.config import MOST, Precision
 from vitbench.files import cannot_write, shown
-from vitbench.variants import model as named_model
 
 if TYPE_CHECKING:
     from vitbench.device import Device
@@ -38,6 +37,7 @@ def trace(
     steps: Annotated[
         int, typer.Option(max=10_000, callback=arguments.at_least_one, help="Steps that are recorded, after warm-up.")
     ] = 5,
+    model_options: arguments.ModelOptions = arguments.ModelOptions(),
     device_options: arguments.DeviceOptions = arguments.DeviceOptions(),
     out: arguments.TraceOut = arguments.LOCAL_RESULTS / "traces",
     as_json: arguments.AsJson = False,
@@ -46,7 +46,7 @@ def trace(
     from vitbench.profiling.candidates import OURS, candidate_of
 
     device = device_options.open_device()
-    config, resolved = named_model(variant, **model), device.resolve_precision(cast(Precision, precision))
+    config, resolved = model_options.model(variant, model), device.resolve_precision(cast(Precision, precision))
     documents = []
     for mode_name in dict.fromkeys(mode or arguments.MODES):
         candidate = candidate_of(

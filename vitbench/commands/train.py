@@ -29,9 +29,7 @@ def train(
     keep_head: Annotated[
         bool, typer.Option("--keep-head", help="Take the head over too; with --epochs 0, to evaluate it as it is.")
     ] = False,
-    recipe: Annotated[
-        arguments.BudgetName | None, typer.Option(help="Train as this budget does, but for what is given.")
-    ] = None,
+    recipe: arguments.RecipeOrBudget = None,
     data: Annotated[str, typer.Option(help="Data set: a name or a folder.")] = "digits",
     data_root: arguments.DataRoot = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
@@ -52,7 +50,7 @@ def train(
         model=model,
         train=recipe_fields,
         data=data_fields,
-        recipe=recipe and recipe.value,
+        recipe=recipe,
         dataset=data,
         data_root=data_root,
         download=download,

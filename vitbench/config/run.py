@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from vitbench.config.base import Config, canonical_json
-from vitbench.config.data import DataConfig
-from vitbench.config.model import FREE, OF_THE_HEAD, ModelConfig, TimmConfig, ViTConfig
+from vitbench.config.base import Config, canonical_json, size_text
+from vitbench.config.data import CHANNELS_WITH_COLOUR, DataConfig
+from vitbench.config.model import ModelConfig, TimmConfig
 from vitbench.config.recipe import TrainConfig
+from vitbench.config.vit import FREE, OF_THE_HEAD, ViTConfig
 
 HARNESS_VERSION = 1
 """Raised whenever the harness changes what a run measures; records of different versions are never compared."""
@@ -41,6 +42,7 @@ class RunConfig(Config):
                 f"crop_padding {data.crop_padding} is more than image_size {model.image_size}, and most crops would be empty; "
                 "make it smaller"
             )
+        yield from self._augmentation_objections()
         yield from self._start_objections()
         if not isinstance(model, ViTConfig):
             whose = "timm's models" if isinstance(model, TimmConfig) else "a user's"
@@ -51,6 +53,19 @@ class RunConfig(Config):
                 yield f"layer_decay {train.layer_decay} {for_vits}"
         elif train.batch_size == 1 and model.stem == "conv" and model.num_patches == 1:
             yield "batch_size 1 leaves BatchNorm one value, where the stem ends in one patch; use 2 or more"
+
+    def _augmentation_objections(self) -> Iterator[str]:
+        model, data = self.model, self.data
+        if data.padding_mode == "reflect" and data.crop_padding >= min(model.image_hw):
+            yield (
+                f"crop_padding {data.crop_padding} is too much to reflect images of {size_text(model.image_size)} pixels; "
+                f"use {min(model.image_hw) - 1} or less"
+            )
+        if data.changes_colours and model.in_channels not in CHANNELS_WITH_COLOUR:
+            yield (
+                f"{data.changes_colours} is for grey and RGB images, and these have {model.in_channels} channels; leave it "
+                "out (crops, flips, erasing, mixup and cutmix are for any)"
+            )
 
     def _start_objections(self) -> Iterator[str]:
         if self.init is not None and self.pretraining is not None:

@@ -29,7 +29,7 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
             f"mean {tuple(mean)} and std {tuple(std)} must have one value per channel; images have {images.shape[1]}"
         )
     if images.is_floating_point():  # mean first: it may be many times std, and a product would then lose digits
-        middle, deviation = (images.new_tensor(v).view(-1, 1, 1) for v in (list(mean), [s or 1.0 for s in std]))
+        middle, deviation = _middle_and_deviation(tuple(mean), tuple(std), images.device)
         return (images - middle).div_(deviation)
     scale, shift = _scale_and_shift(tuple(mean), tuple(std), images.device)
     return (images * scale).add_(shift)
@@ -61,6 +61,16 @@ def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: to
     return scale, shift
 
 
+@lru_cache(maxsize=16)
+def _middle_and_deviation(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    middle, deviation = (
+        torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, [s or 1.0 for s in std])
+    )
+    return middle, deviation
+
+
 class Augment:
     """Crops, flips, normalises and mixes batches; one for each run."""
 
@@ -85,12 +95,13 @@ class Augment:
         Targets are the class indices [B]; with mixup or cutmix they are probabilities [B, K], label smoothing
         included (for indices the loss applies it). Raises ValueError for mixing an odd batch.
         """
-        draws = random_state("augment", seed, step)
+        (top, left), mirrored = windows_and_mirrors(
+            self.crop_padding, self.flip, seed=seed, step=step, num_images=len(images)
+        )
         if self.crop_padding:
-            top, left = draws.randint(2 * self.crop_padding + 1, size=(2, len(images)))
             images = crop(images, self.crop_padding, top, left)
         if self.flip:
-            images = mirror(images, draws.randint(2, size=len(images)))
+            images = mirror(images, mirrored)
         floats = normalise(images, self.mean, self.std)
         if self.mixup is None:
             return floats, labels
@@ -104,6 +115,16 @@ class Augment:
         finally:
             np.random.set_state(state)
         return mixed, targets
+
+
+def windows_and_mirrors(
+    crop_padding: int, flip: bool, *, seed: int, step: int, num_images: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(top and left [2, B] of each image's window in its padded self, whether [B] it is mirrored: 0 or 1), of one batch."""
+    draws = random_state("augment", seed, step)
+    nothing = np.zeros((2, num_images), dtype=np.int64)
+    windows = draws.randint(2 * crop_padding + 1, size=(2, num_images)) if crop_padding else nothing
+    return windows, draws.randint(2, size=num_images) if flip else nothing[0]
 
 
 def crop(images: Tensor, padding: int, top: np.ndarray, left: np.ndarray) -> Tensor:

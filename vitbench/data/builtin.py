@@ -23,8 +23,10 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
 """By label."""
 
 
-def arrays(dataset: str, size: tuple[int, int]) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """((images, labels) of train, of test): uint8 [N, 1, H, W] and int64 [N], resized to `size`."""
+def arrays(
+    dataset: str, size: tuple[int, int], resized: tuple[int, int]
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """((images, labels) of train, of test): uint8 [N, 1, H, W] and int64 [N]; `size` and `resized` as `fit` takes them."""
     if dataset == "digits":
         from sklearn.datasets import load_digits
 
@@ -32,8 +34,10 @@ def arrays(dataset: str, size: tuple[int, int]) -> tuple[tuple[np.ndarray, np.nd
         images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]  # stored as 0 … 16
         labels = digits.target.astype(np.int64)
         train, test = split(labels, validation_fraction=1 / 3, seed=_DIGITS_SEED)
-        images = fit_array(images, size)
+        images = fit_array(images, size, resized)
         return (images[train], labels[train]), (images[test], labels[test])
+    if resized != size:
+        raise ValueError(f"eval_crop would blur the cells of {dataset!r} into each other; leave it at 1")
     height, width = size
     factor = height // shapes.SIZE
     if height != width or height % shapes.SIZE or not factor:

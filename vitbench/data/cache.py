@@ -49,9 +49,12 @@ def folder_for(dataset: str, fingerprint: str) -> Path:
     return cache_directory() / "data" / f"{re.sub(r'[^A-Za-z0-9_.@-]+', '-', dataset)}-{key[:16]}"
 
 
-def entry_for(source: Source, size: tuple[int, int], *, streamed: bool) -> Path:
-    """The folder of a data set at (height, width): its decoded images, or what was measured of images that are streamed."""
-    name = f"{size[0]}x{size[1]}" + ("-streamed" if streamed else "")
+def entry_for(source: Source, size: tuple[int, int], *, streamed: bool, resized: tuple[int, int] | None = None) -> Path:
+    """The folder of a data set at (height, width): its decoded images, or what was measured of images that are streamed.
+
+    `resized`: what images were resized to cover, if not their size.
+    """
+    name = f"{size[0]}x{size[1]}" + (f"-of-{resized[0]}x{resized[1]}" if resized else "") + "-streamed" * streamed
     return folder_for(source.dataset, source.fingerprint) / name
 
 

@@ -5,6 +5,7 @@ The decoded cache and the streamed images both come from this module, so their p
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import cache
 from typing import IO, Any, cast
@@ -174,24 +175,26 @@ def height_and_width(image: StoredImage) -> tuple[int, int]:
 
 
 def fit(
-    image: StoredImage, size: tuple[int, int], in_channels: int, filename: str, dtype: Dtype = "uint8"
+    image: StoredImage,
+    size: tuple[int, int],
+    in_channels: int,
+    filename: str,
+    *,
+    resized: tuple[int, int] | None = None,
+    dtype: Dtype = "uint8",
 ) -> np.ndarray:
     """`dtype` [C, H, W]: shorter side resized (bicubic, antialiased), then the centre cropped; untouched if equal.
 
-    `size` is (height, width). Raises ValueError, naming the file, for pixels of another depth or number of channels, which
-    would lose something, and for pixels that are not finite.
+    `size` and `resized` are (height, width): of the result, and what the image is resized to cover, `size` if None. Raises
+    ValueError, naming the file, for pixels of another depth or number of channels, which would lose something, and for
+    pixels that are not finite.
     """
     try:
-        if isinstance(image, np.ndarray):
-            return _fitted_array(image, size, in_channels, filename, dtype)
-        if stored_dtype(image) == dtype == "uint8":
-            if in_channels != 3 and num_channels(image) != 1:
-                raise ValueError(
-                    f"image {filename!r} is coloured ({image.mode}), but those of its set that were looked at first are "
-                    "grey; make all of one kind"
-                )
-            return _fitted(image, size, in_channels)
-        return _fitted_array(_deep_pixels(image, filename, dtype), size, in_channels, filename, dtype)
+        if isinstance(image, Image.Image) and stored_dtype(image) == dtype == "uint8":
+            return as_array(covering(with_mode(image, in_channels, filename), size, resized or size))
+        pixels = image if isinstance(image, np.ndarray) else _deep_pixels(image, filename, dtype)
+        _check_pixels(pixels, in_channels, filename, dtype)
+        return _covering_array(pixels, size, resized or size)
     except MemoryError as error:
         height, width = height_and_width(image)
         raise ValueError(
@@ -219,9 +222,7 @@ def _deep_pixels(image: Image.Image, filename: str, dtype: Dtype) -> np.ndarray:
     return as_asked[None]
 
 
-def _fitted_array(
-    image: np.ndarray, size: tuple[int, int], in_channels: int, filename: str, dtype: Dtype
-) -> np.ndarray:
+def _check_pixels(image: np.ndarray, in_channels: int, filename: str, dtype: Dtype) -> None:
     if len(image) != in_channels or image.dtype != dtype:
         raise ValueError(
             f"image {filename!r} has {len(image)} channels of {image.dtype}, but those of its set that were looked at first "
@@ -229,39 +230,60 @@ def _fitted_array(
         )
     if dtype == "float32" and not np.isfinite(image).all():
         raise ValueError(f"image {filename!r} has pixels that are NaN or infinite; replace them")
-    if image.shape[1:] != size:
-        image = np.stack([_cover_channel(channel, size) for channel in image])
-    return np.ascontiguousarray(image)
 
 
-def _cover_channel(channel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[h, w] → [H, W] of the same type. Pillow resizes each channel by itself, in 8 bits or in float32."""
-    if channel.dtype != np.uint16:
-        return np.array(_cover(Image.fromarray(np.ascontiguousarray(channel)), *size))
-    covered = np.asarray(_cover(Image.fromarray(channel.astype(np.float32)), *size))
-    levels: np.ndarray = np.clip(np.rint(covered), 0, 65535).astype(np.uint16)
-    return levels
+def _covering_array(image: np.ndarray, size: tuple[int, int], resized: tuple[int, int]) -> np.ndarray:
+    """`covering` of [C, h, w]: Pillow resizes each channel by itself, in 8 bits or in float32."""
+    if image.shape[1:] == size == resized:
+        return np.ascontiguousarray(image)
+    held = image.astype(np.float32) if image.dtype == np.uint16 else np.ascontiguousarray(image)
+    pixels = np.stack([np.asarray(covering(Image.fromarray(channel), size, resized)) for channel in held])
+    return pixels if image.dtype != np.uint16 else np.clip(np.rint(pixels), 0, 65535).astype(np.uint16)
 
 
-def _fitted(image: Image.Image, size: tuple[int, int], in_channels: int) -> np.ndarray:
+def with_mode(image: StoredImage, in_channels: int, filename: str) -> Image.Image:
+    """The image as grey (L) or RGB. Raises ValueError, naming the file, for what is neither in 8 bits."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or len(image) not in (1, 3):
+            raise ValueError(
+                f"image {filename!r} has {len(image)} channels of {image.dtype}; only grey and RGB are pictures"
+            )
+        image = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, -1)))
+    if stored_dtype(image) != "uint8":
+        raise ValueError(f"image {filename!r} has mode {image.mode}, more than 8 bits a channel; convert it to 8 bits")
+    if in_channels != 3 and num_channels(image) != 1:
+        raise ValueError(
+            f"image {filename!r} is coloured ({image.mode}), but those of its set that were looked at first are grey; "
+            "make all of one kind"
+        )
     mode = "L" if in_channels == 1 else "RGB"
-    if image.mode != mode:
-        image = image.convert(mode)
-    height, width = size
-    if (image.height, image.width) != size:
-        image = _cover(image, height, width)
-    pixels = np.asarray(image, dtype=np.uint8).reshape(height, width, in_channels)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def as_array(image: Image.Image) -> np.ndarray:
+    """uint8 [C, H, W] of a grey or RGB image."""
+    pixels = np.asarray(image, dtype=np.uint8).reshape(image.height, image.width, -1)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _cover(image: Image.Image, height: int, width: int) -> Image.Image:
-    """The centre of the smallest resize that covers height × width; the longer side is cut to whole pixels as torchvision
-    does.
+def evaluation_size(size: tuple[int, int], eval_crop: float) -> tuple[int, int]:
+    """(height, width) that an image is resized to cover, of which evaluation sees the middle `size` (timm's `crop_pct`)."""
+    height, width = (math.floor(side / eval_crop) for side in size)
+    return height, width
+
+
+def covering(image: Image.Image, size: tuple[int, int], resized: tuple[int, int]) -> Image.Image:
+    """The centre, of `size`, of the smallest resize that covers `resized`, (height, width) both; the longer side is cut to
+    whole pixels as torchvision does.
     """
+    if (image.height, image.width) == size == resized:
+        return image
+    height, width = resized
     if height * image.width >= width * image.height:
         new = (max(width, int(height * image.width / image.height)), height)
     else:
         new = (width, max(height, int(width * image.height / image.width)))
+    height, width = size
     left, top = round((new[0] - width) / 2), round((new[1] - height) / 2)
     if new[0] * new[1] > MAX_PIXELS:  # of a long strip, the part that is kept is resized alone
         across, down = image.width / new[0], image.height / new[1]
@@ -272,8 +294,10 @@ def _cover(image: Image.Image, height: int, width: int) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def fit_array(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def fit_array(images: np.ndarray, size: tuple[int, int], resized: tuple[int, int]) -> np.ndarray:
     """`fit` for grey images that are already decoded: uint8 [N, 1, h, w] → uint8 [N, 1, H, W]."""
-    if images.shape[2:] == size:
+    if images.shape[2:] == size == resized:
         return images
-    return np.stack([fit(Image.fromarray(image[0]), size, 1, f"#{i}") for i, image in enumerate(images)])
+    return np.stack(
+        [fit(Image.fromarray(image[0]), size, 1, f"#{i}", resized=resized) for i, image in enumerate(images)]
+    )

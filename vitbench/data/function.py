@@ -37,7 +37,7 @@ from vitbench.data.source import Source, content_hash
 from vitbench.signals import Ended
 from vitbench.text import did_you_mean, printable
 from vitbench.user_code import identify
-from vitbench.user_file import blamed, import_file
+from vitbench.user_file import blamed, load_file
 
 DEFAULT_NAME = "data"
 """Of the function, where FILE.py is given without one."""
@@ -125,7 +125,7 @@ def _open(place: _Place, dataset: str) -> tuple[ArraySplit, ArraySplit]:
 
 
 def _function(place: _Place) -> Callable[[], Any]:
-    module = import_file(place.file, "data")
+    module = load_file(place.file, "data")
     function = getattr(module, place.name, None)
     if not callable(function):
         names = [name for name, value in vars(module).items() if inspect.isfunction(value) and not name.startswith("_")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +18,12 @@ from typing import get_args
 
 import numpy as np
 import torch
+from PIL import Image
 
-from vitbench.data.decode import fit
+from vitbench.data.decode import as_array, fit, with_mode
 from vitbench.data.info import DataInfo, Dtype
 from vitbench.data.reading import FileSplit
+from vitbench.files import error_reason
 from vitbench.machine import cpu_cores
 from vitbench.signals import leave_to_parent
 
@@ -100,6 +102,10 @@ class Images:
             yield as_levels(images.index_select(0, batch)), labels.index_select(0, batch)
 
 
+Change = Callable[[Image.Image, int, int], Image.Image]
+"""From a grey or RGB image as it is stored, the number of its batch and its place in that, to one of the size of batches."""
+
+
 class StreamedImages:
     """Images that worker processes decode as they are asked for, with the interface of `Images`."""
 
@@ -110,10 +116,13 @@ class StreamedImages:
         in_channels: int,
         *,
         dtype: Dtype = "uint8",
+        resized: tuple[int, int] | None = None,
         num_workers: int | None = None,
     ) -> None:
+        """`size` and `resized` as `fit` takes them."""
         self.files = files
         self.size = size
+        self.resized = resized
         self.in_channels = in_channels
         self.dtype = dtype
         self.num_workers = num_workers or max(1, min(8, cpu_cores() - 1))
@@ -132,27 +141,31 @@ class StreamedImages:
         return self.in_channels, *self.size
 
     def batches(
-        self, order: np.ndarray, batch_size: int, device: torch.device
+        self, order: np.ndarray, batch_size: int, device: torch.device, *, change: Change | None = None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """(uint8 or float32 [B, C, H, W], int64 [B]) on `device`, in the order of `order` [M]; the last batch may be ragged.
 
-        Raises ValueError, naming the file, where an image cannot be read, and where a process that decodes is killed.
+        Images are brought to size by `change`, in the processes that decode; if None, as `fit` does. Raises ValueError,
+        naming the file, where an image cannot be read, and where a process that decodes is killed.
         """
-        for pixels, numbers in self.stored(order, batch_size):
+        for pixels, numbers in self.stored(order, batch_size, change=change):
             images, labels = torch.from_numpy(_signed(pixels)), torch.from_numpy(numbers)
             if device.type == "cuda":
                 images, labels = images.pin_memory(), labels.pin_memory()
             yield (as_levels(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True))
 
-    def stored(self, order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def stored(
+        self, order: np.ndarray, batch_size: int, *, change: Change | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The same as arrays, with pixels of the type that the set has."""
         order = np.asarray(order, dtype=np.int64)
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        numbered = list(enumerate(batches))
         # The k-th of n processes decodes batches k, k + n, …, and waits where the pipe is full.
         num_workers = min(self.num_workers, len(batches))
         workers: list[tuple[BaseProcess, Connection]] = []
         try:
-            workers.extend(self._start(batches[k::num_workers]) for k in range(num_workers))
+            workers.extend(self._start(numbered[k::num_workers], change) for k in range(num_workers))
             for k in range(len(batches)):
                 yield self._receive(*workers[k % num_workers])
         finally:
@@ -161,31 +174,50 @@ class StreamedImages:
                 process.join()
                 pipe.close()
 
-    def _start(self, batches: Sequence[np.ndarray]) -> tuple[BaseProcess, Connection]:
+    def _start(
+        self, batches: Sequence[tuple[int, np.ndarray]], change: Change | None
+    ) -> tuple[BaseProcess, Connection]:
         ours, theirs = multiprocessing.Pipe(duplex=False)
-        process = multiprocessing.Process(target=self._decode, args=(batches, ours, theirs), daemon=True)
+        process = multiprocessing.Process(target=self._decode, args=(batches, change, ours, theirs), daemon=True)
         process.start()
         theirs.close()  # the pipe then ends with the process, even in the middle of a batch
         return process, ours
 
-    def _decode(self, batches: Sequence[np.ndarray], other_end: Connection, pipe: Connection) -> None:
+    def _decode(
+        self,
+        batches: Sequence[tuple[int, np.ndarray]],
+        change: Change | None,
+        other_end: Connection,
+        pipe: Connection,
+    ) -> None:
         other_end.close()  # the pipe then breaks with the parent
         leave_to_parent()
         with suppress(BrokenPipeError):
-            for rows in batches:
+            for number, rows in batches:
                 try:
-                    batch: tuple[np.ndarray, np.ndarray] | Exception = self._batch(rows)
+                    batch: tuple[np.ndarray, np.ndarray] | Exception = self._batch(number, rows, change)
                 except Exception as error:  # sent to the parent, which raises it
                     batch = error
                 # Through the pipe, not through shared memory: of that, containers have 64 MB.
                 pipe.send(batch)
 
-    def _batch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _batch(self, number: int, rows: np.ndarray, change: Change | None) -> tuple[np.ndarray, np.ndarray]:
         images = np.empty((len(rows), *self.image_shape), dtype=self.dtype)
         labels = np.empty(len(rows), dtype=np.int64)
         for i, row in enumerate(rows.tolist()):
             image, labels[i] = self.files.read(row)
-            images[i] = fit(image, self.size, self.in_channels, self.files.filename(row), self.dtype)
+            filename = self.files.filename(row)
+            if change is None:
+                images[i] = fit(image, self.size, self.in_channels, filename, resized=self.resized, dtype=self.dtype)
+                continue
+            image = with_mode(image, self.in_channels, filename)
+            try:
+                images[i] = as_array(change(image, number, i))
+            except Exception as error:  # of Pillow's many, for images of few pixels or little memory
+                raise ValueError(
+                    f"image {filename!r} cannot be augmented ({error_reason(error)}); leave auto_augment out, "
+                    "or the image"
+                ) from error
         return images, labels
 
     def _receive(self, process: BaseProcess, pipe: Connection) -> tuple[np.ndarray, np.ndarray]:
@@ -219,3 +251,9 @@ class ImageData:
     """Of train images, train labels, test images, test labels as bytes: [N, C, H, W] and int64, little-endian."""
     class_names: tuple[str, ...] = ()
     """By label; empty where classes have no names."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of batches."""
+        _, height, width = self.train.image_shape
+        return height, width

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vitbench.config import DataConfig
 from vitbench.data import builtin, cache
-from vitbench.data.decode import fit
-from vitbench.data.description import describe, describe_opened
+from vitbench.data.decode import evaluation_size, fit
+from vitbench.data.description import MAX_NATIVE, describe, describe_opened
 from vitbench.data.function import forget
 from vitbench.data.images import ImageData, Images, StreamedImages
 from vitbench.data.info import BUILT_IN, DataInfo
@@ -37,13 +39,15 @@ def load(
     *,
     root: Path | None = None,
     image_size: tuple[int, int] | None = None,
+    eval_crop: float = 1.0,
     download: bool = False,
     progress: OnProgress | None = None,
 ) -> ImageData:
     """Both splits at `image_size` (height, width), native if None.
 
-    Raises ValueError for what `describe` refuses, for images that cannot be read (naming the file), and for a cache
-    that cannot be written.
+    With an `eval_crop` below 1 as evaluation sees them, the centre of images that are resized to cover more; statistics and
+    hash stay those of the images without. Raises ValueError for what `describe` refuses, for images that cannot be read
+    (naming the file), and for a cache that cannot be written.
     """
     if image_size is not None and min(image_size) < 1:
         raise ValueError(f"image_size {image_size} must be positive; leave it out for the native size")
@@ -52,6 +56,8 @@ def load(
         data = _load_built_in(dataset, image_size)
     else:
         data, notes = _load_files(dataset, root, image_size, download, progress)
+    if eval_crop != 1:
+        data = _as_evaluated(data, dataset, root, eval_crop, progress)
     constant = [str(channel) for channel, std in enumerate(data.std) if not std]
     if constant:
         channels = " and ".join(constant)
@@ -107,9 +113,7 @@ def _load_files(
     if not streamed:
         forget()  # what a function gave is in the cache now
     train, test = (
-        StreamedImages(splits[name], size, info.in_channels, dtype=info.dtype)
-        if streamed
-        else Images(np.load(entry / f"{name}_images.npy", mmap_mode="r"), np.load(entry / f"{name}_labels.npy"))
+        StreamedImages(splits[name], size, info.in_channels, dtype=info.dtype) if streamed else _mapped(entry, name)
         for name in ("train", "test")
     )
     return _image_data(info, train, test, facts), [*source.notes, *facts["notes"]]
@@ -129,6 +133,53 @@ def _image_data(
     )
 
 
+def _as_evaluated(
+    data: ImageData, dataset: str, root: Path | None, eval_crop: float, progress: OnProgress | None
+) -> ImageData:
+    """The same images, of each the centre of a resize that covers more."""
+    size, info = data.size, data.info
+    resized = evaluation_size(size, eval_crop)
+    if dataset in BUILT_IN:
+        train, test = (Images(*split) for split in builtin.arrays(dataset, size, resized))
+        return replace(data, train=train, test=test)
+    if isinstance(data.train, StreamedImages) and isinstance(data.test, StreamedImages):
+        files = data.train.files, data.test.files
+        streams = [StreamedImages(split, size, info.in_channels, dtype=info.dtype, resized=resized) for split in files]
+        return replace(data, train=streams[0], test=streams[1])
+    source = find(dataset, root)
+    entry = cache.entry_for(source, size, streamed=False, resized=resized)
+    if cache.read_entry(entry) is None:
+        splits = dict(zip(("train", "test"), open_splits(source, download=False), strict=True))
+        build = partial(_decode, splits=splits, info=info, size=size, resized=resized, progress=progress)
+        cache.build_entry(entry, build)
+    return replace(data, train=_mapped(entry, "train"), test=_mapped(entry, "test"))
+
+
+def _mapped(entry: Path, split: str) -> Images:
+    return Images(np.load(entry / f"{split}_images.npy", mmap_mode="r"), np.load(entry / f"{split}_labels.npy"))
+
+
+def stored_train(data: ImageData, config: DataConfig, dataset: str, *, root: Path | None) -> StreamedImages | None:
+    """The training images as they are stored, where `ImageTransform` is to change them one by one in worker processes; None
+    where `Augment` changes batches of them on the device.
+
+    One by one: crops of images that are stored at another size than that of `data`, so that they are taken from all pixels;
+    colours of images that are streamed anyway. Raises ValueError where files cannot be read in any order.
+    """
+    if isinstance(data.train, StreamedImages):
+        return data.train if config.crop_scale or config.auto_augment or config.color_jitter else None
+    is_as_stored = dataset in BUILT_IN or (data.size == data.info.image_size and max(data.size) <= MAX_NATIVE)
+    if is_as_stored or not config.crop_scale:
+        return None
+    train, _ = open_splits(find(dataset, root), download=False)
+    if not train.random_access:
+        raise ValueError(
+            f"crop_scale crops images as they are stored, but {train.title} has no random access; give a folder or a tar, "
+            "or use crop_padding"
+        )
+    return StreamedImages(train, data.size, data.info.in_channels, dtype=data.info.dtype)
+
+
 def _load_built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageData:
     info = describe(dataset)
     height, width = image_size or info.image_size
@@ -138,7 +189,7 @@ def _load_built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageDat
             f"image_size {height}×{width} makes {num_bytes / 1e9:,.0f} GB of {dataset!r}, and this machine has "
             f"{memory_bytes() / 1e9:,.0f} GB of memory; make it smaller"
         )
-    (train, train_labels), (test, test_labels) = builtin.arrays(dataset, image_size or info.image_size)
+    (train, train_labels), (test, test_labels) = builtin.arrays(dataset, (height, width), (height, width))
     measure = Measure(info.in_channels, info.dtype)
     for images, labels in ((train, train_labels), (test, test_labels)):
         measure.add(images, train=images is train)
@@ -148,7 +199,13 @@ def _load_built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageDat
 
 
 def _decode(
-    folder: Path, *, splits: dict[str, FileSplit], info: DataInfo, size: tuple[int, int], progress: OnProgress | None
+    folder: Path,
+    *,
+    splits: dict[str, FileSplit],
+    info: DataInfo,
+    size: tuple[int, int],
+    progress: OnProgress | None,
+    resized: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     measure = Measure(info.in_channels, info.dtype)
     for name, split in splits.items():
@@ -162,7 +219,7 @@ def _decode(
                 "shape": (total, info.in_channels, *size),
             }
             np.lib.format.write_array_header_1_0(file, header)
-            for chunk, chunk_labels in _chunks(split, size, info):
+            for chunk, chunk_labels in _chunks(split, size, info, resized):
                 file.write(chunk.data)
                 measure.add(chunk, train=name == "train")
                 labels += chunk_labels
@@ -180,12 +237,14 @@ def _names_and_notes(splits: dict[str, FileSplit]) -> dict[str, list[str]]:
     return {"notes": notes, "class_names": splits["train"].class_names() or []}
 
 
-def _chunks(split: FileSplit, size: tuple[int, int], info: DataInfo) -> Iterator[tuple[np.ndarray, list[int]]]:
+def _chunks(
+    split: FileSplit, size: tuple[int, int], info: DataInfo, resized: tuple[int, int] | None
+) -> Iterator[tuple[np.ndarray, list[int]]]:
     """([N, C, H, W], labels) of the images in their order, `_CHUNK` at a time."""
     images: list[np.ndarray] = []
     labels: list[int] = []
     for index, (image, label) in enumerate(split):
-        images.append(fit(image, size, info.in_channels, split.filename(index), info.dtype))
+        images.append(fit(image, size, info.in_channels, split.filename(index), resized=resized, dtype=info.dtype))
         labels.append(label)
         if len(images) == _CHUNK:
             yield np.stack(images), labels

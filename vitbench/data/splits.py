@@ -68,6 +68,35 @@ def _allocate(counts: np.ndarray, total: int, *, at_least: np.ndarray, at_most: 
     return np.asarray(share)
 
 
+def epoch_order(
+    indices: np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    repeats: int = 1,
+    first_batch: int = 0,
+    last_batch: int | None = None,
+) -> np.ndarray:
+    """Which images an epoch trains on, one after the other: `indices`, shuffled by (seed, epoch), int64.
+
+    With `repeats` an image comes so many times in a row, and an epoch is the first images of the shuffled order that make as
+    many as there are without (Hoffer et al. 2020; DeiT's `RASampler`, all its processes together). The ragged last batch is
+    dropped. From `first_batch` to before `last_batch`, where they are given. Raises ValueError when there are fewer indices
+    than `batch_size`.
+    """
+    if len(indices) < batch_size:
+        raise ValueError(
+            f"batch_size {batch_size} is larger than the {len(indices)} training images; use at most {len(indices)}"
+        )
+    order = random_state("epoch", seed, epoch).permutation(np.asarray(indices))
+    if repeats > 1:
+        order = np.repeat(order, repeats)[: len(order)]
+    num_batches = len(order) // batch_size
+    last = num_batches if last_batch is None else min(last_batch, num_batches)
+    return order[first_batch * batch_size : last * batch_size]
+
+
 def train_batches(
     images: Images | StreamedImages,
     indices: np.ndarray,
@@ -80,19 +109,17 @@ def train_batches(
     first_batch: int = 0,
     last_batch: int | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """One epoch over `indices`: (uint8 [B, C, H, W], int64 [B]) on `device`, shuffled by (seed, epoch).
+    """One epoch over `indices`, as `epoch_order` has it: (uint8 [B, C, H, W], int64 [B]) on `device`.
 
-    With `repeats` an image comes so many times one after the other, and an epoch is the first images of the shuffled order
-    that make as many as there are without (Berman et al. 2019; DeiT's `RASampler` over all its processes). The ragged last
-    batch is dropped. From `first_batch` to before `last_batch`, where they are given: what lies outside is
-    not decoded. Raises ValueError, at once, when there are fewer indices than `batch_size`.
+    What lies outside of `first_batch` to `last_batch` is not decoded. Raises ValueError, at once, as `epoch_order` does.
     """
-    if len(indices) < batch_size:
-        raise ValueError(
-            f"batch_size {batch_size} is larger than the {len(indices)} training images; use at most {len(indices)}"
-        )
-    order = random_state("epoch", seed, epoch).permutation(np.asarray(indices))
-    num_batches = len(order) // batch_size
-    order = np.repeat(order, repeats)[: len(order)] if repeats > 1 else order
-    last = num_batches if last_batch is None else min(last_batch, num_batches)
-    return images.batches(order[first_batch * batch_size : last * batch_size], batch_size, device)
+    order = epoch_order(
+        indices,
+        batch_size=batch_size,
+        seed=seed,
+        epoch=epoch,
+        repeats=repeats,
+        first_batch=first_batch,
+        last_batch=last_batch,
+    )
+    return images.batches(order, batch_size, device)

@@ -31,7 +31,7 @@ class DataReader:
     root: Path | None = None
     download: bool = False
 
-    def decode(self, name: str, image_size: tuple[int, int]) -> str:
+    def decode(self, name: str, image_size: tuple[int, int], eval_crop: float = 1.0) -> str:
         """The SHA-256 of a data set's images, decoded now where they are not yet in the cache. Raises ValueError."""
         from vitbench.data import load
 
@@ -40,7 +40,15 @@ class DataReader:
             def show(what: str, done: int, total: int) -> None:
                 advance(f"reading {what}", done, total)
 
-            return load(name, root=self.root, image_size=image_size, download=self.download, progress=show).sha256
+            data = load(
+                name,
+                root=self.root,
+                image_size=image_size,
+                eval_crop=eval_crop,
+                download=self.download,
+                progress=show,
+            )
+            return data.sha256
 
     def read(self, runs: Sequence[Planned]) -> DataHashes:
         """Decodes once what the runs need, and checks their splits, so that wrong data stop a command before any run.
@@ -48,6 +56,7 @@ class DataReader:
         Raises ValueError where the real labels leave fewer images to train on than the plan took for granted.
         """
         from vitbench.data import load, split
+        from vitbench.data.loading import stored_train
 
         sizes = dict.fromkeys((name, run.config.model.image_hw) for name, run in runs)
         hashes = {size: self.decode(*size) for size in sizes}
@@ -56,8 +65,11 @@ class DataReader:
             for name, run in runs
         }
         for (name, data, image_size, _), config in alike.items():
+            self.decode(name, image_size, data.eval_crop)
+            images = load(name, root=self.root, image_size=image_size)
+            stored_train(images, data, name, root=self.root)
             train, _ = split(
-                load(name, root=self.root, image_size=image_size).train.labels,
+                images.train.labels,
                 validation_fraction=data.validation_fraction,
                 train_images=data.train_images,
                 seed=config.seed,

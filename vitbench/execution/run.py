@@ -178,7 +178,7 @@ def _train(
 
     def after_epoch(epoch: int) -> None:
         if (epoch + 1) % every == 0 or epoch + 1 == num_epochs:
-            evaluation = setup.evaluate(data.images.train, data.validation_indices)
+            evaluation = setup.evaluate(data.evaluated.train, data.validation_indices)
             history.validation[epoch] = evaluation.loss, evaluation.top1
 
     def report(progress: Progress) -> None:
@@ -241,7 +241,7 @@ def _test(setup: _Setup, result: TrainResult, history: _History) -> _Tested:
 
 def _timed_test(setup: _Setup) -> tuple[Evaluation, float]:
     """(the evaluation on all test images, median seconds of as many passes as fit `INFERENCE_SECONDS`)."""
-    test = setup.data.images.test
+    test = setup.data.evaluated.test
     indices = np.arange(len(test.labels))
     # On CPU, the validation just before has run all that eager operators need.
     if setup.environment.compiled or setup.device.torch_device.type != "cpu":

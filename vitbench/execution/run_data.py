@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.config import RunConfig
-from vitbench.data import Augment, ImageData, Images, StreamedImages, fingerprint, load, normalise, split, train_batches
+from vitbench.data import Augment, ImageData, Images, StreamedImages, fingerprint, load, normalise, split
+from vitbench.data.image_transform import ImageTransform, left_for_batches
+from vitbench.data.loading import stored_train
+from vitbench.data.splits import epoch_order
 from vitbench.device import Device
 from vitbench.evaluation import Evaluation, evaluate
 from vitbench.execution.job import Job
@@ -32,6 +35,10 @@ class RunData:
     config: RunConfig
     device: Device
     images: ImageData
+    evaluated: ImageData
+    """The same, as evaluation sees them."""
+    stored: StreamedImages | None
+    """The train split as it is stored, where the loader's workers change images one by one."""
     train_indices: NDArray[np.int64]
     validation_indices: NDArray[np.int64]
 
@@ -40,15 +47,17 @@ class RunData:
         """Raises ValueError where the data cannot be read, or the model was not made for them."""
         config = job.run.config
         files = fingerprint(job.dataset, root=job.data_root)
-        images = _load_once(job.dataset, job.data_root, config.model.image_hw, files)
+        images = _load_once(job.dataset, job.data_root, config.model.image_hw, 1.0, files)
         check_fit(config, images)
+        evaluated = _load_once(job.dataset, job.data_root, config.model.image_hw, config.data.eval_crop, files)
         train_indices, validation_indices = split(
             images.train.labels,
             validation_fraction=config.data.validation_fraction,
             train_images=config.data.train_images,
             seed=config.seed,
         )
-        return cls(config, device, images, train_indices, validation_indices)
+        stored = stored_train(images, config.data, job.dataset, root=job.data_root)
+        return cls(config, device, images, evaluated, stored, train_indices, validation_indices)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -65,13 +74,16 @@ class RunData:
 
     def batches(self, epoch: int, first: int, last: int) -> Batches:
         """The epoch's training batches `first` to `last`, as they are in the data set."""
-        return train_batches(
-            self.images.train,
+        order, batch_size = self._order(epoch, first, last), self.config.train.batch_size
+        return self.images.train.batches(order, batch_size, self.device.torch_device)
+
+    def _order(self, epoch: int, first: int, last: int) -> NDArray[np.int64]:
+        return epoch_order(
             self.train_indices,
             batch_size=self.config.train.batch_size,
             seed=self.config.seed,
             epoch=epoch,
-            device=self.device.torch_device,
+            repeats=self.config.data.repeated_augmentation,
             first_batch=first,
             last_batch=last,
         )
@@ -79,16 +91,34 @@ class RunData:
     def augmented_batches(self, epoch: int, first: int, last: int) -> Batches:
         """The same, as the model is trained on them."""
         config, images = self.config, self.images
+        first_step = epoch * self.steps_per_epoch + first
+        if self.stored is None:
+            batches, left = self.batches(epoch, first, last), config.data
+        else:
+            batches = self._changed_by_image(self.stored, self._order(epoch, first, last), first_step)
+            left = left_for_batches(config.data)
         augment = Augment(
-            config.data,
+            left,
             num_classes=config.model.num_classes,
             label_smoothing=config.train.label_smoothing,
             mean=images.mean,
             std=images.std,
         )
-        first_step = epoch * self.steps_per_epoch + first
-        for step, (pixels, labels) in enumerate(self.batches(epoch, first, last), start=first_step):
+        for step, (pixels, labels) in enumerate(batches, start=first_step):
             yield augment(pixels, labels, seed=config.seed, step=step)
+
+    def _changed_by_image(self, stored: StreamedImages, order: NDArray[np.int64], first_step: int) -> Batches:
+        """uint8 [B, C, H, W] and labels [B] of the images in `order`, each cropped and coloured by a worker process."""
+        config, batch_size = self.config, self.config.train.batch_size
+        transform = ImageTransform(
+            config.data,
+            size=self.images.size,
+            mean=self.images.mean,
+            seed=config.seed,
+            first_step=first_step,
+            batch_size=batch_size,
+        )
+        return stored.batches(order, batch_size, self.device.torch_device, change=transform)
 
     def normalised(self, pixels: Tensor) -> Tensor:
         return normalise(pixels, self.images.mean, self.images.std)
@@ -107,9 +137,11 @@ class RunData:
 
 
 @lru_cache(maxsize=4)
-def _load_once(dataset: str, root: Path | None, image_size: tuple[int, int], _files: str) -> ImageData:
+def _load_once(
+    dataset: str, root: Path | None, image_size: tuple[int, int], eval_crop: float, _files: str
+) -> ImageData:
     """The data set, kept open for the next run of this process, unless its files change."""
-    return load(dataset, root=root, image_size=image_size)
+    return load(dataset, root=root, image_size=image_size, eval_crop=eval_crop)
 
 
 def check_fit(config: RunConfig, images: ImageData) -> None:

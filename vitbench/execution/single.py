@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vitbench.config import DataConfig, ModelConfig, RunConfig, TimmConfig, TrainConfig
+from vitbench.config import DataConfig, ModelConfig, RunConfig, TimmConfig, TrainConfig, ViTConfig
 from vitbench.costs import count
 from vitbench.data import DataInfo, describe
 from vitbench.execution import display
@@ -22,6 +22,7 @@ from vitbench.records import Design, Faults, Outcome, Record, RecordStore
 from vitbench.signals import RECORDING_SECONDS, HeldSignals
 from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.budgets import CUSTOM
+from vitbench.studies.recipes import RECIPES, Recipe
 from vitbench.studies.resolved_study import check_batch, data_settings
 from vitbench.text import say
 from vitbench.variants import TIMM
@@ -45,7 +46,7 @@ class SingleRequest:
     data: Mapping[str, Any]
     """Fields that were given, of each configuration."""
     recipe: str | None
-    """The budget whose recipe the others are as."""
+    """The published recipe, or the budget, that the others are as."""
     dataset: str
     data_root: Path | None
     download: bool
@@ -140,9 +141,18 @@ def _check_classes(init: str, dataset: str, data_root: Path | None, config: RunC
 
 
 def _model(
-    variant: str | None, init: str | None, info: DataInfo, fields: Mapping[str, Any], *, keep_head: bool
+    variant: str | None,
+    init: str | None,
+    info: DataInfo,
+    fields: Mapping[str, Any],
+    *,
+    keep_head: bool,
+    recipe: Recipe | None,
 ) -> tuple[str, ModelConfig, str | None]:
-    """(what to call it, its configuration, the identity of its initial weights)."""
+    """(what to call it, its configuration, the identity of its initial weights).
+
+    `recipe` has a say in a ViT that starts from the seed; what starts from weights is what these are.
+    """
     shape = {"in_channels": info.in_channels, "num_classes": info.num_classes}
     for name, value in shape.items():
         if str(fields.get(name, value)) != str(value):
@@ -150,7 +160,11 @@ def _model(
     if init is None:
         if variant is None:
             raise ValueError("VARIANT is missing: give one (see `vitbench list`), or weights to start from with --init")
-        return variant, named_model(variant, **{"image_size": info.image_size, **shape, **fields}), None
+        wanted = {"image_size": info.image_size, **shape, **fields}
+        model = named_model(variant, **wanted)
+        if recipe is not None and isinstance(model, ViTConfig):
+            model = named_model(variant, **{**recipe.model_on(model), **wanted})
+        return variant, model, None
     from vitbench.models import convert
     from vitbench.models.inherit import inherited_config, inherited_timm_config
     from vitbench.models.weights import SUFFIX, load_trained
@@ -181,14 +195,22 @@ def _model(
     return label, inherited_config(source.config, wanted, keep_head=keep_head), identity
 
 
+def _recipe(request: SingleRequest, info: DataInfo) -> tuple[TrainConfig, dict[str, Any]]:
+    """(how it trains, fields of the data that go with it), with the fields that were given."""
+    if (recipe := RECIPES.get(request.recipe or "")) is not None:
+        return recipe.alone(request.train), recipe.data_on(info)
+    train, data = (TrainConfig(), {}) if request.recipe is None else BUDGETS[request.recipe].recipe_on(info.dataset)
+    return train.replace(**request.train), dict(data)
+
+
 def planned_run(request: SingleRequest, init: str | None, info: DataInfo) -> PlannedRun:
     """The run, with all its fields. `init` as it is loaded. Raises ValueError for fields that do not fit each other."""
-    label, model, identity = _model(request.variant, init, info, request.model, keep_head=request.keep_head)
-    recipe, of_the_budget = (
-        (TrainConfig(), {}) if request.recipe is None else BUDGETS[request.recipe].recipe_on(info.dataset)
+    recipe, of_the_recipe = _recipe(request, info)
+    published = RECIPES.get(request.recipe or "")
+    label, model, identity = _model(
+        request.variant, init, info, request.model, keep_head=request.keep_head, recipe=published
     )
-    recipe = recipe.replace(**request.train)
-    fields = {**of_the_budget, **request.data}
+    fields = {**of_the_recipe, **request.data}
     data, _ = data_settings(info, wanted=None)
     data = data.resampled(info.image_size, model.image_hw).replace(**fields)
     left = info.images_left(data.validation_fraction)

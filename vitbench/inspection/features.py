@@ -44,6 +44,7 @@ class FeatureExtractor:
             "dataset": self.data.info.dataset,
             "data_sha256": self.data.sha256,
             "image_size": list(self.loaded.model.config.image_hw),
+            "eval_crop": self.loaded.run.data.eval_crop if self.loaded.run else 1.0,
             "mean": list(self.loaded.mean),
             "std": list(self.loaded.std),
             "precision": self.precision,

@@ -81,7 +81,8 @@ def tell_unknown_classes(weights: str, info: DataInfo) -> None:
 def load_images(
     loaded: LoadedModel, dataset: str, info: DataInfo, *, data_root: Path | None, download: bool, progress: OnProgress
 ) -> tuple[LoadedModel, ImageData]:
-    """The images at the model's size, and the model for them: weights from elsewhere see them normalised as they are.
+    """The images at the model's size, as its run evaluated it, and the model for them: weights from elsewhere see them
+    normalised as they are.
 
     Images of another number of channels are repeated or made grey, and that is said. Raises ValueError where they cannot
     be.
@@ -95,5 +96,8 @@ def load_images(
             )
         how = "grey, and repeated for three channels" if info.in_channels == 1 else "coloured, and made grey"
         say(f"images of {info.dataset} are {how}, which the weights take")
-    data = load(dataset, root=data_root, image_size=config.image_hw, download=download, progress=progress)
+    eval_crop = loaded.run.data.eval_crop if loaded.run else 1.0
+    data = load(
+        dataset, root=data_root, image_size=config.image_hw, eval_crop=eval_crop, download=download, progress=progress
+    )
     return loaded if loaded.run else replace(loaded, mean=data.mean, std=data.std), data

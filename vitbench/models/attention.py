@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vitbench.config import ViTConfig
+from vitbench.models.parts import ALL, PositionInAttention
 from vitbench.models.positions import RelativePosition, RotaryPosition
 
 Kernel = Literal["auto", "fused", "matmul"]
@@ -18,7 +19,6 @@ FEW_TOKENS = {torch.float32: 256, torch.bfloat16: 1025}
 
 In bf16 they still do at 2,305 tokens; 1,025 are a grid of 32 × 32 and a class token. Beyond, the weights that are kept for the
 backward pass, [B, H, N, N], take more memory than all other activations of a block, at heads of 64."""
-ALL = slice(None)  # every token
 
 
 def attention(
@@ -42,9 +42,12 @@ def attention(
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over [B, N, D]; prefix tokens (class token, registers) come first."""
+    """Multi-head self-attention over [B, N, D]; prefix tokens (class token, registers) come first.
 
-    def __init__(self, config: ViTConfig, *, relative: RelativePosition | None, rotary: RotaryPosition | None) -> None:
+    A user's attention may derive from it and have another `mix`. `place_in` tells it what positions do within attention.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
         self.dropout = config.attention_dropout
@@ -54,8 +57,19 @@ class Attention(nn.Module):
         self.k_norm = nn.LayerNorm(config.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
         self.proj = nn.Linear(config.width, config.width, bias=config.proj_bias)
         self.proj_dropout = nn.Dropout(config.dropout)
-        self.relative = relative
-        self.rotary = rotary
+        self.relative: RelativePosition | None = None
+        self.rotary: RotaryPosition | None = None
+        self.position: PositionInAttention | None = None
+
+    def place_in(
+        self,
+        *,
+        relative: RelativePosition | None = None,
+        rotary: RotaryPosition | None = None,
+        position: PositionInAttention | None = None,
+    ) -> None:
+        """Embeddings of position that work within attention: ours, or a user's."""
+        self.relative, self.rotary, self.position = relative, rotary, position
 
     def forward(self, x: Tensor, *, read: slice = ALL) -> Tensor:
         """x: [B, N, D] → [B, M, D]: only the tokens of `read` are queries, and come out."""
@@ -65,9 +79,14 @@ class Attention(nn.Module):
         """The values that each token of `read` attends to, before the projection: [B, N, D] → [B, M, D]."""
         q, k, v, bias = self._queries_keys_values_bias(x)
         bias = None if bias is None else bias[:, :, read]
+        return rearrange(self.mix(q[:, :, read], k, v, bias), "b h n d -> b n (h d)")
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """What each query takes of the values. q: [B, H, M, d]; k, v: [B, H, N, d]; bias: to be added to the scaled logits,
+        broadcastable to [B, H, M, N], or None → [B, H, M, d].
+        """
         dropout = self.dropout if self.training else 0.0
-        out = attention(q[:, :, read], k, v, bias=bias, dropout=dropout, kernel=self.kernel)
-        return rearrange(out, "b h n d -> b n (h d)")
+        return attention(q, k, v, bias=bias, dropout=dropout, kernel=self.kernel)
 
     def _queries_keys_values_bias(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """As `attention` takes them: normed, rotated, the bias scaled."""
@@ -75,6 +94,9 @@ class Attention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if self.rotary is not None:
             q, k = self.rotary(q), self.rotary(k)
+        if self.position is not None:
+            q, k = self.position.rotate(q), self.position.rotate(k)
+            return q, k, v, self.position.bias(q)
         return q, k, v, None if self.relative is None else self.relative(q) * q.shape[-1] ** -0.5
 
     def weights(self, x: Tensor) -> Tensor:

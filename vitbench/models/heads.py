@@ -39,7 +39,8 @@ class AttentionPool(nn.Module):
     Nothing drops out in it, as in big_vision and timm.
     """
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: ViTConfig, *, seed: int = 0) -> None:
+        """The seed is for a user's activation."""
         super().__init__()
         width = config.width
         self.num_heads = config.num_heads
@@ -49,7 +50,7 @@ class AttentionPool(nn.Module):
         self.kv = nn.Linear(width, 2 * width)
         self.proj = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width, eps=config.norm_eps)
-        self.mlp = MLP(config, dropout=0.0)
+        self.mlp = MLP(config, dropout=0.0, place="pool.mlp", seed=seed)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[B, N, D] → [B, D]."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 from einops import repeat
 from torch import Tensor, nn
 
 from vitbench.config import ViTConfig
-from vitbench.models.attention import ALL
+from vitbench.models.attention import Attention
 from vitbench.models.blocks import Block
 from vitbench.models.heads import AttentionPool, Head, TokenPool
+from vitbench.models.parts import ALL, PartError, PositionInAttention, build_part
 from vitbench.models.positions import ADDITIVE, AddedPosition, RelativePosition, RotaryPosition
 from vitbench.models.stems import STEMS
 
@@ -17,21 +22,33 @@ from vitbench.models.stems import STEMS
 class ViT(nn.Module):
     """A pre-norm Vision Transformer (Dosovitskiy et al. 2021): images [B, C, H, W] → logits [B, num_classes]."""
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: ViTConfig, *, seed: int = 0) -> None:
+        """The seed is for users' parts: what is ours is initialised by `initialize`."""
         super().__init__()
         self.config = config
-        self.stem = STEMS[config.stem](config)
+
+        def part(role: str, name: str, built_in: Callable[[], nn.Module | None]) -> Any:
+            return build_part(role, config, place=name, seed=seed, built_in=built_in)
+
+        norm = partial(nn.LayerNorm, config.width, eps=config.norm_eps)
+        self.stem = part("stem", "stem", lambda: STEMS[config.stem](config))
         self.class_token = nn.Parameter(torch.empty(1, config.width)) if config.has_class_token else None
         self.registers = nn.Parameter(torch.empty(config.num_registers, config.width)) if config.num_registers else None
-        self.position = AddedPosition(config) if config.position in ADDITIVE else None
+        self.position = part(
+            "position", "position", lambda: AddedPosition(config) if config.position in ADDITIVE else None
+        )
+        self.adds_position = self.position is not None and getattr(self.position, "vitbench_has_forward", True)
         self.dropout = nn.Dropout(config.dropout)
-        self.pre_norm = nn.LayerNorm(config.width, eps=config.norm_eps) if config.pre_norm else nn.Identity()
-        self.blocks = nn.ModuleList(_blocks(config))
-        self.norm = nn.Identity() if config.final_norm == "none" else nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.pool = AttentionPool(config) if config.pool == "map" else TokenPool(config)
-        self.head = Head(config)
-        self.read = slice(0, 1) if config.pool == "cls" else ALL
-        """The tokens that pooling uses; the last block computes only these."""
+        self.pre_norm = part("norm", "pre_norm", norm) if config.pre_norm else nn.Identity()
+        self.blocks = nn.ModuleList(_blocks(config, seed=seed))
+        _place_in_attention(self.blocks, config, self.position)
+        self.norm = nn.Identity() if config.final_norm == "none" else part("norm", "norm", norm)
+        attends = config.pool == "map"
+        self.pool = part("pool", "pool", lambda: AttentionPool(config, seed=seed) if attends else TokenPool(config))
+        self.head = part("head", "head", lambda: Head(config))
+        computes_all = config.pool != "cls" or config.user_parts.keys() & {"attention", "mlp", "norm"}
+        self.read = ALL if computes_all else slice(0, 1)
+        """The tokens that pooling uses; the last block computes only these, unless a user's part wants to see all."""
 
     def tokens(self, images: Tensor, *, read: slice = ALL) -> Tensor:
         """images [B, C, H, W] → final tokens, after the last norm where that is before pooling, [B, prefix + patches, D].
@@ -48,11 +65,11 @@ class ViT(nn.Module):
         prefix = [repeat(p, "n d -> b n d", b=len(x)) for p in (self.class_token, self.registers) if p is not None]
         x = torch.cat([*(p.to(x.dtype) for p in prefix), x], dim=1) if prefix else x
         # The residual stream has the parameters' precision, whatever that of the branches that are added to it.
-        x = x.to(next(self.blocks.parameters()).dtype)
+        x = x.to(next(self.blocks.parameters(), next(self.parameters(), x)).dtype)
         last = len(self.blocks) - 1
         for i, block in enumerate(self.blocks):
-            if self.position is not None:
-                x = self.position(x, i)
+            if self.adds_position:
+                x = self.position(x, i).to(x.dtype)
             if i == 0:
                 x = self.pre_norm(self.dropout(x)).to(x.dtype)
             x = block(x, read=read if i == last else ALL)
@@ -61,22 +78,33 @@ class ViT(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """images [B, C, H, W] → pooled pre-logits [B, D]."""
         pooled = self.pool(self.tokens(images, read=self.read))
-        return self.head.pre_logits(self.norm(pooled) if self.config.final_norm == "pooled" else pooled)
+        pooled = self.norm(pooled) if self.config.final_norm == "pooled" else pooled
+        pre_logits: Tensor = self.head.pre_logits(pooled) if hasattr(self.head, "pre_logits") else pooled
+        return pre_logits
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
+        logits: Tensor = self.head(self.features(images))
+        return logits
 
 
-def _blocks(config: ViTConfig) -> list[Block]:
+def _blocks(config: ViTConfig, *, seed: int) -> list[Block]:
+    rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]  # rises linearly with depth
+    return [Block(config, drop_path=rate, place=f"blocks.{i}", seed=seed) for i, rate in enumerate(rates)]
+
+
+def _place_in_attention(blocks: nn.ModuleList, config: ViTConfig, position: nn.Module | None) -> None:
+    """Tells the blocks' attention of positions that work within it. Raises PartError where a user's cannot be told."""
     num_tables = 1 if config.position_site == "every_layer_shared" else config.depth
     relative = [RelativePosition(config) for _ in range(num_tables)] if config.position == "relative" else [None]
     rotary = RotaryPosition(config) if config.position == "rope_2d" else None
-    return [
-        Block(
-            config,
-            drop_path=config.drop_path * i / max(config.depth - 1, 1),  # rises linearly with depth
-            relative=relative[i % len(relative)],
-            rotary=rotary,
-        )
-        for i in range(config.depth)
-    ]
+    for i, block in enumerate(blocks):
+        users = PositionInAttention(position, i) if "position" in config.user_parts and position is not None else None
+        within = users if users else None
+        if relative[0] is None and rotary is None and within is None:
+            return
+        if not isinstance(block.attention, Attention):
+            raise PartError(
+                f"attention {config.attention} cannot be told of position {config.position}, which works within attention; "
+                "derive it from vitbench.models.Attention, or take a position that is added to tokens"
+            )
+        block.attention.place_in(relative=relative[i % len(relative)], rotary=rotary, position=within)

@@ -9,13 +9,14 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
-from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from vitbench.config import RunConfig, run_id
+from vitbench.records.design import Design
 from vitbench.records.environment import Environment
+from vitbench.records.stored import Stored
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,19 +36,6 @@ class Outcome(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     DIVERGED = "diverged"
-
-
-class Stored(BaseModel):
-    """Base of what records hold: frozen, and tolerant of fields that later versions add."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-
-    def to_json(self) -> str:
-        """The object of its line, without the digest and the line break."""
-        return self.model_dump_json(by_alias=True)
-
-    def to_dict(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", by_alias=True)
 
 
 class EpochPoint(Stored):
@@ -78,102 +66,6 @@ class Cost(Stored):
     """How often the run was interrupted and went on from a checkpoint; seconds and rates are then of all parts together."""
 
 
-class Design(Stored):
-    """The study that a run belongs to, as it was planned: what tables need besides the numbers.
-
-    Fields are as recorded; properties say what follows from them, for plans and tables alike.
-    """
-
-    question: str
-    source: str
-    baseline: str
-    """Name of the arm that the others are compared with."""
-    arms: tuple[str, ...]
-    """Names of all arms, in the study's order, the baseline first."""
-    learning_rates: tuple[float, ...]
-    """The grid that every arm gets, ascending, with the steps beyond its edges that are planned so far."""
-    tuned: dict[str, tuple[float, ...]] = {}
-    """Values of the other fields that are tuned, ascending; every arm gets every combination with `learning_rates`."""
-    tuning_seeds: int | None = None
-    """Settings are chosen on the seeds below this; the others run at chosen settings alone. None: on every seed."""
-    match: str = "epochs"
-    """What is equal for all arms: `epochs`, `flops` (training FLOPs) or `time` (training time)."""
-    epochs: dict[str, float] = {}
-    """Epochs of each arm, by name, where `epochs_differ`."""
-    fractions: dict[str, float] = {}
-    """The share of the training images that each arm, by name, trains on, for as many steps; empty where all train on all."""
-    factors: dict[str, dict[str, str]] = {}
-    """Of a factorial study: the level that each arm, by name, has of each factor."""
-    within: tuple[str, ...] = ()
-    """Factors whose level is held where arms are compared: see `held_factors`, `compared_with`."""
-    starts: dict[str, str] = {}
-    """Arm to the arm from whose weights, of the same seed and setting, it went on, its head included."""
-    train_images: int | None = None
-    """Images of an epoch, without the validation split; fractions are of these. None in older records."""
-
-    @property
-    def tuned_fields(self) -> tuple[str, ...]:
-        """The learning rate, then the other fields that are tuned."""
-        return ("learning_rate", *self.tuned)
-
-    @property
-    def settings(self) -> tuple[tuple[float, ...], ...]:
-        """The grid: every combination of values of the `tuned_fields`, ascending."""
-        return tuple(product(self.learning_rates, *self.tuned.values()))
-
-    @property
-    def noun(self) -> str:
-        """What an arm has one of: its learning rate, or with other fields tuned too, its setting."""
-        return "setting" if self.tuned else "learning rate"
-
-    @property
-    def short_noun(self) -> str:
-        return "setting" if self.tuned else "rate"
-
-    @property
-    def epochs_differ(self) -> bool:
-        """Whether arms train for epochs of their own."""
-        return self.match != "epochs" or self.images_differ or self.has_starts
-
-    @property
-    def images_differ(self) -> bool:
-        """Whether arms train on fractions of the training images."""
-        return bool(self.fractions)
-
-    @property
-    def has_starts(self) -> bool:
-        """Whether arms start from the weights of others. They may then have other image sizes, and so other hashes of the same
-        images.
-        """
-        return bool(self.starts)
-
-    @property
-    def held_factors(self) -> tuple[str, ...]:
-        """Factors whose level is held where arms are compared: `within`, or where arms train on fractions, the images."""
-        return ("images",) if self.images_differ else self.within
-
-    @property
-    def kind(self) -> tuple[object, ...]:
-        """Plans of another kind are compared apart, even where they share runs."""
-        epochs = self.epochs.get(self.baseline)
-        return self.match, tuple(sorted(self.tuned)), epochs, self.images_differ, self.has_starts
-
-    def compared_with(self, arm: str) -> str:
-        """The baseline; or with held factors, the arm of its level of these and the baseline's of all others.
-
-        An arm may be its own, and is where none has these levels. Raises KeyError for an arm without levels.
-        """
-        if not self.held_factors:
-            return self.baseline
-        held = {name: self.factors[arm][name] for name in self.held_factors}
-        wanted = {**self.factors[self.baseline], **held}
-        return next((name for name, levels in self.factors.items() if levels == wanted), arm)
-
-    def chosen_with(self, arm: str) -> str:
-        """Whose choice of a setting an arm takes: its own, or where it trains nothing, that of the arm it goes on from."""
-        return self.chosen_with(self.starts[arm]) if arm in self.starts and self.epochs.get(arm) == 0 else arm
-
-
 class Record(Stored):
     """One run, as measured. Never edited, only appended."""
 
@@ -191,7 +83,7 @@ class Record(Stored):
     config: RunConfig
     outcome: Outcome
     reason: str = ""
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default_factory=dict)
     """`test_top1`, `test_loss`, `val_top1`, `val_loss`: final epoch, fractions in [0, 1] and nats."""
     curve: tuple[EpochPoint, ...] = ()
     correct: str = ""

@@ -13,7 +13,8 @@ from vitbench.config import run_id
 from vitbench.records.environment import Environment
 from vitbench.records.faults import Faults
 from vitbench.records.lines import Entry, append_line, files_in, parse, read_entries, sound
-from vitbench.records.schema import Measured, Share, Stored, with_id_checked
+from vitbench.records.schema import Measured, Share, with_id_checked
+from vitbench.records.stored import Stored
 
 SCHEMA = 1
 TRANSFER_VERSION = 1

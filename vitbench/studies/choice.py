@@ -9,10 +9,11 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf, isfinite, nan
 from statistics import fmean
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from vitbench.config import DataConfig, TrainConfig
 from vitbench.records import Design, Outcome, Record
-from vitbench.studies.settings import Setting, setting_of
+from vitbench.studies.settings import Setting, SomeConfig
 
 Key = TypeVar("Key", bound=Hashable)
 Runs = dict[tuple[Setting, int], Record]
@@ -76,9 +77,9 @@ def has_accuracies(record: Record) -> bool:
 _PRECEDENCE = (Outcome.FAILED, Outcome.DIVERGED, Outcome.COMPLETED)
 
 
-def add_run(runs: Runs, record: Record, tuned_fields: Iterable[str]) -> bool:
+def add_run(runs: Runs, record: Record, setting: Setting) -> bool:
     """Adds a record to an arm's runs, in place of an earlier one of no better outcome; returns whether there was one."""
-    cell = setting_of(record.config, tuned_fields), record.config.seed
+    cell = setting, record.config.seed
     earlier = runs.get(cell)
     if earlier is None or _PRECEDENCE.index(outcome_of(record)) >= _PRECEDENCE.index(outcome_of(earlier)):
         runs[cell] = record
@@ -96,9 +97,38 @@ def scores_of(runs: Mapping[tuple[Setting, int], Record]) -> Scores:
 
 
 def environment_key(record: Record, design: Design) -> tuple[str, ...]:
-    """Equal for records whose environments may be compared under a design: where image sizes differ, data hashes do too."""
-    environment = record.environment
-    return (environment.model_copy(update={"data_sha256": ""}) if design.has_starts else environment).comparison_key
+    """Equal for records whose environments may be compared under a design: but for what its arms differ in themselves.
+
+    Where image sizes differ, data hashes do too; where precision or compilation do, so does what computed.
+    """
+    update: dict[str, Any] = {"data_sha256": ""} if design.image_sizes_differ else {}
+    if design.precisions_differ:
+        update |= {"precision": "", "compiled": False, "kernels": ""}
+    return record.environment.model_copy(update=update).comparison_key
+
+
+def base_of(record: Record) -> tuple[TrainConfig, DataConfig]:
+    """The recipe and data of the base that a record's arm differs from: its own, with what the arm changes undone.
+
+    Equal for the arms of one study, whatever they change, but for setting, and epochs and images that the plan decides.
+    Decided by the record's own design, so that it holds for a study whose arms became more.
+    """
+    config = record.config
+    return undone(config.train, record.design, record.arm), undone(config.data, record.design, record.arm)
+
+
+def undone(config: SomeConfig, design: Design, arm: str) -> SomeConfig:
+    """A part of an arm's configuration as the base has it: with what the design says that the arm changes undone."""
+    changed = design.changes.get(arm, {})
+    values = {name: _hashable(value) for name, value in design.base.items() if name in changed}
+    return config.model_copy(
+        update={name: value for name, value in values.items() if name in type(config).model_fields}
+    )
+
+
+def _hashable(value: Any) -> Any:
+    """JSON's lists as tuples, as configurations have them."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 def grouped(records: Iterable[Record], key_of: Callable[[Record], Key]) -> dict[Key, list[Record]]:

@@ -17,6 +17,7 @@ class History:
 
     Runs count as done in whichever environment they were recorded. Choices are made as tables make them, on the records of
     one environment: the one with most runs of the plan on tuning seeds, or for an arm without runs there, the next.
+    Settings are the grid's, whatever the arm's scale of the learning rate.
     """
 
     def __init__(self, resolved: ResolvedStudy, records: Iterable[Record]) -> None:
@@ -31,9 +32,7 @@ class History:
             and arms.get(record.arm) == _but(record.config, self._fields)
         ]
         self._done = {
-            (record.arm, setting_of(record.config, self._fields), record.seed)
-            for record in of_these_arms
-            if record.is_done
+            (record.arm, _grid_setting(record, resolved), record.seed) for record in of_these_arms if record.is_done
         }
         by_environment = grouped(of_these_arms, lambda record: environment_key(record, resolved.design))
         last_first = [_Environment(resolved, group) for group in reversed(by_environment.values())]
@@ -71,9 +70,10 @@ class _Environment:
         self._runs: dict[str, Runs] = defaultdict(dict)
         self.tried: dict[str, set[Setting]] = defaultdict(set)
         for record in records:
-            add_run(self._runs[record.arm], record, resolved.grid.fields)
+            setting = _grid_setting(record, resolved)
+            add_run(self._runs[record.arm], record, setting)
             if record.design.kind == resolved.design.kind:
-                self.tried[record.arm].add(setting_of(record.config, resolved.grid.fields))
+                self.tried[record.arm].add(setting)
 
     def best(self, arm: str, grid: Grid, *, with_tried: bool) -> Setting | None:
         settings = {*grid.settings, *(self.tried[arm] if with_tried else ())}
@@ -89,6 +89,11 @@ class _Environment:
         settings, seeds = {*self._resolved.grid.settings}, self._resolved.tuning_seeds
         scores = [self._scores(arm, settings) for arm in self._runs]
         return sum(seed < seeds for of_arm in scores for of_setting in of_arm.values() for seed in of_setting)
+
+
+def _grid_setting(record: Record, resolved: ResolvedStudy) -> Setting:
+    """The setting of the grid that an arm's record was made at."""
+    return resolved.design.to_grid(record.arm, setting_of(record.config, resolved.grid.fields))
 
 
 def _but(config: RunConfig, fields: Collection[str]) -> tuple[object, ...]:

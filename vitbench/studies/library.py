@@ -9,7 +9,7 @@ from pathlib import Path
 from vitbench.records.schema import STUDY_NAME
 from vitbench.studies.study import Study
 from vitbench.text import did_you_mean
-from vitbench.user_file import import_file
+from vitbench.user_file import load_file
 
 STUDIES = (
     "pooling",
@@ -21,6 +21,8 @@ STUDIES = (
     "data_size",
     "scaling",
     "resolution",
+    "recipe",
+    "optimizer",
 )
 
 
@@ -46,7 +48,7 @@ def is_study_file(name: str) -> bool:
 def _load_file(path: Path) -> Study:
     if not path.is_file():
         raise ValueError(f"study file {str(path)!r} does not exist; give the path of a Python file that defines STUDY")
-    module = import_file(path, "study")
+    module = load_file(path, "study")
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         instead = "" if study is None else f", but something of type {type(study).__name__}"

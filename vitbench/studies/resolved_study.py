@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vitbench.config import DataConfig, ModelConfig, RunConfig, TrainConfig, ViTConfig
+from vitbench.config import DataConfig, ModelConfig, RunConfig, ViTConfig
 from vitbench.data.info import DataInfo
 from vitbench.records import Design
 from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import Budget, Scale
 from vitbench.studies.match import check_costs_stay, matched_epochs
+from vitbench.studies.recipes import Recipe, recipe_named
+from vitbench.studies.resolved_arms import Base, arms_on, changes_of, runs_of
 from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
 from vitbench.studies.study import Study
 from vitbench.studies.tunable import check_tuned
@@ -23,6 +25,8 @@ class Overrides:
     """What the command line sets in place of the budget's and the study's values. None and empty keep these."""
 
     variant: str | None = None
+    recipe: str | None = None
+    """A name of `recipes.RECIPES`: it brings what the budget and the data set would, but for their size."""
     seeds: int | None = None
     train: dict[str, Any] | None = None
     train_images: int | None = None
@@ -76,10 +80,20 @@ class ResolvedStudy:
         return grows or self.tuning_seeds < self.seeds
 
     def config(self, arm: str, setting: Setting, seed: int) -> RunConfig:
-        """One run of an arm. Raises ValueError for a setting without meaning."""
+        """One run of an arm, at a setting of the grid. Raises ValueError for a setting without meaning."""
         if (arm, setting) not in self._configs:
-            config = with_setting(self.arms[arm], self.grid.fields, setting)
-            check_batch(config, self.images_of(config))
+            start = self.design.starts.get(arm)
+            config = with_setting(
+                self.arms[arm],
+                self.grid.fields,
+                self.design.to_arm(arm, setting),
+                pretraining=self.config(start, setting, 0) if start else None,
+            )
+            try:
+                check_batch(config, self.images_of(config))
+            except ValueError as error:
+                sets_it = "batch_size" in self.design.changes.get(arm, {})
+                raise ValueError(f"arm {arm!r}: {error}" if sets_it else str(error)) from error
             self._configs[arm, setting] = config
         return with_seed(self._configs[arm, setting], seed)
 
@@ -120,80 +134,69 @@ def resolve_study(
 
     Raises ValueError for what has no meaning on the base variant, or cannot be tuned or matched.
     """
-    scale = budget.scale_on(data.dataset)
-    variant = scale.variant_on(data.image_size) if overrides.variant is None else overrides.variant
-    shape = {"image_size": data.image_size, "in_channels": data.in_channels, "num_classes": data.num_classes}
-    base = named_variant(variant, **shape)
-    wanted = scale.train_images if overrides.train_images is None else overrides.train_images
-    data_config, train_images = data_settings(data, wanted=wanted)
-    train, of_the_budget = budget.recipe_on(data.dataset)
-    data_config = data_config.replace(**of_the_budget)
-    train = train.replace(**{**study.train, **(overrides.train or {})})
-    all_arms = _arms(study, base, train_images, train.batch_size)
+    base = _base(study, budget, data, overrides)
     try:
-        arms = _of_sizes_that_come(all_arms, base, data)
-        models = _models(arms, base, variant)
+        arms, left_out = arms_on(study, base, data)
     except ValueError as error:
         raise ValueError(f"{study.title}: {error}") from error
-    grid = _grid(study, scale, base, overrides)
+    models = {arm.name: arm.apply(base.model) for arm in arms}
+    grid = _grid(study, budget.scale_on(data.dataset), base.model, overrides)
     match = overrides.match
     epochs = matched_epochs(
-        models, baseline=arms[0].name, epochs=train.epochs, match=match, images_per_second=images_per_second
+        models, baseline=arms[0].name, epochs=base.train.epochs, match=match, images_per_second=images_per_second
     )
-    _check_together(study, arms, models, grid, match=match, epochs=train.epochs)
-    runs = _runs(arms, models, train, epochs, data_config, train_images, image_size=data.image_size)
+    _check_together(study, arms, models, grid, match=match, epochs=base.train.epochs)
+    runs = runs_of(arms, base, epochs)
     seeds = overrides.seeds or budget.seeds
     tuning_seeds = _tuning_seeds(overrides, budget, grid, seeds)
     below = tuning_seeds if tuning_seeds < seeds else None
-    design = _design(study, arms, runs, grid, tuning_seeds=below, match=match, train_images=train_images)
     return ResolvedStudy(
         study=study,
         budget=budget.name,
-        variant=variant,
+        variant=base.variant,
         arms=runs,
         grid=grid,
         seeds=seeds,
         tuning_seeds=tuning_seeds,
         extend=budget.extend if overrides.extend is None else overrides.extend,
-        train_images=train_images,
-        design=design,
-        left_out=[arm.name for arm in all_arms if arm not in arms],
-        remarks=study.remarks(base),
+        train_images=base.train_images,
+        design=_design(study, arms, runs, base, grid, tuning_seeds=below, match=match),
+        left_out=left_out,
+        remarks=[*study.remarks(base.model), *_overruled(overrides.train or {}, arms)],
         epochs_are_estimates=match == "time" and images_per_second is None,
     )
 
 
-def _arms(study: Study, base: ViTConfig, train_images: int, batch_size: int) -> list[Arm]:
-    """A study's arms; without fractions of less than a batch."""
-    arms = study.all_arms(base)
-    enough = [arm for arm in arms if round(arm.fraction * train_images) >= batch_size]
-    if study.fractions and len({arm.fraction for arm in enough}) < 2:
-        raise ValueError(
-            f"batch_size {batch_size} leaves study {study.name!r} no two fractions of {train_images} training images; "
-            "make it smaller"
-        )
-    return enough if study.fractions else arms
+def _base(study: Study, budget: Budget, data: DataInfo, overrides: Overrides) -> Base:
+    """What the study's arms differ from on these data."""
+    scale = budget.scale_on(data.dataset)
+    variant = scale.variant_on(data.image_size) if overrides.variant is None else overrides.variant
+    shape = {"image_size": data.image_size, "in_channels": data.in_channels, "num_classes": data.num_classes}
+    model = named_variant(variant, **shape)
+    wanted = scale.train_images if overrides.train_images is None else overrides.train_images
+    data_config, train_images = data_settings(data, wanted=wanted)
+    train, of_the_budget = budget.recipe_on(data.dataset)
+    if (recipe := _recipe(overrides)) is not None:
+        model = model.replace(**recipe.model_on(model))
+        train, of_the_budget = recipe.within(train), recipe.data_on(data)
+    data_config = data_config.replace(**of_the_budget)
+    train = train.replace(**{**study.train, **(overrides.train or {})})
+    return Base(variant=variant, model=model, train=train, data=data_config, train_images=train_images)
 
 
-def _of_sizes_that_come(arms: Sequence[Arm], base: ViTConfig, data: DataInfo) -> list[Arm]:
-    """The arms at image sizes that the data come in, but for those that go on from an arm which is left out."""
-    kept: dict[str, Arm] = {}
-    for arm in arms:
-        height, width = arm.apply(base).image_hw
-        comes = data.size_step == 1 or (height == width and height % data.size_step == 0)
-        if comes and (not arm.start or arm.start in kept):
-            kept[arm.name] = arm
-    return list(kept.values())
+def _recipe(overrides: Overrides) -> Recipe | None:
+    """Raises ValueError for a name that stands for none."""
+    return None if overrides.recipe is None else recipe_named(overrides.recipe)
 
 
-def _models(arms: Sequence[Arm], base: ViTConfig, variant: str) -> dict[str, ModelConfig]:
-    models = {arm.name: arm.apply(base) for arm in arms}
-    first: dict[tuple[ModelConfig, float, str, float], str] = {}
-    for arm in arms:
-        twin = first.setdefault((models[arm.name], arm.fraction, arm.start, arm.epochs), arm.name)
-        if twin != arm.name:
-            raise ValueError(f"arms {twin!r} and {arm.name!r} are the same model on {variant}; leave one out")
-    return models
+def _overruled(asked: Mapping[str, Any], arms: Sequence[Arm]) -> list[str]:
+    """A sentence for each field that was asked for and that some arms set themselves."""
+    sentences = []
+    for name in asked:
+        if setting := [arm.name for arm in arms if name in arm.changes]:
+            which = f"all {len(arms)} arms" if len(setting) == len(arms) else ", ".join(map(repr, setting))
+            sentences.append(f"{name} {asked[name]} does not hold for {which}, as the study gives {name} there")
+    return sentences
 
 
 def _check_together(
@@ -210,49 +213,28 @@ def _check_together(
         raise ValueError(f"match {match!r}: study {study.name!r} makes steps equal on all fractions; leave it out")
     if epochs == 0:
         raise ValueError("epochs 0 trains nothing; give more, or `vitbench train --init RUN --keep-head --epochs 0`")
-    if match != "epochs" and any(arm.start for arm in arms):
+    if match != "epochs" and any(arm.start or arm.epochs != 1 or arm.fraction != 1 for arm in arms):
         raise ValueError(
             f"match {match!r}: study {study.name!r} says itself for how long each arm trains; leave it out"
         )
-
-
-def _runs(
-    arms: Sequence[Arm],
-    models: Mapping[str, ModelConfig],
-    train: TrainConfig,
-    epochs: Mapping[str, float],
-    data: DataConfig,
-    train_images: int,
-    *,
-    image_size: tuple[int, int],
-) -> dict[str, RunConfig]:
-    """Each arm's run at seed 0. `data` is for images of `image_size`, the data set's own, (height, width)."""
-    runs: dict[str, RunConfig] = {}
-    for arm in arms:
-        model, recipe = models[arm.name], train.replace(epochs=epochs[arm.name] * arm.epochs)
-        images = data.resampled(image_size, model.image_hw)
-        if arm.start:
-            start = runs[arm.start]
-            runs[arm.name] = RunConfig(model=model, data=images, train=recipe, pretraining=start, keep_head=True)
-            continue
-        if arm.fraction != 1:  # for as many steps as on all images
-            steps = recipe.num_steps(train_images // train.batch_size)
-            images = images.replace(train_images=round(arm.fraction * train_images))
-            recipe = recipe.replace(epochs=steps / (round(arm.fraction * train_images) // train.batch_size))
-        runs[arm.name] = RunConfig(model=model, data=images, train=recipe)
-    return runs
 
 
 def _design(
     study: Study,
     arms: Sequence[Arm],
     runs: Mapping[str, RunConfig],
+    base: Base,
     grid: Grid,
     *,
     tuning_seeds: int | None,
     match: str,
-    train_images: int,
 ) -> Design:
+    by_plan = ("train_images", "epochs") if study.fractions else () if match == "epochs" else ("epochs",)
+    changes, of_base = changes_of(arms, runs, base, by_plan=by_plan)
+    scales = {arm.name: arm.learning_rate_scale for arm in arms}
+    for arm in arms:
+        if arm.start and arm.epochs == 0:  # it trains nothing, and has the setting of what it goes on from
+            scales[arm.name] = scales[arm.start]
     design = Design(
         question=study.question,
         source=study.source,
@@ -266,7 +248,10 @@ def _design(
         within=study.within,
         fractions={arm.name: arm.fraction for arm in arms} if study.fractions else {},
         starts={arm.name: arm.start for arm in arms if arm.start},
-        train_images=train_images,
+        train_images=base.train_images,
+        changes=changes,
+        base=of_base,
+        learning_rate_scales={name: scale for name, scale in scales.items() if scale != 1},
     )
     epochs = {name: run.train.epochs for name, run in runs.items()}
     return design.model_copy(update={"epochs": epochs}) if design.epochs_differ else design
@@ -277,6 +262,8 @@ def _grid(study: Study, scale: Scale, base: ViTConfig, overrides: Overrides) -> 
     varied = {name for arm in study.all_arms(base) for name in arm.changes}
     check_tuned(tune, study=study.name, varied=varied)
     rates = overrides.learning_rates or (scale.grid if study.tuning == "grid" else scale.short)
+    if (recipe := _recipe(overrides)) is not None and not overrides.learning_rates:
+        rates = tuple(float(f"{rate * recipe.learning_rate_scale:.4g}") for rate in rates)
     return Grid.of(rates, tune)
 
 

@@ -82,15 +82,17 @@ def setting_of(config: RunConfig, fields: Iterable[str]) -> Setting:
     return tuple(math.nan if value is None else float(value) for value in values)
 
 
-def with_setting(config: RunConfig, fields: Sequence[str], setting: Setting) -> RunConfig:
-    """The run and its pretraining at another setting. Raises ValueError where that has no meaning."""
+def with_setting(
+    config: RunConfig, fields: Sequence[str], setting: Setting, *, pretraining: RunConfig | None = None
+) -> RunConfig:
+    """The run at another setting, with its pretraining at that setting too. Raises ValueError where that has no meaning."""
     changes: dict[str, dict[str, float]] = {}
     for field, value in zip(fields, setting, strict=True):
         changes.setdefault(part_of(field), {})[field] = value
     parts: dict[str, Any] = {part: getattr(config, part).replace(**values) for part, values in changes.items()}
-    if config.pretraining is not None:
-        parts["pretraining"] = with_setting(config.pretraining, fields, setting)
-    return RunConfig.model_validate({name: getattr(config, name) for name in RunConfig.model_fields} | parts)
+    assert (pretraining is None) == (config.pretraining is None)
+    fields_of_run = {name: getattr(config, name) for name in RunConfig.model_fields}
+    return RunConfig.model_validate(fields_of_run | parts | {"pretraining": pretraining})
 
 
 def with_seed(config: RunConfig, seed: int) -> RunConfig:

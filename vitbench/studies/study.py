@@ -184,11 +184,6 @@ class Study:
                 raise ValueError(f"{self.title}: arm {arm.name!r} has a start, which fractions do not go with")
             if arm.start and arm.start not in before:
                 raise ValueError(f"{self.title}: arm {arm.name!r} starts from {arm.start!r}, which is no arm before it")
-            if arm.epochs < 0 or (arm.epochs != 1 and not arm.start):
-                raise ValueError(
-                    f"{self.title}: arm {arm.name!r} has epochs {arm.epochs:g}, which is for arms that go on from "
-                    "others, and 0 or more; give it a start or leave it out"
-                )
             before.add(arm.name)
 
     def _check_factors(self, arms: Sequence[Arm]) -> None:

@@ -152,7 +152,7 @@ def test_the_same_name_from_another_pretraining_is_another_arm():
     config = longer.config.replace(pretraining=first)
     (comparison,) = compare([*records(), longer.model_copy(update={"config": config, "run_id": config.run_id})])
     assert sum(arm.name == "sincos, 12 px, fine-tuned" for arm in comparison.arms) == 2
-    assert any("was run with 2 models, kept apart" in note and "init" in note for note in assess(comparison).notes)
+    assert any("was run as 2 arms, kept apart" in note and "init" in note for note in assess(comparison).notes)
 
 
 def test_the_picture_has_a_line_as_it_is_and_one_fine_tuned_for_each_embedding():

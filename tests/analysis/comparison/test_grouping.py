@@ -168,7 +168,7 @@ def test_equal_models_that_started_from_other_weights_give_two_rows():
     assert len({arm.label for arm in comparison.arms}) == 3 and not any(
         "again" in note for note in assess(comparison).notes
     )
-    assert any("init None" in note and "init timm:a@1a2b3c4d" in note for note in assess(comparison).notes)
+    assert any("init none" in note and "init timm:a@1a2b3c4d" in note for note in assess(comparison).notes)
 
 
 def test_what_trained_chooses_its_own_setting_though_its_arm_trains_nothing_in_the_last_plan():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 import seaborn as sns
@@ -25,12 +26,13 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
     Other tuned fields are as they were chosen; seeds that settings are not chosen on are left out.
     """
     arms = [arm for arm in comparison.arms if arm.test_top1]
-    if len({setting[0] for arm in comparison.arms for setting in arm.settings}) < 2 or not arms:
+    if not arms or len({setting[0] for arm in comparison.arms for setting in comparison.grid_settings(arm)}) < 2:
         return None
     looks = shared.looks_of(comparison)
     frames = {arm.label: _rate_frame(arm) for arm in arms}
     of_baseline = _rate_frame(comparison.baseline)
-    baseline_means = of_baseline.groupby("rate")["top1"].mean()
+    scaled = bool(comparison.design.learning_rate_scales)
+    at_its_rates = ", at the same step of the grid, of which arms have multiples" if scaled else ""
     values = [value for frame in frames.values() for value in frame["top1"]]
     points = "seeds" if comparison.design.tuning_seeds is None else "seeds that it is chosen on"
     figure = shared.figure_of(
@@ -38,27 +40,40 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
         panels_height(len(arms)),
         f"Points: {points}. Line: mean. Ring: chosen. × at the bottom: a seed diverged."
         + (f" With {' and '.join(comparison.design.tuned)} as chosen." if comparison.design.tuned else "")
-        + (" Dashed grey: baseline." if len(arms) > 1 and len(of_baseline) else "")
+        + (f" Dashed grey: baseline{at_its_rates}." if len(arms) > 1 and len(of_baseline) else "")
         + shared.chance_remark(comparison, values),
     )
-    rates = sorted({setting[0] for arm in arms for setting in arm.settings})
-    step = math.ceil((len(rates) - 1) / 3) if len(rates) > 4 else 1
-    ticks = [*rates[:-1:step][:3], rates[-1]]  # four at most, the ends among them
-    panels = panels_of(figure, len(arms))
+    on_grid = sorted({setting[0] for arm in arms for setting in comparison.grid_settings(arm)})
+    panels = panels_of(figure, len(arms), same_x=not scaled)
     rasterized = sum(len(arm.runs) for arm in arms) > shared.MAX_VECTOR_POINTS
     for axes, arm in zip(panels, arms, strict=True):
+        rates = [comparison.design.to_arm(arm.name, (rate,))[0] for rate in on_grid]
         if arm is not comparison.baseline and len(of_baseline):
-            shared.draw_baseline(axes, baseline_means.index, baseline_means)
+            _draw_baseline(axes, arm, of_baseline, comparison)
         _draw(axes, arm, frames[arm.label], looks[arm.label].color, rasterized=rasterized)
         axes.set_xscale("log")
         axes.set_title(shared.role(arm, comparison, width=29))
-        mark_ticks(axes.xaxis, ticks, value_text)
+        mark_ticks(axes.xaxis, _ticks(rates), value_text)
         axes.set_xlim(rates[0] / 1.35, rates[-1] * 1.35)
         axes.set(xlabel="", ylabel="")
     shared.draw_chance(panels, comparison, values)
     figure.supxlabel("learning rate (log scale)", fontsize=10)
     figure.supylabel("validation top-1 (%)", fontsize=10)
     return figure
+
+
+def _ticks(rates: Sequence[float]) -> list[float]:
+    """Four at most, the ends among them."""
+    step = math.ceil((len(rates) - 1) / 3) if len(rates) > 4 else 1
+    return [*rates[:-1:step][:3], rates[-1]]
+
+
+def _draw_baseline(axes: Axes, arm: ArmResult, frame: pd.DataFrame, comparison: Comparison) -> None:
+    """The baseline's means, at the learning rates that the arm has in place of the baseline's."""
+    assert comparison.baseline is not None
+    design, means = comparison.design, frame.groupby("rate")["top1"].mean()
+    on_grid = (design.to_grid(comparison.baseline.name, (float(rate),)) for rate in means.index)
+    shared.draw_baseline(axes, [design.to_arm(arm.name, setting)[0] for setting in on_grid], means)
 
 
 def _draw(axes: Axes, arm: ArmResult, frame: pd.DataFrame, color: str, *, rasterized: bool) -> None:

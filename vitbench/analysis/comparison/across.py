@@ -11,6 +11,7 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Finding
 from vitbench.analysis.statistics.verdicts import Verdict
+from vitbench.records import Faults, RecordStore
 from vitbench.studies.settings import without
 
 
@@ -56,6 +57,18 @@ def arms_across(assessments: Iterable[Assessment]) -> list[ArmAcross]:
             if len(findings) > 1:
                 slugs = {data: by_data[data].comparison.slug for data in findings}
                 arms.append(ArmAcross(first.study, f"{first.budget}, {_size(first)}", label, findings, slugs))
+    return arms
+
+
+def across_studies(assessments: Iterable[Assessment], store: RecordStore, faults: Faults) -> list[ArmAcross]:
+    """`arms_across` of each study; one whose records it fails for is left out and told to `faults`."""
+    by_study: dict[str, list[Assessment]] = defaultdict(list)
+    for assessment in assessments:
+        by_study[assessment.comparison.study].append(assessment)
+    arms: list[ArmAcross] = []
+    for study in sorted(by_study):
+        with faults.leaving_out(store.path(study)):
+            arms += arms_across(by_study[study])
     return arms
 
 

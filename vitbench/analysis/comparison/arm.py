@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
+from typing import Any
 
+from vitbench.analysis.comparison.changes import user_code_of
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.statistics.verdicts import FEWEST_SEEDS
-from vitbench.config import ModelConfig
-from vitbench.costs.macs import training_flops_per_image
+from vitbench.config import ModelConfig, RunConfig, ViTConfig
+from vitbench.costs.macs import count
 from vitbench.records import Outcome, Record
 from vitbench.studies.choice import Choice, Scores, choose, outcome_of, scores_of
 from vitbench.studies.match import training_images
@@ -39,6 +41,10 @@ class ArmResult:
     """The arm whose setting is taken: of weights that are evaluated as they are, the one that trained them."""
     retried: int = 0
     """Records set aside because the same run was recorded again."""
+    changes: Mapping[str, Any] | None = None
+    """The fields of model, recipe and data in which it differs from the base, as JSON has them; None where no record tells."""
+    recorded_macs: Mapping[ModelConfig, int] = field(default_factory=dict)
+    """MACs of an image, as counted on the models of the comparison when they ran."""
 
     @cached_property
     def settings(self) -> tuple[Setting, ...]:
@@ -118,10 +124,10 @@ class ArmResult:
         if self.setting is None:
             return {}
         edges = {}
-        for index, field in enumerate(self.fields):
-            value, values = self.setting[index], self.values(field)
+        for index, name in enumerate(self.fields):
+            value, values = self.setting[index], self.values(name)
             if len({setting[index] for setting in self.grid}) > 1 and value in (values[0], values[-1]):
-                edges[field] = "highest" if value == values[-1] else "lowest"
+                edges[name] = "highest" if value == values[-1] else "lowest"
         return edges
 
     def text(self, setting: Setting) -> str:
@@ -170,24 +176,37 @@ class ArmResult:
         return self._costed.cost.macs
 
     @property
+    def config(self) -> RunConfig:
+        """That of a run at the chosen setting, or where there is none, of any."""
+        return self._costed.config
+
+    @property
     def epochs(self) -> float:
-        return self._costed.config.train.epochs
+        return self.config.train.epochs
 
     @property
     def training_flops(self) -> int | None:
         """Of one run and its pretraining, by 6 × MACs an image; None where its record does not say how many images an epoch
-        trains on.
+        trains on, or no run of such a model was counted.
         """
-        flops, config = 0, self._costed.config
+        flops, config = 0, self.config
         while True:
-            train_images = config.data.train_images or self._costed.design.train_images
-            if train_images is None:
+            train_images, macs = (
+                config.data.train_images or self._costed.design.train_images,
+                self._macs_of(config.model),
+            )
+            if train_images is None or macs is None:
                 return None
-            per_image = training_flops_per_image(config.model, recorded_macs=self.macs)
-            flops += per_image * training_images(config.train, train_images=train_images)
+            flops += 6 * macs * training_images(config.train, train_images=train_images)
             if config.pretraining is None:
                 return flops
             config = config.pretraining
+
+    def _macs_of(self, model: ModelConfig) -> int | None:
+        """By closed form, or of a model that is not all ours, as its runs have counted it: it may not be installed here."""
+        if isinstance(model, ViTConfig) and not user_code_of(model):
+            return count(model).macs
+        return (self.macs if model == self.config.model else self.recorded_macs.get(model)) or None
 
     @property
     def days(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
-from vitbench.config import DataConfig, TrainConfig
+from vitbench.config import DataConfig, RunConfig, TrainConfig
 from vitbench.records import Design, Environment, Record, unpack_correct
 from vitbench.studies.match import MATCHES
 from vitbench.studies.settings import Setting
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Records that may be averaged and subtracted: equal in all but model, setting and seed (and epochs, where matched)."""
+    """Records that may be averaged and subtracted: equal in all but what arms change, setting and seed (and epochs, where
+    matched).
+    """
 
     study: str
     design: Design
@@ -34,7 +36,9 @@ class Comparison:
     variant: str
     data: DataConfig
     train: TrainConfig
-    """The recipe; its learning_rate, and whatever else is tuned or matched, is one of several and means nothing here."""
+    """Data and recipe of the base, from which arms may differ. The learning rate, and whatever else is tuned or matched, is
+    one of several and means nothing here.
+    """
     harness_version: int
     environment: Environment
     """That of the first run that did not fail; what `comparison_key` leaves out may vary."""
@@ -44,9 +48,26 @@ class Comparison:
     epochs: float
     """The baseline's, and all arms' where `match` is `epochs` and all train on the same images."""
 
+    @property
+    def tells_changes(self) -> bool:
+        """Whether a record says in what its arm differs from the base: older ones do not."""
+        return any(arm.changes is not None for arm in self.arms)
+
     @cached_property
     def records(self) -> tuple[Record, ...]:
         return tuple(record for arm in self.arms for record in arm.runs.values())
+
+    @property
+    def crop_paddings(self) -> list[int]:
+        """The base's, and those that follow from it where arms have another image size, ascending."""
+        paddings = (run.config.data.crop_padding for run in self.records if self.pads_as_base(run.config))
+        return sorted({self.data.crop_padding, *paddings})
+
+    def pads_as_base(self, config: RunConfig) -> bool:
+        """Whether a run pads crops by the base's share of the image."""
+        sizes = (arm.model.image_hw for arm in self.arms if "image_size" not in (arm.changes or {}))
+        own = config.model.image_hw
+        return config.data.crop_padding == self.data.resampled(next(sizes, own), own).crop_padding
 
     def images_of(self, arm: ArmResult) -> int | None:
         """Images that an epoch of an arm trained on; None where its records do not say."""
@@ -122,8 +143,22 @@ class Comparison:
 
     def at_baseline_setting(self, arm: ArmResult) -> Summary | None:
         """test_top1 of an arm at the setting that was chosen for what it is compared with."""
-        reference = self.compared_with(arm) or arm
-        return None if self.baseline is None else Summary.of(arm.metric("test_top1", reference.setting).values())
+        return (
+            None if self.baseline is None else Summary.of(arm.metric("test_top1", self.baseline_setting(arm)).values())
+        )
+
+    def baseline_setting(self, arm: ArmResult) -> Setting | None:
+        """The setting that was chosen for what an arm is compared with, as the arm has it: its learning rates may be others,
+        the same times a scale. None where none was chosen.
+        """
+        reference, design = self.compared_with(arm) or arm, self.design
+        if reference.setting is None:
+            return None
+        return design.to_arm(arm.name, design.to_grid(reference.name, reference.setting))
+
+    def grid_settings(self, arm: ArmResult) -> tuple[Setting, ...]:
+        """An arm's settings as the study's grid has them."""
+        return tuple(self.design.to_grid(arm.name, setting) for setting in arm.settings)
 
     def paired(self, arm: ArmResult, *, at_baseline_setting: bool = False) -> tuple[dict[int, float], dict[int, float]]:
         """test_top1 by seed of an arm and of what it is `compared_with`, over the seeds that both have, ascending.
@@ -134,7 +169,7 @@ class Comparison:
         reference = self.compared_with(arm)
         if reference is None:
             return {}, {}
-        setting = reference.setting if at_baseline_setting else arm.setting
+        setting = self.baseline_setting(arm) if at_baseline_setting else arm.setting
         held_out = reference.held_out_seeds if setting != arm.setting else ()
         mine, theirs = arm.metric("test_top1", setting), reference.top1_by_seed
         common = sorted(mine.keys() & theirs.keys() & set(held_out or mine))

@@ -79,8 +79,8 @@ def findings_of(comparison: Comparison) -> Findings:
     decisions, at_baseline = _decide(comparison, contrasts), _decide(comparison, contrasts_at_baseline)
     num_tested = sum(decision.adjusted_p is not None for decision in decisions.values())
     arms = {}
-    for arm, other in pairs:
-        decision_there = None if arm.setting == other.setting else at_baseline[arm.label]
+    for arm, _ in pairs:
+        decision_there = None if arm.setting == comparison.baseline_setting(arm) else at_baseline[arm.label]
         terms = contrasts[arm.label].terms
         arms[arm.label] = _finding(comparison, arm, terms, decisions[arm.label], decision_there, max(num_tested, 1))
     cells = _arms_by_cell(comparison)
@@ -152,7 +152,7 @@ class Contrast(NamedTuple):
 def _contrast(
     comparison: Comparison, arm: ArmResult, reference: ArmResult, *, at_baseline_setting: bool = False
 ) -> Contrast:
-    setting = reference.setting if at_baseline_setting else arm.setting
+    setting = comparison.baseline_setting(arm) if at_baseline_setting else arm.setting
     return Contrast(
         comparison.difference(arm, at_baseline_setting=at_baseline_setting),
         (Term(1, arm, setting), Term(-1, reference, reference.setting)),

@@ -13,6 +13,7 @@ from vitbench.analysis.comparison.naming import slug_of, title_of, with_distinct
 from vitbench.analysis.comparison.other_studies import with_other_verdicts
 from vitbench.analysis.writing.presentable import presentable
 from vitbench.records import Faults, Outcome, Record, RecordStore
+from vitbench.studies.choice import base_of
 
 
 def load_assessments(store_root: str | Path, *, needed: bool = True, faults: Faults | None = None) -> list[Assessment]:
@@ -78,8 +79,8 @@ def _comparison(group: Group) -> Comparison:
         title=title_of(first, design),
         budget=first.budget,
         variant=first.variant,
-        data=next((record for record in group.records if record.arm == design.baseline), first).config.data,
-        train=first.config.train,
+        data=base_of(next((record for record in group.records if record.arm == design.baseline), first))[1],
+        train=base_of(first)[0],
         harness_version=first.config.harness_version,
         environment=measured.environment,
         arms=tuple(arms),

@@ -11,13 +11,16 @@ from dataclasses import replace
 from typing import Any
 
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.config import TrainConfig
+from vitbench.config import DataConfig, TrainConfig
 from vitbench.records import Design, Record
 from vitbench.studies.budgets import CUSTOM
 from vitbench.studies.match import MATCHES
 
 MOST_IN_SLUG = 120
 """Characters; file systems take 255 bytes in a name."""
+
+
+_USUAL = DataConfig().model_dump(mode="json") | TrainConfig().model_dump()
 
 
 def slug_of(record: Record, design: Design) -> str:
@@ -69,7 +72,9 @@ def with_distinct_names(comparisons: Sequence[Comparison]) -> list[Comparison]:
     for comparison, facts in zip(comparisons, circumstances, strict=True):
         slug, title = comparison.slug, comparison.title
         if slugs[slug] > 1:
-            slug = f"{slug}-{digest([comparison.budget, comparison.variant, facts])[:6]}"
+            # Without what is as usual, so that a field that a later version adds renames no file.
+            unusual = {name: value for name, value in facts.items() if name not in _USUAL or value != _USUAL[name]}
+            slug = f"{slug}-{digest([comparison.budget, comparison.variant, unusual])[:6]}"
         others = by_title[title]
         if len(others) > 1:
             differing = (name for name, value in facts.items() if any(other.get(name) != value for other in others))
@@ -82,8 +87,7 @@ def _circumstances(comparison: Comparison) -> dict[str, Any]:
     """Everything but budget and variant that must be equal within a comparison, by the name it has in titles."""
     environment, tuned = comparison.environment, comparison.design.tuned_fields
     data = {name: value for name, value in comparison.data.model_dump(mode="json").items() if name not in tuned}
-    paddings = sorted({record.config.data.crop_padding for record in comparison.records})
-    if len(paddings) > 1:  # of images of several sizes
+    if len(paddings := comparison.crop_paddings) > 1:  # of images of several sizes
         data["crop_padding"] = f"{paddings[0]} to {paddings[-1]}"
     recipe = {name: getattr(comparison.train, name) for name in TrainConfig.model_fields if name not in tuned}
     # What was asked for, against what it became in the environment.

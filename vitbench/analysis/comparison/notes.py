@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TypeVar
 
 from vitbench.analysis.comparison.arm import ArmResult
+from vitbench.analysis.comparison.changes import user_code, user_code_of, values_of
+from vitbench.analysis.comparison.changes import value_text as words_of
 from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.seen_images import about_images
 from vitbench.analysis.writing.words import listed, seeds_text
 from vitbench.costs.macs import unread_macs, unread_sentence
 from vitbench.records import Outcome
@@ -21,14 +25,18 @@ Key = TypeVar("Key", bound=Hashable)
 def notes_about(comparison: Comparison) -> Iterator[str]:
     """All notes of a comparison, the ones that touch most numbers first."""
     yield from _about_the_study(comparison)
+    yield from about_images(comparison)
     for arm in comparison.arms:
         yield from (f"{arm.label}: {note}" for note in _about_runs(arm))
     for arm in comparison.arms:
         reference = comparison.compared_with(arm)
-        yield from (f"{arm.label}: {note}" for note in _about_the_choice(arm, reference))
+        yield from (f"{arm.label}: {note}" for note in _about_the_choice(arm, comparison))
         if reference is not None:
             yield from (f"{arm.label}: {note}" for note in _about_pairs(arm, reference))
     yield from _about_speeds(comparison)
+    if names := user_code(comparison):
+        files = listed(f"sources/{name}.py" for name in names)
+        yield f"Code of the user's, beside the records as it was when it ran: {files}."
     for note in comparison.environment_values("compile_note"):
         yield f"torch.compile: {_one_sentence(str(note))}"
 
@@ -69,19 +77,18 @@ def _about_the_study(comparison: Comparison) -> Iterator[str]:
     for name in dict.fromkeys(arm.name for arm in comparison.arms):
         arms = [arm for arm in comparison.arms if arm.name == name]
         if len(arms) > 1:
-            yield f"{name} was run with {len(arms)} models, kept apart: {'; '.join(_what_differs(arms, comparison))}."
+            yield f"{name} was run as {len(arms)} arms, kept apart: {'; '.join(_what_differs(arms, comparison))}."
             if baseline is not None and name == baseline.name:
                 yield f"Differences are from the one recorded first, {baseline.label}."
 
 
 def _what_differs(arms: Sequence[ArmResult], comparison: Comparison) -> Iterator[str]:
-    fields = [name for name in type(arms[0].model).model_fields if name not in comparison.design.tuned]
-    facts = [
-        {"init": arm.init, "epochs": arm.epochs, **{name: getattr(arm.model, name) for name in fields}} for arm in arms
-    ]
-    differing = [name for name in facts[0] if len({of_arm[name] for of_arm in facts}) > 1]
+    facts = [{"init": arm.init, "epochs": arm.epochs, **values_of(arm.config)} for arm in arms]
+    names = [name for name in dict.fromkeys(chain(*facts)) if name not in comparison.design.tuned_fields]
+    differing = [name for name in names if any(of_arm.get(name) != facts[0].get(name) for of_arm in facts)]
     for arm, of_arm in zip(arms, facts, strict=True):
-        yield f"{arm.label} ({listed(f'{name} {of_arm[name]}' for name in differing)})"
+        texts = (f"{name} {words_of(of_arm[name])}" for name in differing if name in of_arm)
+        yield f"{arm.label} ({listed(texts)})"
 
 
 def _about_runs(arm: ArmResult) -> Iterator[str]:
@@ -100,7 +107,7 @@ def _about_runs(arm: ArmResult) -> Iterator[str]:
         yield f"{counted(arm.retried, 'run')} {were} recorded again; the last that completed counts."
 
 
-def _about_the_choice(arm: ArmResult, reference: ArmResult | None) -> Iterator[str]:
+def _about_the_choice(arm: ArmResult, comparison: Comparison) -> Iterator[str]:
     if arm.setting is None:
         yield (
             f"no run on a tuning seed completed, so no {arm.noun} was chosen and there is nothing to report."
@@ -123,8 +130,9 @@ def _about_the_choice(arm: ArmResult, reference: ArmResult | None) -> Iterator[s
     if incomplete := [seed for seed in arm.seeds if seed not in arm.completed(arm.setting)]:
         where = f"{arm.noun} {arm.text(arm.setting)} for {seeds_text(incomplete)}"
         yield f"no completed run at {where}; numbers are over the other seeds."
-    if reference is not None and arm.settings != reference.settings:
-        yield _other_settings(arm, reference)
+    reference = comparison.compared_with(arm)
+    if reference is not None and comparison.grid_settings(arm) != comparison.grid_settings(reference):
+        yield _other_settings(arm, reference, comparison)
     settings_without: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for setting in arm.grid:
         if seeds := tuple(seed for seed in tuning_seeds if (setting, seed) not in arm.runs):
@@ -134,14 +142,17 @@ def _about_the_choice(arm: ArmResult, reference: ArmResult | None) -> Iterator[s
         yield f"not yet run at {arm.noun} {separator.join(settings)}: {seeds_text(seeds)}."
 
 
-def _other_settings(arm: ArmResult, reference: ArmResult) -> str:
-    """All of few learning rates, but only what differs of many settings."""
+def _other_settings(arm: ArmResult, reference: ArmResult, comparison: Comparison) -> str:
+    """All of few learning rates, but only what differs of many settings; in the study's grid, of which an arm may have a
+    multiple.
+    """
+    settings = {other.label: comparison.grid_settings(other) for other in (arm, reference)}
     if arm.noun == "learning rate":
-        mine, theirs = (listed(map(other.text, other.settings)) for other in (arm, reference))
+        mine, theirs = (listed(map(arm.text, of_arm)) for of_arm in settings.values())
         return f"run at other learning rates ({mine}) than the baseline ({theirs})."
     missing = {
-        arm.label: "; ".join(map(arm.text, sorted({*reference.settings} - {*arm.settings}))),
-        reference.label: "; ".join(map(arm.text, sorted({*arm.settings} - {*reference.settings}))),
+        arm.label: "; ".join(map(arm.text, sorted({*settings[reference.label]} - {*settings[arm.label]}))),
+        reference.label: "; ".join(map(arm.text, sorted({*settings[arm.label]} - {*settings[reference.label]}))),
     }
     return f"run at other settings than the baseline: {', and '.join(_lacks(missing))}."
 
@@ -155,7 +166,7 @@ def _about_pairs(arm: ArmResult, reference: ArmResult) -> Iterator[str]:
 
 
 def _about_speeds(comparison: Comparison) -> Iterator[str]:
-    timed = {arm.label: arm.model for arm in comparison.arms if arm.loads}
+    timed = {arm.label: arm.model for arm in comparison.arms if arm.loads and not user_code_of(arm.model)}
     if not all(map(unread_macs, timed.values())) and (sentence := unread_sentence(timed)):
         yield sentence
     yield from _about_loads(comparison)

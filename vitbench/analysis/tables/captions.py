@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from vitbench.analysis.comparison.assessment import Assessment
+from vitbench.analysis.comparison.changes import not_shared, value_text
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.tables.reading import reading
 from vitbench.analysis.writing.words import listed, seeds_text
-from vitbench.studies.settings import value_text
+from vitbench.config import Config
 
 MATCHED = {
     "flops": "Training FLOPs are equal, not epochs: each arm trains until it has spent the FLOPs of {baseline}, counted as "
@@ -35,6 +36,7 @@ def facts(comparison: Comparison) -> dict[str, str]:
         "Variant": comparison.variant,
         "Budget": f"{comparison.budget}, {comparison.epochs_text}",
         "Recipe": _recipe_text(comparison),
+        "Changed by arms": _changed_text(comparison),
         "Seeds": listed(comparison.seeds),
         "Environment": listed(machine),
         "Harness version": str(comparison.harness_version),
@@ -52,6 +54,8 @@ def conventions(assessment: Assessment) -> list[str]:
         sentences.append(
             f"Differences are from {comparison.reference_text}, paired by seed, with the interval that decides the verdict."
         )
+        if comparison.tells_changes:
+            sentences.append("Equal seeds see the same images in the same order, but where a note says otherwise.")
         if comparison.design.images_differ:
             sentences.append(
                 "Training steps are equal, not epochs: an arm with fewer images sees each of them more often. The test "
@@ -134,14 +138,33 @@ def _recipe_text(comparison: Comparison) -> str:
         "trainable": "" if train.trainable == "all" else f"{train.trainable} and head trained alone",
         "layer_decay": "" if train.layer_decay is None else f"layer decay {train.layer_decay:g}",
     }
-    tuned = comparison.design.tuned
-    words = (f"{name.replace('_', ' ')} as tuned" if name in tuned else text for name, text in parts.items())
-    return listed(list(filter(None, words)))
+    return listed(_shared(comparison, train, parts))
+
+
+def _shared(comparison: Comparison, config: Config, parts: dict[str, str]) -> list[str]:
+    """What all arms share of a part of the configuration; `parts` says it in words, the other fields by their names."""
+    tuned, not_shared_by_all = comparison.design.tuned, not_shared(comparison)
+    others = {name: f"{name} {value_text(getattr(config, name))}" for name in _unusual(config) if name not in parts}
+    words = {name: f"{name.replace('_', ' ')} as tuned" if name in tuned else text for name, text in parts.items()}
+    return [text for name, text in (words | others).items() if text and name not in not_shared_by_all]
+
+
+def _unusual(config: Config) -> list[str]:
+    """Fields whose value is not their default and stands nowhere else."""
+    elsewhere = ("epochs", "learning_rate", "precision", "compile", "dataset", "train_images", "validation_fraction")
+    fields = type(config).model_fields
+    return [name for name in fields if name not in elsewhere and getattr(config, name) != fields[name].default]
+
+
+def _changed_text(comparison: Comparison) -> str:
+    """`label_smoothing (else 0.1), optimizer`: fields of recipe and data that some arms change, and what the others have."""
+    parts = (name if value is None else f"{name} (else {value})" for name, value in not_shared(comparison).items())
+    return listed(parts)
 
 
 def _augmentation(comparison: Comparison) -> list[str]:
-    data, tuned = comparison.data, comparison.design.tuned
-    padding = sorted({record.config.data.crop_padding for record in comparison.records})
+    data = comparison.data
+    padding = comparison.crop_paddings
     share = f" to {padding[-1]}, the same share of images of every size" if len(padding) > 1 else ""
     parts = {
         "crop_padding": f"crop padding {padding[0]}{share}" if any(padding) else "",
@@ -149,4 +172,4 @@ def _augmentation(comparison: Comparison) -> list[str]:
         "mixup": f"mixup {data.mixup:g}" if data.mixup else "",
         "cutmix": f"cutmix {data.cutmix:g}" if data.cutmix else "",
     }
-    return [f"{name.replace('_', ' ')} as tuned" if name in tuned else text for name, text in parts.items()]
+    return _shared(comparison, data, parts)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.assessment import Assessment
+from vitbench.analysis.comparison.changes import differs_in
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.statistics.pairing import PairedDifference
@@ -17,12 +19,14 @@ from vitbench.analysis.writing.words import ABSENT, count_text, filled, listed, 
 from vitbench.records import Outcome
 from vitbench.studies.settings import RATE
 
+DIFFERS_IN = "differs in"
+
 
 def main_table(assessment: Assessment) -> Table:
     """A row for each arm. Some columns are there only where they tell something: a choice of settings, epochs that differ."""
     comparison = assessment.comparison
     rows = [_row(assessment, arm) for arm in comparison.arms]
-    return Table(comparison.title, rows, texts=("arm", "verdict"))
+    return Table(comparison.title, rows, texts=("arm", DIFFERS_IN, "verdict"))
 
 
 def raw_rows(assessment: Assessment) -> list[dict[str, Any]]:
@@ -40,6 +44,7 @@ def _row(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
     remark = " (fixed)" if arm.is_fixed else " (edge)" if arm.edges else ""
     return {
         "arm": f"{arm.label} (baseline)" if arm is baseline else arm.label,
+        **({DIFFERS_IN: differs_in(comparison, arm)} if comparison.tells_changes else {}),
         "params": count_text(arm.params),
         "GMACs": significant(arm.macs / 1e9) if arm.macs else ABSENT,
         "MACs relative to baseline": (
@@ -66,6 +71,7 @@ def _raw_row(assessment: Assessment, arm: ArmResult) -> dict[str, Any]:
     return {
         "arm": arm.label,
         "is_baseline": arm is baseline,
+        **({"differs_in": _raw_changes(arm)} if comparison.tells_changes else {}),
         "params": arm.params,
         "macs_per_image": arm.macs,
         "macs_relative_to_baseline": arm.macs / baseline.macs if baseline is not None and baseline.macs else None,
@@ -113,6 +119,11 @@ def _tuned_values(comparison: Comparison, arm: ArmResult) -> dict[str, Any]:
             values[field] = None if arm.setting is None else arm.setting[index]
             values[f"{field}_edge"] = arm.edges.get(field, "")
     return values
+
+
+def _raw_changes(arm: ArmResult) -> str | None:
+    """As a JSON object."""
+    return None if arm.changes is None else json.dumps(dict(arm.changes), ensure_ascii=False)
 
 
 def percent(summary: Summary | None) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.tables.captions import conventions, facts
-from vitbench.analysis.tables.cells import main_table, raw_rows
+from vitbench.analysis.tables.cells import DIFFERS_IN, main_table, raw_rows
 from vitbench.analysis.tables.further import further_tables
 from vitbench.analysis.writing.markup import escape_markdown
 from vitbench.analysis.writing.table import TEX_HEAD, csv_text, latex_table, markdown_head, markdown_list, markdown_rows
@@ -31,7 +31,7 @@ def markdown(assessment: Assessment, *, level: int = 1) -> str:
     return "\n".join(lines) + "\n"
 
 
-LATEX_COLUMNS = ("arm", "params", "GMACs", "top-1 (%)", "difference (points)", "verdict")
+LATEX_COLUMNS = ("arm", DIFFERS_IN, "params", "GMACs", "top-1 (%)", "difference (points)", "verdict")
 _COUNT = re.compile(r" ?\(n=(\d+)\)")
 
 

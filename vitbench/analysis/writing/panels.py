@@ -14,10 +14,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 COLUMNS = 3
 
 
-def panels_of(figure: Figure, count: int) -> list[Axes]:
-    """`count` axes in rows of three that share both scales; tick labels only at the outside."""
+def panels_of(figure: Figure, count: int, *, same_x: bool = True) -> list[Axes]:
+    """`count` axes in rows of three that share both scales, or the upright one alone; tick labels only at the outside."""
     columns = min(COLUMNS, count)
-    grid = figure.subplots(math.ceil(count / columns), columns, sharex=True, sharey=True, squeeze=False)
+    grid = figure.subplots(math.ceil(count / columns), columns, sharex=same_x, sharey=True, squeeze=False)
     panels = list(grid.flat)
     for unused in panels[count:]:
         unused.set_visible(False)

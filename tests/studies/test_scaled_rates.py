@@ -1,0 +1,86 @@
+"""Arms whose learning rates are the grid's times a factor: plans from a made-up history. Nothing is trained here."""
+
+import pytest
+
+from tests.studies.test_stages import World
+from vitbench.records import Design
+from vitbench.studies import Arm, Study
+
+SCALED = Study(
+    question="?",
+    source="",
+    baseline=Arm("cls"),
+    arms=[Arm("sgd", optimizer="sgd", learning_rate_scale=50)],
+    name="scaled",
+)
+
+
+def rates_of(made, arm):
+    return sorted({run.config.train.learning_rate for run in made.runs if run.arm == arm})
+
+
+def final_rates(made, arm):
+    return sorted({run.config.train.learning_rate for run in made.runs if run.arm == arm and run.config.seed >= 2})
+
+
+def test_an_arm_has_the_grid_times_its_scale_and_as_many_trials(made_up):
+    made = World(made_up, {}).plan(study=SCALED)
+    assert rates_of(made, "cls") == [1e-3, 2e-3, 4e-3]
+    assert rates_of(made, "sgd") == [0.05, 0.1, 0.2]
+    assert made.runs[0].design.settings_of("sgd") == ((0.05,), (0.1,), (0.2,))
+    assert {run.design.learning_rates for run in made.runs} == {(1e-3, 2e-3, 4e-3)}
+    assert len(made.runs) == 2 * 3 * 2
+
+
+def test_final_seeds_run_at_the_arm_s_own_rate_and_at_the_baseline_s_as_the_arm_has_it(made_up):
+    sizes, made = World(made_up, {"cls": 2e-3, "sgd": 0.2}).rounds(study=SCALED, extend=0)
+    assert sizes == [12, 3 * (1 + 2)]
+    assert (final_rates(made, "cls"), final_rates(made, "sgd")) == ([2e-3], [0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("best", "grid"),
+    [
+        ({"cls": 2e-3, "sgd": 0.4}, (1e-3, 2e-3, 4e-3, 8e-3)),  # at the edge for the scaled arm alone
+        ({"cls": 8e-3, "sgd": 0.1}, (1e-3, 2e-3, 4e-3, 8e-3)),  # at the edge for the baseline alone
+        ({"cls": 2e-3, "sgd": 0.025}, (5e-4, 1e-3, 2e-3, 4e-3)),
+    ],
+)
+def test_the_grid_grows_for_all_arms_where_it_is_too_narrow_for_one(made_up, best, grid):
+    sizes, made = World(made_up, best).rounds(study=SCALED)
+    assert sizes[:2] == [12, 4]
+    assert rates_of(made, "cls") == list(grid)
+    assert rates_of(made, "sgd") == pytest.approx([50 * rate for rate in grid], rel=1e-12)
+    assert made.runs[0].design.learning_rates == grid and made.later is None
+
+
+def test_a_baseline_may_be_scaled_too_and_settings_meet_in_the_grid(made_up):
+    study = Study(
+        question="?",
+        source="",
+        baseline=Arm("sgd", optimizer="sgd", learning_rate_scale=50),
+        arms=[Arm("lion", optimizer="lion", learning_rate_scale=0.3)],
+        name="scaled",
+    )
+    _, made = World(made_up, {"sgd": 0.2, "lion": 3e-4}).rounds(study=study, extend=0)
+    assert final_rates(made, "lion") == [3e-4, 1.2e-3]  # its own best, and four thousandths as it has them
+
+
+def test_other_tuned_fields_are_not_scaled(made_up):
+    made = World(made_up, {}).plan(study=SCALED, learning_rates=(1e-3,), tune={"weight_decay": (0.0, 0.1)})
+    settings = {(run.arm, run.config.train.learning_rate, run.config.train.weight_decay) for run in made.runs}
+    assert settings == {(arm, rate, decay) for arm, rate in (("cls", 1e-3), ("sgd", 0.05)) for decay in (0.0, 0.1)}
+
+
+@pytest.mark.parametrize("scale", [50, 0.3, 0.1, 1 / 3, 7, 3.17])
+def test_a_setting_of_the_grid_comes_back_from_what_an_arm_has(scale):
+    rates = (1.234e-5, 9.999e-4, 1e-3, 3.333e-3, 0.00123456789, 0.25)
+    design = Design(
+        question="", source="", baseline="a", arms=("a", "b"), learning_rates=rates, learning_rate_scales={"b": scale}
+    )
+    for rate in rates:
+        assert design.to_grid("b", design.to_arm("b", (rate, 0.1))) == (rate, 0.1)
+        assert design.to_arm("b", (rate,))[0] == pytest.approx(rate * scale, rel=1e-5)
+    step_beyond = (4.938e-5,)  # not of the grid as it was planned, but of four digits
+    assert design.to_grid("b", design.to_arm("b", step_beyond)) == step_beyond
+    assert design.to_grid("a", (0.1,)) == design.to_arm("a", (0.1,)) == (0.1,)

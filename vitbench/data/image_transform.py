@@ -1,0 +1,118 @@
+"""How is one training image changed, from as it is stored? In the loader's worker processes, by timm's own transforms.
+
+What `Augment` does to batches of decoded images, this does to images that are too large to be decoded at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data.transforms_factory import transforms_imagenet_train
+
+from vitbench.config import DataConfig
+from vitbench.config.data import PaddingMode
+from vitbench.data.augment import windows_and_mirrors
+from vitbench.data.decode import covering
+from vitbench.data.seeding import seed_words
+
+_BY_IMAGE = (
+    *("crop_scale", "crop_ratio", "crop_interpolation", "crop_padding", "padding_mode"),
+    *("flip", "auto_augment", "color_jitter"),
+)
+"""Fields of `DataConfig` that `ImageTransform` sees to."""
+
+
+def left_for_batches(config: DataConfig) -> DataConfig:
+    """What is still to be done on the device once `ImageTransform` has changed the images: erasing and mixing."""
+    return DataConfig(**{name: value for name, value in config if name not in _BY_IMAGE})
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """Crops, flips and colours images one by one. An image's draws depend on seed, step and its place in the batch alone."""
+
+    config: DataConfig
+    size: tuple[int, int]
+    """(height, width) that images are brought to."""
+    mean: tuple[float, ...]
+    """Per channel, in [0, 1]: what `auto_augment` fills corners with."""
+    seed: int
+    first_step: int
+    """The step of batch 0."""
+    batch_size: int
+
+    def __call__(self, image: Image.Image, number: int, place: int) -> Image.Image:
+        """A grey or RGB image of any size → one of `size`; `number` of its batch, `place` in that, both from 0."""
+        config, step = self.config, self.first_step + number
+        crop, color = self._crop_and_color
+        windows, mirrored = _windows_and_mirrors(
+            config.crop_padding, config.flip, seed=self.seed, step=step, num_images=self.batch_size
+        )
+        if config.crop_scale is None:
+            image = covering(image, self.size, self.size)
+            image = _window(image, config.crop_padding, config.padding_mode, *windows[:, place].tolist())
+        else:
+            with draws("crop", self.seed, step, place):
+                image = crop(image)
+        if mirrored[place]:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        with draws("auto_augment", self.seed, step, place):
+            return color(image)
+
+    @cached_property
+    def _crop_and_color(self) -> tuple[Callable[[Image.Image], Image.Image], Callable[[Image.Image], Image.Image]]:
+        config = self.config
+        crop, color, _ = transforms_imagenet_train(
+            self.size,
+            scale=config.crop_scale,
+            ratio=config.crop_ratio,
+            interpolation=config.crop_interpolation,
+            hflip=0.0,
+            auto_augment=config.auto_augment,
+            color_jitter=config.color_jitter or None,
+            mean=self.mean,
+            separate=True,
+        )
+        return crop, color
+
+
+_windows_and_mirrors = lru_cache(maxsize=4)(windows_and_mirrors)
+"""Images of a batch ask for it one after the other."""
+
+
+def _window(image: Image.Image, padding: int, mode: PaddingMode, top: int, left: int) -> Image.Image:
+    """The image padded and cropped back to size."""
+    if not padding:
+        return image
+    pixels = np.asarray(image)
+    around = [(padding, padding), (padding, padding), *[(0, 0)] * (pixels.ndim - 2)]
+    padded = np.pad(pixels, around, mode="reflect") if mode == "reflect" else np.pad(pixels, around)
+    return Image.fromarray(padded[top : top + image.height, left : left + image.width])
+
+
+@contextmanager
+def draws(purpose: str, *key: int) -> Iterator[None]:
+    """Within, the global generators of Python, numpy and torch (CPU) draw the stream of (purpose, key); after, as before.
+
+    timm's and torchvision's transforms draw from all three.
+    """
+    words = seed_words(purpose, *key)
+    number = int.from_bytes(hashlib.sha256(np.array(words, dtype="<u4").tobytes()).digest()[:8], "little")
+    states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    random.seed(number)
+    np.random.seed(words)
+    torch.default_generator.manual_seed(number)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.default_generator.set_state(states[2])

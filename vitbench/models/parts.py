@@ -1,0 +1,248 @@
+"""What must a user's part be, role by role, and how does it get into a model?
+
+A part stands in the model under the name that the built-in one would have, so that what both have starts equal. It is built
+with torch's generator at a key of its own, and every call is checked: a wrong shape, dtype or device is one line.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from traceback import extract_tb
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vitbench.config import ViTConfig
+from vitbench.models.seeding import key
+from vitbench.text import printable
+from vitbench.user_code import is_user_name, lookup
+
+ALL = slice(None)  # every token
+
+POSITION_METHODS = ("forward", "attention_bias", "rotate")
+"""What a position may have, at least one of them, each told the block's index.
+
+`forward(tokens [B, prefix + N, D], block)` → tokens; `attention_bias(q [B, H, N, d], block)` → what is added to the scaled
+logits, broadcastable to [B, H, N, N]; `rotate(x [B, H, N, d], block)` → queries, or keys, in the same shape."""
+
+
+class PartError(ValueError):
+    """A user's part that cannot be built or run; its text says which part, what was expected, and what it gave."""
+
+
+def build_part(role: str, config: ViTConfig, *, place: str, seed: int, built_in: Callable[[], Any]) -> Any:
+    """The module (or, of an activation, the function) that `config` names for the role; of no user's, what `built_in` makes.
+
+    `place` is its name in the model. Raises PartError for a class that cannot be built with the configuration, and the
+    ValueError of `lookup`.
+    """
+    name = getattr(config, role)
+    if not is_user_name(name):
+        return built_in()
+    code = lookup(name)
+    what = f"{role} {name}"
+    if not isinstance(code, type):
+        return _checked_function(code, what)
+    with seeded(key(seed, place)), errors_of(what, "cannot be built"):
+        part = code(config)
+    check_built(part, what)
+    if role == "position":
+        _check_position(part, what)
+    has_forward = type(part).forward is not nn.Module.forward
+    part.__class__ = _checked_class(type(part), role, name, has_forward)
+    part.vitbench_config = config
+    return part
+
+
+def is_part(module: nn.Module) -> bool:
+    """Whether this is a user's part, as `build_part` makes it."""
+    return hasattr(type(module), "vitbench_role")
+
+
+def parts_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The user's parts of a model by their names in it."""
+    return {name: module for name, module in model.named_modules() if is_part(module)}
+
+
+def initialises_itself(model: nn.Module) -> list[str]:
+    """Names of the user's parts that have `init_weights`, and so decide what they start as.
+
+    A user's whole model always does, and is not among them.
+    """
+    return [name for name, part in parts_of(model).items() if callable(getattr(part, "init_weights", None))]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """While entered, torch's, numpy's and Python's generators are at the seed; afterwards they are as they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+@contextmanager
+def errors_of(what: str, verb: str) -> Iterator[None]:
+    """Whatever a user's code raises becomes a PartError of one line; that memory is short is passed on."""
+    try:
+        yield
+    except (PartError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise PartError(f"{what} {verb}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """`RuntimeError: its text (my_study.py:14)`: the innermost line that is neither torch's nor ours."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if not _is_library(frame.filename)]
+    place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
+    text = " ".join(printable(f"{type(error).__name__}: {error}").split())
+    return f"{text if len(text) <= 300 else f'{text[:299]}…'}{place}"
+
+
+def _is_library(filename: str) -> bool:
+    return filename.startswith("<") or any(f"/{name}/" in filename for name in ("torch", "vitbench", "einops", "numpy"))
+
+
+def check_built(part: object, what: str) -> None:
+    """Raises PartError unless this is a module of torch's whose parameters are there."""
+    if not isinstance(part, nn.Module):
+        raise PartError(f"{what} gives a {type(part).__name__}, not a torch.nn.Module; derive it from torch.nn.Module")
+    if not hasattr(part, "_modules"):
+        raise PartError(f"{what} does not call super().__init__() in its constructor; call it first")
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in part.parameters()):
+        raise PartError(
+            f"{what} has a lazy layer, whose size is not known yet; give sizes (the constructor has the ViTConfig)"
+        )
+
+
+def _check_position(part: nn.Module, what: str) -> None:
+    methods = [name for name in POSITION_METHODS if getattr(type(part), name, None) not in (None, nn.Module.forward)]
+    if not methods:
+        raise PartError(
+            f"{what} has none of forward(tokens, block), attention_bias(q, block) and rotate(x, block); give it one"
+        )
+
+
+def call_checked(
+    what: str, function: Callable[..., Any], *inputs: Any, expected: tuple[int, ...], **options: Any
+) -> Tensor:
+    """What `function` makes of the inputs, the first of which is a tensor. Raises PartError unless it is as expected."""
+    given: Tensor = inputs[0]
+    try:
+        output = function(*inputs, **options)
+    except (PartError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise PartError(f"{what} fails with an input {list(given.shape)}: {_reason(error)}") from error
+    if not isinstance(output, Tensor):
+        raise PartError(
+            f"{what} gives a {type(output).__name__}, not a tensor {list(expected)}; return the tensor alone"
+        )
+    if output.shape != expected:
+        raise PartError(
+            f"{what} gives {list(output.shape)}, expected {list(expected)}, of an input {list(given.shape)}"
+        )
+    if not output.is_floating_point() or output.element_size() > max(given.element_size(), 4):
+        raise PartError(f"{what} gives {output.dtype} of an input {given.dtype}; give its dtype, as with .to(x.dtype)")
+    if output.device != given.device:
+        raise PartError(
+            f"{what} gives a tensor on {output.device} of an input on {given.device}; keep tensors as parameters or buffers"
+        )
+    return output
+
+
+def _checked_function(function: Callable[[Tensor], Tensor], what: str) -> Callable[[Tensor], Tensor]:
+    def activation(x: Tensor) -> Tensor:
+        return call_checked(what, function, x, expected=tuple(x.shape))
+
+    return activation
+
+
+def _expected(role: str, given: Tensor, config: ViTConfig) -> tuple[int, ...]:
+    """The shape that a part must give."""
+    match role:
+        case "stem":
+            return len(given), config.num_patches, config.width
+        case "pool":
+            return len(given), config.width
+        case "head":
+            return len(given), config.num_classes
+        case _:
+            return tuple(given.shape)
+
+
+@cache
+def _checked_class(users: type[nn.Module], role: str, name: str, has_forward: bool) -> type[nn.Module]:
+    """The user's class, whose every call is checked. Of a position, all methods are there."""
+    what = f"{role} {name}"
+
+    class Checked(users):  # type: ignore[valid-type, misc]
+        vitbench_role = role
+
+        def forward(self, x: Tensor, *others: Any, read: slice = ALL) -> Tensor:
+            """Those of `read` alone, of all that are computed: a user's attention knows no other way."""
+            output = call_checked(what, super().forward, x, *others, expected=_expected(role, x, self.vitbench_config))
+            return output if read == ALL else output[:, read]
+
+    for attribute in ("__name__", "__qualname__", "__module__", "__doc__"):
+        setattr(Checked, attribute, getattr(users, attribute))
+    Checked.vitbench_has_forward = has_forward
+    return Checked
+
+
+class PositionInAttention:
+    """What a user's position does within the attention of one block: a bias on logits, and a rotation of queries and keys."""
+
+    def __init__(self, part: nn.Module, block: int) -> None:
+        self.part = part  # not registered: the model has it as `position`
+        self.block = block
+        self.has_bias, self.has_rotation = (callable(getattr(part, name, None)) for name in POSITION_METHODS[1:])
+
+    def __bool__(self) -> bool:
+        return self.has_bias or self.has_rotation
+
+    def rotate(self, x: Tensor) -> Tensor:
+        """q or k: [B, H, N, d] → the same shape, in its dtype."""
+        if not self.has_rotation:
+            return x
+        part: Any = self.part
+        return call_checked(f"{_what(part)}.rotate", part.rotate, x, self.block, expected=tuple(x.shape)).to(x.dtype)
+
+    def bias(self, q: Tensor) -> Tensor | None:
+        """q: [B, H, N, d] → [B or 1, H, N, N] in its dtype; None without."""
+        if not self.has_bias:
+            return None
+        part: Any = self.part
+        with errors_of(f"{_what(part)}.attention_bias", f"fails with an input {list(q.shape)}"):
+            bias = part.attention_bias(q, self.block)
+        heads, tokens = q.shape[1], q.shape[2]
+        if isinstance(bias, Tensor) and bias.ndim < 4:
+            bias = bias[(None,) * (4 - bias.ndim)]
+        fits = (
+            isinstance(bias, Tensor)
+            and bias.ndim == 4
+            and all(size in (1, full) for size, full in zip(bias.shape, (len(q), heads, tokens, tokens), strict=True))
+        )
+        if not fits:
+            gives = list(bias.shape) if isinstance(bias, Tensor) else f"a {type(bias).__name__}"
+            raise PartError(
+                f"{_what(part)}.attention_bias gives {gives}, expected what broadcasts to "
+                f"{[len(q), heads, tokens, tokens]} (batch, heads, queries, keys)"
+            )
+        return bias.expand(-1, heads, tokens, tokens).to(q.dtype)
+
+
+def _what(part: nn.Module) -> str:
+    return f"position {type(part).__name__}"

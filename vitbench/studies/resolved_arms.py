@@ -1,0 +1,120 @@
+"""What do a study's arms come to on a base: which of them can run, and each one's complete run?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vitbench.config import Config, DataConfig, RunConfig, TrainConfig, ViTConfig
+from vitbench.data.info import DataInfo
+from vitbench.studies.arm import Arm
+from vitbench.studies.study import Study
+
+
+@dataclass(frozen=True)
+class Base:
+    """What arms differ from: the base variant, and the recipe and data of the budget and the study."""
+
+    variant: str
+    model: ViTConfig
+    train: TrainConfig
+    data: DataConfig
+    train_images: int
+    """Images of an epoch, without the validation split; fractions are of these."""
+
+
+def arms_on(study: Study, base: Base, data: DataInfo) -> tuple[list[Arm], list[str]]:
+    """(a study's arms, names of those that are left out as the data do not come in their image size).
+
+    Fractions of less than a batch are none of its arms. Raises ValueError where two arms are the same.
+    """
+    arms, kept = _with_a_batch(study, base), dict[str, Arm]()
+    for arm in arms:
+        height, width = arm.apply(base.model).image_hw
+        comes = data.size_step == 1 or (height == width and height % data.size_step == 0)
+        if comes and (not arm.start or arm.start in kept):
+            kept[arm.name] = arm
+    _check_twins([*kept.values()], base)
+    return [*kept.values()], [arm.name for arm in arms if arm.name not in kept]
+
+
+def _with_a_batch(study: Study, base: Base) -> list[Arm]:
+    arms = study.all_arms(base.model)
+    if not study.fractions:
+        return arms
+    enough = [arm for arm in arms if round(arm.fraction * base.train_images) >= arm.recipe(base.train).batch_size]
+    if len({arm.fraction for arm in enough}) < 2:
+        raise ValueError(
+            f"batch_size {base.train.batch_size} leaves study {study.name!r} no two fractions of {base.train_images} "
+            "training images; make it smaller"
+        )
+    return enough
+
+
+def _check_twins(arms: Sequence[Arm], base: Base) -> None:
+    first: dict[tuple[object, ...], str] = {}
+    for arm in arms:
+        parts = arm.apply(base.model), arm.recipe(base.train), arm.data(base.data)
+        twin = first.setdefault((*parts, arm.fraction, arm.start, arm.epochs, arm.learning_rate_scale), arm.name)
+        if twin != arm.name:
+            what = "model" if not base_fields(arm) else "model, recipe and data"
+            raise ValueError(f"arms {twin!r} and {arm.name!r} are the same {what} on {base.variant}; leave one out")
+
+
+def base_fields(arm: Arm) -> set[str]:
+    """The fields of recipe and data that an arm sets."""
+    return {name for name in arm.changes if name in TrainConfig.model_fields or name in DataConfig.model_fields}
+
+
+def runs_of(arms: Sequence[Arm], base: Base, epochs: Mapping[str, float]) -> dict[str, RunConfig]:
+    """Each arm's run at seed 0, by name. `epochs`: of the recipe, for each arm, before the factor of its own."""
+    runs: dict[str, RunConfig] = {}
+    for arm in arms:
+        with arm.named():
+            runs[arm.name] = _run(arm, base, epochs[arm.name], start=runs.get(arm.start))
+    return runs
+
+
+def _run(arm: Arm, base: Base, epochs: float, *, start: RunConfig | None) -> RunConfig:
+    model, recipe = arm.apply(base.model), arm.recipe(base.train).replace(epochs=epochs * arm.epochs)
+    images = arm.data(base.data.resampled(base.model.image_hw, model.image_hw))
+    if start is not None:  # its recipe and images are its own; those of the arm that it goes on from stay
+        return RunConfig(model=model, data=images, train=recipe, pretraining=start, keep_head=True)
+    if arm.fraction != 1:  # for as many steps as on all images
+        steps, some = recipe.num_steps(base.train_images // recipe.batch_size), round(arm.fraction * base.train_images)
+        if some < recipe.batch_size:
+            raise ValueError(
+                f"batch_size {recipe.batch_size} is more than the {some} images of its fraction; make it smaller"
+            )
+        images, recipe = images.replace(train_images=some), recipe.replace(epochs=steps / (some // recipe.batch_size))
+    return RunConfig(model=model, data=images, train=recipe)
+
+
+def changes_of(
+    arms: Sequence[Arm], runs: Mapping[str, RunConfig], base: Base, *, by_plan: Sequence[str]
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """(the fields in which each arm's run differs from the base, by arm; the base's values of those of recipe and data).
+
+    JSON values. `by_plan`: fields whose values the plan gives to arms, which are no changes of theirs.
+    """
+    changes: dict[str, dict[str, Any]] = {}
+    of_base: dict[str, Any] = {}
+    for arm in arms:
+        run = runs[arm.name]
+        train, data = _differing(run.train, base.train, by_plan), _differing(run.data, base.data, by_plan)
+        if changed := {**_differing(run.model, base.model), **train, **data}:
+            changes[arm.name] = changed
+        values = base.train.model_dump(mode="json") | base.data.model_dump(mode="json")
+        of_base |= {name: values[name] for name in (*train, *data)}
+    return changes, of_base
+
+
+def _differing(config: Config, base: Config, left_out: Sequence[str] = ()) -> dict[str, Any]:
+    """The configuration's values, in JSON, of the fields that the base has not, or has other values of."""
+    values, before = config.model_dump(mode="json"), base.model_dump(mode="json")
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in left_out and (name not in before or before[name] != value)
+    }

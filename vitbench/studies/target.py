@@ -1,0 +1,91 @@
+"""Which model does a name on the command line stand for: a variant's, timm's, or that of a study's arm (`STUDY:ARM`)?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vitbench.config import ModelConfig
+from vitbench.data.info import DataInfo
+from vitbench.studies.budgets import Budget
+from vitbench.studies.library import STUDIES, is_study_file, load_study
+from vitbench.studies.resolved_study import Overrides, ResolvedStudy, resolve_study
+from vitbench.text import did_you_mean
+from vitbench.variants import TIMM
+from vitbench.variants import model as named_model
+
+_IN_FILE = re.compile(r"(.+?\.py)(?::(.*))?")
+
+
+@dataclass(frozen=True)
+class ArmName:
+    """An arm, as it is named on the command line: `pooling:gap`, `my_study.py:2-D, every layer`."""
+
+    study: str
+    """As `load_study` takes it."""
+    arm: str
+
+
+def arm_name(text: str) -> ArmName | None:
+    """The arm that a name stands for; None where it is that of a variant or of a model of timm.
+
+    An arm may have colons and spaces in its name: the study ends at the first colon, or behind `.py`.
+    """
+    if match := _IN_FILE.fullmatch(text):
+        return ArmName(match[1], match[2] or "")
+    study, colon, arm = text.partition(":")
+    if text.startswith(TIMM) or not (colon or text in STUDIES):
+        return None
+    return ArmName(study, arm)
+
+
+def model_of(
+    text: str, info: DataInfo | None, budget: Budget, *, base: str | None = None, fields: Mapping[str, Any]
+) -> ModelConfig:
+    """The model that a name stands for, with `fields` on top.
+
+    It is for the images of `info`; without, a variant is as the paper has it. An arm's differs from the base variant that
+    `budget` has for these images, or from `base`. Raises ValueError for a name that stands for nothing, and for fields that
+    have no meaning there.
+    """
+    shape = {} if info is None else shape_of(info)
+    name = arm_name(text)
+    if name is None:
+        if base is not None:
+            raise ValueError(f"base {base!r} is what a study's arms differ from, and {text!r} is no arm; leave it out")
+        return named_model(text, **{**shape, **fields})
+    assert info is not None, text
+    resolved = resolve_arm(name, info, budget, base=base)
+    return resolved.arms[name.arm].model.replace(**fields)
+
+
+def resolve_arm(name: ArmName, info: DataInfo, budget: Budget, *, base: str | None = None) -> ResolvedStudy:
+    """The study of an arm, on the images of `info`, in which the arm is. Raises ValueError where it is not."""
+    study = load_study(name.study)
+    resolved = resolve_study(study, budget, info, Overrides(variant=base))
+    if name.arm not in resolved.arms:
+        if name.arm in resolved.left_out:
+            raise ValueError(
+                f"arm {name.arm!r} of {name.study} is of a size that images of {info.dataset} do not come in; give other "
+                "--data"
+            )
+        there = ", ".join(map(repr, resolved.arms))
+        if not name.arm:
+            raise ValueError(f"{name.study} is a study; give one of its arms, as {name.study}:ARM: {there}")
+        raise ValueError(
+            f"arm {name.arm!r} is not in {name.study}; {did_you_mean(name.arm, resolved.arms, f'there are {there}')}"
+        )
+    return resolved
+
+
+def shape_of(info: DataInfo) -> dict[str, Any]:
+    """Fields of a model that its images decide."""
+    return {"image_size": info.image_size, "in_channels": info.in_channels, "num_classes": info.num_classes}
+
+
+def is_arm_of_file(text: str) -> bool:
+    """Whether it names an arm of a user's own study file."""
+    name = arm_name(text)
+    return name is not None and is_study_file(name.study)
