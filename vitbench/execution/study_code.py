@@ -9,7 +9,7 @@ from types import ModuleType
 from vitbench import user_code, user_files
 from vitbench.config import ModelConfig, RunConfig
 from vitbench.studies import load_study
-from vitbench.studies.library import load_file
+from vitbench.user_file import load_file
 from vitbench.variants import variant as named_variant
 
 
@@ -33,7 +33,7 @@ def load_code(config: RunConfig, study_file: Path | None, *, variant: str = "") 
             f"study file {str(study_file)!r} was not found on this machine; put it where it was planned from"
         )
     try:
-        module = load_file(study_file)
+        module = load_file(study_file, "study")
     except ValueError as error:
         if isinstance(error.__cause__, ImportError):
             raise CodeError(f"{error}; it imports what is not installed here: install that, or leave it out") from error
