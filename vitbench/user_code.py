@@ -11,11 +11,14 @@ import importlib
 import inspect
 import re
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from vitbench import user_files
 from vitbench.reached_source import Reached, reached_source
 
 ROLES = ("stem", "position", "attention", "mlp", "norm", "activation", "pool", "head")
@@ -196,3 +199,33 @@ def _check_role(code: Any, role: str) -> None:
         )
         shown = f"{code.__name__}{signature}"
         raise ValueError(f"{role} {shown[:200]}: {error}; it must take {takes}") from error
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Where another process on this machine finds a user's code that this one has loaded."""
+
+    name: str
+    module: str
+    file: str
+    qualname: str
+
+    def load(self) -> None:
+        """Has this process know it. Raises ValueError where its file is another by now, and what its file raises."""
+        if is_loaded(self.name):
+            return
+        is_file = self.module == user_files.module_name(Path(self.file)) or "." not in self.module
+        code: Any = user_files.load(Path(self.file)) if is_file else importlib.import_module(self.module)
+        for part in self.qualname.split("."):
+            code = getattr(code, part)
+        if register(code, "") != self.name:
+            raise ValueError(f"code {self.name!r} was edited while it was measured; start again")
+
+
+def carried(names: Iterable[str]) -> tuple[Carried, ...]:
+    """Where this process has these names from. Raises ValueError as `lookup` does."""
+    codes = {name: lookup(name) for name in names}
+    return tuple(
+        Carried(name, code.__module__, str(sys.modules[code.__module__].__file__), code.__qualname__)
+        for name, code in codes.items()
+    )
