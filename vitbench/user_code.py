@@ -59,13 +59,26 @@ def register(code: object, role: str) -> str:
 
 
 def is_loaded(name: str) -> bool:
-    """Whether this process knows the object of that name."""
-    return name in _REGISTRY
+    """Whether this process knows the object of that name, or has loaded a user's file that has it."""
+    return name in _REGISTRY or _found(name)
+
+
+def _found(name: str) -> bool:
+    """Whether a file that was loaded has it at its top level; then it is registered."""
+    bare = name.partition("@")[0]
+    for module in user_files.modules():
+        try:
+            if identify(vars(module).get(bare)) == name:
+                register(vars(module)[bare], "")
+                return True
+        except ValueError:  # something else of that name
+            continue
+    return False
 
 
 def lookup(name: str) -> Any:
     """The object of that name. Raises ValueError where this process has not loaded it."""
-    if name not in _REGISTRY:
+    if not is_loaded(name):
         bare = name.partition("@")[0]
         others = [other for other in _REGISTRY if other.partition("@")[0] == bare]
         if others:
@@ -74,7 +87,7 @@ def lookup(name: str) -> Any:
                 "file, or bring the old code back"
             )
         raise ValueError(
-            f"code {name!r} is a user's, and this process has not loaded it; give the study file that has it (STUDY.py:ARM)"
+            f"code {name!r} is a user's, and this process has not loaded it; give the file that has it, with --study"
         )
     return _REGISTRY[name]
 

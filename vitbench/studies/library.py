@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -57,6 +58,8 @@ def _load_file(path: Path) -> Study:
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         instead = "" if study is None else f", but something of type {type(study).__name__}"
+        if study is None and _MAIN.search(user_files.text_of(path)):
+            instead = " when it is imported, as what is under `if __name__ == …` is not run"
         raise ValueError(
             f"study file {str(path)!r} defines no STUDY{instead}; assign one: STUDY = Study(question=…, …)"
         )
@@ -69,6 +72,7 @@ def _load_file(path: Path) -> Study:
     return replace(study, name=name)
 
 
+_MAIN = re.compile(r"^if __name__ ==.*\n(?:[ \t].*\n|\n)*?[ \t]+STUDY\s*=", re.MULTILINE)
 _FOLDERS: set[Path] = set()
 """Folders of the study files that were imported, where Python finds their siblings."""
 
