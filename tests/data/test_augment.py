@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -94,6 +96,28 @@ def test_about_half_of_a_large_batch_is_flipped():
     flipped, _ = augment(flip=True)(ramp, torch.zeros(1000, dtype=torch.int64), seed=0, step=0)
     share = (flipped[:, 0, 0, 0] > flipped[:, 0, 0, -1]).float().mean()
     assert 0.43 < share < 0.57
+
+
+@pytest.mark.parametrize(
+    ("config", "digest"),
+    [
+        ({}, "3b2092ef6f50f58e"),
+        ({"crop_padding": 2}, "c48a0c3cbe9c55b4"),
+        ({"flip": True}, "4a80e274078454c4"),
+        ({"crop_padding": 2, "flip": True}, "318d4c0c30aa741b"),
+        ({"mixup": 0.8}, "2f28ebcfb5a83387"),
+        ({"cutmix": 1.0}, "8838ecb439125314"),
+        ({"crop_padding": 3, "flip": True, "mixup": 0.8, "cutmix": 1.0}, "2478aab0710fc700"),
+    ],
+)
+def test_what_there_was_before_auto_augment_gives_the_same_bits(config, digest):
+    """Digests were made by the code that had crops, flips, mixup and cutmix alone."""
+    pixels = torch.from_numpy(np.random.RandomState(0).randint(256, size=(16, 3, 9, 7)).astype(np.uint8))
+    transform, sha = augment(label_smoothing=0.1, **config), hashlib.sha256()
+    for step in range(3):
+        for result in transform(pixels, LABELS, seed=7, step=step):
+            sha.update(result.numpy().tobytes())
+    assert sha.hexdigest()[:16] == digest
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 
 from tests.made_up_records import make_record
 from vitbench.analysis.comparison.assessment import assess
-from vitbench.analysis.comparison.changes import changes_text, not_shared
+from vitbench.analysis.comparison.changes import changes_text
+from vitbench.analysis.comparison.differing import not_shared
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.tables import captions, page
 from vitbench.analysis.tables.cells import main_table, raw_rows

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from vitbench.analysis.comparison.assessment import Assessment
-from vitbench.analysis.comparison.changes import not_shared, value_text
+from vitbench.analysis.comparison.changes import value_text
 from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.differing import not_shared
 from vitbench.analysis.tables.reading import reading
 from vitbench.analysis.writing.words import listed, seeds_text
 from vitbench.config import Config
@@ -24,8 +25,8 @@ def facts(comparison: Comparison) -> dict[str, str]:
     machine = [
         environment.device,
         f"machine {environment.machine}",
-        environment.precision,
-        "compiled" if environment.compiled else "eager",
+        comparison.precision_text,
+        comparison.compiled_text,
         f"torch {environment.torch}",
         f"{listed(comparison.environment_values('threads'))} threads",
     ]

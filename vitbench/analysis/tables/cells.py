@@ -7,8 +7,8 @@ from typing import Any
 
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.assessment import Assessment
-from vitbench.analysis.comparison.changes import differs_in
 from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.differing import differs_in
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
