@@ -185,6 +185,17 @@ def test_a_field_that_arms_differ_in_is_not_tuned_whatever_it_is_of():
             resolved(Arm("other", **{field: 0.3}), asked=Overrides(tune={field: (0.1, 0.2)}))
 
 
+def test_a_study_changes_recipe_and_data_of_all_its_arms_which_may_go_over_it():
+    arms = Arm("none", mixup=0.0), Arm("plain SGD", optimizer="momentum", momentum=0.0)
+    study = resolved(*arms, data={"mixup": 0.2}, train={"optimizer": "sgd", "momentum": 0.9})
+    assert [run.data.mixup for run in study.arms.values()] == [0.2, 0.0, 0.2]
+    assert [run.train.momentum for run in study.arms.values()] == [0.9, 0.9, 0.0]
+    assert study.design.changes["none"] == {"mixup": 0.0} and study.design.base["mixup"] == 0.2
+    for fields in ({"train": {"momentum": 0.9}}, {"data": {"auto_augment": "nope"}}):
+        with pytest.raises(ValueError, match=f"study 'mine': .*{next(iter(*fields.values()))}"):
+            resolved(Arm("gap", pool="gap"), **fields)
+
+
 def test_what_is_asked_for_yields_to_the_arms_that_set_it_themselves_and_a_remark_says_so():
     study = resolved(Arm("large", batch_size=256), asked=Overrides(train={"batch_size": 128}))
     assert [run.train.batch_size for run in study.arms.values()] == [128, 256]
