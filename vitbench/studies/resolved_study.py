@@ -83,17 +83,15 @@ class ResolvedStudy:
         """One run of an arm, at a setting of the grid. Raises ValueError for a setting without meaning."""
         if (arm, setting) not in self._configs:
             start = self.design.starts.get(arm)
-            config = with_setting(
-                self.arms[arm],
-                self.grid.fields,
-                self.design.to_arm(arm, setting),
-                pretraining=self.config(start, setting, 0) if start else None,
-            )
+            pretraining = self.config(start, setting, 0) if start else None
             try:
+                config = with_setting(
+                    self.arms[arm], self.grid.fields, self.design.to_arm(arm, setting), pretraining=pretraining
+                )
                 check_batch(config, self.images_of(config))
             except ValueError as error:
-                sets_it = "batch_size" in self.design.changes.get(arm, {})
-                raise ValueError(f"arm {arm!r}: {error}" if sets_it else str(error)) from error
+                by_the_arm = arm in self.design.learning_rate_scales or "batch_size" in self.design.changes.get(arm, {})
+                raise ValueError(f"arm {arm!r}: {one_line(error)}" if by_the_arm else one_line(error)) from error
             self._configs[arm, setting] = config
         return with_seed(self._configs[arm, setting], seed)
 
