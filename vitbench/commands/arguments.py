@@ -72,12 +72,12 @@ def _results(path: Path) -> Path:
 
 
 def _load_code(files: list[str] | None) -> list[str] | None:
-    from vitbench.studies.library import load_file
+    from vitbench.user_file import load_file
 
     for file in map(Path, files or ()):
         if not file.is_file():
             raise ValueError(f"study {str(file)!r} is not there; give the file that has the code of the model")
-        load_file(expanded(file))
+        load_file(expanded(file), "study")
     return files
 
 

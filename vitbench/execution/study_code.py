@@ -8,7 +8,7 @@ from pathlib import Path
 from vitbench import user_code, user_files
 from vitbench.config import ModelConfig, RunConfig, user_names
 from vitbench.studies import load_study
-from vitbench.studies.library import load_file
+from vitbench.user_file import load_file
 from vitbench.variants import variant as named_variant
 
 
@@ -32,7 +32,7 @@ def load_code(config: RunConfig, study_file: Path | None, *, variant: str = "") 
             f"study file {str(study_file)!r} was not found on this machine; put it where it was planned from"
         )
     try:
-        load_file(study_file)
+        load_file(study_file, "study")
     except ValueError as error:
         if isinstance(error.__cause__, ImportError):
             raise CodeError(f"{error}; it imports what is not installed here: install that, or leave it out") from error

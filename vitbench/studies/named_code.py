@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitbench.studies.library import load_file
 from vitbench.text import did_you_mean
 from vitbench.user_code import register
+from vitbench.user_file import load_file
 
 
 def named_code(text: str, role: str) -> str:
@@ -20,7 +20,7 @@ def named_code(text: str, role: str) -> str:
     path = Path(f"{file}.py")
     if not path.is_file():
         raise ValueError(f"{role} {text!r}: there is no file {str(path)!r}; give FILE.py:NAME")
-    module = load_file(path)
+    module = load_file(path, "study")
     if not hasattr(module, name):
         names = [known for known, value in vars(module).items() if isinstance(value, type) and known[0] != "_"]
         raise ValueError(
