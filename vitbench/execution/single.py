@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vitbench.config import DataConfig, ModelConfig, RunConfig, TimmConfig, TrainConfig, ViTConfig
+from vitbench.config import DataConfig, ModelConfig, ModuleConfig, RunConfig, TimmConfig, TrainConfig, ViTConfig
 from vitbench.costs import count
 from vitbench.data import DataInfo, describe
 from vitbench.execution import display
@@ -174,17 +174,18 @@ def _model(
 
     wanted = {**shape, **fields}
     trained = load_trained(init) if init.endswith(SUFFIX) else None
-    if trained is not None and isinstance(timms := trained.config.model, TimmConfig):  # with its name and options
-        if variant is not None and variant != TIMM + timms.timm:
+    if trained is not None and isinstance(
+        whole := trained.config.model, TimmConfig | ModuleConfig
+    ):  # with its name and options
+        name = TIMM + whole.timm if isinstance(whole, TimmConfig) else whole.module
+        if variant is not None and variant != name:
+            raise ValueError(f"variant {variant!r} is not that of the initial weights, {name!r}; leave it out")
+        if whole.in_channels != wanted["in_channels"]:
             raise ValueError(
-                f"variant {variant!r} is not that of the initial weights, {TIMM + timms.timm!r}; leave it out"
-            )
-        if timms.in_channels != wanted["in_channels"]:
-            raise ValueError(
-                f"init {init!r} is for images of {timms.in_channels} channels, but the data's have {wanted['in_channels']}"
+                f"init {init!r} is for images of {whole.in_channels} channels, but the data's have {wanted['in_channels']}"
             )
         label = trained.identity if variant is None else f"{variant} from {trained.identity}"
-        return label, inherited_timm_config(timms, wanted, keep_head=keep_head), trained.identity
+        return label, inherited_timm_config(whole, wanted, keep_head=keep_head), trained.identity
     if variant is not None and variant.startswith(TIMM):
         raise ValueError(f"variant {variant!r} is timm's, but init {init!r} is read as a ViT of ours; leave it out")
     hints = convert.Hints(**{name: fields.get(name) for name in ("image_size", "activation", "position")})
