@@ -75,14 +75,6 @@ def parts_of(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if is_part(module)}
 
 
-def initialises_itself(model: nn.Module) -> list[str]:
-    """Names of the user's parts that have `init_weights`, and so decide what they start as.
-
-    A user's whole model always does, and is not among them.
-    """
-    return [name for name, part in parts_of(model).items() if callable(getattr(part, "init_weights", None))]
-
-
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """While entered, torch's, numpy's and Python's generators are at the seed; afterwards they are as they were."""
