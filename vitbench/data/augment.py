@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from vitbench.config import CHANNELS_WITH_COLOUR, DataConfig, PaddingMode
 from vitbench.data.auto_augment import policy
-from vitbench.data.color_jitter import color_jitter
+from vitbench.data.color_jitter import color_jitter, draw_jitter
 from vitbench.data.erasing import erase
 from vitbench.data.pillow_pixels import luma
 from vitbench.data.resized_crop import draw_boxes, resized_crop
@@ -27,11 +27,17 @@ from vitbench.data.seeding import random_state, seed_words
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(images / 255 − mean) / std: uint8 [B, C, H, W] → float32. `mean` and `std` are per channel, in [0, 1]."""
+    """(images / 255 − mean) / std: uint8 [B, C, H, W] → float32. `mean` and `std` are per channel, in [0, 1].
+
+    float32 images are in the unit of `mean` and `std` already.
+    """
     if not len(mean) == len(std) == images.shape[1]:
         raise ValueError(
             f"mean {tuple(mean)} and std {tuple(std)} must have one value per channel; images have {images.shape[1]}"
         )
+    if images.is_floating_point():  # mean first: it may be many times std, and a product would then lose digits
+        middle, deviation = _middle_and_deviation(tuple(mean), tuple(std), images.device)
+        return (images - middle).div_(deviation)
     scale, shift = _scale_and_shift(tuple(mean), tuple(std), images.device)
     return (images * scale).add_(shift)
 
@@ -57,6 +63,16 @@ def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: to
     shift = -torch.tensor(mean, dtype=torch.float64) / deviation
     scale, shift = (rearrange(v, "c -> c 1 1").float().to(device) for v in (scale, shift))
     return scale, shift
+
+
+@lru_cache(maxsize=16)
+def _middle_and_deviation(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    middle, deviation = (
+        torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, [s or 1.0 for s in std])
+    )
+    return middle, deviation
 
 
 class Augment:
@@ -122,7 +138,8 @@ class Augment:
         if self.auto_augment is not None:
             images = self.auto_augment(images, seed, step)
         if self.config.color_jitter:
-            images = color_jitter(images, self.config.color_jitter, random_state("color jitter", seed, step))
+            draws = random_state("color jitter", seed, step)
+            images = color_jitter(images, *draw_jitter(draws, len(images), self.config.color_jitter))
         return images
 
     def finished(self, floats: Tensor, labels: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:
