@@ -141,7 +141,7 @@ def _layer(
     batch = len(operations)
     applied, uniform, bicubic = draws.random_sample((3, batch))
     normal = draws.standard_normal(batch)
-    names, arguments = [""] * batch, np.zeros(batch)
+    names, arguments, is_bicubic = [""] * batch, np.zeros(batch), np.zeros(batch, dtype=np.bool_)
     for i, operation in enumerate(operations):
         if applied[i] > operation.prob or (wanted is not None and not wanted[i]):
             continue
@@ -154,16 +154,11 @@ def _layer(
         level = max(0.0, min(level, operation.magnitude_max or timm_policies._LEVEL_DENOM))
         if operation.level_fn is not None:
             (arguments[i],) = operation.level_fn(level, operation.hparams)
-    is_bicubic = [
-        _is_bicubic(operation.kwargs["resample"], draw) for operation, draw in zip(operations, bicubic, strict=True)
-    ]
-    return _with_pillow_arguments(Layer(np.array(names), arguments, np.array(is_bicubic)), uniform)
-
-
-def _is_bicubic(resample: int | Sequence[int], draw: float) -> bool:
-    if isinstance(resample, Sequence):
-        resample = resample[int(draw * len(resample))]
-    return resample == Image.Resampling.BICUBIC
+        resample = operation.kwargs["resample"]
+        is_bicubic[i] = (
+            resample if isinstance(resample, int) else resample[int(bicubic[i] * len(resample))]
+        ) == Image.Resampling.BICUBIC
+    return _with_pillow_arguments(Layer(np.array(names), arguments, is_bicubic), uniform)
 
 
 def _with_pillow_arguments(layer: Layer, uniform: NDArray[np.float64]) -> Layer:
