@@ -40,7 +40,7 @@ AUGMENTATIONS = {
     "erasing": DataConfig(random_erasing=0.25),
     "RandAugment and mixup": DataConfig(auto_augment="rand-m9-mstd0.5-inc1", mixup=0.8),
 }
-WARMUP_STEPS, STEPS = 5, 40
+WARMUP_STEPS, STEPS = 3, 20
 REACH = 0.9
 """Share of the training step's images/s that is to be left with RandAugment and mixup, on two cores."""
 FILES = 256
