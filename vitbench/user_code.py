@@ -55,6 +55,11 @@ def register(code: object, role: str) -> str:
     return name
 
 
+def is_loaded(name: str) -> bool:
+    """Whether this process knows the object of that name."""
+    return name in _REGISTRY
+
+
 def lookup(name: str) -> Any:
     """The object of that name. Raises ValueError where this process has not loaded it."""
     if name not in _REGISTRY:
@@ -77,16 +82,14 @@ def source_of(name: str) -> str:
     return _SOURCES[name]
 
 
-def _identified(code: object) -> tuple[str, Reached]:
+def _identified(code: Any) -> tuple[str, Reached]:
     what = _described(code)
     if isinstance(code, partial):
         raise ValueError(
             f"{what} has no source of its own; write a class with these values as attributes instead of partial"
         )
     if not isinstance(code, type | FunctionType):
-        if callable(code) and (
-            inspect.isbuiltin(code) or type(code).__name__ in ("builtin_function_or_method", "wrapper")
-        ):
+        if inspect.isroutine(code):
             raise ValueError(f"{what} is not written in Python, so it has no source; wrap it in a function or class")
         raise ValueError(f"{what} is not a class or a function; give the class itself, without calling it")
     if code.__name__ == "<lambda>":

@@ -135,9 +135,10 @@ def _first(folder: Path) -> Iterator[None]:
     module that we have yet to import.
     """
     importlib.invalidate_caches()
-    for finder, place in ((_BEFORE, _place_of_path_finder()), (_AFTER, len(sys.meta_path))):
-        if finder not in sys.meta_path:
-            sys.meta_path.insert(place, finder)  # type: ignore[arg-type]
+    if _BEFORE not in sys.meta_path:
+        sys.meta_path.insert(_place_of_path_finder(), _BEFORE)
+    if _AFTER not in sys.meta_path:
+        sys.meta_path.append(_AFTER)
     _BEFORE.folders = [str(folder)]
     try:
         yield

@@ -23,7 +23,7 @@ from vitbench.costs.counts import Counts
 from vitbench.costs.cross_check import CountMismatchError, check_agreement
 from vitbench.costs.macs import count, count_parts
 from vitbench.models import ViT
-from vitbench.models.attention import ALL
+from vitbench.models.parts import ALL
 from vitbench.variants import variant
 
 SMALL: dict[str, Any] = {

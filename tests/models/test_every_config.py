@@ -15,7 +15,7 @@ from tests.models.small_models import PLACES, num_parameters
 from vitbench.config import MOST, ViTConfig, one_line
 from vitbench.costs.macs import count
 from vitbench.models import ViT, build_model
-from vitbench.models.attention import ALL
+from vitbench.models.parts import ALL
 
 RATES = st.sampled_from([0.0, 0.3])
 

@@ -15,8 +15,8 @@ from tests.models.small_models import PLACES, images_for, small_config, small_mo
 from vitbench.config import TimmConfig
 from vitbench.kernels import install
 from vitbench.models import ViT, build_model
-from vitbench.models.attention import ALL
 from vitbench.models.insides import NoSuchPartError, patch_filters, position_tables
+from vitbench.models.parts import ALL
 from vitbench.models.recording import attention_maps, layer_outputs, layers_of
 
 KINDS: list[dict[str, Any]] = [

@@ -7,7 +7,7 @@ import torch
 
 from tests.models.small_models import images_for, small_model
 from vitbench.models import ViT
-from vitbench.models.attention import ALL
+from vitbench.models.parts import ALL
 
 
 def outputs_and_gradients(model: ViT) -> tuple[torch.Tensor, torch.Tensor]:

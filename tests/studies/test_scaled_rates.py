@@ -3,6 +3,7 @@
 import pytest
 
 from tests.studies.test_stages import World
+from vitbench.analysis.comparison.load import compare
 from vitbench.records import Design
 from vitbench.studies import Arm, Study
 
@@ -84,3 +85,12 @@ def test_a_setting_of_the_grid_comes_back_from_what_an_arm_has(scale):
     step_beyond = (4.938e-5,)  # not of the grid as it was planned, but of four digits
     assert design.to_grid("b", design.to_arm("b", step_beyond)) == step_beyond
     assert design.to_grid("a", (0.1,)) == design.to_arm("a", (0.1,)) == (0.1,)
+
+
+def test_tables_choose_for_each_arm_the_setting_that_plans_ran_final_seeds_at(made_up):
+    world = World(made_up, {"cls": 2e-3, "sgd": 0.4})
+    _, made = world.rounds(study=SCALED)
+    (comparison,) = compare(world.records)
+    chosen = {arm.name: arm.setting for arm in comparison.arms}
+    assert chosen == {"cls": (2e-3,), "sgd": (0.4,)}
+    assert final_rates(made, "sgd") == [0.1, 0.4]

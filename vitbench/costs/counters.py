@@ -25,7 +25,7 @@ from vitbench.config import TimmConfig
 from vitbench.costs.attribution import WHOLE, OutermostCalls, as_counts, sum_calls, sum_names
 from vitbench.costs.counts import Counts, Shape, attention_products, lstm_products
 from vitbench.models import ViT, timm_models
-from vitbench.models.attention import ALL
+from vitbench.models.parts import ALL
 
 with warnings.catch_warnings():  # fvcore is built on torch.jit, which torch deprecates
     for category in (DeprecationWarning, FutureWarning):

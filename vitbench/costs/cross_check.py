@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from vitbench.config import ModelConfig, TimmConfig, ViTConfig
+from vitbench.config import ModelConfig, ModuleConfig, TimmConfig, ViTConfig
 from vitbench.costs.comparators import closed_form
 from vitbench.costs.counters import count_with_flop_counter, count_with_fvcore
 from vitbench.costs.counts import Counts
@@ -29,10 +29,13 @@ class AgreedCounts:
     """Counts for one image by counter and part."""
 
     counters: Mapping[str, Mapping[str, Counts]]
+    """Of a model with a user's code, FlopCounterMode alone, and the closed forms of what is ours."""
     norms: int
     """MACs of the norms, which are not counted, as fvcore would add them."""
     difference: float
     """The largest between two counters of a part, relative."""
+    uncounted: tuple[str, ...] = ()
+    """Operators of a user's code that have no count: with any, the MACs are incomplete."""
 
     @property
     def parts(self) -> Mapping[str, Counts]:
@@ -55,6 +58,8 @@ def cross_check(config: ModelConfig, *, device: torch.device, training: bool) ->
     which can choose other kernels. Raises ValueError for a model that is too large to be traced, CountMismatchError where
     the counters disagree.
     """
+    if isinstance(config, ModuleConfig) or (isinstance(config, ViTConfig) and config.user_parts):
+        return _count_users_code(config)
     if isinstance(config, ViTConfig):
         _check_traceable(config)
     model = _evaluated_model(config, device)
@@ -71,6 +76,17 @@ def cross_check(config: ModelConfig, *, device: torch.device, training: bool) ->
         totals = {"closed form": by_closed_form, "fvcore": sum(fvcore.values(), Counts())}
         check_agreement({counter: {"the model": total} for counter, total in totals.items()})
     return AgreedCounts(counters, norms, check_agreement(counters))
+
+
+def _count_users_code(config: ViTConfig | ModuleConfig) -> AgreedCounts:
+    """By FlopCounterMode. fvcore is not asked: it has no count for much that users' code may do."""
+    from vitbench.costs.user_counts import count_user_model
+
+    counted = count_user_model(config)
+    counters = {"FlopCounterMode": counted.parts}
+    if isinstance(config, ViTConfig):
+        counters = {"closed form, users' parts counted": count_parts(config), **counters}
+    return AgreedCounts(counters, 0, check_agreement(counters), counted.uncounted)
 
 
 def check_agreement(counts: Mapping[str, Mapping[str, Counts]]) -> float:
@@ -118,6 +134,7 @@ def _evaluated_model(config: ModelConfig, device: torch.device) -> nn.Module:
     """In evaluation mode. One of ours has no weights: no count depends on what they are."""
     if isinstance(config, TimmConfig):
         return timm_models.create(config).eval().to(device)  # as it is: its constructor may compute with values
+    assert isinstance(config, ViTConfig), config
     with torch.device("meta"):
         model = ViT(config).eval()
     return model if device.type == "meta" else model.to_empty(device=device)

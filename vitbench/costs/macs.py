@@ -5,13 +5,17 @@ Parameters, multiply–accumulates (MACs) and activations by `CONVENTIONS`; `cou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from math import prod
+from typing import TYPE_CHECKING
 
-from vitbench.config import ModelConfig, TimmConfig, ViTConfig
+from vitbench.config import OF_BLOCKS, ModelConfig, ModuleConfig, TimmConfig, ViTConfig
 from vitbench.costs.comparators import closed_form
 from vitbench.costs.counts import Counts, attention_products, convolution, linear
+
+if TYPE_CHECKING:
+    from vitbench.costs.user_counts import UserCounts
 
 CONVENTIONS = (
     "1 MAC is 2 FLOPs",
@@ -32,10 +36,13 @@ MFU_MEANS = (
 def count(config: ModelConfig) -> Counts:
     """The whole model for one image: the sum of its parts.
 
-    Of a timm model without closed form, what `counters` counts on its shapes, which builds it and so imports torch.
+    Of a timm model without closed form, and of users' models and parts, what is counted on the shapes of the built model,
+    which imports torch. Raises ValueError for one that cannot be built or run, or whose code this process has not loaded.
     """
     if isinstance(config, TimmConfig):
         return closed_form(config) or _count_built(config)
+    if isinstance(config, ModuleConfig):
+        return sum(_count_user_model(config).parts.values(), Counts())
     return sum(count_parts(config).values(), Counts())
 
 
@@ -46,40 +53,83 @@ def _count_built(config: TimmConfig) -> Counts:
     return count_timm(config)
 
 
+def _count_user_model(config: ModelConfig) -> UserCounts:
+    from vitbench.costs.user_counts import count_user_model
+
+    return count_user_model(config)
+
+
+def uncounted_operators(config: ModelConfig) -> tuple[str, ...]:
+    """Operators without a count in a user's model or part: with any, `count`'s MACs are incomplete. () for all others.
+
+    Raises ValueError as `count` does.
+    """
+    if isinstance(config, ModuleConfig) or (isinstance(config, ViTConfig) and config.user_parts):
+        return _count_user_model(config).uncounted
+    return ()
+
+
 def count_parts(config: ViTConfig) -> dict[str, Counts]:
     """Each part for one image, empty ones included (`pool` is empty unless it attends).
 
     Tables of relative position are parameters of `position`, their products MACs of the blocks; `norm` is the last norm and
-    the one before the first block.
+    the one before the first block. Parts with a user's code in them are counted on the built model; what such code computes
+    outside of all modules is `elsewhere`.
     """
-    return {
-        "stem": stem(config),
-        "tokens": Counts(params=config.num_prefix_tokens * config.width),
-        "position": position(config),
-        **{f"blocks.{i}": block(config) for i in range(config.depth)},
-        "norm": Counts(params=2 * config.width * ((config.final_norm != "none") + config.pre_norm)),
-        "pool": pool(config),
-        "head": head(config),
+    users = _parts_with_users_code(config)
+    closed_forms: dict[str, Callable[[], Counts]] = {
+        "stem": lambda: stem(config),
+        "tokens": lambda: Counts(params=config.num_prefix_tokens * config.width),
+        "position": lambda: position(config),
+        **{f"blocks.{i}": lambda: block(config) for i in range(config.depth)},
+        "norm": lambda: Counts(params=2 * config.width * ((config.final_norm != "none") + config.pre_norm)),
+        "pool": lambda: pool(config),
+        "head": lambda: head(config),
     }
+    if not users:
+        return {part: closed_form() for part, closed_form in closed_forms.items()}
+    counted = _count_user_model(config).parts
+    parts = {
+        part: counted.get(part, Counts()) if part.partition(".")[0] in users else closed_form()
+        for part, closed_form in closed_forms.items()
+    }
+    return parts | {part: counts for part, counts in counted.items() if part not in parts}
+
+
+def _parts_with_users_code(config: ViTConfig) -> set[str]:
+    """Names of parts; `blocks` for every block."""
+    roles = config.user_parts.keys()
+    parts = roles & {"stem", "position", "norm", "pool", "head"}
+    if roles & set(OF_BLOCKS):
+        parts |= {"blocks"}
+    if "activation" in roles and config.pool == "map":
+        parts |= {"pool"}
+    return parts
 
 
 def training_flops_per_image(config: ModelConfig, *, recorded_macs: int | None = None) -> int:
     """Forward and backward: 3 × forward, at 2 FLOPs a MAC.
 
-    With the `recorded_macs` of a model of timm, none is built to be counted: the timm that is installed may not have it.
+    With the `recorded_macs` of a model of timm, or of a user's code, none is built to be counted: it may not be here.
     """
-    if recorded_macs is not None and isinstance(config, TimmConfig):
+    has_closed_form = isinstance(config, ViTConfig) and not config.user_parts
+    if recorded_macs is not None and not has_closed_form:
         return 6 * recorded_macs
     return 6 * count(config).macs
 
 
 def unread_macs(config: ModelConfig) -> int:
     """Of `count`'s MACs for one image, those that a model of ours leaves out, as pooling by class token does not read them: in
-    the last block, all but the class token's attention, projection and MLP. 0 with other pooling, and for models of timm.
+    the last block, all but the class token's attention, projection and MLP. 0 with other pooling, for models of timm and of
+    users, and with a user's attention, MLP or norm, which may want to see every token.
 
     Native operators leave out the other tokens' queries, too.
     """
-    if isinstance(config, TimmConfig) or config.pool != "cls":
+    if (
+        not isinstance(config, ViTConfig)
+        or config.pool != "cls"
+        or config.user_parts.keys() & {"attention", "mlp", "norm"}
+    ):
         return 0
     unread = config.num_tokens - 1
     left_out = (
@@ -91,11 +141,13 @@ def unread_macs(config: ModelConfig) -> int:
 
 
 def unread_sentence(models: Mapping[str, ModelConfig]) -> str:
-    """What images/s of models, by what they are called, owe to `unread_macs`; empty where they owe nothing to it."""
+    """What images/s of models, by what they are called, owe to `unread_macs`; empty where they owe nothing to it.
+
+    Models with a user's part are left out: their MACs may be unknown here.
+    """
+    ours = {name: model for name, model in models.items() if isinstance(model, ViTConfig) and not model.user_parts}
     shares = {
-        name: f"{100 * macs / count(model).macs:.2g} %"
-        for name, model in models.items()
-        if (macs := unread_macs(model))
+        name: f"{100 * macs / count(model).macs:.2g} %" for name, model in ours.items() if (macs := unread_macs(model))
     }
     if not shares:
         return ""
@@ -152,7 +204,7 @@ def position(config: ViTConfig) -> Counts:
             return Counts(params=tables * sum(config.grid) * (width // 2))
         case "relative":
             return Counts(params=tables * (2 * n - 1) * width)
-        case "none" | "sincos_2d" | "rope_2d":
+        case _:
             return Counts()
 
 

@@ -27,11 +27,17 @@ from vitbench.data.seeding import random_state, seed_words
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(images / 255 − mean) / std: uint8 [B, C, H, W] → float32. `mean` and `std` are per channel, in [0, 1]."""
+    """(images / 255 − mean) / std: uint8 [B, C, H, W] → float32. `mean` and `std` are per channel, in [0, 1].
+
+    float32 images are in the unit of `mean` and `std` already.
+    """
     if not len(mean) == len(std) == images.shape[1]:
         raise ValueError(
             f"mean {tuple(mean)} and std {tuple(std)} must have one value per channel; images have {images.shape[1]}"
         )
+    if images.is_floating_point():  # mean first: it may be many times std, and a product would then lose digits
+        middle, deviation = _middle_and_deviation(tuple(mean), tuple(std), images.device)
+        return (images - middle).div_(deviation)
     scale, shift = _scale_and_shift(tuple(mean), tuple(std), images.device)
     return (images * scale).add_(shift)
 
@@ -57,6 +63,16 @@ def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: to
     shift = -torch.tensor(mean, dtype=torch.float64) / deviation
     scale, shift = (rearrange(v, "c -> c 1 1").float().to(device) for v in (scale, shift))
     return scale, shift
+
+
+@lru_cache(maxsize=16)
+def _middle_and_deviation(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    middle, deviation = (
+        torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, [s or 1.0 for s in std])
+    )
+    return middle, deviation
 
 
 class Augment:

@@ -20,6 +20,7 @@ from timm.data.transforms_factory import transforms_imagenet_train
 from vitbench.config import DataConfig
 from vitbench.config.data import PaddingMode
 from vitbench.data.augment import windows_and_mirrors
+from vitbench.data.auto_augment import mend
 from vitbench.data.decode import covering
 from vitbench.data.seeding import seed_words
 
@@ -64,6 +65,8 @@ class ImageTransform:
                 image = crop(image)
         if mirrored[place]:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if config.auto_augment is None and not config.color_jitter:
+            return image
         with draws("auto_augment", self.seed, step, place):
             return color(image)
 
@@ -81,6 +84,8 @@ class ImageTransform:
             mean=self.mean,
             separate=True,
         )
+        for change in color.transforms:
+            mend(change)
         return crop, color
 
 

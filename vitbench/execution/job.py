@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitbench.costs.counts import Counts
 from vitbench.costs.macs import count
 from vitbench.files import remove_leftovers
 from vitbench.machine import utc_now
@@ -39,6 +40,8 @@ class Job:
     """Whether the weights of the finished run are kept there, too."""
     study_file: Path | None = None
     """The user's file that the run was planned from, absolute, as named: where workers find its classes."""
+    counts: Counts | None = None
+    """Of the model, counted where the run was planned: a worker may not have the user's code that it is of."""
 
     @property
     def checkpoint(self) -> Path | None:
@@ -63,7 +66,7 @@ class Job:
 
     def failed(self, reason: str, *, started: str) -> Record:
         """The record of this run as one that could not be done."""
-        counts = count(self.run.config.model)
+        counts = self.counts or count(self.run.config.model)
         return self.record(
             started=started,
             outcome=Outcome.FAILED,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitbench.costs.macs import count
 from vitbench.execution import display
 from vitbench.execution.job import Job
 from vitbench.machine import cpu_cores
@@ -110,6 +111,7 @@ def make_job(
         checkpoints=results.absolute() / "checkpoints",
         keep_weights=keep_weights,
         study_file=study_file,
+        counts=count(run.config.model),
     )
 
 

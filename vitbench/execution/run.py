@@ -23,11 +23,14 @@ from vitbench.evaluation import Evaluation
 from vitbench.execution.initial_model import initial_model
 from vitbench.execution.job import Job, Report
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
+from vitbench.execution.study_code import CodeError, load_code
 from vitbench.kernels import install, native
 from vitbench.machine import utc_now
 from vitbench.models import TimmModel, ViT
+from vitbench.models.parts import PartError
 from vitbench.models.weights import save_trained, weights_sha256
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
+from vitbench.signals import Ended
 from vitbench.text import say
 from vitbench.training import Checkpoint, Progress, TrainResult, freeze, train
 from vitbench.training.checkpoint import State
@@ -47,8 +50,11 @@ def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> R
     started = utc_now()
     try:
         return _execute(job, started, on_report)
-    except Exception as error:  # the one place where a run's errors become a record
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+    except Ended:
+        raise
+    except (Exception, SystemExit) as error:  # the one place where a run's errors, a user's code's too, become a record
+        says_all = isinstance(error, CodeError | PartError)
+        reason = " ".join((str(error) if says_all else f"{type(error).__name__}: {error}").split())
         if is_out_of_memory(error):
             reason = f"out of memory at batch {job.run.config.train.batch_size}"
     return job.failed(reason, started=started)
@@ -56,6 +62,7 @@ def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> R
 
 def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Record:
     torch.set_num_threads(job.threads)
+    load_code(job.run.config, job.study_file, variant=job.run.variant)
     device = open_device(job.device)
     native.state()  # compiled here, where there is a compiler, and not within the first step
     setup = _set_up(job, device)

@@ -12,8 +12,9 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from vitbench.kernels import native, operators
-from vitbench.models.attention import ALL, FEW_TOKENS, Attention
+from vitbench.models.attention import FEW_TOKENS, Attention
 from vitbench.models.blocks import MLP, Block, LayerScale
+from vitbench.models.parts import ALL
 from vitbench.models.positions import RotaryPosition
 
 
@@ -67,7 +68,7 @@ class NativeAttention(Attention):
 
     def _is_usable(self, x: Tensor) -> bool:
         drops_out = self.training and self.dropout > 0
-        between = self.relative or drops_out or isinstance(self.q_norm, nn.LayerNorm)
+        between = self.relative or self.position or drops_out or isinstance(self.q_norm, nn.LayerNorm)
         head_dim = self.qkv.in_features // self.num_heads
         return (
             self.kernel == "auto"

@@ -7,7 +7,7 @@ from typing import Any
 
 from vitbench.config import FREE, OF_THE_HEAD, ModelConfig, TimmConfig, ViTConfig
 from vitbench.models import build_model
-from vitbench.models.resize import resize_tables
+from vitbench.models.resize import check_parts_take, resize_tables
 from vitbench.models.timm_models import TimmModel, is_made_for_a_size
 from vitbench.models.vit import ViT
 
@@ -37,6 +37,7 @@ def inherit(source: ViT, config: ViTConfig, *, seed: int, keep_head: bool = Fals
     `FREE`, or in `OF_THE_HEAD` where that is kept.
     """
     inherited_config(source.config, dict(config), keep_head=keep_head)
+    check_parts_take(source, config)
     model = build_model(config, seed=seed)
     weights = resize_tables(source.state_dict(), old_grid=source.config.grid, new_grid=config.grid, antialias=antialias)
     if not keep_head:

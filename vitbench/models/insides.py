@@ -6,6 +6,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from vitbench.models.parts import is_part
 from vitbench.models.positions import ADDITIVE
 from vitbench.models.stems import PatchNormStem, PatchStem
 from vitbench.models.vit import ViT
@@ -29,6 +30,8 @@ def patch_filters(model: ViT) -> Tensor:
     With `patch_norm`, the scale of the norm before them is multiplied in. Raises NoSuchPartError for other stems.
     """
     stem = model.stem
+    if is_part(stem):
+        raise NoSuchPartError(f"stem {model.config.stem!r} is a user's, whose filters are not known")
     if not isinstance(stem, PatchStem):
         raise NoSuchPartError(f"stem {model.config.stem!r} has convolutions, and no filter of a whole patch of pixels")
     weight = stem.proj.weight
@@ -45,6 +48,8 @@ def position_tables(model: ViT) -> list[Tensor]:
     Raises NoSuchPartError where no vector stands for a place.
     """
     config = model.config
+    if "position" in config.user_parts:
+        raise NoSuchPartError(f"position {config.position!r} is a user's, whose tables are not known")
     if config.position not in ADDITIVE:
         raise NoSuchPartError(f"position {config.position!r}: {WITHOUT_TABLE[config.position]}")
     assert model.position is not None

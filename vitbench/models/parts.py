@@ -54,7 +54,8 @@ def build_part(role: str, config: ViTConfig, *, place: str, seed: int, built_in:
     if role == "position":
         _check_position(part, what)
     has_forward = type(part).forward is not nn.Module.forward
-    part.__class__ = _checked_class(type(part), role, name, has_forward)
+    users: Any = type(part)
+    part.__class__ = _checked_class(users, role, name, has_forward)
     part.vitbench_config = config
     return part
 
@@ -82,7 +83,7 @@ def seeded(seed: int) -> Iterator[None]:
     """While entered, torch's, numpy's and Python's generators are at the seed; afterwards they are as they were."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:

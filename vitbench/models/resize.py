@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from vitbench.config import ViTConfig
 from vitbench.models.attention import Attention
+from vitbench.models.parts import parts_of
 from vitbench.models.vit import ViT
 
 Grid = tuple[int, int]
@@ -28,13 +30,19 @@ def resize(model: ViT, image_size: int | tuple[int, int], *, antialias: bool) ->
     step unless the configuration has a `position_grid`. Dtype, device, training mode and `requires_grad` are kept, module by
     module. `model` stays as it is and shares no memory with the new one; its gradients, hooks and native operators
     (`kernels.install`) are not taken along. Raises the ValueError of `ViTConfig` where `patch_size` does not divide
-    `image_size`.
+    `image_size`, and a ValueError for a user's part that does not say that it takes any image size.
     """
     config = model.config.replace(image_size=image_size)
+    check_parts_take(model, config)
     state = resize_tables(model.state_dict(), old_grid=model.config.grid, new_grid=config.grid, antialias=antialias)
     # Layers draw values that are overwritten; the caller's random stream must not move for them.
     with torch.random.fork_rng(devices=[]):
         resized = ViT(config)
+    for name, values in resized.state_dict().items():
+        if values.shape != state[name].shape:
+            raise ValueError(
+                f"image_size {config.image_size} changes {name}, although its class has any_image_size = True; leave that out"
+            )
     resized.load_state_dict({name: values.clone() for name, values in state.items()}, assign=True)
     for (name, buffer), old_buffer in zip(list(resized.named_buffers()), model.buffers(), strict=True):
         owner, _, leaf = name.rpartition(".")
@@ -46,6 +54,19 @@ def resize(model: ViT, image_size: int | tuple[int, int], *, antialias: bool) ->
         if isinstance(module, Attention) and isinstance(old_module, Attention):
             module.kernel = old_module.kernel
     return resized
+
+
+def check_parts_take(model: ViT, config: ViTConfig) -> None:
+    """Raises ValueError where images of another size come to a user's part that has no `any_image_size = True`."""
+    if config.image_hw == model.config.image_hw:
+        return
+    for name, part in parts_of(model).items():
+        if not getattr(part, "any_image_size", False):
+            raise ValueError(
+                f"image_size {config.image_size} is not {model.config.image_size}, with which {name}, a user's "
+                f"{type(part).__name__}, was trained; leave it out, or, if its weights mean the same at any size, give the "
+                "class any_image_size = True"
+            )
 
 
 def resize_tables(state: Mapping[str, Tensor], *, old_grid: Grid, new_grid: Grid, antialias: bool) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from torch import nn
 from vitbench.config import RunConfig, one_line
 from vitbench.files import ANOTHER_RESULTS, cannot_write, entries, write_whole
 from vitbench.models.timm_models import TimmModel
+from vitbench.models.user_models import UserModel
 from vitbench.models.vit import ViT
 
 FORMAT = "1"
@@ -33,7 +34,7 @@ class Trained:
     `mean` and `std` (per channel, of pixels in [0, 1]) are what its images were normalised with.
     """
 
-    model: ViT | TimmModel
+    model: ViT | TimmModel | UserModel
     config: RunConfig
     mean: tuple[float, ...]
     std: tuple[float, ...]

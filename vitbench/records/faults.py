@@ -14,7 +14,7 @@ from typing import Literal
 from vitbench.config import TRACEBACK
 from vitbench.text import printable
 
-Kind = Literal["damage", "unreadable", "conflict", "not merged", "failure"]
+Kind = Literal["damage", "unreadable", "conflict", "not merged", "failure", "source"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Fault:
     kind: Kind = "damage"
     """`damage`: a line is not as it was written. `unreadable`: no file can be read there. `conflict`: an earlier line of the
     same run has other numbers, though its environment guarantees equal ones. `not merged`: such a line in a folder that is
-    merged into this one. `failure`: tables cannot be made of the records.
+    merged into this one. `failure`: tables cannot be made of the records. `source`: the kept source of a user's code.
     """
 
     @property
@@ -52,6 +52,7 @@ _REMEDIES: dict[Kind, str] = {
     "unreadable": "make it readable, or remove it; earlier tables and plots of it stay",
     "conflict": "`vitbench records repair --conflicts` sets this line aside",
     "not merged": "it is not taken over",
+    "source": "run the study again with its file, or bring it back from a copy; records and tables do not need it",
     "failure": f"{TRACEBACK}=1 shows where; the others are made without it, earlier tables and plots of it stay",
 }
 

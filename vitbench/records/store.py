@@ -12,6 +12,7 @@ from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 from vitbench.records.faults import Fault, Faults
 from vitbench.records.lines import Entry, append_line, files_in, parse, read_entries, sound
 from vitbench.records.schema import SCHEMA, STUDY_NAME, Outcome, Record
+from vitbench.records.sources import keep_sources
 
 _NAMES = frozenset(field.alias or name for name, field in Record.model_fields.items())
 
@@ -55,7 +56,11 @@ class RecordStore:
             raise cannot_write("results", self.root, error, ANOTHER_RESULTS) from error
 
     def append(self, record: Record) -> None:
-        """Adds one whole line, or raises ValueError and leaves the file as it was."""
+        """Adds one whole line, or raises ValueError and leaves the file as it was.
+
+        Before that, the source of a user's code is kept beside it, so that a reader can see what ran.
+        """
+        keep_sources(self.root, record.config.user_code)
         append_line(self.path(record.study), record.to_json())
 
     def read(self, study: str) -> list[Record]:

@@ -11,6 +11,8 @@ from typing import Any
 from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 from vitbench.records.faults import Fault, Faults, Kind
 from vitbench.records.lines import Entry, append_lines, is_torn, lock_of, mend_tail, not_a_file, sound, without_digest
+from vitbench.records.schema import Record
+from vitbench.records.sources import copy_sources, source_fault
 from vitbench.records.store import RecordStore, conflict_with_first
 from vitbench.records.transfer import TransferStore
 
@@ -48,9 +50,18 @@ def record_files(results: str | Path, faults: Faults) -> list[RecordFile]:
 
 
 def check(results: str | Path, faults: Faults) -> tuple[int, int]:
-    """(files, sound records); `faults` are told of all damage and conflicts."""
+    """(files, sound records); `faults` are told of all damage, conflicts, and sources that are not as they were kept."""
     files = record_files(results, faults)
-    return len(files), sum(len(sound(file.all_entries(), faults)) for file in files)
+    records = [record for file in files for record in sound(file.all_entries(), faults)]
+    for name in _user_code(records):
+        if fault := source_fault(Path(results), name):
+            faults.add(fault)
+    return len(files), len(records)
+
+
+def _user_code(records: Iterable[Any]) -> dict[str, None]:
+    """Names of the users' code that ran, in the order of the records; those of frozen features name none."""
+    return dict.fromkeys(name for record in records if isinstance(record, Record) for name in record.config.user_code)
 
 
 def repair(results: str | Path, faults: Faults, *, conflicts: bool = False) -> dict[Path, list[Fault]]:
@@ -91,20 +102,23 @@ def _set_aside(path: Path, numbers: Collection[int]) -> None:
 def merge(into: str | Path, source: str | Path, faults: Faults) -> dict[Path, int]:
     """Appends to the results in `into`, unchanged, the lines of `source` that it lacks. A second time does nothing.
 
-    Returns how many, by file. Lines that are damaged, or contradict one in `into`, are left out; `faults` are told of them.
+    The sources of users' code come with them. Returns how many, by file. Lines that are damaged, or contradict one in `into`, are left out; `faults` are told of them.
     """
     added = {}
     for file in record_files(source, faults):
         store = type(file.store)(into, faults)
         target = store.directory / file.path.name
         present: list[Entry[Any]] = list(store.entries(target)) if os.path.lexists(target) else []
-        if lines := list(_new_lines(file, present, target, faults)):
+        new = list(_new_entries(file, present, target, faults))
+        copy_sources(Path(into), Path(source), _user_code(entry.record for entry in [*present, *new]))
+        lines = [entry.line for entry in new]
+        if lines:
             append_lines(target, lines)
         added[target] = len(lines)
     return added
 
 
-def _new_lines(file: RecordFile, present: Iterable[Entry[Any]], into: Path, faults: Faults) -> Iterator[bytes]:
+def _new_entries(file: RecordFile, present: Iterable[Entry[Any]], into: Path, faults: Faults) -> Iterator[Entry[Any]]:
     objects: set[bytes] = set()
     firsts: dict[Hashable, Entry[Any]] = {}
     for entry in present:
@@ -118,4 +132,4 @@ def _new_lines(file: RecordFile, present: Iterable[Entry[Any]], into: Path, faul
             if conflict := conflict_with_first(entry, firsts, file=str(into)):
                 faults.add(Fault(file.path, conflict, entry.number, "not merged"))
             else:
-                yield entry.line
+                yield entry

@@ -70,6 +70,15 @@ _PAPER = TrainConfig(epochs=20, batch_size=128, label_smoothing=0.1)
 _STANDARD = TrainConfig(epochs=20, batch_size=128, label_smoothing=0.1, optimizer="muon")
 # Dosovitskiy et al. 2021, Table 3 (ImageNet); the rates are Figure 9's.
 _IMAGENET = TrainConfig(epochs=300, batch_size=4096, learning_rate=3e-3, weight_decay=0.3, compile="auto")
+_IMAGENET_CROPS = {
+    "crop_padding": 0,
+    "crop_scale": (0.05, 1.0),
+    "crop_interpolation": "bilinear",
+    "eval_crop": 0.875,
+}
+"""Inception crops, beside which images are mirrored, as in the paper's own code (vision_transformer, `input_pipeline.py`: 5 to
+100 % of the area, bilinear); the middle 224 of 256 pixels in evaluation (big_vision, `vit_i21k.py`). No RandAugment.
+"""
 # Short runs learn more from images as they are.
 _AS_STORED = {"crop_padding": 0, "flip": False}
 _GRID = (5e-4, 1e-3, 2e-3, 4e-3)
@@ -112,7 +121,7 @@ BUDGETS: dict[str, Budget] = {
             tuning_seeds=1,
             extend=1,
             built_in=Scale("B", 14, _PAPER, (8e-4,), (8e-4,)),
-            images=Scale("B", 14, _IMAGENET, (3e-4, 8e-4, 3e-3), (3e-3,)),
+            images=Scale("B", 14, _IMAGENET, (3e-4, 8e-4, 3e-3), (3e-3,), data=_IMAGENET_CROPS),
         ),
     )
 }

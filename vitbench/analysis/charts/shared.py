@@ -44,7 +44,7 @@ def looks_of(comparison: Comparison) -> dict[str, Look]:
 
 def figure_of(comparison: Comparison, height: float, caption: str) -> Figure:
     """An empty figure with its title and caption, and `height` inches beneath them."""
-    environment = f"{comparison.environment.device}, {comparison.environment.precision}"
+    environment = f"{comparison.environment.device}, {comparison.precision_text}"
     about = f"{comparison.epochs_text}, {counted(len(comparison.seeds), 'seed')}, {environment}. {caption}"
     return headed_figure(comparison.title, about, height)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from vitbench.analysis.comparison.assessment import Assessment
+from vitbench.analysis.comparison.changes import changes_text, of_recipe_and_data
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Finding
 from vitbench.analysis.statistics.verdicts import Verdict
@@ -49,12 +50,13 @@ def arms_across(assessments: Iterable[Assessment]) -> list[ArmAcross]:
     for by_data in _side_by_side(assessments):
         first = next(iter(by_data.values())).comparison
         for label in dict.fromkeys(label for assessment in by_data.values() for label in assessment.findings.arms):
-            findings = {
-                data: finding
-                for data, assessment in by_data.items()
-                if (finding := assessment.findings.arms.get(label)) and finding.decision.verdict is not Verdict.NONE
-            }
-            if len(findings) > 1:
+            # Of one name, but with another recipe, it is another arm.
+            by_recipe: dict[str, dict[str, Finding]] = defaultdict(dict)
+            for data, assessment in by_data.items():
+                finding = assessment.findings.arms.get(label)
+                if finding is not None and finding.decision.verdict is not Verdict.NONE:
+                    by_recipe[changes_text(of_recipe_and_data(finding.arm.changes))][data] = finding
+            for findings in (findings for findings in by_recipe.values() if len(findings) > 1):
                 slugs = {data: by_data[data].comparison.slug for data in findings}
                 arms.append(ArmAcross(first.study, f"{first.budget}, {_size(first)}", label, findings, slugs))
     return arms

@@ -107,6 +107,18 @@ class Comparison:
         return tuple(sorted(values, key=lambda value: (str(type(value)), value)))
 
     @property
+    def precision_text(self) -> str:
+        """`fp32`, or where arms differ in it, `bf16 and fp32`."""
+        values = self.environment_values("precision") if self.design.precisions_differ else ()
+        return " and ".join(values or (self.environment.precision,))
+
+    @property
+    def compiled_text(self) -> str:
+        """`eager`, `compiled`, or where arms differ in it, both."""
+        values = self.environment_values("compiled") if self.design.precisions_differ else ()
+        return " and ".join("compiled" if value else "eager" for value in values or (self.environment.compiled,))
+
+    @property
     def epochs_text(self) -> str:
         """`11 epochs`, or of whom, and what is equal, where arms have different ones."""
         epochs, design = f"{self.epochs:g} epochs", self.design
@@ -114,7 +126,8 @@ class Comparison:
             return epochs
         if design.images_differ:
             return f"{epochs} of the baseline and equal training steps"
-        return f"{epochs} of the baseline" + ("" if design.has_starts else f" and equal {MATCHES[design.match]}")
+        is_matched = design.match != "epochs"
+        return f"{epochs} of the baseline" + (f" and equal {MATCHES[design.match]}" if is_matched else "")
 
     def compared_with(self, arm: ArmResult) -> ArmResult | None:
         """The arm that another is compared with (`Design.compared_with`).

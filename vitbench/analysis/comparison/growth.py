@@ -9,6 +9,7 @@ from functools import cached_property
 from operator import itemgetter
 
 from vitbench.analysis.comparison.arm import ArmResult
+from vitbench.analysis.comparison.changes import of_recipe_and_data
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.statistics.power_law import PowerLaw, fit_power_law
 from vitbench.analysis.statistics.verdicts import FEWEST_SEEDS
@@ -86,8 +87,8 @@ def _series(
 
 
 def _differs_in(arm: ArmResult, baseline: ArmResult, fields: Sequence[str]) -> bool:
-    """Whether its model is the baseline's but for `fields`, the first of them among those that differ."""
-    if not isinstance(arm.model, ViTConfig):
+    """Whether it is the baseline but for `fields` of the model, the first of them among those that differ."""
+    if not isinstance(arm.model, ViTConfig) or of_recipe_and_data(arm.changes) != of_recipe_and_data(baseline.changes):
         return False
     differing = {
         name

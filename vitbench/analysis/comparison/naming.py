@@ -95,7 +95,7 @@ def _circumstances(comparison: Comparison) -> dict[str, Any]:
     return {
         "device": environment.device,
         "machine": environment.machine,
-        "precision": environment.precision,
+        "precision": comparison.precision_text,
         "compiled": environment.compiled,
         "torch": environment.torch,
         "timm": environment.timm,

@@ -8,9 +8,10 @@ from itertools import chain
 from typing import TypeVar
 
 from vitbench.analysis.comparison.arm import ArmResult
-from vitbench.analysis.comparison.changes import user_code, user_code_of, values_of
+from vitbench.analysis.comparison.changes import user_code_of, values_of
 from vitbench.analysis.comparison.changes import value_text as words_of
 from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.differing import user_code
 from vitbench.analysis.comparison.seen_images import about_images
 from vitbench.analysis.writing.words import listed, seeds_text
 from vitbench.costs.macs import unread_macs, unread_sentence
