@@ -229,11 +229,11 @@ def test_damage_is_refused_in_one_line(tmp_path):
 def test_a_compressed_file_above_the_cache_s_limit_is_refused_with_both_remedies(tmp_path, monkeypatch):
     monkeypatch.setenv("VITBENCH_CACHE_LIMIT_GB", "0")
     np.savez_compressed(tmp_path / "x.npz", **arrays())
-    with pytest.raises(ValueError, match="has no random access.*raise VITBENCH_CACHE_LIMIT_GB"):
+    with pytest.raises(ValueError, match=r"has no random access.*raise VITBENCH_CACHE_LIMIT_GB"):
         load(str(tmp_path / "x.npz"))
 
 
 def test_a_file_that_is_not_there_is_refused_with_the_nearest(tmp_path):
     write(tmp_path / "cells.npz", **arrays())
-    with pytest.raises(ValueError, match="did you mean cells.npz"):
+    with pytest.raises(ValueError, match=r"did you mean cells\.npz"):
         describe("cell.npz", root=tmp_path)
