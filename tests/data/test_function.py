@@ -1,4 +1,4 @@
-"""Is what a function in FILE.py gives read as it is, named by source and content, and refused where no run could rest on it?"""
+"""Is what a function in FILE.py gives read as it is, named by source and content, or refused with its line?"""
 
 from __future__ import annotations
 
