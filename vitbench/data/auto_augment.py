@@ -64,26 +64,35 @@ def policy(text: str, mean: Sequence[float], interpolation: Interpolation) -> Ap
 def _rand_augment(
     transform: timm_policies.RandAugment, fill: Sequence[int], images: Tensor, seed: int, step: int
 ) -> Tensor:
+    return apply_layers(images, rand_layers(transform, len(images), seed, step), fill)
+
+
+def rand_layers(transform: timm_policies.RandAugment, batch: int, seed: int, step: int) -> list[Layer]:
+    """What RandAugment does to each image of a batch, in order."""
     draws = random_state("auto augment", seed, step)
-    size, number = (len(images), transform.num_layers), len(transform.ops)
+    number = len(transform.ops)
     if transform.choice_weights is None:
-        chosen = draws.randint(number, size=size)
+        chosen = draws.randint(number, size=(batch, transform.num_layers))
     else:
         # The first of exponential arrivals at these rates: draws by weight, without replacement.
-        arrivals = draws.standard_exponential((len(images), number)) / transform.choice_weights
+        arrivals = draws.standard_exponential((batch, number)) / transform.choice_weights
         chosen = arrivals.argsort(1)[:, : transform.num_layers]
-    operations = [[transform.ops[index] for index in column] for column in chosen.T]
     with _timm_draws(seed, step):
-        return _apply(images, [_layer(column, draws) for column in operations], fill)
+        return [_layer([transform.ops[index] for index in column], draws) for column in chosen.T]
 
 
 def _auto_augment(
     transform: timm_policies.AutoAugment, fill: Sequence[int], images: Tensor, seed: int, step: int
 ) -> Tensor:
+    return apply_layers(images, policy_layers(transform, len(images), seed, step), fill)
+
+
+def policy_layers(transform: timm_policies.AutoAugment, batch: int, seed: int, step: int) -> list[Layer]:
+    """What AutoAugment or 3-Augment does to each image of a batch, in order."""
     draws = random_state("auto augment", seed, step)
-    chosen = [transform.policy[index] for index in draws.randint(len(transform.policy), size=len(images))]
+    chosen = [transform.policy[index] for index in draws.randint(len(transform.policy), size=batch)]
     with _timm_draws(seed, step):
-        return _apply(images, [_layer(column, draws) for column in zip(*chosen, strict=True)], fill)
+        return [_layer(column, draws) for column in zip(*chosen, strict=True)]
 
 
 def _augmix(
@@ -99,7 +108,7 @@ def _augmix(
             depths = np.full(batch, transform.depth) if transform.depth > 0 else draws.randint(1, 4, size=batch)
             chosen = draws.randint(len(transform.ops), size=(depths.max(), batch))
             layers = [_layer([transform.ops[i] for i in row], draws, depths > k) for k, row in enumerate(chosen)]
-            chains.append(_apply(images, layers, fill))
+            chains.append(apply_layers(images, layers, fill))
     if transform.blended:
         # timm's faster form: each chain is blended over those before it.
         shares = [transform._calc_blended_weights(w, m) for w, m in zip(weights, strength, strict=True)]
@@ -170,7 +179,7 @@ def _with_pillow_arguments(layer: Layer, uniform: NDArray[np.float64]) -> Layer:
     return Layer(names, arguments, layer.bicubic)
 
 
-def _apply(images: Tensor, layers: Sequence[Layer], fill: Sequence[int]) -> Tensor:
+def apply_layers(images: Tensor, layers: Sequence[Layer], fill: Sequence[int]) -> Tensor:
     """`images` are left as they are."""
     result = images.clone()
     for layer in layers:
