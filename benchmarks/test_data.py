@@ -12,6 +12,8 @@ from PIL import Image
 from vitbench.config import DataConfig
 from vitbench.data import Augment, Images, load, train_batches
 from vitbench.data.decode import fit
+from vitbench.data.image_transform import ImageTransform
+from vitbench.data.loading import stored_train
 
 BATCH = 128
 IN_MEMORY = 10_000
@@ -23,6 +25,12 @@ AUGMENTATIONS = {
     "crop and flip": DataConfig(crop_padding=4, flip=True),
     "mixup": DataConfig(mixup=0.8),
     "cutmix": DataConfig(cutmix=1.0),
+}
+INCEPTION = {"crop_scale": (0.08, 1.0), "flip": True}
+STREAMED = {
+    "crop and flip": DataConfig(**INCEPTION),
+    "and RandAugment": DataConfig(**INCEPTION, auto_augment="rand-m9-mstd0.5-inc1"),
+    "and 3-Augment": DataConfig(**INCEPTION, auto_augment="3a", color_jitter=0.3),
 }
 FILES = 256
 SIZE = (224, 224)
@@ -107,3 +115,19 @@ def test_an_epoch_from_files(timed, device, folder, tmp_path, monkeypatch, limit
 
     label = "read" if limit != "0" else "streamed by workers"
     timed(epoch, group="cache, 224 px", label=label, items=FILES, unit="images", min_rounds=5)
+
+
+@pytest.mark.parametrize("augmentation", STREAMED)
+def test_an_epoch_of_crops_of_files(timed, device, folder, tmp_path, monkeypatch, augmentation):
+    """Beside `streamed by workers`: what augmenting costs over decoding alone."""
+    monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path))
+    config, batch_size = STREAMED[augmentation], 32
+    data = load(str(folder), image_size=SIZE)
+    images = stored_train(data, config, str(folder), root=None)
+    transform = ImageTransform(config, SIZE, data.mean, seed=0, first_step=0, batch_size=batch_size)
+
+    def epoch() -> None:
+        for _ in images.batches(np.arange(FILES), batch_size, device.torch_device, change=transform):
+            pass
+
+    timed(epoch, group="cache, 224 px", label=f"streamed, {augmentation}", items=FILES, unit="images", min_rounds=5)

@@ -24,7 +24,8 @@ from tests.data.made_up_images import random_pixels, write_folder, write_tars
 from vitbench.data import describe, load
 from vitbench.data import loading as loading_module
 from vitbench.data.listing import EXTENSIONS, list_split, natural_key
-from vitbench.data.sources import find, open_splits
+from vitbench.data.opening import open_splits
+from vitbench.data.sources import find
 
 PNG = io.BytesIO()
 Image.new("RGB", (4, 4), "red").save(PNG, "PNG")

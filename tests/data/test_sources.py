@@ -55,6 +55,7 @@ def test_a_folder_is_described_from_its_files(image_folder):
     assert info.model_dump(exclude={"dataset"}) == {
         "image_size": (12, 10),
         "in_channels": 3,
+        "dtype": "uint8",
         "num_classes": 2,
         "train_images": 6,
         "test_images": 4,

@@ -140,9 +140,11 @@ def test_images_one_by_one_and_in_batches_have_the_same_distribution(tmp_path, f
     one_by_one = ImageTransform(config, (32, 32), data.mean, 0, 0, number)
     image = Image.fromarray(pixels)
     single = np.stack([np.asarray(one_by_one(image, 0, place)).transpose(2, 0, 1) for place in range(number)])
-    augment = Augment(config, num_classes=2, label_smoothing=0.0, mean=(0.0,) * 3, std=(1.0,) * 3)
+    augment = Augment(config, num_classes=2, label_smoothing=0.0, mean=data.mean, std=data.std)
     batch = torch.from_numpy(np.repeat(data.train.array[:1], number, axis=0))
-    batched = augment(batch, torch.zeros(number, dtype=torch.int64), seed=1, step=0)[0].numpy() * 255
+    normalised, _ = augment(batch, torch.zeros(number, dtype=torch.int64), seed=1, step=0)
+    mean, std = (np.array(values)[:, None, None] for values in (data.mean, data.std))
+    batched = (255 * (normalised.numpy() * std + mean)).round()
     for statistic in (
         lambda x: x.mean(axis=(1, 2, 3)),
         lambda x: x.std(axis=(1, 2, 3)),

@@ -72,7 +72,8 @@ def _facts(data_root: Path | None) -> dict[str, Any]:
 def _well_known_sets(data_root: Path | None) -> list[str]:
     """Those that timm opens under the data root."""
     from vitbench.data.info import BUILT_IN, KNOWN
-    from vitbench.data.sources import find, open_splits
+    from vitbench.data.opening import open_splits
+    from vitbench.data.sources import find
 
     names = []
     for name in KNOWN if data_root else ():

@@ -1,6 +1,8 @@
 """How is a training batch changed before the model sees it? All images at once, on the device.
 
-Every draw comes from (seed, step) on the CPU, so that arms are paired and CPU and CUDA agree.
+In the order of timm's `transforms_imagenet_train`: crop, flip, automatic augmentation or colour jitter, normalise, erase; then
+mixup and cutmix. Every draw comes from (seed, step) on the CPU, so that arms are paired and CPU and CUDA agree; each
+augmentation that came after flips has a stream of its own, so that it changes no draw of another.
 """
 
 from __future__ import annotations
@@ -15,16 +17,27 @@ from timm.data.mixup import Mixup
 from torch import Tensor
 from torch.nn import functional
 
-from vitbench.config import DataConfig
+from vitbench.config import CHANNELS_WITH_COLOUR, DataConfig, PaddingMode
+from vitbench.data.auto_augment import policy
+from vitbench.data.color_jitter import color_jitter, draw_jitter
+from vitbench.data.erasing import erase
+from vitbench.data.pillow_pixels import luma
+from vitbench.data.resized_crop import draw_boxes, resized_crop
 from vitbench.data.seeding import random_state, seed_words
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(images / 255 − mean) / std: uint8 [B, C, H, W] → float32. `mean` and `std` are per channel, in [0, 1]."""
+    """(images / 255 − mean) / std: uint8 [B, C, H, W] → float32. `mean` and `std` are per channel, in [0, 1].
+
+    float32 images are in the unit of `mean` and `std` already.
+    """
     if not len(mean) == len(std) == images.shape[1]:
         raise ValueError(
             f"mean {tuple(mean)} and std {tuple(std)} must have one value per channel; images have {images.shape[1]}"
         )
+    if images.is_floating_point():  # mean first: it may be many times std, and a product would then lose digits
+        middle, deviation = _middle_and_deviation(tuple(mean), tuple(std), images.device)
+        return (images - middle).div_(deviation)
     scale, shift = _scale_and_shift(tuple(mean), tuple(std), images.device)
     return (images * scale).add_(shift)
 
@@ -32,17 +45,14 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 def with_channels(images: Tensor, channels: int) -> Tensor:
     """uint8 [B, C, H, W] → [B, `channels`, H, W]: grey repeated for colours, colours made grey as Pillow's mode L does.
 
-    Grey is ITU-R 601-2 luma, in Pillow's fixed-point arithmetic. Raises ValueError for other numbers than 1 and 3.
+    Raises ValueError for other numbers than 1 and 3.
     """
     stored = images.shape[1]
     if stored == channels:
         return images
     if {stored, channels} != {1, 3}:
         raise ValueError(f"channels {channels} cannot be had from images of {stored}; give grey or RGB images")
-    if channels == 3:
-        return images.expand(-1, 3, -1, -1)
-    red, green, blue = images.to(torch.int32).unbind(1)
-    return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).to(torch.uint8).unsqueeze(1)
+    return images.expand(-1, 3, -1, -1) if channels == 3 else luma(images)
 
 
 @lru_cache(maxsize=16)
@@ -55,15 +65,29 @@ def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: to
     return scale, shift
 
 
+@lru_cache(maxsize=16)
+def _middle_and_deviation(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    middle, deviation = (
+        torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, [s or 1.0 for s in std])
+    )
+    return middle, deviation
+
+
 class Augment:
-    """Crops, flips, normalises and mixes batches; one for each run."""
+    """Changes images as a `DataConfig` says, normalises and mixes them; one for each run."""
 
     def __init__(
         self, config: DataConfig, num_classes: int, label_smoothing: float, mean: Sequence[float], std: Sequence[float]
     ) -> None:
-        self.crop_padding = config.crop_padding
-        self.flip = config.flip
+        self.config = config
         self.mean, self.std = tuple(mean), tuple(std)
+        self.auto_augment = (
+            None
+            if config.auto_augment is None
+            else policy(config.auto_augment, mean=self.mean, interpolation=config.crop_interpolation)
+        )
         self.mixup: Mixup | None = None
         if config.mixup or config.cutmix:
             self.mixup = Mixup(
@@ -77,20 +101,57 @@ class Augment:
         """uint8 [B, C, H, W] and int64 [B] → float32 [B, C, H, W], normalised, and targets.
 
         Targets are the class indices [B]; with mixup or cutmix they are probabilities [B, K], label smoothing
-        included (for indices the loss applies it). Raises ValueError for mixing an odd batch.
+        included (for indices the loss applies it). Raises ValueError for mixing an odd batch, and for changing the colours
+        of other images than grey and RGB of 8 bits.
         """
+        images = self.with_colours_changed(self.cropped_and_flipped(images, seed, step), seed, step)
+        return self.finished(normalise(images, self.mean, self.std), labels, seed, step)
+
+    def cropped_and_flipped(self, images: Tensor, seed: int, step: int) -> Tensor:
+        config, batch = self.config, len(images)
+        height, width = images.shape[-2:]
         (top, left), mirrored = windows_and_mirrors(
-            self.crop_padding, self.flip, seed=seed, step=step, num_images=len(images)
+            config.crop_padding, config.flip, seed=seed, step=step, num_images=batch
         )
-        if self.crop_padding:
-            images = crop(images, self.crop_padding, top, left)
-        if self.flip:
+        if config.crop_padding:
+            images = crop(images, config.crop_padding, top, left, config.padding_mode)
+        if config.crop_scale is not None:
+            crop_draws = random_state("resized crop", seed, step)
+            boxes = draw_boxes(crop_draws, batch, (height, width), config.crop_scale, config.crop_ratio)
+            bicubic = crop_draws.randint(2, size=batch) == 1
+            if config.crop_interpolation != "random":
+                bicubic[:] = config.crop_interpolation == "bicubic"
+            images = resized_crop(images, boxes, bicubic)
+        if config.flip:
             images = mirror(images, mirrored)
-        floats = normalise(images, self.mean, self.std)
+        return images
+
+    def with_colours_changed(self, images: Tensor, seed: int, step: int) -> Tensor:
+        field = self.config.changes_colours
+        if not field:
+            return images
+        if images.dtype != torch.uint8 or images.shape[1] not in CHANNELS_WITH_COLOUR:
+            raise ValueError(
+                f"{field} is for grey and RGB images of 8 bits, and these are {images.shape[1]} channels of "
+                f"{str(images.dtype).removeprefix('torch.')}; leave it out"
+            )
+        if self.auto_augment is not None:
+            images = self.auto_augment(images, seed, step)
+        if self.config.color_jitter:
+            draws = random_state("color jitter", seed, step)
+            images = color_jitter(images, *draw_jitter(draws, len(images), self.config.color_jitter))
+        return images
+
+    def finished(self, floats: Tensor, labels: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """Erases and mixes what is normalised already."""
+        config = self.config
+        if config.random_erasing:
+            draws, noise = random_state("erasing", seed, step), random_state("erasing noise", seed, step)
+            floats = erase(floats, config.random_erasing, config.erasing_mode, draws, noise)
         if self.mixup is None:
             return floats, labels
-        if len(images) % 2:
-            raise ValueError(f"batch_size {len(images)} is odd, but mixup and cutmix pair images; use an even one")
+        if len(floats) % 2:
+            raise ValueError(f"batch_size {len(floats)} is odd, but mixup and cutmix pair images; use an even one")
         # timm draws from numpy's global generator, which belongs to the caller.
         state = np.random.get_state()
         np.random.seed(seed_words("mixup", seed, step))
@@ -111,10 +172,14 @@ def windows_and_mirrors(
     return windows, draws.randint(2, size=num_images) if flip else nothing[0]
 
 
-def crop(images: Tensor, padding: int, top: np.ndarray, left: np.ndarray) -> Tensor:
-    """[B, C, H, W] → the same, each padded with zeros and cropped back to size at (top [B], left [B])."""
-    padded = functional.pad(images, [padding] * 4)
+def crop(images: Tensor, padding: int, top: np.ndarray, left: np.ndarray, mode: PaddingMode = "zeros") -> Tensor:
+    """[B, C, H, W] → the same, each padded by `mode` (zeros or reflect) and cropped back to size at (top [B], left [B])."""
     batch, _, height, width = images.shape
+    if mode == "reflect":  # of all types of number, which torch's own cannot
+        rows, columns = (torch.from_numpy(np.pad(np.arange(n), padding, mode="reflect")) for n in (height, width))
+        padded = images[:, :, rows.to(images.device)][..., columns.to(images.device)]
+    else:
+        padded = functional.pad(images, [padding] * 4)
     if images.device.type == "cpu":
         # The indexing below, four times as fast in numpy, which copies whole rows.
         view = np.lib.stride_tricks.sliding_window_view(padded.numpy(), (height, width), axis=(2, 3))

@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from vitbench.config import canonical_json
 from vitbench.data.info import DataInfo
-from vitbench.data.sources import Source
+from vitbench.data.source import Source
 from vitbench.files import cannot_write, sync_folder, write_whole
 from vitbench.machine import cache_directory
 

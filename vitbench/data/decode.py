@@ -1,4 +1,4 @@
-"""How does a stored image become an array of the size and channels that were asked for? It is what a viewer shows.
+"""How does a stored image become an array of the size, channels and depth that were asked for? It is what a viewer shows.
 
 The decoded cache and the streamed images both come from this module, so their pixels are equal.
 """
@@ -13,6 +13,11 @@ from typing import IO, Any, cast
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from vitbench.data.info import Dtype
+
+StoredImage = Image.Image | np.ndarray
+"""As a split gives it: a picture, or an array [C, H, W] of a user's own."""
+
 GREY_MODES = ("1", "L")
 MAX_PIXELS = 89_478_485
 """Pillow's limit, above which it warns of a decompression bomb: 0.36 GB as RGB."""
@@ -22,7 +27,10 @@ MAX_BYTES = 2**29
 """Of one file. Pillow reads files of some formats into memory at once."""
 MAX_READS = 500_000
 """Of one file. Pillow reads headers byte by byte, comments and padding too: 50 MB of these take many seconds."""
-_TOO_DEEP = ("I", "F")  # PIL would clip 16-bit and float pixels to 255 in silence
+_DEEP: dict[str, Dtype] = {"I;16": "uint16", "I": "float32", "F": "float32"}
+"""Pillow's modes of more than 8 bits, in whose place `convert` would put pixels clipped to 255, and what holds them."""
+_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL = 258, 277
+"""Tags of TIFF."""
 _OTHER_PROGRAMS = ("EPS", "WMF")
 """What Pillow hands to Ghostscript or Windows."""
 _ORIENTATION = 0x0112
@@ -57,8 +65,25 @@ def read_image(file: IO[bytes], name: str = "") -> Image.Image:
                 raise ValueError(f"{image.width:,} × {image.height:,} pixels are more than {MAX_PIXELS:,}")
             if max(image.size) > MAX_SIDE:
                 raise ValueError(f"its longer side has {max(image.size):,} pixels, more than {MAX_SIDE:,}")
+            _check_whole(image)
             image.load()
             return as_shown(image)
+
+
+def _check_whole(image: Image.Image) -> None:
+    """Raises ValueError for bits and bands of the file that Pillow would leave out in silence."""
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    bands, samples = len(image.getbands()), tags.get(_SAMPLES_PER_PIXEL, 1)
+    if samples > bands and image.mode != "P":
+        raise ValueError(f"it has {samples} bands, of which Pillow reads {bands}; give such images as FILE.npz")
+    bits = max(tags.get(_BITS_PER_SAMPLE) or (8,))
+    if any(";16" in str(tile.args) for tile in getattr(image, "tile", ())):
+        bits = 16
+    if bits > 8 and image.mode.split(";")[0] not in ("I", "F"):
+        raise ValueError(
+            f"it has {bits} bits a channel, of which Pillow reads 8 where there are {bands}; give such images as FILE.npz, "
+            "or convert them to 8 bits"
+        )
 
 
 class _FewReads:
@@ -100,7 +125,7 @@ def as_shown(image: Image.Image) -> Image.Image:
     White is what browsers and paper show behind a picture. Opaque pixels keep their values.
     """
     image = _upright(image)
-    if image.mode.split(";")[0] in _TOO_DEEP:
+    if stored_dtype(image) != "uint8":
         return image
     if image.has_transparency_data:
         return _on_white(image)
@@ -127,37 +152,106 @@ def _on_white(image: Image.Image) -> Image.Image:
     return shown
 
 
-def num_channels(image: Image.Image) -> int:
-    """1 for grey images, 3 for all others."""
-    return 1 if image.mode in GREY_MODES else 3
+def num_channels(image: StoredImage) -> int:
+    """Of a picture 1 where it is grey, else 3."""
+    if isinstance(image, np.ndarray):
+        return len(image)
+    return 1 if image.mode in GREY_MODES or stored_dtype(image) != "uint8" else 3
+
+
+def stored_dtype(image: StoredImage) -> Dtype:
+    """What holds the image's pixels without loss."""
+    if isinstance(image, np.ndarray):
+        return cast(Dtype, image.dtype.name)
+    return _DEEP.get("I;16" if image.mode.startswith("I;16") else image.mode, "uint8")
+
+
+def height_and_width(image: StoredImage) -> tuple[int, int]:
+    """In pixels."""
+    if isinstance(image, np.ndarray):
+        height, width = image.shape[1:]
+        return height, width
+    return image.height, image.width
 
 
 def fit(
-    image: Image.Image,
+    image: StoredImage,
     size: tuple[int, int],
     in_channels: int,
     filename: str,
     *,
     resized: tuple[int, int] | None = None,
+    dtype: Dtype = "uint8",
 ) -> np.ndarray:
-    """uint8 [C, H, W]: shorter side resized (bicubic, antialiased), then the centre cropped; untouched if equal.
+    """`dtype` [C, H, W]: shorter side resized (bicubic, antialiased), then the centre cropped; untouched if equal.
 
     `size` and `resized` are (height, width): of the result, and what the image is resized to cover, `size` if None. Raises
-    ValueError, naming the file, for what cannot be shown in 8 bits or would lose its colours.
+    ValueError, naming the file, for pixels of another depth or number of channels, which would lose something, and for
+    pixels that are not finite.
     """
     try:
-        return as_array(covering(with_mode(image, in_channels, filename), size, resized or size))
+        if isinstance(image, Image.Image) and stored_dtype(image) == dtype == "uint8":
+            return as_array(covering(with_mode(image, in_channels, filename), size, resized or size))
+        pixels = image if isinstance(image, np.ndarray) else _deep_pixels(image, filename, dtype)
+        _check_pixels(pixels, in_channels, filename, dtype)
+        return _covering_array(pixels, size, resized or size)
     except MemoryError as error:
+        height, width = height_and_width(image)
         raise ValueError(
-            f"image {filename!r} of {image.width} × {image.height} pixels needs more memory than there is; make it smaller"
+            f"image {filename!r} of {width} × {height} pixels needs more memory than there is; make it smaller"
         ) from error
 
 
-def with_mode(image: Image.Image, in_channels: int, filename: str) -> Image.Image:
-    """The image as grey (L) or RGB. Raises ValueError, naming the file, as `fit` does."""
-    if image.mode.split(";")[0] in _TOO_DEEP:
+def _deep_pixels(image: Image.Image, filename: str, dtype: Dtype) -> np.ndarray:
+    """[1, H, W] of a grey picture with more than 8 bits."""
+    stored = stored_dtype(image)
+    if dtype == "uint8":
+        raise ValueError(
+            f"image {filename!r} has mode {image.mode}, more than 8 bits a channel, and those of its set that were looked at "
+            "first have 8; convert it to 8 bits"
+        )
+    if stored == "uint8" or (stored, dtype) == ("float32", "uint16"):
+        raise ValueError(
+            f"image {filename!r} has mode {image.mode}, but those of its set that were looked at first are {dtype}; "
+            "make all of one kind"
+        )
+    pixels = np.asarray(image)
+    as_asked = pixels.astype(dtype)
+    if pixels.dtype.kind == "i" and not np.array_equal(as_asked.astype(np.int64), pixels):
+        raise ValueError(f"image {filename!r} has values above 2²⁴, which float32 would round; scale them down")
+    return as_asked[None]
+
+
+def _check_pixels(image: np.ndarray, in_channels: int, filename: str, dtype: Dtype) -> None:
+    if len(image) != in_channels or image.dtype != dtype:
+        raise ValueError(
+            f"image {filename!r} has {len(image)} channels of {image.dtype}, but those of its set that were looked at first "
+            f"have {in_channels} of {dtype}; make all of one kind"
+        )
+    if dtype == "float32" and not np.isfinite(image).all():
+        raise ValueError(f"image {filename!r} has pixels that are NaN or infinite; replace them")
+
+
+def _covering_array(image: np.ndarray, size: tuple[int, int], resized: tuple[int, int]) -> np.ndarray:
+    """`covering` of [C, h, w]: Pillow resizes each channel by itself, in 8 bits or in float32."""
+    if image.shape[1:] == size == resized:
+        return np.ascontiguousarray(image)
+    held = image.astype(np.float32) if image.dtype == np.uint16 else np.ascontiguousarray(image)
+    pixels = np.stack([np.asarray(covering(Image.fromarray(channel), size, resized)) for channel in held])
+    return pixels if image.dtype != np.uint16 else np.clip(np.rint(pixels), 0, 65535).astype(np.uint16)
+
+
+def with_mode(image: StoredImage, in_channels: int, filename: str) -> Image.Image:
+    """The image as grey (L) or RGB. Raises ValueError, naming the file, for what is neither in 8 bits."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or len(image) not in (1, 3):
+            raise ValueError(
+                f"image {filename!r} has {len(image)} channels of {image.dtype}; only grey and RGB are pictures"
+            )
+        image = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, -1)))
+    if stored_dtype(image) != "uint8":
         raise ValueError(f"image {filename!r} has mode {image.mode}, more than 8 bits a channel; convert it to 8 bits")
-    if in_channels == 1 and num_channels(image) != 1:
+    if in_channels != 3 and num_channels(image) != 1:
         raise ValueError(
             f"image {filename!r} is coloured ({image.mode}), but those of its set that were looked at first are grey; "
             "make all of one kind"

@@ -6,11 +6,14 @@ Imports no torch unless something has to be opened.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 from vitbench.data import cache
-from vitbench.data.info import BUILT_IN, KNOWN, DataInfo
+from vitbench.data.info import BUILT_IN, KNOWN, DataInfo, Dtype
+from vitbench.data.opening import open_splits
 from vitbench.data.reading import FileSplit
-from vitbench.data.sources import Source, find, open_splits
+from vitbench.data.source import Source
+from vitbench.data.sources import find
 
 MAX_NATIVE = 64
 """Images of one size up to this many pixels a side keep it; all others are brought to `LARGE`."""
@@ -63,7 +66,7 @@ def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataIn
     """From the labels, and from a few images."""
     import numpy as np
 
-    size, in_channels = _size_and_channels(train)
+    size, in_channels, dtype = _kind(train)
     train_labels, test_labels = train.labels(), test.labels()
     lowest, highest = (f(f(train_labels), f(test_labels)) for f in (min, max))
     names = train.class_names()
@@ -79,27 +82,38 @@ def describe_opened(source: Source, train: FileSplit, test: FileSplit) -> DataIn
         dataset=source.dataset,
         image_size=size,
         in_channels=in_channels,
+        dtype=dtype,
         num_classes=num_classes,
         train_images=len(train_labels),
         test_images=len(test_labels),
         crop_padding=size[0] // 8,
-        flip=in_channels == 3,  # grey sets are mostly characters, whose mirror images mean something else
+        flip=in_channels >= 3,  # grey sets are mostly characters, whose mirror images mean something else
         class_counts=tuple(np.bincount(train_labels, minlength=num_classes).tolist()),
     )
 
 
-def _size_and_channels(split: FileSplit) -> tuple[tuple[int, int], int]:
-    """The size (height, width) to bring images to, and 3 channels unless all those looked at are grey."""
-    from vitbench.data.decode import num_channels
+def _kind(split: FileSplit) -> tuple[tuple[int, int], int, Dtype]:
+    """The size (height, width) to bring images to, the number of their channels, and what holds their pixels.
 
+    Pictures have 3 channels unless all those looked at are grey.
+    """
+    from vitbench.data.arrays import ArraySplit
+    from vitbench.data.decode import height_and_width, num_channels, stored_dtype
+
+    if isinstance(split, ArraySplit) and split.kind is not None:  # no image has to be read
+        channels, *size = split.kind.shape
+        native = (size[0], size[1])
+        return native if max(native) <= MAX_NATIVE else (LARGE, LARGE), channels, split.kind.dtype
     probes = {i * (len(split) - 1) // (PROBES - 1) for i in range(PROBES)} if split.random_access else set()
-    is_native, is_grey, sizes = False, True, set()
+    is_native, channels, sizes, dtypes = False, 1, set(), set()
     for image, _ in map(split.read, sorted(probes)) if split.random_access else split:
-        sizes.add((image.height, image.width))
-        is_native = len(sizes) == 1 and max(image.size) <= MAX_NATIVE
-        is_grey = is_grey and num_channels(image) == 1
-        if not is_native and not is_grey:
+        sizes.add(height_and_width(image))
+        is_native = len(sizes) == 1 and max(max(size) for size in sizes) <= MAX_NATIVE
+        channels = max(channels, num_channels(image))
+        dtypes.add(stored_dtype(image))
+        if not is_native and channels > 1:
             break
     if not sizes:
         raise ValueError(f"{split.title} holds no images; give one that has some")
-    return sizes.pop() if is_native else (LARGE, LARGE), 1 if is_grey else 3
+    dtype = next(dtype for dtype in get_args(Dtype)[::-1] if dtype in dtypes)
+    return sizes.pop() if is_native else (LARGE, LARGE), channels, dtype

@@ -64,6 +64,8 @@ class ImageTransform:
                 image = crop(image)
         if mirrored[place]:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if config.auto_augment is None and not config.color_jitter:
+            return image
         with draws("auto_augment", self.seed, step, place):
             return color(image)
 

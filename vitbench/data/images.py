@@ -1,6 +1,7 @@
 """How are images handed out in batches, in the order that was asked for?
 
-`Images` reads one uint8 array; `StreamedImages` decodes what is too large for that, with the same pixels.
+`Images` reads one array; `StreamedImages` decodes what is too large for that, with the same pixels. Batches are uint8, or
+float32 where pixels have more than 8 bits: 16-bit levels then count from 0 to 1, as shares of 65,535.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import get_args
 
 import numpy as np
 import torch
 from PIL import Image
 
 from vitbench.data.decode import as_array, fit, with_mode
-from vitbench.data.info import DataInfo
+from vitbench.data.info import DataInfo, Dtype
 from vitbench.data.reading import FileSplit
 from vitbench.files import error_reason
 from vitbench.machine import cpu_cores
@@ -29,11 +31,26 @@ RESIDENT_BYTES = 2 * 2**30
 """An array up to this size is copied to a CUDA device once and stays there."""
 
 
+_TORCH = {"uint8": torch.uint8, "uint16": torch.int16, "float32": torch.float32}
+"""How tensors hold pixels; torch knows little to do with uint16, so that these bits pass as int16."""
+
+
+def _signed(images: np.ndarray) -> np.ndarray:
+    return images.view(np.int16) if images.dtype == np.uint16 else images
+
+
+def as_levels(images: torch.Tensor) -> torch.Tensor:
+    """uint8 and float32 as they are; the bits of uint16, in an int16 tensor, as float32 in [0, 1]."""
+    if images.dtype != torch.int16:
+        return images
+    return (images.to(torch.int32) & 0xFFFF).float() / 65535
+
+
 class Images:
-    """Images in one array, usually memory-mapped: uint8 [N, C, H, W] and labels int64 [N]."""
+    """Images in one array, usually memory-mapped: uint8, uint16 or float32 [N, C, H, W], and labels int64 [N]."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
-        assert images.dtype == np.uint8 and images.ndim == 4 and len(images) == len(labels)
+        assert images.dtype in get_args(Dtype) and images.ndim == 4 and len(images) == len(labels)
         # Slices of a memmap, a subclass of the array, take longer.
         self.array = np.asarray(images)
         self.labels = np.array(labels, dtype=np.int64)
@@ -51,7 +68,7 @@ class Images:
     def batches(
         self, order: np.ndarray, batch_size: int, device: torch.device
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """(uint8 [B, C, H, W], int64 [B]) on `device`, in the order of `order` [M]; the last batch may be ragged."""
+        """(uint8 or float32 [B, C, H, W], int64 [B]) on `device`, in the order of `order` [M]; the last may be ragged."""
         order = np.asarray(order, dtype=np.int64)
         on_cuda = device.type == "cuda"
         if on_cuda and self.array.nbytes <= RESIDENT_BYTES:
@@ -61,26 +78,28 @@ class Images:
             rows = order[start : start + batch_size]
             # A fresh pinned tensor per batch: the caching host allocator hands its memory out again only when the
             # asynchronous copy that reads it is done. One buffer reused by hand would be overwritten too early.
-            images = torch.empty((len(rows), *self.image_shape), dtype=torch.uint8, pin_memory=on_cuda)
+            images = torch.empty(
+                (len(rows), *self.image_shape), dtype=_TORCH[self.array.dtype.name], pin_memory=on_cuda
+            )
             labels = torch.empty(len(rows), dtype=torch.int64, pin_memory=on_cuda)
             # The bounds were checked above; "raise" would make numpy go through a buffer.
             assert rows.min() >= 0 and rows.max() < len(self)
-            np.take(self.array, rows, axis=0, out=images.numpy(), mode="clip")
+            np.take(_signed(self.array), rows, axis=0, out=images.numpy(), mode="clip")
             np.take(self.labels, rows, out=labels.numpy(), mode="clip")
-            yield (images.to(device, non_blocking=True), labels.to(device, non_blocking=True))
+            yield (as_levels(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True))
 
     def _resident_batches(
         self, order: np.ndarray, batch_size: int, device: torch.device
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         if device not in self._resident:
             # torch will not wrap a read-only map without a warning, hence the copy.
-            self._resident[device] = torch.from_numpy(np.array(self.array)).to(device)
+            self._resident[device] = torch.from_numpy(np.array(_signed(self.array))).to(device)
         images = self._resident[device]
         labels = torch.from_numpy(self.labels).to(device)
         rows = torch.from_numpy(order).to(device)
         for start in range(0, len(order), batch_size):
             batch = rows[start : start + batch_size]
-            yield images.index_select(0, batch), labels.index_select(0, batch)
+            yield as_levels(images.index_select(0, batch)), labels.index_select(0, batch)
 
 
 Change = Callable[[Image.Image, int, int], Image.Image]
@@ -96,6 +115,7 @@ class StreamedImages:
         size: tuple[int, int],
         in_channels: int,
         *,
+        dtype: Dtype = "uint8",
         resized: tuple[int, int] | None = None,
         num_workers: int | None = None,
     ) -> None:
@@ -104,6 +124,7 @@ class StreamedImages:
         self.size = size
         self.resized = resized
         self.in_channels = in_channels
+        self.dtype = dtype
         self.num_workers = num_workers or max(1, min(8, cpu_cores() - 1))
 
     @cached_property
@@ -122,11 +143,21 @@ class StreamedImages:
     def batches(
         self, order: np.ndarray, batch_size: int, device: torch.device, *, change: Change | None = None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """(uint8 [B, C, H, W], int64 [B]) on `device`, in the order of `order` [M]; the last batch may be ragged.
+        """(uint8 or float32 [B, C, H, W], int64 [B]) on `device`, in the order of `order` [M]; the last batch may be ragged.
 
         Images are brought to size by `change`, in the processes that decode; if None, as `fit` does. Raises ValueError,
         naming the file, where an image cannot be read, and where a process that decodes is killed.
         """
+        for pixels, numbers in self.stored(order, batch_size, change=change):
+            images, labels = torch.from_numpy(_signed(pixels)), torch.from_numpy(numbers)
+            if device.type == "cuda":
+                images, labels = images.pin_memory(), labels.pin_memory()
+            yield (as_levels(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True))
+
+    def stored(
+        self, order: np.ndarray, batch_size: int, *, change: Change | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The same as arrays, with pixels of the type that the set has."""
         order = np.asarray(order, dtype=np.int64)
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         numbered = list(enumerate(batches))
@@ -136,10 +167,7 @@ class StreamedImages:
         try:
             workers.extend(self._start(numbered[k::num_workers], change) for k in range(num_workers))
             for k in range(len(batches)):
-                images, labels = (torch.from_numpy(array) for array in self._receive(*workers[k % num_workers]))
-                if device.type == "cuda":
-                    images, labels = images.pin_memory(), labels.pin_memory()
-                yield (images.to(device, non_blocking=True), labels.to(device, non_blocking=True))
+                yield self._receive(*workers[k % num_workers])
         finally:
             for process, pipe in workers:
                 process.kill()
@@ -174,13 +202,13 @@ class StreamedImages:
                 pipe.send(batch)
 
     def _batch(self, number: int, rows: np.ndarray, change: Change | None) -> tuple[np.ndarray, np.ndarray]:
-        images = np.empty((len(rows), *self.image_shape), dtype=np.uint8)
+        images = np.empty((len(rows), *self.image_shape), dtype=self.dtype)
         labels = np.empty(len(rows), dtype=np.int64)
         for i, row in enumerate(rows.tolist()):
             image, labels[i] = self.files.read(row)
             filename = self.files.filename(row)
             if change is None:
-                images[i] = fit(image, self.size, self.in_channels, filename, resized=self.resized)
+                images[i] = fit(image, self.size, self.in_channels, filename, resized=self.resized, dtype=self.dtype)
                 continue
             image = with_mode(image, self.in_channels, filename)
             try:
@@ -217,10 +245,10 @@ class ImageData:
     train: Images | StreamedImages
     test: Images | StreamedImages
     mean: tuple[float, ...]
-    """Per channel over train, in [0, 1]."""
+    """Per channel over train: of integers as shares of their type's largest value, in [0, 1]; of float32 as they are."""
     std: tuple[float, ...]
     sha256: str
-    """Of train images, train labels, test images, test labels as bytes: uint8 [N, C, H, W], little-endian int64."""
+    """Of train images, train labels, test images, test labels as bytes: [N, C, H, W] and int64, little-endian."""
     class_names: tuple[str, ...] = ()
     """By label; empty where classes have no names."""
 

@@ -6,8 +6,12 @@ Imports no torch: `vitbench list` and `plan` use it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+
+Dtype = Literal["uint8", "uint16", "float32"]
+"""Of stored pixels."""
 
 
 class DataInfo(BaseModel):
@@ -20,6 +24,7 @@ class DataInfo(BaseModel):
     image_size: tuple[int, int]
     """Native (height, width); 224 × 224 where images are larger than 64 pixels or differ in size."""
     in_channels: int
+    dtype: Dtype = "uint8"
     num_classes: int
     train_images: int
     test_images: int

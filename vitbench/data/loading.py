@@ -5,7 +5,6 @@ Pixels, statistics and hash are the same whichever way they come.
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -14,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from vitbench.config import DataConfig
 from vitbench.data import builtin, cache
 from vitbench.data.decode import evaluation_size, fit
 from vitbench.data.description import MAX_NATIVE, describe, describe_opened
+from vitbench.data.function import forget
 from vitbench.data.images import ImageData, Images, StreamedImages
 from vitbench.data.info import BUILT_IN, DataInfo
+from vitbench.data.measuring import Measure
+from vitbench.data.opening import open_splits
 from vitbench.data.reading import FileSplit
-from vitbench.data.sources import find, open_splits
+from vitbench.data.sources import find
 from vitbench.machine import memory_bytes
 from vitbench.text import say
 
@@ -83,7 +84,8 @@ def _load_files(
     """(the data, what a user might not expect of them)."""
     info = describe(dataset, root=root, download=download)
     size = image_size or info.image_size
-    num_bytes = (info.train_images + info.test_images) * info.in_channels * size[0] * size[1]
+    pixel = np.dtype(info.dtype).itemsize
+    num_bytes = (info.train_images + info.test_images) * info.in_channels * size[0] * size[1] * pixel
     streamed = num_bytes > cache.cache_limit_bytes()
     source = find(dataset, root, download=download)
     entry = cache.entry_for(source, size, streamed=streamed)
@@ -108,8 +110,10 @@ def _load_files(
                 )
         build = _measure_streamed if streamed else _decode
         facts = cache.build_entry(entry, partial(build, splits=splits, info=info, size=size, progress=progress))
+    if not streamed:
+        forget()  # what a function gave is in the cache now
     train, test = (
-        StreamedImages(splits[name], size, info.in_channels) if streamed else _mapped(entry, name)
+        StreamedImages(splits[name], size, info.in_channels, dtype=info.dtype) if streamed else _mapped(entry, name)
         for name in ("train", "test")
     )
     return _image_data(info, train, test, facts), [*source.notes, *facts["notes"]]
@@ -133,20 +137,20 @@ def _as_evaluated(
     data: ImageData, dataset: str, root: Path | None, eval_crop: float, progress: OnProgress | None
 ) -> ImageData:
     """The same images, of each the centre of a resize that covers more."""
-    size, in_channels = data.size, data.info.in_channels
+    size, info = data.size, data.info
     resized = evaluation_size(size, eval_crop)
     if dataset in BUILT_IN:
         train, test = (Images(*split) for split in builtin.arrays(dataset, size, resized))
         return replace(data, train=train, test=test)
     if isinstance(data.train, StreamedImages) and isinstance(data.test, StreamedImages):
         files = data.train.files, data.test.files
-        streams = [StreamedImages(split, size, in_channels, resized=resized) for split in files]
+        streams = [StreamedImages(split, size, info.in_channels, dtype=info.dtype, resized=resized) for split in files]
         return replace(data, train=streams[0], test=streams[1])
     source = find(dataset, root)
     entry = cache.entry_for(source, size, streamed=False, resized=resized)
     if cache.read_entry(entry) is None:
         splits = dict(zip(("train", "test"), open_splits(source, download=False), strict=True))
-        build = partial(_decode, splits=splits, info=data.info, size=size, resized=resized, progress=progress)
+        build = partial(_decode, splits=splits, info=info, size=size, resized=resized, progress=progress)
         cache.build_entry(entry, build)
     return replace(data, train=_mapped(entry, "train"), test=_mapped(entry, "test"))
 
@@ -173,31 +177,7 @@ def stored_train(data: ImageData, config: DataConfig, dataset: str, *, root: Pat
             f"crop_scale crops images as they are stored, but {train.title} has no random access; give a folder or a tar, "
             "or use crop_padding"
         )
-    return StreamedImages(train, data.size, data.info.in_channels)
-
-
-class _Measure:
-    """Mean, standard deviation and hash of images that are added in chunks, exact whatever the chunks."""
-
-    def __init__(self, in_channels: int) -> None:
-        self.digest = hashlib.sha256()
-        self.histogram = np.zeros((in_channels, 256), dtype=np.int64)
-
-    def add(self, images: np.ndarray, *, train: bool) -> None:
-        self.digest.update(np.ascontiguousarray(images).data)
-        if train:
-            for channel, counts in enumerate(self.histogram):
-                counts += np.bincount(images[:, channel].ravel(), minlength=256)
-
-    def add_labels(self, labels: np.ndarray) -> None:
-        self.digest.update(labels.astype("<i8").tobytes())
-
-    def result(self) -> dict[str, Any]:
-        level = np.arange(256) / 255
-        total = self.histogram.sum(axis=1)
-        mean = self.histogram @ level / total
-        variance = (self.histogram * (level - mean[:, None]) ** 2).sum(axis=1) / total
-        return {"mean": mean.tolist(), "std": np.sqrt(variance).tolist(), "sha256": self.digest.hexdigest()}
+    return StreamedImages(train, data.size, data.info.in_channels, dtype=data.info.dtype)
 
 
 def _load_built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageData:
@@ -210,7 +190,7 @@ def _load_built_in(dataset: str, image_size: tuple[int, int] | None) -> ImageDat
             f"{memory_bytes() / 1e9:,.0f} GB of memory; make it smaller"
         )
     (train, train_labels), (test, test_labels) = builtin.arrays(dataset, (height, width), (height, width))
-    measure = _Measure(info.in_channels)
+    measure = Measure(info.in_channels, info.dtype)
     for images, labels in ((train, train_labels), (test, test_labels)):
         measure.add(images, train=images is train)
         measure.add_labels(labels)
@@ -227,15 +207,19 @@ def _decode(
     progress: OnProgress | None,
     resized: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    measure = _Measure(info.in_channels)
+    measure = Measure(info.in_channels, info.dtype)
     for name, split in splits.items():
         total = info.train_images if name == "train" else info.test_images
         labels: list[int] = []
         with (folder / f"{name}_images.npy").open("wb") as file:
             # Written, not mapped: a full disk is then an error and not a SIGBUS.
-            header = {"descr": "|u1", "fortran_order": False, "shape": (total, info.in_channels, *size)}
+            header = {
+                "descr": np.dtype(info.dtype).newbyteorder("<").str,
+                "fortran_order": False,
+                "shape": (total, info.in_channels, *size),
+            }
             np.lib.format.write_array_header_1_0(file, header)
-            for chunk, chunk_labels in _chunks(split, size, info.in_channels, resized):
+            for chunk, chunk_labels in _chunks(split, size, info, resized):
                 file.write(chunk.data)
                 measure.add(chunk, train=name == "train")
                 labels += chunk_labels
@@ -254,13 +238,13 @@ def _names_and_notes(splits: dict[str, FileSplit]) -> dict[str, list[str]]:
 
 
 def _chunks(
-    split: FileSplit, size: tuple[int, int], in_channels: int, resized: tuple[int, int] | None
+    split: FileSplit, size: tuple[int, int], info: DataInfo, resized: tuple[int, int] | None
 ) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """(uint8 [N, C, H, W], labels) of the images in their order, `_CHUNK` at a time."""
+    """([N, C, H, W], labels) of the images in their order, `_CHUNK` at a time."""
     images: list[np.ndarray] = []
     labels: list[int] = []
     for index, (image, label) in enumerate(split):
-        images.append(fit(image, size, in_channels, split.filename(index), resized=resized))
+        images.append(fit(image, size, info.in_channels, split.filename(index), resized=resized, dtype=info.dtype))
         labels.append(label)
         if len(images) == _CHUNK:
             yield np.stack(images), labels
@@ -273,12 +257,12 @@ def _measure_streamed(
     _folder: Path, *, splits: dict[str, FileSplit], info: DataInfo, size: tuple[int, int], progress: OnProgress | None
 ) -> dict[str, Any]:
     # One pass over everything, once per set and size: a mean of a sample would be another mean.
-    measure = _Measure(info.in_channels)
+    measure = Measure(info.in_channels, info.dtype)
     for name, split in splits.items():
-        images = StreamedImages(split, size, info.in_channels)
+        images = StreamedImages(split, size, info.in_channels, dtype=info.dtype)
         done = 0
-        for chunk, _ in images.batches(np.arange(len(images)), _CHUNK, torch.device("cpu")):
-            measure.add(chunk.numpy(), train=name == "train")
+        for chunk, _ in images.stored(np.arange(len(images)), _CHUNK):
+            measure.add(chunk, train=name == "train")
             done += len(chunk)
             if progress:
                 progress(f"measuring {name}", done, len(images))

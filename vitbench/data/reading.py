@@ -17,7 +17,8 @@ from vitbench.text import printable
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL import Image
+
+    from vitbench.data.decode import StoredImage
 
 
 class FileSplit:
@@ -37,14 +38,14 @@ class FileSplit:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def read(self, index: int) -> tuple[Image.Image, int]:
+    def read(self, index: int) -> tuple[StoredImage, int]:
         """(image as a viewer shows it, label). Raises ValueError, naming the file, where it cannot be read."""
         try:
             return self._read(index)
         except Exception as error:  # decoders have no list of what they raise for bytes that they cannot decode
             raise self._unreadable(self.filename(index), error) from error
 
-    def _read(self, index: int) -> tuple[Image.Image, int]:
+    def _read(self, index: int) -> tuple[StoredImage, int]:
         from vitbench.data.decode import as_shown, read_image
 
         if self.reader is None:
@@ -58,7 +59,7 @@ class FileSplit:
         reason = error_reason(error)
         return ValueError(f"image {filename!r} of {self.title} cannot be read ({reason}); mend or remove it")
 
-    def __iter__(self) -> Iterator[tuple[Image.Image, int]]:
+    def __iter__(self) -> Iterator[tuple[StoredImage, int]]:
         return (self.read(index) for index in range(len(self)))
 
     def filename(self, index: int) -> str:
@@ -109,7 +110,7 @@ class ListedSplit(FileSplit):
     def __len__(self) -> int:
         return len(self.files)
 
-    def _read(self, index: int) -> tuple[Image.Image, int]:
+    def _read(self, index: int) -> tuple[StoredImage, int]:
         from vitbench.data.decode import MAX_BYTES, read_image
 
         file = self.files[index]
@@ -144,7 +145,7 @@ class IterableSplit(FileSplit):
 
     random_access = False
 
-    def __iter__(self) -> Iterator[tuple[Image.Image, int]]:
+    def __iter__(self) -> Iterator[tuple[StoredImage, int]]:
         from PIL.Image import fromarray
 
         from vitbench.data.decode import as_shown
@@ -167,7 +168,7 @@ class IterableSplit(FileSplit):
         if len(self) and count != len(self):
             raise ValueError(f"{self.title} gave {count} images instead of {len(self)}; mend what cannot be read")
 
-    def read(self, index: int) -> tuple[Image.Image, int]:
+    def read(self, index: int) -> tuple[StoredImage, int]:
         if index:
             raise ValueError(f"{self.title} has no random access; raise VITBENCH_CACHE_LIMIT_GB so that it is cached")
         return next(iter(self))

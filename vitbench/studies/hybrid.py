@@ -51,8 +51,8 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
 
 def _depth_of_equal_macs(base: ViTConfig, stem: dict[str, Any]) -> int:
     """The depth at which the model with that stem has MACs as near to the base's as whole blocks allow."""
-    target = count(base).macs
-    return min(range(1, base.depth + 1), key=lambda d: abs(log(count(base.replace(depth=d, **stem)).macs / target)))
+    target, least = count(base).macs, 2 if base.drop_path else 1
+    return min(range(least, base.depth + 1), key=lambda d: abs(log(count(base.replace(depth=d, **stem)).macs / target)))
 
 
 STUDY = Study(

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from contextlib import redirect_stdout
+import re
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 from vitbench import user_files
 from vitbench.records.schema import STUDY_NAME
-from vitbench.signals import Ended
-from vitbench.studies.blame import blamed
 from vitbench.studies.study import Study
 from vitbench.text import did_you_mean
+from vitbench.user_file import load_file
 
 STUDIES = (
     "pooling",
@@ -53,10 +50,12 @@ def is_study_file(name: str) -> bool:
 def _load_file(path: Path) -> Study:
     if not path.is_file():
         raise ValueError(f"study file {str(path)!r} does not exist; give the path of a Python file that defines STUDY")
-    module = load_file(path)
+    module = load_file(path, "study")
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         instead = "" if study is None else f", but something of type {type(study).__name__}"
+        if study is None and _MAIN.search(user_files.text_of(path)):
+            instead = " when it is imported, as what is under `if __name__ == …` is not run"
         raise ValueError(
             f"study file {str(path)!r} defines no STUDY{instead}; assign one: STUDY = Study(question=…, …)"
         )
@@ -69,34 +68,4 @@ def _load_file(path: Path) -> Study:
     return replace(study, name=name)
 
 
-_FOLDERS: set[Path] = set()
-"""Folders of the study files that were imported, where Python finds their siblings."""
-
-
-def load_file(path: Path) -> ModuleType:
-    """A user's Python file as a module; see `user_files.load`. What it prints goes to stderr.
-
-    Raises ValueError, with the line to mend, where it cannot be imported.
-    """
-    file = path.resolve()
-    _check_siblings(path, file.parent)
-    try:
-        with redirect_stdout(sys.stderr):
-            return user_files.load(file)
-    except (KeyboardInterrupt, Ended):
-        raise
-    except BaseException as error:  # whatever a user's file raises, SystemExit too, it is the file that must be mended
-        raise ValueError(f"study file {str(path)!r}{blamed(error, str(file))}") from error
-    finally:
-        _FOLDERS.add(file.parent)
-
-
-def _check_siblings(path: Path, folder: Path) -> None:
-    """Raises ValueError where a sibling has the name of another study file's sibling, which Python would import instead."""
-    for sibling in sorted(folder.glob("*.py")):
-        imported = getattr(sys.modules.get(sibling.stem), "__file__", None)
-        if imported and Path(imported).parent in _FOLDERS - {folder}:
-            raise ValueError(
-                f"study file {str(path)!r}: its sibling {sibling.name} has the name of {imported!r}, which another study "
-                "imports; rename one"
-            )
+_MAIN = re.compile(r"^if __name__ ==.*\n(?:[ \t].*\n|\n)*?[ \t]+STUDY\s*=", re.MULTILINE)

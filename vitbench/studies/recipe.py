@@ -13,7 +13,8 @@ STUDY = Study(
         Arm("no weight decay", weight_decay=0.0),
         Arm("mixup", mixup=0.2),
         Arm("cutmix", cutmix=1.0),
-        Arm("RandAugment", auto_augment="rand-m9-mstd0.5-inc1"),
+        # Without colour jitter, where a published recipe has it: timm takes one or the other.
+        Arm("RandAugment", auto_augment="rand-m9-mstd0.5-inc1", color_jitter=0.0),
         Arm("random erasing", random_erasing=0.25),
         # It reaches back over 100 steps: an epoch or so of the budgets, whose runs are short.
         Arm("averaged weights", ema_decay=0.99),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,15 @@ class Base:
     data: DataConfig
     train_images: int
     """Images of an epoch, without the validation split; fractions are of these."""
+    recipe: str = ""
+    """The published recipe, by name, that stands in place of the budget's."""
 
 
-def arms_on(study: Study, base: Base, data: DataInfo) -> tuple[list[Arm], list[str]]:
-    """(a study's arms, names of those that are left out as the data do not come in their image size).
+def arms_on(study: Study, base: Base, data: DataInfo) -> tuple[list[Arm], list[str], list[str]]:
+    """(a study's arms, names of those that are left out as the data do not come in their image size, sentences on those that
+    are left out as a published recipe makes them equal to others).
 
-    Fractions of less than a batch are none of its arms. Raises ValueError where two arms are the same.
+    Fractions of less than a batch are none of its arms. Raises ValueError where two arms are the same without such a recipe.
     """
     arms, kept = _with_a_batch(study, base), dict[str, Arm]()
     for arm in arms:
@@ -35,8 +38,14 @@ def arms_on(study: Study, base: Base, data: DataInfo) -> tuple[list[Arm], list[s
         comes = data.size_step == 1 or (height == width and height % data.size_step == 0)
         if comes and (not arm.start or arm.start in kept):
             kept[arm.name] = arm
-    _check_twins([*kept.values()], base)
-    return [*kept.values()], [arm.name for arm in arms if arm.name not in kept]
+    left_out, equal = [arm.name for arm in arms if arm.name not in kept], list[str]()
+    for arm, twin in _twins([*kept.values()], base):
+        if not base.recipe or any(other.start == arm.name for other in arms):
+            what = "model, recipe and data" if _sets_more_than_the_model(arm) else "model"
+            raise ValueError(f"arms {twin!r} and {arm.name!r} are the same {what} on {base.variant}; leave one out")
+        equal.append(f"arm {arm.name!r} is left out: with recipe {base.recipe} it is {twin!r}")
+        del kept[arm.name]
+    return [*kept.values()], left_out, equal
 
 
 def _with_a_batch(study: Study, base: Base) -> list[Arm]:
@@ -52,14 +61,14 @@ def _with_a_batch(study: Study, base: Base) -> list[Arm]:
     return enough
 
 
-def _check_twins(arms: Sequence[Arm], base: Base) -> None:
+def _twins(arms: Sequence[Arm], base: Base) -> Iterator[tuple[Arm, str]]:
+    """Arms that are the same as an earlier one, with the name of that."""
     first: dict[tuple[RunConfig, float], str] = {}
     runs = runs_of(arms, base, dict.fromkeys((arm.name for arm in arms), base.train.epochs))
     for arm in arms:
         twin = first.setdefault((runs[arm.name], arm.learning_rate_scale), arm.name)
         if twin != arm.name:
-            what = "model, recipe and data" if _sets_more_than_the_model(arm) else "model"
-            raise ValueError(f"arms {twin!r} and {arm.name!r} are the same {what} on {base.variant}; leave one out")
+            yield arm, twin
 
 
 def _sets_more_than_the_model(arm: Arm) -> bool:

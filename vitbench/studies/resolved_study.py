@@ -11,7 +11,7 @@ from vitbench.data.info import DataInfo
 from vitbench.records import Design
 from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import Budget, Scale
-from vitbench.studies.match import check_costs_stay, matched_epochs
+from vitbench.studies.match import check_costs_stay, check_is_timed, matched_epochs
 from vitbench.studies.recipes import Recipe, recipe_named
 from vitbench.studies.resolved_arms import Base, arms_on, changes_of, runs_of
 from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
@@ -136,7 +136,7 @@ def resolve_study(
     """
     base = _base(study, budget, data, overrides)
     try:
-        arms, left_out = arms_on(study, base, data)
+        arms, left_out, equal = arms_on(study, base, data)
     except ValueError as error:
         raise ValueError(f"{study.title}: {error}") from error
     models = {arm.name: arm.apply(base.model) for arm in arms}
@@ -162,7 +162,7 @@ def resolve_study(
         train_images=base.train_images,
         design=_design(study, arms, runs, base, grid, tuning_seeds=below, match=match),
         left_out=left_out,
-        remarks=[*study.remarks(base.model), *_overruled(overrides.train or {}, arms)],
+        remarks=[*study.remarks(base.model), *equal, *_overruled(overrides.train or {}, arms)],
         epochs_are_estimates=match == "time" and images_per_second is None,
     )
 
@@ -183,7 +183,14 @@ def _base(study: Study, budget: Budget, data: DataInfo, overrides: Overrides) ->
     train = train.replace(**{**study.train, **(overrides.train or {})})
     if train.epochs == 0:
         raise ValueError("epochs 0 trains nothing; give more, or `vitbench train --init RUN --keep-head --epochs 0`")
-    return Base(variant=variant, model=model, train=train, data=data_config, train_images=train_images)
+    return Base(
+        variant=variant,
+        model=model,
+        train=train,
+        data=data_config,
+        train_images=train_images,
+        recipe=overrides.recipe or "",
+    )
 
 
 def _recipe(overrides: Overrides) -> Recipe | None:
@@ -211,6 +218,8 @@ def _check_together(
         )
     if match != "epochs":
         check_costs_stay(grid.tuned, models, match=match)
+    for arm in arms:
+        check_is_timed(arm.name, arm.changes, match=match)
     if study.fractions and match != "epochs":
         raise ValueError(f"match {match!r}: study {study.name!r} makes steps equal on all fractions; leave it out")
     if match != "epochs" and any(arm.start or arm.epochs != 1 or arm.fraction != 1 for arm in arms):

@@ -14,12 +14,12 @@ PATCH_FACTORS = (0.5, 2)
 
 def arms(base: ViTConfig) -> Sequence[Arm]:
     """Depth, width (with as many heads more) and MLP at a quarter, half and twice the base's, and patches of half and twice
-    the side, each alone, where that has a meaning.
+    the side, each alone, where that has a meaning. Drop path needs two blocks.
     """
     arms = []
     for factor in FACTORS:
         depth, width = base.depth * factor, base.width * factor
-        if depth >= 1 and depth == int(depth):
+        if depth >= (2 if base.drop_path else 1) and depth == int(depth):
             arms.append(Arm(f"depth {int(depth)}", depth=int(depth)))
         if width == int(width) and int(width) % base.head_dim == 0:
             arms.append(Arm(f"width {int(width)}", width=int(width), num_heads=int(width) // base.head_dim))

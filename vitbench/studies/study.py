@@ -17,10 +17,10 @@ from vitbench.config import TrainConfig, ViTConfig, one_line
 from vitbench.records.schema import STUDY_NAME
 from vitbench.signals import Ended
 from vitbench.studies.arm import Arm, Share
-from vitbench.studies.blame import blamed
 from vitbench.studies.kinds import check_kind
 from vitbench.studies.tunable import check_tuned
 from vitbench.text import did_you_mean
+from vitbench.user_file import blamed
 
 
 def _line(text: str) -> str:

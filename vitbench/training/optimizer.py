@@ -83,7 +83,7 @@ def check_optimizer(config: TrainConfig) -> None:
 
 
 def options_taken(name: str) -> tuple[str, ...]:
-    """Which of `betas`, `momentum` and `eps` one of timm's optimizers takes, whole: Adan has three betas, and Adafactor one."""
+    """Which of `betas`, `momentum` and `eps` one of timm's optimizers takes: Adan has three betas, Adafactor one."""
     info = get_optimizer_info(name)
     takes = {
         "betas": info.has_betas and info.num_betas == 2 and info.opt_class is not Adafactor,
