@@ -37,10 +37,10 @@ def values_of(config: RunConfig) -> dict[str, Any]:
 
 def changes_text(changes: Changes) -> str:
     """`pool gap, label_smoothing 0`; `nothing` for the base itself."""
-    return ", ".join(f"{name} {field_text(value)}" for name, value in changes.items()) or "nothing"
+    return ", ".join(f"{name} {value_text(value)}" for name, value in changes.items()) or "nothing"
 
 
-def field_text(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A field's value in words: `none`, `off`, `0.1`, `(3, 4, 9)`."""
     if value is None:
         return "none"
@@ -51,7 +51,7 @@ def field_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple):
-        return f"({', '.join(map(field_text, value))})"
+        return f"({', '.join(map(value_text, value))})"
     return shortened(json.loads(json.dumps(value, default=str)))
 
 

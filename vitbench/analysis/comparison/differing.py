@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vitbench.analysis.comparison.arm import ArmResult
-from vitbench.analysis.comparison.changes import changes_text, field_text, user_code_of
+from vitbench.analysis.comparison.changes import changes_text, user_code_of, value_text
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.writing.words import ABSENT, listed
 
@@ -16,7 +16,7 @@ def differs_in(comparison: Comparison, arm: ArmResult) -> str:
         return ABSENT
     start, scale = comparison.design.starts.get(arm.name), comparison.design.learning_rate_scales.get(arm.name, 1.0)
     changes = _changes_of_its_own(comparison, arm)
-    further = [f"starts from {start}"] * (start is not None) + [f"learning rates × {field_text(scale)}"] * (scale != 1)
+    further = [f"starts from {start}"] * (start is not None) + [f"learning rates × {value_text(scale)}"] * (scale != 1)
     return listed([*([changes_text(changes)] if changes or not further else []), *further])
 
 
@@ -31,7 +31,7 @@ def not_shared(comparison: Comparison) -> dict[str, Any]:
     changes = [_changes_of_its_own(comparison, arm) for arm in comparison.arms]
     fields = {name: config for config in (comparison.train, comparison.data) for name in type(config).model_fields}
     return {
-        name: None if all(name in of_arm for of_arm in changes) else field_text(getattr(config, name))
+        name: None if all(name in of_arm for of_arm in changes) else value_text(getattr(config, name))
         for name, config in fields.items()
         if any(name in of_arm for of_arm in changes)
     }

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TypeVar
 
 from vitbench.analysis.comparison.arm import ArmResult
-from vitbench.analysis.comparison.changes import field_text, values_of
+from vitbench.analysis.comparison.changes import changes_text, values_of
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.differing import user_code
 from vitbench.analysis.comparison.seen_images import about_images
@@ -85,8 +85,7 @@ def _what_differs(arms: Sequence[ArmResult], comparison: Comparison) -> Iterator
     names = [name for name in dict.fromkeys(chain(*facts)) if name not in comparison.design.tuned_fields]
     differing = [name for name in names if any(of_arm.get(name) != facts[0].get(name) for of_arm in facts)]
     for arm, of_arm in zip(arms, facts, strict=True):
-        texts = (f"{name} {field_text(of_arm[name])}" for name in differing if name in of_arm)
-        yield f"{arm.label} ({listed(texts)})"
+        yield f"{arm.label} ({changes_text({name: of_arm[name] for name in differing if name in of_arm})})"
 
 
 def _about_runs(arm: ArmResult) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vitbench.analysis.comparison.assessment import Assessment
-from vitbench.analysis.comparison.changes import field_text
+from vitbench.analysis.comparison.changes import value_text
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.differing import not_shared
 from vitbench.analysis.tables.reading import reading
@@ -87,7 +87,7 @@ def conventions(assessment: Assessment) -> list[str]:
 def _scales(comparison: Comparison) -> list[str]:
     """What learning rates mean where arms have multiples of the grid's."""
     noun, scales = comparison.design.short_noun, comparison.design.learning_rate_scales
-    labels = [f"{arm.label} (× {field_text(scales[arm.name])})" for arm in comparison.arms if arm.name in scales]
+    labels = [f"{arm.label} (× {value_text(scales[arm.name])})" for arm in comparison.arms if arm.name in scales]
     if not labels:
         return []
     return [
@@ -139,11 +139,11 @@ def _recipe_text(comparison: Comparison) -> str:
         "optimizer": train.optimizer,
         "betas": "" if train.betas is None else "β {:g} and {:g}".format(*train.betas),
         "momentum": "" if train.momentum is None else f"momentum {train.momentum:g}",
-        "eps": "" if train.eps is None else f"ε {field_text(train.eps)}",
+        "eps": "" if train.eps is None else f"ε {value_text(train.eps)}",
         "batch_size": f"batches of {train.batch_size}",
         "weight_decay": f"weight decay {train.weight_decay:g}",
         "schedule": f"{train.schedule} schedule",
-        "min_learning_rate": f"down to {field_text(train.min_learning_rate)}" if train.min_learning_rate else "",
+        "min_learning_rate": f"down to {value_text(train.min_learning_rate)}" if train.min_learning_rate else "",
         "warmup_fraction": f"{100 * train.warmup_fraction:g} % warm-up",
         "clip_norm": "" if train.clip_norm is None else f"gradients clipped at {train.clip_norm:g}",
         "loss": "" if train.loss == "cross_entropy" else train.loss.replace("_", " "),
@@ -158,7 +158,7 @@ def _recipe_text(comparison: Comparison) -> str:
 def _shared(comparison: Comparison, config: Config, parts: dict[str, str]) -> list[str]:
     """What all arms share of a part of the configuration; `parts` says it in words, the other fields by their names."""
     tuned, not_shared_by_all = comparison.design.tuned, not_shared(comparison)
-    others = {name: f"{name} {field_text(getattr(config, name))}" for name in _unusual(config) if name not in parts}
+    others = {name: f"{name} {value_text(getattr(config, name))}" for name in _unusual(config) if name not in parts}
     words = {name: f"{name.replace('_', ' ')} as tuned" if name in tuned else text for name, text in parts.items()}
     return [text for name, text in (words | others).items() if text and name not in not_shared_by_all]
 
