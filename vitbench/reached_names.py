@@ -24,7 +24,7 @@ class Import:
 
 @dataclass
 class Uses:
-    """Global names that a statement uses: of each, the attributes that it asks for, None where the name stands alone."""
+    """Global names that a statement uses: of each, what it asks for, as in `a.b` of `name.a.b`; None where it stands alone."""
 
     names: dict[str, set[str | None]] = field(default_factory=dict)
     imports: list[Import] = field(default_factory=list)
@@ -108,13 +108,15 @@ class _Visitor(ast.NodeVisitor):
             self._use(node.id, None)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        if isinstance(node.value, ast.Name):
-            self._use(node.value.id, node.attr)
+        names: list[str] = []
+        value: ast.expr = node
+        while isinstance(value, ast.Attribute):
+            names.append(value.attr)
+            value = value.value
+        if isinstance(value, ast.Name):
+            self._use(value.id, ".".join(reversed(names)))
         else:
-            self.visit(node.value)
-
-    def visit_Subscript(self, node: ast.Subscript) -> None:
-        self.generic_visit(node)
+            self.visit(value)
 
     def visit_Global(self, node: ast.Global) -> None:
         for name in node.names:

@@ -106,6 +106,17 @@ class _Files:
 
     def find(self, module: str, level: int, importer: Path) -> Path | None:
         """The file of an imported module, where it is one of these files."""
+        place = self._place(module, level, importer)
+        candidates = () if place is None else (place / "__init__.py", place.parent / f"{place.name}.py")
+        return next((path for path in candidates if path.is_file()), None)
+
+    def has(self, module: str, level: int, importer: Path) -> bool:
+        """Whether an imported module, or a package without `__init__.py`, is one of these files."""
+        place = self._place(module, level, importer)
+        return place is not None and (place.is_dir() or place.with_suffix(".py").is_file())
+
+    def _place(self, module: str, level: int, importer: Path) -> Path | None:
+        """Where the module would be, without `.py`; None for what belongs to another library."""
         folder = self.root
         if level:
             folder = importer.parent
@@ -114,10 +125,7 @@ class _Files:
         elif self.only and module.partition(".")[0] != self.only:
             return None
         place = folder.joinpath(*module.split(".")) if module else folder
-        if self.root not in (place, *place.parents):
-            return None
-        candidates = (place / "__init__.py", place.parent / f"{place.name}.py")
-        return next((path for path in candidates if path.is_file()), None)
+        return place if self.root in (place, *place.parents) else None
 
 
 def _units(tree: ast.Module) -> list[_Unit]:
@@ -195,21 +203,20 @@ class _Walk:
 
     def _follow(self, path: Path, imported: Import, attributes: set[str | None]) -> None:
         """Into the file that is imported from, where it belongs here."""
-        if imported.name is None:  # `import helper`, of which attributes are used
-            source = self.files.find(imported.module, imported.level, path)
-            for attribute in attributes if source is not None else ():
-                assert source is not None
-                if not self.reach(source, attribute):
-                    self._follow(path, Import(imported.module, attribute, "", imported.level), {None})
-            return
         source = self.files.find(imported.module, imported.level, path)
+        if imported.name is None:  # `import helper`, of which attributes are used
+            for attribute in attributes:
+                name, _, rest = attribute.partition(".") if attribute else (None, "", "")
+                if source is not None and self.reach(source, name):
+                    continue
+                if name is not None:  # `import package.module`
+                    self._follow(path, Import(imported.module, name, "", imported.level), {rest or None})
+            return
         if source is not None and self.reach(source, imported.name):
             return
         inner = f"{imported.module}.{imported.name}" if imported.module else imported.name
-        source = self.files.find(inner, imported.level, path)  # `from package import module`
-        for attribute in attributes if source is not None else ():
-            assert source is not None
-            self.reach(source, attribute)
+        if self.files.has(inner, imported.level, path):  # `from package import module`
+            self._follow(path, Import(inner, None, "", imported.level), attributes)
 
     def result(self, qualname: str, first: Path) -> Reached:
         paths = [first, *sorted(path for path in self.reached if path != first)]

@@ -11,11 +11,14 @@ import importlib
 import inspect
 import re
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from vitbench import user_files
 from vitbench.reached_source import Reached, reached_source
 
 ROLES = ("stem", "position", "attention", "mlp", "norm", "activation", "pool", "head")
@@ -56,13 +59,26 @@ def register(code: object, role: str) -> str:
 
 
 def is_loaded(name: str) -> bool:
-    """Whether this process knows the object of that name."""
-    return name in _REGISTRY
+    """Whether this process knows the object of that name, or has loaded a user's file that has it."""
+    return name in _REGISTRY or _found(name)
+
+
+def _found(name: str) -> bool:
+    """Whether a file that was loaded has it at its top level; then it is registered."""
+    bare = name.partition("@")[0]
+    for module in user_files.modules():
+        try:
+            if identify(vars(module).get(bare)) == name:
+                register(vars(module)[bare], "")
+                return True
+        except ValueError:  # something else of that name
+            continue
+    return False
 
 
 def lookup(name: str) -> Any:
     """The object of that name. Raises ValueError where this process has not loaded it."""
-    if name not in _REGISTRY:
+    if not is_loaded(name):
         bare = name.partition("@")[0]
         others = [other for other in _REGISTRY if other.partition("@")[0] == bare]
         if others:
@@ -71,7 +87,7 @@ def lookup(name: str) -> Any:
                 "file, or bring the old code back"
             )
         raise ValueError(
-            f"code {name!r} is a user's, and this process has not loaded it; give the study file that has it (STUDY.py:ARM)"
+            f"code {name!r} is a user's, and this process has not loaded it; give the file that has it, with --study"
         )
     return _REGISTRY[name]
 
@@ -196,3 +212,33 @@ def _check_role(code: Any, role: str) -> None:
         )
         shown = f"{code.__name__}{signature}"
         raise ValueError(f"{role} {shown[:200]}: {error}; it must take {takes}") from error
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Where another process on this machine finds a user's code that this one has loaded."""
+
+    name: str
+    module: str
+    file: str
+    qualname: str
+
+    def load(self) -> None:
+        """Has this process know it. Raises ValueError where its file is another by now, and what its file raises."""
+        if is_loaded(self.name):
+            return
+        is_file = self.module == user_files.module_name(Path(self.file)) or "." not in self.module
+        code: Any = user_files.load(Path(self.file)) if is_file else importlib.import_module(self.module)
+        for part in self.qualname.split("."):
+            code = getattr(code, part)
+        if register(code, "") != self.name:
+            raise ValueError(f"code {self.name!r} was edited while it was measured; start again")
+
+
+def carried(names: Iterable[str]) -> tuple[Carried, ...]:
+    """Where this process has these names from. Raises ValueError as `lookup` does."""
+    codes = {name: lookup(name) for name in names}
+    return tuple(
+        Carried(name, code.__module__, str(sys.modules[code.__module__].__file__), code.__qualname__)
+        for name, code in codes.items()
+    )

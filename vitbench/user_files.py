@@ -61,18 +61,18 @@ def module_name(file: Path) -> str:
     return f"vitbench_study_{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}_{digest}"
 
 
-def modules_in(folder: Path) -> Iterator[ModuleType]:
-    """The modules that were loaded here from files in a folder or below."""
+def modules() -> Iterator[ModuleType]:
+    """What was loaded here: users' files, and what lies beside them."""
     for module in list(sys.modules.values()):
-        loader = getattr(getattr(module, "__spec__", None), "loader", None)
-        if isinstance(loader, _Loader) and folder in Path(loader.path).parents:
+        if isinstance(getattr(getattr(module, "__spec__", None), "loader", None), _Loader):
             yield module
 
 
 def _forget(folder: Path) -> None:
     """Has the files of a folder read and run again by whoever asks for them next."""
-    for module in modules_in(folder):
-        sys.modules.pop(module.__name__, None)
+    for module in modules():
+        if folder in Path(str(module.__file__)).parents:
+            sys.modules.pop(module.__name__, None)
     for path in [path for path in _BYTES if folder in path.parents]:
         del _BYTES[path]
         _LOADED.pop(path, None)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as reference
 
+import vitbench.data.augment as module
 from vitbench.config import DataConfig
 from vitbench.data import Augment, normalise, with_channels
 from vitbench.data.augment import crop, crop_by_index, mirror
@@ -78,6 +79,14 @@ def test_the_accelerator_s_crop_takes_the_same_windows(images):
     assert torch.equal(by_index, crop(images, 3, top, left))
 
 
+def test_reflecting_crop_agrees_with_torchvision_for_every_offset(images):
+    for top in range(5):
+        for left in range(5):
+            expected = reference.crop(reference.pad(images.float(), [2], padding_mode="reflect"), top, left, 9, 7)
+            cropped = crop(images, 2, np.full(16, top), np.full(16, left), "reflect")
+            assert torch.equal(cropped.float(), expected)
+
+
 def test_mirror_exchanges_left_and_right_where_told(images):
     result = mirror(images, np.array([0, 1] * 8))
     assert torch.equal(result[0::2], images[0::2])
@@ -121,7 +130,24 @@ def test_what_there_was_before_auto_augment_gives_the_same_bits(config, digest):
 
 
 @pytest.mark.parametrize(
-    "config", [{"crop_padding": 2}, {"flip": True}, {"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}]
+    "config",
+    [
+        {"crop_padding": 2},
+        {"flip": True},
+        {"mixup": 0.8},
+        {"cutmix": 1.0},
+        {"mixup": 0.8, "cutmix": 1.0},
+        {"crop_scale": (0.2, 1.0)},
+        {"color_jitter": 0.5},
+        {"random_erasing": 0.5},
+        {
+            "crop_scale": (0.2, 1.0),
+            "flip": True,
+            "auto_augment": "rand-m9-mstd0.5",
+            "random_erasing": 0.5,
+            "mixup": 0.8,
+        },
+    ],
 )
 def test_draws_depend_on_seed_and_step_alone(images, config):
     transform = augment(**config)
@@ -134,7 +160,14 @@ def test_draws_depend_on_seed_and_step_alone(images, config):
     assert not any(torch.equal(first, other) for other in others)
 
 
-@pytest.mark.parametrize("config", [{"crop_padding": 2, "flip": True}, {"mixup": 0.8, "cutmix": 1.0}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"crop_padding": 2, "flip": True},
+        {"mixup": 0.8, "cutmix": 1.0},
+        {"crop_scale": (0.2, 1.0), "auto_augment": "3a", "color_jitter": 0.3, "random_erasing": 0.5},
+    ],
+)
 def test_global_generators_and_the_images_given_are_left_alone(images, config):
     np.random.seed(4)
     torch.manual_seed(4)
@@ -177,3 +210,83 @@ def test_label_smoothing_is_in_mixed_targets_and_not_in_indices(images):
 def test_mixing_an_odd_batch_is_refused(images):
     with pytest.raises(ValueError, match=r"^batch_size 15 is odd, .* use an even one$"):
         augment(mixup=1.0)(images[:15], LABELS[:15], seed=0, step=0)
+
+
+EVERYTHING = {
+    "crop_scale": (0.2, 1.0),
+    "flip": True,
+    "auto_augment": "3a",
+    "color_jitter": 0.3,
+    "random_erasing": 0.5,
+    "mixup": 0.8,
+    "cutmix": 1.0,
+}
+
+
+def test_the_order_is_crop_flip_policy_jitter_normalise_erase_mix(images, monkeypatch):
+    done = []
+    names = ("resized_crop", "mirror", "color_jitter", "normalise", "erase")
+    for name in names:
+        original = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *a, name=name, original=original, **k: done.append(name) or original(*a, **k)
+        )
+    transform = augment(**EVERYTHING)
+    policy, mixup = transform.auto_augment, transform.mixup
+    transform.auto_augment = lambda *a: done.append("auto_augment") or policy(*a)
+    transform.mixup = lambda *a: done.append("mixup") or mixup(*a)
+    transform(images, LABELS, seed=0, step=0)
+    assert done == ["resized_crop", "mirror", "auto_augment", "color_jitter", "normalise", "erase", "mixup"]
+
+
+@pytest.mark.parametrize("added", ["auto_augment", "color_jitter", "random_erasing", "mixup", "flip"])
+def test_an_augmentation_that_is_added_changes_no_draw_of_another(images, monkeypatch, added):
+    """What the other augmentations are called with, but for the images, is what it was."""
+
+    def drawn(config):
+        calls = {}
+        for name in ("resized_crop", "mirror", "color_jitter"):
+            original = originals[name]
+
+            def record(images, *draws, name=name, original=original):
+                calls[name] = draws
+                return original(images, *draws)
+
+            monkeypatch.setattr(module, name, record)
+        transform = augment(**config)
+        transform(images, LABELS, seed=3, step=4)
+        return calls
+
+    originals = {name: getattr(module, name) for name in ("resized_crop", "mirror", "color_jitter")}
+    before = drawn({name: value for name, value in EVERYTHING.items() if name != added})
+    after = drawn(EVERYTHING)
+    shared = [name for name in before if name in after]
+    assert "resized_crop" in shared
+    for name in shared:
+        assert repr(before[name]) == repr(after[name]), name
+
+
+def test_bilinear_bicubic_or_one_of_both_resizes_crops(images, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(module, "resized_crop", lambda images, boxes, bicubic: chosen.append(bicubic) or images)
+    for interpolation in ("bilinear", "bicubic", "random"):
+        augment(crop_scale=(0.5, 1.0), crop_interpolation=interpolation)(images, LABELS, seed=0, step=0)
+    assert not chosen[0].any() and chosen[1].all() and chosen[2].any() and not chosen[2].all()
+
+
+@pytest.mark.parametrize("config", [{"auto_augment": "rand-m9"}, {"color_jitter": 0.4}])
+def test_colours_of_other_images_than_grey_and_rgb_of_8_bits_are_refused(config):
+    (name,) = config
+    for wrong in (torch.zeros(2, 4, 8, 8, dtype=torch.uint8), torch.zeros(2, 3, 8, 8)):
+        channels = wrong.shape[1]
+        transform = Augment(DataConfig(**config), 4, 0.0, (0.5,) * channels, (0.5,) * channels)
+        with pytest.raises(ValueError, match=f"^{name} is for grey and RGB images of 8 bits, .* leave it out$"):
+            transform(wrong, LABELS[:2], seed=0, step=0)
+
+
+def test_geometric_augmentation_is_for_images_of_any_kind():
+    config = DataConfig(crop_scale=(0.2, 1.0), flip=True, random_erasing=0.5, mixup=0.8)
+    for pixels in (torch.randint(0, 256, (4, 7, 8, 8), dtype=torch.uint8), torch.rand(4, 2, 8, 8)):
+        channels = pixels.shape[1]
+        floats, _ = Augment(config, 4, 0.0, (0.5,) * channels, (0.5,) * channels)(pixels, LABELS[:4], seed=0, step=0)
+        assert floats.dtype == torch.float32 and floats.isfinite().all()

@@ -68,6 +68,21 @@ def test_an_arm_that_came_later_is_scaled_by_the_baseline_beside_it(tmp_path, cl
     assert len(list((tmp_path / "rates").iterdir())) == 1
 
 
+def test_an_arm_of_another_batch_is_measured_again_and_one_kept_without_a_recipe_had_the_baselines(tmp_path, clock):
+    study = Study(
+        question="?", source="", baseline=Arm("cls"), arms=[Arm("gap", pool="gap", batch_size=32)], name="two_pools"
+    )
+    settle(tmp_path, whole())
+    assert rates.kept(tmp_path, whole(study)) is None
+    (path,) = (tmp_path / "rates").iterdir()
+    content = json.loads(path.read_text())
+    for of_arm in content["arms"].values():
+        del of_arm["train"]  # as earlier versions kept it
+    path.write_text(json.dumps(content))
+    assert rates.kept(tmp_path, whole()) == {"cls": 100.0, "gap": 150.0}
+    assert rates.kept(tmp_path, whole(study)) is None
+
+
 def test_records_of_this_device_that_have_every_arm_save_the_measurement(tmp_path, clock, made_up):
     of, here = whole(), describe_environment(open_device("cpu").name, precision="fp32", threads=1).model_dump()
 

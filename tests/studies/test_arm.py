@@ -5,6 +5,8 @@ import pytest
 from vitbench.config import DataConfig, TimmConfig, TrainConfig, ViTConfig
 from vitbench.studies import Arm
 
+REFUSED = ("in_channels", "num_classes", "dataset", "learning_rate", "train_images", "validation_fraction")
+
 
 def test_no_two_configurations_have_a_field_of_one_name_so_that_an_arm_can_take_all():
     configs = [{*config.model_fields} for config in (ViTConfig, TrainConfig, DataConfig)]
@@ -26,3 +28,39 @@ def test_an_arm_that_no_study_could_run_is_refused_in_one_line(fields, says):
     with pytest.raises(ValueError, match=says) as refusal:
         Arm("on", **fields)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"label_smoothing": 2}, "arm 'on': label_smoothing 2: Input should be less than 1"),
+        ({"batch_size": 0}, "arm 'on': batch_size 0: Input should be greater than 0"),
+        ({"batch_size": 6.5}, "arm 'on': batch_size 6.5: Input should be a valid integer"),
+        ({"schedule": "step"}, "arm 'on': schedule 'step': Input should be 'cosine' or 'linear'"),
+        ({"mixup": float("nan")}, "arm 'on': mixup nan: "),
+        ({"clip_norm": -1}, "arm 'on': clip_norm -1: Input should be greater than 0"),
+        ({"betas": 0.9}, "arm 'on': betas 0.9: "),
+        ({"pool": "mean"}, "arm 'on': pool 'mean': "),
+        ({"patch_size": None}, "arm 'on': patch_size None: "),
+        ({"timm": "resnet18", "image_size": -1}, "arm 'on': image_size -1: Input should be greater than 0"),
+        ({"timm": "resnet18", "dropout": 0.1}, "arm 'on': dropout is for ViTs, and timm's models take options"),
+    ],
+)
+def test_a_value_that_no_base_takes_is_refused_at_birth(fields, says):
+    with pytest.raises(ValueError, match=says) as refusal:
+        Arm("on", **fields)
+    assert "\n" not in str(refusal.value)
+
+
+def test_every_field_that_an_arm_may_set_takes_its_own_default():
+    for config in (ViTConfig, TrainConfig, DataConfig):
+        defaults = config()
+        for field in config.model_fields:
+            if field not in (*REFUSED, "epochs"):
+                assert Arm("as it is", **{field: getattr(defaults, field)}).changes == {field: getattr(defaults, field)}
+
+
+@pytest.mark.parametrize("field", REFUSED)
+def test_what_no_arm_may_set_is_refused_with_a_reason_and_a_remedy(field):
+    with pytest.raises(ValueError, match=f"arm 'on': {field} (is|are) .*(leave it out|give|with)"):
+        Arm("on", **{field: 1})

@@ -165,7 +165,7 @@ def test_arms_are_the_same_only_where_model_recipe_and_data_are():
 def test_a_value_without_meaning_for_the_recipe_or_run_names_its_arm():
     for arm, says in (
         (Arm("odd", batch_size=63, mixup=0.2), "arm 'odd': batch_size 63 is odd, but mixup and cutmix pair images"),
-        (Arm("odd", batch_size=0), "arm 'odd': batch_size 0: Input should be greater than 0"),
+        (Arm("odd", min_learning_rate=0.1), "arm 'odd': min_learning_rate 0.1 is more than learning_rate"),
         (Arm("odd", crop_padding=100), "arm 'odd': crop_padding 100 is more than image_size"),
         (Arm("odd", layer_decay=0.5, timm="resnet18"), "arm 'odd': layer_decay 0.5 is for the blocks of a ViT"),
     ):
@@ -184,6 +184,12 @@ def test_what_is_asked_for_yields_to_the_arms_that_set_it_themselves_and_a_remar
     assert [run.train.batch_size for run in study.arms.values()] == [128, 256]
     assert study.remarks == ["batch_size 128 does not hold for 'large', as the study gives batch_size there"]
     assert resolved(Arm("gap", pool="gap"), asked=Overrides(train={"batch_size": 128})).remarks == []
+
+
+def test_training_time_is_not_made_equal_where_an_arm_changes_what_is_not_timed():
+    with pytest.raises(ValueError, match="match 'time': arm 'other' changes optimizer, whose time is not measured"):
+        resolved(Arm("other", optimizer="sgd"), asked=Overrides(match="time"))
+    resolved(Arm("other", optimizer="sgd"), asked=Overrides(match="flops"))
 
 
 @pytest.mark.parametrize("match", ["flops", "time"])

@@ -43,6 +43,8 @@ COLUMNS = (
     "epochs",
 )
 """What fits a terminal of 80 columns, where the table has it; notes tell what did not complete."""
+ROOM_FOR_CHANGES = 110
+"""Columns of a terminal from which the table also says in what arms differ; below, that stands under it."""
 LEFT_OUT = "Left out, as something is wrong with the records:"
 JUDGING = (
     "Agrees: the verdict is the one that the claim expects. Where it expects equivalence, the difference was shown to lie "
@@ -141,22 +143,26 @@ def print_tables(
     for assessment in assessments:
         parts: list[RenderableType] = []
         with faults.leaving_out(store.path(assessment.comparison.study)):
-            parts = _terminal_parts(assessment)
+            parts = _terminal_parts(assessment, console.width)
         for part in parts:  # out of the block: that nothing can be written is no fault of the records
             console.print(part)
 
 
-def _terminal_parts(assessment: Assessment) -> list[RenderableType]:
-    """Its table and the lines below it, for a terminal."""
+def _terminal_parts(assessment: Assessment, width: int) -> list[RenderableType]:
+    """Its table and the lines below it, for a terminal of so many columns."""
     table = main_table(assessment)
-    names = [name for name in COLUMNS if name in table.columns]
+    has_room = width >= ROOM_FOR_CHANGES
+    names = [name for name in COLUMNS if name in table.columns and (name != DIFFERS_IN or has_room)]
+    changes = [
+        f"{row['arm']}: differs in {row[DIFFERS_IN]}" for row in table.rows if DIFFERS_IN in row and not has_room
+    ]
     printed = RichTable(title=Text(table.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in names:
         heading = "rate" if name == "learning rate" else name
         printed.add_column(heading, justify="left" if name in ("arm", DIFFERS_IN) else "right", overflow="fold")
     for row in table.rows:
         printed.add_row(*(Text(row[name]) for name in names))
-    lines = (*assessment.notes, *_beyond_the_table(assessment.findings))
+    lines = (*changes, *assessment.notes, *_beyond_the_table(assessment.findings))
     return [printed, *(Text(f"- {line}") for line in lines), ""]
 
 

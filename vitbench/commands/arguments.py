@@ -71,6 +71,16 @@ def _results(path: Path) -> Path:
     return folder
 
 
+def _load_code(files: list[str] | None) -> list[str] | None:
+    from vitbench.user_file import load_file
+
+    for file in map(Path, files or ()):
+        if not file.is_file():
+            raise ValueError(f"study {str(file)!r} is not there; give the file that has the code of the model")
+        load_file(expanded(file), "study")
+    return files
+
+
 MOST_THREADS = 1024
 """More than any machine has cores, and fewer than a system lets a process have."""
 MOST_SEEDS = 1000
@@ -86,6 +96,12 @@ _VARIANT = Argument(help="Micro/2, Ti/16, … (see `vitbench list`), timm:NAME, 
 Variant = Annotated[str, _VARIANT]
 OptionalVariant = Annotated[str | None, _VARIANT]
 Variants = Annotated[list[str], _VARIANT]
+StudyFiles = Annotated[
+    list[str] | None,
+    Option(
+        "--study", callback=_load_code, help="FILE.py with the code of a user's part of the model; may be given again."
+    ),
+]
 Results = Annotated[Path, Option(callback=_results, help="Folder with records/, tables/ and plots/.")]
 DataRoot = Annotated[Path | None, Option(callback=_path, help="Folder in which the data set lies.")]
 RecipeOption = Annotated[

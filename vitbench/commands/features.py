@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitbench.commands.arguments import LOCAL_RESULTS, AsJson, DataRoot, DeviceOptions, Download, Out, Results, one_of
+from vitbench.commands.arguments import (
+    LOCAL_RESULTS,
+    AsJson,
+    DataRoot,
+    DeviceOptions,
+    Download,
+    Out,
+    Results,
+    StudyFiles,
+    one_of,
+)
 from vitbench.commands.options import with_options
 from vitbench.config import MOST
 
@@ -24,7 +34,9 @@ class FeatureOptions:
 
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN", help="A run_id of --results or its beginning, FILE.safetensors, or timm:NAME."),
+        typer.Argument(
+            metavar="RUN", help="A run_id of --results or its beginning, FILE.safetensors, STUDY:ARM or timm:NAME."
+        ),
     ]
     data: Annotated[str, typer.Option(help="Data set: a name or a folder; resized to what the model takes.")]
     data_root: DataRoot = None
@@ -33,15 +45,17 @@ class FeatureOptions:
     )
     precision: Annotated[str, typer.Option(callback=one_of("fp32", "bf16"), help="fp32 or bf16.")] = "fp32"
     results: Results = LOCAL_RESULTS
+    study: StudyFiles = None
     download: Download = False
 
     def extractor(self, device: Device, progress: OnProgress) -> FeatureExtractor:
         from vitbench.data import describe
+        from vitbench.execution.kept_run import kept_run
         from vitbench.inspection.features import make_extractor
         from vitbench.inspection.loaded_model import load_images, load_model
 
         info = describe(self.data, root=self.data_root, download=self.download)
-        loaded = load_model(self.run, self.results, in_channels=info.in_channels)
+        loaded = load_model(kept_run(self.run, self.results), self.results, in_channels=info.in_channels)
         loaded, data = load_images(
             loaded, self.data, info, data_root=self.data_root, download=self.download, progress=progress
         )

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from vitbench.commands.arguments import LOCAL_RESULTS, AsJson, DataRoot, DeviceName, Download, Results, expanded_name
+from vitbench.commands.arguments import (
+    LOCAL_RESULTS,
+    AsJson,
+    DataRoot,
+    DeviceName,
+    Download,
+    Results,
+    StudyFiles,
+    expanded_name,
+)
 from vitbench.config import MOST
 from vitbench.files import shown
 
@@ -16,7 +25,10 @@ NAMES = ("filters", "position", "distance", "rollout", "class-token", "cka", "co
 
 def figures(
     run: Annotated[
-        str, typer.Argument(help="A run of --results whose weights are kept, its .safetensors, timm:NAME or FILE.npz.")
+        str,
+        typer.Argument(
+            help="A run of --results with weights kept, its .safetensors, STUDY:ARM, timm:NAME or FILE.npz."
+        ),
     ],
     with_run: Annotated[
         str | None,
@@ -37,6 +49,7 @@ def figures(
     ] = None,
     device: DeviceName = "auto",
     results: Results = LOCAL_RESULTS,
+    study: StudyFiles = None,  # noqa: ARG001 – loaded when it is parsed
     download: Download = False,
     as_json: AsJson = False,
 ) -> None:
@@ -44,8 +57,10 @@ def figures(
     kinds = _kinds(only or [], is_compared=with_run is not None)
     from vitbench.analysis.insides.figures import write_figures
     from vitbench.execution import display
+    from vitbench.execution.kept_run import kept_run
     from vitbench.inspection.figure_numbers import compute_figures
 
+    run, with_run = kept_run(run, results), with_run and kept_run(with_run, results)
     with display.progress(f"figures of {run}") as progress:
         numbers = compute_figures(
             run,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_
 import typer
 from pydantic.fields import FieldInfo
 
-from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig
+from vitbench.config import ROLES, Config, DataConfig, TrainConfig, ViTConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -40,6 +40,11 @@ class ConfigFields:
             for name, value in values.items()
             if value is not None
         }
+        for name in ROLES if self.config is ViTConfig else ():
+            if ":" in str(parsed.get(name, "")):
+                from vitbench.studies.named_code import named_code
+
+                parsed[name] = named_code(parsed[name], name)
         return {**parsed, **model_kwargs(kwargs)}
 
 
@@ -117,6 +122,7 @@ def _floats(name: str, text: str) -> tuple[float, ...]:
 
 def _parameter(name: str, field: FieldInfo) -> Parameter:
     choices = [choice for kind in _types(field.annotation) if get_origin(kind) is Literal for choice in get_args(kind)]
+    choices += ["FILE.py:NAME"] if name in ROLES else []
     what = ", ".join(map(str, choices)) + "; " if choices else ""
     option = typer.Option(help=f"{what}default: {field.default}.", show_default=False)
     kind: Any = bool if field.annotation is bool else str

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from vitbench.analysis.comparison.changes import changes_text, value_text
 from vitbench.commands.arguments import DONE, FAILED, AsJson, Jobs, StudyOptions
 from vitbench.commands.options import with_options
 from vitbench.commands.terminal_table import print_table
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from vitbench.execution.request import Request
     from vitbench.execution.standing import Standing
     from vitbench.studies import PlannedRun
+    from vitbench.studies.redefined import Redefined
+
+MOST_FIELDS = 3
+"""In which an arm's definition differs from what was recorded, that are named."""
 
 
 @with_options
@@ -55,6 +60,7 @@ def _facts(request: Request, forecast: Forecast) -> dict[str, Any]:
         "recorded_elsewhere": forecast.recorded_elsewhere.runs,
         "of_other_images": standing.of_other_images,
         "unknown_images": dict(standing.unknown_images),
+        "redefined_arms": [_redefined_facts(arm) for arm in standing.redefined()],
         "runs_to_train": len(forecast.to_train),
         "runs": [_run_facts(run, is_done=run.key in standing.done) for _, run in standing.planned],
     }
@@ -67,6 +73,7 @@ def _run_facts(run: PlannedRun, *, is_done: bool) -> dict[str, Any]:
         "arm": run.arm,
         "dataset": run.config.data.dataset,
         "seed": run.config.seed,
+        "changes": run.design.changes.get(run.arm, {}),
         "learning_rate": run.config.train.learning_rate,
         "tuned": dict(zip(run.design.tuned, run.setting[1:], strict=True)),
         "epochs": run.config.train.epochs,
@@ -76,6 +83,25 @@ def _run_facts(run: PlannedRun, *, is_done: bool) -> dict[str, Any]:
         "eager_on_cpu_because": _eager_on_cpu(run),
         "done": is_done,
     }
+
+
+def _redefined_facts(arm: Redefined) -> dict[str, Any]:
+    fields = {name: {"recorded": before, "planned": now} for name, (before, now) in arm.fields.items()}
+    return {"study": arm.study, "dataset": arm.dataset, "arm": arm.arm, "recorded_runs": arm.runs, "fields": fields}
+
+
+def _redefined_sentence(arm: Redefined) -> str:
+    """`mine: 6 recorded runs of arm 'CPE' on digits are of another definition of it (pool: cls before, gap now): not done`."""
+    shown = [
+        name if name == "pretraining" else f"{name}: {value_text(before)} before, {value_text(now)} now"
+        for name, (before, now) in [*arm.fields.items()][:MOST_FIELDS]
+    ]
+    more = ["…"] * (len(arm.fields) > MOST_FIELDS)
+    return (
+        f"{arm.study}: {counted(arm.runs, 'recorded run')} of arm {arm.arm!r} on {arm.dataset} "
+        f"{agreeing(arm.runs, 'is', 'are')} of another definition of it ({'; '.join([*shown, *more])}): "
+        f"{agreeing(arm.runs, 'it does', 'they do')} not count as done"
+    )
 
 
 def _eager_on_cpu(run: PlannedRun) -> str:
@@ -105,6 +131,7 @@ def _sentences(forecast: Forecast) -> Iterator[str]:
         )
     if standing.epochs_are_estimates:
         yield "epochs are estimates by FLOPs: `vitbench run` measures how fast each arm trains, and plans by that"
+    yield from map(_redefined_sentence, standing.redefined())
     yield from standing.about_images()
     yield from forecast.recorded_elsewhere.lines
     for study, differing in forecast.rates_made_elsewhere:
@@ -120,7 +147,8 @@ def _sentences(forecast: Forecast) -> Iterator[str]:
 def _print_runs(standing: Standing) -> None:
     runs = [run for _, run in standing.planned]
     settings = "settings" if any(run.design.tuned for run in runs) else "rates"
-    with_epochs = any(run.design.match != "epochs" for run in runs)
+    with_epochs = any(run.design.epochs_differ for run in runs)
+    with_changes = any(run.design.base or run.design.learning_rate_scales for run in runs)
     groups: dict[tuple[str, str, str], list[PlannedRun]] = {}
     for run in runs:
         groups.setdefault((run.study, run.config.data.dataset, run.arm), []).append(run)
@@ -133,6 +161,7 @@ def _print_runs(standing: Standing) -> None:
                 "data": dataset,
                 "arm": arm,
                 "variant": group[0].variant,
+                **({"differs in": _differs_in(group[0])} if with_changes else {}),
                 "params": f"{counts.params:,}",
                 "MMACs": f"{counts.macs / 1e6:.3g}",
                 **({"epochs": f"{group[0].config.train.epochs:g}"} if with_epochs else {}),
@@ -141,7 +170,13 @@ def _print_runs(standing: Standing) -> None:
                 "TFLOP": f"{sum(run.training_flops for run in group) / 1e12:.3g}",
             }
         )
-    print_table(rows, texts=("study", "data", "arm", "variant"))
+    print_table(rows, texts=("study", "data", "arm", "variant", "differs in"))
+
+
+def _differs_in(run: PlannedRun) -> str:
+    changes, scale = run.design.changes.get(run.arm, {}), run.design.learning_rate_scales.get(run.arm, 1.0)
+    scaled = [f"learning rates × {value_text(scale)}"] * (scale != 1)
+    return ", ".join([*([changes_text(changes)] if changes or not scaled else []), *scaled])
 
 
 def _trials(runs: Sequence[PlannedRun]) -> str:

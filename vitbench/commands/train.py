@@ -37,6 +37,7 @@ def train(
     threads: arguments.Threads = None,
     keep_weights: arguments.KeepWeights = True,
     results: arguments.Results = arguments.LOCAL_RESULTS,
+    study: arguments.StudyFiles = None,  # noqa: ARG001 – loaded when it is parsed
     download: arguments.Download = False,
     as_json: arguments.AsJson = False,
 ) -> None:
@@ -77,6 +78,10 @@ def _print_record(record: Record, *, recorded_before: bool, path: Path) -> None:
     cost = record.cost
     print(f"test top-1 {record.metrics['test_top1']:.2%}, validation top-1 {record.metrics['val_top1']:.2%}")
     print(f"{cost.params:,} parameters, {cost.macs / 1e6:,.3g} MMACs an image (1 MAC = 2 FLOPs)")
+    if cost.macs_incomplete:
+        print(printable(f"MACs are incomplete: {', '.join(cost.macs_incomplete)} have no count"))
+    if record.self_initialised:
+        print(printable(f"initialised by their own code: {', '.join(record.self_initialised)}"))
     speeds = {"training": cost.train_images_per_second, "evaluating": cost.infer_images_per_second}
     measured = [f"{speed:,.0f} images/s {what}" for what, speed in speeds.items() if speed is not None]
     print(f"{', '.join(measured)}, on {record.environment.device} at {record.environment.precision}")

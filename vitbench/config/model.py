@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, field_validator
 
 from vitbench.config.base import MOST, Config, Extent, Size, as_pair
 from vitbench.config.vit import UserPart, ViTConfig
+from vitbench.user_code import ROLES, is_user_name
 
 
 class TimmConfig(Config):
@@ -128,3 +129,8 @@ ModelConfig = Annotated[
     | Annotated[ModuleConfig, Tag("ModuleConfig")],
     Discriminator(_kind_of_model),
 ]
+
+
+def user_names(model: ViTConfig | TimmConfig | ModuleConfig) -> tuple[str, ...]:
+    """Names of the user's code that a model has, by role."""
+    return tuple(filter(is_user_name, (getattr(model, role, None) for role in (*ROLES, "module"))))

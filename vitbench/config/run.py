@@ -10,10 +10,9 @@ from pydantic import Field
 
 from vitbench.config.base import Config, canonical_json, size_text
 from vitbench.config.data import CHANNELS_WITH_COLOUR, DataConfig
-from vitbench.config.model import ModelConfig, TimmConfig
+from vitbench.config.model import ModelConfig, TimmConfig, user_names
 from vitbench.config.recipe import TrainConfig
 from vitbench.config.vit import FREE, OF_THE_HEAD, ViTConfig
-from vitbench.user_code import ROLES, is_user_name
 
 HARNESS_VERSION = 1
 """Raised whenever the harness changes what a run measures; records of different versions are never compared."""
@@ -100,8 +99,7 @@ class RunConfig(Config):
     def user_code(self) -> tuple[str, ...]:
         """Names of the user's code that its models have, those of its pretraining included, each once."""
         before = self.pretraining.user_code if self.pretraining else ()
-        values = (getattr(self.model, role, None) for role in (*ROLES, "module"))
-        return tuple(dict.fromkeys([*filter(is_user_name, values), *before]))
+        return tuple(dict.fromkeys([*user_names(self.model), *before]))
 
     @property
     def run_id(self) -> str:

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from vitbench.config import CHANNELS_WITH_COLOUR, DataConfig, PaddingMode
 from vitbench.data.auto_augment import policy
-from vitbench.data.color_jitter import color_jitter
+from vitbench.data.color_jitter import color_jitter, draw_jitter
 from vitbench.data.erasing import erase
 from vitbench.data.pillow_pixels import luma
 from vitbench.data.resized_crop import draw_boxes, resized_crop
@@ -138,7 +138,8 @@ class Augment:
         if self.auto_augment is not None:
             images = self.auto_augment(images, seed, step)
         if self.config.color_jitter:
-            images = color_jitter(images, self.config.color_jitter, random_state("color jitter", seed, step))
+            draws = random_state("color jitter", seed, step)
+            images = color_jitter(images, *draw_jitter(draws, len(images), self.config.color_jitter))
         return images
 
     def finished(self, floats: Tensor, labels: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:

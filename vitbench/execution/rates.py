@@ -91,7 +91,7 @@ def settle(results: Path, resolved: ResolvedStudy, records: Sequence[Record], *,
         "threads": threads,
         "source": source,
         "arms": {
-            arm: {"model": resolved.arms[arm].model.model_dump(mode="json"), "images_per_second": speed}
+            arm: {**_timed(resolved.arms[arm]), "images_per_second": speed}
             for arm, speed in (speeds | kept_speeds).items()
             if arm in resolved.arms
         },
@@ -131,13 +131,25 @@ def _recipe(config: RunConfig) -> tuple[object, ...]:
 
 
 def _speeds(content: Mapping[str, Any], resolved: ResolvedStudy) -> dict[str, float]:
-    """Of the arms whose model is what it was when it was measured."""
+    """Of the arms whose model and recipe are what they were when they were measured."""
     arms = content.get("arms", {})
     return {
         arm: float(arms[arm]["images_per_second"])
         for arm, config in resolved.arms.items()
-        if arm in arms and RunConfig.model_validate({"model": arms[arm]["model"]}).model == config.model
+        if arm in arms and _is_timed_as(config, {"train": content["config"]["train"], **arms[arm]})
     }
+
+
+def _timed(config: RunConfig) -> dict[str, Any]:
+    """What is kept of an arm, to know it again."""
+    return {part: getattr(config, part).model_dump(mode="json") for part in ("model", "train")}
+
+
+def _is_timed_as(config: RunConfig, kept: Mapping[str, Any]) -> bool:
+    """Older files keep no recipe of an arm, which then was the baseline's."""
+    measured = RunConfig.model_validate({part: kept[part] for part in ("model", "train")})
+    by_plan = ("epochs", "learning_rate")
+    return measured.model == config.model and without(measured.train, by_plan) == without(config.train, by_plan)
 
 
 def _recorded(

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vitbench.config import block_width
-from vitbench.costs.macs import count
+from vitbench.costs.macs import count, uncounted_operators
 from vitbench.data import Images, StreamedImages
 from vitbench.device import Device, is_out_of_memory, open_device
 from vitbench.evaluation import Evaluation
 from vitbench.execution.initial_model import initial_model
 from vitbench.execution.job import Job, Report
+from vitbench.execution.lost_numbers import code_that_loses_numbers
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
-from vitbench.execution.study_code import CodeError, load_code
+from vitbench.execution.study_code import CodeError, load_code, self_initialised
 from vitbench.kernels import install, native
 from vitbench.machine import utc_now
 from vitbench.models import TimmModel, ViT
@@ -236,7 +237,7 @@ class _Tested:
 
 def _test(setup: _Setup, result: TrainResult, history: _History) -> _Tested:
     if result.diverged:
-        return _Tested(Outcome.DIVERGED, result.diverged)
+        return _Tested(Outcome.DIVERGED, result.diverged + _code_to_blame(setup))
     test, seconds = _timed_test(setup)
     val_loss, val_top1 = history.validation[setup.data.num_epochs - 1]
     metrics = {"test_top1": test.top1, "test_loss": test.loss, "val_top1": val_top1, "val_loss": val_loss}
@@ -261,6 +262,17 @@ def _timed_test(setup: _Setup) -> tuple[Evaluation, float]:
     return first, median(seconds)
 
 
+def _code_to_blame(setup: _Setup) -> str:
+    """`; position CPE@1a2b3c4d … puts out values that are not finite`, where a user's code does, at first or at last."""
+    if not setup.job.run.config.user_code:
+        return ""
+    example, _ = next(setup.data.batches(0, 0, 1))
+    for when, model in (("before training", setup.device.place(initial_model(setup.job))), ("by then", setup.model)):
+        if code := code_that_loses_numbers(model, setup.data.normalised(example)):
+            return f"; {code} puts out values that are not finite, {when}"
+    return ""
+
+
 def _record(setup: _Setup, history: _History, result: TrainResult, tested: _Tested, peak_memory: int | None) -> Record:
     data, counts = setup.data, count(setup.job.run.config.model)
     return setup.job.record(
@@ -271,9 +283,11 @@ def _record(setup: _Setup, history: _History, result: TrainResult, tested: _Test
         curve=_curve(result.train_losses, history.validation, data.num_steps / data.steps_per_epoch),
         correct=tested.correct,
         weights_sha256=tested.weights_sha256,
+        self_initialised=self_initialised(setup.job.run.config),
         cost=Cost(
             params=counts.params,
             macs=counts.macs,
+            macs_incomplete=uncounted_operators(setup.job.run.config.model),
             train_seconds=result.seconds,
             train_images_per_second=result.images_per_second if data.num_steps else None,
             infer_images_per_second=len(data.images.test.labels) / tested.seconds if tested.seconds else None,

@@ -24,6 +24,7 @@ from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.budgets import CUSTOM
 from vitbench.studies.recipes import RECIPES, Recipe
 from vitbench.studies.resolved_study import check_batch, data_settings
+from vitbench.studies.target import arm_name, model_of
 from vitbench.text import say
 from vitbench.variants import TIMM
 from vitbench.variants import model as named_model
@@ -160,6 +161,8 @@ def _model(
     if init is None:
         if variant is None:
             raise ValueError("VARIANT is missing: give one (see `vitbench list`), or weights to start from with --init")
+        if (arm := arm_name(variant)) is not None:
+            return arm.label, model_of(variant, info, BUDGETS["quick"], fields=fields), None
         wanted = {"image_size": info.image_size, **shape, **fields}
         model = named_model(variant, **wanted)
         if recipe is not None and isinstance(model, ViTConfig):

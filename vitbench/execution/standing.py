@@ -14,6 +14,7 @@ from vitbench.execution.preparation import Planned
 from vitbench.execution.request import Request, RunKeys
 from vitbench.records import Record
 from vitbench.studies.plan import Later, recorded
+from vitbench.studies.redefined import Redefined, redefined
 from vitbench.text import agreeing, counted
 
 
@@ -78,6 +79,14 @@ class Standing:
         """What is left to run in this call: planned, not done, not left out."""
         over = {*self.done, *leaving_out}
         return [(name, run) for name, run in self.planned if run.key not in over]
+
+    def redefined(self) -> list[Redefined]:
+        """The arms with something pending that are recorded as something else."""
+        unfinished = {
+            (run.study, run.config.data.dataset, run.arm) for _, run in self.planned if run.key not in self.done
+        }
+        arms = redefined((run for _, run in self.planned), self.records)
+        return [arm for arm in arms if (arm.study, arm.dataset, arm.arm) in unfinished]
 
     def about_images(self) -> list[str]:
         """A line on runs that are recorded of other images, and on each data set of which that is not known."""

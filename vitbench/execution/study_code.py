@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 from vitbench import user_code, user_files
-from vitbench.config import ModelConfig, RunConfig
+from vitbench.config import ModelConfig, RunConfig, user_names
 from vitbench.studies import load_study
 from vitbench.user_file import load_file
 from vitbench.variants import variant as named_variant
@@ -33,21 +32,26 @@ def load_code(config: RunConfig, study_file: Path | None, *, variant: str = "") 
             f"study file {str(study_file)!r} was not found on this machine; put it where it was planned from"
         )
     try:
-        module = load_file(study_file, "study")
+        load_file(study_file, "study")
     except ValueError as error:
         if isinstance(error.__cause__, ImportError):
             raise CodeError(f"{error}; it imports what is not installed here: install that, or leave it out") from error
         raise CodeError(str(error)) from error
     if missing := _missing(missing):
-        _register_from([module, *user_files.modules_in(study_file.resolve().parent)], missing)
-    if missing := _missing(missing):
         _make_arms(study_file, config.model, variant)  # which name what is not among the file's own names
     if missing := _missing(missing):
-        now = ", ".join(sorted(_names_now(module, missing))) or "no such code"
+        now = ", ".join(sorted({*_names_now(missing)})) or "no such code"
         raise CodeError(
             f"code changed between planning and running: {', '.join(missing)} was planned, and {study_file.name} has {now}; "
             "the same command plans again"
         )
+
+
+def self_initialised(config: RunConfig) -> tuple[str, ...]:
+    """Names of the user's code in a run's model that decides itself what it starts as."""
+    names = user_names(config.model)
+    whole = getattr(config.model, "module", None)
+    return tuple(n for n in names if n == whole or callable(getattr(user_code.lookup(n), "init_weights", None)))
 
 
 def _missing(names: Iterable[str]) -> list[str]:
@@ -62,24 +66,6 @@ def _look_up(names: Iterable[str]) -> None:
             raise CodeError(str(error)) from error
 
 
-def _register_from(modules: Iterable[ModuleType], names: Collection[str]) -> None:
-    """Registers what these modules have under the names, where it has their hashes."""
-    for code, name in _candidates(modules, names):
-        if name in names:
-            user_code.register(code, "")
-
-
-def _candidates(modules: Iterable[ModuleType], names: Collection[str]) -> Iterator[tuple[object, str]]:
-    """(class or function, its name by source) of what has one of the names, whatever its hash."""
-    bare = {name.partition("@")[0] for name in names}
-    for module in modules:
-        for name in bare & vars(module).keys():
-            try:
-                yield vars(module)[name], user_code.identify(vars(module)[name])
-            except ValueError:
-                continue
-
-
 def _make_arms(study_file: Path, model: ModelConfig, variant: str) -> None:
     """Has a study whose arms are a function make them, as the plan did; arms register their code."""
     try:
@@ -89,6 +75,11 @@ def _make_arms(study_file: Path, model: ModelConfig, variant: str) -> None:
         return  # what is missing is said then
 
 
-def _names_now(module: ModuleType, names: Collection[str]) -> set[str]:
-    modules = [module, *user_files.modules_in(Path(module.__file__ or "").parent)]
-    return {name for _, name in _candidates(modules, names)}
+def _names_now(names: Iterable[str]) -> Iterator[str]:
+    """What the loaded files have under the same Python names."""
+    for module in user_files.modules():
+        for bare in {name.partition("@")[0] for name in names} & vars(module).keys():
+            try:
+                yield user_code.identify(vars(module)[bare])
+            except ValueError:
+                continue

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from torch import nn
 
-from vitbench.config import ModelConfig, TimmConfig, block_width
+from vitbench.config import ModelConfig, TimmConfig, block_width, user_names
 from vitbench.costs.macs import count
 from vitbench.kernels import install
 from vitbench.models import build_model
 from vitbench.profiling.peers import build_peer, check_peer
 from vitbench.profiling.throughput import Candidate
+from vitbench.user_code import Carried, carried
 
 OURS = "vitbench"
 """The implementation that is no peer's."""
@@ -38,7 +40,7 @@ def candidate_of(
     return Candidate(
         variant=name,
         implementation=implementation,
-        build=partial(build, implementation, config),
+        build=partial(build, implementation, config, carried(user_names(config))),
         image_shape=(config.in_channels, *config.image_hw),
         num_classes=config.num_classes,
         macs=count(config).macs,
@@ -51,8 +53,13 @@ def candidate_of(
     )
 
 
-def build(implementation: str, config: ModelConfig) -> nn.Module:
-    """A model of ours, from seed 0 and with native blocks where they can be, or a peer's of the same configuration."""
+def build(implementation: str, config: ModelConfig, code: Iterable[Carried] = ()) -> nn.Module:
+    """A model of ours, from seed 0 and with native blocks where they can be, or a peer's of the same configuration.
+
+    `code`: the user's that it needs, for a process that has not loaded it.
+    """
+    for part in code:
+        part.load()
     if implementation == OURS:
         return install(build_model(config))
     assert not isinstance(config, TimmConfig), implementation

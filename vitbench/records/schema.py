@@ -62,6 +62,8 @@ class Cost(Stored):
     infer_images_per_second: Measured | None = None
     peak_memory_bytes: Count | None = None
     """CUDA: the allocator's peak over the run. CPU: the most bytes of tensors alive at once in one training step."""
+    macs_incomplete: tuple[str, ...] = ()
+    """Operators of a user's code that have no count, by torch's names; with any, `macs` are fewer than the model's."""
     resumed: Count = 0
     """How often the run was interrupted and went on from a checkpoint; seconds and rates are then of all parts together."""
 
@@ -90,6 +92,8 @@ class Record(Stored):
     """Which test images were classified right, in data set order: bits packed big-endian, base64 (`unpack_correct`)."""
     weights_sha256: str = ""
     """Of the weights that were evaluated on test: each parameter's and buffer's name and values, in the model's order."""
+    self_initialised: tuple[str, ...] = ()
+    """Which of the user's code decides itself what it starts as: parts with `init_weights`, and whole models."""
     cost: Cost
     environment: Environment
     taken_from: str = ""

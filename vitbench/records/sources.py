@@ -1,4 +1,4 @@
-"""Which code of a user's ran? Its source is kept beside the records, `sources/NAME@1a2b3c4d.py`: to be read, never imported."""
+"""Which code of a user's ran? Its source is kept beside the records, in `sources/NAME@1a2b3c4d.py`: to be read alone."""
 
 from __future__ import annotations
 

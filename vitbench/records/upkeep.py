@@ -102,7 +102,8 @@ def _set_aside(path: Path, numbers: Collection[int]) -> None:
 def merge(into: str | Path, source: str | Path, faults: Faults) -> dict[Path, int]:
     """Appends to the results in `into`, unchanged, the lines of `source` that it lacks. A second time does nothing.
 
-    The sources of users' code come with them. Returns how many, by file. Lines that are damaged, or contradict one in `into`, are left out; `faults` are told of them.
+    The sources of users' code come with them. Returns how many, by file. Lines that are damaged, or contradict one in `into`,
+    are left out; `faults` are told of them.
     """
     added = {}
     for file in record_files(source, faults):

@@ -21,9 +21,9 @@ from vitbench.config import (
     one_line,
     shortened,
 )
-from vitbench.studies.kinds import check_kind
+from vitbench.studies.kinds import check_value
 from vitbench.text import did_you_mean
-from vitbench.user_code import register
+from vitbench.user_code import is_user_name, register
 
 LONGEST_NAME = 100
 """Letters of an arm's name, which stands in tables and plots."""
@@ -79,7 +79,7 @@ class Arm(BaseModel):
             changes = {field: value for field, value in fields.items() if field not in arm_fields}
             model = _kind_of_model(fields)
             for field, value in changes.items():
-                check_kind(field, value, _config_of(field, model))
+                check_value(field, value, _config_of(field, model))
             super().__init__(name=name, changes=changes, **{f: v for f, v in fields.items() if f in arm_fields})
             if self.options and model is ViTConfig:
                 raise ValueError(
@@ -164,10 +164,11 @@ def _kind_of_model(fields: Mapping[str, Any]) -> _SomeModel:
 
 def _named_code(field: str, value: Any) -> Any:
     """A field's value; of a user's code, the name by which `user_code` knows it from now on."""
-    if not (callable(value) or (isinstance(value, str) and ":" in value)) or field in ("timm", "start"):
-        return value
-    if field in (*ROLES, "module"):
+    is_path = isinstance(value, str) and ":" in value
+    if field in (*ROLES, "module") and (callable(value) or is_path):
         return register(value, field)
+    if field == "module" and isinstance(value, str) and not is_user_name(value):
+        raise ValueError(f"module {value!r}: give the class or function itself, or package.module:Name")
     if callable(value):
         roles = ", ".join(ROLES)
         raise ValueError(

@@ -23,13 +23,13 @@ class History:
     def __init__(self, resolved: ResolvedStudy, records: Iterable[Record]) -> None:
         self.resolved = resolved
         self._fields = resolved.grid.fields
-        arms = {arm: _but(config, self._fields) for arm, config in resolved.arms.items()}
+        arms = {arm: definition_of(config, self._fields) for arm, config in resolved.arms.items()}
         place = (resolved.study.name, resolved.budget, resolved.variant)
         of_these_arms = [
             record
             for record in records
             if (record.study, record.budget, record.variant) == place
-            and arms.get(record.arm) == _but(record.config, self._fields)
+            and arms.get(record.arm) == definition_of(record.config, self._fields)
         ]
         self._done = {
             (record.arm, _grid_setting(record, resolved), record.seed) for record in of_these_arms if record.is_done
@@ -96,8 +96,8 @@ def _grid_setting(record: Record, resolved: ResolvedStudy) -> Setting:
     return resolved.design.to_grid(record.arm, setting_of(record.config, resolved.grid.fields))
 
 
-def _but(config: RunConfig, fields: Collection[str]) -> tuple[object, ...]:
+def definition_of(config: RunConfig, fields: Collection[str]) -> tuple[object, ...]:
     """All of a configuration, its pretraining included, but its setting and seed."""
     parts = (without(part, fields) for part in (config.model, config.data, config.train))
-    before = config.pretraining and _but(config.pretraining, fields)
+    before = config.pretraining and definition_of(config.pretraining, fields)
     return (*parts, config.init, before, config.keep_head, config.harness_version)

@@ -6,10 +6,13 @@ Configurations are lenient: they read `"2"` as a number, and True as 1. In Pytho
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from vitbench.config import Config, shortened
+from pydantic import BaseModel, ConfigDict, create_model
+
+from vitbench.config import Config, one_line, shortened
 
 _WORDS = {bool: "True or False", int: "a number", float: "a number", str: "text"}
 _READ_AS_OTHERS = (bool, int, float, str, bytes)
@@ -27,6 +30,23 @@ def check_kind(name: str, value: Any, config: type[Config]) -> None:
         if type(part) in _READ_AS_OTHERS and type(part) not in taken and Any not in taken:
             words = dict.fromkeys(_WORDS[kind] for kind in (bool, int, str) if kind in taken)
             raise ValueError(f"{name} {shortened(value)}: give {' or '.join(words)}")
+
+
+def check_value(name: str, value: Any, config: type[Config]) -> None:
+    """Raises ValueError for what a field of `config` does not take, whatever the values of the others."""
+    check_kind(name, value, config)
+    try:
+        _alone(config, name).model_validate({name: value})
+    except ValueError as error:
+        raise ValueError(one_line(error)) from error
+
+
+@cache
+def _alone(config: type[Config], name: str) -> type[BaseModel]:
+    """A model of that field alone."""
+    info = config.model_fields[name]
+    of_config = ConfigDict(allow_inf_nan=False)
+    return create_model(config.__name__, __config__=of_config, **{name: (info.annotation, info)})  # type: ignore[call-overload, no-any-return]
 
 
 def is_number(annotation: Any) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
+from vitbench import user_files
 from vitbench.records.schema import STUDY_NAME
 from vitbench.studies.study import Study
 from vitbench.text import did_you_mean
@@ -52,6 +54,8 @@ def _load_file(path: Path) -> Study:
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         instead = "" if study is None else f", but something of type {type(study).__name__}"
+        if study is None and _MAIN.search(user_files.text_of(path)):
+            instead = " when it is imported, as what is under `if __name__ == …` is not run"
         raise ValueError(
             f"study file {str(path)!r} defines no STUDY{instead}; assign one: STUDY = Study(question=…, …)"
         )
@@ -62,3 +66,6 @@ def _load_file(path: Path) -> Study:
             f"{', '.join([*STUDIES, 'train'])}; rename the file or give STUDY a name"
         )
     return replace(study, name=name)
+
+
+_MAIN = re.compile(r"^if __name__ ==.*\n(?:[ \t].*\n|\n)*?[ \t]+STUDY\s*=", re.MULTILINE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from vitbench.config import ModelConfig, TrainConfig
 from vitbench.costs.macs import count, training_flops_per_image
@@ -48,11 +48,31 @@ def training_images(train: TrainConfig, *, train_images: int) -> int:
 
 
 _SAME_TIME = (
-    *("weight_decay", "momentum", "eps", "warmup_fraction", "min_learning_rate"),
-    *("clip_norm", "label_smoothing", "ema_decay", "layer_decay"),
+    *(
+        "weight_decay",
+        "warmup_fraction",
+        "clip_norm",
+        "label_smoothing",
+        "ema_decay",
+        "layer_decay",
+        "min_learning_rate",
+    ),
+    *("betas", "momentum", "eps", "loss", "schedule", "flip"),
     *("dropout", "attention_dropout", "drop_path", "layer_scale", "norm_eps", "crop_padding", "mixup", "cutmix"),
 )
 """Fields that leave the matrix products of a step as they are; only elementwise work may differ."""
+_TIMED = ("batch_size", "precision", "compile")
+"""Fields of the recipe that arms are timed with."""
+
+
+def check_is_timed(arm: str, changes: Iterable[str], *, match: str) -> None:
+    """Raises ValueError where time is to be equal, and an arm changes what is not timed: a step on random images is."""
+    known = {*_SAME_TIME, *_TIMED}
+    for name in changes if match == "time" else ():
+        if name not in known and part_of(name) != "model":
+            raise ValueError(
+                f"match 'time': arm {arm!r} changes {name}, whose time is not measured beforehand; use --match flops or epochs"
+            )
 
 
 def check_costs_stay(tuned: Mapping[str, Sequence[float]], models: Mapping[str, ModelConfig], *, match: str) -> None:

@@ -11,7 +11,7 @@ from vitbench.data.info import DataInfo
 from vitbench.records import Design
 from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import Budget, Scale
-from vitbench.studies.match import check_costs_stay, matched_epochs
+from vitbench.studies.match import check_costs_stay, check_is_timed, matched_epochs
 from vitbench.studies.recipes import Recipe, recipe_named
 from vitbench.studies.resolved_arms import Base, arms_on, changes_of, runs_of
 from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
@@ -218,6 +218,8 @@ def _check_together(
         )
     if match != "epochs":
         check_costs_stay(grid.tuned, models, match=match)
+    for arm in arms:
+        check_is_timed(arm.name, arm.changes, match=match)
     if study.fractions and match != "epochs":
         raise ValueError(f"match {match!r}: study {study.name!r} makes steps equal on all fractions; leave it out")
     if match != "epochs" and any(arm.start or arm.epochs != 1 or arm.fraction != 1 for arm in arms):

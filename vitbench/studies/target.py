@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vitbench.config import ModelConfig
 from vitbench.data.info import DataInfo
 from vitbench.studies.budgets import Budget
-from vitbench.studies.library import STUDIES, is_study_file, load_study
+from vitbench.studies.library import STUDIES, load_study
 from vitbench.studies.resolved_study import Overrides, ResolvedStudy, resolve_study
 from vitbench.text import did_you_mean
 from vitbench.variants import TIMM
@@ -26,6 +27,11 @@ class ArmName:
     study: str
     """As `load_study` takes it."""
     arm: str
+
+    @property
+    def label(self) -> str:
+        """`my_study:gap`: the same wherever the file lies."""
+        return f"{Path(self.study).stem}:{self.arm}"
 
 
 def arm_name(text: str) -> ArmName | None:
@@ -83,9 +89,3 @@ def resolve_arm(name: ArmName, info: DataInfo, budget: Budget, *, base: str | No
 def shape_of(info: DataInfo) -> dict[str, Any]:
     """Fields of a model that its images decide."""
     return {"image_size": info.image_size, "in_channels": info.in_channels, "num_classes": info.num_classes}
-
-
-def is_arm_of_file(text: str) -> bool:
-    """Whether it names an arm of a user's own study file."""
-    name = arm_name(text)
-    return name is not None and is_study_file(name.study)

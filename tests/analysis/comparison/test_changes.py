@@ -13,6 +13,7 @@ from vitbench.analysis.comparison.differing import not_shared
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.tables import captions, page
 from vitbench.analysis.tables.cells import main_table, raw_rows
+from vitbench.config import RunConfig
 from vitbench.records import Design
 
 
@@ -219,3 +220,58 @@ def test_at_the_same_step_of_the_grid_the_difference_at_the_baselines_rate_is_th
     assert finding.at_baseline_setting is None  # it is the arm's own setting
     row = main_table(assess(comparison)).rows[1]
     assert row["differs in"] == "optimizer sgd, learning rates × 50"
+
+
+def test_the_step_of_the_grid_is_said_to_be_what_is_equal():
+    (comparison,) = compare(scaled_records())
+    said = " ".join(captions.conventions(assess(comparison)))
+    assert "Learning rates of sgd (× 50) are those of the grid times that factor" in said
+    assert captions.facts(comparison)["Changed by arms"] == "optimizer (else adamw)"
+
+
+def test_the_cost_of_training_stands_where_batches_or_epochs_differ():
+    plan = RECIPE.model_copy(update={"train_images": 1000})
+    (comparison,) = compare(recipe_records(plan))
+    cells = {arm.label: row["training (TFLOP)"] for arm, row in _rows(comparison)}
+    assert cells["cls"] == cells["smooth"] != cells["half"]
+    # 15 whole batches of 64 in place of 7 of 128
+    flops = {arm.label: arm.training_flops for arm in comparison.arms}
+    assert flops["half"] / flops["cls"] == pytest.approx(15 * 64 / (7 * 128))
+
+
+def test_arms_of_other_epochs_are_not_said_to_have_equal_ones():
+    plan = design({"long": {"epochs": 40}}, {"epochs": 20}, epochs={"cls": 20, "long": 40}, train_images=1000)
+    (comparison,) = compare([make_record("cls", design=plan), make_record("long", train={"epochs": 40}, design=plan)])
+    assert captions.facts(comparison)["Budget"] == "quick, 20 epochs of the baseline"
+    assert "equal epochs" not in page.markdown(assess(comparison))
+    assert comparison.arms[1].training_flops == 2 * comparison.arms[0].training_flops
+
+
+def test_arms_of_other_precision_are_compared_and_both_are_named():
+    plan = design({"bf16": {"precision": "bf16"}}, {"precision": "fp32"})
+    fp32, bf16 = ({"train": {"precision": value}, "environment": {"precision": value}} for value in ("fp32", "bf16"))
+    records = [make_record("cls", seed=s, design=plan, **fp32) for s in range(3)]
+    (comparison,) = compare([*records, *(make_record("bf16", seed=s, design=plan, **bf16) for s in range(3))])
+    assert comparison.difference(comparison.arms[1]).n == 3
+    assert "bf16 and fp32" in captions.facts(comparison)["Environment"]
+
+
+def test_an_arm_that_starts_from_another_recipe_is_compared_with_the_base():
+    """The start keeps its recipe; what goes on has its own."""
+    changes = {"smooth": {"label_smoothing": 0.1}, "on": {"mixup": 0.2, "epochs": 10}}
+    base = {"label_smoothing": 0.0, "mixup": 0.0, "epochs": 20}
+    epochs = {"cls": 20, "smooth": 20, "on": 10}
+    plan = design(changes, base, starts={"on": "smooth"}, epochs=epochs)
+    smooth = {"label_smoothing": 0.1}
+    records = []
+    for seed in range(3):
+        start = make_record("smooth", seed=seed, train=smooth, design=plan)
+        on = make_record("on", seed=seed, data={"mixup": 0.2}, train={"epochs": 10}, design=plan)
+        config = RunConfig.model_validate(
+            on.config.model_dump() | {"pretraining": start.config.model_dump(), "keep_head": True}
+        )
+        on = on.model_copy(update={"config": config, "run_id": config.run_id})
+        records += [make_record("cls", seed=seed, design=plan), start, on]
+    (comparison,) = compare(records)
+    assert labels(comparison) == ["cls", "smooth", "on"] and comparison.difference(comparison.arms[2]).n == 3
+    assert main_table(assess(comparison)).rows[2]["differs in"] == "mixup 0.2, epochs 10, starts from smooth"

@@ -25,7 +25,9 @@ TO_NAME = 0.045
 
 
 def cost_figure(comparison: Comparison) -> Figure | None:
-    """Test top-1 against MACs per image and against training time, each with its Pareto front; None for one arm."""
+    """Test top-1 against MACs per image, or training FLOPs where these are equal, and against training time, each with its
+    Pareto front; None for one arm.
+    """
     arms = [arm for arm in comparison.arms if arm.test_top1 and arm.macs]
     if len(arms) < 2:
         return None
@@ -61,6 +63,10 @@ def _costs(comparison: Comparison, arms: Sequence[ArmResult]) -> dict[str, dict[
     """The name of an axis to the place of each arm on it, by label."""
     scale, unit = (1e9, "GMACs") if max(arm.macs for arm in arms) >= 1e9 else (1e6, "million MACs")
     costs = {f"{unit} per image, forward": {arm.label: arm.macs / scale for arm in arms}}
+    flops = {arm.label: flops / 1e12 for arm in arms if (flops := arm.training_flops)}
+    # Where models are equal, what may differ is for how long they train.
+    if len({arm.macs for arm in arms}) == 1 and len(flops) == len(arms) and len({*flops.values()}) > 1:
+        costs = {"training TFLOP per run": flops}
     seconds = {arm.label: value for arm in arms if (value := arm.median_cost("train_seconds"))}
     loads, days = {load for arm in arms for load in arm.loads}, {arm.days for arm in arms}
     # A run that goes on from another took as long as both; what shared the machine with others, or had it on another

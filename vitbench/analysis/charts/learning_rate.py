@@ -32,7 +32,7 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
     frames = {arm.label: _rate_frame(arm) for arm in arms}
     of_baseline = _rate_frame(comparison.baseline)
     scaled = bool(comparison.design.learning_rate_scales)
-    at_its_rates = ", at the same step of the grid, of which arms have multiples" if scaled else ""
+    at_its_rates = ", at its rates times the arm's scale" if scaled else ""
     values = [value for frame in frames.values() for value in frame["top1"]]
     points = "seeds" if comparison.design.tuning_seeds is None else "seeds that it is chosen on"
     figure = shared.figure_of(

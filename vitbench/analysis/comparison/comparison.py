@@ -126,7 +126,8 @@ class Comparison:
             return epochs
         if design.images_differ:
             return f"{epochs} of the baseline and equal training steps"
-        return f"{epochs} of the baseline" + ("" if design.has_starts else f" and equal {MATCHES[design.match]}")
+        is_matched = design.match != "epochs"
+        return f"{epochs} of the baseline" + (f" and equal {MATCHES[design.match]}" if is_matched else "")
 
     def compared_with(self, arm: ArmResult) -> ArmResult | None:
         """The arm that another is compared with (`Design.compared_with`).

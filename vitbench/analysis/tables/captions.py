@@ -57,6 +57,7 @@ def conventions(assessment: Assessment) -> list[str]:
         )
         if comparison.tells_changes:
             sentences.append("Equal seeds see the same images in the same order, but where a note says otherwise.")
+        sentences += _scales(comparison)
         if comparison.design.images_differ:
             sentences.append(
                 "Training steps are equal, not epochs: an arm with fewer images sees each of them more often. The test "
@@ -81,6 +82,18 @@ def conventions(assessment: Assessment) -> list[str]:
         f"{memory}, the largest over the runs behind top-1; images per second are medians over the same runs.",
     ]
     return sentences
+
+
+def _scales(comparison: Comparison) -> list[str]:
+    """What learning rates mean where arms have multiples of the grid's."""
+    noun, scales = comparison.design.short_noun, comparison.design.learning_rate_scales
+    labels = [f"{arm.label} (× {value_text(scales[arm.name])})" for arm in comparison.arms if arm.name in scales]
+    if not labels:
+        return []
+    return [
+        f"Learning rates of {listed(labels)} are those of the grid times that factor: as many trials for every arm. At the "
+        f"baseline's {noun}: at the same step of the grid."
+    ]
 
 
 def _choice_text(comparison: Comparison) -> str:

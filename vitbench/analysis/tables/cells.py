@@ -8,7 +8,7 @@ from typing import Any
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.comparison.differing import differs_in
+from vitbench.analysis.comparison.differing import differs_in, not_shared
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
@@ -39,7 +39,7 @@ def _row(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
     baseline, finding = comparison.baseline, assessment.findings.arms.get(arm.label)
     noun = comparison.design.short_noun
     training_tflop = significant(arm.training_flops and arm.training_flops / 1e12)
-    matched = {"epochs": f"{arm.epochs:g}", "training (TFLOP)": training_tflop}
+    epochs_differ, cost_differs = comparison.design.epochs_differ, "batch_size" in not_shared(comparison)
     at_baselines = ABSENT if finding is None else at_baseline(finding, with_pairs=True)
     remark = " (fixed)" if arm.is_fixed else " (edge)" if arm.edges else ""
     return {
@@ -51,7 +51,8 @@ def _row(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
             f"{arm.macs / baseline.macs:.2f}×" if baseline is not None and arm.macs and baseline.macs else ABSENT
         ),
         **({"training images": filled("{:,}", comparison.images_of(arm))} if comparison.design.images_differ else {}),
-        **(matched if comparison.design.epochs_differ else {}),
+        **({"epochs": f"{arm.epochs:g}"} if epochs_differ else {}),
+        **({"training (TFLOP)": training_tflop} if epochs_differ or cost_differs else {}),
         "top-1 (%)": percent(arm.test_top1),
         "difference (points)": ABSENT if finding is None else difference_text(finding.decision) or ABSENT,
         **({} if baseline is None else {"verdict": ABSENT if finding is None else verdict_text(finding.decision)}),
