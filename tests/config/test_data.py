@@ -130,3 +130,9 @@ def test_a_crop_that_is_named_takes_the_place_of_the_other_kind():
     assert padded.with_fields(crop_scale=None) == padded and resized.with_fields(crop_padding=0) == resized
     with pytest.raises(ValueError, match="are two crops"):
         padded.with_fields(crop_scale=(0.2, 1.0), crop_padding=4)
+
+
+def test_a_crop_that_images_of_few_pixels_lose_takes_its_padding_mode_along():
+    data = DataConfig(crop_padding=4, padding_mode="reflect")
+    assert data.resampled((32, 32), (16, 16)) == DataConfig(crop_padding=2, padding_mode="reflect")
+    assert data.resampled((32, 32), (3, 3)) == DataConfig()

@@ -191,3 +191,13 @@ def test_images_of_many_channels_are_cropped_and_mirrored_alike_in_all_of_them(d
 def test_arrays_of_grey_and_rgb_are_the_pictures_that_they_show():
     changed = transform(**CROPS, auto_augment="rand-m9-mstd0.5-inc1")
     assert np.array_equal(changed(as_array(photograph()), 0, 1), changed(photograph(), 0, 1))
+
+
+@pytest.mark.parametrize(("policy", "channels"), [("rand-m10-n8-p1-inc1", 3), ("v0", 3), ("rand-m10-n8-p1-inc1", 1)])
+def test_no_bits_kept_is_a_black_image_where_pillow_13_refuses(policy, channels):
+    transform = ImageTransform(
+        DataConfig(auto_augment=policy), (8, 8), (0.5,) * channels, seed=0, first_step=0, batch_size=64
+    )
+    image = Image.new("RGB" if channels == 3 else "L", (8, 8), 100 if channels == 1 else (100, 100, 100))
+    changed = [np.asarray(transform(image, 0, place)) for place in range(64)]
+    assert any(not pixels.any() for pixels in changed)
