@@ -6,6 +6,7 @@ import pytest
 
 from vitbench.config import (
     RunConfig,
+    TrainConfig,
     ViTConfig,
     one_line,
 )
