@@ -216,6 +216,8 @@ def planned_run(request: SingleRequest, init: str | None, info: DataInfo) -> Pla
     fields = {**of_the_recipe, **request.data}
     data, _ = data_settings(info, wanted=None)
     data = data.resampled(info.image_size, model.image_hw).replace(**fields)
+    if objection := info.augmentation_objection(data):
+        raise ValueError(objection)
     left = info.images_left(data.validation_fraction)
     images = left if data.train_images is None else data.train_images
     if images > left:
