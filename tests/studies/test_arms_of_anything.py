@@ -226,3 +226,16 @@ def test_runs_that_were_planned_before_arms_could_differ_in_recipes_have_the_sam
     data = DataConfig(dataset="digits")
     train = TrainConfig(epochs=5, batch_size=64, learning_rate=2e-3)
     assert run.run_id == RunConfig(model=run.model, data=data, train=train).run_id
+
+
+@pytest.mark.parametrize("field", ["auto_augment", "color_jitter"])
+def test_colours_of_images_of_more_than_8_bits_are_refused_while_planning(field):
+    deep = DIGITS.model_copy(update={"dtype": "uint16"})
+    values = {"auto_augment": "rand-m9", "color_jitter": 0.4}
+    study = study_of(Arm("colours", **{field: values[field]}), Arm("crops", crop_scale=(0.5, 1), crop_padding=0))
+    with pytest.raises(
+        ValueError, match=f"arm 'colours': {field} is for images of 8 bits, and those of digits are uint16"
+    ):
+        resolve_study(study, QUICK, deep, Overrides())
+    assert resolve_study(study, QUICK, DIGITS, Overrides())
+    assert resolve_study(study_of(study.arms[1]), QUICK, deep, Overrides())

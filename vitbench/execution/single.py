@@ -236,6 +236,8 @@ def planned_run(request: SingleRequest, init: str | None, info: DataInfo) -> Pla
     )
     data, _ = data_settings(info, wanted=None)
     data = data.resampled(info.image_size, model.image_hw).replace(**of_the_recipe).with_fields(**request.data)
+    if objection := info.augmentation_objection(data):
+        raise ValueError(objection)
     left = info.images_left(data.validation_fraction)
     images = left if data.train_images is None else data.train_images
     if images > left:
