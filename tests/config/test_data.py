@@ -119,3 +119,9 @@ def test_no_more_is_reflected_than_there_is():
         ValueError, match="crop_padding 8 is too much to reflect images of 8 × 16 pixels; use 7 or less"
     ):
         RunConfig(model=model, data=DataConfig(crop_padding=8, padding_mode="reflect"))
+
+
+def test_a_crop_that_images_of_few_pixels_lose_takes_its_padding_mode_along():
+    data = DataConfig(crop_padding=4, padding_mode="reflect")
+    assert data.resampled((32, 32), (16, 16)) == DataConfig(crop_padding=2, padding_mode="reflect")
+    assert data.resampled((32, 32), (3, 3)) == DataConfig()

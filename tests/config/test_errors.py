@@ -44,3 +44,6 @@ def test_a_size_of_one_value_is_not_said_to_be_missing():
     with pytest.raises(ValueError) as caught:
         ViTConfig(patch_size=(4,))
     assert one_line(caught.value) == "patch_size (4,): It has too few values; give one number or two"
+    with pytest.raises(ValueError) as caught:
+        TrainConfig(betas=(0.9,))
+    assert one_line(caught.value) == "betas (0.9,): It has too few values; give two numbers"

@@ -175,3 +175,13 @@ def test_reflected_padding_shows_the_pixels_next_to_the_edge():
     # By hand: rows of 4 3 4 5 4 | 1 0 1 2 1 | 4 3 4 5 4 | 7 6 7 8 7 | 4 3 4 5 4, of which three columns are seen.
     rows = [(4, 3, 4, 5, 4), (1, 0, 1, 2, 1), (4, 3, 4, 5, 4)]
     assert shown == {row[left : left + 3] for row in rows for left in range(3)}
+
+
+@pytest.mark.parametrize(("policy", "channels"), [("rand-m10-n8-p1-inc1", 3), ("v0", 3), ("rand-m10-n8-p1-inc1", 1)])
+def test_no_bits_kept_is_a_black_image_where_pillow_13_refuses(policy, channels):
+    transform = ImageTransform(
+        DataConfig(auto_augment=policy), (8, 8), (0.5,) * channels, seed=0, first_step=0, batch_size=64
+    )
+    image = Image.new("RGB" if channels == 3 else "L", (8, 8), 100 if channels == 1 else (100, 100, 100))
+    changed = [np.asarray(transform(image, 0, place)) for place in range(64)]
+    assert any(not pixels.any() for pixels in changed)

@@ -103,7 +103,8 @@ class DataConfig(Config):
         """For images of `after` (height, width) instead of `before`: crops are padded by the same share of the height, to the
         nearest pixel.
         """
-        return self.replace(crop_padding=int(self.crop_padding * after[0] / before[0] + 0.5))
+        padding = int(self.crop_padding * after[0] / before[0] + 0.5)
+        return self.replace(crop_padding=padding, padding_mode=self.padding_mode if padding else "zeros")
 
 
 def _order_objection(name: str, limits: tuple[float, float]) -> Iterator[str]:

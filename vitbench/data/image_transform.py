@@ -20,6 +20,7 @@ from timm.data.transforms_factory import transforms_imagenet_train
 from vitbench.config import DataConfig
 from vitbench.config.data import PaddingMode
 from vitbench.data.augment import windows_and_mirrors
+from vitbench.data.auto_augment import mend
 from vitbench.data.decode import covering
 from vitbench.data.seeding import seed_words
 
@@ -83,6 +84,8 @@ class ImageTransform:
             mean=self.mean,
             separate=True,
         )
+        for change in color.transforms:
+            mend(change)
         return crop, color
 
 
