@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitbench.config import (
-    RunConfig,
-    ViTConfig,
-    one_line,
-)
+from vitbench.config import RunConfig, TrainConfig, ViTConfig, one_line
 
 
 @pytest.mark.parametrize("inner", [{"model": {"depth": 0}}, {"train": {"epochs": -1}}, {"data": {"mixup": -1}}])

@@ -120,7 +120,7 @@ class Arm(BaseModel):
     def data(self, base: DataConfig) -> DataConfig:
         """How the arm's images are split and augmented. Raises ValueError, naming the arm."""
         with self.named():
-            return base.replace(**self._changes_of(DataConfig))
+            return base.with_fields(**self._changes_of(DataConfig))
 
     def _changes_of(self, config: type[Config]) -> dict[str, Any]:
         return {field: value for field, value in self.changes.items() if field in config.model_fields}
