@@ -234,9 +234,8 @@ def planned_run(request: SingleRequest, init: str | None, info: DataInfo) -> Pla
     label, model, identity = _model(
         request.variant, init, info, request.model, keep_head=request.keep_head, recipe=published
     )
-    fields = {**of_the_recipe, **request.data}
     data, _ = data_settings(info, wanted=None)
-    data = data.resampled(info.image_size, model.image_hw).replace(**fields)
+    data = data.resampled(info.image_size, model.image_hw).replace(**of_the_recipe).with_fields(**request.data)
     left = info.images_left(data.validation_fraction)
     images = left if data.train_images is None else data.train_images
     if images > left:
