@@ -116,7 +116,10 @@ def _print_totals(agreed: AgreedCounts, batch_flops: int, batch_size: int, mode:
     print(f"{images}, {mode}: {_rounded(batch_flops)}FLOPs ({2 * FORWARDS[mode]} × MACs × images)")
     number = {2: "two", 3: "three"}[len(agreed.counters)]
     print(f"{number} counts agree: {', '.join(agreed.counters)}; largest relative difference {agreed.difference:.2%}")
-    print(f"norms, not counted, would add {_rounded(agreed.norms)}MACs, as fvcore counts them and timm publishes them")
+    if agreed.norms is not None:
+        print(
+            f"norms, not counted, would add {_rounded(agreed.norms)}MACs, as fvcore counts them and timm publishes them"
+        )
     print(*CONVENTIONS, sep="\n")
 
 
