@@ -28,6 +28,29 @@ def test_a_part_is_given_as_a_file_and_its_class(vitbench, tmp_path):
     assert macs_and_params(by_class)[1] - macs_and_params(without)[1] == 64
 
 
+WHOLE = """
+from torch import nn
+from vitbench.studies import Arm, Study
+
+class Net(nn.Module):
+    def __init__(self, image_size, in_channels, num_classes):
+        super().__init__()
+        self.layer = nn.Linear(in_channels * 64, num_classes)
+
+    def forward(self, images):
+        return self.layer(images.flatten(1))
+
+STUDY = Study(question="?", source="", baseline=Arm("cls"), arms=[Arm("net", module=Net)])
+"""
+
+
+def test_flops_of_a_whole_model_say_that_one_count_is_all_there_is(vitbench, tmp_path):
+    name = f"{write_study(tmp_path, WHOLE)}:net"
+    said = vitbench("flops", name)
+    assert said.status == 0 and "alone: a user's model has no other count" in said.out
+    assert json.loads(vitbench("flops", name, "--json").out)["params"] == 64 * 10 + 10
+
+
 @pytest.mark.parametrize(
     ("option", "said"),
     [

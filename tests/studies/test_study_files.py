@@ -203,6 +203,10 @@ def test_a_function_that_fails_is_said_with_its_line(refusal, field, value, says
     ("text", "says"),
     [
         ("STUDY = {'question': '?'}", "defines no STUDY, but something of type dict; assign one"),
+        (
+            "x = 1\nif __name__ == '__main__':\n    STUDY = 1\n",
+            "what is under `if __name__ == …` is not run; assign one",
+        ),
         ("x = 1\nraise SystemExit", "line 2 fails: SystemExit"),
         ("import sys\nsys.exit('no')", "line 2 fails: SystemExit: no"),
         ("def f():\n    return f()\nf()", "line 2 fails: RecursionError"),

@@ -68,6 +68,7 @@ def _facts(config: ModelConfig, agreed: AgreedCounts) -> dict[str, object]:
         "counters": {counter: asdict(agreed.total(counter)) for counter in agreed.counters},
         "largest_difference": agreed.difference,
         "norms": {"macs": agreed.norms},
+        "macs_incomplete": list(agreed.uncounted),
         "conventions": list(CONVENTIONS),
     }
 
@@ -114,12 +115,17 @@ def _print_totals(agreed: AgreedCounts, batch_flops: int, batch_size: int, mode:
     )
     images = counted(batch_size, "image")
     print(f"{images}, {mode}: {_rounded(batch_flops)}FLOPs ({2 * FORWARDS[mode]} × MACs × images)")
-    number = {2: "two", 3: "three"}[len(agreed.counters)]
-    print(f"{number} counts agree: {', '.join(agreed.counters)}; largest relative difference {agreed.difference:.2%}")
+    counters = ", ".join(agreed.counters)
+    if len(agreed.counters) == 1:
+        print(f"counted by {counters} alone: a user's model has no other count")
+    else:
+        number = {2: "two", 3: "three"}[len(agreed.counters)]
+        print(f"{number} counts agree: {counters}; largest relative difference {agreed.difference:.2%}")
+    if agreed.uncounted:
+        print(f"MACs are incomplete: {', '.join(agreed.uncounted)} have no count")
     if agreed.norms is not None:
-        print(
-            f"norms, not counted, would add {_rounded(agreed.norms)}MACs, as fvcore counts them and timm publishes them"
-        )
+        norms = _rounded(agreed.norms)
+        print(f"norms, not counted, would add {norms}MACs, as fvcore counts them and timm publishes them")
     print(*CONVENTIONS, sep="\n")
 
 
