@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -168,3 +170,66 @@ def test_evaluation_sees_what_timms_evaluation_transform_shows(eval_crop, height
 def test_a_share_of_evaluation_that_is_tiny_needs_no_huge_image():
     pixels = fit(picture(40, 60), (8, 8), 3, "x", resized=evaluation_size((8, 8), 1e-6))
     assert pixels.shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("mode", "format", "dtype"),
+    [("I;16", "PNG", "uint16"), ("I;16", "TIFF", "uint16"), ("I", "TIFF", "float32"), ("F", "TIFF", "float32")],
+)
+def test_grey_levels_of_more_than_eight_bits_are_kept_in_a_set_of_them(mode, format, dtype):
+    levels = np.random.default_rng(0).integers(65536, size=(5, 7))
+    deep = read(Image.fromarray(levels.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode])), format)
+    assert decode.stored_dtype(deep) == dtype
+    kept = fit(deep, (5, 7), 1, "deep", dtype=dtype)
+    assert kept.dtype == dtype and np.array_equal(kept[0], levels)
+
+
+def test_a_level_that_float32_would_round_is_refused():
+    deep = read(Image.fromarray(np.full((4, 4), 2**24 + 1, np.int32)), "TIFF")
+    with pytest.raises(ValueError, match="has values above 2²⁴, which float32 would round; scale them down"):
+        fit(deep, (4, 4), 1, "deep.tif", dtype="float32")
+
+
+def test_an_image_of_eight_bits_in_a_set_of_sixteen_is_refused_by_name():
+    with pytest.raises(
+        ValueError, match=r"image 'shallow.png' has mode L, but .* first are uint16; make all of one kind"
+    ):
+        fit(picture(4, 4, 1), (4, 4), 1, "shallow.png", dtype="uint16")
+
+
+def png_of_sixteen_bits(channels: int) -> bytes:
+    """Pillow writes none of several channels; the chunks are by the PNG specification, 5.3 and 11.2."""
+    colour = {1: 0, 3: 2, 4: 6}[channels]
+    rows = b"".join(b"\0" + bytes(2 * channels * 4) for _ in range(4))
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, colour, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
+    written = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_sixteen_bits_are_not_cut_to_eight_in_silence(channels):
+    with pytest.raises(
+        ValueError, match=r"it has 16 bits a channel, of which Pillow reads 8 .* as FILE.npz, or convert"
+    ):
+        read_image(io.BytesIO(png_of_sixteen_bits(channels)), "deep.png")
+    assert decode.stored_dtype(read_image(io.BytesIO(png_of_sixteen_bits(1)))) == "uint16"
+
+
+def test_a_band_that_pillow_would_leave_out_is_refused():
+    file = io.BytesIO()
+    Image.new("RGBX", (4, 4)).save(file, "TIFF")  # the fourth band is not transparency
+    with pytest.raises(ValueError, match=r"it has 4 bands, of which Pillow reads 3; give such images as FILE.npz"):
+        read_image(file, "bands.tif")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("stored", [(40, 61), (20, 9)])
+def test_arrays_are_resized_channel_by_channel_as_grey_pictures_are(channels, stored):
+    array = np.random.default_rng(0).integers(256, size=(channels, *stored), dtype=np.uint8)
+    fitted = fit(array, (16, 12), channels, "#0")
+    for channel, expected in zip(fitted, array, strict=True):
+        assert np.array_equal(channel, fit(Image.fromarray(expected), (16, 12), 1, "#0")[0])

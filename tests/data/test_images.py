@@ -120,3 +120,16 @@ def test_a_stream_that_is_left_early_leaves_no_process(streamed):
     next(batches)
     batches.close()
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_deep_images_are_the_same_mapped_and_as_a_copy_on_a_device(dtype):
+    array = (np.random.default_rng(0).random((6, 2, 3, 3)) * 65535).astype(dtype)
+    array[0, 0, 0] = [0, 32768, 65535]
+    images = Images(array, np.arange(6))
+    order = np.array([0, 5, 3])
+    cpu = torch.device("cpu")
+    ((mapped, _),) = images.batches(order, 3, cpu)
+    ((copied, _),) = images._resident_batches(order, 3, cpu)
+    unit = np.float32(65535 if dtype == "uint16" else 1)
+    assert torch.equal(mapped, copied) and np.array_equal(mapped.numpy(), array[order].astype(np.float32) / unit)

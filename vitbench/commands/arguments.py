@@ -180,7 +180,9 @@ class StudyOptions:
 
     studies: Annotated[list[str] | None, Argument(help="Names of studies, paths of study files; default: all.")] = None
     budget: Annotated[BudgetName, Option(help="How much to spend.")] = BudgetName.quick
-    data: Annotated[list[str] | None, Option(help="Data set: a name, a folder; may be given again.")] = None
+    data: Annotated[
+        list[str] | None, Option(help="Data set: a name, a folder, FILE.npz or FILE.py[:NAME]; may be given again.")
+    ] = None
     data_root: DataRoot = None
     seeds: Annotated[int | None, Option(min=1, max=MOST_SEEDS, help="Seeds per arm; default: the budget's.")] = None
     variant: Annotated[str | None, Option(help="Base variant, as Mini/4; default: the budget's.")] = None

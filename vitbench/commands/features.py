@@ -38,7 +38,10 @@ class FeatureOptions:
             metavar="RUN", help="A run_id of --results or its beginning, FILE.safetensors, STUDY:ARM or timm:NAME."
         ),
     ]
-    data: Annotated[str, typer.Option(help="Data set: a name or a folder; resized to what the model takes.")]
+    data: Annotated[
+        str,
+        typer.Option(help="Data set: a name, a folder, FILE.npz or FILE.py[:NAME]; resized to what the model takes."),
+    ]
     data_root: DataRoot = None
     batch_size: Annotated[int, typer.Option(min=1, max=MOST, help="Images whose features are computed at a time.")] = (
         256

@@ -13,7 +13,7 @@ import typer
 from vitbench.commands.arguments import FAILED, AsJson, Mode, ModelOptions, Variant, at_least_one
 from vitbench.commands.options import ModelFields, with_options
 from vitbench.commands.terminal_table import print_table
-from vitbench.config import MOST, ModelConfig, TimmConfig
+from vitbench.config import MOST, ModelConfig, ModuleConfig, TimmConfig
 from vitbench.costs.counts import Counts
 from vitbench.costs.macs import CONVENTIONS, FORWARDS
 from vitbench.text import counted
@@ -75,6 +75,8 @@ def _facts(config: ModelConfig, agreed: AgreedCounts) -> dict[str, object]:
 def _shape(config: ModelConfig) -> str:
     if isinstance(config, TimmConfig):
         return f"{_size(config.image_hw)} px, as timm has it" + (f" with {config.options}" if config.options else "")
+    if isinstance(config, ModuleConfig):
+        return f"{_size(config.image_hw)} px, {config.module}" + (f" with {config.options}" if config.options else "")
     return (
         f"{_size(config.image_hw)} px in {config.num_patches} patches of {_size(config.patch_hw)} px, "
         f"{config.num_tokens} tokens × {config.width} channels × {config.depth} blocks"

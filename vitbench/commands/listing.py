@@ -42,7 +42,7 @@ def list_(as_json: AsJson = False) -> None:
     print("Studies")
     for study in studies:
         print(f"  {study['name']:<16} {study['question']}\n  {'':<16} {study['source']}")
-    print("\nData sets (any other name goes to timm.data.create_dataset, with --data-root; or a folder)")
+    print("\nData sets (or your own: a folder, FILE.npz, FILE.py[:NAME]; other names are timm's, with --data-root)")
     for data in datasets:
         print(f"  {data['name']:<18} {data['summary']}")
     print("\nBudgets")

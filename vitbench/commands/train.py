@@ -30,7 +30,7 @@ def train(
         bool, typer.Option("--keep-head", help="Take the head over too; with --epochs 0, to evaluate it as it is.")
     ] = False,
     recipe: arguments.RecipeOrBudget = None,
-    data: Annotated[str, typer.Option(help="Data set: a name or a folder.")] = "digits",
+    data: Annotated[str, typer.Option(help="Data set: a name, a folder, FILE.npz or FILE.py[:NAME].")] = "digits",
     data_root: arguments.DataRoot = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
     device: arguments.DeviceName = "auto",

@@ -17,11 +17,12 @@ from vitbench.files import error_reason
 from vitbench.text import counted
 
 _EXTENSIONS = """
-apng avif avifs bmp bw cur dds dib fit fits gif icb icns ico j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpo msp pbm pcx pfm
-pgm png pnm ppm psd qoi ras rgb rgba sgi tga tif tiff vda vst webp xbm xpm
+apng avif avifs blp bmp bw cur dcx dds dib fit fits flc fli ftc ftu gbr gif icb icns ico iim im j2c j2k jfif jp2 jpc jpe jpeg
+jpf jpg jpx mpo msp pbm pcd pcx pfm pgm png pnm ppm psd pxr qoi ras rgb rgba sgi tga tif tiff vda vst webp xbm xpm
 """
 EXTENSIONS = frozenset(_EXTENSIONS.split())
-"""Of pictures that Pillow decodes itself. EPS and PostScript are left out: it hands them to another program."""
+"""Of pictures that Pillow decodes itself. EPS, PostScript, EMF and WMF are left out, which it hands to other programs, and
+MPEG, HDF5, GRIB and BUFR, of which it knows the names alone."""
 
 _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 _SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}

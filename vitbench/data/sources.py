@@ -224,7 +224,8 @@ def _unknown(dataset: str, root: Path | None) -> str:
     where = f"under data root {str(root)!r}" if root is not None else "here, and no --data-root is given"
     if "@" in dataset:  # as records name a folder, by its content
         return (
-            f"dataset {dataset!r} is the content of files, and their folder is not known here; give it as --data FOLDER"
+            f"dataset {dataset!r} is the content of a folder or file, and its folder is not known here; give it as "
+            "--data FOLDER"
         )
     return (
         f"dataset {dataset!r} is neither known nor a folder or file {where}; {hint}use one of {', '.join(BUILT_IN)}, "

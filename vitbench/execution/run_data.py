@@ -145,8 +145,13 @@ def _load_once(
 
 
 def check_fit(config: RunConfig, images: ImageData) -> None:
-    """Raises ValueError where the model was not made for these images and labels."""
-    model, info = config.model, images.info
+    """Raises ValueError where the model was not made for these images and labels, or these are not those of the plan."""
+    model, info, planned = config.model, images.info, config.data.dataset
+    if "@" in planned and "@" in info.dataset and planned != info.dataset:
+        raise ValueError(
+            f"dataset {planned!r} is {info.dataset!r} by now: its files changed, or its function gives other images here; "
+            "plan again once it stays the same"
+        )
     if model.in_channels != info.in_channels:
         raise ValueError(
             f"in_channels {model.in_channels} does not fit {info.dataset}, whose images have {info.in_channels}; "

@@ -70,8 +70,16 @@ class Subject:
         ]
 
 
-def _png(image: NDArray[np.uint8]) -> str:
-    """uint8 [C, H, W]: RGB, or grey of the first channel."""
+def _png(image: NDArray[Any]) -> str:
+    """uint8 or float32 [C, H, W]: RGB of the first three channels, or grey of the first; floats between their least and
+    largest value.
+    """
+    image = image[:3] if len(image) >= 3 else image[:1]
+    if image.dtype != np.uint8:
+        least, largest = image.min(), image.max()
+        image = np.rint((image - least) * (255 / ((largest - least) or 1))).astype(np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(np.moveaxis(image, 0, -1) if len(image) == 3 else image[0]).save(buffer, format="png")
+    Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, -1)) if len(image) == 3 else image[0]).save(
+        buffer, format="png"
+    )
     return base64.b64encode(buffer.getvalue()).decode()

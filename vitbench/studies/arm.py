@@ -127,11 +127,14 @@ class Arm(BaseModel):
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """A ValueError from within names the arm."""
+        """A ValueError from within names the arm, once."""
+        label = f"arm {self.name!r}: "
         try:
             yield
         except ValueError as error:
-            raise ValueError(f"arm {self.name!r}: {one_line(error)}") from error
+            if str(error).startswith(label):
+                raise
+            raise ValueError(f"{label}{one_line(error)}") from error
 
     def on(self, fraction: float) -> Arm:
         """The same arm on a share of the training images; model and images are its factors."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vitbench.config import DataConfig, ModelConfig, RunConfig, ViTConfig
+from vitbench.config import DataConfig, ModelConfig, RunConfig, ViTConfig, one_line
 from vitbench.data.info import DataInfo
 from vitbench.records import Design
 from vitbench.studies.arm import Arm
@@ -179,8 +179,13 @@ def _base(study: Study, budget: Budget, data: DataInfo, overrides: Overrides) ->
     if (recipe := _recipe(overrides)) is not None:
         model = model.replace(**recipe.model_on(model))
         train, of_the_budget = recipe.within(train), recipe.data_on(data)
-    data_config = data_config.replace(**of_the_budget)
-    train = train.replace(**{**study.train, **(overrides.train or {})})
+    try:
+        data_config = data_config.replace(**{**of_the_budget, **study.data})
+        train = train.replace(**{**study.train, **(overrides.train or {})})
+    except ValueError as error:
+        raise ValueError(
+            f"{study.title}: {one_line(error)}" if study.train or study.data else one_line(error)
+        ) from error
     if train.epochs == 0:
         raise ValueError("epochs 0 trains nothing; give more, or `vitbench train --init RUN --keep-head --epochs 0`")
     return Base(
