@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from itertools import count
+from statistics import median
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from vitbench.config import DataConfig
+from vitbench.config import DataConfig, TrainConfig
 from vitbench.data import Augment, Images, load, train_batches
 from vitbench.data.decode import fit
 from vitbench.data.image_transform import ImageTransform
 from vitbench.data.loading import stored_train
+from vitbench.kernels import install
+from vitbench.models import build_model
+from vitbench.training.loop import training_step
+from vitbench.training.optimizer import build_optimizer
+from vitbench.variants import variant
 
 BATCH = 128
 IN_MEMORY = 10_000
@@ -25,6 +33,14 @@ AUGMENTATIONS = {
     "crop and flip": DataConfig(crop_padding=4, flip=True),
     "mixup": DataConfig(mixup=0.8),
     "cutmix": DataConfig(cutmix=1.0),
+    "resized crop": DataConfig(crop_scale=(0.08, 1.0)),
+    "RandAugment": DataConfig(auto_augment="rand-m9-mstd0.5-inc1"),
+    "AutoAugment": DataConfig(auto_augment="original"),
+    "3-Augment and jitter": DataConfig(auto_augment="3a", color_jitter=0.3),
+    "AugMix": DataConfig(auto_augment="augmix"),
+    "jitter": DataConfig(color_jitter=0.4),
+    "erasing": DataConfig(random_erasing=0.25),
+    "RandAugment and mixup": DataConfig(auto_augment="rand-m9-mstd0.5-inc1", mixup=0.8),
 }
 INCEPTION = {"crop_scale": (0.08, 1.0), "flip": True}
 STREAMED = {
@@ -32,6 +48,9 @@ STREAMED = {
     "and RandAugment": DataConfig(**INCEPTION, auto_augment="rand-m9-mstd0.5-inc1"),
     "and 3-Augment": DataConfig(**INCEPTION, auto_augment="3a", color_jitter=0.3),
 }
+WARMUP_STEPS, STEPS = 3, 20
+REACH = 0.9
+"""Share of the training step's images/s that is to be left with RandAugment and mixup, on two cores."""
 FILES = 256
 SIZE = (224, 224)
 PHOTOGRAPH = (375, 500)
@@ -56,6 +75,42 @@ def test_an_epoch_of_augmented_batches(timed, device, augmentation):
 
     each = IN_MEMORY // BATCH * BATCH
     timed(epoch, group=f"augmentation, 32 px, batch {BATCH}", label=augmentation, items=each, unit="images")
+
+
+def test_training_with_randaugment_and_mixup_against_without(in_turn, device):
+    """Steps of Small32/4 on batches that are augmented just before, and on the same batches normalised alone."""
+    config = TrainConfig(precision="auto")
+    model = install(build_model(variant("Small32/4").replace(num_classes=10)).to(device.torch_device))
+    optimizer, parameters = build_optimizer(model, config), list(model.parameters())
+    autocast = partial(device.autocast, device.resolve_precision(config.precision))
+    pixels = np.random.default_rng(0).integers(256, size=(BATCH, 3, 32, 32), dtype=np.uint8)
+    images, labels = (torch.from_numpy(array).to(device.torch_device) for array in (pixels, np.arange(BATCH) % 10))
+    augments = {
+        name: Augment(AUGMENTATIONS[name], num_classes=10, label_smoothing=0.0, mean=(0.5,) * 3, std=(0.25,) * 3)
+        for name in ("none", "RandAugment and mixup")
+    }
+
+    def step(name: str, number: int) -> None:
+        batch, targets = augments[name](images, labels, seed=0, step=number)
+        training_step(model, optimizer, batch, targets, parameters, config, autocast)
+
+    def measure() -> dict[str, list[float]]:
+        times: dict[str, list[float]] = {name: [] for name in augments}
+        for number in range(-WARMUP_STEPS, STEPS):
+            for name, seconds in times.items():
+                spent = device.time(partial(step, name, number + WARMUP_STEPS))
+                if number >= 0:
+                    seconds.append(spent)
+        return times
+
+    times = in_turn(measure, group="training on augmented images")
+    without, augmented = (median(seconds) for seconds in times.values())
+    ratios = sorted(a / b for a, b in zip(*times.values(), strict=True))
+    print(
+        f"\nSmall32/4, batch {BATCH}: {BATCH / without:,.0f} images/s without, {BATCH / augmented:,.0f} with RandAugment and "
+        f"mixup; ratio {median(ratios):.3f} ({ratios[STEPS // 4]:.3f} to {ratios[-STEPS // 4]:.3f}, quartiles of {STEPS})"
+    )
+    assert median(ratios) >= REACH
 
 
 def photograph(seed: int) -> Image.Image:

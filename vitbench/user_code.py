@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeGuard
 
 from vitbench import user_files
 from vitbench.reached_source import Reached, reached_source
@@ -29,7 +29,7 @@ _REGISTRY: dict[str, Any] = {}
 _SOURCES: dict[str, str] = {}
 
 
-def is_user_name(name: object) -> bool:
+def is_user_name(name: object) -> TypeGuard[str]:
     """Whether this names a user's code: a Python name, `@`, 8 hex digits."""
     return isinstance(name, str) and re.fullmatch(USER_NAME, name) is not None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.made_up_records import make_record
+from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare, load_assessments
 from vitbench.analysis.pages import write_tables
 from vitbench.analysis.plots import write_plots
@@ -86,3 +87,12 @@ def test_neither_torch_nor_timm_is_imported_to_make_the_tables(results):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_notes_say_what_has_no_count_and_what_initialises_itself():
+    record = make_record("CPE", model={"position": PART}, cost={"macs_incomplete": ("aten::sort",)}, design=DESIGN)
+    (comparison,) = compare([record.model_copy(update={"self_initialised": (PART,)})])
+    notes = assess(comparison).notes
+    assert "CPE: MACs are incomplete, as there is no count for aten::sort." in notes
+    assert any(note.startswith(f"CPE: {PART} initialises itself;") for note in notes)
+    assert f"The user's code, as it ran, is kept beside the records: sources/{PART}.py." in notes

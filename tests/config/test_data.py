@@ -119,3 +119,20 @@ def test_no_more_is_reflected_than_there_is():
         ValueError, match="crop_padding 8 is too much to reflect images of 8 × 16 pixels; use 7 or less"
     ):
         RunConfig(model=model, data=DataConfig(crop_padding=8, padding_mode="reflect"))
+
+
+def test_a_crop_that_is_named_takes_the_place_of_the_other_kind():
+    """What a data set recommends, or a budget sets, need not be taken away by hand."""
+    padded = DataConfig(crop_padding=4, padding_mode="reflect", flip=True)
+    resized = DataConfig(crop_scale=(0.08, 1.0), crop_ratio=(0.5, 2.0), flip=True)
+    assert padded.with_fields(crop_scale=(0.2, 1.0)) == DataConfig(crop_scale=(0.2, 1.0), flip=True)
+    assert resized.with_fields(crop_padding=2) == DataConfig(crop_padding=2, flip=True)
+    assert padded.with_fields(crop_scale=None) == padded and resized.with_fields(crop_padding=0) == resized
+    with pytest.raises(ValueError, match="are two crops"):
+        padded.with_fields(crop_scale=(0.2, 1.0), crop_padding=4)
+
+
+def test_a_crop_that_images_of_few_pixels_lose_takes_its_padding_mode_along():
+    data = DataConfig(crop_padding=4, padding_mode="reflect")
+    assert data.resampled((32, 32), (16, 16)) == DataConfig(crop_padding=2, padding_mode="reflect")
+    assert data.resampled((32, 32), (3, 3)) == DataConfig()

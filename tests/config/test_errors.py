@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitbench.config import (
-    RunConfig,
-    ViTConfig,
-    one_line,
-)
+from vitbench.config import RunConfig, TrainConfig, ViTConfig, one_line
 
 
 @pytest.mark.parametrize("inner", [{"model": {"depth": 0}}, {"train": {"epochs": -1}}, {"data": {"mixup": -1}}])
@@ -44,3 +40,6 @@ def test_a_size_of_one_value_is_not_said_to_be_missing():
     with pytest.raises(ValueError) as caught:
         ViTConfig(patch_size=(4,))
     assert one_line(caught.value) == "patch_size (4,): It has too few values; give one number or two"
+    with pytest.raises(ValueError) as caught:
+        TrainConfig(betas=(0.9,))
+    assert one_line(caught.value) == "betas (0.9,): It has too few values; give two numbers"

@@ -42,7 +42,7 @@ def test_changed_batches_are_those_of_one_process_whatever_the_number_of_workers
     for number, (pixels, labels) in enumerate(images.batches(order, 4, CPU, change=transform)):
         for place, row in enumerate(order[4 * number : 4 * number + 4]):
             image, label = images.files.read(row)
-            assert np.array_equal(pixels[place], np.asarray(transform(image, number, place)).transpose(2, 0, 1))
+            assert np.array_equal(pixels[place], transform(image, number, place))
             assert labels[place] == label
 
 
@@ -87,7 +87,7 @@ def test_an_image_of_more_colours_than_its_set_is_named_before_it_is_changed(tmp
 
 
 def test_an_image_that_cannot_be_changed_is_named(photographs):
-    def change(image: Image.Image, number: int, place: int) -> Image.Image:
+    def change(image: Image.Image, number: int, place: int) -> np.ndarray:
         raise TypeError("no colour")
 
     images = stored(photographs, CROPS, (32, 32))
@@ -139,7 +139,7 @@ def test_images_one_by_one_and_in_batches_have_the_same_distribution(tmp_path, f
     assert isinstance(data.train, Images)
     one_by_one = ImageTransform(config, (32, 32), data.mean, 0, 0, number)
     image = Image.fromarray(pixels)
-    single = np.stack([np.asarray(one_by_one(image, 0, place)).transpose(2, 0, 1) for place in range(number)])
+    single = np.stack([one_by_one(image, 0, place) for place in range(number)])
     augment = Augment(config, num_classes=2, label_smoothing=0.0, mean=data.mean, std=data.std)
     batch = torch.from_numpy(np.repeat(data.train.array[:1], number, axis=0))
     normalised, _ = augment(batch, torch.zeros(number, dtype=torch.int64), seed=1, step=0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitbench.config import RunConfig, TimmConfig
-from vitbench.execution.initial_model import timm_model_from
+from vitbench.execution.initial_model import whole_model_from
 from vitbench.models import build_model
 from vitbench.models.weights import load_trained, save_trained
 
@@ -24,7 +24,7 @@ def test_a_file_starts_the_run_that_names_it_and_no_other(tmp_path):
     save_trained(tmp_path / "a.safetensors", source, RunConfig(model=RESNET), mean=(0.5,), std=(0.5,))
     path = str(tmp_path / "a.safetensors")
     run = RunConfig(model=RESNET.replace(num_classes=7), init=load_trained(path).identity, seed=2)
-    model = timm_model_from(path, run)
+    model = whole_model_from(path, run)
     assert torch.equal(model.timm.conv1.weight, source.timm.conv1.weight) and model.timm.fc.weight.shape == (7, 8)
     with pytest.raises(ValueError, match=r"^init run:0@0 was planned, but .* is run:"):
-        timm_model_from(path, run.replace(init="run:0@0"))
+        whole_model_from(path, run.replace(init="run:0@0"))

@@ -41,18 +41,18 @@ def test_the_design_says_in_which_fields_each_arm_differs_from_the_base_and_what
     design = resolved(
         Arm("smoothing", label_smoothing=0.1),
         Arm("gap, as the base else", pool="gap", batch_size=64),
-        Arm("larger", image_size=16, patch_size=4, betas=(0.9, 0.95)),
+        Arm("larger", image_size=16, patch_size=4, crop_scale=(0.5, 1.0)),
         Arm("twice as long", epochs=2),
         Arm("other", timm="resnet18", options={"layers": [1, 1]}, flip=True),
     ).design
     assert design.changes == {
         "smoothing": {"label_smoothing": 0.1},
         "gap, as the base else": {"pool": "gap"},
-        "larger": {"image_size": 16, "patch_size": 4, "betas": [0.9, 0.95]},
+        "larger": {"image_size": 16, "patch_size": 4, "crop_scale": [0.5, 1.0]},
         "twice as long": {"epochs": 10},
         "other": {"timm": "resnet18", "options": {"layers": [1, 1]}, "flip": True},
     }
-    assert design.base == {"label_smoothing": 0.0, "betas": None, "epochs": 5, "flip": False}
+    assert design.base == {"label_smoothing": 0.0, "crop_scale": None, "epochs": 5, "flip": False}
     assert design.epochs_differ and not design.epochs_are_planned
     assert type(design).model_validate(json.loads(design.to_json())) == design
 
@@ -65,7 +65,7 @@ def test_a_study_of_models_alone_is_of_the_kind_that_it_was_before_arms_could_di
 
 def test_arms_of_one_study_have_one_base_whatever_they_change(record_of):
     study = resolved(
-        Arm("smoothing", label_smoothing=0.1, betas=(0.9, 0.95)), Arm("longer", epochs=2), Arm("gap", pool="gap")
+        Arm("smoothing", label_smoothing=0.1, crop_scale=(0.5, 1.0)), Arm("longer", epochs=2), Arm("gap", pool="gap")
     )
     bases = {base_of(record_of(study, arm)) for arm in study.arms}
     assert bases == {(study.arms["as it is"].train, study.arms["as it is"].data)}
@@ -166,17 +166,34 @@ def test_a_value_without_meaning_for_the_recipe_or_run_names_its_arm():
     for arm, says in (
         (Arm("odd", batch_size=63, mixup=0.2), "arm 'odd': batch_size 63 is odd, but mixup and cutmix pair images"),
         (Arm("odd", min_learning_rate=0.1), "arm 'odd': min_learning_rate 0.1 is more than learning_rate"),
+        (Arm("odd", auto_augment="nope"), "arm 'odd': auto_augment 'nope' must begin with one of rand"),
+        (
+            Arm("odd", crop_scale=(1.0, 0.5)),
+            r"arm 'odd': crop_scale \(1.0, 0.5\) must be the least value and the largest",
+        ),
         (Arm("odd", crop_padding=100), "arm 'odd': crop_padding 100 is more than image_size"),
         (Arm("odd", layer_decay=0.5, timm="resnet18"), "arm 'odd': layer_decay 0.5 is for the blocks of a ViT"),
     ):
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(ValueError, match=says) as refusal:
             resolved(arm)
+        assert str(refusal.value).count("arm 'odd'") == 1
 
 
 def test_a_field_that_arms_differ_in_is_not_tuned_whatever_it_is_of():
     for field in ("weight_decay", "mixup"):
         with pytest.raises(ValueError, match=f"tune '{field}': the arms of study 'mine' differ in it"):
             resolved(Arm("other", **{field: 0.3}), asked=Overrides(tune={field: (0.1, 0.2)}))
+
+
+def test_a_study_changes_recipe_and_data_of_all_its_arms_which_may_go_over_it():
+    arms = Arm("none", mixup=0.0), Arm("plain SGD", optimizer="momentum", momentum=0.0)
+    study = resolved(*arms, data={"mixup": 0.2}, train={"optimizer": "sgd", "momentum": 0.9})
+    assert [run.data.mixup for run in study.arms.values()] == [0.2, 0.0, 0.2]
+    assert [run.train.momentum for run in study.arms.values()] == [0.9, 0.9, 0.0]
+    assert study.design.changes["none"] == {"mixup": 0.0} and study.design.base["mixup"] == 0.2
+    for fields in ({"train": {"momentum": 0.9}}, {"data": {"auto_augment": "nope"}}):
+        with pytest.raises(ValueError, match=f"study 'mine': .*{next(iter(*fields.values()))}"):
+            resolved(Arm("gap", pool="gap"), **fields)
 
 
 def test_what_is_asked_for_yields_to_the_arms_that_set_it_themselves_and_a_remark_says_so():
@@ -209,3 +226,16 @@ def test_runs_that_were_planned_before_arms_could_differ_in_recipes_have_the_sam
     data = DataConfig(dataset="digits")
     train = TrainConfig(epochs=5, batch_size=64, learning_rate=2e-3)
     assert run.run_id == RunConfig(model=run.model, data=data, train=train).run_id
+
+
+@pytest.mark.parametrize("field", ["auto_augment", "color_jitter"])
+def test_colours_of_images_of_more_than_8_bits_are_refused_while_planning(field):
+    deep = DIGITS.model_copy(update={"dtype": "uint16"})
+    values = {"auto_augment": "rand-m9", "color_jitter": 0.4}
+    study = study_of(Arm("colours", **{field: values[field]}), Arm("crops", crop_scale=(0.5, 1), crop_padding=0))
+    with pytest.raises(
+        ValueError, match=f"arm 'colours': {field} is for images of 8 bits, and those of digits are uint16"
+    ):
+        resolve_study(study, QUICK, deep, Overrides())
+    assert resolve_study(study, QUICK, DIGITS, Overrides())
+    assert resolve_study(study_of(study.arms[1]), QUICK, deep, Overrides())

@@ -10,6 +10,7 @@ from vitbench import user_code
 from vitbench.config import ModuleConfig, ViTConfig
 from vitbench.data import describe
 from vitbench.studies import BUDGETS, Arm, Overrides, Study, make_plan
+from vitbench.studies.estimate import estimate
 
 BASE = ViTConfig(image_size=8, patch_size=2, in_channels=1, num_classes=10, width=32, depth=2, num_heads=2)
 
@@ -34,6 +35,24 @@ class Tiny(nn.Module):
 
     def forward(self, images):
         return self.head(images.mean((2, 3)))
+
+
+class OneValue(nn.Module):
+    """A whole model without a single counted operation."""
+
+    def __init__(self, image_size, in_channels, num_classes):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(num_classes))
+
+    def forward(self, images):
+        return images.mean((1, 2, 3))[:, None] + self.logits
+
+
+class Shortens(Shift):
+    """Loses a token."""
+
+    def forward(self, tokens, block):
+        return tokens[:, 1:]
 
 
 class NoModule:
@@ -117,3 +136,28 @@ def test_code_that_cannot_have_that_role_is_refused_in_one_line_that_names_the_a
     with pytest.raises(ValueError, match=f"arm 'odd': .*{says}") as refusal:
         Arm("odd", **fields).apply(BASE)
     assert "\n" not in str(refusal.value)
+
+
+def plan_of(arm, **asked):
+    study = Study("?", "", Arm("as it is"), [arm], name="mine")
+    return make_plan(study, BUDGETS["smoke"], describe("digits"), Overrides(seeds=1, **asked)).runs
+
+
+def test_code_that_cannot_be_counted_is_refused_by_arm_and_part():
+    says = r"arm 'odd': position Shortens@[0-9a-f]{8} gives \[1, 16, 32\], expected \[1, 17, 32\]"
+    with pytest.raises(ValueError, match=f"mine: {says}"):
+        _ = plan_of(Arm("odd", position=Shortens))[1].training_flops
+    with pytest.raises(ValueError, match=says):
+        plan_of(Arm("odd", position=Shortens), match="flops")
+
+
+def test_a_model_without_a_counted_operation_is_planned_but_not_matched(made_up):
+    runs = plan_of(Arm("one value", module=OneValue))
+    assert runs[1].training_flops == 0
+    record = made_up()
+    cost = estimate(runs[1:], [record], cpu=record.environment.cpu, cpu_cores=record.environment.cpu_cores, workers=1)
+    assert cost.hours == 0
+    with pytest.raises(
+        ValueError, match="arm 'one value' has no operation whose FLOPs are counted; use --match epochs"
+    ):
+        plan_of(Arm("one value", module=OneValue), match="flops")

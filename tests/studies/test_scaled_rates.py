@@ -4,7 +4,6 @@ import pytest
 
 from tests.studies.test_stages import World
 from vitbench.analysis.comparison.load import compare
-from vitbench.records import Design
 from vitbench.studies import Arm, Study
 
 SCALED = Study(
@@ -73,18 +72,18 @@ def test_other_tuned_fields_are_not_scaled(made_up):
     assert settings == {(arm, rate, decay) for arm, rate in (("cls", 1e-3), ("sgd", 0.05)) for decay in (0.0, 0.1)}
 
 
-@pytest.mark.parametrize("scale", [50, 0.3, 0.1, 1 / 3, 7, 3.17])
-def test_a_setting_of_the_grid_comes_back_from_what_an_arm_has(scale):
-    rates = (1.234e-5, 9.999e-4, 1e-3, 3.333e-3, 0.00123456789, 0.25)
-    design = Design(
-        question="", source="", baseline="a", arms=("a", "b"), learning_rates=rates, learning_rate_scales={"b": scale}
-    )
-    for rate in rates:
-        assert design.to_grid("b", design.to_arm("b", (rate, 0.1))) == (rate, 0.1)
-        assert design.to_arm("b", (rate,))[0] == pytest.approx(rate * scale, rel=1e-5)
-    step_beyond = (4.938e-5,)  # not of the grid as it was planned, but of four digits
-    assert design.to_grid("b", design.to_arm("b", step_beyond)) == step_beyond
-    assert design.to_grid("a", (0.1,)) == design.to_arm("a", (0.1,)) == (0.1,)
+@pytest.mark.parametrize(
+    ("scale", "train", "says"),
+    [
+        (1e-3, {"min_learning_rate": 1e-5}, "arm 'sgd': min_learning_rate 1e-05 is more than learning_rate 1e-06"),
+        (1e6, {}, "arm 'sgd': learning_rate 2000000.0: Input should be less than or equal to 1000000"),
+    ],
+)
+def test_rates_without_a_meaning_for_the_arm_that_scales_them_are_refused_by_its_name(made_up, scale, train, says):
+    study = Study("?", "", Arm("cls"), [Arm("sgd", optimizer="sgd", learning_rate_scale=scale)], name="scaled")
+    rates = (1e-3,) if train else (2.0,)
+    with pytest.raises(ValueError, match=says):
+        World(made_up, {}).plan(study=study, train=train, learning_rates=rates)
 
 
 def test_tables_choose_for_each_arm_the_setting_that_plans_ran_final_seeds_at(made_up):

@@ -135,6 +135,12 @@ def refusal(vitbench, tmp_path):
         ("arms", '[Arm("a", timm="resnet18", image_size="32")]', "arm 'a': image_size '32': give a number"),
         ("question", 'b"q"', "question b'q': Input should be a valid string"),
         ("train", '{"batch_size": True}', "train: batch_size True: give a number"),
+        ("data", '{"dataset": "digits"}', "data 'dataset' is what a study is asked on; leave it out, and give --data"),
+        ("data", '{"train_images": 10}', "data 'train_images' is the budget's; leave it out"),
+        ("data", '{"validation_fraction": 0.2}', "data 'validation_fraction' is the same for all studies"),
+        ("data", '{"flip": 1}', "data: flip 1: give True or False"),
+        ("data", '{"fliip": True}', "data: DataConfig has no field 'fliip'; did you mean flip?"),
+        ("data", '{"mixup": -1}', "data: mixup -1: Input should be greater than or equal to 0"),
         ("train", '{"epochs": "3"}', "train: epochs '3': give a number"),
         ("train", '{"optimizer": b"sgd"}', "train: optimizer b'sgd': give text"),
         ("tune", '{"weight_decay": [0.1, 0.1]}', "tune 'weight_decay' has a value twice in (0.1, 0.1)"),
@@ -197,6 +203,10 @@ def test_a_function_that_fails_is_said_with_its_line(refusal, field, value, says
     ("text", "says"),
     [
         ("STUDY = {'question': '?'}", "defines no STUDY, but something of type dict; assign one"),
+        (
+            "x = 1\nif __name__ == '__main__':\n    STUDY = 1\n",
+            "what is under `if __name__ == …` is not run; assign one",
+        ),
         ("x = 1\nraise SystemExit", "line 2 fails: SystemExit"),
         ("import sys\nsys.exit('no')", "line 2 fails: SystemExit: no"),
         ("def f():\n    return f()\nf()", "line 2 fails: RecursionError"),

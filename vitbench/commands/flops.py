@@ -13,7 +13,7 @@ import typer
 from vitbench.commands.arguments import FAILED, AsJson, Mode, ModelOptions, Variant, at_least_one
 from vitbench.commands.options import ModelFields, with_options
 from vitbench.commands.terminal_table import print_table
-from vitbench.config import MOST, ModelConfig, TimmConfig
+from vitbench.config import MOST, ModelConfig, ModuleConfig, TimmConfig
 from vitbench.costs.counts import Counts
 from vitbench.costs.macs import CONVENTIONS, FORWARDS
 from vitbench.text import counted
@@ -68,6 +68,7 @@ def _facts(config: ModelConfig, agreed: AgreedCounts) -> dict[str, object]:
         "counters": {counter: asdict(agreed.total(counter)) for counter in agreed.counters},
         "largest_difference": agreed.difference,
         "norms": {"macs": agreed.norms},
+        "macs_incomplete": list(agreed.uncounted),
         "conventions": list(CONVENTIONS),
     }
 
@@ -75,6 +76,8 @@ def _facts(config: ModelConfig, agreed: AgreedCounts) -> dict[str, object]:
 def _shape(config: ModelConfig) -> str:
     if isinstance(config, TimmConfig):
         return f"{_size(config.image_hw)} px, as timm has it" + (f" with {config.options}" if config.options else "")
+    if isinstance(config, ModuleConfig):
+        return f"{_size(config.image_hw)} px, {config.module}" + (f" with {config.options}" if config.options else "")
     return (
         f"{_size(config.image_hw)} px in {config.num_patches} patches of {_size(config.patch_hw)} px, "
         f"{config.num_tokens} tokens × {config.width} channels × {config.depth} blocks"
@@ -112,8 +115,14 @@ def _print_totals(agreed: AgreedCounts, batch_flops: int, batch_size: int, mode:
     )
     images = counted(batch_size, "image")
     print(f"{images}, {mode}: {_rounded(batch_flops)}FLOPs ({2 * FORWARDS[mode]} × MACs × images)")
-    number = {2: "two", 3: "three"}[len(agreed.counters)]
-    print(f"{number} counts agree: {', '.join(agreed.counters)}; largest relative difference {agreed.difference:.2%}")
+    counters = ", ".join(agreed.counters)
+    if len(agreed.counters) == 1:
+        print(f"counted by {counters} alone: a user's model has no other count")
+    else:
+        number = {2: "two", 3: "three"}[len(agreed.counters)]
+        print(f"{number} counts agree: {counters}; largest relative difference {agreed.difference:.2%}")
+    if agreed.uncounted:
+        print(f"MACs are incomplete: {', '.join(agreed.uncounted)} have no count")
     print(f"norms, not counted, would add {_rounded(agreed.norms)}MACs, as fvcore counts them and timm publishes them")
     print(*CONVENTIONS, sep="\n")
 

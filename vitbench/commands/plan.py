@@ -174,9 +174,11 @@ def _print_runs(standing: Standing) -> None:
 
 
 def _differs_in(run: PlannedRun) -> str:
-    changes, scale = run.design.changes.get(run.arm, {}), run.design.learning_rate_scales.get(run.arm, 1.0)
-    scaled = [f"learning rates × {value_text(scale)}"] * (scale != 1)
-    return ", ".join([*([changes_text(changes)] if changes or not scaled else []), *scaled])
+    design = run.design
+    changes, scale = design.changes.get(run.arm, {}), design.learning_rate_scales.get(run.arm, 1.0)
+    further = [f"starts from {design.starts[run.arm]}"] if run.arm in design.starts else []
+    further += [f"learning rates × {value_text(scale)}"] * (scale != 1)
+    return ", ".join([*([changes_text(changes)] if changes or not further else []), *further])
 
 
 def _trials(runs: Sequence[PlannedRun]) -> str:

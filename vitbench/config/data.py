@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -99,11 +99,20 @@ class DataConfig(Config):
             if not is_used and getattr(self, name) != type(self).model_fields[name].default:
                 yield f"{name} {getattr(self, name)!r} has no meaning without {needed}; set {needed}, or leave {name} out"
 
+    def with_fields(self, **fields: Any) -> DataConfig:
+        """`replace`, but that the one kind of crop takes the place of the other where only one of them is named."""
+        if fields.get("crop_scale") is not None:
+            fields = {"crop_padding": 0, "padding_mode": "zeros", **fields}
+        elif fields.get("crop_padding"):
+            fields = {"crop_scale": None, "crop_ratio": type(self).model_fields["crop_ratio"].default, **fields}
+        return self.replace(**fields)
+
     def resampled(self, before: tuple[int, int], after: tuple[int, int]) -> DataConfig:
         """For images of `after` (height, width) instead of `before`: crops are padded by the same share of the height, to the
         nearest pixel.
         """
-        return self.replace(crop_padding=int(self.crop_padding * after[0] / before[0] + 0.5))
+        padding = int(self.crop_padding * after[0] / before[0] + 0.5)
+        return self.replace(crop_padding=padding, padding_mode=self.padding_mode if padding else "zeros")
 
 
 def _order_objection(name: str, limits: tuple[float, float]) -> Iterator[str]:

@@ -42,7 +42,7 @@ def _complaint(error: ValueError) -> str:
     if first["type"].startswith("missing"):  # its input is all that was given instead
         if not isinstance(first["loc"][-1], int):
             return f"{where} is missing; give one"
-        message = "It has too few values; give one number or two"
+        message = f"It has too few values; give {'one number or two' if len(same_field) > 1 else 'two numbers'}"
     return f"{where} {shortened(first['input'])}: {message}" if where else message
 
 

@@ -133,4 +133,5 @@ ModelConfig = Annotated[
 
 def user_names(model: ViTConfig | TimmConfig | ModuleConfig) -> tuple[str, ...]:
     """Names of the user's code that a model has, by role."""
-    return tuple(filter(is_user_name, (getattr(model, role, None) for role in (*ROLES, "module"))))
+    values = (getattr(model, role, None) for role in (*ROLES, "module"))
+    return tuple(str(value) for value in values if is_user_name(value))

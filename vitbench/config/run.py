@@ -10,7 +10,7 @@ from pydantic import Field
 
 from vitbench.config.base import Config, canonical_json, size_text
 from vitbench.config.data import CHANNELS_WITH_COLOUR, DataConfig
-from vitbench.config.model import ModelConfig, TimmConfig, user_names
+from vitbench.config.model import ModelConfig, ModuleConfig, TimmConfig, user_names
 from vitbench.config.recipe import TrainConfig
 from vitbench.config.vit import FREE, OF_THE_HEAD, ViTConfig
 
@@ -49,6 +49,8 @@ class RunConfig(Config):
             for_vits = f"is for the blocks of a ViT, not for {whose}; leave it out"
             if train.trainable == "attention":
                 yield f"trainable 'attention' {for_vits}"
+            if isinstance(model, ModuleConfig) and train.optimizer.lower().endswith("muon"):
+                yield f"optimizer {train.optimizer!r} {for_vits.removesuffix('leave it out')}take another, as adamw"
             if train.layer_decay is not None:
                 yield f"layer_decay {train.layer_decay} {for_vits}"
         elif train.batch_size == 1 and model.stem == "conv" and model.num_patches == 1:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,18 @@ def policy(text: str, mean: Sequence[float], interpolation: Interpolation) -> Ap
     return partial(_auto_augment, timm_policies.auto_augment_transform(text, settings), fill)
 
 
+def mend(transform: object) -> None:
+    """Lets timm's policy `transform` keep no bits of an image, which Pillow 13 refuses; of other transforms, nothing."""
+    policies = chain.from_iterable(getattr(transform, "policy", ()))
+    for operation in chain(getattr(transform, "ops", ()), policies):
+        if operation.aug_fn is timm_policies.posterize:
+            operation.aug_fn = _posterize
+
+
+def _posterize(image: Image.Image, bits: int, **kwargs: Any) -> Image.Image:
+    return timm_policies.posterize(image, bits, **kwargs) if bits > 0 else Image.new(image.mode, image.size)
+
+
 def _rand_augment(
     transform: timm_policies.RandAugment, fill: Sequence[int], images: Tensor, seed: int, step: int
 ) -> Tensor:
@@ -102,22 +115,22 @@ def _augmix(
     batch, width = len(images), transform.width
     weights = draws.dirichlet([transform.alpha] * width, size=batch).astype(np.float32)
     strength = draws.beta(transform.alpha, transform.alpha, size=batch).astype(np.float32)
-    chains = []
+    branches = []
     with _timm_draws(seed, step):
         for _ in range(width):
             depths = np.full(batch, transform.depth) if transform.depth > 0 else draws.randint(1, 4, size=batch)
             chosen = draws.randint(len(transform.ops), size=(depths.max(), batch))
             layers = [_layer([transform.ops[i] for i in row], draws, depths > k) for k, row in enumerate(chosen)]
-            chains.append(apply_layers(images, layers, fill))
+            branches.append(apply_layers(images, layers, fill))
     if transform.blended:
         # timm's faster form: each chain is blended over those before it.
         shares = [transform._calc_blended_weights(w, m) for w, m in zip(weights, strength, strict=True)]
-        for chain, share in zip(chains, np.stack(shares, axis=1), strict=True):
-            images = blend(images, chain, share.astype(np.float64))
+        for branch, share in zip(branches, np.stack(shares, axis=1), strict=True):
+            images = blend(images, branch, share.astype(np.float64))
         return images
     mixed = torch.zeros(images.shape, device=images.device)
-    for chain, share in zip(chains, weights.T, strict=True):
-        mixed += chain.float() * torch.from_numpy(share.copy()).to(images.device).view(-1, 1, 1, 1)
+    for branch, share in zip(branches, weights.T, strict=True):
+        mixed += branch.float() * torch.from_numpy(share.copy()).to(images.device).view(-1, 1, 1, 1)
     return blend(images, mixed.clamp_(0, 255).to(torch.uint8), strength.astype(np.float64))
 
 
@@ -141,7 +154,7 @@ def _layer(
     batch = len(operations)
     applied, uniform, bicubic = draws.random_sample((3, batch))
     normal = draws.standard_normal(batch)
-    names, arguments = [""] * batch, np.zeros(batch)
+    names, arguments, is_bicubic = [""] * batch, np.zeros(batch), np.zeros(batch, dtype=np.bool_)
     for i, operation in enumerate(operations):
         if applied[i] > operation.prob or (wanted is not None and not wanted[i]):
             continue
@@ -154,16 +167,11 @@ def _layer(
         level = max(0.0, min(level, operation.magnitude_max or timm_policies._LEVEL_DENOM))
         if operation.level_fn is not None:
             (arguments[i],) = operation.level_fn(level, operation.hparams)
-    is_bicubic = [
-        _is_bicubic(operation.kwargs["resample"], draw) for operation, draw in zip(operations, bicubic, strict=True)
-    ]
-    return _with_pillow_arguments(Layer(np.array(names), arguments, np.array(is_bicubic)), uniform)
-
-
-def _is_bicubic(resample: int | Sequence[int], draw: float) -> bool:
-    if isinstance(resample, Sequence):
-        resample = resample[int(draw * len(resample))]
-    return resample == Image.Resampling.BICUBIC
+        resample = operation.kwargs["resample"]
+        is_bicubic[i] = (
+            resample if isinstance(resample, int) else resample[int(bicubic[i] * len(resample))]
+        ) == Image.Resampling.BICUBIC
+    return _with_pillow_arguments(Layer(np.array(names), arguments, is_bicubic), uniform)
 
 
 def _with_pillow_arguments(layer: Layer, uniform: NDArray[np.float64]) -> Layer:

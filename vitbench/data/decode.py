@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from functools import cache
 from typing import IO, Any, cast
 
@@ -189,17 +190,31 @@ def fit(
     ValueError, naming the file, for pixels of another depth or number of channels, which would lose something, and for
     pixels that are not finite.
     """
+    resized = resized or size
     try:
-        if isinstance(image, Image.Image) and stored_dtype(image) == dtype == "uint8":
-            return as_array(covering(with_mode(image, in_channels, filename), size, resized or size))
-        pixels = image if isinstance(image, np.ndarray) else _deep_pixels(image, filename, dtype)
-        _check_pixels(pixels, in_channels, filename, dtype)
-        return _covering_array(pixels, size, resized or size)
+        checked = as_kind(image, in_channels, filename, dtype)
+        if isinstance(checked, Image.Image):
+            return as_array(covering(checked, size, resized))
+        if checked.shape[1:] == size == resized:
+            return np.ascontiguousarray(checked)
+        return by_channel(checked, lambda channel: covering(channel, size, resized))
     except MemoryError as error:
         height, width = height_and_width(image)
         raise ValueError(
             f"image {filename!r} of {width} × {height} pixels needs more memory than there is; make it smaller"
         ) from error
+
+
+def as_kind(image: StoredImage, in_channels: int, filename: str, dtype: Dtype) -> StoredImage:
+    """The image as those of its set are: a picture of 8 bits, grey or RGB, else `dtype` [C, h, w].
+
+    Raises ValueError as `fit` does.
+    """
+    if isinstance(image, Image.Image) and stored_dtype(image) == dtype == "uint8":
+        return with_mode(image, in_channels, filename)
+    pixels = image if isinstance(image, np.ndarray) else _deep_pixels(image, filename, dtype)
+    _check_pixels(pixels, in_channels, filename, dtype)
+    return pixels
 
 
 def _deep_pixels(image: Image.Image, filename: str, dtype: Dtype) -> np.ndarray:
@@ -232,25 +247,15 @@ def _check_pixels(image: np.ndarray, in_channels: int, filename: str, dtype: Dty
         raise ValueError(f"image {filename!r} has pixels that are NaN or infinite; replace them")
 
 
-def _covering_array(image: np.ndarray, size: tuple[int, int], resized: tuple[int, int]) -> np.ndarray:
-    """`covering` of [C, h, w]: Pillow resizes each channel by itself, in 8 bits or in float32."""
-    if image.shape[1:] == size == resized:
-        return np.ascontiguousarray(image)
+def by_channel(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """`change` of each channel of [C, h, w] by itself, which Pillow holds in 8 bits or in float32; the same type as before."""
     held = image.astype(np.float32) if image.dtype == np.uint16 else np.ascontiguousarray(image)
-    pixels = np.stack([np.asarray(covering(Image.fromarray(channel), size, resized)) for channel in held])
+    pixels = np.stack([np.asarray(change(Image.fromarray(channel))) for channel in held])
     return pixels if image.dtype != np.uint16 else np.clip(np.rint(pixels), 0, 65535).astype(np.uint16)
 
 
-def with_mode(image: StoredImage, in_channels: int, filename: str) -> Image.Image:
-    """The image as grey (L) or RGB. Raises ValueError, naming the file, for what is neither in 8 bits."""
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or len(image) not in (1, 3):
-            raise ValueError(
-                f"image {filename!r} has {len(image)} channels of {image.dtype}; only grey and RGB are pictures"
-            )
-        image = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, -1)))
-    if stored_dtype(image) != "uint8":
-        raise ValueError(f"image {filename!r} has mode {image.mode}, more than 8 bits a channel; convert it to 8 bits")
+def with_mode(image: Image.Image, in_channels: int, filename: str) -> Image.Image:
+    """A picture of 8 bits as grey (L) or RGB. Raises ValueError, naming the file, where colours would be lost."""
     if in_channels != 3 and num_channels(image) != 1:
         raise ValueError(
             f"image {filename!r} is coloured ({image.mode}), but those of its set that were looked at first are grey; "
@@ -258,6 +263,13 @@ def with_mode(image: StoredImage, in_channels: int, filename: str) -> Image.Imag
         )
     mode = "L" if in_channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode)
+
+
+def as_picture(image: StoredImage) -> StoredImage:
+    """Grey and RGB of 8 bits as a picture, all else as it is."""
+    if isinstance(image, Image.Image) or image.dtype != np.uint8 or len(image) not in (1, 3):
+        return image
+    return Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, -1)))
 
 
 def as_array(image: Image.Image) -> np.ndarray:

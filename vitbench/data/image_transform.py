@@ -20,7 +20,8 @@ from timm.data.transforms_factory import transforms_imagenet_train
 from vitbench.config import DataConfig
 from vitbench.config.data import PaddingMode
 from vitbench.data.augment import windows_and_mirrors
-from vitbench.data.decode import covering
+from vitbench.data.auto_augment import mend
+from vitbench.data.decode import StoredImage, as_array, as_picture, by_channel, covering
 from vitbench.data.seeding import seed_words
 
 _BY_IMAGE = (
@@ -49,10 +50,16 @@ class ImageTransform:
     """The step of batch 0."""
     batch_size: int
 
-    def __call__(self, image: Image.Image, number: int, place: int) -> Image.Image:
-        """A grey or RGB image of any size → one of `size`; `number` of its batch, `place` in that, both from 0."""
-        config, step = self.config, self.first_step + number
-        crop, color = self._crop_and_color
+    def __call__(self, image: StoredImage, number: int, place: int) -> np.ndarray:
+        """An image of any size → [C, H, W] of `size`; `number` of its batch, `place` in that, both from 0."""
+        step = self.first_step + number
+        image = as_picture(image)
+        if isinstance(image, Image.Image):
+            return as_array(self._with_colours_changed(self._cropped_and_flipped(image, step, place), step, place))
+        return by_channel(image, lambda channel: self._cropped_and_flipped(channel, step, place))
+
+    def _cropped_and_flipped(self, image: Image.Image, step: int, place: int) -> Image.Image:
+        config = self.config
         windows, mirrored = _windows_and_mirrors(
             config.crop_padding, config.flip, seed=self.seed, step=step, num_images=self.batch_size
         )
@@ -61,13 +68,14 @@ class ImageTransform:
             image = _window(image, config.crop_padding, config.padding_mode, *windows[:, place].tolist())
         else:
             with draws("crop", self.seed, step, place):
-                image = crop(image)
-        if mirrored[place]:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if config.auto_augment is None and not config.color_jitter:
+                image = self._crop_and_color[0](image)
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored[place] else image
+
+    def _with_colours_changed(self, image: Image.Image, step: int, place: int) -> Image.Image:
+        if not self.config.changes_colours:
             return image
         with draws("auto_augment", self.seed, step, place):
-            return color(image)
+            return self._crop_and_color[1](image)
 
     @cached_property
     def _crop_and_color(self) -> tuple[Callable[[Image.Image], Image.Image], Callable[[Image.Image], Image.Image]]:
@@ -83,6 +91,8 @@ class ImageTransform:
             mean=self.mean,
             separate=True,
         )
+        for change in color.transforms:
+            mend(change)
         return crop, color
 
 

@@ -18,9 +18,8 @@ from typing import get_args
 
 import numpy as np
 import torch
-from PIL import Image
 
-from vitbench.data.decode import as_array, fit, with_mode
+from vitbench.data.decode import StoredImage, as_kind, fit
 from vitbench.data.info import DataInfo, Dtype
 from vitbench.data.reading import FileSplit
 from vitbench.files import error_reason
@@ -102,8 +101,8 @@ class Images:
             yield as_levels(images.index_select(0, batch)), labels.index_select(0, batch)
 
 
-Change = Callable[[Image.Image, int, int], Image.Image]
-"""From a grey or RGB image as it is stored, the number of its batch and its place in that, to one of the size of batches."""
+Change = Callable[[StoredImage, int, int], np.ndarray]
+"""From an image as it is stored, the number of its batch and its place in that, to [C, H, W] of the size of batches."""
 
 
 class StreamedImages:
@@ -210,9 +209,9 @@ class StreamedImages:
             if change is None:
                 images[i] = fit(image, self.size, self.in_channels, filename, resized=self.resized, dtype=self.dtype)
                 continue
-            image = with_mode(image, self.in_channels, filename)
+            image = as_kind(image, self.in_channels, filename, self.dtype)
             try:
-                images[i] = as_array(change(image, number, i))
+                images[i] = change(image, number, i)
             except Exception as error:  # of Pillow's many, for images of few pixels or little memory
                 raise ValueError(
                     f"image {filename!r} cannot be augmented ({error_reason(error)}); leave auto_augment out, "

@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from vitbench.config import DataConfig
+
 Dtype = Literal["uint8", "uint16", "float32"]
 """Of stored pixels."""
 
@@ -42,6 +44,16 @@ class DataInfo(BaseModel):
         each, more = divmod(self.train_images, self.num_classes)
         counts = self.class_counts or [each + (label < more) for label in range(self.num_classes)]
         return self.train_images - validation_images(counts, validation_fraction)
+
+    def augmentation_objection(self, config: DataConfig) -> str:
+        """Why these images cannot be augmented so, in one line with the remedy; empty where they can."""
+        field = config.changes_colours
+        if not field or self.dtype == "uint8":
+            return ""
+        return (
+            f"{field} is for images of 8 bits, and those of {self.dataset} are {self.dtype}; leave it out "
+            "(crops, flips, erasing, mixup and cutmix are for any)"
+        )
 
 
 def validation_images(class_counts: Sequence[int], fraction: float) -> int:

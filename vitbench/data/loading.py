@@ -16,6 +16,7 @@ import numpy as np
 
 from vitbench.config import DataConfig
 from vitbench.data import builtin, cache
+from vitbench.data.arrays import ArraySplit
 from vitbench.data.decode import evaluation_size, fit
 from vitbench.data.description import MAX_NATIVE, describe, describe_opened
 from vitbench.data.function import forget
@@ -192,6 +193,8 @@ def stored_train(data: ImageData, config: DataConfig, dataset: str, *, root: Pat
     if is_as_stored or not config.crop_scale:
         return None
     train, _ = open_splits(find(dataset, root), download=False)
+    if isinstance(train, ArraySplit) and train.kind is not None and tuple(train.kind.shape[1:]) == data.size:
+        return None
     if not train.random_access:
         raise ValueError(
             f"crop_scale crops images as they are stored, but {train.title} has no random access; give a folder or a tar, "

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from vitbench.config import RunConfig, ViTConfig
+from vitbench.config import ModuleConfig, RunConfig, TimmConfig, ViTConfig
 from vitbench.execution.job import Job
-from vitbench.models import TimmModel, ViT, build_model, convert
-from vitbench.models.inherit import inherit, inherit_timm
+from vitbench.models import TimmModel, UserModel, ViT, build_model, convert
+from vitbench.models.inherit import called, inherit, inherit_timm
 from vitbench.models.weights import load_trained
 
 
-def initial_model(job: Job) -> ViT | TimmModel:
+def initial_model(job: Job) -> ViT | TimmModel | UserModel:
     """The model before its first step: from the seed, or from other weights.
 
     Raises ValueError where these are not the weights that the run's configuration names.
@@ -19,7 +19,7 @@ def initial_model(job: Job) -> ViT | TimmModel:
         return build_model(model, seed=config.seed)
     assert job.init is not None, config.run_id
     if not isinstance(model, ViTConfig):
-        return timm_model_from(job.init, config)
+        return whole_model_from(job.init, config)
     if pretraining is not None:
         trained = load_trained(job.init)
         if trained.config != pretraining:
@@ -36,17 +36,20 @@ def initial_model(job: Job) -> ViT | TimmModel:
     return inherit(source, model, seed=config.seed, keep_head=config.keep_head)
 
 
-def timm_model_from(path: str, config: RunConfig) -> TimmModel:
-    """A model of timm that starts from the weights of a run of the same model, in a file.
+def whole_model_from(path: str, config: RunConfig) -> TimmModel | UserModel:
+    """A model of timm, or a user's whole model, that starts from the weights of a run of the same model, in a file.
 
-    Raises ValueError where these are not the weights that `config.init` names, or not of the same model of timm.
+    Raises ValueError where these are not the weights that `config.init` names, or not of the same model.
     """
-    assert not isinstance(config.model, ViTConfig), config.model
     trained = load_trained(path)
     _check_planned(config, path, trained.identity)
-    if not isinstance(trained.model, TimmModel):
-        raise ValueError(f"init {config.init!r} is a ViT, not timm's {config.model.timm}; leave it out")
-    return inherit_timm(trained.model, config.model, seed=config.seed, keep_head=config.keep_head)
+    model = config.model
+    if isinstance(trained.model, TimmModel) and isinstance(model, TimmConfig):
+        return inherit_timm(trained.model, model, seed=config.seed, keep_head=config.keep_head)
+    if isinstance(trained.model, UserModel) and isinstance(model, ModuleConfig):
+        return inherit_timm(trained.model, model, seed=config.seed, keep_head=config.keep_head)
+    assert not isinstance(model, ViTConfig), model
+    raise ValueError(f"init {config.init!r} is another kind of model than {called(model)}; leave it out")
 
 
 def _check_planned(config: RunConfig, name: str, identity: str) -> None:

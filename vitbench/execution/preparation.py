@@ -58,6 +58,7 @@ class DataReader:
         """
         from vitbench.data import load, split
         from vitbench.data.loading import stored_train
+        from vitbench.execution.run_data import check_fit
 
         sizes = dict.fromkeys((name, run.config.model.image_hw) for name, run in runs)
         hashes = {size: self.decode(*size) for size in sizes}
@@ -68,6 +69,7 @@ class DataReader:
         for (name, data, image_size, _), config in alike.items():
             self.decode(name, image_size, data.eval_crop)
             images = load(name, root=self.root, image_size=image_size)
+            check_fit(config, images)
             stored_train(images, data, name, root=self.root)
             train, _ = split(
                 images.train.labels,

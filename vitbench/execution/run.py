@@ -27,7 +27,7 @@ from vitbench.execution.run_data import EVALUATION_BATCH, RunData
 from vitbench.execution.study_code import CodeError, load_code, self_initialised
 from vitbench.kernels import install, native
 from vitbench.machine import utc_now
-from vitbench.models import TimmModel, ViT
+from vitbench.models import TimmModel, UserModel, ViT
 from vitbench.models.parts import PartError
 from vitbench.models.weights import save_trained, weights_sha256
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
@@ -91,7 +91,7 @@ class _Setup:
     job: Job
     device: Device
     data: RunData
-    model: ViT | TimmModel
+    model: ViT | TimmModel | UserModel
     model_to_call: nn.Module
     """The model, or what it was compiled to."""
     environment: Environment

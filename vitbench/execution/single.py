@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vitbench.config import DataConfig, ModelConfig, RunConfig, TimmConfig, TrainConfig, ViTConfig
+from vitbench.config import DataConfig, ModelConfig, ModuleConfig, RunConfig, TimmConfig, TrainConfig, ViTConfig
 from vitbench.costs import count
 from vitbench.data import DataInfo, describe
 from vitbench.execution import display
@@ -169,33 +169,54 @@ def _model(
             model = named_model(variant, **{**recipe.model_on(model), **wanted})
         return variant, model, None
     from vitbench.models import convert
-    from vitbench.models.inherit import inherited_config, inherited_timm_config
+    from vitbench.models.inherit import inherited_config
     from vitbench.models.weights import SUFFIX, load_trained
 
     wanted = {**shape, **fields}
     trained = load_trained(init) if init.endswith(SUFFIX) else None
-    if trained is not None and isinstance(timms := trained.config.model, TimmConfig):  # with its name and options
-        if variant is not None and variant != TIMM + timms.timm:
-            raise ValueError(
-                f"variant {variant!r} is not that of the initial weights, {TIMM + timms.timm!r}; leave it out"
-            )
-        if timms.in_channels != wanted["in_channels"]:
-            raise ValueError(
-                f"init {init!r} is for images of {timms.in_channels} channels, but the data's have {wanted['in_channels']}"
-            )
+    if trained is not None and not isinstance(trained.config.model, ViTConfig):
         label = trained.identity if variant is None else f"{variant} from {trained.identity}"
-        return label, inherited_timm_config(timms, wanted, keep_head=keep_head), trained.identity
+        model = _whole_model_from(trained.config.model, variant, init, wanted, keep_head=keep_head)
+        return label, model, trained.identity
     if variant is not None and variant.startswith(TIMM):
         raise ValueError(f"variant {variant!r} is timm's, but init {init!r} is read as a ViT of ours; leave it out")
     hints = convert.Hints(**{name: fields.get(name) for name in ("image_size", "activation", "position")})
     source = convert.load_named(init, in_channels=info.in_channels, hints=hints)
     if variant is not None:
         # The image size is the weights' own, unless one is asked for: that is what their patches were made for.
-        named = named_variant(variant, **{"image_size": source.config.image_size, **wanted})
+        named = _named_vit(variant, info, {"image_size": source.config.image_size, **wanted})
         wanted = {name: getattr(named, name) for name in named.model_fields_set}
     identity = convert.weights_identity(init, source)
     label = identity if variant is None else f"{variant} from {identity}"
     return label, inherited_config(source.config, wanted, keep_head=keep_head), identity
+
+
+def _named_vit(variant: str, info: DataInfo, fields: Mapping[str, Any]) -> ViTConfig:
+    """Of a variant of ours, or of an arm whose model is a ViT."""
+    if arm_name(variant) is None:
+        return named_variant(variant, **fields)
+    model = model_of(variant, info, BUDGETS["quick"], fields=fields)
+    if not isinstance(model, ViTConfig):
+        raise ValueError(f"variant {variant!r} is no ViT, but the initial weights are read as one; leave it out")
+    return model
+
+
+def _whole_model_from(
+    whole: TimmConfig | ModuleConfig, variant: str | None, init: str, wanted: dict[str, Any], *, keep_head: bool
+) -> ModelConfig:
+    """The model, with its name and options, whose weights `init` are, and what is wanted of it."""
+    from vitbench.models.inherit import inherited_timm_config
+
+    name = TIMM + whole.timm if isinstance(whole, TimmConfig) else whole.module
+    if variant is not None and variant != name:
+        raise ValueError(f"variant {variant!r} is not that of the initial weights, {name!r}; leave it out")
+    if whole.in_channels != wanted["in_channels"]:
+        raise ValueError(
+            f"init {init!r} is for images of {whole.in_channels} channels, but the data's have {wanted['in_channels']}"
+        )
+    if isinstance(whole, TimmConfig):
+        return inherited_timm_config(whole, wanted, keep_head=keep_head)
+    return inherited_timm_config(whole, wanted, keep_head=keep_head)
 
 
 def _recipe(request: SingleRequest, info: DataInfo) -> tuple[TrainConfig, dict[str, Any]]:
@@ -213,9 +234,10 @@ def planned_run(request: SingleRequest, init: str | None, info: DataInfo) -> Pla
     label, model, identity = _model(
         request.variant, init, info, request.model, keep_head=request.keep_head, recipe=published
     )
-    fields = {**of_the_recipe, **request.data}
     data, _ = data_settings(info, wanted=None)
-    data = data.resampled(info.image_size, model.image_hw).replace(**fields)
+    data = data.resampled(info.image_size, model.image_hw).replace(**of_the_recipe).with_fields(**request.data)
+    if objection := info.augmentation_objection(data):
+        raise ValueError(objection)
     left = info.images_left(data.validation_fraction)
     images = left if data.train_images is None else data.train_images
     if images > left:

@@ -11,7 +11,8 @@ from torch import Tensor
 from vitbench.config import RunConfig
 from vitbench.data import DataInfo, ImageData, load, normalise, with_channels
 from vitbench.data.loading import OnProgress
-from vitbench.models import TimmModel, ViT, convert
+from vitbench.models import TimmModel, UserModel, ViT, convert
+from vitbench.models.inherit import called
 from vitbench.models.insides import NoSuchPartError
 from vitbench.models.weights import find_weights, is_run, load_trained, weights_sha256
 from vitbench.text import say
@@ -21,7 +22,7 @@ from vitbench.text import say
 class LoadedModel:
     """A model in evaluation mode, float32, on the CPU, and what is known of its weights."""
 
-    model: ViT | TimmModel
+    model: ViT | TimmModel | UserModel
     identity: str
     """Name, `run:` and a run_id where they are a run's, `@`, and 8 hex digits of their SHA-256."""
     sha256: str
@@ -44,7 +45,7 @@ class LoadedModel:
     def vit(self) -> ViT:
         """Raises NoSuchPartError where the model is of timm."""
         if not isinstance(self.model, ViT):
-            raise NoSuchPartError(f"{self.model.config.timm} is timm's model, whose insides are not looked into")
+            raise NoSuchPartError(f"{called(self.model.config)} is a whole model, whose insides are not looked into")
         return self.model
 
     def normalised(self, pixels: Tensor) -> Tensor:

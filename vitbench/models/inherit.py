@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, overload
 
-from vitbench.config import FREE, OF_THE_HEAD, ModelConfig, TimmConfig, ViTConfig
+from vitbench.config import FREE, OF_THE_HEAD, ModelConfig, ModuleConfig, TimmConfig, ViTConfig
 from vitbench.models import build_model
 from vitbench.models.resize import check_parts_take, resize_tables
 from vitbench.models.timm_models import TimmModel, is_made_for_a_size
+from vitbench.models.user_models import UserModel
 from vitbench.models.vit import ViT
+from vitbench.user_code import lookup
+
+Whole = TypeVar("Whole", TimmConfig, ModuleConfig)
+"""Of a model that is not made of our parts."""
 
 FREE_OF_TIMM = ("image_size", "num_classes")
-"""What may differ from the model of timm that the weights come from, the image size only where the model takes any."""
+"""What may differ from the model of timm, or a user's, that the weights come from, the image size only where it takes any."""
 
 
 def inherited_config(source: ViTConfig, wanted: dict[str, Any], *, keep_head: bool = False) -> ViTConfig:
@@ -47,53 +52,77 @@ def inherit(source: ViT, config: ViTConfig, *, seed: int, keep_head: bool = Fals
     return model
 
 
-def inherited_timm_config(source: TimmConfig, wanted: dict[str, Any], *, keep_head: bool = False) -> TimmConfig:
+def inherited_timm_config(source: Whole, wanted: dict[str, Any], *, keep_head: bool = False) -> Whole:
     """The configuration of a model that starts from `source`'s weights: its fields, and what is `wanted`.
 
     Raises ValueError for a wanted field that the weights cannot follow: all but `FREE_OF_TIMM`, the number of classes where
     the head is kept, and the image size of a model that timm makes for one. Such models' tables are not resampled, and
-    equal shapes do not tell that places are the same (a grid of 2 × 8 has as many as one of 4 × 4).
+    equal shapes do not tell that places are the same (a grid of 2 × 8 has as many as one of 4 × 4). A user's model takes any
+    image size where its class, or function, has `any_image_size = True`.
     """
     config = source.replace(**wanted)
     _check_followed(config, source, free=[name for name in FREE_OF_TIMM if not (keep_head and name in OF_THE_HEAD)])
-    if config.image_size != source.image_size and is_made_for_a_size(source):
+    if config.image_size == source.image_size:
+        return config
+    if isinstance(source, TimmConfig):
+        made_for_it, remedy = is_made_for_a_size(source), "(free only where a model takes any, as a ResNet does)"
+    else:
+        made_for_it = not getattr(lookup(source.module), "any_image_size", False)
+        remedy = "or, if its weights mean the same at any size, give it any_image_size = True"
+    if made_for_it:
         raise ValueError(
-            f"image_size {config.image_size} is not that of the initial weights, {source.image_size}, which timm's "
-            f"{source.timm} is made for; leave it out (free only where a model takes any, as a ResNet does)"
+            f"image_size {config.image_size} is not that of the initial weights, {source.image_size}, which {called(source)} "
+            f"is made for; leave it out {remedy}"
         )
     return config
 
 
-def inherit_timm(source: TimmModel, config: TimmConfig, *, seed: int, keep_head: bool = False) -> TimmModel:
+def called(config: TimmConfig | ModuleConfig) -> str:
+    """`timm's resnet18`, `the user's MyModel@1a2b3c4d`."""
+    return f"timm's {config.timm}" if isinstance(config, TimmConfig) else f"the user's {config.module}"
+
+
+@overload
+def inherit_timm(source: TimmModel, config: TimmConfig, *, seed: int, keep_head: bool = False) -> TimmModel: ...
+@overload
+def inherit_timm(source: UserModel, config: ModuleConfig, *, seed: int, keep_head: bool = False) -> UserModel: ...
+def inherit_timm(
+    source: TimmModel | UserModel, config: TimmConfig | ModuleConfig, *, seed: int, keep_head: bool = False
+) -> TimmModel | UserModel:
     """A model of `config`, in training mode, with the weights and buffers of `source`, but timm's head at the seed.
+
+    A user's model tells its head as timm's do, by a method `get_classifier()`.
 
     With `keep_head`, the head is the source's too. Raises ValueError where `config` is none that `inherited_timm_config`
     gives, and for a model whose head timm does not tell, or not all of it.
     """
-    inherited_timm_config(source.config, config.model_dump(), keep_head=keep_head)
-    model = build_model(config, seed=seed)
+    source_config: Any = source.config
+    inherited_timm_config(source_config, config.model_dump(), keep_head=keep_head)
+    model: TimmModel | UserModel = build_model(config, seed=seed)
     weights, new = source.state_dict(), model.state_dict()
     if not keep_head:
         weights |= {name: new[name] for name in _head_names(model)}
     for name, value in weights.items():
         if new[name].shape != value.shape:
             raise ValueError(
-                f"num_classes {config.num_classes} changes {name} of timm's {config.timm}, which is no part of the head that "
-                "it tells; start from another model"
+                f"num_classes {config.num_classes} changes {name} of {called(config)}, which is no part of the head that it "
+                "tells; start from another model"
             )
     model.load_state_dict(weights)
     return model
 
 
-def _head_names(model: TimmModel) -> list[str]:
-    """Names of the parameters and buffers of the classifier, or classifiers, that timm tells."""
-    inner: Any = model.timm
-    classifier = inner.get_classifier()
+def _head_names(model: TimmModel | UserModel) -> list[str]:
+    """Names of the parameters and buffers of the classifier, or classifiers, that the model tells."""
+    inner: Any = model.timm if isinstance(model, TimmModel) else model.module
+    classifier = inner.get_classifier() if hasattr(inner, "get_classifier") else ()
     heads = classifier if isinstance(classifier, tuple | list) else (classifier,)
     owners = [name for name, module in model.named_modules() if any(module is head for head in heads)]
     names = [name for name in model.state_dict() if any(name.startswith(f"{owner}.") for owner in owners)]
     if not names:
-        raise ValueError(f"timm {model.config.timm!r} tells no head to draw anew; start from another model")
+        if isinstance(model, TimmModel):
+            raise ValueError(f"timm {model.config.timm!r} tells no head to draw anew; start from another model")
+        raise ValueError(f"{called(model.config)} tells no head to draw anew; give it a method get_classifier()")
     return names
 
 

@@ -6,17 +6,21 @@ with torch's generator at a key of its own, and every call is checked: a wrong s
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from traceback import extract_tb
 from typing import Any
 
+import einops
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+import vitbench
 from vitbench.config import ViTConfig
 from vitbench.models.seeding import key
 from vitbench.text import printable
@@ -55,7 +59,8 @@ def build_part(role: str, config: ViTConfig, *, place: str, seed: int, built_in:
         _check_position(part, what)
     has_forward = type(part).forward is not nn.Module.forward
     users: Any = type(part)
-    part.__class__ = _checked_class(users, role, name, has_forward)
+    with errors_of(what, "cannot be checked at its calls"):  # what torch.jit makes has another kind of class
+        part.__class__ = _checked_class(users, role, name, has_forward)
     part.vitbench_config = config
     return part
 
@@ -70,20 +75,12 @@ def parts_of(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if is_part(module)}
 
 
-def initialises_itself(model: nn.Module) -> list[str]:
-    """Names of the user's parts that have `init_weights`, and so decide what they start as.
-
-    A user's whole model always does, and is not among them.
-    """
-    return [name for name, part in parts_of(model).items() if callable(getattr(part, "init_weights", None))]
-
-
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """While entered, torch's, numpy's and Python's generators are at the seed; afterwards they are as they were."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not CUDA's, which nothing here would bring back
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:
@@ -112,8 +109,11 @@ def _reason(error: Exception) -> str:
     return f"{text if len(text) <= 300 else f'{text[:299]}…'}{place}"
 
 
+_LIBRARIES = tuple(f"{Path(package.__path__[0])}{os.sep}" for package in (torch, vitbench, einops, np))
+
+
 def _is_library(filename: str) -> bool:
-    return filename.startswith("<") or any(f"/{name}/" in filename for name in ("torch", "vitbench", "einops", "numpy"))
+    return filename.startswith(("<", *_LIBRARIES))
 
 
 def check_built(part: object, what: str) -> None:

@@ -122,6 +122,12 @@ def _maker(name: str) -> Callable[..., nn.Module]:
         close = get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "see timm.list_models(), or give module.Class"
         raise ValueError(f"timm {name!r} is no model of timm; {hint}")
+    entrypoint = timm.models.model_entrypoint(name)
+    if entrypoint.__module__.partition(".")[0] != "timm":
+        raise ValueError(
+            f"timm {name!r} was registered by {entrypoint.__module__}, and a run would not name its code; give the class or "
+            "function itself, as module=… of an Arm"
+        )
     try:  # timm looks weights up even where none are wanted
         timm.get_pretrained_cfg(name, allow_unregistered=True)
     except RuntimeError as error:

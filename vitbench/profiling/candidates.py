@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import nn
 
-from vitbench.config import ModelConfig, TimmConfig, block_width, user_names
+from vitbench.config import ModelConfig, TimmConfig, ViTConfig, block_width, user_names
 from vitbench.costs.macs import count
 from vitbench.kernels import install
 from vitbench.models import build_model
@@ -34,8 +34,9 @@ def candidate_of(
     Raises ValueError for a model that the peer named in `implementation` does not have.
     """
     if implementation != OURS:
-        if isinstance(config, TimmConfig):
-            raise ValueError(f"peer {implementation!r} has no {name}, which is timm's own; leave it out")
+        if not isinstance(config, ViTConfig):
+            whose = "timm's own" if isinstance(config, TimmConfig) else "a user's own"
+            raise ValueError(f"peer {implementation!r} has no {name}, which is {whose}; leave it out")
         check_peer(implementation, config)
     return Candidate(
         variant=name,
@@ -62,5 +63,5 @@ def build(implementation: str, config: ModelConfig, code: Iterable[Carried] = ()
         part.load()
     if implementation == OURS:
         return install(build_model(config))
-    assert not isinstance(config, TimmConfig), implementation
+    assert isinstance(config, ViTConfig), implementation
     return build_peer(implementation, config)

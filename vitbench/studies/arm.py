@@ -120,18 +120,21 @@ class Arm(BaseModel):
     def data(self, base: DataConfig) -> DataConfig:
         """How the arm's images are split and augmented. Raises ValueError, naming the arm."""
         with self.named():
-            return base.replace(**self._changes_of(DataConfig))
+            return base.with_fields(**self._changes_of(DataConfig))
 
     def _changes_of(self, config: type[Config]) -> dict[str, Any]:
         return {field: value for field, value in self.changes.items() if field in config.model_fields}
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """A ValueError from within names the arm."""
+        """A ValueError from within names the arm, once."""
+        label = f"arm {self.name!r}: "
         try:
             yield
         except ValueError as error:
-            raise ValueError(f"arm {self.name!r}: {one_line(error)}") from error
+            if str(error).startswith(label):
+                raise
+            raise ValueError(f"{label}{one_line(error)}") from error
 
     def on(self, fraction: float) -> Arm:
         """The same arm on a share of the training images; model and images are its factors."""

@@ -69,9 +69,9 @@ def _rate(
 
     Each difference in what sets kernels apart weighs as much as a factor of ten in FLOPs.
     """
-    if not rates:
-        return ASSUMED_FLOPS_PER_SECOND
     flops, kernels = training_flops_per_image(model), _kernels_of(model)
+    if not rates or not flops:  # a user's model may have no operation that is counted
+        return ASSUMED_FLOPS_PER_SECOND
     distances = {
         other: abs(log10(flops / flops_per_image[other]))
         + sum(a != b for a, b in zip(kernels, _kernels_of(other), strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from vitbench.config import ModelConfig, TrainConfig
+from vitbench.config import ModelConfig, TrainConfig, one_line
 from vitbench.costs.macs import count, training_flops_per_image
 from vitbench.studies.tunable import part_of
 
@@ -32,8 +32,18 @@ def matched_epochs(
     if match == "time" and images_per_second is not None:
         speeds = dict(images_per_second)
     else:
-        speeds = {arm: 1 / training_flops_per_image(model) for arm, model in models.items()}
+        speeds = {arm: 1 / _flops_of(arm, model, match=match) for arm, model in models.items()}
     return {arm: epochs if arm == baseline else _four_digits(epochs * speeds[arm] / speeds[baseline]) for arm in models}
+
+
+def _flops_of(arm: str, model: ModelConfig, *, match: str) -> int:
+    try:
+        flops = training_flops_per_image(model)
+    except ValueError as error:
+        raise ValueError(f"arm {arm!r}: {one_line(error)}") from error
+    if not flops:
+        raise ValueError(f"match {match!r}: arm {arm!r} has no operation whose FLOPs are counted; use --match epochs")
+    return flops
 
 
 def _four_digits(value: float) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from vitbench.config import RunConfig
+from vitbench.config import RunConfig, one_line
 from vitbench.costs.macs import training_flops_per_image
 from vitbench.data.info import DataInfo
 from vitbench.records import Design, Record
@@ -59,9 +59,12 @@ class PlannedRun:
 
     @property
     def training_flops(self) -> int:
-        """Of forward and backward: 6 × MACs for each image of its batches."""
+        """Of forward and backward: 6 × MACs for each image of its batches. Raises ValueError for code that cannot be built."""
         images = training_images(self.config.train, train_images=self.train_images)
-        return training_flops_per_image(self.config.model) * images
+        try:
+            return training_flops_per_image(self.config.model) * images
+        except ValueError as error:
+            raise ValueError(f"{self.study}: arm {self.arm!r}: {one_line(error)}") from error
 
     def eager_on_cpu_because(self) -> str:
         """Why `compile="auto"` does not compile this run on a CPU without native operators; empty where it does."""

@@ -30,7 +30,8 @@ def arms_on(study: Study, base: Base, data: DataInfo) -> tuple[list[Arm], list[s
     """(a study's arms, names of those that are left out as the data do not come in their image size, sentences on those that
     are left out as a published recipe makes them equal to others).
 
-    Fractions of less than a batch are none of its arms. Raises ValueError where two arms are the same without such a recipe.
+    Fractions of less than a batch are none of its arms. Raises ValueError where two arms are the same without such a recipe,
+    and for an augmentation that these images cannot have.
     """
     arms, kept = _with_a_batch(study, base), dict[str, Arm]()
     for arm in arms:
@@ -38,6 +39,8 @@ def arms_on(study: Study, base: Base, data: DataInfo) -> tuple[list[Arm], list[s
         comes = data.size_step == 1 or (height == width and height % data.size_step == 0)
         if comes and (not arm.start or arm.start in kept):
             kept[arm.name] = arm
+            if objection := data.augmentation_objection(arm.data(base.data)):
+                raise ValueError(f"arm {arm.name!r}: {objection}")
     left_out, equal = [arm.name for arm in arms if arm.name not in kept], list[str]()
     for arm, twin in _twins([*kept.values()], base):
         if not base.recipe or any(other.start == arm.name for other in arms):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vitbench.config import DataConfig, ModelConfig, RunConfig, ViTConfig
+from vitbench.config import DataConfig, ModelConfig, RunConfig, ViTConfig, one_line
 from vitbench.data.info import DataInfo
 from vitbench.records import Design
 from vitbench.studies.arm import Arm
@@ -83,17 +83,15 @@ class ResolvedStudy:
         """One run of an arm, at a setting of the grid. Raises ValueError for a setting without meaning."""
         if (arm, setting) not in self._configs:
             start = self.design.starts.get(arm)
-            config = with_setting(
-                self.arms[arm],
-                self.grid.fields,
-                self.design.to_arm(arm, setting),
-                pretraining=self.config(start, setting, 0) if start else None,
-            )
+            pretraining = self.config(start, setting, 0) if start else None
             try:
+                config = with_setting(
+                    self.arms[arm], self.grid.fields, self.design.to_arm(arm, setting), pretraining=pretraining
+                )
                 check_batch(config, self.images_of(config))
             except ValueError as error:
-                sets_it = "batch_size" in self.design.changes.get(arm, {})
-                raise ValueError(f"arm {arm!r}: {error}" if sets_it else str(error)) from error
+                by_the_arm = arm in self.design.learning_rate_scales or "batch_size" in self.design.changes.get(arm, {})
+                raise ValueError(f"arm {arm!r}: {one_line(error)}" if by_the_arm else one_line(error)) from error
             self._configs[arm, setting] = config
         return with_seed(self._configs[arm, setting], seed)
 
@@ -179,8 +177,13 @@ def _base(study: Study, budget: Budget, data: DataInfo, overrides: Overrides) ->
     if (recipe := _recipe(overrides)) is not None:
         model = model.replace(**recipe.model_on(model))
         train, of_the_budget = recipe.within(train), recipe.data_on(data)
-    data_config = data_config.replace(**of_the_budget)
-    train = train.replace(**{**study.train, **(overrides.train or {})})
+    try:
+        data_config = data_config.replace(**{**of_the_budget, **study.data})
+        train = train.replace(**{**study.train, **(overrides.train or {})})
+    except ValueError as error:
+        raise ValueError(
+            f"{study.title}: {one_line(error)}" if study.train or study.data else one_line(error)
+        ) from error
     if train.epochs == 0:
         raise ValueError("epochs 0 trains nothing; give more, or `vitbench train --init RUN --keep-head --epochs 0`")
     return Base(

@@ -13,11 +13,11 @@ from pydantic import AfterValidator, ConfigDict, PlainValidator, Strict, model_v
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
-from vitbench.config import TrainConfig, ViTConfig, one_line
+from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig, one_line
 from vitbench.records.schema import STUDY_NAME
 from vitbench.signals import Ended
 from vitbench.studies.arm import Arm, Share
-from vitbench.studies.kinds import check_kind
+from vitbench.studies.kinds import check_value
 from vitbench.studies.tunable import check_tuned
 from vitbench.text import did_you_mean
 from vitbench.user_file import blamed
@@ -35,6 +35,12 @@ def _name(text: str) -> str:
     return text
 
 
+_NOT_SHARED = {
+    "learning_rate": "is tuned by every study; leave it out, and give --learning-rate",
+    "dataset": "is what a study is asked on; leave it out, and give --data",
+    "train_images": "is the budget's; leave it out, and give --train-images",
+    "validation_fraction": "is the same for all studies, so that their records can be compared; leave it out",
+}
 Text = Annotated[str, Strict()]
 Line = Annotated[Text, AfterValidator(_line)]
 Arms = Sequence[Arm] | Callable[[ViTConfig], Sequence[Arm]]
@@ -95,6 +101,8 @@ class Study:
     """Shares of the training images, the largest first: every arm on each of them, for as many steps. Empty: on all."""
     train: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the recipe in which this study differs from its budget: `{"optimizer": "adamw"}`."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the data, likewise: `{"auto_augment": "3a"}`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -115,18 +123,23 @@ class Study:
         if list(self.fractions) != sorted({*self.fractions}, reverse=True):
             raise ValueError(f"fractions {self.fractions} are not the largest first, each once; sort them")
         check_tuned(self.tune, study=self.name, varied=())
-        if "learning_rate" in self.train:
-            raise ValueError("train 'learning_rate' is tuned by every study; leave it out, and give --learning-rate")
-        for name in self.train:
-            if name in self.tune:
-                raise ValueError(f"train {name!r} is tuned too; leave it out of one of them")
-        try:
-            TrainConfig.model_validate(dict(self.train))
-            for name, value in self.train.items():
-                check_kind(name, value, TrainConfig)
-        except ValueError as error:
-            raise ValueError(f"train: {one_line(error)}") from error
+        self._check_shared("train", TrainConfig)
+        self._check_shared("data", DataConfig)
         return self
+
+    def _check_shared(self, part: str, config: type[Config]) -> None:
+        """Raises ValueError for fields that no study may set for all of its arms, and values that they do not take."""
+        for name, value in getattr(self, part).items():
+            if name in _NOT_SHARED:
+                raise ValueError(f"{part} {name!r} {_NOT_SHARED[name]}")
+            if name in self.tune:
+                raise ValueError(f"{part} {name!r} is tuned too; leave it out of one of them")
+            try:
+                if name not in config.model_fields:
+                    config.model_validate({name: value})  # which says what there is
+                check_value(name, value, config)
+            except ValueError as error:
+                raise ValueError(f"{part}: {one_line(error)}") from error
 
     @property
     def title(self) -> str:

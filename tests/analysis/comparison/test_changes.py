@@ -275,3 +275,10 @@ def test_an_arm_that_starts_from_another_recipe_is_compared_with_the_base():
     (comparison,) = compare(records)
     assert labels(comparison) == ["cls", "smooth", "on"] and comparison.difference(comparison.arms[2]).n == 3
     assert main_table(assess(comparison)).rows[2]["differs in"] == "mixup 0.2, epochs 10, starts from smooth"
+
+
+def test_one_rate_of_the_grid_is_no_choice_though_arms_have_multiples_of_it():
+    plan = SCALED.model_copy(update={"learning_rates": (1e-3,)})
+    sgd = make_record("sgd", learning_rate=0.05, train={"optimizer": "sgd"}, design=plan)
+    (comparison,) = compare([make_record("cls", design=plan), sgd])
+    assert not comparison.has_choice and comparison.arms[1].is_fixed

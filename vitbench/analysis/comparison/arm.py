@@ -176,6 +176,16 @@ class ArmResult:
         return self._costed.cost.macs
 
     @property
+    def macs_incomplete(self) -> tuple[str, ...]:
+        """Operators of a user's code that are not among the MACs."""
+        return self._costed.cost.macs_incomplete
+
+    @property
+    def self_initialised(self) -> tuple[str, ...]:
+        """Which of a user's code decides itself what it starts as."""
+        return self._costed.self_initialised
+
+    @property
     def config(self) -> RunConfig:
         """That of a run at the chosen setting, or where there is none, of any."""
         return self._costed.config

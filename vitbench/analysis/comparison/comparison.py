@@ -81,8 +81,8 @@ class Comparison:
 
     @property
     def has_choice(self) -> bool:
-        """Whether more than one setting was tried."""
-        return len({setting for arm in self.arms for setting in arm.settings}) > 1
+        """Whether more than one setting of the grid was tried."""
+        return len({setting for arm in self.arms for setting in self.grid_settings(arm)}) > 1
 
     @property
     def chance(self) -> float | None:
@@ -121,7 +121,7 @@ class Comparison:
     @property
     def epochs_text(self) -> str:
         """`11 epochs`, or of whom, and what is equal, where arms have different ones."""
-        epochs, design = f"{self.epochs:g} epochs", self.design
+        epochs, design = f"{self.epochs:g} {'epoch' if self.epochs == 1 else 'epochs'}", self.design
         if not design.epochs_differ:
             return epochs
         if design.images_differ:

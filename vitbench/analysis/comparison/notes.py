@@ -8,8 +8,7 @@ from itertools import chain
 from typing import TypeVar
 
 from vitbench.analysis.comparison.arm import ArmResult
-from vitbench.analysis.comparison.changes import user_code_of, values_of
-from vitbench.analysis.comparison.changes import value_text as words_of
+from vitbench.analysis.comparison.changes import changes_text, values_of
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.differing import user_code
 from vitbench.analysis.comparison.seen_images import about_images
@@ -35,9 +34,7 @@ def notes_about(comparison: Comparison) -> Iterator[str]:
         if reference is not None:
             yield from (f"{arm.label}: {note}" for note in _about_pairs(arm, reference))
     yield from _about_speeds(comparison)
-    if names := user_code(comparison):
-        files = listed(f"sources/{name}.py" for name in names)
-        yield f"Code of the user's, beside the records as it was when it ran: {files}."
+    yield from _about_user_code(comparison)
     for note in comparison.environment_values("compile_note"):
         yield f"torch.compile: {_one_sentence(str(note))}"
 
@@ -88,8 +85,7 @@ def _what_differs(arms: Sequence[ArmResult], comparison: Comparison) -> Iterator
     names = [name for name in dict.fromkeys(chain(*facts)) if name not in comparison.design.tuned_fields]
     differing = [name for name in names if any(of_arm.get(name) != facts[0].get(name) for of_arm in facts)]
     for arm, of_arm in zip(arms, facts, strict=True):
-        texts = (f"{name} {words_of(of_arm[name])}" for name in differing if name in of_arm)
-        yield f"{arm.label} ({listed(texts)})"
+        yield f"{arm.label} ({changes_text({name: of_arm[name] for name in differing if name in of_arm})})"
 
 
 def _about_runs(arm: ArmResult) -> Iterator[str]:
@@ -166,8 +162,20 @@ def _about_pairs(arm: ArmResult, reference: ArmResult) -> Iterator[str]:
         yield f"{len(mine & theirs)} of {len(mine | theirs)} pairs are complete; {listed(_lacks(missing))}."
 
 
+def _about_user_code(comparison: Comparison) -> Iterator[str]:
+    """Where it can be read, and what its runs cannot say or share."""
+    if names := user_code(comparison):
+        files = listed(f"sources/{name}.py" for name in names)
+        yield f"The user's code, as it ran, is kept beside the records: {files}."
+    for operators, labels in _labels_by(comparison.arms, lambda arm: arm.macs_incomplete).items():
+        yield f"{listed(labels)}: MACs are incomplete, as there is no count for {listed(operators)}."
+    for parts, labels in _labels_by(comparison.arms, lambda arm: arm.self_initialised).items():
+        which = f"{listed(parts)} {agreeing(len(parts), 'initialises itself', 'initialise themselves')}"
+        yield f"{listed(labels)}: {which}; what else the model shares with others starts equal at equal seeds."
+
+
 def _about_speeds(comparison: Comparison) -> Iterator[str]:
-    timed = {arm.label: arm.model for arm in comparison.arms if arm.loads and not user_code_of(arm.model)}
+    timed = {arm.label: arm.model for arm in comparison.arms if arm.loads}
     if not all(map(unread_macs, timed.values())) and (sentence := unread_sentence(timed)):
         yield sentence
     yield from _about_loads(comparison)

@@ -22,8 +22,8 @@ OTHER_PIXELS = (
     *("auto_augment", "color_jitter", "random_erasing", "erasing_mode", "mixup", "cutmix"),
 )
 """The same images in the same order, changed in another way before the model sees them."""
-OTHER_TEST_PIXELS = ("image_size", "eval_crop")
-"""Test images, too, or alone, are changed in another way."""
+OTHER_TEST_PIXELS = ("eval_crop",)
+"""Test images alone are changed in another way."""
 
 
 def about_images(comparison: Comparison) -> Iterator[str]:
@@ -42,9 +42,10 @@ def about_images(comparison: Comparison) -> Iterator[str]:
 
 _SENTENCES = {
     "steps": "each epoch has the images of {reference} in the same order, but other ones in a step ({fields}).",
-    "order": "other images than {reference}, or in another order ({fields}); pairs of a seed share less than others.",
+    "order": "other images than {reference}, or in another order ({fields}): equal seeds share the validation split and the "
+    "initial weights alone.",
     "pixels": "the images of {reference} in the same order, but changed in another way ({fields}).",
-    "test": "test images are not shown as to {reference} ({fields}).",
+    "test": "test images are not shown to it as to {reference} ({fields}).",
 }
 
 
