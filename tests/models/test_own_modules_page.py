@@ -12,7 +12,7 @@ from vitbench.config import ROLES, ViTConfig
 from vitbench.models import build_model
 from vitbench.studies.library import load_study
 from vitbench.user_code import register
-from vitbench.user_files import load
+from vitbench.user_code.loading import load
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-modules.md").read_text(encoding="utf-8")
 EXAMPLE, RELU = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
