@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitbench.config import DataConfig, ModelConfig, ModuleConfig, RunConfig, TrainConfig, ViTConfig, shortened
+from vitbench.config import DataConfig, RunConfig, TrainConfig, shortened
 from vitbench.records import Design, Record
 
 Changes = Mapping[str, Any]
@@ -59,10 +59,3 @@ def of_recipe_and_data(changes: Changes | None) -> dict[str, Any]:
     """Those that are of no model."""
     fields = {*TrainConfig.model_fields, *DataConfig.model_fields}
     return {name: value for name, value in (changes or {}).items() if name in fields}
-
-
-def user_code_of(model: ModelConfig) -> list[str]:
-    """The user's classes that one is made of: its costs are as recorded, since the classes need not be here."""
-    if isinstance(model, ModuleConfig):
-        return [model.module]
-    return [*model.user_parts.values()] if isinstance(model, ViTConfig) else []
