@@ -162,7 +162,5 @@ def check_fit(config: RunConfig, images: ImageData) -> None:
             f"num_classes {model.num_classes} does not fit {info.dataset}, whose labels are 0 to {info.num_classes - 1}; "
             f"use num_classes={info.num_classes}"
         )
-    if config.data.changes_colours and info.dtype != "uint8":
-        raise ValueError(
-            f"{config.data.changes_colours} is for images of 8 bits, and {info.dataset} has {info.dtype}; leave it out"
-        )
+    if objection := info.augmentation_objection(config.data):
+        raise ValueError(objection)
