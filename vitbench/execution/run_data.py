@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.config import RunConfig
-from vitbench.data import Augment, ImageData, Images, StreamedImages, fingerprint, load, normalise, split
+from vitbench.data import Augment, ImageData, Images, StreamedImages, epoch_order, fingerprint, load, normalise, split
 from vitbench.data.image_transform import ImageTransform, left_for_batches
 from vitbench.data.loading import stored_train
-from vitbench.data.splits import epoch_order
 from vitbench.device import Device
 from vitbench.evaluation import Evaluation, evaluate
 from vitbench.execution.job import Job
