@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitbench.analysis.comparison.changes import changes_text
+from vitbench.analysis.comparison.changes import difference_text
 from vitbench.commands.arguments import DONE, FAILED, AsJson, DeviceOptions, StudyOptions
 from vitbench.commands.options import with_options
 from vitbench.commands.terminal_table import print_table
@@ -16,7 +16,9 @@ from vitbench.text import counted
 if TYPE_CHECKING:
     from vitbench.execution.check_study import CheckedStudy
     from vitbench.inspection.checked_arm import CheckedArm, Problem
+    from vitbench.records import Design
 
+TEXTS = ("arm", "differs in", "first seen in", "position", "found")
 NOTES = """\
 MMACs: of one image, forward; + where operators have no count. Step: peak memory of one training step at the arm's batch;
 ≈ where it is extended from smaller batches. Starts equal: parameter tensors with the baseline's values, of all of the arm.
@@ -61,7 +63,10 @@ def _facts(checked: list[CheckedStudy]) -> dict[str, Any]:
 def _print(study: CheckedStudy) -> None:
     resolved = study.resolved
     print(f"{resolved.study.name} on {study.dataset}, {resolved.variant}; baseline {resolved.baseline}")
-    print_table([_row(arm) for arm in study.arms], texts=("arm", "differs in", "first seen in", "position", "found"))
+    print_table(
+        [_row(arm, resolved.design) for arm in study.arms],
+        texts=("arm", "differs in", "first seen in", "position", "found"),
+    )
     for arm in study.arms:
         for kind, problems in (("error", arm.errors), ("warning", arm.warnings)):
             for problem in problems:
@@ -73,7 +78,7 @@ def _print(study: CheckedStudy) -> None:
     print(NOTES)
 
 
-def _row(arm: CheckedArm) -> dict[str, str]:
+def _row(arm: CheckedArm, design: Design) -> dict[str, str]:
     start = arm.start
     own = 0 if start is None else sum(map(len, (start.equal, start.other_values, start.only_here)))
     position = {True: "matters", False: "does not", None: ""}[arm.position_matters]
@@ -81,7 +86,7 @@ def _row(arm: CheckedArm) -> dict[str, str]:
     about = "≈ " if arm.peak_memory_is_estimated else ""
     return {
         "arm": arm.arm,
-        "differs in": changes_text(arm.changes),
+        "differs in": difference_text(design, arm.arm),
         "params": "" if arm.params is None else f"{arm.params:,}",
         "MMACs": "" if arm.macs is None else f"{arm.macs / 1e6:.3g}" + ("+" if arm.macs_incomplete else ""),
         "step": "" if peak is None else f"{about}{_size(peak)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from vitbench.config import RunConfig, ViTConfig
@@ -18,7 +19,7 @@ from vitbench.inspection.check_bench import Bench
 from vitbench.inspection.check_effects import Traces
 from vitbench.inspection.checked_arm import CheckedArm
 from vitbench.models import TimmModel, UserModel, ViT, build_model
-from vitbench.models.inherit import inherit, inherit_timm
+from vitbench.models.inherit import inherit
 from vitbench.studies import PlannedRun
 from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
 from vitbench.text import did_you_mean
@@ -74,7 +75,7 @@ class _Checks:
         configs = {name: resolved.config(name, setting, seed) for name in resolved.arms}
         bench = Bench(self.device, self._build, self._open_data)
         traces = Traces(bench, configs[resolved.baseline])
-        baseline = self._baseline_model(configs[resolved.baseline])
+        baseline = self._baseline_model(configs[resolved.baseline], bench)
         for number, name in enumerate(names):
             self.advance(f"checking {name}", number, len(names))
             arm = CheckedArm(
@@ -86,11 +87,15 @@ class _Checks:
             check_arm(arm, configs[name], traces, bench, baseline)
             yield arm
 
-    def _baseline_model(self, config: RunConfig) -> nn.Module | None:
+    def _baseline_model(self, config: RunConfig, bench: Bench) -> nn.Module | None:
+        """As it is built, where it can be built and run."""
         try:
-            return self._build(config, config.seed)
-        except Exception:  # told where the baseline is checked
+            model = self._build(config, config.seed)
+            with torch.no_grad():
+                model.eval()(bench.evaluated(config))
+        except Exception:  # told where the baseline itself is checked
             return None
+        return model
 
     def _build(self, config: RunConfig, seed: int) -> ViT | TimmModel | UserModel:
         return self.device.place(untrained_model(config, seed))
@@ -125,7 +130,5 @@ def untrained_model(config: RunConfig, seed: int) -> ViT | TimmModel | UserModel
     if config.pretraining is None:
         return build_model(config.model, seed=seed)
     source, model = untrained_model(config.pretraining, seed), config.model
-    if isinstance(model, ViTConfig):
-        assert isinstance(source, ViT), config.pretraining.model
-        return inherit(source, model, seed=seed, keep_head=config.keep_head)
-    return inherit_timm(source, model, seed=seed, keep_head=config.keep_head)  # type: ignore[call-overload, no-any-return]
+    assert isinstance(source, ViT) and isinstance(model, ViTConfig), config  # pretraining is for ViTs
+    return inherit(source, model, seed=seed, keep_head=config.keep_head)

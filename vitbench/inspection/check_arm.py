@@ -63,5 +63,7 @@ def _check(arm: CheckedArm, config: RunConfig, traces: Traces, bench: Bench, bas
     check_batch_sizes(arm, config, bench)
     check_position(arm, config, bench)
     check_state(arm, config, bench)
-    if baseline is not None and not arm.is_baseline:
+    if baseline is None and not arm.is_baseline:
+        arm.warn("difference", "the baseline cannot be run, so that nothing is compared with it")
+    elif not arm.is_baseline:
         check_effects(arm, config, traces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -35,8 +36,6 @@ class TrainingData(Protocol):
     def steps_per_epoch(self) -> int: ...
     @property
     def num_steps(self) -> int: ...
-    @property
-    def num_epochs(self) -> int: ...
 
     def augmented_batches(self, epoch: int, first: int, last: int) -> Iterable[tuple[Tensor, Tensor]]:
         """Normalised images [B, C, H, W] and targets."""
@@ -70,10 +69,13 @@ class Bench:
         return self._data[data_key]
 
     def batches(self, config: RunConfig, number: int = STEPS) -> list[tuple[Tensor, Tensor]]:
-        """The first batches of the first epoch, augmented, each of as many images as are tried."""
+        """The first batches of training, augmented, each of as many images as are tried; fewer where the run ends before."""
         data, images = self.data(config), self.images_tried(config)
-        last = min(number, data.steps_per_epoch)
-        return [(x[:images], y[:images]) for x, y in islice(data.augmented_batches(0, 0, last), last)]
+        number, batches = min(number, max(data.num_steps, 1)), list[tuple[Tensor, Tensor]]()
+        for epoch in range(math.ceil(number / data.steps_per_epoch)):
+            last = min(number - len(batches), data.steps_per_epoch)
+            batches += [(x[:images], y[:images]) for x, y in islice(data.augmented_batches(epoch, 0, last), last)]
+        return batches
 
     def images_tried(self, config: RunConfig) -> int:
         """The batch size, or as much of it as a step of MOST_FLOPS takes."""

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vitbench.config import Config, ModelConfig, RunConfig, ViTConfig
+from vitbench.config import Config, ModelConfig, ModuleConfig, RunConfig, ViTConfig
 from vitbench.inspection.check_bench import MORE_STEPS, STEPS
 from vitbench.inspection.check_trace import Trace, first_difference
 from vitbench.inspection.checked_arm import CheckedArm
 
-SPEED_ALONE = ("compile",)
-"""Fields that are to change no number."""
 OF_THE_MACHINE = ("precision",)
 """Fields that may say what `auto` comes to here anyway."""
+OPTIONS = ("betas", "momentum", "eps")
 CHANCES = ("dropout", "attention_dropout", "drop_path", "random_erasing")
 SELDOM = 0.02
 """A chance below this may not come true in the steps that are tried."""
 WHOLE_MODEL = "model"
 """What stands for all fields of the model where its kind is another than the baseline's."""
 START = "start"
+WITHOUT_A_TRIAL = {"compile": "speed", START: "initial weights"}
+"""What changes no number, and what training alone would bring: the weights of another arm."""
 
 
 class Traces:
@@ -41,31 +42,24 @@ class Traces:
 
 def check_effects(arm: CheckedArm, config: RunConfig, traces: Traces) -> None:
     """Fills `effects`: each field in which the arm differs from the baseline, with what it changes; dead ones are errors."""
-    trace = traces.of(config)
-    for field in differing(config, traces.baseline):
-        if field in SPEED_ALONE:
-            arm.effects[field] = "speed"
-            continue
-        before = set_back(config, traces.baseline, field)
-        if before is None:
-            arm.effects[field] = "with the others"
+    fields = differing(config, traces.baseline)
+    for field in fields:
+        if field in WITHOUT_A_TRIAL:
+            arm.effects[field] = WITHOUT_A_TRIAL[field]
             continue
         with arm.guarded("difference"):
-            arm.effects[field] = first_difference(trace, traces.of(before))
+            before, together = set_back(config, traces.baseline, field, fields)
+            pair = [traces.of(config), traces.of(before)]
+            arm.effects[field] = first_difference(*pair)
             if not arm.effects[field]:
-                _tell_dead(arm, config, field, [trace, traces.of(before)])
-    together = [field for field, effect in arm.effects.items() if effect == "with the others"]
-    if together and config != traces.baseline:
-        with arm.guarded("difference"):
-            effect = first_difference(trace, traces.of(traces.baseline))
-            arm.effects |= {field: effect for field in together if len(together) == len(arm.effects)}
-            if not effect:
-                arm.error("difference", f"{', '.join(together)}: nothing changes against the baseline; mend it")
+                _tell_dead(arm, config, together, pair)
     _check_options(arm, config, traces)
 
 
-def _tell_dead(arm: CheckedArm, config: RunConfig, field: str, traces: list[Trace]) -> None:
-    value = _values(config)[field]
+def _tell_dead(arm: CheckedArm, config: RunConfig, fields: list[str], traces: list[Trace]) -> None:
+    """`fields` were set back together: the first cannot be without the others."""
+    field, values, values_before = fields[0], _values(config), _values(traces[1].config)
+    value, before = values[field], values_before.get(field)
     if field in OF_THE_MACHINE:
         arm.warn("difference", f"{field} {value} changes nothing on this device; it may on another")
         return
@@ -77,14 +71,17 @@ def _tell_dead(arm: CheckedArm, config: RunConfig, field: str, traces: list[Trac
             "a smaller value would",
         )
         return
-    before = _values(traces[1].config).get(field)
+    if before is None and field in OPTIONS:
+        arm.effects[field] = "the optimizer's default"
+        return
     if field in CHANCES and max(v for v in (value, before) if isinstance(v, int | float)) < SELDOM:
         arm.warn("difference", f"{field} {value} changes nothing in the first {MORE_STEPS} batches; it is seldom drawn")
         return
     arm.error(
         "difference",
-        f"{field} {value} has no effect: images, logits and {STEPS} steps of training are those of {field} {before}; "
-        "mend what should read it, or leave it out",
+        f"{' and '.join(f'{name} {values[name]}' for name in fields)} has no effect: images, logits and {STEPS} steps of "
+        f"training are those of {', '.join(f'{name} {values_before.get(name)}' for name in fields)}; mend what should read "
+        "it, or leave it out",
     )
 
 
@@ -98,7 +95,7 @@ def _check_options(arm: CheckedArm, config: RunConfig, traces: Traces) -> None:
             effect = first_difference(traces.of(config), traces.of(without))
         except Exception:  # an option that must be given
             continue
-        if not effect:
+        if not effect and isinstance(config.model, ModuleConfig):  # timm refuses options that it does not know
             arm.warn(
                 "difference",
                 f"option {name} {options[name]!r} changes nothing against leaving it out: it is the default, or not read",
@@ -123,21 +120,29 @@ def _parts(config: RunConfig, baseline: RunConfig) -> Iterator[tuple[Config, Con
     yield config.data, baseline.data
 
 
-def set_back(config: RunConfig, baseline: RunConfig, field: str) -> RunConfig | None:
-    """The run with the baseline's value of one field; None where that has no meaning beside its other fields."""
-    try:
-        if field == WHOLE_MODEL:
-            return config.replace(model=baseline.model)
-        if field == START:
-            return config.replace(pretraining=baseline.pretraining, keep_head=baseline.keep_head)
-        if field in type(config.model).model_fields:
-            value = getattr(baseline.model, field)
-            return config.replace(model=config.model.replace(**{field: value}))
-        if field in type(config.train).model_fields:
-            return config.replace(train=config.train.replace(**{field: getattr(baseline.train, field)}))
-        return config.replace(data=config.data.replace(**{field: getattr(baseline.data, field)}))
-    except ValueError:
-        return None
+def set_back(config: RunConfig, baseline: RunConfig, field: str, fields: list[str]) -> tuple[RunConfig, list[str]]:
+    """(the run with the baseline's value of a field, the fields that were set back): the field alone, where that has a meaning
+    beside the others, else with one other of `fields`, else all.
+    """
+    for together in ([field], *([field, other] for other in fields if other != field)):
+        try:
+            return _set_back(config, baseline, together), together
+        except ValueError:
+            continue
+    return baseline, [field, *(other for other in fields if other != field)]
+
+
+def _set_back(config: RunConfig, baseline: RunConfig, fields: list[str]) -> RunConfig:
+    parts: dict[str, Any] = {}
+    for name in ("model", "train", "data"):
+        part, before = getattr(config, name), getattr(baseline, name)
+        changed = {field: getattr(before, field) for field in fields if field in type(part).model_fields}
+        parts[name] = part.replace(**changed)
+    if WHOLE_MODEL in fields:
+        parts["model"] = baseline.model
+    if START in fields:
+        parts |= {"pretraining": baseline.pretraining, "keep_head": baseline.keep_head}
+    return config.replace(**parts)
 
 
 def _values(config: RunConfig) -> dict[str, Any]:

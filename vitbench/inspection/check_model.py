@@ -24,6 +24,7 @@ NOISE = (nn.modules.dropout._DropoutNd, DropPath)
 
 def check_build(arm: CheckedArm, config: RunConfig, bench: Bench) -> nn.Module | None:
     """The model, built twice: it must start the same, and leave all generators alone. None where it cannot be built."""
+    built: nn.Module | None = None
     with arm.guarded("build"):
         before = _generators()
         model = bench.model(config)
@@ -36,8 +37,8 @@ def check_build(arm: CheckedArm, config: RunConfig, bench: Bench) -> nn.Module |
                 "determinism",
                 f"two builds from one seed differ in {_listed(odd)}; draw with torch's, numpy's or Python's own generator",
             )
-        return model
-    return None
+        built = model
+    return built
 
 
 def shared_start(model: nn.Module, baseline: nn.Module) -> SharedStart:
@@ -54,6 +55,7 @@ def shared_start(model: nn.Module, baseline: nn.Module) -> SharedStart:
 
 def check_forward(arm: CheckedArm, config: RunConfig, bench: Bench) -> bool:
     """Whether logits come out in evaluation: equal twice, from images of any number, without drawing anything."""
+    has_logits = False
     with arm.guarded("forward"):
         model, images = bench.model(config).eval(), bench.evaluated(config)
         before = _generators()
@@ -66,8 +68,8 @@ def check_forward(arm: CheckedArm, config: RunConfig, bench: Bench) -> bool:
             arm.error(
                 "determinism", "two evaluations of the same images differ; leave randomness to training (self.training)"
             )
-        return True
-    return False
+        has_logits = True
+    return has_logits
 
 
 def _check_logits(arm: CheckedArm, config: RunConfig, logits: Tensor, images: int) -> None:
@@ -107,8 +109,9 @@ def check_training_mode(arm: CheckedArm, config: RunConfig, bench: Bench) -> Non
         norms = [m for m in names if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         arm.batch_norms = tuple(names[m] for m in norms)
         arm.training_differs_by = tuple(names[m] for m in (*noise, *norms))
-        evaluated = _logits(model.eval(), images)
         _check_draws(arm, model.train(), images)
+        evaluated = _logits(model.eval(), images)  # after BatchNorm's statistics have moved
+        model.train()
         for module in (*noise, *norms):
             module.training = False
         quiet = _seeded_logits(model, images, 0)
@@ -239,10 +242,10 @@ def _logits(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def _generators() -> dict[str, Any]:
-    _, *numpy = np.random.get_state()
+    numpy: Any = np.random.get_state()
     return {
         TORCH: torch.get_rng_state().tolist(),
-        "numpy's generator": [numpy[0].tolist(), *numpy[1:]],
+        "numpy's generator": [numpy[1].tolist(), *numpy[2:]],
         "Python's generator": random.getstate(),
     }
 

@@ -70,7 +70,7 @@ class Trace:
         rates = []
         for point in range(SCHEDULE_POINTS + 1):
             schedule.step_update(1 + (num_steps - 1) * point // SCHEDULE_POINTS)
-            rates += [group["lr"] for group in optimizer.param_groups]
+            rates += sorted({group["lr"] for group in optimizer.param_groups})
         return rates
 
     @cached_property

@@ -76,7 +76,8 @@ def check_gradients(arm: CheckedArm, trace: Trace) -> None:
         )
         arm.no_gradient = tuple(name for name in trace_order(steps.weights, steps.trained - reached))
         if arm.no_gradient:
-            arm.error(
+            tell = arm.error if trace.config.user_code else arm.warn  # ours may be a baseline's, and known
+            tell(
                 "gradient",
                 f"no gradient for {named([*arm.no_gradient])} in {len(steps.losses)} steps: the logits do not depend on it; "
                 "use it, or leave it out",
