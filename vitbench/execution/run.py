@@ -22,9 +22,9 @@ from vitbench.device import Device, is_out_of_memory, open_device
 from vitbench.evaluation import Evaluation
 from vitbench.execution.initial_model import initial_model
 from vitbench.execution.job import Job, Report
-from vitbench.execution.lost_numbers import code_that_loses_numbers
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
 from vitbench.execution.study_code import CodeError, load_code, self_initialised
+from vitbench.inspection.lost_numbers import code_that_loses_numbers
 from vitbench.kernels import install, native
 from vitbench.machine import utc_now
 from vitbench.models import TimmModel, UserModel, ViT

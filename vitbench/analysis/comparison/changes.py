@@ -35,6 +35,14 @@ def values_of(config: RunConfig) -> dict[str, Any]:
     return {name: value for part in parts for name, value in part.model_dump(mode="json").items()}
 
 
+def difference_text(design: Design, arm: str) -> str:
+    """In what an arm differs from the base, with what it starts from and the scale of its learning rates."""
+    changes, scale = design.changes.get(arm, {}), design.learning_rate_scales.get(arm, 1.0)
+    further = [f"starts from {design.starts[arm]}"] if arm in design.starts else []
+    further += [f"learning rates × {value_text(scale)}"] * (scale != 1)
+    return ", ".join([*([changes_text(changes)] if changes or not further else []), *further])
+
+
 def changes_text(changes: Changes) -> str:
     """`pool gap, label_smoothing 0`; `nothing` for the base itself."""
     return ", ".join(f"{name} {value_text(value)}" for name, value in changes.items()) or "nothing"
