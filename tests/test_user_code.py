@@ -205,7 +205,7 @@ def test_a_registered_name_is_looked_up_and_an_edited_one_says_so(import_study):
     assert is_user_name(name) and name.startswith("Part@") and lookup(name).__name__ == "Part"
     with pytest.raises(ValueError, match=r"'Part@00000000' is not what the study file has now, .* edited"):
         lookup("Part@00000000")
-    with pytest.raises(ValueError, match=r"has not loaded it; give the study file"):
+    with pytest.raises(ValueError, match=r"has not loaded it; give the file that has it"):
         lookup("Nobody@00000000")
 
 

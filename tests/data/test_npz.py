@@ -155,6 +155,27 @@ def test_a_class_without_test_images_is_said(tmp_path, capsys):
     assert "test has no image of class 2" in capsys.readouterr().err
 
 
+def test_the_accuracy_of_always_answering_the_largest_class_is_said(tmp_path, capsys):
+    content = arrays() | {"test_labels": np.array([1, 1, 1, 1, 0, 2])}
+    load(write(tmp_path / "x.npz", **content))
+    assert "66.7% of the test images are of class 1" in capsys.readouterr().err
+
+
+def test_a_class_of_one_training_image_can_be_split_and_three_images_in_all_cannot(tmp_path):
+    from vitbench.data import split
+
+    content = arrays() | {"train_labels": np.array([0] * 10 + [1, 2])}
+    train, validation = split(load(write(tmp_path / "x.npz", **content)).train.labels, validation_fraction=0.1, seed=0)
+    assert len(validation) == 1 and {10, 11} <= set(train.tolist())
+    few = {"train_images": content["train_images"][:2], "train_labels": np.array([0, 1])}
+    few |= {"test_images": content["test_images"][:1], "test_labels": np.array([0])}
+    info = describe(write(tmp_path / "few.npz", **few))
+    with pytest.raises(
+        ValueError, match="validation split would be empty: each of the 2 classes has one training image"
+    ):
+        info.images_left(0.1)
+
+
 REFUSED = {
     "no train_labels": ({"train_labels": None}, "has no train_labels, but "),
     "another length": ({"train_labels": np.zeros(5, int)}, "train_labels are 5, of 12 images"),

@@ -13,10 +13,14 @@ from PIL import Image
 from tests.data.made_up_images import random_pixels, write_folder
 from tests.execution.run_results import bits
 from tests.execution.test_resume import interrupt_in
+from vitbench.data import describe
 from vitbench.device import open_device
 from vitbench.execution import Job
+from vitbench.execution.preparation import DataReader
 from vitbench.execution.run import execute
 from vitbench.execution.run_data import RunData
+from vitbench.inspection.loaded_model import LoadedModel, load_images
+from vitbench.models import ViT
 
 CROPS = {"crop_scale": (0.2, 1.0), "flip": True}
 
@@ -100,3 +104,29 @@ def test_another_share_of_evaluation_trains_the_same_weights_and_measures_others
     assert whole.environment.data_sha256 == middle.environment.data_sha256
     assert whole.metrics["test_loss"] != middle.metrics["test_loss"]
     assert whole.metrics["val_loss"] != middle.metrics["val_loss"]
+
+
+def test_a_trained_run_is_looked_into_on_images_as_it_was_evaluated(job_on, photographs):
+    job = job_on(eval_crop=0.5)
+    config, info = job.run.config, describe(str(photographs))
+    loaded = LoadedModel(ViT(config.model), "run:0@0", "0", run=config, mean=(0.5,) * 3, std=(0.5,) * 3)
+    _, data = load_images(loaded, str(photographs), info, data_root=None, download=False, progress=lambda *_: None)
+    evaluated = RunData.of_job(job, open_device("cpu")).evaluated
+    assert np.array_equal(data.test.array, evaluated.test.array)
+    whole = RunData.of_job(job_on(), open_device("cpu")).evaluated
+    assert not np.array_equal(data.test.array, whole.test.array)
+
+
+def test_colours_of_images_of_more_than_8_bits_are_refused_before_a_run(job_on, tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        f"{split}_{what}": rng.integers(2 if what == "labels" else 60_000, size=shape).astype(dtype)
+        for split in ("train", "test")
+        for what, shape, dtype in (("images", (40, 3, 16, 16), np.uint16), ("labels", (40,), np.int64))
+    }
+    np.savez(tmp_path / "deep.npz", **arrays)
+    job = job_on(auto_augment="v0")
+    with pytest.raises(
+        ValueError, match=r"^auto_augment is for images of 8 bits, and deep@.* has uint16; leave it out$"
+    ):
+        DataReader().read([(str(tmp_path / "deep.npz"), job.run)])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from vitbench.costs import count
 from vitbench.data import DataInfo, describe
@@ -371,3 +373,19 @@ def _seeds(records):
     for record in records:
         seeds.setdefault(record.arm, set()).add(record.seed)
     return seeds
+
+
+class OneTokenMore(nn.Module):
+    def __init__(self, config: object) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tensor, block: int) -> Tensor:
+        return torch.cat([tokens, tokens[:, :1]], dim=1)
+
+
+def test_a_users_part_that_cannot_run_is_told_with_its_arm_before_anything_is_trained():
+    study = Study(question="?", source="", baseline=Arm("a"), arms=[Arm("b", position=OneTokenMore)], name="two_arms")
+    first, *_, last = make_plan(study, BUDGETS["smoke"], describe("digits")).runs
+    assert first.training_flops > 0
+    with pytest.raises(ValueError, match=r"^arm 'b': position OneTokenMore@\w{8} gives \[1, \d+, \d+\], expected"):
+        _ = last.training_flops

@@ -123,7 +123,9 @@ def _print_totals(agreed: AgreedCounts, batch_flops: int, batch_size: int, mode:
         print(f"{number} counts agree: {counters}; largest relative difference {agreed.difference:.2%}")
     if agreed.uncounted:
         print(f"MACs are incomplete: {', '.join(agreed.uncounted)} have no count")
-    print(f"norms, not counted, would add {_rounded(agreed.norms)}MACs, as fvcore counts them and timm publishes them")
+    if agreed.norms is not None:
+        norms = _rounded(agreed.norms)
+        print(f"norms, not counted, would add {norms}MACs, as fvcore counts them and timm publishes them")
     print(*CONVENTIONS, sep="\n")
 
 

@@ -30,8 +30,8 @@ class AgreedCounts:
 
     counters: Mapping[str, Mapping[str, Counts]]
     """Of a model with a user's code, FlopCounterMode alone, and the closed forms of what is ours."""
-    norms: int
-    """MACs of the norms, which are not counted, as fvcore would add them."""
+    norms: int | None
+    """MACs of the norms, which are not counted, as fvcore would add them; None where it was not asked."""
     difference: float
     """The largest between two counters of a part, relative."""
     uncounted: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ def _count_users_code(config: ViTConfig | ModuleConfig) -> AgreedCounts:
     counters = {"FlopCounterMode": counted.parts}
     if isinstance(config, ViTConfig):
         counters = {"closed form, users' parts counted": count_parts(config), **counters}
-    return AgreedCounts(counters, 0, check_agreement(counters), counted.uncounted)
+    return AgreedCounts(counters, None, check_agreement(counters), counted.uncounted)
 
 
 def check_agreement(counts: Mapping[str, Mapping[str, Counts]]) -> float:

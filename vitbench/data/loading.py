@@ -63,8 +63,28 @@ def load(
     if constant:
         channels = " and ".join(constant)
         notes.append(f"{data.info.dataset}: channel {channels} has one value in all training images, and tells nothing")
+    notes += _on_unequal_classes(data)
     _say_once(notes)
     return data
+
+
+_UNEQUAL = 0.2
+"""How far the largest class's share of the test images lies above 1 / number of classes where that is said."""
+
+
+def _on_unequal_classes(data: ImageData) -> list[str]:
+    """A note where always answering one class would be right far more often than guessing."""
+    if isinstance(data.test, StreamedImages):
+        return []
+    counts = np.bincount(data.test.labels, minlength=data.info.num_classes)
+    label, share = int(counts.argmax()), counts.max() / counts.sum()
+    if share < 1 / data.info.num_classes + _UNEQUAL:
+        return []
+    name = data.class_names[label] if data.class_names else str(label)
+    return [
+        f"{data.info.dataset}: {share:.1%} of the test images are of class {name}, so that always answering it gets this "
+        "accuracy; compare with it, not with 1 / number of classes"
+    ]
 
 
 _SAID: set[str] = set()

@@ -59,7 +59,10 @@ class PlannedRun:
 
     @property
     def training_flops(self) -> int:
-        """Of forward and backward: 6 × MACs for each image of its batches. Raises ValueError for code that cannot be built."""
+        """Of forward and backward: 6 × MACs for each image of its batches.
+
+        Raises ValueError, naming the arm, for a user's model that cannot be built or run.
+        """
         images = training_images(self.config.train, train_images=self.train_images)
         try:
             return training_flops_per_image(self.config.model) * images
