@@ -162,6 +162,13 @@ def test_arms_are_the_same_only_where_model_recipe_and_data_are():
     resolved(Arm("smaller rates", learning_rate_scale=0.1))
 
 
+def test_an_arm_that_sets_what_the_budget_has_already_is_told_so_and_what_to_do():
+    with pytest.raises(
+        ValueError, match=r"where label_smoothing is 0\.0 already; change that for all arms by Study\(train="
+    ):
+        resolved(Arm("no smoothing", label_smoothing=0.0))
+
+
 def test_a_value_without_meaning_for_the_recipe_or_run_names_its_arm():
     for arm, says in (
         (Arm("odd", batch_size=63, mixup=0.2), "arm 'odd': batch_size 63 is odd, but mixup and cutmix pair images"),

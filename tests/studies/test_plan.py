@@ -387,5 +387,7 @@ def test_a_users_part_that_cannot_run_is_told_with_its_arm_before_anything_is_tr
     study = Study(question="?", source="", baseline=Arm("a"), arms=[Arm("b", position=OneTokenMore)], name="two_arms")
     first, *_, last = make_plan(study, BUDGETS["smoke"], describe("digits")).runs
     assert first.training_flops > 0
-    with pytest.raises(ValueError, match=r"^arm 'b': position OneTokenMore@\w{8} gives \[1, \d+, \d+\], expected"):
+    with pytest.raises(
+        ValueError, match=r"^two_arms: arm 'b': position OneTokenMore@\w{8} gives \[1, \d+, \d+\], expected"
+    ):
         _ = last.training_flops

@@ -45,7 +45,9 @@ def arms_on(study: Study, base: Base, data: DataInfo) -> tuple[list[Arm], list[s
     for arm, twin in _twins([*kept.values()], base):
         if not base.recipe or any(other.start == arm.name for other in arms):
             what = "model, recipe and data" if _sets_more_than_the_model(arm) else "model"
-            raise ValueError(f"arms {twin!r} and {arm.name!r} are the same {what} on {base.variant}; leave one out")
+            raise ValueError(
+                f"arms {twin!r} and {arm.name!r} are the same {what} on {base.variant}{_already(arm, base)}leave one out"
+            )
         equal.append(f"arm {arm.name!r} is left out: with recipe {base.recipe} it is {twin!r}")
         del kept[arm.name]
     return [*kept.values()], left_out, equal
@@ -72,6 +74,14 @@ def _twins(arms: Sequence[Arm], base: Base) -> Iterator[tuple[Arm, str]]:
         twin = first.setdefault((runs[arm.name], arm.learning_rate_scale), arm.name)
         if twin != arm.name:
             yield arm, twin
+
+
+def _already(arm: Arm, base: Base) -> str:
+    """What of an arm is the base's value already, with a remedy where the budget decides it."""
+    values = {**dict(base.model), **dict(base.train), **dict(base.data)}
+    same = [f"{name} is {value}" for name, value in arm.changes.items() if values.get(name) == value]
+    remedy = "change that for all arms by Study(train={…}, data={…}), or " if _sets_more_than_the_model(arm) else ""
+    return f", where {' and '.join(same)} already; {remedy}" if same else "; "
 
 
 def _sets_more_than_the_model(arm: Arm) -> bool:
