@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from vitbench.analysis.comparison.changes import differs_text, value_text
+from vitbench.analysis.comparison.changes import difference_text, value_text
 from vitbench.commands.arguments import DONE, FAILED, AsJson, Jobs, StudyOptions
 from vitbench.commands.options import with_options
 from vitbench.commands.terminal_table import print_table
@@ -161,11 +161,7 @@ def _print_runs(standing: Standing) -> None:
                 "data": dataset,
                 "arm": arm,
                 "variant": group[0].variant,
-                **(
-                    {"differs in": differs_text(group[0].design.changes.get(arm, {}), group[0].design, arm)}
-                    if with_changes
-                    else {}
-                ),
+                **({"differs in": difference_text(group[0].design, arm)} if with_changes else {}),
                 "params": f"{counts.params:,}",
                 "MMACs": f"{counts.macs / 1e6:.3g}",
                 **({"epochs": f"{group[0].config.train.epochs:g}"} if with_epochs else {}),

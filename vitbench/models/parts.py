@@ -83,11 +83,11 @@ def errors_of(what: str, verb: str) -> Iterator[None]:
     except (PartError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise PartError(f"{what} {verb}: {_reason(error)}") from error
+        raise PartError(f"{what} {verb}: {reason_of(error)}") from error
 
 
-def _reason(error: Exception) -> str:
-    """`RuntimeError: its text (my_study.py:14)`: the innermost line that is neither torch's nor ours."""
+def reason_of(error: Exception) -> str:
+    """In one line, `RuntimeError: its text (my_study.py:14)`: the innermost line that is neither torch's nor ours."""
     frames = [frame for frame in extract_tb(error.__traceback__) if not _is_library(frame.filename)]
     place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
     text = " ".join(printable(f"{type(error).__name__}: {error}").split())
@@ -131,7 +131,7 @@ def call_checked(
     except (PartError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise PartError(f"{what} fails with an input {list(given.shape)}: {_reason(error)}") from error
+        raise PartError(f"{what} fails with an input {list(given.shape)}: {reason_of(error)}") from error
     if not isinstance(output, Tensor):
         raise PartError(
             f"{what} gives a {type(output).__name__}, not a tensor {list(expected)}; return the tensor alone"

@@ -34,8 +34,12 @@ def changes_text(changes: Changes) -> str:
     return ", ".join(f"{name} {value_text(value)}" for name, value in changes.items()) or "nothing"
 
 
-def differs_text(changes: Changes, design: Design, arm: str) -> str:
-    """`changes_text`, and what the design gives the arm beside: weights to start from, other learning rates."""
+def difference_text(design: Design, arm: str, changes: Changes | None = None) -> str:
+    """In what an arm differs from the base: its changes, what it starts from, and the scale of its learning rates.
+
+    `changes`: those to be told, if not all of the design's.
+    """
+    changes = design.changes.get(arm, {}) if changes is None else changes
     start, scale = design.starts.get(arm), design.learning_rate_scales.get(arm, 1.0)
     further = [f"starts from {start}"] * (start is not None) + [f"learning rates × {value_text(scale)}"] * (scale != 1)
     return ", ".join([*([changes_text(changes)] if changes or not further else []), *further])

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from vitbench.analysis.comparison.arm import ArmResult
-from vitbench.analysis.comparison.changes import differs_text, value_text
+from vitbench.analysis.comparison.changes import difference_text, value_text
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.writing.words import ABSENT
 from vitbench.config import user_names
 
 
 def differs_in(comparison: Comparison, arm: ArmResult) -> str:
-    """`differs_text` of an arm; `–` where no record tells."""
+    """`difference_text` of an arm; `–` where no record tells."""
     if arm.changes is None:
         return ABSENT
-    return differs_text(_changes_but_padding(comparison, arm), comparison.design, arm.name)
+    return difference_text(comparison.design, arm.name, _changes_but_padding(comparison, arm))
 
 
 def _changes_but_padding(comparison: Comparison, arm: ArmResult) -> dict[str, Any]:
