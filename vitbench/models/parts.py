@@ -102,11 +102,11 @@ def errors_of(what: str, verb: str) -> Iterator[None]:
     except _NO_FAULT_OF_THE_CODE:
         raise
     except (Exception, SystemExit) as error:
-        raise PartError(f"{what} {verb}: {_reason(error)}") from error
+        raise PartError(f"{what} {verb}: {reason_of(error)}") from error
 
 
-def _reason(error: BaseException) -> str:
-    """`RuntimeError: its text (my_study.py:14)`: the innermost line that is neither torch's nor ours."""
+def reason_of(error: BaseException) -> str:
+    """In one line, `RuntimeError: its text (my_study.py:14)`: the innermost line that is neither torch's nor ours."""
     frames = [frame for frame in extract_tb(error.__traceback__) if not _is_library(frame.filename)]
     place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
     text = " ".join(printable(f"{type(error).__name__}: {error}").split())
@@ -150,7 +150,7 @@ def call_checked(
     except _NO_FAULT_OF_THE_CODE:
         raise
     except (Exception, SystemExit) as error:
-        raise PartError(f"{what} fails with an input {list(given.shape)}: {_reason(error)}") from error
+        raise PartError(f"{what} fails with an input {list(given.shape)}: {reason_of(error)}") from error
     if not isinstance(output, Tensor):
         raise PartError(
             f"{what} gives a {type(output).__name__}, not a tensor {list(expected)}; return the tensor alone"
