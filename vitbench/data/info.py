@@ -6,7 +6,7 @@ Imports no torch: `vitbench list` and `plan` use it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -39,6 +39,11 @@ class DataInfo(BaseModel):
     class_counts: tuple[int, ...] = ()
     """Training images by class; empty where all classes have equally many, or one more than others."""
 
+    @property
+    def model_shape(self) -> dict[str, Any]:
+        """Fields of a model that its images decide."""
+        return {"image_size": self.image_size, "in_channels": self.in_channels, "num_classes": self.num_classes}
+
     def images_left(self, validation_fraction: float) -> int:
         """Training images outside the validation split. Raises ValueError where that would be empty."""
         each, more = divmod(self.train_images, self.num_classes)
@@ -54,6 +59,24 @@ class DataInfo(BaseModel):
             f"{field} is for images of 8 bits, and those of {self.dataset} are {self.dtype}; leave it out "
             "(crops, flips, erasing, mixup and cutmix are for any)"
         )
+
+    def makes_labels_wrong(self, config: DataConfig) -> list[str]:
+        """Fields of an augmentation after which a label need not be true: mirrored characters are others, and of shapes it is
+        the place that decides. None where nothing is known of the images.
+        """
+        if self.dataset not in KNOWN:
+            return []
+        policy = config.auto_augment
+        moving = {
+            "crop_padding": config.crop_padding > 0,
+            "crop_scale": config.crop_scale is not None,
+            "auto_augment": policy is not None and "3a" not in policy,
+            "random_erasing": config.random_erasing > 0,
+            "cutmix": config.cutmix > 0,
+        }
+        by_place = self.dataset.partition("/")[0] == "shapes"
+        fields = [name for name, is_used in moving.items() if by_place and is_used]
+        return [*fields, *(["flip"] if config.flip and not self.flip else [])]
 
 
 def validation_images(class_counts: Sequence[int], fraction: float) -> int:

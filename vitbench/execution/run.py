@@ -120,6 +120,7 @@ def _set_up(job: Job, device: Device) -> _Setup:
         compiled=compiled,
         compile_note=eager_because or compile_note,
         data_sha256=data.images.sha256,
+        largest_class=float(np.bincount(data.images.test.labels).max() / len(data.images.test.labels)),
         kernels=native.describe_use(
             device.torch_device.type, precision=job.precision, compiled=compiled, width=block_width(config.model)
         ),

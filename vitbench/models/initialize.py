@@ -7,9 +7,10 @@ import math
 import torch
 from torch import nn
 
+from vitbench.generators import seeded
 from vitbench.models.blocks import LayerScale
 from vitbench.models.heads import AttentionPool
-from vitbench.models.parts import PartError, parts_of, seeded
+from vitbench.models.parts import errors_of, parts_of
 from vitbench.models.positions import Learned1D, Learned2D, RelativePosition
 from vitbench.models.seeding import key
 
@@ -61,13 +62,11 @@ def initialize(model: nn.Module, *, width: int, seed: int) -> None:
 
     for name, part in parts.items():
         if callable(initialise := getattr(part, "init_weights", None)):
-            with seeded(key(seed, f"{name}.init_weights")):
-                try:
-                    initialise()
-                except Exception as error:
-                    raise PartError(
-                        f"{name} {type(part).__name__}: init_weights() raises {error!r}; mend it"
-                    ) from error
+            with (
+                seeded(key(seed, f"{name}.init_weights")),
+                errors_of(f"{name} {type(part).__name__}", "fails in init_weights()"),
+            ):
+                initialise()
 
 
 _NORMS = (

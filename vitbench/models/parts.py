@@ -7,7 +7,6 @@ with torch's generator at a key of its own, and every call is checked: a wrong s
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -22,7 +21,9 @@ from torch import Tensor, nn
 
 import vitbench
 from vitbench.config import ViTConfig
+from vitbench.generators import seeded
 from vitbench.models.seeding import key
+from vitbench.signals import Ended
 from vitbench.text import printable
 from vitbench.user_code import is_user_name, lookup
 
@@ -75,33 +76,21 @@ def parts_of(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if is_part(module)}
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """While entered, torch's, numpy's and Python's generators are at the seed; afterwards they are as they were."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # not CUDA's, which nothing here would bring back
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+_NO_FAULT_OF_THE_CODE = (PartError, MemoryError, torch.OutOfMemoryError, Ended)
 
 
 @contextmanager
 def errors_of(what: str, verb: str) -> Iterator[None]:
-    """Whatever a user's code raises becomes a PartError of one line; that memory is short is passed on."""
+    """Whatever a user's code raises, SystemExit too, becomes a PartError of one line; that memory is short is passed on."""
     try:
         yield
-    except (PartError, MemoryError, torch.OutOfMemoryError):
+    except _NO_FAULT_OF_THE_CODE:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PartError(f"{what} {verb}: {reason_of(error)}") from error
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """In one line, `RuntimeError: its text (my_study.py:14)`: the innermost line that is neither torch's nor ours."""
     frames = [frame for frame in extract_tb(error.__traceback__) if not _is_library(frame.filename)]
     place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
@@ -124,7 +113,7 @@ def check_built(part: object, what: str) -> None:
         raise PartError(f"{what} does not call super().__init__() in its constructor; call it first")
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in part.parameters()):
         raise PartError(
-            f"{what} has a lazy layer, whose size is not known yet; give sizes (the constructor has the ViTConfig)"
+            f"{what} has a lazy layer, whose size is not known yet; give sizes, which follow from what the constructor gets"
         )
 
 
@@ -143,9 +132,9 @@ def call_checked(
     given: Tensor = inputs[0]
     try:
         output = function(*inputs, **options)
-    except (PartError, MemoryError, torch.OutOfMemoryError):
+    except _NO_FAULT_OF_THE_CODE:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PartError(f"{what} fails with an input {list(given.shape)}: {reason_of(error)}") from error
     if not isinstance(output, Tensor):
         raise PartError(

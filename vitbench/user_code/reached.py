@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from vitbench.reached_names import Import, Uses, bound_names, canonical, imports_of, uses_of
-from vitbench.user_files import text_of
+from vitbench.user_code.loading import text_of
+from vitbench.user_code.syntax import Import, Uses, bound_names, canonical, imports_of, uses_of
 
 MOST_STATEMENTS = 2_000
-"""What reaches more is no part of a user's but a library."""
+"""What reaches more is a library, not a part of a user's."""
 
 
 @dataclass(frozen=True)
