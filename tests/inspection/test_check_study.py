@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from tests.inspection.checked import checked_arms
 from tests.models import users_parts
-from tests.users_study import write_study
 
 BAD = {
     "ignores its input": ("mlp=parts.IgnoringMLP", "input", r"mlp IgnoringMLP \(blocks.0.mlp\) ignores its input"),
@@ -51,51 +53,25 @@ WARNED = {
         r"option unread 3 changes nothing",
     ),
 }
-STUDY_TEXT = """
-from tests.inspection import bad_parts as parts
-from tests.models import users_parts
-from vitbench.studies import Arm, Study
-
-STUDY = Study(question="?", source="", baseline=Arm("base", pool="gap"), arms=[
-{arms}
-])
-"""
-SMALL = ("--budget", "smoke", "--data", "digits", "--device", "cpu", "--threads", "1")
 
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory):
     """What is told of every arm of one study, by name."""
-    fields = {**{n: f for n, (f, _, _) in {**BAD, **WARNED}.items()}, **GOOD}
+    fields = {**{name: fields for name, (fields, _, _) in {**BAD, **WARNED}.items()}, **GOOD}
     pooled = {name: f if "pool=" in f or "module=" in f else f"pool='gap', {f}" for name, f in fields.items()}
-    arms = "\n".join(f"    Arm({name!r}, {f})," for name, f in pooled.items())
-    file = write_study(tmp_path_factory.mktemp("check"), STUDY_TEXT.format(arms=arms))
-    return {arm.arm: arm for arm in check_arms(file)}
-
-
-def check_arms(file, *names, **options):
-    from vitbench.commands.arguments import BudgetName, StudyOptions
-    from vitbench.device import open_device
-    from vitbench.execution.check_study import check_studies
-
-    request = StudyOptions(studies=[str(file)], budget=BudgetName.smoke, data=["digits"], **options).request()
-    (study,) = check_studies(request, device=open_device("cpu"), arms=names)
-    return study.arms
+    return checked_arms(tmp_path_factory.mktemp("check"), pooled, baseline="pool='gap'")
 
 
 @pytest.mark.parametrize("fault", BAD)
 def test_each_fault_is_an_error_of_its_check(checked, fault):
     _, check, text = BAD[fault]
     errors = [(problem.check, problem.text) for problem in checked[fault].errors]
-    import re
-
     assert any(name == check and re.search(text, line) for name, line in errors), errors
 
 
 @pytest.mark.parametrize("fault", WARNED)
 def test_what_may_be_meant_is_a_warning(checked, fault):
-    import re
-
     _, check, text = WARNED[fault]
     assert checked[fault].errors == []
     warnings = [(problem.check, problem.text) for problem in checked[fault].warnings]

@@ -126,6 +126,18 @@ def test_a_changed_line_that_is_reached_counts(import_study, old, new):
     assert identify(import_study(changed(old, new)).Part) != name
 
 
+def test_a_value_counts_where_a_comprehension_has_a_variable_of_its_name(import_study):
+    study = """
+        ALPHA = 0.3
+
+        def part(rows):
+            return [ALPHA for ALPHA in rows], [(last := row) for row in rows], last, ALPHA
+    """
+    name = identify(import_study(study).part)
+    assert identify(import_study(study.replace("0.3", "0.4")).part) != name
+    assert identify(import_study(f"{study}\n        last = 1\n").part) == name
+
+
 def test_files_beside_it_count_as_far_as_they_are_reached(import_study):
     name = identify(import_study().Part)
     assert identify(import_study(helper=HELPER.replace("UNUSED = 5", "UNUSED = 6")).Part) == name

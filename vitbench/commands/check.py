@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     from vitbench.inspection.checked_arm import CheckedArm, Problem
     from vitbench.records import Design
 
-TEXTS = ("arm", "differs in", "first seen in", "position", "found")
+TEXTS = ("arm", "differs in", "seen in", "position", "found")
 NOTES = """\
-MMACs: of one image, forward; + where operators have no count. Step: peak memory of one training step at the arm's batch;
-≈ where it is extended from smaller batches. Starts equal: parameter tensors with the baseline's values, of all of the arm.
-First seen in: where each difference from the baseline shows first. Position: whether logits change when patches are
-shuffled."""
+MMACs: of one image, forward; + where operators have no count. Step: peak memory of one training step at the arm's batch; ≈
+where it is extended from smaller batches. Shared: tensors that start with the baseline's values, of all of the arm. Seen in:
+what each difference from the baseline changes first. Position: whether logits change when an image's patches are shuffled."""
 
 
 @with_options
@@ -81,7 +80,7 @@ def _print(study: CheckedStudy) -> None:
 def _row(arm: CheckedArm, design: Design) -> dict[str, str]:
     start = arm.start
     own = 0 if start is None else sum(map(len, (start.equal, start.other_values, start.only_here)))
-    position = {True: "matters", False: "does not", None: ""}[arm.position_matters]
+    position = {True: "yes", False: "no", None: ""}[arm.position_matters]
     peak = arm.peak_memory_bytes
     about = "≈ " if arm.peak_memory_is_estimated else ""
     return {
@@ -90,8 +89,8 @@ def _row(arm: CheckedArm, design: Design) -> dict[str, str]:
         "params": "" if arm.params is None else f"{arm.params:,}",
         "MMACs": "" if arm.macs is None else f"{arm.macs / 1e6:.3g}" + ("+" if arm.macs_incomplete else ""),
         "step": "" if peak is None else f"{about}{_size(peak)}",
-        "starts equal": "" if start is None else f"{len(start.equal)}/{own}",
-        "first seen in": ", ".join(dict.fromkeys(effect or "nothing" for effect in arm.effects.values())),
+        "shared": "" if start is None else f"{len(start.equal)}/{own}",
+        "seen in": ", ".join(dict.fromkeys(effect or "nothing" for effect in arm.effects.values())),
         "position": position,
         "found": _found(arm),
     }

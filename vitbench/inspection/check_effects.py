@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import combinations, islice
 from typing import Any
 
 from vitbench.config import Config, ModelConfig, ModuleConfig, RunConfig, ViTConfig
@@ -19,6 +20,7 @@ SELDOM = 0.02
 WHOLE_MODEL = "model"
 """What stands for all fields of the model where its kind is another than the baseline's."""
 START = "start"
+MOST_TRIALS = 500
 WITHOUT_A_TRIAL = {"compile": "speed", START: "initial weights"}
 """What changes no number, and what training alone would bring: the weights of another arm."""
 
@@ -122,14 +124,16 @@ def _parts(config: RunConfig, baseline: RunConfig) -> Iterator[tuple[Config, Con
 
 def set_back(config: RunConfig, baseline: RunConfig, field: str, fields: list[str]) -> tuple[RunConfig, list[str]]:
     """(the run with the baseline's value of a field, the fields that were set back): the field alone, where that has a meaning
-    beside the others, else with one other of `fields`, else all.
+    beside the others, else with as few of the others as can be.
     """
-    for together in ([field], *([field, other] for other in fields if other != field)):
+    others = [other for other in fields if other != field]
+    companions = (few for number in range(len(others) + 1) for few in combinations(others, number))
+    for few in islice(companions, MOST_TRIALS):
         try:
-            return _set_back(config, baseline, together), together
+            return _set_back(config, baseline, [field, *few]), [field, *few]
         except ValueError:
             continue
-    return baseline, [field, *(other for other in fields if other != field)]
+    return baseline, [field, *others]
 
 
 def _set_back(config: RunConfig, baseline: RunConfig, fields: list[str]) -> RunConfig:

@@ -24,7 +24,7 @@ NOISE = (nn.modules.dropout._DropoutNd, DropPath)
 
 def check_build(arm: CheckedArm, config: RunConfig, bench: Bench) -> nn.Module | None:
     """The model, built twice: it must start the same, and leave all generators alone. None where it cannot be built."""
-    built: nn.Module | None = None
+    model: nn.Module | None = None
     with arm.guarded("build"):
         before = _generators()
         model = bench.model(config)
@@ -37,8 +37,7 @@ def check_build(arm: CheckedArm, config: RunConfig, bench: Bench) -> nn.Module |
                 "determinism",
                 f"two builds from one seed differ in {_listed(odd)}; draw with torch's, numpy's or Python's own generator",
             )
-        built = model
-    return built
+    return model
 
 
 def shared_start(model: nn.Module, baseline: nn.Module) -> SharedStart:
@@ -55,7 +54,6 @@ def shared_start(model: nn.Module, baseline: nn.Module) -> SharedStart:
 
 def check_forward(arm: CheckedArm, config: RunConfig, bench: Bench) -> bool:
     """Whether logits come out in evaluation: equal twice, from images of any number, without drawing anything."""
-    has_logits = False
     with arm.guarded("forward"):
         model, images = bench.model(config).eval(), bench.evaluated(config)
         before = _generators()
@@ -68,8 +66,7 @@ def check_forward(arm: CheckedArm, config: RunConfig, bench: Bench) -> bool:
             arm.error(
                 "determinism", "two evaluations of the same images differ; leave randomness to training (self.training)"
             )
-        has_logits = True
-    return has_logits
+    return all(problem.check != "forward" for problem in arm.errors)
 
 
 def _check_logits(arm: CheckedArm, config: RunConfig, logits: Tensor, images: int) -> None:

@@ -137,8 +137,8 @@ Observed = tuple[str, Callable[[Trace], Any]]
 
 OF_DATA: tuple[Observed, ...] = (
     ("batch size", lambda trace: trace.length[0]),
-    ("training batches", lambda trace: trace.batches),
-    ("training batches", lambda trace: trace.more_batches),
+    ("training batches", lambda trace: dict(enumerate(trace.batches))),
+    ("training batches", lambda trace: dict(enumerate(trace.more_batches))),
     ("evaluation images", lambda trace: trace.evaluated),
 )
 OF_SCHEDULE: tuple[Observed, ...] = (

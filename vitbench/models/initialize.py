@@ -7,9 +7,10 @@ import math
 import torch
 from torch import nn
 
+from vitbench.generators import seeded
 from vitbench.models.blocks import LayerScale
 from vitbench.models.heads import AttentionPool
-from vitbench.models.parts import errors_of, parts_of, seeded
+from vitbench.models.parts import errors_of, parts_of
 from vitbench.models.positions import Learned1D, Learned2D, RelativePosition
 from vitbench.models.seeding import key
 

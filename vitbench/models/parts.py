@@ -7,7 +7,6 @@ with torch's generator at a key of its own, and every call is checked: a wrong s
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 import vitbench
 from vitbench.config import ViTConfig
+from vitbench.generators import seeded
 from vitbench.models.seeding import key
 from vitbench.signals import Ended
 from vitbench.text import printable
@@ -74,21 +74,6 @@ def is_part(module: nn.Module) -> bool:
 def parts_of(model: nn.Module) -> dict[str, nn.Module]:
     """The user's parts of a model by their names in it."""
     return {name: module for name, module in model.named_modules() if is_part(module)}
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """While entered, torch's, numpy's and Python's generators are at the seed; afterwards they are as they were."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # not CUDA's, which nothing here would bring back
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
 
 
 _NO_FAULT_OF_THE_CODE = (PartError, MemoryError, torch.OutOfMemoryError, Ended)

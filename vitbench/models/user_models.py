@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitbench.config import ModuleConfig
-from vitbench.models.parts import PartError, call_checked, check_built, errors_of, seeded
+from vitbench.generators import seeded
+from vitbench.models.parts import PartError, call_checked, check_built, errors_of
 from vitbench.user_code import lookup
 
 
