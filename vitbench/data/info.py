@@ -47,6 +47,10 @@ class DataInfo(BaseModel):
 
     def augmentation_objection(self, config: DataConfig) -> str:
         """Why these images cannot be augmented so, in one line with the remedy; empty where they can."""
+        if config.eval_crop != 1 and self.size_step > 1:
+            return (
+                f"eval_crop {config.eval_crop:g} would blur the cells of {self.dataset} into each other; leave it out"
+            )
         field = config.changes_colours
         if not field or self.dtype == "uint8":
             return ""
