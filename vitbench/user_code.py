@@ -19,6 +19,7 @@ from types import FunctionType
 from typing import Any, TypeGuard
 
 from vitbench import user_files
+from vitbench.process_state import taken_back
 from vitbench.reached_source import Reached, reached_source
 
 ROLES = ("stem", "position", "attention", "mlp", "norm", "activation", "pool", "head")
@@ -162,7 +163,8 @@ def _imported(path: str) -> Any:
     if not module_name or not name:
         raise ValueError(f"code {path!r} is not package.module:Name; give a class, or such a path")
     try:
-        found: Any = importlib.import_module(module_name)
+        with taken_back():
+            found: Any = importlib.import_module(module_name)
     except Exception as error:  # whatever the package raises when it is imported
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(

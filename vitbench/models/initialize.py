@@ -9,7 +9,7 @@ from torch import nn
 
 from vitbench.models.blocks import LayerScale
 from vitbench.models.heads import AttentionPool
-from vitbench.models.parts import PartError, parts_of, seeded
+from vitbench.models.parts import check_filled, errors_of, parts_of, seeded
 from vitbench.models.positions import Learned1D, Learned2D, RelativePosition
 from vitbench.models.seeding import key
 
@@ -61,13 +61,11 @@ def initialize(model: nn.Module, *, width: int, seed: int) -> None:
 
     for name, part in parts.items():
         if callable(initialise := getattr(part, "init_weights", None)):
-            with seeded(key(seed, f"{name}.init_weights")):
-                try:
-                    initialise()
-                except Exception as error:
-                    raise PartError(
-                        f"{name} {type(part).__name__}: init_weights() raises {error!r}; mend it"
-                    ) from error
+            what = f"{name} {type(part).__name__}: init_weights()"
+            with seeded(key(seed, f"{name}.init_weights")), errors_of(what, "raises"):
+                initialise()
+    for name, part in parts.items():
+        check_filled(part, f"{name} {type(part).__name__}")
 
 
 _NORMS = (

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 import vitbench
 from vitbench.config import ViTConfig
 from vitbench.models.seeding import key
+from vitbench.process_state import taken_back
+from vitbench.signals import Ended
 from vitbench.text import printable
 from vitbench.user_code import is_user_name, lookup
 
@@ -77,17 +79,17 @@ def parts_of(model: nn.Module) -> dict[str, nn.Module]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """While entered, torch's, numpy's and Python's generators are at the seed; afterwards they are as they were."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
+    """While entered, torch's, numpy's and Python's generators are at the seed; afterwards they are as they were.
+
+    So is all else that `process_state` knows.
+    """
+    with taken_back():
+        # Memory that nothing fills is then NaN, and not what happened to be there.
+        torch.use_deterministic_algorithms(True, warn_only=True)
         torch.default_generator.manual_seed(seed)  # not CUDA's, which nothing here would bring back
         random.seed(seed)
         np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+        yield
 
 
 @contextmanager
@@ -95,13 +97,13 @@ def errors_of(what: str, verb: str) -> Iterator[None]:
     """Whatever a user's code raises becomes a PartError of one line; that memory is short is passed on."""
     try:
         yield
-    except (PartError, MemoryError, torch.OutOfMemoryError):
+    except (PartError, MemoryError, torch.OutOfMemoryError, Ended):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PartError(f"{what} {verb}: {_reason(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """`RuntimeError: its text (my_study.py:14)`: the innermost line that is neither torch's nor ours."""
     frames = [frame for frame in extract_tb(error.__traceback__) if not _is_library(frame.filename)]
     place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
@@ -128,6 +130,13 @@ def check_built(part: object, what: str) -> None:
         )
 
 
+def check_filled(part: nn.Module, what: str) -> None:
+    """Raises PartError for a parameter that starts as NaN, as memory does that nothing fills: built within `seeded`."""
+    for name, parameter in part.named_parameters():
+        if not parameter.is_meta and parameter.isnan().any():
+            raise PartError(f"{what} leaves {name} NaN, or unfilled (torch.empty); give it values in the constructor")
+
+
 def _check_position(part: nn.Module, what: str) -> None:
     methods = [name for name in POSITION_METHODS if getattr(type(part), name, None) not in (None, nn.Module.forward)]
     if not methods:
@@ -143,9 +152,9 @@ def call_checked(
     given: Tensor = inputs[0]
     try:
         output = function(*inputs, **options)
-    except (PartError, MemoryError, torch.OutOfMemoryError):
+    except (PartError, MemoryError, torch.OutOfMemoryError, Ended):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PartError(f"{what} fails with an input {list(given.shape)}: {_reason(error)}") from error
     if not isinstance(output, Tensor):
         raise PartError(

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitbench.config import ModuleConfig
-from vitbench.models.parts import PartError, call_checked, check_built, errors_of, seeded
+from vitbench.models.parts import PartError, call_checked, check_built, check_filled, errors_of, seeded
 from vitbench.user_code import lookup
 
 
@@ -29,6 +29,7 @@ class UserModel(nn.Module):
         check_built(module, self.what)
         if not any(True for _ in module.parameters()):
             raise PartError(f"{self.what} has no parameters, so there is nothing to train; give it some")
+        check_filled(module, self.what)
         self.module: Any = module.train()
 
     def features(self, images: Tensor) -> Tensor:

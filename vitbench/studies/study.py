@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
 from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig, one_line
+from vitbench.process_state import taken_back
 from vitbench.records.schema import STUDY_NAME
 from vitbench.signals import Ended
 from vitbench.studies.arm import Arm, Share
@@ -163,7 +164,7 @@ class Study:
         if not callable(function):
             return function
         try:
-            with redirect_stdout(sys.stderr):
+            with redirect_stdout(sys.stderr), taken_back():
                 return check(function(base))
         except (KeyboardInterrupt, Ended):
             raise
