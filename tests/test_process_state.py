@@ -81,7 +81,7 @@ class Saboteur(nn.Module):
 SMALL = ViTConfig(image_size=8, patch_size=4, width=16, depth=1, num_heads=2, num_classes=3)
 
 
-def test_code_changes_every_one_of_these_and_all_are_taken_back():
+def test_code_changes_every_one_of_these_and_all_are_taken_back() -> None:
     before = state()
     with taken_back():
         sabotage()
@@ -90,20 +90,20 @@ def test_code_changes_every_one_of_these_and_all_are_taken_back():
     assert state() == before
 
 
-def test_a_part_that_sets_them_leaves_other_parts_and_models_as_they_are():
+def test_a_part_that_sets_them_leaves_other_parts_and_models_as_they_are() -> None:
     before = state()
     model = build_model(SMALL.replace(mlp=register(Saboteur, "mlp")))
     assert state()[:-1] == before[:-1]  # what is ours draws from torch's generator, and throws it away
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
-def test_a_study_file_that_sets_them_changes_nothing_outside(tmp_path: Path):
+def test_a_study_file_that_sets_them_changes_nothing_outside(tmp_path: Path) -> None:
     before = state()
     user_files.load(write_study(tmp_path, SABOTAGE + "\nsabotage()\n"))
     assert state() == before
 
 
-def test_a_studys_function_that_sets_them_changes_nothing_outside():
+def test_a_studys_function_that_sets_them_changes_nothing_outside() -> None:
     def arms(_: ViTConfig) -> list[Arm]:
         sabotage()
         return [Arm("gap", pool="gap")]
@@ -113,7 +113,7 @@ def test_a_studys_function_that_sets_them_changes_nothing_outside():
     assert state() == before
 
 
-def test_data_that_set_them_change_nothing_outside_and_random_data_are_still_refused(tmp_path: Path):
+def test_data_that_set_them_change_nothing_outside_and_random_data_are_still_refused(tmp_path: Path) -> None:
     gives = """
 def data():
     images = np.random.randint(0, 255, (8, 1, 8, 8)).astype(np.uint8)

@@ -160,7 +160,7 @@ def resolve_study(
         train_images=base.train_images,
         design=_design(study, arms, runs, base, grid, tuning_seeds=below, match=match),
         left_out=left_out,
-        remarks=[*study.remarks(base.model), *equal, *_overruled(overrides.train or {}, arms)],
+        remarks=[*study.remarks(base.model), *equal, *_overruled(overrides.train or {}, arms), *_without_muon(runs)],
         epochs_are_estimates=match == "time" and images_per_second is None,
     )
 
@@ -209,6 +209,17 @@ def _overruled(asked: Mapping[str, Any], arms: Sequence[Arm]) -> list[str]:
             which = f"all {len(arms)} arms" if len(setting) == len(arms) else ", ".join(map(repr, setting))
             sentences.append(f"{name} {asked[name]} does not hold for {which}, as the study gives {name} there")
     return sentences
+
+
+def _without_muon(runs: Mapping[str, RunConfig]) -> list[str]:
+    """A sentence on the arms that the recipe's Muon does not train; none without any."""
+    names = [name for name, run in runs.items() if run.is_muon_without_layers]
+    if not names or len(names) == len(runs):
+        return []
+    return [
+        f"AdamW alone trains {', '.join(map(repr, names))}, as Muon takes the linear layers of our ViT's blocks; "
+        "--optimizer adamw trains all arms alike"
+    ]
 
 
 def _check_together(
