@@ -13,13 +13,12 @@ import torch
 from torch import nn
 
 from tests.users_study import write_study
-from vitbench import user_files
 from vitbench.config import ViTConfig
 from vitbench.data import function
 from vitbench.models import build_model
 from vitbench.process_state import taken_back
 from vitbench.studies import Arm, Study
-from vitbench.user_code import register
+from vitbench.user_code import loading, register
 
 SABOTAGE = """
 import os, random, warnings
@@ -99,7 +98,7 @@ def test_a_part_that_sets_them_leaves_other_parts_and_models_as_they_are() -> No
 
 def test_a_study_file_that_sets_them_changes_nothing_outside(tmp_path: Path) -> None:
     before = state()
-    user_files.load(write_study(tmp_path, SABOTAGE + "\nsabotage()\n"))
+    loading.load(write_study(tmp_path, SABOTAGE + "\nsabotage()\n"))
     assert state() == before
 
 

@@ -18,6 +18,7 @@ import typer
 
 from vitbench import __version__
 from vitbench.commands.arguments import DONE, FAILED, WRONG
+from vitbench.commands.check import check
 from vitbench.commands.doctor import doctor
 from vitbench.commands.features import features
 from vitbench.commands.figures import figures
@@ -59,7 +60,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(list_, plan, run, train),
+    *(list_, plan, check, run, train),
     *(flops, throughput, trace, profile),
     *(features, probe, figures),
     *(tables, plots, report, doctor),

@@ -37,7 +37,7 @@ def taken_back() -> Iterator[None]:
                 with suppress(OSError):  # the working directory is gone
                     write(value)
         if warnings.filters != filters:
-            warnings.filters[:] = filters
+            warnings.filters[:] = filters  # type: ignore[index]
             warnings._filters_mutated()  # type: ignore[attr-defined]
 
 

@@ -128,6 +128,20 @@ def test_one_over_the_number_of_classes_is_not_called_chance_which_unequal_class
         assert "chance" not in " ".join(words)
 
 
+def test_of_unequal_classes_the_line_is_at_the_share_of_the_most_frequent():
+    said, unsaid = {"largest_class": 0.9}, {}
+    (comparison,) = compare(
+        [
+            make_record(learning_rate=rate, test=0.91, model={"num_classes": 4}, environment=environment)
+            for rate, environment in ((1e-3, unsaid), (1e-2, said))
+        ]
+    )
+    (axes,) = plots.accuracy_figure(comparison).axes
+    assert "dotted: share of the most frequent class, 90 %" in " ".join(axes.get_xlabel().split())
+    (line,) = (line for line in axes.lines if line.get_linestyle() == ":")
+    assert line.get_xdata() == pytest.approx([90, 90])
+
+
 def test_the_learning_rate_axis_is_logarithmic_and_a_diverged_seed_is_marked():
     records = [make_record(learning_rate=rate, seed=seed) for rate in (1e-4, 1e-3) for seed in (0, 1)]
     (whole,) = compare(records)

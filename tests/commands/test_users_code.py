@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tests.users_study import ONE_RUN, STUDY_TEXT, write_study
-from vitbench import user_code
 from vitbench.records import RecordStore
+from vitbench.user_code import loading, registry
 
 DIGITS = ("--image-size", "8", "--in-channels", "1", "--num-classes", "10")
 
@@ -91,8 +91,8 @@ class TestTrained:
         by_arm = json.loads(vitbench("figures", f"{tmp_path}/mine.py:shift", *options).out)
         by_run = json.loads(vitbench("figures", run_id, *options, "--study", tmp_path / "mine.py").out)
         assert by_arm == by_run
-        monkeypatch.setattr(user_code, "_REGISTRY", {})
-        monkeypatch.setattr(user_code.user_files, "modules", lambda: iter(()))
+        monkeypatch.setattr(registry, "_REGISTRY", {})
+        monkeypatch.setattr(loading, "modules", lambda: iter(()))
         said = vitbench("figures", run_id, *options)
         assert said.status == 2 and "give the file that has it, with --study" in said.err
 
@@ -100,8 +100,8 @@ class TestTrained:
         self, vitbench, results, tmp_path, monkeypatch
     ):
         write_study(tmp_path, STUDY_TEXT.replace("0.5", "0.25"))
-        monkeypatch.setattr(user_code, "_REGISTRY", {})
-        monkeypatch.setattr(user_code.user_files, "modules", lambda: iter(()))  # nor other tests' files
+        monkeypatch.setattr(registry, "_REGISTRY", {})
+        monkeypatch.setattr(loading, "modules", lambda: iter(()))  # nor other tests' files
         said = vitbench(
             "features",
             f"{tmp_path}/mine.py:shift",

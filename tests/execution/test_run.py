@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 
+import numpy as np
 import pytest
 import torch
 
-from vitbench.config import TimmConfig
+from vitbench.config import DataConfig, TimmConfig
+from vitbench.data import describe
 from vitbench.execution import initial_model
 from vitbench.execution import run as run_module
 from vitbench.execution.run import epochs_between_evaluations, execute
@@ -174,3 +176,16 @@ def test_a_model_of_timm_runs_eagerly_where_vits_beside_it_do(make_job, monkeypa
     record = execute(dataclasses.replace(job, run=dataclasses.replace(job.run, config=config)))
     assert record.outcome == "completed" and not record.environment.compiled
     assert record.environment.compile_note == "runs eagerly: native operators are faster"
+
+
+def test_a_record_says_how_frequent_the_most_frequent_class_of_test_is(make_job, tmp_path):
+    draws = np.random.default_rng(0)
+    images = {f"{split}_images": draws.integers(256, size=(40, 1, 8, 8), dtype=np.uint8) for split in ("train", "test")}
+    path = tmp_path / "unequal.npz"
+    np.savez(path, train_labels=np.arange(40) % 2, test_labels=np.repeat([0, 1], [34, 6]), **images)
+    job = make_job(model={"num_classes": 2}, train={"batch_size": 8})
+    config = job.run.config.replace(data=DataConfig(dataset=describe(str(path)).dataset))
+    run = dataclasses.replace(job.run, config=config)
+    record = execute(dataclasses.replace(job, dataset=str(path), run=run))
+    assert record.outcome is Outcome.COMPLETED, record.reason
+    assert record.environment.largest_class == 34 / 40

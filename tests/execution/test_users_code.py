@@ -13,7 +13,7 @@ import pytest
 from tests.execution.processes import IMPATIENT, group, wait_until
 from tests.execution.run_results import bits
 from tests.users_study import ONE_RUN, SMOKE, STUDY_TEXT, write_study
-from vitbench import user_code, user_files
+from vitbench import user_code
 from vitbench.config import RunConfig
 from vitbench.execution.study_code import CodeError, load_code
 from vitbench.records import Outcome, Record, RecordStore
@@ -38,10 +38,10 @@ def new_process(monkeypatch):
 
     def forget() -> None:
         for name in ("_REGISTRY", "_SOURCES"):
-            monkeypatch.setattr(user_code, name, {})
+            monkeypatch.setattr(user_code.registry, name, {})
         for name in ("_BYTES", "_LOADED"):
-            monkeypatch.setattr(user_files, name, {})
-        monkeypatch.setattr(user_files, "modules", lambda: iter(user_files._LOADED.values()))
+            monkeypatch.setattr(user_code.loading, name, {})
+        monkeypatch.setattr(user_code.loading, "modules", lambda: iter(user_code.loading._LOADED.values()))
 
     return forget
 
@@ -51,7 +51,7 @@ def config_of(name: str) -> RunConfig:
 
 
 def named(path: Path, text: str = "Shift") -> str:
-    return user_code.identify(vars(user_files.load(path))[text])
+    return user_code.identify(vars(user_code.loading.load(path))[text])
 
 
 class TestLoading:
@@ -80,7 +80,7 @@ class TestLoading:
             "STUDY = Study(question='?', source='', baseline=Arm('1-D'), arms=arms)\n"
         )
         path = write_study(tmp_path, text)
-        user_files.load(path)
+        user_code.loading.load(path)
         from vitbench.studies import load_study
 
         base = variant("Nano/2", image_size=8, in_channels=1, num_classes=10)
@@ -128,15 +128,15 @@ def test_what_is_edited_within_the_second_runs_as_it_is_named(tmp_path):
     (tmp_path / "users_scale.py").write_text("SCALE = 0.5\n")
     path = write_study(tmp_path, STUDY_TEXT.replace("SCALE = 0.5", "from users_scale import SCALE"))
     times = path.stat()
-    first = user_files.load(path)
+    first = user_code.loading.load(path)
     names = [user_code.identify(first.Shift)]
     (tmp_path / "users_scale.py").write_text("SCALE = 0.7\n")  # as long, and to all appearances as old
     os.utime(tmp_path / "users_scale.py", ns=(times.st_atime_ns, times.st_mtime_ns))
     assert user_code.identify(first.Shift) == names[0]  # which still runs
-    second = user_files.load(path)
+    second = user_code.loading.load(path)
     names.append(user_code.identify(second.Shift))
     assert (first.SCALE, second.SCALE) == (0.5, 0.7) and names[0] != names[1]
-    assert user_files.load(path) is second
+    assert user_code.loading.load(path) is second
 
 
 def test_an_arm_that_fails_is_recorded_with_its_line_and_the_others_go_on(vitbench, tmp_path, in_this_process):
@@ -157,7 +157,7 @@ def test_code_that_wants_to_end_the_process_fails_its_run_alone(vitbench, tmp_pa
     )
     found = records(tmp_path / "results")
     assert said.status == 1 and (found["1-D"].outcome, found["shift"].outcome) == ("completed", "failed")
-    assert found["shift"].reason.startswith("SystemExit")
+    assert "position Shift@" in found["shift"].reason and "SystemExit" in found["shift"].reason
 
 
 def test_values_that_are_not_finite_are_traced_to_the_part_that_makes_them(vitbench, tmp_path, in_this_process):

@@ -8,7 +8,7 @@ import torch
 
 from vitbench.config import TimmConfig
 from vitbench.models import build_model
-from vitbench.models.inherit import inherit_timm, inherited_timm_config
+from vitbench.models.inherit import inherit_whole, inherited_whole_config
 
 RESNET = TimmConfig(
     timm="resnet18",
@@ -48,7 +48,7 @@ def learned(config, *, seed=0):
 )
 def test_all_weights_but_the_head_are_the_source_s_and_the_head_is_timm_s_at_that_seed(config, head):
     source = learned(config)
-    model = inherit_timm(source, inherited_timm_config(config, {"num_classes": 7}), seed=3)
+    model = inherit_whole(source, inherited_whole_config(config, {"num_classes": 7}), seed=3)
     torch.manual_seed(3)
     told = {"img_size": 32} if config in (VIT, DISTILLED) else {}
     fresh = timm.create_model(config.timm, in_chans=1, num_classes=7, **told, **config.options).state_dict()
@@ -60,20 +60,20 @@ def test_all_weights_but_the_head_are_the_source_s_and_the_head_is_timm_s_at_tha
 
 def test_the_head_is_new_for_as_many_classes_too_and_another_at_another_seed():
     source = learned(RESNET)
-    heads = [source.timm.fc.weight, *(inherit_timm(source, RESNET, seed=seed).timm.fc.weight for seed in (0, 1))]
+    heads = [source.timm.fc.weight, *(inherit_whole(source, RESNET, seed=seed).timm.fc.weight for seed in (0, 1))]
     assert not any(torch.equal(heads[i], heads[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
 def test_the_head_may_be_kept():
     source = learned(RESNET)
-    model = inherit_timm(source, RESNET, seed=3, keep_head=True)
+    model = inherit_whole(source, RESNET, seed=3, keep_head=True)
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.state_dict().items())
 
 
 def test_a_model_that_takes_any_image_has_the_same_features_of_one_of_another_size():
     source = learned(RESNET)
-    config = inherited_timm_config(RESNET, {"image_size": (48, 40)})
-    model = inherit_timm(source, config, seed=0).eval()
+    config = inherited_whole_config(RESNET, {"image_size": (48, 40)})
+    model = inherit_whole(source, config, seed=0).eval()
     images = torch.rand(2, 1, 48, 40, generator=torch.Generator().manual_seed(0))
     assert config.image_hw == (48, 40) and torch.equal(model.features(images), source.features(images))
 
@@ -81,7 +81,7 @@ def test_a_model_that_takes_any_image_has_the_same_features_of_one_of_another_si
 def test_the_source_is_left_alone():
     source = learned(RESNET)
     before = {name: value.clone() for name, value in source.state_dict().items()}
-    model = inherit_timm(source, RESNET, seed=0)
+    model = inherit_whole(source, RESNET, seed=0)
     with torch.no_grad():
         for value in model.state_dict().values():
             value.zero_()
@@ -103,12 +103,12 @@ def test_the_source_is_left_alone():
 )
 def test_what_the_weights_cannot_follow_is_refused_by_field(config, wanted, says):
     with pytest.raises(ValueError, match=says):
-        inherited_timm_config(config, wanted)
+        inherited_whole_config(config, wanted)
 
 
 def test_a_head_that_is_kept_knows_its_classes_alone():
     with pytest.raises(ValueError, match=r"num_classes 7 is not that .*, 5; leave it out \(free are image_size\)"):
-        inherited_timm_config(RESNET, {"num_classes": 7}, keep_head=True)
+        inherited_whole_config(RESNET, {"num_classes": 7}, keep_head=True)
 
 
 @pytest.mark.parametrize(
@@ -122,5 +122,5 @@ def test_a_model_whose_head_timm_does_not_tell_is_refused(monkeypatch, told, say
     source = learned(RESNET)
     monkeypatch.setattr(type(source.timm), "get_classifier", told)
     with pytest.raises(ValueError, match=says) as refused:
-        inherit_timm(source, RESNET.replace(num_classes=7), seed=0)
+        inherit_whole(source, RESNET.replace(num_classes=7), seed=0)
     assert "\n" not in str(refused.value)

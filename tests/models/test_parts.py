@@ -29,6 +29,7 @@ from vitbench.models.positions import Learned1D
 from vitbench.models.recording import attention_maps, layer_outputs
 from vitbench.models.resize import resize
 from vitbench.models.seeding import key
+from vitbench.signals import Ended
 from vitbench.user_code import register
 
 BASE = ViTConfig(image_size=16, patch_size=4, width=32, depth=3, num_heads=2, num_classes=10, num_registers=1)
@@ -324,6 +325,16 @@ class RaisesAtBirth(Part):
         raise KeyError("no such thing")
 
 
+class EndsTheProcess(Part):
+    def __init__(self, config: ViTConfig) -> None:
+        raise SystemExit(0)
+
+
+class EndsTheProcessLater(Part):
+    def forward(self, x: Tensor, *_: int) -> Tensor:
+        raise SystemExit(0)
+
+
 class NoMethod(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -371,6 +382,8 @@ class BadInit(Part):
         ("mlp", NoSuper, r"mlp NoSuper@\w{8} does not call super\(\).__init__\(\)"),
         ("mlp", Lazy, r"has a lazy layer"),
         ("mlp", RaisesAtBirth, r"cannot be built: KeyError: 'no such thing' \(test_parts.py:\d+\)"),
+        ("mlp", EndsTheProcess, r"cannot be built: SystemExit: 0 \(test_parts.py:\d+\)"),
+        ("mlp", EndsTheProcessLater, r"fails with an input \[4, 18, 32\]: SystemExit: 0 \(test_parts.py:\d+\)"),
         ("position", NoMethod, r"has none of forward\(tokens, block\), attention_bias"),
         (
             "position",
@@ -381,7 +394,7 @@ class BadInit(Part):
         (
             "mlp",
             BadInit,
-            r"blocks.0.mlp BadInit: init_weights\(\) raises: RuntimeError: not today \(test_parts.py:\d+\)",
+            r"blocks.0.mlp BadInit fails in init_weights\(\): RuntimeError: not today \(test_parts.py:\d+\)",
         ),
         ("mlp", Exits, r"mlp Exits@\w{8} fails with an input \[4, 18, 32\]: SystemExit: 3"),
         ("mlp", Unfilled, r"blocks.0.mlp Unfilled leaves gate NaN, or unfilled \(torch.empty\)"),
@@ -401,6 +414,16 @@ class OutOfMemory(Part):
 def test_memory_that_is_short_is_no_fault_of_the_part():
     with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
         build_model(with_part("mlp", OutOfMemory))(IMAGES)
+
+
+class Signalled(Part):
+    def forward(self, x: Tensor, *_: int) -> Tensor:
+        raise Ended(143)
+
+
+def test_a_signal_that_ends_the_process_is_no_fault_of_the_part():
+    with pytest.raises(Ended):
+        build_model(with_part("mlp", Signalled))(IMAGES)
 
 
 def test_a_users_attention_that_does_not_derive_from_ours_cannot_be_told_of_rotations():

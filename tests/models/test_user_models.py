@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tests.models.users_parts import TinyModel
 from vitbench.config import ModuleConfig, RunConfig, TrainConfig, one_line
 from vitbench.models import PartError, UserModel, build_model
-from vitbench.models.inherit import inherit_timm, inherited_timm_config
+from vitbench.models.inherit import inherit_whole, inherited_whole_config
 from vitbench.models.insides import NoSuchPartError
 from vitbench.models.recording import layers_of
 from vitbench.models.weights import load_trained, save_trained
@@ -154,13 +154,13 @@ class WithHead(TinyModel):
 def test_its_weights_are_taken_over_and_a_head_that_it_tells_is_drawn_anew():
     config = config_of(WithHead)
     source = build_model(config, seed=1)
-    wider = inherited_timm_config(config, {"num_classes": 7, "image_size": 32})
-    model = inherit_timm(source, wider, seed=2)
+    wider = inherited_whole_config(config, {"num_classes": 7, "image_size": 32})
+    model = inherit_whole(source, wider, seed=2)
     assert torch.equal(model.module.conv.weight, source.module.conv.weight)
     assert torch.equal(model.module.classifier.weight, build_model(wider, seed=2).module.classifier.weight)
-    kept = inherit_timm(source, config, seed=2, keep_head=True)
+    kept = inherit_whole(source, config, seed=2, keep_head=True)
     assert all(torch.equal(a, b) for a, b in zip(kept.parameters(), source.parameters(), strict=True))
     with pytest.raises(ValueError, match=r"the user's TinyModel@\w{8} tells no head .* get_classifier"):
-        inherit_timm(build_model(config_of(TinyModel)), config_of(TinyModel), seed=0)
+        inherit_whole(build_model(config_of(TinyModel)), config_of(TinyModel), seed=0)
     with pytest.raises(ValueError, match=r"image_size 32 is not that .* give it any_image_size = True"):
-        inherited_timm_config(config_of(TinyModel), {"image_size": 32})
+        inherited_whole_config(config_of(TinyModel), {"image_size": 32})

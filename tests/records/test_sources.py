@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from tests.users_study import STUDY_TEXT, write_study
-from vitbench import user_code, user_files
+from vitbench import user_code
 from vitbench.config import RunConfig, ViTConfig
 from vitbench.records import Faults, RecordStore
 from vitbench.records.sources import objection, source_path
@@ -24,7 +24,7 @@ def quiet() -> Faults:
 
 @pytest.fixture
 def shift(tmp_path):
-    module = user_files.load(write_study(tmp_path / "study"))
+    module = user_code.loading.load(write_study(tmp_path / "study"))
     return user_code.register(module.Shift, "position")
 
 
@@ -48,7 +48,7 @@ def test_the_first_text_of_a_name_stays_and_a_damaged_one_is_written_again(resul
     path = source_path(results, shift)
     first, before = path.read_text(), path.stat().st_mtime_ns
     write_study(tmp_path / "study", STUDY_TEXT.replace("# Adds to every token.", "# Another comment."))
-    assert user_code.register(user_files.load(tmp_path / "study" / "mine.py").Shift, "position") == shift
+    assert user_code.register(user_code.loading.load(tmp_path / "study" / "mine.py").Shift, "position") == shift
     RecordStore(results).append(made_up(config=config_of(shift).replace(seed=1), seed=1))
     assert (path.read_text(), path.stat().st_mtime_ns) == (first, before)
     path.write_text(first[:-5])

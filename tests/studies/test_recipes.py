@@ -8,7 +8,7 @@ from vitbench.commands import arguments
 from vitbench.config import DataConfig, RunConfig
 from vitbench.data import describe
 from vitbench.data.info import DataInfo
-from vitbench.studies import BUDGETS, STUDIES, Overrides, load_study, make_plan
+from vitbench.studies import BUDGETS, STUDIES, Arm, Overrides, Study, load_study, make_plan
 from vitbench.studies.recipes import RECIPES, recipe_named
 from vitbench.studies.resolved_study import resolve_study
 from vitbench.variants import variant
@@ -149,6 +149,35 @@ def test_an_arm_that_the_recipe_makes_equal_to_another_is_left_out_and_said(vitb
     assert said.status == 0
     assert "arm 'cutmix' is left out: with recipe deit it is 'recipe'" in said.out
     assert "recipe  torch/cifar10  mixup" in said.out and "recipe  torch/cifar10  cutmix" not in said.out
+
+
+def grid_of(study: Study, **asked: object) -> tuple[float, ...]:
+    """Learning rates of its baseline under DeiT III's recipe."""
+    overrides = Overrides(recipe="deit3", **asked)
+    return resolve_study(study, BUDGETS["quick"], describe("torch/cifar10"), overrides).design.learning_rates
+
+
+def test_lambs_learning_rates_are_not_another_optimizers():
+    """`quick` has a grid of 1, 2 and 4 e-3; LAMB gets it times 3."""
+    plain, times_3 = (1e-3, 2e-3, 4e-3), (3e-3, 6e-3, 1.2e-2)
+    assert grid_of(load_study("position_pooling")) in (times_3, times_3[1:2])
+    assert grid_of(load_study("optimizer")) == plain  # its baseline is AdamW
+    assert grid_of(load_study("optimizer"), learning_rates=(5e-3,)) == (5e-3,)
+    study = Study(question="?", source="?", baseline=Arm("a"), arms=[Arm("b", pool="gap")], tuning="grid")
+    assert grid_of(study) == times_3
+    assert grid_of(study, train={"optimizer": "adamw"}) == plain
+
+
+def test_what_a_study_sets_in_place_of_the_recipes_is_said():
+    info, budget = describe("torch/cifar10"), BUDGETS["quick"]
+    deit = resolve_study(load_study("recipe"), budget, info, Overrides(recipe="deit"))
+    assert deit.design.base["clip_norm"] == 1.0
+    said = [remark for remark in deit.remarks if "recipe deit's" in remark]
+    assert said == ["the study's own warmup_fraction 0.1, clip_norm 1 take the place of recipe deit's: 0.0166667, none"]
+    for study in ("pooling", "recipe"):
+        asked = Overrides(recipe="deit", train={"clip_norm": 2.0, "warmup_fraction": 0.2})
+        resolved = resolve_study(load_study(study), budget, info, asked)
+        assert not any("recipe deit's" in remark for remark in resolved.remarks)
 
 
 @pytest.mark.parametrize("command", [("plan", "pooling"), ("run", "pooling"), ("train", "Micro/2")])

@@ -131,7 +131,7 @@ def refusal(vitbench, tmp_path):
         ("arms", '[Arm("a", patch_size=("4", 4))]', "arm 'a': patch_size ('4', 4): give a number"),
         ("arms", '[Arm("a", qk_norm="yes")]', "arm 'a': qk_norm 'yes': give True or False"),
         ("arms", '[Arm("a", qk_norm=1)]', "arm 'a': qk_norm 1: give True or False"),
-        ("arms", '[Arm("a", pool=b"gap")]', "arm 'a': pool b'gap': give text"),
+        ("arms", '[Arm("a", pool=b"gap")]', "arm 'a': pool b'gap': give a name or a class of yours"),
         ("arms", '[Arm("a", timm="resnet18", image_size="32")]', "arm 'a': image_size '32': give a number"),
         ("question", 'b"q"', "question b'q': Input should be a valid string"),
         ("train", '{"batch_size": True}', "train: batch_size True: give a number"),

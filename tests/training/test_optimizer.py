@@ -173,6 +173,21 @@ def test_options_without_meaning_are_refused_at_birth(values, says):
         TrainConfig(**values)
 
 
+@pytest.mark.parametrize("clip_norm", [None, 100.0])
+def test_lamb_does_not_clip_where_no_clipping_to_1_was_asked_for(clip_norm):
+    """Second step of LAMB (You et al. 2020, algorithm 2) without decay, by hand: after a gradient of 10, one of 0.1."""
+    weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    model = nn.ParameterList([weight])
+    optimizer = build_optimizer(model, TrainConfig(optimizer="lamb", learning_rate=0.5, clip_norm=clip_norm))
+    mean = square = expected = 0.0
+    for step, gradient in enumerate((10.0, 0.1), start=1):
+        weight.grad = torch.full_like(weight, gradient)
+        optimizer.step()
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        expected -= 0.5 * (mean / (1 - 0.9**step)) / (math.sqrt(square / (1 - 0.999**step)) + 1e-6)
+    assert weight.item() == pytest.approx(expected, rel=1e-9)
+
+
 def test_sgd_without_momentum_is_a_step_down_the_gradient():
     layer = nn.Linear(2, 2)
     before = layer.weight.detach().clone()

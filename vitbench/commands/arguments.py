@@ -72,7 +72,7 @@ def _results(path: Path) -> Path:
 
 
 def _load_code(files: list[str] | None) -> list[str] | None:
-    from vitbench.user_file import load_file
+    from vitbench.user_code import load_file
 
     for file in map(Path, files or ()):
         if not file.is_file():

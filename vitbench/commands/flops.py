@@ -13,7 +13,7 @@ import typer
 from vitbench.commands.arguments import FAILED, AsJson, Mode, ModelOptions, Variant, at_least_one
 from vitbench.commands.options import ModelFields, with_options
 from vitbench.commands.terminal_table import print_table
-from vitbench.config import MOST, ModelConfig, ModuleConfig, TimmConfig
+from vitbench.config import MOST, ModelConfig, TimmConfig, ViTConfig
 from vitbench.costs.counts import Counts
 from vitbench.costs.macs import CONVENTIONS, FORWARDS
 from vitbench.text import counted
@@ -74,10 +74,9 @@ def _facts(config: ModelConfig, agreed: AgreedCounts) -> dict[str, object]:
 
 
 def _shape(config: ModelConfig) -> str:
-    if isinstance(config, TimmConfig):
-        return f"{_size(config.image_hw)} px, as timm has it" + (f" with {config.options}" if config.options else "")
-    if isinstance(config, ModuleConfig):
-        return f"{_size(config.image_hw)} px, {config.module}" + (f" with {config.options}" if config.options else "")
+    if not isinstance(config, ViTConfig):
+        model = "as timm has it" if isinstance(config, TimmConfig) else config.model_name
+        return f"{_size(config.image_hw)} px, {model}" + (f" with {config.options}" if config.options else "")
     return (
         f"{_size(config.image_hw)} px in {config.num_patches} patches of {_size(config.patch_hw)} px, "
         f"{config.num_tokens} tokens × {config.width} channels × {config.depth} blocks"

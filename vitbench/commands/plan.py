@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from vitbench.analysis.comparison.changes import changes_text, value_text
+from vitbench.analysis.comparison.changes import difference_text, value_text
 from vitbench.commands.arguments import DONE, FAILED, AsJson, Jobs, StudyOptions
 from vitbench.commands.options import with_options
 from vitbench.commands.terminal_table import print_table
@@ -161,7 +161,7 @@ def _print_runs(standing: Standing) -> None:
                 "data": dataset,
                 "arm": arm,
                 "variant": group[0].variant,
-                **({"differs in": _differs_in(group[0])} if with_changes else {}),
+                **({"differs in": difference_text(group[0].design, arm)} if with_changes else {}),
                 "params": f"{counts.params:,}",
                 "MMACs": f"{counts.macs / 1e6:.3g}",
                 **({"epochs": f"{group[0].config.train.epochs:g}"} if with_epochs else {}),
@@ -171,14 +171,6 @@ def _print_runs(standing: Standing) -> None:
             }
         )
     print_table(rows, texts=("study", "data", "arm", "variant", "differs in"))
-
-
-def _differs_in(run: PlannedRun) -> str:
-    design = run.design
-    changes, scale = design.changes.get(run.arm, {}), design.learning_rate_scales.get(run.arm, 1.0)
-    further = [f"starts from {design.starts[run.arm]}"] if run.arm in design.starts else []
-    further += [f"learning rates × {value_text(scale)}"] * (scale != 1)
-    return ", ".join([*([changes_text(changes)] if changes or not further else []), *further])
 
 
 def _trials(runs: Sequence[PlannedRun]) -> str:

@@ -5,8 +5,7 @@ Imports no torch. Everything that can change a number is a field here; where a r
 
 from vitbench.config.base import MOST, Config, Size, as_pair, canonical_json, divisors, size_text, square_as_int
 from vitbench.config.data import CHANNELS_WITH_COLOUR, DataConfig, ErasingMode, Interpolation, PaddingMode
-from vitbench.config.errors import TRACEBACK, one_line, shortened
-from vitbench.config.model import ModelConfig, ModuleConfig, TimmConfig, block_width, user_names
+from vitbench.config.model import ModelConfig, ModuleConfig, TimmConfig, WholeModelConfig, block_width, user_names
 from vitbench.config.recipe import OPTIMIZER_OPTIONS, Compile, Precision, TrainConfig
 from vitbench.config.run import RunConfig, run_id
 from vitbench.config.vit import (
@@ -22,6 +21,7 @@ from vitbench.config.vit import (
     Stem,
     ViTConfig,
 )
+from vitbench.refusals import TRACEBACK, one_line, shortened
 from vitbench.user_code import ROLES
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "TimmConfig",
     "TrainConfig",
     "ViTConfig",
+    "WholeModelConfig",
     "as_pair",
     "block_width",
     "canonical_json",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from vitbench.config import ModelConfig, ModuleConfig, TimmConfig, ViTConfig
+from vitbench.config import ModelConfig, TimmConfig, ViTConfig, user_names
 from vitbench.costs.comparators import closed_form
 from vitbench.costs.counters import count_with_flop_counter, count_with_fvcore
 from vitbench.costs.counts import Counts
@@ -58,7 +58,7 @@ def cross_check(config: ModelConfig, *, device: torch.device, training: bool) ->
     which can choose other kernels. Raises ValueError for a model that is too large to be traced, CountMismatchError where
     the counters disagree.
     """
-    if isinstance(config, ModuleConfig) or (isinstance(config, ViTConfig) and config.user_parts):
+    if user_names(config):
         return _count_users_code(config)
     if isinstance(config, ViTConfig):
         _check_traceable(config)
@@ -72,13 +72,13 @@ def cross_check(config: ModelConfig, *, device: torch.device, training: bool) ->
     counters = {"fvcore": fvcore, "FlopCounterMode": flop_counter}
     if isinstance(config, ViTConfig):
         counters = {"closed form": count_parts(config), **counters}
-    elif (by_closed_form := closed_form(config)) is not None:
+    elif isinstance(config, TimmConfig) and (by_closed_form := closed_form(config)) is not None:
         totals = {"closed form": by_closed_form, "fvcore": sum(fvcore.values(), Counts())}
         check_agreement({counter: {"the model": total} for counter, total in totals.items()})
     return AgreedCounts(counters, norms, check_agreement(counters))
 
 
-def _count_users_code(config: ViTConfig | ModuleConfig) -> AgreedCounts:
+def _count_users_code(config: ModelConfig) -> AgreedCounts:
     """By FlopCounterMode. fvcore is not asked: it has no count for much that users' code may do."""
     from vitbench.costs.user_counts import count_user_model
 

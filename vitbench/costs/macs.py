@@ -10,7 +10,7 @@ from functools import cache
 from math import prod
 from typing import TYPE_CHECKING
 
-from vitbench.config import OF_BLOCKS, ModelConfig, ModuleConfig, TimmConfig, ViTConfig
+from vitbench.config import OF_BLOCKS, ModelConfig, ModuleConfig, TimmConfig, ViTConfig, user_names
 from vitbench.costs.comparators import closed_form
 from vitbench.costs.counts import Counts, attention_products, convolution, linear
 
@@ -64,9 +64,7 @@ def uncounted_operators(config: ModelConfig) -> tuple[str, ...]:
 
     Raises ValueError as `count` does.
     """
-    if isinstance(config, ModuleConfig) or (isinstance(config, ViTConfig) and config.user_parts):
-        return _count_user_model(config).uncounted
-    return ()
+    return _count_user_model(config).uncounted if user_names(config) else ()
 
 
 def count_parts(config: ViTConfig) -> dict[str, Counts]:

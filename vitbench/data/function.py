@@ -37,8 +37,7 @@ from vitbench.data.source import Source, content_hash
 from vitbench.process_state import move_generators, taken_back
 from vitbench.signals import Ended
 from vitbench.text import did_you_mean, printable
-from vitbench.user_code import identify
-from vitbench.user_file import blamed, load_file
+from vitbench.user_code import blamed, identify, load_file
 
 DEFAULT_NAME = "data"
 """Of the function, where FILE.py is given without one."""

@@ -55,6 +55,24 @@ class DataInfo(BaseModel):
             "(crops, flips, erasing, mixup and cutmix are for any)"
         )
 
+    def makes_labels_wrong(self, config: DataConfig) -> list[str]:
+        """Fields of an augmentation after which a label need not be true: mirrored characters are others, and of shapes it is
+        the place that decides. None where nothing is known of the images.
+        """
+        if self.dataset not in KNOWN:
+            return []
+        policy = config.auto_augment
+        moving = {
+            "crop_padding": config.crop_padding > 0,
+            "crop_scale": config.crop_scale is not None,
+            "auto_augment": policy is not None and "3a" not in policy,
+            "random_erasing": config.random_erasing > 0,
+            "cutmix": config.cutmix > 0,
+        }
+        by_place = self.dataset.partition("/")[0] == "shapes"
+        fields = [name for name, is_used in moving.items() if by_place and is_used]
+        return [*fields, *(["flip"] if config.flip and not self.flip else [])]
+
 
 def validation_images(class_counts: Sequence[int], fraction: float) -> int:
     """Size of the validation split: `fraction` of all images, but at least one of every class that has two, and never a

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from vitbench.config import ModuleConfig, RunConfig, TimmConfig, ViTConfig
+from vitbench.config import RunConfig, ViTConfig
 from vitbench.execution.job import Job
 from vitbench.models import TimmModel, UserModel, ViT, build_model, convert
-from vitbench.models.inherit import called, inherit, inherit_timm
+from vitbench.models.inherit import inherit, inherit_whole
 from vitbench.models.weights import load_trained
 
 
@@ -44,12 +44,10 @@ def whole_model_from(path: str, config: RunConfig) -> TimmModel | UserModel:
     trained = load_trained(path)
     _check_planned(config, path, trained.identity)
     model = config.model
-    if isinstance(trained.model, TimmModel) and isinstance(model, TimmConfig):
-        return inherit_timm(trained.model, model, seed=config.seed, keep_head=config.keep_head)
-    if isinstance(trained.model, UserModel) and isinstance(model, ModuleConfig):
-        return inherit_timm(trained.model, model, seed=config.seed, keep_head=config.keep_head)
     assert not isinstance(model, ViTConfig), model
-    raise ValueError(f"init {config.init!r} is another kind of model than {called(model)}; leave it out")
+    if isinstance(trained.model, ViT) or type(trained.model.config) is not type(model):
+        raise ValueError(f"init {config.init!r} is another kind of model than {model.title}; leave it out")
+    return inherit_whole(trained.model, model, seed=config.seed, keep_head=config.keep_head)
 
 
 def _check_planned(config: RunConfig, name: str, identity: str) -> None:

@@ -110,10 +110,12 @@ class Request:
                 failed={run_id for study_name, run_id in failed if study_name == study.name},
             )
             plans.append((name, plan))
-        recipes = dict.fromkeys(run.config.train for _, plan in plans for run in plan.runs)
-        if others := [train for train in recipes if train.optimizer.lower() not in OPTIMIZER_OPTIONS]:
+        # the first run of each recipe
+        recipes = {run.config.train: run for _, plan in reversed(plans) for run in reversed(plan.runs)}
+        if others := [run for train, run in recipes.items() if train.optimizer.lower() not in OPTIMIZER_OPTIONS]:
             from vitbench.training import check_optimizer  # with timm, which takes seconds to be imported
 
-            for train in others:
-                check_optimizer(train)
+            for run in others:
+                with run.naming_its_arm():
+                    check_optimizer(run.config.train)
         return plans

@@ -22,9 +22,9 @@ from vitbench.device import Device, is_out_of_memory, open_device
 from vitbench.evaluation import Evaluation
 from vitbench.execution.initial_model import initial_model
 from vitbench.execution.job import Job, Report
-from vitbench.execution.lost_numbers import code_that_loses_numbers
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
 from vitbench.execution.study_code import CodeError, load_code, self_initialised
+from vitbench.inspection.lost_numbers import code_that_loses_numbers
 from vitbench.kernels import install, native
 from vitbench.machine import utc_now
 from vitbench.models import TimmModel, UserModel, ViT
@@ -122,6 +122,7 @@ def _set_up(job: Job, device: Device) -> _Setup:
         compiled=compiled,
         compile_note=eager_because or compile_note,
         data_sha256=data.images.sha256,
+        largest_class=float(np.bincount(data.images.test.labels).max() / len(data.images.test.labels)),
         kernels=native.describe_use(
             device.torch_device.type, precision=job.precision, compiled=compiled, width=block_width(config.model)
         ),

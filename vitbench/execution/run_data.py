@@ -123,6 +123,13 @@ class RunData:
     def normalised(self, pixels: Tensor) -> Tensor:
         return normalise(pixels, self.images.mean, self.images.std)
 
+    def evaluated_batch(self, images: int) -> Tensor:
+        """The first test images, normalised: [`images`, C, H, W], or fewer where there are no more."""
+        test = self.evaluated.test
+        indices = np.arange(min(images, len(test.labels)))
+        pixels, _ = next(iter(test.batches(indices, len(indices), self.device.torch_device)))
+        return self.normalised(pixels)
+
     def evaluate(
         self, model: torch.nn.Module, images: Images | StreamedImages, indices: NDArray[np.int64], *, precision: str
     ) -> Evaluation:

@@ -205,18 +205,16 @@ def _whole_model_from(
     whole: TimmConfig | ModuleConfig, variant: str | None, init: str, wanted: dict[str, Any], *, keep_head: bool
 ) -> ModelConfig:
     """The model, with its name and options, whose weights `init` are, and what is wanted of it."""
-    from vitbench.models.inherit import inherited_timm_config
+    from vitbench.models.inherit import inherited_whole_config
 
-    name = TIMM + whole.timm if isinstance(whole, TimmConfig) else whole.module
+    name = TIMM + whole.timm if isinstance(whole, TimmConfig) else whole.model_name
     if variant is not None and variant != name:
         raise ValueError(f"variant {variant!r} is not that of the initial weights, {name!r}; leave it out")
     if whole.in_channels != wanted["in_channels"]:
         raise ValueError(
             f"init {init!r} is for images of {whole.in_channels} channels, but the data's have {wanted['in_channels']}"
         )
-    if isinstance(whole, TimmConfig):
-        return inherited_timm_config(whole, wanted, keep_head=keep_head)
-    return inherited_timm_config(whole, wanted, keep_head=keep_head)
+    return inherited_whole_config(whole, wanted, keep_head=keep_head)
 
 
 def _recipe(request: SingleRequest, info: DataInfo) -> tuple[TrainConfig, dict[str, Any]]:

@@ -128,13 +128,14 @@ class StudyRuns:
             before = run.config.pretraining
             weights = pretrained.weights(before.run_id) if before else None
             keeps = self.keep_weights or run.run_id in wave.kept
-            jobs[run.run_id] = job_of(
-                name,
-                run,
-                init=str(weights) if weights else None,
-                keep_weights=keeps,
-                study_file=request.study_files.get(run.study),
-            )
+            with run.naming_its_arm():
+                jobs[run.run_id] = job_of(
+                    name,
+                    run,
+                    init=str(weights) if weights else None,
+                    keep_weights=keeps,
+                    study_file=request.study_files.get(run.study),
+                )
         hashes = self.reader.read([*pending, *ready])
         self.store.prepare()
         to_do = f"{len(pending)} of {counted(len(standing.planned), 'run')} to do"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from vitbench import user_code, user_files
+from vitbench import user_code
 from vitbench.config import ModelConfig, RunConfig, user_names
 from vitbench.studies import load_study
-from vitbench.user_file import load_file
 from vitbench.variants import variant as named_variant
 
 
@@ -32,7 +31,7 @@ def load_code(config: RunConfig, study_file: Path | None, *, variant: str = "") 
             f"study file {str(study_file)!r} was not found on this machine; put it where it was planned from"
         )
     try:
-        load_file(study_file, "study")
+        user_code.load_file(study_file, "study")
     except ValueError as error:
         if isinstance(error.__cause__, ImportError):
             raise CodeError(f"{error}; it imports what is not installed here: install that, or leave it out") from error
@@ -40,7 +39,7 @@ def load_code(config: RunConfig, study_file: Path | None, *, variant: str = "") 
     if missing := _missing(missing):
         _make_arms(study_file, config.model, variant)  # which name what is not among the file's own names
     if missing := _missing(missing):
-        now = ", ".join(sorted({*_names_now(missing)})) or "no such code"
+        now = ", ".join(sorted(user_code.names_in_files(missing))) or "no such code"
         raise CodeError(
             f"code changed between planning and running: {', '.join(missing)} was planned, and {study_file.name} has {now}; "
             "the same command plans again"
@@ -73,13 +72,3 @@ def _make_arms(study_file: Path, model: ModelConfig, variant: str) -> None:
         load_study(str(study_file)).all_arms(named_variant(variant, **shape))
     except ValueError:
         return  # what is missing is said then
-
-
-def _names_now(names: Iterable[str]) -> Iterator[str]:
-    """What the loaded files have under the same Python names."""
-    for module in user_files.modules():
-        for bare in {name.partition("@")[0] for name in names} & vars(module).keys():
-            try:
-                yield user_code.identify(vars(module)[bare])
-            except ValueError:
-                continue

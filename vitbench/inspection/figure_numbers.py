@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from vitbench import __version__
-from vitbench.config import TimmConfig, ViTConfig
+from vitbench.config import ViTConfig
 from vitbench.data import ImageData, describe
 from vitbench.data.loading import OnProgress
 from vitbench.device import open_device
@@ -178,7 +178,7 @@ def _caption(loaded: LoadedModel) -> str:
     epochs = run.train.epochs if run else 0
     trained = f"; {'1 epoch' if epochs == 1 else f'{epochs:g} epochs'} of {run.data.dataset}" if run else ""
     if not isinstance(model, ViTConfig):
-        return f"{name}: {model.timm if isinstance(model, TimmConfig) else model.module}, {_size(model.image_hw)} px{trained}"
+        return f"{name}: {model.model_name}, {_size(model.image_hw)} px{trained}"
     return (
         f"{name}: width {model.width}, depth {model.depth}, {counted(model.num_heads, 'head')}, "
         f"{_size(model.image_hw)} px in patches of {_size(model.patch_hw)}, {model.pool}, {model.position}{trained}"

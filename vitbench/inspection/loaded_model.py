@@ -12,7 +12,6 @@ from vitbench.config import RunConfig
 from vitbench.data import DataInfo, ImageData, load, normalise, with_channels
 from vitbench.data.loading import OnProgress
 from vitbench.models import TimmModel, UserModel, ViT, convert
-from vitbench.models.inherit import called
 from vitbench.models.insides import NoSuchPartError
 from vitbench.models.weights import find_weights, is_run, load_trained, weights_sha256
 from vitbench.text import say
@@ -45,7 +44,7 @@ class LoadedModel:
     def vit(self) -> ViT:
         """Raises NoSuchPartError where the model is of timm."""
         if not isinstance(self.model, ViT):
-            raise NoSuchPartError(f"{called(self.model.config)} is a whole model, whose insides are not looked into")
+            raise NoSuchPartError(f"{self.model.config.title} is a whole model, whose insides are not looked into")
         return self.model
 
     def normalised(self, pixels: Tensor) -> Tensor:

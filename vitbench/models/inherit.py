@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
-from vitbench.config import FREE, OF_THE_HEAD, ModelConfig, ModuleConfig, TimmConfig, ViTConfig
+from vitbench.config import FREE, OF_THE_HEAD, Config, ModuleConfig, TimmConfig, ViTConfig, WholeModelConfig
 from vitbench.models import build_model
 from vitbench.models.resize import check_parts_take, resize_tables
 from vitbench.models.timm_models import TimmModel, is_made_for_a_size
@@ -13,10 +13,9 @@ from vitbench.models.user_models import UserModel
 from vitbench.models.vit import ViT
 from vitbench.user_code import lookup
 
-Whole = TypeVar("Whole", TimmConfig, ModuleConfig)
-"""Of a model that is not made of our parts."""
+Whole = TypeVar("Whole", bound=WholeModelConfig)
 
-FREE_OF_TIMM = ("image_size", "num_classes")
+FREE_OF_WHOLE_MODELS = ("image_size", "num_classes")
 """What may differ from the model of timm, or a user's, that the weights come from, the image size only where it takes any."""
 
 
@@ -52,52 +51,44 @@ def inherit(source: ViT, config: ViTConfig, *, seed: int, keep_head: bool = Fals
     return model
 
 
-def inherited_timm_config(source: Whole, wanted: dict[str, Any], *, keep_head: bool = False) -> Whole:
+def inherited_whole_config(source: Whole, wanted: dict[str, Any], *, keep_head: bool = False) -> Whole:
     """The configuration of a model that starts from `source`'s weights: its fields, and what is `wanted`.
 
-    Raises ValueError for a wanted field that the weights cannot follow: all but `FREE_OF_TIMM`, the number of classes where
-    the head is kept, and the image size of a model that timm makes for one. Such models' tables are not resampled, and
-    equal shapes do not tell that places are the same (a grid of 2 × 8 has as many as one of 4 × 4). A user's model takes any
-    image size where its class, or function, has `any_image_size = True`.
+    Raises ValueError for a wanted field that the weights cannot follow: all but `FREE_OF_WHOLE_MODELS`, the number of
+    classes where the head is kept, and the image size of a model that timm makes for one. Such models' tables are not
+    resampled, and equal shapes do not tell that places are the same (a grid of 2 × 8 has as many as one of 4 × 4). A user's
+    model takes any image size where its class, or function, has `any_image_size = True`.
     """
     config = source.replace(**wanted)
-    _check_followed(config, source, free=[name for name in FREE_OF_TIMM if not (keep_head and name in OF_THE_HEAD)])
+    _check_followed(
+        config, source, free=[name for name in FREE_OF_WHOLE_MODELS if not (keep_head and name in OF_THE_HEAD)]
+    )
     if config.image_size == source.image_size:
         return config
     if isinstance(source, TimmConfig):
         made_for_it, remedy = is_made_for_a_size(source), "(free only where a model takes any, as a ResNet does)"
     else:
-        made_for_it = not getattr(lookup(source.module), "any_image_size", False)
+        made_for_it = not getattr(lookup(source.model_name), "any_image_size", False)
         remedy = "or, if its weights mean the same at any size, give it any_image_size = True"
     if made_for_it:
         raise ValueError(
-            f"image_size {config.image_size} is not that of the initial weights, {source.image_size}, which {called(source)} "
+            f"image_size {config.image_size} is not that of the initial weights, {source.image_size}, which {source.title} "
             f"is made for; leave it out {remedy}"
         )
     return config
 
 
-def called(config: TimmConfig | ModuleConfig) -> str:
-    """`timm's resnet18`, `the user's MyModel@1a2b3c4d`."""
-    return f"timm's {config.timm}" if isinstance(config, TimmConfig) else f"the user's {config.module}"
-
-
-@overload
-def inherit_timm(source: TimmModel, config: TimmConfig, *, seed: int, keep_head: bool = False) -> TimmModel: ...
-@overload
-def inherit_timm(source: UserModel, config: ModuleConfig, *, seed: int, keep_head: bool = False) -> UserModel: ...
-def inherit_timm(
+def inherit_whole(
     source: TimmModel | UserModel, config: TimmConfig | ModuleConfig, *, seed: int, keep_head: bool = False
 ) -> TimmModel | UserModel:
-    """A model of `config`, in training mode, with the weights and buffers of `source`, but timm's head at the seed.
+    """A model of `config`, in training mode, with the weights and buffers of `source`, but its head at the seed.
 
-    A user's model tells its head as timm's do, by a method `get_classifier()`.
+    What the head is, the model tells by a method `get_classifier()`, as timm's models do.
 
-    With `keep_head`, the head is the source's too. Raises ValueError where `config` is none that `inherited_timm_config`
-    gives, and for a model whose head timm does not tell, or not all of it.
+    With `keep_head`, the head is the source's too. Raises ValueError where `config` is none that `inherited_whole_config`
+    gives, and for a model that does not tell its head, or not all of it.
     """
-    source_config: Any = source.config
-    inherited_timm_config(source_config, config.model_dump(), keep_head=keep_head)
+    inherited_whole_config(source.config, config.model_dump(), keep_head=keep_head)
     model: TimmModel | UserModel = build_model(config, seed=seed)
     weights, new = source.state_dict(), model.state_dict()
     if not keep_head:
@@ -105,7 +96,7 @@ def inherit_timm(
     for name, value in weights.items():
         if new[name].shape != value.shape:
             raise ValueError(
-                f"num_classes {config.num_classes} changes {name} of {called(config)}, which is no part of the head that it "
+                f"num_classes {config.num_classes} changes {name} of {config.title}, which is no part of the head that it "
                 "tells; start from another model"
             )
     model.load_state_dict(weights)
@@ -122,11 +113,11 @@ def _head_names(model: TimmModel | UserModel) -> list[str]:
     if not names:
         if isinstance(model, TimmModel):
             raise ValueError(f"timm {model.config.timm!r} tells no head to draw anew; start from another model")
-        raise ValueError(f"{called(model.config)} tells no head to draw anew; give it a method get_classifier()")
+        raise ValueError(f"{model.config.title} tells no head to draw anew; give it a method get_classifier()")
     return names
 
 
-def _check_followed(config: ModelConfig, source: ModelConfig, *, free: Sequence[str], kept: Sequence[str] = ()) -> None:
+def _check_followed(config: Config, source: Config, *, free: Sequence[str], kept: Sequence[str] = ()) -> None:
     """Raises ValueError for the first field of `config` that is not `source`'s and not free."""
     for name, initial in source:
         wanted = getattr(config, name)

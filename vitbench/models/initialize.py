@@ -61,8 +61,10 @@ def initialize(model: nn.Module, *, width: int, seed: int) -> None:
 
     for name, part in parts.items():
         if callable(initialise := getattr(part, "init_weights", None)):
-            what = f"{name} {type(part).__name__}: init_weights()"
-            with seeded(key(seed, f"{name}.init_weights")), errors_of(what, "raises"):
+            with (
+                seeded(key(seed, f"{name}.init_weights")),
+                errors_of(f"{name} {type(part).__name__}", "fails in init_weights()"),
+            ):
                 initialise()
     for name, part in parts.items():
         check_filled(part, f"{name} {type(part).__name__}")

@@ -92,19 +92,22 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+_NO_FAULT_OF_THE_CODE = (PartError, MemoryError, torch.OutOfMemoryError, Ended)
+
+
 @contextmanager
 def errors_of(what: str, verb: str) -> Iterator[None]:
-    """Whatever a user's code raises becomes a PartError of one line; that memory is short is passed on."""
+    """Whatever a user's code raises, SystemExit too, becomes a PartError of one line; that memory is short is passed on."""
     try:
         yield
-    except (PartError, MemoryError, torch.OutOfMemoryError, Ended):
+    except _NO_FAULT_OF_THE_CODE:
         raise
     except (Exception, SystemExit) as error:
-        raise PartError(f"{what} {verb}: {_reason(error)}") from error
+        raise PartError(f"{what} {verb}: {reason_of(error)}") from error
 
 
-def _reason(error: BaseException) -> str:
-    """`RuntimeError: its text (my_study.py:14)`: the innermost line that is neither torch's nor ours."""
+def reason_of(error: BaseException) -> str:
+    """In one line, `RuntimeError: its text (my_study.py:14)`: the innermost line that is neither torch's nor ours."""
     frames = [frame for frame in extract_tb(error.__traceback__) if not _is_library(frame.filename)]
     place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
     text = " ".join(printable(f"{type(error).__name__}: {error}").split())
@@ -126,7 +129,7 @@ def check_built(part: object, what: str) -> None:
         raise PartError(f"{what} does not call super().__init__() in its constructor; call it first")
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in part.parameters()):
         raise PartError(
-            f"{what} has a lazy layer, whose size is not known yet; give sizes (the constructor has the ViTConfig)"
+            f"{what} has a lazy layer, whose size is not known yet; give sizes, which follow from what the constructor gets"
         )
 
 
@@ -152,10 +155,10 @@ def call_checked(
     given: Tensor = inputs[0]
     try:
         output = function(*inputs, **options)
-    except (PartError, MemoryError, torch.OutOfMemoryError, Ended):
+    except _NO_FAULT_OF_THE_CODE:
         raise
     except (Exception, SystemExit) as error:
-        raise PartError(f"{what} fails with an input {list(given.shape)}: {_reason(error)}") from error
+        raise PartError(f"{what} fails with an input {list(given.shape)}: {reason_of(error)}") from error
     if not isinstance(output, Tensor):
         raise PartError(
             f"{what} gives a {type(output).__name__}, not a tensor {list(expected)}; return the tensor alone"

@@ -46,6 +46,10 @@ class Environment(BaseModel):
     memory_bytes: int
     data_sha256: str = ""
     """Hash of the decoded images and labels, in order."""
+    largest_class: float | None = None
+    """Share of the test images that are of the most frequent class: whoever always answers it is right so often. None in older
+    records.
+    """
 
     @property
     def comparison_key(self) -> tuple[str, ...]:
@@ -84,6 +88,7 @@ def describe_environment(
     compiled: bool = False,
     compile_note: str = "",
     data_sha256: str = "",
+    largest_class: float | None = None,
     kernels: str = "torch",
 ) -> Environment:
     """The environment of a run on `device` (as in `Environment.device`)."""
@@ -107,5 +112,6 @@ def describe_environment(
         cpu_cores=cores,
         memory_bytes=memory,
         data_sha256=data_sha256,
+        largest_class=largest_class,
         kernels=kernels,
     )

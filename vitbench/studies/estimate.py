@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import log10
 from statistics import median
 
-from vitbench.config import ModelConfig, TimmConfig, ViTConfig
+from vitbench.config import ModelConfig, ViTConfig
 from vitbench.costs.macs import training_flops_per_image
 from vitbench.records import Record
 from vitbench.studies.plan import PlannedRun
@@ -85,4 +85,4 @@ def _kernels_of(model: ModelConfig) -> tuple[str, str, str]:
     """What sets kernels apart: the name of another model, or the stem and the position embeddings that change attention."""
     if isinstance(model, ViTConfig):
         return "", model.stem, model.position if model.position in ("relative", "rope_2d") else ""
-    return model.timm if isinstance(model, TimmConfig) else model.module, "", ""
+    return model.model_name, "", ""

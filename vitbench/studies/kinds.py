@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from vitbench.config import Config, one_line, shortened
+from vitbench.config import ROLES, Config, one_line, shortened
 
 _WORDS = {bool: "True or False", int: "a number", float: "a number", str: "text"}
 _READ_AS_OTHERS = (bool, int, float, str, bytes)
@@ -28,7 +28,8 @@ def check_kind(name: str, value: Any, config: type[Config]) -> None:
         taken |= {int, float}
     for part in value if isinstance(value, list | tuple) else (value,):
         if type(part) in _READ_AS_OTHERS and type(part) not in taken and Any not in taken:
-            words = dict.fromkeys(_WORDS[kind] for kind in (bool, int, str) if kind in taken)
+            words = [*dict.fromkeys(_WORDS[kind] for kind in (bool, int, str) if kind in taken)]
+            words = ["a name", "a class of yours"] if name in ROLES else words
             raise ValueError(f"{name} {shortened(value)}: give {' or '.join(words)}")
 
 
@@ -38,7 +39,7 @@ def check_value(name: str, value: Any, config: type[Config]) -> None:
     try:
         _alone(config, name).model_validate({name: value})
     except ValueError as error:
-        raise ValueError(one_line(error)) from error
+        raise ValueError(one_line(error) + (", or give a class of yours" if name in ROLES else "")) from error
 
 
 @cache

@@ -7,11 +7,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from vitbench import user_files
 from vitbench.records.schema import STUDY_NAME
 from vitbench.studies.study import Study
 from vitbench.text import did_you_mean
-from vitbench.user_file import load_file
+from vitbench.user_code import load_file, text_of
 
 STUDIES = (
     "pooling",
@@ -54,7 +53,7 @@ def _load_file(path: Path) -> Study:
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         instead = "" if study is None else f", but something of type {type(study).__name__}"
-        if study is None and _MAIN.search(user_files.text_of(path)):
+        if study is None and _MAIN.search(text_of(path)):
             instead = " when it is imported, as what is under `if __name__ == …` is not run"
         raise ValueError(
             f"study file {str(path)!r} defines no STUDY{instead}; assign one: STUDY = Study(question=…, …)"

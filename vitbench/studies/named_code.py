@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitbench.text import did_you_mean
-from vitbench.user_code import register
-from vitbench.user_file import load_file
+from vitbench.user_code import load_file, register
 
 
 def named_code(text: str, role: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -64,8 +65,14 @@ class PlannedRun:
         Raises ValueError, naming the arm, for a user's model that cannot be built or run.
         """
         images = training_images(self.config.train, train_images=self.train_images)
-        try:
+        with self.naming_its_arm():
             return training_flops_per_image(self.config.model) * images
+
+    @contextmanager
+    def naming_its_arm(self) -> Iterator[None]:
+        """While entered, a ValueError is told with the study and the arm."""
+        try:
+            yield
         except ValueError as error:
             raise ValueError(f"{self.study}: arm {self.arm!r}: {one_line(error)}") from error
 

@@ -87,7 +87,7 @@ RECIPES: dict[str, Recipe] = {
                 "eval_crop": 0.875,
             },
             model={"drop_path": 0.1},
-            not_here="distillation and its token; the ten epochs at the least rate that follow the schedule",
+            not_here="distillation and its token; a rate that changes by epoch: here it does with every step",
         ),
         Recipe(
             name="better-vit",
@@ -127,7 +127,7 @@ RECIPES: dict[str, Recipe] = {
                 weight_decay=0.05,
                 warmup_fraction=5 / 800,
                 min_learning_rate=1e-5,
-                clip_norm=1.0,  # their LAMB clips so by itself, and timm's too
+                clip_norm=1.0,  # their LAMB clips so by itself
                 loss="binary_cross_entropy",
                 label_smoothing=0.0,
             ),

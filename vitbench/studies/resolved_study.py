@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vitbench.config import DataConfig, ModelConfig, RunConfig, ViTConfig, one_line
+from vitbench.config import DataConfig, ModelConfig, RunConfig, one_line
 from vitbench.data.info import DataInfo
 from vitbench.records import Design
 from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import Budget, Scale
 from vitbench.studies.match import check_costs_stay, check_is_timed, matched_epochs
 from vitbench.studies.recipes import Recipe, recipe_named
+from vitbench.studies.remarks import overruled, overruled_recipe, without_muon, wrong_labels
 from vitbench.studies.resolved_arms import Base, arms_on, changes_of, runs_of
 from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
 from vitbench.studies.study import Study
@@ -138,7 +139,7 @@ def resolve_study(
     except ValueError as error:
         raise ValueError(f"{study.title}: {error}") from error
     models = {arm.name: arm.apply(base.model) for arm in arms}
-    grid = _grid(study, budget.scale_on(data.dataset), base.model, overrides)
+    grid = _grid(study, budget.scale_on(data.dataset), base, arms[0], overrides)
     match = overrides.match
     epochs = matched_epochs(
         models, baseline=arms[0].name, epochs=base.train.epochs, match=match, images_per_second=images_per_second
@@ -160,7 +161,12 @@ def resolve_study(
         train_images=base.train_images,
         design=_design(study, arms, runs, base, grid, tuning_seeds=below, match=match),
         left_out=left_out,
-        remarks=[*study.remarks(base.model), *equal, *_overruled(overrides.train or {}, arms), *_without_muon(runs)],
+        remarks=[
+            *study.remarks(base.model),
+            *equal,
+            *_remarks(study, data, base, arms, overrides),
+            *without_muon(runs),
+        ],
         epochs_are_estimates=match == "time" and images_per_second is None,
     )
 
@@ -201,25 +207,10 @@ def _recipe(overrides: Overrides) -> Recipe | None:
     return None if overrides.recipe is None else recipe_named(overrides.recipe)
 
 
-def _overruled(asked: Mapping[str, Any], arms: Sequence[Arm]) -> list[str]:
-    """A sentence for each field that was asked for and that some arms set themselves."""
-    sentences = []
-    for name in asked:
-        if setting := [arm.name for arm in arms if name in arm.changes]:
-            which = f"all {len(arms)} arms" if len(setting) == len(arms) else ", ".join(map(repr, setting))
-            sentences.append(f"{name} {asked[name]} does not hold for {which}, as the study gives {name} there")
-    return sentences
-
-
-def _without_muon(runs: Mapping[str, RunConfig]) -> list[str]:
-    """A sentence on the arms that the recipe's Muon does not train; none without any."""
-    names = [name for name, run in runs.items() if run.is_muon_without_layers]
-    if not names or len(names) == len(runs):
-        return []
-    return [
-        f"AdamW alone trains {', '.join(map(repr, names))}, as Muon takes the linear layers of our ViT's blocks; "
-        "--optimizer adamw trains all arms alike"
-    ]
+def _remarks(study: Study, data: DataInfo, base: Base, arms: Sequence[Arm], overrides: Overrides) -> list[str]:
+    asked, recipe = overrides.train or {}, _recipe(overrides)
+    by_study = overruled_recipe(recipe, study, asked) if recipe is not None else []
+    return [*overruled(asked, arms), *by_study, *wrong_labels(data, base, arms)]
 
 
 def _check_together(
@@ -280,12 +271,14 @@ def _design(
     return design.model_copy(update={"epochs": epochs}) if design.epochs_differ else design
 
 
-def _grid(study: Study, scale: Scale, base: ViTConfig, overrides: Overrides) -> Grid:
+def _grid(study: Study, scale: Scale, base: Base, baseline: Arm, overrides: Overrides) -> Grid:
     tune = {**study.tune, **overrides.tune}
-    varied = {name for arm in study.all_arms(base) for name in arm.changes}
+    varied = {name for arm in study.all_arms(base.model) for name in arm.changes}
     check_tuned(tune, study=study.name, varied=varied)
     rates = overrides.learning_rates or (scale.grid if study.tuning == "grid" else scale.short)
-    if (recipe := _recipe(overrides)) is not None and not overrides.learning_rates:
+    recipe, optimizer = _recipe(overrides), baseline.recipe(base.train).optimizer
+    # The scale suits the recipe's optimizer, and not another in its place.
+    if recipe is not None and optimizer == recipe.train.optimizer and not overrides.learning_rates:
         rates = tuple(float(f"{rate * recipe.learning_rate_scale:.4g}") for rate in rates)
     return Grid.of(rates, tune)
 

@@ -21,7 +21,7 @@ from vitbench.studies.arm import Arm, Share
 from vitbench.studies.kinds import check_value
 from vitbench.studies.tunable import check_tuned
 from vitbench.text import did_you_mean
-from vitbench.user_file import blamed
+from vitbench.user_code import blamed
 
 
 def _line(text: str) -> str:

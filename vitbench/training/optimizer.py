@@ -17,6 +17,9 @@ from vitbench.config import TrainConfig
 MUONS = ("muon", "nmuon", "adamuon", "nadamuon")
 """timm's names for Muon and its variants."""
 
+LAMBS = ("lamb", "lambc")
+"""timm's names for LAMB and its variant."""
+
 SCHEDULES: dict[str, dict[str, Any]] = {
     "cosine": {"sched": "cosine"},
     "linear": {"sched": "poly", "decay_rate": 1.0},  # the power of a polynomial
@@ -131,6 +134,8 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
         options = {"momentum": 0.95, "betas": (0.9, 0.999)} | options
     if config.optimizer == "adamw":
         options["fused"] = True
+    if config.optimizer.lower() in LAMBS and (config.clip_norm is None or config.clip_norm > 1):
+        options["max_grad_norm"] = None  # by itself it clips to a norm of 1, whatever was asked for
     try:
         optimizer: Optimizer = create_optimizer_v2(
             groups, opt=config.optimizer, lr=config.learning_rate, weight_decay=0.0, **options

@@ -316,6 +316,21 @@ def test_an_arm_that_only_more_images_would_settle_is_told_no_number_of_seeds():
     assert row["seeds to settle"] == "no number: more test images"
 
 
+def test_runs_that_all_answer_the_most_frequent_of_unequal_classes_are_at_the_floor():
+    """72 of 80 test images are of one class: 90 % is what nothing learned gives. One image more is something."""
+    unequal = {"environment": {"largest_class": 72 / 80}}
+    (one,) = map(assess, compare(correct_records({"cls": (72,) * 3, "gap": (72,) * 3}, **unequal)))
+    (row,) = rows_of(one, "Verdicts")
+    assert row["verdict"] == "at the floor"
+    (one,) = map(assess, compare(correct_records({"cls": (73,) * 3, "gap": (73,) * 3}, **unequal)))
+    (row,) = rows_of(one, "Verdicts")
+    assert row["verdict"] == "open"
+    # Records that do not say it: one of ten classes would be 10 %.
+    (one,) = map(assess, compare(correct_records({"cls": (72,) * 3, "gap": (72,) * 3})))
+    (row,) = rows_of(one, "Verdicts")
+    assert row["verdict"] == "open"
+
+
 def test_runs_that_all_get_the_same_images_right_are_open_and_not_at_the_floor():
     (one,) = map(assess, compare(correct_records({"cls": (79,) * 3, "gap": (79,) * 3})))
     (row,) = rows_of(one, "Verdicts")

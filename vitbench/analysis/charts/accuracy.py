@@ -41,12 +41,13 @@ def accuracy_figure(comparison: Comparison) -> Figure | None:
     if len(arms) > 1 and comparison.baseline is not None and comparison.baseline.test_top1 is not None:
         axes.axvline(100 * comparison.baseline.test_top1.mean, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         label += "; dashed: baseline"
-    if (chance := comparison.chance) is not None:
-        if is_near(100 * chance, accuracies):
-            axes.axvline(100 * chance, color=GREY, linewidth=1, linestyle=":", zorder=1)
-            label += f"; dotted: 1 / number of classes, {percent_text(chance)}"
+    if (floor := comparison.without_learning) is not None:
+        share, name = floor
+        if is_near(100 * share, accuracies):
+            axes.axvline(100 * share, color=GREY, linewidth=1, linestyle=":", zorder=1)
+            label += f"; dotted: {name}, {percent_text(share)}"
         else:
-            label += f"; 1 / number of classes is {percent_text(chance)}, off the scale"
+            label += f"; {name} is {percent_text(share)}, off the scale"
     axes.set(yticks=range(len(arms)), ylim=(len(arms) - 0.4, -0.6), xlabel=label)
     axes.set_yticklabels([wrapped(arm.label, 34) for arm in arms])
     axes.grid(axis="y", visible=False)

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vitbench.analysis.charts.shared import chance_remark, draw_baseline, draw_chance, figure_of, looks_of, role
+from vitbench.analysis.charts.shared import draw_baseline, draw_floor, figure_of, floor_remark, looks_of, role
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.statistics.summary import Summary
@@ -40,7 +40,7 @@ def curves_figure(comparison: Comparison) -> Figure | None:
         panels_height(len(arms)),
         f"Line: mean over seeds at the chosen {comparison.design.noun}. Band: ± 1 SD."
         + (" Dashed grey: baseline." if baseline and len(arms) > 1 else "")
-        + chance_remark(comparison, means),
+        + floor_remark(comparison, means),
     )
     panels = panels_of(figure, len(arms))
     for axes, arm in zip(panels, arms, strict=True):
@@ -55,7 +55,7 @@ def curves_figure(comparison: Comparison) -> Figure | None:
         axes.set_title(role(arm, comparison, width=29))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         axes.set(xlabel="", ylabel="")
-    draw_chance(panels, comparison, means)
+    draw_floor(panels, comparison, means)
     figure.supxlabel("epoch", fontsize=10)
     figure.supylabel("validation top-1 (%)", fontsize=10)
     return figure

@@ -41,7 +41,7 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
         f"Points: {points}. Line: mean. Ring: chosen. × at the bottom: a seed diverged."
         + (f" With {' and '.join(comparison.design.tuned)} as chosen." if comparison.design.tuned else "")
         + (f" Dashed grey: baseline{at_its_rates}." if len(arms) > 1 and len(of_baseline) else "")
-        + shared.chance_remark(comparison, values),
+        + shared.floor_remark(comparison, values),
     )
     on_grid = sorted({setting[0] for arm in arms for setting in comparison.grid_settings(arm)})
     panels = panels_of(figure, len(arms), same_x=not scaled)
@@ -56,7 +56,7 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
         mark_ticks(axes.xaxis, _ticks(rates), value_text)
         axes.set_xlim(rates[0] / 1.35, rates[-1] * 1.35)
         axes.set(xlabel="", ylabel="")
-    shared.draw_chance(panels, comparison, values)
+    shared.draw_floor(panels, comparison, values)
     figure.supxlabel("learning rate (log scale)", fontsize=10)
     figure.supylabel("validation top-1 (%)", fontsize=10)
     return figure

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vitbench.analysis.charts.shared import HOLLOW, chance_remark, draw_chance, figure_of
+from vitbench.analysis.charts.shared import HOLLOW, draw_floor, figure_of, floor_remark
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.writing.drawing import MARKERS, PALETTE
@@ -55,7 +55,7 @@ def resolution_figure(comparison: Comparison) -> Figure | None:
         4.2 + 0.24 * math.ceil(len(names) / LEGEND_COLUMNS),
         "Lines: mean ± 1 SD. Small points: seeds"
         + (f", each arm at a {comparison.design.noun} of its own." if comparison.has_choice else ".")
-        + chance_remark(comparison, values),
+        + floor_remark(comparison, values),
     )
     kinds = [kind for kind in TITLES if any(line.fine_tuned == kind for line in lines)]
     panels = figure.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
@@ -66,7 +66,7 @@ def resolution_figure(comparison: Comparison) -> Figure | None:
                 _draw(axes, line, looks[line.name])
         axes.set_xticks(sorted({size for line in lines for size in line.pixels}))
         axes.set_xlabel("image size (pixels a side)")
-    draw_chance(panels, comparison, values)
+    draw_floor(panels, comparison, values)
     panels[0].set_ylabel("test top-1 (%)")
     handles = [Line2D([], [], label=wrapped(name, 34), **look) for name, look in looks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=9, handlelength=3.2)

@@ -1,4 +1,4 @@
-"""What do the figures of a comparison share? Headings, how an arm looks, and the line at 1 / number of classes."""
+"""What do the figures of a comparison share? Headings, how an arm looks, and the line at what is reached without learning."""
 
 from __future__ import annotations
 
@@ -65,22 +65,23 @@ def draw_baseline(axes: Axes, x: ArrayLike, y: ArrayLike) -> None:
     axes.plot(x, y, color=GREY, linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
 
 
-def draw_chance(panels: Sequence[Axes], comparison: Comparison, values: Sequence[float]) -> None:
-    """A dotted line at 1 / number of classes where it is not far below the values (%)."""
-    if comparison.chance is not None and is_near(100 * comparison.chance, values):
+def draw_floor(panels: Sequence[Axes], comparison: Comparison, values: Sequence[float]) -> None:
+    """A dotted line at the accuracy without learning where it is not far below the values (%)."""
+    if (floor := comparison.without_learning) is not None and is_near(100 * floor[0], values):
         for axes in panels:
-            axes.axhline(100 * comparison.chance, color=GREY, linewidth=1, linestyle=":", zorder=1)
+            axes.axhline(100 * floor[0], color=GREY, linewidth=1, linestyle=":", zorder=1)
 
 
-def chance_remark(comparison: Comparison, values: Sequence[float]) -> str:
-    """What a caption says about the line of `draw_chance`."""
-    if comparison.chance is None:
+def floor_remark(comparison: Comparison, values: Sequence[float]) -> str:
+    """What a caption says about the line of `draw_floor`."""
+    if (floor := comparison.without_learning) is None:
         return ""
-    where = "Dotted" if is_near(100 * comparison.chance, values) else "Off the scale"
-    return f" {where}: 1 / number of classes, {percent_text(comparison.chance)}."
+    share, name = floor
+    where = "Dotted" if is_near(100 * share, values) else "Off the scale"
+    return f" {where}: {name}, {percent_text(share)}."
 
 
-def is_near(chance: float, values: Sequence[float]) -> bool:
-    """Whether a scale from chance to the values leaves them half of the room."""
+def is_near(floor: float, values: Sequence[float]) -> bool:
+    """Whether a scale from the floor to the values leaves them half of the room."""
     low, high = min(values), max(values)
-    return chance > low - max(5.0, high - low)
+    return floor > low - max(5.0, high - low)

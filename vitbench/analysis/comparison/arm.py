@@ -9,10 +9,9 @@ from functools import cached_property
 from statistics import median
 from typing import Any
 
-from vitbench.analysis.comparison.changes import user_code_of
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.statistics.verdicts import FEWEST_SEEDS
-from vitbench.config import ModelConfig, RunConfig, ViTConfig
+from vitbench.config import ModelConfig, RunConfig, ViTConfig, user_names
 from vitbench.costs.macs import count
 from vitbench.records import Outcome, Record
 from vitbench.studies.choice import Choice, Scores, choose, outcome_of, scores_of
@@ -214,7 +213,7 @@ class ArmResult:
 
     def _macs_of(self, model: ModelConfig) -> int | None:
         """By closed form, or of a model that is not all ours, as its runs have counted it: it may not be installed here."""
-        if isinstance(model, ViTConfig) and not user_code_of(model):
+        if isinstance(model, ViTConfig) and not user_names(model):
             return count(model).macs
         return (self.macs if model == self.config.model else self.recorded_macs.get(model)) or None
 

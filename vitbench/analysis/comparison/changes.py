@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitbench.config import DataConfig, ModelConfig, ModuleConfig, RunConfig, TrainConfig, ViTConfig, shortened
+from vitbench.config import DataConfig, RunConfig, TrainConfig, shortened
 from vitbench.records import Design, Record
 
 Changes = Mapping[str, Any]
@@ -35,6 +35,14 @@ def values_of(config: RunConfig) -> dict[str, Any]:
     return {name: value for part in parts for name, value in part.model_dump(mode="json").items()}
 
 
+def difference_text(design: Design, arm: str) -> str:
+    """In what an arm differs from the base, with what it starts from and the scale of its learning rates."""
+    changes, scale = design.changes.get(arm, {}), design.learning_rate_scales.get(arm, 1.0)
+    further = [f"starts from {design.starts[arm]}"] if arm in design.starts else []
+    further += [f"learning rates × {value_text(scale)}"] * (scale != 1)
+    return ", ".join([*([changes_text(changes)] if changes or not further else []), *further])
+
+
 def changes_text(changes: Changes) -> str:
     """`pool gap, label_smoothing 0`; `nothing` for the base itself."""
     return ", ".join(f"{name} {value_text(value)}" for name, value in changes.items()) or "nothing"
@@ -59,10 +67,3 @@ def of_recipe_and_data(changes: Changes | None) -> dict[str, Any]:
     """Those that are of no model."""
     fields = {*TrainConfig.model_fields, *DataConfig.model_fields}
     return {name: value for name, value in (changes or {}).items() if name in fields}
-
-
-def user_code_of(model: ModelConfig) -> list[str]:
-    """The user's classes that one is made of: its costs are as recorded, since the classes need not be here."""
-    if isinstance(model, ModuleConfig):
-        return [model.module]
-    return [*model.user_parts.values()] if isinstance(model, ViTConfig) else []

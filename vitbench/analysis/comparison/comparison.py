@@ -85,10 +85,17 @@ class Comparison:
         return len({setting for arm in self.arms for setting in self.grid_settings(arm)}) > 1
 
     @property
-    def chance(self) -> float | None:
-        """1 / number of classes: chance only where classes are equally frequent. None where arms differ in that number."""
+    def without_learning(self) -> tuple[float, str] | None:
+        """(the accuracy of whoever always answers the most frequent class, what it is called).
+
+        Older records do not say how frequent that is in test: then 1 / number of classes, which is less where classes are
+        unequal; None where arms differ in that number.
+        """
         classes = {arm.model.num_classes for arm in self.arms}
-        return 1 / classes.pop() if len(classes) == 1 else None
+        equal = 1 / classes.pop() if len(classes) == 1 else 0.0
+        if (largest := max(self.environment_values("largest_class"), default=0.0)) > equal:
+            return largest, "share of the most frequent class"
+        return (equal, "1 / number of classes") if equal else None
 
     @cached_property
     def num_test_images(self) -> int | None:

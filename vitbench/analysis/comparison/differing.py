@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from vitbench.analysis.comparison.arm import ArmResult
-from vitbench.analysis.comparison.changes import changes_text, user_code_of, value_text
+from vitbench.analysis.comparison.changes import changes_text, value_text
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.writing.words import ABSENT, listed
+from vitbench.config import user_names
 
 
 def differs_in(comparison: Comparison, arm: ArmResult) -> str:
@@ -39,4 +40,4 @@ def not_shared(comparison: Comparison) -> dict[str, Any]:
 
 def user_code(comparison: Comparison) -> list[str]:
     """The users' classes, `NAME@1a2b3c4d`, that models of a comparison are made of, by name."""
-    return sorted({name for arm in comparison.arms for name in user_code_of(arm.model)})
+    return sorted({name for arm in comparison.arms for name in user_names(arm.model)})

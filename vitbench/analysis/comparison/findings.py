@@ -184,7 +184,7 @@ def _interaction_contrasts(
 
 def _decide(comparison: Comparison, contrasts: Mapping[Key, Contrast]) -> dict[Key, Decision]:
     """`decide`, with the test images of those differences that spread over seeds by less than one."""
-    over_images, saturated = {}, {}
+    over_images, saturated, floor = {}, {}, comparison.without_learning
     one_image = 1 / comparison.num_test_images if comparison.num_test_images else NO_SPREAD
     for key, (difference, terms, _) in contrasts.items():
         if difference is None or difference.sd is None or difference.sd >= one_image:
@@ -194,7 +194,7 @@ def _decide(comparison: Comparison, contrasts: Mapping[Key, Contrast]) -> dict[K
         ]
         correct = _correct_images(comparison, terms, list(difference.by_seed))
         images = _image_differences(terms, correct)
-        if verdict := saturation(accuracies, correct, comparison.chance):
+        if verdict := saturation(accuracies, correct, floor and floor[0]):
             saturated[key] = verdict
         elif images is not None:
             over_images[key] = CrossedDifference.of(images).estimate
@@ -209,16 +209,16 @@ def _decide(comparison: Comparison, contrasts: Mapping[Key, Contrast]) -> dict[K
     )
 
 
-def saturation(accuracies: Sequence[float], correct: NDArray[np.bool_] | None, chance: float | None) -> Verdict | None:
+def saturation(accuracies: Sequence[float], correct: NDArray[np.bool_] | None, floor: float | None) -> Verdict | None:
     """The verdict where no difference can show: all runs are at the ceiling or floor, or right on the same images. Else None.
 
-    `correct`: [arms, seeds, images], None where not known. Runs that all get the same images right may have learned the
-    same, or may all answer the most frequent class: that is open.
+    `correct`: [arms, seeds, images], None where not known. `floor`: the accuracy without learning. Runs above it that all get
+    the same images right may have learned the same, or where classes are not equally frequent, nothing: that is open.
     """
     if min(accuracies) == 1.0:
         return Verdict.AT_CEILING
     one_image = 0.0 if correct is None else 1 / correct.shape[-1]
-    if chance is not None and max(accuracies) < chance + one_image:
+    if floor is not None and max(accuracies) < floor + one_image:
         return Verdict.AT_FLOOR
     return Verdict.OPEN if correct is not None and bool((correct == correct[0, 0]).all()) else None
 

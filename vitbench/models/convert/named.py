@@ -13,7 +13,7 @@ import torch
 from timm.models import is_model_pretrained
 from torch import nn
 
-from vitbench.config import Activation, Position, TimmConfig
+from vitbench.config import Activation, Position
 from vitbench.models.convert.npz import from_npz
 from vitbench.models.convert.timm import from_timm
 from vitbench.models.vit import ViT
@@ -41,9 +41,7 @@ def load_named(name: str, *, in_channels: int | None, hints: Hints = Hints()) ->
     if name.endswith(SUFFIX):
         trained = load_trained(name).model
         if not isinstance(trained, ViT):
-            config = trained.config
-            whose = f"of timm, {config.timm}" if isinstance(config, TimmConfig) else f"of a user, {config.module}"
-            raise ValueError(f"init {name!r} is a model {whose}; start from a ViT")
+            raise ValueError(f"init {name!r} is {trained.config.title}; start from a ViT")
         model = trained
     elif name.startswith("timm:"):
         model = _from_timm(name, in_channels or 3)

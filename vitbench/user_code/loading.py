@@ -2,7 +2,7 @@
 
 Python may run an older compiled copy of a file that was edited within the second, and `inspect` shows a file as it is later.
 Here, each file's bytes are read once: those that run are those whose text a name by source is made of. A file that has
-changed since is loaded again, and what lies beside it too. Imports no torch.
+changed since is loaded again, and what lies beside it too.
 """
 
 from __future__ import annotations
@@ -13,17 +13,47 @@ import linecache
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import decode_source, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
 
 from vitbench.process_state import taken_back
+from vitbench.signals import Ended
+from vitbench.user_code.blame import blamed
 
 _BYTES: dict[Path, bytes] = {}
 """Of every file that was hashed or run here, as it was then; by its path without links."""
 _LOADED: dict[Path, ModuleType] = {}
+
+
+def load_file(path: Path, kind: str) -> ModuleType:
+    """A user's `study` or `data` file as a module, as `load` gives it. What it prints goes to stderr.
+
+    Raises ValueError, with the line to mend, where it cannot be imported.
+    """
+    file = path.resolve()
+    _check_siblings(path, file.parent, kind)
+    try:
+        with redirect_stdout(sys.stderr):
+            return load(file)
+    except (KeyboardInterrupt, Ended):
+        raise
+    except BaseException as error:  # whatever a user's file raises, SystemExit too, it is the file that must be mended
+        raise ValueError(f"{kind} file {str(path)!r}{blamed(error, str(file))}") from error
+
+
+def _check_siblings(path: Path, folder: Path, kind: str) -> None:
+    """Raises ValueError where a sibling has the name of another file's sibling, which Python would import instead."""
+    imported = {module.__name__: str(module.__file__) for module in modules()}
+    for sibling in sorted(folder.glob("*.py")):
+        other = imported.get(sibling.stem)
+        if other and Path(other).parent != folder:
+            raise ValueError(
+                f"{kind} file {str(path)!r}: its sibling {sibling.name} has the name of {other!r}, which another study "
+                "imports; rename one"
+            )
 
 
 def text_of(path: Path) -> str:

@@ -1,8 +1,9 @@
-"""A run has diverged: does a user's code put out infinite values, or none, for finite ones?"""
+"""Numbers were lost: does a user's code put out infinite values, or none, for finite ones?"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,9 @@ from vitbench.models import UserModel
 from vitbench.models.parts import parts_of
 
 
-def code_that_loses_numbers(model: nn.Module, images: Tensor) -> str:
+def code_that_loses_numbers(
+    model: nn.Module, images: Tensor, *, autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> str:
     """`position CPE@1a2b3c4d (blocks.0…)`, of the first part, or the whole model, that is so; else empty.
 
     images: [B, C, H, W], finite, normalised, on the model's device. The model is in evaluation mode afterwards.
@@ -25,7 +28,7 @@ def code_that_loses_numbers(model: nn.Module, images: Tensor) -> str:
         for text, module in suspects.items()
     ]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), autocast():
             model.eval()(images)
     except (ValueError, RuntimeError):  # this only explains; what happened is known
         return ""

@@ -12,9 +12,9 @@ from vitbench.config import ROLES, ViTConfig
 from vitbench.models import build_model
 from vitbench.studies.library import load_study
 from vitbench.user_code import register
-from vitbench.user_files import load
+from vitbench.user_code.loading import load
 
-PAGE = (Path(__file__).parents[2] / "docs" / "own-modules.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "your-code.md").read_text(encoding="utf-8")
 EXAMPLE, RELU = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 BASE = ViTConfig(image_size=16, patch_size=4, width=32, depth=3, num_heads=2, num_classes=10)
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from vitbench.reached_names import (
+from vitbench.user_code.loading import text_of
+from vitbench.user_code.syntax import (
     Import,
     Uses,
     bases_that_watch,
@@ -28,10 +29,9 @@ from vitbench.reached_names import (
     is_told_of_subclasses,
     uses_of,
 )
-from vitbench.user_files import text_of
 
 MOST_STATEMENTS = 2_000
-"""What reaches more is no part of a user's but a library."""
+"""What reaches more is a library, not a part of a user's."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import pytest
 
 from tests.models.users_parts import TinyModel, squared_relu
 from vitbench.user_code import identify, is_user_name, lookup, register, source_of
-from vitbench.user_files import load
+from vitbench.user_code.loading import load
 
 HELPER = """
     SCALE = 2

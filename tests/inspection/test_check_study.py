@@ -1,0 +1,83 @@
+"""Is every fault of a user's part named, by the check that is for it? And does a good part raise nothing?"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.inspection.checked import checked_arms
+from tests.models import users_parts
+
+BAD = {
+    "ignores its input": ("mlp=parts.IgnoringMLP", "input", r"mlp IgnoringMLP \(blocks.0.mlp\) ignores its input"),
+    "unused token": ("position=parts.UnusedToken", "gradient", r"no gradient for position.token in \d steps"),
+    "no position": ("position=parts.NoPosition", "position", r"position NoPosition@\w{8} does not matter"),
+    "draws in evaluation": ("mlp=parts.DrawsInEvaluation", "generators", r"evaluation draws from torch's generator"),
+    "draws from numpy": ("mlp=parts.DrawsFromNumpy", "generators", r"training draws from numpy's generator"),
+    "draws from Python": ("mlp=parts.DrawsFromPython", "generators", r"training draws from Python's generator"),
+    "seeds torch": ("mlp=parts.SeedsTorch", "generators", r"seeds torch's generator itself"),
+    "draws from nowhere": ("mlp=parts.DrawsFromNowhere", "determinism", r"two builds from one seed differ in .*noise"),
+    "one batch size": (
+        "pool=parts.OneBatchSize",
+        "batch size",
+        r"works with 64 images, and not with 1: pool OneBatchSize",
+    ),
+    "neighbours": ("pool=parts.SeesNeighbours", "batch size", r"depend on the other images of its batch"),
+    "lost in bf16": ("mlp=parts.LostInBF16", "finite", r"in bf16, logits are not finite, from mlp LostInBF16@\w{8}"),
+    "other width": (
+        "pool=parts.OtherWidth",
+        "forward",
+        r"pool OtherWidth@\w{8} gives \[64, (\d+)\], expected \[64, \d+\]",
+    ),
+    "wrong shapes": (
+        "mlp=parts.WrongShapes",
+        "forward",
+        r"mlp WrongShapes@\w{8} fails .*RuntimeError.* \(bad_parts.py:\d+\)",
+    ),
+    "dead field": ("mlp=parts.FixedRatioMLP, mlp_ratio=3.0", "difference", r"mlp_ratio 3.0 has no effect"),
+    "state": ("pool=parts.KeepsItsState", "checkpoint", r"kept outside of parameters and buffers"),
+    "wrong logits": ("module=parts.WrongLogits", "forward", r"gives \[64, 9\], expected \[64, 10\]"),
+}
+GOOD = {
+    "ReZero": "mlp=parts.ReZero",
+    "BatchNorm": "norm=parts.BatchNorm",
+    "whole": "module=parts.WholeModel",
+    **{f"{role} {code.__name__}": f"{role}=users_parts.{code.__name__}" for role, code in users_parts.PARTS},
+}
+WARNED = {
+    "unused row": ("position=parts.UnusedRow", "gradient", r"position.table: 1 of \d+ rows get no gradient"),
+    "unread option": (
+        "module=parts.WholeModel, options={'unread': 3}",
+        "difference",
+        r"option unread 3 changes nothing",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory):
+    """What is told of every arm of one study, by name."""
+    fields = {**{name: fields for name, (fields, _, _) in {**BAD, **WARNED}.items()}, **GOOD}
+    pooled = {name: f if "pool=" in f or "module=" in f else f"pool='gap', {f}" for name, f in fields.items()}
+    return checked_arms(tmp_path_factory.mktemp("check"), pooled, baseline="pool='gap'")
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_each_fault_is_an_error_of_its_check(checked, fault):
+    _, check, text = BAD[fault]
+    errors = [(problem.check, problem.text) for problem in checked[fault].errors]
+    assert any(name == check and re.search(text, line) for name, line in errors), errors
+
+
+@pytest.mark.parametrize("fault", WARNED)
+def test_what_may_be_meant_is_a_warning(checked, fault):
+    _, check, text = WARNED[fault]
+    assert checked[fault].errors == []
+    warnings = [(problem.check, problem.text) for problem in checked[fault].warnings]
+    assert any(name == check and re.search(text, line) for name, line in warnings), warnings
+
+
+@pytest.mark.parametrize("arm", ["base", *GOOD])
+def test_good_parts_raise_nothing(checked, arm):
+    assert (checked[arm].errors, checked[arm].warnings) == ([], [])

@@ -1,0 +1,134 @@
+"""What can be known of a study's arms before any is trained? Each is built on the data's shapes and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from vitbench.config import RunConfig, ViTConfig
+from vitbench.device import Device
+from vitbench.execution import display
+from vitbench.execution.preparation import make_job
+from vitbench.execution.request import Request
+from vitbench.execution.run_data import RunData
+from vitbench.inspection.check_arm import check_arm
+from vitbench.inspection.check_bench import Bench
+from vitbench.inspection.check_effects import Traces
+from vitbench.inspection.checked_arm import CheckedArm
+from vitbench.models import TimmModel, UserModel, ViT, build_model
+from vitbench.models.inherit import inherit
+from vitbench.studies import PlannedRun
+from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
+from vitbench.text import did_you_mean
+
+
+@dataclass(frozen=True)
+class CheckedStudy:
+    """A study's arms on one data set."""
+
+    resolved: ResolvedStudy
+    dataset: str
+    arms: list[CheckedArm]
+
+
+def check_studies(
+    request: Request,
+    *,
+    device: Device,
+    arms: Sequence[str] = (),
+    seed: int = 0,
+) -> Iterator[CheckedStudy]:
+    """Study by study and set by set, as they are asked for: the arms of these names, or all.
+
+    Raises ValueError for what is wrong with the request, before anything is checked.
+    """
+    asked = request.asked
+    resolved = [resolve_study(study, request.budget, info, request.overrides) for study, _, info in asked]
+    for study in resolved:
+        for name in arms:
+            if name not in study.arms:
+                there = f"there are {', '.join(map(repr, study.arms))}"
+                raise ValueError(
+                    f"arm {name!r} is not in study {study.study.name!r}; {did_you_mean(name, study.arms, there)}"
+                )
+    for study, (_, data_name, info) in zip(resolved, asked, strict=True):
+        with display.progress(study.study.name) as advance:
+            checks = _Checks(request, study, data_name, device, advance)
+            checked = [*checks.of(arms or [*study.arms], info.dataset, seed)]
+        yield CheckedStudy(study, info.dataset, checked)
+
+
+@dataclass(frozen=True)
+class _Checks:
+    request: Request
+    resolved: ResolvedStudy
+    data_name: str
+    device: Device
+    advance: Callable[[str, float, float], None]
+
+    def of(self, names: Sequence[str], dataset: str, seed: int) -> Iterator[CheckedArm]:
+        resolved = self.resolved
+        setting = resolved.grid.settings[len(resolved.grid.settings) // 2]
+        configs = {name: resolved.config(name, setting, seed) for name in resolved.arms}
+        bench = Bench(self.device, self._build, self._open_data)
+        traces = Traces(bench, configs[resolved.baseline])
+        baseline = self._baseline_model(configs[resolved.baseline], bench)
+        for number, name in enumerate(names):
+            self.advance(f"checking {name}", number, len(names))
+            arm = CheckedArm(
+                arm=name,
+                dataset=dataset,
+                changes=resolved.design.changes.get(name, {}),
+                is_baseline=name == resolved.baseline,
+            )
+            check_arm(arm, configs[name], traces, bench, baseline)
+            yield arm
+
+    def _baseline_model(self, config: RunConfig, bench: Bench) -> nn.Module | None:
+        """As it is built, where it can be built and run."""
+        try:
+            model = self._build(config, config.seed)
+            with torch.no_grad():
+                model.eval()(bench.evaluated(config))
+        except Exception:  # told where the baseline itself is checked
+            return None
+        return model
+
+    def _build(self, config: RunConfig, seed: int) -> ViT | TimmModel | UserModel:
+        return self.device.place(untrained_model(config, seed))
+
+    def _open_data(self, config: RunConfig) -> RunData:
+        resolved = self.resolved
+        run = PlannedRun(
+            study=resolved.study.name,
+            arm=resolved.baseline,
+            budget=resolved.budget,
+            variant=resolved.variant,
+            design=resolved.design,
+            config=config,
+            train_images=resolved.train_images,
+        )
+        job = make_job(
+            self.data_name,
+            run,
+            device=self.device,
+            data_root=self.request.data_root,
+            threads=1,
+            workers=1,
+            results=self.request.results,
+        )
+        return RunData.of_job(job, self.device)
+
+
+def untrained_model(config: RunConfig, seed: int) -> ViT | TimmModel | UserModel:
+    """The run's initial model; one that goes on from a pretraining has that one's initial weights, taken over as trained ones
+    would be.
+    """
+    if config.pretraining is None:
+        return build_model(config.model, seed=seed)
+    source, model = untrained_model(config.pretraining, seed), config.model
+    assert isinstance(source, ViT) and isinstance(model, ViTConfig), config  # pretraining is for ViTs
+    return inherit(source, model, seed=seed, keep_head=config.keep_head)

@@ -1,0 +1,70 @@
+"""What must whoever runs a study know of it beforehand: what is overruled, and which augmentation makes labels wrong?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vitbench.config import RunConfig, shortened
+from vitbench.data.info import DataInfo
+from vitbench.studies.arm import Arm
+from vitbench.studies.recipes import Recipe
+from vitbench.studies.resolved_arms import Base
+from vitbench.studies.study import Study
+
+
+def overruled(asked: Mapping[str, Any], arms: Sequence[Arm]) -> list[str]:
+    """A sentence for each field that was asked for and that some arms set themselves."""
+    sentences = []
+    for name in asked:
+        if setting := [arm.name for arm in arms if name in arm.changes]:
+            which = _which(setting, arms)
+            sentences.append(f"{name} {asked[name]} does not hold for {which}, as the study gives {name} there")
+    return sentences
+
+
+def overruled_recipe(recipe: Recipe, study: Study, asked: Mapping[str, Any]) -> list[str]:
+    """A sentence on what a published recipe has otherwise than a study gives it to all of its arms; none where nothing."""
+    by_recipe = {**dict(recipe.train), **recipe.data}
+    by_study = {**study.train, **study.data}
+    differing = [name for name in by_study if name not in asked and by_study[name] != by_recipe.get(name)]
+    if not differing:
+        return []
+    here = ", ".join(f"{name} {_text(by_study[name])}" for name in differing)
+    there = ", ".join(_text(by_recipe.get(name)) for name in differing)
+    return [f"the study's own {here} take the place of recipe {recipe.name}'s: {there}"]
+
+
+def wrong_labels(data: DataInfo, base: Base, arms: Sequence[Arm]) -> list[str]:
+    """A sentence for augmentation after which labels of these images need not be true, with the arms that have it."""
+    having: dict[str, list[str]] = defaultdict(list)
+    for arm in arms:
+        for name in data.makes_labels_wrong(arm.data(base.data)):
+            having[name].append(arm.name)
+    fields: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name, names in having.items():
+        fields[tuple(names)].append(name)
+    return [
+        f"after {', '.join(of_these)}, labels of {data.dataset} need not be true: {_which(names, arms)}"
+        for names, of_these in fields.items()
+    ]
+
+
+def _which(names: Sequence[str], arms: Sequence[Arm]) -> str:
+    return f"all {len(arms)} arms" if len(names) == len(arms) else ", ".join(map(repr, names))
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else shortened(value)
+
+
+def without_muon(runs: Mapping[str, RunConfig]) -> list[str]:
+    """A sentence on the arms that the recipe's Muon does not train; none without any."""
+    names = [name for name, run in runs.items() if run.is_muon_without_layers]
+    if not names or len(names) == len(runs):
+        return []
+    return [
+        f"AdamW alone trains {', '.join(map(repr, names))}, as Muon takes the linear layers of our ViT's blocks; "
+        "--optimizer adamw trains all arms alike"
+    ]

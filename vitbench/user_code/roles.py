@@ -1,0 +1,44 @@
+"""What can a user's code stand for in a model, and does its constructor take what that needs?"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+ROLES = ("stem", "position", "attention", "mlp", "norm", "activation", "pool", "head")
+"""What a user's part can stand for in a Vision Transformer: fields of `ViTConfig`."""
+_MODULE = "torch.nn.modules.module.Module"
+_MODULE_ARGUMENTS = ("image_size", "in_channels", "num_classes")
+
+
+def is_torch_module(code: object) -> bool:
+    """Whether this is a class derived from torch's nn.Module; does not import torch."""
+    return isinstance(code, type) and any(f"{base.__module__}.{base.__qualname__}" == _MODULE for base in code.__mro__)
+
+
+def check_role(code: Any, role: str) -> None:
+    """Raises ValueError for a class that is no nn.Module, or whose constructor does not take what it will be given."""
+    if role not in (*ROLES, "module"):
+        return
+    is_class = isinstance(code, type)
+    if is_class and not is_torch_module(code):
+        raise ValueError(f"{role} {code.__name__}: the class is not derived from torch.nn.Module; derive it")
+    if not is_class and role not in ("activation", "module"):
+        raise ValueError(f"{role} {code.__name__} is a function; give a class derived from torch.nn.Module")
+    try:
+        signature = inspect.signature(code)
+    except ValueError:  # of classes written in C
+        return
+    try:
+        if role == "module":
+            signature.bind_partial(**dict.fromkeys(_MODULE_ARGUMENTS))
+        else:
+            signature.bind(None)
+    except TypeError as error:
+        takes = (
+            f"the arguments {', '.join(_MODULE_ARGUMENTS)}, by these names, and its options"
+            if role == "module"
+            else "one argument: " + ("the ViTConfig" if is_class else "a tensor")
+        )
+        shown = f"{code.__name__}{signature}"
+        raise ValueError(f"{role} {shown[:200]}: {error}; it must take {takes}") from error
