@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from vitbench.config import DataConfig, TrainConfig
-from vitbench.data import Augment, Images, load, train_batches
+from vitbench.data import Augment, Images, epoch_order, load
 from vitbench.data.decode import fit
 from vitbench.data.image_transform import ImageTransform
 from vitbench.data.loading import stored_train
@@ -69,7 +69,8 @@ def test_an_epoch_of_augmented_batches(timed, device, augmentation):
 
     def epoch() -> None:
         number = next(epochs)
-        batches = train_batches(images, everything, batch_size=BATCH, seed=0, epoch=number, device=device.torch_device)
+        order = epoch_order(everything, batch_size=BATCH, seed=0, epoch=number)
+        batches = images.batches(order, BATCH, device.torch_device)
         for step, (batch, labels) in enumerate(batches):
             augment(batch, labels, seed=0, step=step)
 

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from timm.data.distributed_sampler import RepeatAugSampler
 
-from vitbench.data import Images, describe, split, train_batches
-from vitbench.data.splits import epoch_order
+from vitbench.data import Images, describe, epoch_order, split
 
 CPU = torch.device("cpu")
 labels_of = (
@@ -94,52 +93,38 @@ def images() -> Images:
     return Images(np.arange(50, dtype=np.uint8)[:, None, None, None].repeat(2, 3), np.arange(50) + 100)
 
 
-def order_of(images: Images, **changes: int | None) -> list[int]:
+def order_of(**changes: int | None) -> list[int]:
     arguments = {"batch_size": 8, "seed": 0, "epoch": 0, **changes}
-    batches = train_batches(images, np.arange(10, 50), device=CPU, **arguments)
-    return [int(label) - 100 for _, labels in batches for label in labels]
+    return epoch_order(np.arange(10, 50), **arguments).tolist()
 
 
-def test_an_epoch_takes_every_index_once_when_batches_come_out_even(images):
-    assert sorted(order_of(images)) == list(range(10, 50))
+def test_an_epoch_takes_every_index_once_when_batches_come_out_even():
+    assert sorted(order_of()) == list(range(10, 50))
 
 
 def test_a_ragged_last_batch_is_dropped(images):
-    sizes = [len(x) for x, _ in train_batches(images, np.arange(50), batch_size=16, seed=0, epoch=0, device=CPU)]
-    assert sizes == [16, 16, 16]
+    order = epoch_order(np.arange(50), batch_size=16, seed=0, epoch=0)
+    assert [len(pixels) for pixels, _ in images.batches(order, 16, CPU)] == [16, 16, 16]
 
 
-def test_order_changes_with_epoch_and_seed_and_with_nothing_else(images):
-    first = order_of(images)
+def test_order_changes_with_epoch_and_seed_and_with_nothing_else():
+    first = order_of()
     torch.manual_seed(123)
     np.random.seed(123)
-    assert order_of(images) == first
-    assert order_of(images, batch_size=4) == first
-    assert order_of(images, epoch=1) != first
-    assert order_of(images, seed=1) != first
+    assert order_of() == first
+    assert order_of(batch_size=4) == first
+    assert order_of(epoch=1) != first
+    assert order_of(seed=1) != first
 
 
-def test_a_batch_larger_than_the_set_is_refused_before_the_first_one_is_asked_for(images):
+def test_a_batch_larger_than_the_set_is_refused():
     with pytest.raises(ValueError, match=r"^batch_size 51 is larger than the 50 training images; use at most 50$"):
-        train_batches(images, np.arange(50), batch_size=51, seed=0, epoch=0, device=CPU)
+        epoch_order(np.arange(50), batch_size=51, seed=0, epoch=0)
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 2), (2, 5), (3, 3), (1, None), (4, 99)])
-def test_a_part_of_an_epoch_is_that_part_of_the_whole(images, first, last):
-    assert order_of(images, first_batch=first, last_batch=last) == order_of(images)[8 * first : last and 8 * last]
-
-
-def test_nothing_outside_of_a_part_of_an_epoch_is_asked_for(images):
-    asked: list[int] = []
-
-    class Asked(Images):
-        def batches(self, order, batch_size, device):
-            asked.extend(order)
-            return super().batches(order, batch_size, device)
-
-    asking = Asked(images.array, images.labels)
-    list(train_batches(asking, np.arange(50), batch_size=8, seed=0, epoch=0, device=CPU, first_batch=4, last_batch=5))
-    assert len(asked) == 8
+def test_a_part_of_an_epoch_is_that_part_of_the_whole(first, last):
+    assert order_of(first_batch=first, last_batch=last) == order_of()[8 * first : last and 8 * last]
 
 
 def test_repeats_are_in_a_row_and_an_epoch_keeps_its_number_of_images(images):
@@ -160,5 +145,5 @@ def test_repeats_are_those_of_timms_sampler_for_the_same_shuffled_order(monkeypa
 
 @pytest.mark.parametrize(("first", "last"), [(0, 2), (2, 5), (3, None)])
 def test_a_part_of_an_epoch_with_repeats_is_that_part_of_the_whole(images, first, last):
-    part = order_of(images, repeats=2, first_batch=first, last_batch=last)
-    assert part == order_of(images, repeats=2)[8 * first : last and 8 * last]
+    part = order_of(repeats=2, first_batch=first, last_batch=last)
+    assert part == order_of(repeats=2)[8 * first : last and 8 * last]

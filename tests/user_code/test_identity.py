@@ -200,6 +200,18 @@ def test_what_a_call_puts_into_a_reached_table_counts_and_an_arm_beside_it_does_
     assert name_of(2) == name_of(2, of_sibling=5)
 
 
+def test_a_value_counts_where_a_comprehension_has_a_variable_of_its_name(import_study):
+    study = """
+        ALPHA = 0.3
+
+        def part(rows):
+            return [ALPHA for ALPHA in rows], [(last := row) for row in rows], last, ALPHA
+    """
+    name = identify(import_study(study).part)
+    assert identify(import_study(study.replace("0.3", "0.4")).part) != name
+    assert identify(import_study(f"{study}\n        last = 1\n").part) == name
+
+
 def test_files_beside_it_count_as_far_as_they_are_reached(import_study):
     name = identify(import_study().Part)
     assert identify(import_study(helper=HELPER.replace("UNUSED = 5", "UNUSED = 6")).Part) == name
@@ -339,7 +351,7 @@ def test_what_is_torchs_is_refused_at_once():
 
 def test_a_name_that_the_file_gives_to_something_else_at_last_is_refused(import_study):
     module = import_study("class Part:\n    pass\nFirst = Part\nclass Part:\n    k = 1")
-    with pytest.raises(ValueError, match="a name of its own"):
+    with pytest.raises(ValueError, match="give each class and function its own name"):
         identify(module.First)
 
 

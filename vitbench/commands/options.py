@@ -124,7 +124,9 @@ def _parameter(name: str, field: FieldInfo) -> Parameter:
     choices = [choice for kind in _types(field.annotation) if get_origin(kind) is Literal for choice in get_args(kind)]
     choices += ["FILE.py:NAME"] if name in ROLES else []
     what = ", ".join(map(str, choices)) + "; " if choices else ""
-    option = typer.Option(help=f"{what}default: {field.default}.", show_default=False)
+    option = typer.Option(
+        help=f"{what}default: {'none' if field.default is None else field.default}.", show_default=False
+    )
     kind: Any = bool if field.annotation is bool else str
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
 

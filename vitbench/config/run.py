@@ -109,6 +109,12 @@ class RunConfig(Config):
         return tuple(dict.fromkeys([*user_names(self.model), *before]))
 
     @property
+    def field_values(self) -> dict[str, Any]:
+        """Every field of model, recipe and data as JSON has it; their names do not overlap."""
+        parts = (self.model, self.train, self.data)
+        return {name: value for part in parts for name, value in part.model_dump(mode="json").items()}
+
+    @property
     def run_id(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON."""
         return run_id(self.model_dump(mode="json"))

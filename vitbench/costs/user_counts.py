@@ -17,8 +17,8 @@ from torch.utils.flop_counter import flop_registry
 from vitbench.config import ModelConfig, ModuleConfig
 from vitbench.costs.counters import FUSED_ATTENTION, FUSED_LSTM, count_with_flop_counter
 from vitbench.costs.counts import Counts
+from vitbench.generators import seeded
 from vitbench.models import build_model
-from vitbench.models.parts import seeded
 
 _WITHOUT_PRODUCTS = re.compile(
     r"_?(safe_|log_)?softmax|(native_)?(layer|batch|group)_norm|_?(fused_)?rms_norm|cudnn_batch_norm|_native_batch_norm_legit.*|native_dropout"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vitbench.data.augment import Augment, normalise, with_channels
     from vitbench.data.images import ImageData, Images, StreamedImages
     from vitbench.data.loading import load
-    from vitbench.data.splits import split, train_batches
+    from vitbench.data.splits import epoch_order, split
 
 __all__ = [
     "BUILT_IN",
@@ -25,19 +25,19 @@ __all__ = [
     "Images",
     "StreamedImages",
     "describe",
+    "epoch_order",
     "fingerprint",
     "known_sha256",
     "load",
     "normalise",
     "split",
-    "train_batches",
     "with_channels",
 ]
 
 _LAZY = {
     **dict.fromkeys(("Augment", "normalise", "with_channels"), "augment"),
     **dict.fromkeys(("ImageData", "Images", "StreamedImages"), "images"),
-    **dict.fromkeys(("split", "train_batches"), "splits"),
+    **dict.fromkeys(("epoch_order", "split"), "splits"),
     "load": "loading",
 }
 

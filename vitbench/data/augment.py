@@ -24,6 +24,7 @@ from vitbench.data.erasing import erase
 from vitbench.data.pillow_pixels import luma
 from vitbench.data.resized_crop import draw_boxes, resized_crop
 from vitbench.data.seeding import random_state, seed_words
+from vitbench.generators import seeded
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -152,13 +153,8 @@ class Augment:
             return floats, labels
         if len(floats) % 2:
             raise ValueError(f"batch_size {len(floats)} is odd, but mixup and cutmix pair images; use an even one")
-        # timm draws from numpy's global generator, which belongs to the caller.
-        state = np.random.get_state()
-        np.random.seed(seed_words("mixup", seed, step))
-        try:
+        with seeded(0, numpy_seed=seed_words("mixup", seed, step)):  # timm draws from numpy's global generator
             mixed, targets = self.mixup(floats, labels)
-        finally:
-            np.random.set_state(state)
         return mixed, targets
 
 

@@ -49,7 +49,7 @@ _GIVES = (
 
 
 @dataclass(frozen=True)
-class _Given:
+class _Result:
     """What a function gave, checked, and the name that it has by it."""
 
     dataset: str
@@ -72,7 +72,7 @@ class _Place:
 
 
 _SOURCES: dict[_Place, Source] = {}
-_GIVEN: dict[_Place, _Given] = {}
+_LAST_RESULTS: dict[_Place, _Result] = {}
 """The last call's result, until its images are in the cache."""
 
 
@@ -81,49 +81,49 @@ def find_function(file: Path, name: str) -> Source:
     status = file.stat()
     place = _Place(file, name or DEFAULT_NAME, status.st_size, change_times(status))
     if place not in _SOURCES:
-        _SOURCES[place] = _called(place)
+        _SOURCES[place] = _source(place)
     return _SOURCES[place]
 
 
 def forget() -> None:
     """Frees the arrays that functions gave. They are called again where their images are asked for once more."""
-    _GIVEN.clear()
+    _LAST_RESULTS.clear()
 
 
-def _called(place: _Place) -> Source:
+def _source(place: _Place) -> Source:
     function = _function(place)
-    given = _give(place, function)
-    fingerprint = content_hash([str(place.file.absolute()), given.dataset])
-    if cache.read_info(cache.folder_for(given.dataset, fingerprint)) is None:  # never seen here before
+    result = _call(place, function)
+    fingerprint = content_hash([str(place.file.absolute()), result.dataset])
+    if cache.read_info(cache.folder_for(result.dataset, fingerprint)) is None:  # never seen here before
         with taken_back():
             move_generators()  # each call takes their states back, and so would draw the same
-            again = _give(place, function)
-        if again.dataset != given.dataset:
+            again = _call(place, function)
+        if again.dataset != result.dataset:
             raise ValueError(
                 f"{place.title} gives other images or labels at each call, so that no run could be repeated; draw random "
                 "numbers from a generator with a fixed seed"
             )
-    _GIVEN.clear()
-    _GIVEN[place] = given
+    _LAST_RESULTS.clear()
+    _LAST_RESULTS[place] = result
     return Source(
-        dataset=given.dataset,
+        dataset=result.dataset,
         name="",
         root=place.file,
         train="train",
         tests=("test",),
         fingerprint=fingerprint,
-        notes=given.notes,
-        open_arrays=partial(_open, place, given.dataset),
+        notes=result.notes,
+        open_arrays=partial(_open, place, result.dataset),
     )
 
 
 def _open(place: _Place, dataset: str) -> tuple[ArraySplit, ArraySplit]:
-    if place not in _GIVEN:
-        given = _give(place, _function(place))
-        if given.dataset != dataset:
+    if place not in _LAST_RESULTS:
+        result = _call(place, _function(place))
+        if result.dataset != dataset:
             raise ValueError(f"{place.title} gives other images or labels than before; let it give the same ones")
-        _GIVEN[place] = given
-    return _GIVEN[place].splits
+        _LAST_RESULTS[place] = result
+    return _LAST_RESULTS[place].splits
 
 
 def _function(place: _Place) -> Callable[[], Any]:
@@ -144,17 +144,17 @@ def _function(place: _Place) -> Callable[[], Any]:
     return cast(Callable[[], Any], function)
 
 
-def _give(place: _Place, function: Callable[[], Any]) -> _Given:
+def _call(place: _Place, function: Callable[[], Any]) -> _Result:
     try:
         code = identify(function)
     except ValueError as error:
         raise ValueError(f"data file {str(place.file)!r}: {error}") from error
-    result = _guarded(place, function)
-    if isinstance(result, Sequence) and not isinstance(result, str) and len(result) == 2:
-        result = dict(zip(_SPLITS, result, strict=True))
-    if not isinstance(result, Mapping):
-        raise ValueError(f"{place.title} gives {type(result).__name__}; {_GIVES}")
-    entries = _entries(place, dict(result))
+    value = _guarded(place, function)
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
+        value = dict(zip(_SPLITS, value, strict=True))
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{place.title} gives {type(value).__name__}; {_GIVES}")
+    entries = _entries(place, dict(value))
     layout = checked_layout(entries.get("layout"), place.title)
     names = checked_names(entries.get("class_names"), place.title)
     train, test = (_split(place, split, entries, layout, names) for split in _SPLITS)
@@ -168,7 +168,7 @@ def _give(place: _Place, function: Callable[[], Any]) -> _Given:
     dataset = f"{printable(place.file.resolve().stem)}{suffix}@{content_hash([code, names, *digests])[:8]}"
     for split, which in ((train, "train"), (test, "test")):
         split.title = f"the {which} split of {dataset!r}"
-    return _Given(dataset, (train, test), tuple(f"{dataset}: {note}" for note in notes))
+    return _Result(dataset, (train, test), tuple(f"{dataset}: {note}" for note in notes))
 
 
 def _guarded(place: _Place, action: Callable[[], Any]) -> Any:

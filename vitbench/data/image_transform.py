@@ -6,14 +6,12 @@ What `Augment` does to batches of decoded images, this does to images that are t
 from __future__ import annotations
 
 import hashlib
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-import torch
 from PIL import Image
 from timm.data.transforms_factory import transforms_imagenet_train
 
@@ -23,6 +21,7 @@ from vitbench.data.augment import windows_and_mirrors
 from vitbench.data.auto_augment import mend
 from vitbench.data.decode import StoredImage, as_array, as_picture, by_channel, covering
 from vitbench.data.seeding import seed_words
+from vitbench.generators import seeded
 
 _BY_IMAGE = (
     *("crop_scale", "crop_ratio", "crop_interpolation", "crop_padding", "padding_mode"),
@@ -110,21 +109,8 @@ def _window(image: Image.Image, padding: int, mode: PaddingMode, top: int, left:
     return Image.fromarray(padded[top : top + image.height, left : left + image.width])
 
 
-@contextmanager
-def draws(purpose: str, *key: int) -> Iterator[None]:
-    """Within, the global generators of Python, numpy and torch (CPU) draw the stream of (purpose, key); after, as before.
-
-    timm's and torchvision's transforms draw from all three.
-    """
+def draws(purpose: str, *key: int) -> AbstractContextManager[None]:
+    """Within, the global generators draw the stream of (purpose, key): timm's and torchvision's transforms draw from them."""
     words = seed_words(purpose, *key)
     number = int.from_bytes(hashlib.sha256(np.array(words, dtype="<u4").tobytes()).digest()[:8], "little")
-    states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
-    random.seed(number)
-    np.random.seed(words)
-    torch.default_generator.manual_seed(number)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.default_generator.set_state(states[2])
+    return seeded(number, numpy_seed=words)

@@ -6,7 +6,7 @@ Imports no torch: `vitbench list` and `plan` use it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -38,6 +38,11 @@ class DataInfo(BaseModel):
     """Images are square, with sides that are a multiple of so many pixels; 1: any size."""
     class_counts: tuple[int, ...] = ()
     """Training images by class; empty where all classes have equally many, or one more than others."""
+
+    @property
+    def model_shape(self) -> dict[str, Any]:
+        """Fields of a model that its images decide."""
+        return {"image_size": self.image_size, "in_channels": self.in_channels, "num_classes": self.num_classes}
 
     def images_left(self, validation_fraction: float) -> int:
         """Training images outside the validation split. Raises ValueError where that would be empty."""

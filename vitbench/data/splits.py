@@ -5,7 +5,6 @@ So arms of a study see the same batches, and their differences can be taken seed
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +13,7 @@ from vitbench.data.info import validation_images
 from vitbench.data.seeding import random_state
 
 if TYPE_CHECKING:
-    import torch
-
-    from vitbench.data.images import Images, StreamedImages
+    pass
 
 
 def split(
@@ -95,31 +92,3 @@ def epoch_order(
     num_batches = len(order) // batch_size
     last = num_batches if last_batch is None else min(last_batch, num_batches)
     return order[first_batch * batch_size : last * batch_size]
-
-
-def train_batches(
-    images: Images | StreamedImages,
-    indices: np.ndarray,
-    *,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    device: torch.device,
-    repeats: int = 1,
-    first_batch: int = 0,
-    last_batch: int | None = None,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """One epoch over `indices`, as `epoch_order` has it: (uint8 [B, C, H, W], int64 [B]) on `device`.
-
-    What lies outside of `first_batch` to `last_batch` is not decoded. Raises ValueError, at once, as `epoch_order` does.
-    """
-    order = epoch_order(
-        indices,
-        batch_size=batch_size,
-        seed=seed,
-        epoch=epoch,
-        repeats=repeats,
-        first_batch=first_batch,
-        last_batch=last_batch,
-    )
-    return images.batches(order, batch_size, device)

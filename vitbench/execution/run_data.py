@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.config import RunConfig
-from vitbench.data import Augment, ImageData, Images, StreamedImages, fingerprint, load, normalise, split
+from vitbench.data import Augment, ImageData, Images, StreamedImages, epoch_order, fingerprint, load, normalise, split
 from vitbench.data.image_transform import ImageTransform, left_for_batches
 from vitbench.data.loading import stored_train
-from vitbench.data.splits import epoch_order
 from vitbench.device import Device
 from vitbench.evaluation import Evaluation, evaluate
 from vitbench.execution.job import Job
@@ -169,7 +168,5 @@ def check_fit(config: RunConfig, images: ImageData) -> None:
             f"num_classes {model.num_classes} does not fit {info.dataset}, whose labels are 0 to {info.num_classes - 1}; "
             f"use num_classes={info.num_classes}"
         )
-    if config.data.changes_colours and info.dtype != "uint8":
-        raise ValueError(
-            f"{config.data.changes_colours} is for images of 8 bits, and {info.dataset} has {info.dtype}; leave it out"
-        )
+    if objection := info.augmentation_objection(config.data):
+        raise ValueError(objection)

@@ -8,6 +8,7 @@ from torch import nn
 
 from vitbench.config import RunConfig
 from vitbench.costs.macs import count, uncounted_operators
+from vitbench.generators import seeded
 from vitbench.inspection.check_bench import Bench
 from vitbench.inspection.check_effects import Traces, check_effects
 from vitbench.inspection.check_model import (
@@ -22,7 +23,6 @@ from vitbench.inspection.check_model import (
 )
 from vitbench.inspection.check_training import check_finite, check_gradients, check_memory
 from vitbench.inspection.checked_arm import CheckedArm
-from vitbench.models.parts import seeded
 
 
 def check_arm(arm: CheckedArm, config: RunConfig, traces: Traces, bench: Bench, baseline: nn.Module | None) -> None:

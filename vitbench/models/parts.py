@@ -7,7 +7,6 @@ with torch's generator at a key of its own, and every call is checked: a wrong s
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 import vitbench
 from vitbench.config import ViTConfig
+from vitbench.generators import seeded
 from vitbench.models.seeding import key
 from vitbench.process_state import taken_back
 from vitbench.signals import Ended
@@ -54,7 +54,7 @@ def build_part(role: str, config: ViTConfig, *, place: str, seed: int, built_in:
     what = f"{role} {name}"
     if not isinstance(code, type):
         return _checked_function(code, what)
-    with seeded(key(seed, place)), errors_of(what, "cannot be built"):
+    with isolated(key(seed, place)), errors_of(what, "cannot be built"):
         part = code(config)
     check_built(part, what)
     if role == "position":
@@ -78,17 +78,13 @@ def parts_of(model: nn.Module) -> dict[str, nn.Module]:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """While entered, torch's, numpy's and Python's generators are at the seed; afterwards they are as they were.
+def isolated(seed: int) -> Iterator[None]:
+    """While entered, generators are at the seed, and memory that nothing fills is NaN, not what happened to be there.
 
-    So is all else that `process_state` knows.
+    Afterwards all is as it was that a user's code may set for the whole process.
     """
-    with taken_back():
-        # Memory that nothing fills is then NaN, and not what happened to be there.
+    with taken_back(), seeded(seed):
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.default_generator.manual_seed(seed)  # not CUDA's, which nothing here would bring back
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
         yield
 
 
@@ -134,7 +130,7 @@ def check_built(part: object, what: str) -> None:
 
 
 def check_filled(part: nn.Module, what: str) -> None:
-    """Raises PartError for a parameter that starts as NaN, as memory does that nothing fills: built within `seeded`."""
+    """Raises PartError for a parameter that starts as NaN, as memory does that nothing fills: built within `isolated`."""
     for name, parameter in part.named_parameters():
         if not parameter.is_meta and parameter.isnan().any():
             raise PartError(f"{what} leaves {name} NaN, or unfilled (torch.empty); give it values in the constructor")

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitbench.config import ModuleConfig
-from vitbench.models.parts import PartError, call_checked, check_built, check_filled, errors_of, seeded
+from vitbench.models.parts import PartError, call_checked, check_built, check_filled, errors_of, isolated
 from vitbench.user_code import lookup
 
 
@@ -24,7 +24,7 @@ class UserModel(nn.Module):
         self.what = f"module {config.module}"
         make = lookup(config.module)
         sizes = {name: getattr(config, name) for name in ("image_size", "in_channels", "num_classes")}
-        with seeded(seed), errors_of(self.what, "cannot be built"):
+        with isolated(seed), errors_of(self.what, "cannot be built"):
             module = make(**sizes, **config.options)
         check_built(module, self.what)
         if not any(True for _ in module.parameters()):

@@ -82,11 +82,6 @@ def _base(run: PlannedRun | Record, fields: Iterable[str]) -> tuple[object, ...]
 
 
 def _differing(recorded: RunConfig, planned: RunConfig, by_plan: Iterable[str]) -> dict[str, tuple[Any, Any]]:
-    before, now = _values(recorded), _values(planned)
+    before, now = recorded.field_values, planned.field_values
     names = [name for name in {**now, **before} if name not in {*by_plan} and before.get(name) != now.get(name)]
     return {name: (before.get(name), now.get(name)) for name in names} or {"pretraining": (None, None)}
-
-
-def _values(config: RunConfig) -> dict[str, Any]:
-    parts = (config.model, config.train, config.data)
-    return {name: value for part in parts for name, value in part.model_dump(mode="json").items()}

@@ -175,8 +175,7 @@ def _base(study: Study, budget: Budget, data: DataInfo, overrides: Overrides) ->
     """What the study's arms differ from on these data."""
     scale = budget.scale_on(data.dataset)
     variant = scale.variant_on(data.image_size) if overrides.variant is None else overrides.variant
-    shape = {"image_size": data.image_size, "in_channels": data.in_channels, "num_classes": data.num_classes}
-    model = named_variant(variant, **shape)
+    model = named_variant(variant, **data.model_shape)
     wanted = scale.train_images if overrides.train_images is None else overrides.train_images
     data_config, train_images = data_settings(data, wanted=wanted)
     train, of_the_budget = budget.recipe_on(data.dataset)

@@ -56,7 +56,7 @@ def model_of(
     `budget` has for these images, or from `base`. Raises ValueError for a name that stands for nothing, and for fields that
     have no meaning there.
     """
-    shape = {} if info is None else shape_of(info)
+    shape = {} if info is None else info.model_shape
     name = arm_name(text)
     if name is None:
         if base is not None:
@@ -84,8 +84,3 @@ def resolve_arm(name: ArmName, info: DataInfo, budget: Budget, *, base: str | No
             f"arm {name.arm!r} is not in {name.study}; {did_you_mean(name.arm, resolved.arms, f'there are {there}')}"
         )
     return resolved
-
-
-def shape_of(info: DataInfo) -> dict[str, Any]:
-    """Fields of a model that its images decide."""
-    return {"image_size": info.image_size, "in_channels": info.in_channels, "num_classes": info.num_classes}

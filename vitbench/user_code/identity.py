@@ -88,6 +88,6 @@ def _source_file(code: type | FunctionType, what: str) -> Path:
         last = getattr(last, part, None)
     if last is not code and not (callable(last) and inspect.unwrap(last) is code):
         raise ValueError(
-            f"{what} is not what its file calls so at last; give each class and function a name of its own"
+            f"{what}: its file gives that name to something else further down; give each class and function its own name"
         )
     return Path(file)

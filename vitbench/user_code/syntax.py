@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,20 +50,28 @@ def bound_names(node: ast.AST) -> frozenset[str]:
 
     What a call without a result does with the names that it is given, but for `print`, is taken for a change of them.
     """
-    return frozenset(_bound(node))
+    return frozenset(_bound(node)) | frozenset(_changed(node))
 
 
 def _bound(node: ast.AST) -> Iterator[str]:
+    """Names that are bound in this scope."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield node.name
-        return
-    if isinstance(node, (ast.Lambda, *_COMPREHENSIONS)):
-        return
-    if isinstance(node, ast.Import | ast.ImportFrom):
+    elif isinstance(node, ast.Import | ast.ImportFrom):
         yield from (name.bound for name in imports_of(node))
     elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
         yield node.id
-    elif isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+    elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+        yield node.name
+    elif isinstance(node, ast.MatchMapping) and node.rest:
+        yield node.rest
+    for child in _in_scope(node):
+        yield from _bound(child)
+
+
+def _changed(node: ast.AST) -> Iterator[str]:
+    """Names of this scope whose objects are changed."""
+    if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
         yield from _root(node)
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         call = node.value
@@ -71,12 +79,15 @@ def _bound(node: ast.AST) -> Iterator[str]:
             arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
             yield from _root(call.func) if isinstance(call.func, ast.Attribute) else ()
             yield from (argument.id for argument in arguments if isinstance(argument, ast.Name))
-    elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-        yield node.name
-    elif isinstance(node, ast.MatchMapping) and node.rest:
-        yield node.rest
-    for child in ast.iter_child_nodes(node):
-        yield from _bound(child)
+    for child in _in_scope(node):
+        yield from _changed(child)
+
+
+def _in_scope(node: ast.AST) -> Iterable[ast.AST]:
+    """The parts of a node that bind names in the scope around it: of a comprehension, what `:=` binds."""
+    if isinstance(node, _COMPREHENSIONS):
+        return [part for part in ast.walk(node) if isinstance(part, ast.NamedExpr)]
+    return () if isinstance(node, _SCOPES) else ast.iter_child_nodes(node)
 
 
 def _root(node: ast.expr) -> Iterator[str]:
@@ -131,10 +142,10 @@ def changed_within(node: ast.stmt) -> set[str]:
     for function in ast.walk(node):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             arguments = {argument.arg for argument in ast.walk(function.args) if isinstance(argument, ast.arg)}
-            assigned = {name for statement in function.body for name in _assigned(statement)}
-            declared = {name for statement in function.body for name in _declared(statement)}
             bound = {name for statement in function.body for name in _bound(statement)}
-            changed |= bound - ((arguments | assigned) - declared)
+            declared = {name for statement in function.body for name in _declared(statement)}
+            touched = {name for statement in function.body for name in _changed(statement)}
+            changed |= (bound & declared) | (touched - ((arguments | bound) - declared))
     return changed
 
 
@@ -187,7 +198,7 @@ class _Visitor(ast.NodeVisitor):
                 self.visit(part)
         body = node.body if isinstance(node.body, list) else [node.body]
         arguments = {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)}
-        assigned = {name for statement in body for name in _assigned(statement)}
+        assigned = {name for statement in body for name in _bound(statement)}
         elsewhere = {name for statement in body for name in _declared(statement)}
         self._locals.append(frozenset((arguments | assigned) - elsewhere))
         for statement in body:
@@ -211,33 +222,11 @@ class _Visitor(ast.NodeVisitor):
     visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _visit_comprehension  # noqa: N815
 
 
-def _assigned(node: ast.AST) -> Iterator[str]:
-    """Names that are assigned in this scope, without what is only changed."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        yield node.name
-        return
-    if isinstance(node, ast.Lambda):
-        return
-    if isinstance(node, _COMPREHENSIONS):  # whose own names end with them
-        yield from (part.target.id for part in ast.walk(node) if isinstance(part, ast.NamedExpr))
-        return
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        yield from (name.bound for name in imports_of(node))
-    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-        yield node.id
-    elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-        yield node.name
-    for child in ast.iter_child_nodes(node):
-        yield from _assigned(child)
-
-
 def _declared(node: ast.AST) -> Iterator[str]:
     """Names that a function declares global or nonlocal."""
-    if isinstance(node, _SCOPES):
-        return
     if isinstance(node, ast.Global | ast.Nonlocal):
         yield from node.names
-    for child in ast.iter_child_nodes(node):
+    for child in _in_scope(node):
         yield from _declared(child)
 
 

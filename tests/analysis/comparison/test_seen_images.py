@@ -11,7 +11,7 @@ from vitbench.analysis.comparison import seen_images
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
 from vitbench.config import DataConfig, TrainConfig
-from vitbench.data import Images, split, train_batches
+from vitbench.data import Images, epoch_order, split
 from vitbench.records import Design
 
 CPU = torch.device("cpu")
@@ -24,9 +24,8 @@ def images_of(data: DataConfig, batch_size: int, *, seed: int = 0, epoch: int = 
     indices, _ = split(
         numbers % 4, validation_fraction=data.validation_fraction, train_images=data.train_images, seed=seed
     )
-    batches = train_batches(
-        Images(pixels, numbers % 4), indices, batch_size=batch_size, seed=seed, epoch=epoch, device=CPU
-    )
+    order = epoch_order(indices, batch_size=batch_size, seed=seed, epoch=epoch)
+    batches = Images(pixels, numbers % 4).batches(order, batch_size, CPU)
     return [images[:, 0, 0, 0].tolist() for images, _ in batches]
 
 

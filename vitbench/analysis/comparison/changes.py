@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitbench.config import DataConfig, RunConfig, TrainConfig, shortened
+from vitbench.config import DataConfig, TrainConfig, shortened
 from vitbench.records import Design, Record
 
 Changes = Mapping[str, Any]
@@ -24,28 +24,25 @@ def recorded_changes(records: Sequence[Record], design: Design) -> Changes | Non
             return record.design.changes.get(name, {})
     if not design.changes or name not in design.arms:
         return None
-    changes, values = design.changes.get(name, {}), values_of(records[-1].config)
+    changes, values = design.changes.get(name, {}), records[-1].config.field_values
     expected = {**{field: value for field, value in design.base.items() if field in values}, **changes}
     return changes if all(values.get(field) == value for field, value in expected.items()) else None
-
-
-def values_of(config: RunConfig) -> dict[str, Any]:
-    """Every field of model, recipe and data as JSON has it; their names do not overlap."""
-    parts = (config.model, config.train, config.data)
-    return {name: value for part in parts for name, value in part.model_dump(mode="json").items()}
-
-
-def difference_text(design: Design, arm: str) -> str:
-    """In what an arm differs from the base, with what it starts from and the scale of its learning rates."""
-    changes, scale = design.changes.get(arm, {}), design.learning_rate_scales.get(arm, 1.0)
-    further = [f"starts from {design.starts[arm]}"] if arm in design.starts else []
-    further += [f"learning rates × {value_text(scale)}"] * (scale != 1)
-    return ", ".join([*([changes_text(changes)] if changes or not further else []), *further])
 
 
 def changes_text(changes: Changes) -> str:
     """`pool gap, label_smoothing 0`; `nothing` for the base itself."""
     return ", ".join(f"{name} {value_text(value)}" for name, value in changes.items()) or "nothing"
+
+
+def difference_text(design: Design, arm: str, changes: Changes | None = None) -> str:
+    """In what an arm differs from the base: its changes, what it starts from, and the scale of its learning rates.
+
+    `changes`: those to be told, if not all of the design's.
+    """
+    changes = design.changes.get(arm, {}) if changes is None else changes
+    start, scale = design.starts.get(arm), design.learning_rate_scales.get(arm, 1.0)
+    further = [f"starts from {start}"] * (start is not None) + [f"learning rates × {value_text(scale)}"] * (scale != 1)
+    return ", ".join([*([changes_text(changes)] if changes or not further else []), *further])
 
 
 def value_text(value: Any) -> str:

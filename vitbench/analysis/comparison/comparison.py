@@ -66,8 +66,8 @@ class Comparison:
     def pads_as_base(self, config: RunConfig) -> bool:
         """Whether a run pads crops by the base's share of the image."""
         sizes = (arm.model.image_hw for arm in self.arms if "image_size" not in (arm.changes or {}))
-        own = config.model.image_hw
-        return config.data.crop_padding == self.data.resampled(next(sizes, own), own).crop_padding
+        size = config.model.image_hw
+        return config.data.crop_padding == self.data.resampled(next(sizes, size), size).crop_padding
 
     def images_of(self, arm: ArmResult) -> int | None:
         """Images that an epoch of an arm trained on; None where its records do not say."""

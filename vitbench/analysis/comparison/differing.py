@@ -5,23 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from vitbench.analysis.comparison.arm import ArmResult
-from vitbench.analysis.comparison.changes import changes_text, value_text
+from vitbench.analysis.comparison.changes import difference_text, value_text
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.writing.words import ABSENT, listed
+from vitbench.analysis.writing.words import ABSENT
 from vitbench.config import user_names
 
 
 def differs_in(comparison: Comparison, arm: ArmResult) -> str:
-    """`changes_text` of an arm, and what its design gives it beside: weights to start from, other learning rates."""
+    """`difference_text` of an arm; `–` where no record tells."""
     if arm.changes is None:
         return ABSENT
-    start, scale = comparison.design.starts.get(arm.name), comparison.design.learning_rate_scales.get(arm.name, 1.0)
-    changes = _changes_of_its_own(comparison, arm)
-    further = [f"starts from {start}"] * (start is not None) + [f"learning rates × {value_text(scale)}"] * (scale != 1)
-    return listed([*([changes_text(changes)] if changes or not further else []), *further])
+    return difference_text(comparison.design, arm.name, _changes_but_padding(comparison, arm))
 
 
-def _changes_of_its_own(comparison: Comparison, arm: ArmResult) -> dict[str, Any]:
+def _changes_but_padding(comparison: Comparison, arm: ArmResult) -> dict[str, Any]:
     """Without the padding of crops, where it is the base's share of images of another size."""
     follows = "image_size" in (arm.changes or {}) and comparison.pads_as_base(arm.config)
     return {name: value for name, value in (arm.changes or {}).items() if not (follows and name == "crop_padding")}
@@ -29,7 +26,7 @@ def _changes_of_its_own(comparison: Comparison, arm: ArmResult) -> dict[str, Any
 
 def not_shared(comparison: Comparison) -> dict[str, Any]:
     """Fields of recipe and data that some arm changes, with the base's value; None where every arm changes it."""
-    changes = [_changes_of_its_own(comparison, arm) for arm in comparison.arms]
+    changes = [_changes_but_padding(comparison, arm) for arm in comparison.arms]
     fields = {name: config for config in (comparison.train, comparison.data) for name in type(config).model_fields}
     return {
         name: None if all(name in of_arm for of_arm in changes) else value_text(getattr(config, name))

@@ -77,7 +77,7 @@ def groups(records: Iterable[Record]) -> list[Group]:
 def _with_planned_elsewhere(members: Sequence[Record], records: Sequence[Record], key: Key, plan: Plan) -> list[Record]:
     """A group, and what of all records is of another plan, but among the runs of the group's last plan too."""
     design = members[-1].design
-    own = {id(record) for record in members}
+    of_the_group = {id(record) for record in members}
     settings = {arm: {*design.settings_of(arm)} for arm in {record.arm for record in records}}
 
     def belongs(record: Record) -> bool:
@@ -88,7 +88,7 @@ def _with_planned_elsewhere(members: Sequence[Record], records: Sequence[Record]
             and record.config.train.epochs == design.epochs.get(record.arm, record.config.train.epochs)
         )
 
-    return [record for record in records if id(record) in own or belongs(record)]
+    return [record for record in records if id(record) in of_the_group or belongs(record)]
 
 
 def _by_data(records: Sequence[Record]) -> list[list[Record]]:
@@ -198,9 +198,9 @@ def _data_of(record: Record, fields: Sequence[str], plan: Plan) -> Key:
         undone(first.data, record.design, name),
         first.model.image_hw if has_size_of_base else plan.image_hw,
     )
-    own = undone(record.config.data, record.design, record.arm)
+    data_of_arm = undone(record.config.data, record.design, record.arm)
     if first is record.config or "crop_padding" in changes.get(record.arm, {}):
         as_the_first = data
     else:
         as_the_first = data.resampled(image_hw or first.model.image_hw, record.config.model.image_hw)
-    return without(data, fields), image_hw, None if own == as_the_first else without(own, fields)
+    return without(data, fields), image_hw, None if data_of_arm == as_the_first else without(data_of_arm, fields)

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TypeVar
 
 from vitbench.analysis.comparison.arm import ArmResult
-from vitbench.analysis.comparison.changes import changes_text, values_of
+from vitbench.analysis.comparison.changes import changes_text
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.differing import user_code
 from vitbench.analysis.comparison.seen_images import about_images
@@ -82,7 +82,7 @@ def _about_the_study(comparison: Comparison) -> Iterator[str]:
 
 
 def _what_differs(arms: Sequence[ArmResult], comparison: Comparison) -> Iterator[str]:
-    facts = [{"init": arm.init, "epochs": arm.epochs, **values_of(arm.config)} for arm in arms]
+    facts = [{"init": arm.init, "epochs": arm.epochs, **arm.config.field_values} for arm in arms]
     names = [name for name in dict.fromkeys(chain(*facts)) if name not in comparison.design.tuned_fields]
     differing = [name for name in names if any(of_arm.get(name) != facts[0].get(name) for of_arm in facts)]
     for arm, of_arm in zip(arms, facts, strict=True):

@@ -56,8 +56,10 @@ def _differing(arm: ArmResult, reference: ArmResult) -> dict[str, tuple[str, ...
     theirs["crop_padding"] = resampled.crop_padding  # the same share of the image
     differ = {name for name in mine if mine[name] != theirs.get(name)}
     kinds = {"order": OTHER_ORDER, "steps": OTHER_STEPS, "pixels": OTHER_PIXELS, "test": OTHER_TEST_PIXELS}
-    found = {what: tuple(name for name in fields if name in differ) for what, fields in kinds.items()}
-    return {what: fields for what, fields in found.items() if fields and not (what == "steps" and found["order"])}
+    differing = {what: tuple(name for name in fields if name in differ) for what, fields in kinds.items()}
+    return {
+        what: fields for what, fields in differing.items() if fields and not (what == "steps" and differing["order"])
+    }
 
 
 def _values(arm: ArmResult) -> dict[str, Any]:
