@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -55,6 +56,15 @@ def test_its_study_runs_to_a_table_with_verdicts(vitbench, tmp_path, in_this_pro
     assert vitbench("tables", "--results", results).status == 0
     (page,) = (results / "tables" / path.stem).glob("smoke-*.md")
     assert all(f"| {record.arm} " in page.read_text() for record in records)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_check_has_nothing_to_say_of_it(vitbench, path):
+    said = vitbench("check", path, "--budget", "smoke", "--device", "cpu", "--json")
+    arms = json.loads(said.out)["arms"]
+    assert [(arm["arm"], arm["errors"], arm["warnings"]) for arm in arms if arm["errors"] or arm["warnings"]] == []
+    assert said.status == 0
 
 
 def test_conditional_position_adds_a_convolution_over_the_patches_before_the_second_block():

@@ -12,8 +12,6 @@ from vitbench.studies import Arm, Study
 
 
 class PatchDropout(nn.Module):
-    share = 0.5  # of the patches, hidden
-
     def __init__(self, config):
         super().__init__()
         self.tables = nn.ModuleList([Learned1D(config)])  # named as the built-in table, so that both start equal
@@ -22,8 +20,9 @@ class PatchDropout(nn.Module):
     def forward(self, tokens, block):
         if block > 0:
             return tokens
-        order = torch.rand_like(tokens[:, self.prefix :, 0]).argsort(dim=1)
-        hidden = nn.functional.pad(order < self.training * self.share * order.shape[1], (self.prefix, 0))
+        patches = tokens[:, self.prefix :, 0]
+        order = torch.rand_like(patches).argsort(dim=1) if self.training else torch.full_like(patches, torch.inf)
+        hidden = nn.functional.pad(order < order.shape[1] / 2, (self.prefix, 0))
         self.bias = torch.where(hidden, -torch.inf, 0.0)[:, None, None]
         return tokens + self.tables[0]()
 

@@ -108,6 +108,15 @@ def test_images_are_mirrored_only_where_that_leaves_them_what_they_are():
         assert not recipe.data_on(describe("digits"))["flip"] and recipe.data_on(describe("torch/cifar10"))["flip"]
 
 
+def test_shapes_are_evaluated_whole_as_they_cannot_be_resized():
+    for recipe in RECIPES.values():
+        assert recipe.data_on(describe("shapes/quadrant"))["eval_crop"] == 1
+    assert RECIPES["deit"].data_on(describe("digits"))["eval_crop"] == 0.875
+    study = Study(question="?", source="?", baseline=Arm("a"), arms=[Arm("b", eval_crop=0.9)])
+    with pytest.raises(ValueError, match=r"arm 'b': eval_crop 0\.9 would blur the cells of shapes"):
+        make_plan(study, BUDGETS["quick"], describe("shapes"), Overrides())
+
+
 def test_a_name_that_stands_for_none_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match="recipe 'better_vit' is not known; did you mean better-vit"):
         recipe_named("better_vit")

@@ -45,3 +45,23 @@ def test_mirrored_characters_and_places_are_others(dataset, is_said):
 def test_plan_prints_it(vitbench, tmp_path):
     said = vitbench("plan", "recipe", "--data", "shapes", "--results", tmp_path)
     assert "after cutmix, labels of shapes need not be true: 'cutmix'" in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("update", "because"),
+    [
+        ({"dtype": "uint16"}, "is for images of 8 bits, and those of mine are uint16"),
+        ({"in_channels": 12}, "is for grey and RGB images, and those of mine have 12 channels"),
+    ],
+)
+def test_the_recipe_study_leaves_out_what_images_of_many_bits_or_channels_cannot_have(update, because):
+    info = describe("torch/cifar10").model_copy(update={"dataset": "mine", **update})
+    resolved = resolve_study(load_study("recipe"), BUDGETS["quick"], info, Overrides())
+    assert "RandAugment" not in resolved.arms and len(resolved.arms) == 10
+    assert f"arm 'RandAugment' is left out: auto_augment {because}" in resolved.remarks
+    with pytest.raises(
+        ValueError, match=f"^study 'pooling': recipe deit is not for these images: auto_augment {because}"
+    ):
+        resolve_study(load_study("pooling"), BUDGETS["quick"], info, Overrides(recipe="deit"))
+    with pytest.raises(ValueError, match=f"arm 'mine': auto_augment {because}; leave it out"):
+        resolve_study(with_arms(Arm("mine", auto_augment="3a")), BUDGETS["quick"], info, Overrides())

@@ -351,7 +351,7 @@ def test_what_is_torchs_is_refused_at_once():
 
 def test_a_name_that_the_file_gives_to_something_else_at_last_is_refused(import_study):
     module = import_study("class Part:\n    pass\nFirst = Part\nclass Part:\n    k = 1")
-    with pytest.raises(ValueError, match="give each class and function its own name"):
+    with pytest.raises(ValueError, match="gives that name to something else further down; give each class"):
         identify(module.First)
 
 

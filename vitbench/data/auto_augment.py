@@ -55,11 +55,11 @@ def policy(text: str, mean: Sequence[float], interpolation: Interpolation) -> Ap
         settings["interpolation"] = Image.Resampling[interpolation.upper()]
     kind = text.split("-")[0]
     if kind == "rand":
-        return partial(_rand_augment, timm_policies.rand_augment_transform(text, settings), fill)
+        return partial(_in_layers, rand_layers, timm_policies.rand_augment_transform(text, settings), fill)
     if kind == "augmix":
         settings["translate_pct"] = _AUGMIX_TRANSLATION
         return partial(_augmix, timm_policies.augment_and_mix_transform(text, settings), fill)
-    return partial(_auto_augment, timm_policies.auto_augment_transform(text, settings), fill)
+    return partial(_in_layers, policy_layers, timm_policies.auto_augment_transform(text, settings), fill)
 
 
 def mend(transform: object) -> None:
@@ -74,10 +74,10 @@ def _posterize(image: Image.Image, bits: int, **kwargs: Any) -> Image.Image:
     return timm_policies.posterize(image, bits, **kwargs) if bits > 0 else Image.new(image.mode, image.size)
 
 
-def _rand_augment(
-    transform: timm_policies.RandAugment, fill: Sequence[int], images: Tensor, seed: int, step: int
+def _in_layers(
+    layers: Callable[..., list[Layer]], transform: Any, fill: Sequence[int], images: Tensor, seed: int, step: int
 ) -> Tensor:
-    return apply_layers(images, rand_layers(transform, len(images), seed, step), fill)
+    return apply_layers(images, layers(transform, len(images), seed, step), fill)
 
 
 def rand_layers(transform: timm_policies.RandAugment, batch: int, seed: int, step: int) -> list[Layer]:
@@ -92,12 +92,6 @@ def rand_layers(transform: timm_policies.RandAugment, batch: int, seed: int, ste
         chosen = arrivals.argsort(1)[:, : transform.num_layers]
     with _timm_draws(seed, step):
         return [_layer([transform.ops[index] for index in column], draws) for column in chosen.T]
-
-
-def _auto_augment(
-    transform: timm_policies.AutoAugment, fill: Sequence[int], images: Tensor, seed: int, step: int
-) -> Tensor:
-    return apply_layers(images, policy_layers(transform, len(images), seed, step), fill)
 
 
 def policy_layers(transform: timm_policies.AutoAugment, batch: int, seed: int, step: int) -> list[Layer]:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,9 +33,8 @@ from vitbench.data.decode import StoredImage, as_shown
 from vitbench.data.listing import change_times
 from vitbench.data.source import Source, content_hash
 from vitbench.process_state import move_generators, taken_back
-from vitbench.signals import Ended
 from vitbench.text import did_you_mean, printable
-from vitbench.user_code import blamed, identify, load_file
+from vitbench.user_code import identify, load_file, users_code
 
 DEFAULT_NAME = "data"
 """Of the function, where FILE.py is given without one."""
@@ -172,14 +169,8 @@ def _call(place: _Place, function: Callable[[], Any]) -> _Result:
 
 
 def _guarded(place: _Place, action: Callable[[], Any]) -> Any:
-    """What a user's code gives. What it prints goes to stderr, and what it raises becomes a ValueError with its line."""
-    try:
-        with redirect_stdout(sys.stderr), taken_back():
-            return action()
-    except (KeyboardInterrupt, Ended):
-        raise
-    except BaseException as error:  # SystemExit too: whatever it raises, it is the file that must be mended
-        raise ValueError(f"data file {str(place.file)!r}{blamed(error, str(place.file.resolve()))}") from error
+    with users_code(f"data file {str(place.file)!r}", str(place.file.resolve())):
+        return action()
 
 
 def _entries(place: _Place, result: dict[Any, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from vitbench.config import DataConfig
+from vitbench.config import CHANNELS_WITH_COLOUR, DataConfig
 
 Dtype = Literal["uint8", "uint16", "float32"]
 """Of stored pixels."""
@@ -52,13 +52,18 @@ class DataInfo(BaseModel):
 
     def augmentation_objection(self, config: DataConfig) -> str:
         """Why these images cannot be augmented so, in one line with the remedy; empty where they can."""
+        if config.eval_crop != 1 and self.size_step > 1:
+            return (
+                f"eval_crop {config.eval_crop:g} would blur the cells of {self.dataset} into each other; leave it out"
+            )
         field = config.changes_colours
-        if not field or self.dtype == "uint8":
+        if field and self.dtype != "uint8":
+            needs = f"is for images of 8 bits, and those of {self.dataset} are {self.dtype}"
+        elif field and self.in_channels not in CHANNELS_WITH_COLOUR:
+            needs = f"is for grey and RGB images, and those of {self.dataset} have {self.in_channels} channels"
+        else:
             return ""
-        return (
-            f"{field} is for images of 8 bits, and those of {self.dataset} are {self.dtype}; leave it out "
-            "(crops, flips, erasing, mixup and cutmix are for any)"
-        )
+        return f"{field} {needs}; leave it out (crops, flips, erasing, mixup and cutmix are for any)"
 
     def makes_labels_wrong(self, config: DataConfig) -> list[str]:
         """Fields of an augmentation after which a label need not be true: mirrored characters are others, and of shapes it is

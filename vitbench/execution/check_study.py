@@ -11,7 +11,7 @@ from torch import nn
 from vitbench.config import RunConfig, ViTConfig
 from vitbench.device import Device
 from vitbench.execution import display
-from vitbench.execution.preparation import make_job
+from vitbench.execution.job import Job
 from vitbench.execution.request import Request
 from vitbench.execution.run_data import RunData
 from vitbench.inspection.check_arm import check_arm
@@ -111,14 +111,15 @@ class _Checks:
             config=config,
             train_images=resolved.train_images,
         )
-        job = make_job(
-            self.data_name,
-            run,
-            device=self.device,
+        job = Job(
+            run=run,
+            dataset=self.data_name,
             data_root=self.request.data_root,
+            device=str(self.device.torch_device),
+            device_name=self.device.name,
+            precision=self.device.resolve_precision(config.train.precision),
             threads=1,
             workers=1,
-            results=self.request.results,
         )
         return RunData.of_job(job, self.device)
 

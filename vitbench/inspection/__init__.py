@@ -1,1 +1,1 @@
-"""What has a trained model learned: its features, and the numbers behind figures of its insides."""
+"""What has a trained model learned: its features, the numbers behind figures of its insides; and can a model be trained?"""

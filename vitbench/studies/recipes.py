@@ -49,8 +49,11 @@ class Recipe:
         return self.train.replace(**{name: getattr(budget, name) for name in kept})
 
     def data_on(self, info: DataInfo) -> dict[str, Any]:
-        """Fields of `DataConfig` on a data set. Images are mirrored only where that leaves them what they are."""
-        return {"crop_padding": 0, **self.data, "flip": info.flip and self.data.get("flip", False)}
+        """Fields of `DataConfig` on a data set. Images are mirrored only where that leaves them what they are, and evaluated
+        whole where they cannot be resized.
+        """
+        whole = {"eval_crop": 1.0} if info.size_step > 1 else {}
+        return {"crop_padding": 0, **self.data, "flip": info.flip and self.data.get("flip", False), **whole}
 
     def model_on(self, base: ViTConfig) -> dict[str, Any]:
         """Fields of `ViTConfig` for a model of the width of `base`."""

@@ -9,6 +9,7 @@ from typing import Any
 from vitbench.config import Config, DataConfig, RunConfig, TrainConfig, ViTConfig
 from vitbench.data.info import DataInfo
 from vitbench.studies.arm import Arm
+from vitbench.studies.library import STUDIES
 from vitbench.studies.study import Study
 
 
@@ -28,29 +29,53 @@ class Base:
 
 def arms_on(study: Study, base: Base, data: DataInfo) -> tuple[list[Arm], list[str], list[str]]:
     """(a study's arms, names of those that are left out as the data do not come in their image size, sentences on those that
-    are left out as a published recipe makes them equal to others).
+    are left out as these images cannot be augmented so, or a published recipe makes them equal to others).
 
     Fractions of less than a batch are none of its arms. Raises ValueError where two arms are the same without such a recipe,
-    and for an augmentation that these images cannot have.
+    and for an augmentation that these images cannot have: arms of vitbench's own studies alone are left out for it.
     """
+    _check_base(base, data)
     arms, kept = _with_a_batch(study, base), dict[str, Arm]()
     for arm in arms:
         height, width = arm.apply(base.model).image_hw
         comes = data.size_step == 1 or (height == width and height % data.size_step == 0)
         if comes and (not arm.start or arm.start in kept):
             kept[arm.name] = arm
-            if objection := data.augmentation_objection(arm.data(base.data)):
-                raise ValueError(f"arm {arm.name!r}: {objection}")
-    left_out, equal = [arm.name for arm in arms if arm.name not in kept], list[str]()
+    left_out = [arm.name for arm in arms if arm.name not in kept]
+    sentences = _without_impossible(kept, study, base, data)
     for arm, twin in _twins([*kept.values()], base):
         if not base.recipe or any(other.start == arm.name for other in arms):
             what = "model, recipe and data" if _sets_more_than_the_model(arm) else "model"
             raise ValueError(
                 f"arms {twin!r} and {arm.name!r} are the same {what} on {base.variant}{_already(arm, base)}leave one out"
             )
-        equal.append(f"arm {arm.name!r} is left out: with recipe {base.recipe} it is {twin!r}")
+        sentences.append(f"arm {arm.name!r} is left out: with recipe {base.recipe} it is {twin!r}")
         del kept[arm.name]
-    return [*kept.values()], left_out, equal
+    return [*kept.values()], left_out, sentences
+
+
+def _check_base(base: Base, data: DataInfo) -> None:
+    """Raises ValueError for a published recipe whose augmentation these images cannot have."""
+    objection, _, _ = data.augmentation_objection(base.data).partition(";")
+    if objection and base.recipe:
+        raise ValueError(
+            f"recipe {base.recipe} is not for these images: {objection}; give what else it has as a study's train and data"
+        )
+
+
+def _without_impossible(kept: dict[str, Arm], study: Study, base: Base, data: DataInfo) -> list[str]:
+    """Takes away the arms whose augmentation these images cannot have; a sentence on each.
+
+    Raises ValueError where the study is a user's, who can leave it out, or all arms have such augmentation.
+    """
+    objections = {name: data.augmentation_objection(arm.data(base.data)) for name, arm in kept.items()}
+    objections = {name: objection for name, objection in objections.items() if objection}
+    is_for_none = len(objections) == len(kept)
+    for name, objection in objections.items():
+        if study.name not in STUDIES or is_for_none:
+            raise ValueError(f"arm {name!r}: {objection}")
+        del kept[name]
+    return [f"arm {name!r} is left out: {objection.partition(';')[0]}" for name, objection in objections.items()]
 
 
 def _with_a_batch(study: Study, base: Base) -> list[Arm]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,14 +12,12 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
 from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig, one_line
-from vitbench.process_state import taken_back
 from vitbench.records.schema import STUDY_NAME
-from vitbench.signals import Ended
 from vitbench.studies.arm import Arm, Share
 from vitbench.studies.kinds import check_value
 from vitbench.studies.tunable import check_tuned
 from vitbench.text import did_you_mean
-from vitbench.user_code import blamed
+from vitbench.user_code import users_code
 
 
 def _line(text: str) -> str:
@@ -163,17 +159,12 @@ class Study:
         function = getattr(self, field)
         if not callable(function):
             return function
-        try:
-            with redirect_stdout(sys.stderr), taken_back():
-                return check(function(base))
-        except (KeyboardInterrupt, Ended):
-            raise
-        except BaseException as error:  # whatever a user's function raises, SystemExit too, it is what must be mended
-            if isinstance(error, ValueError) and getattr(function, "__module__", "").startswith("vitbench."):
-                raise
-            file = getattr(getattr(function, "__code__", None), "co_filename", "")
-            of = f" of {Path(file).name}" if file else ""
-            raise ValueError(f"{self.title}: {field}{of}{blamed(error, file)}") from error
+        if getattr(function, "__module__", "").startswith("vitbench."):
+            return check(function(base))
+        file = getattr(getattr(function, "__code__", None), "co_filename", "")
+        of = f" of {Path(file).name}" if file else ""
+        with users_code(f"{self.title}: {field}{of}", file):
+            return check(function(base))
 
     def _checked(self, arms: list[Arm]) -> list[Arm]:
         self._check_starts(arms)

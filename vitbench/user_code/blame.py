@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import TracebackType
 
+from vitbench.process_state import taken_back
 from vitbench.refusals import one_line
+from vitbench.signals import Ended
 
 _OURS = ("vitbench", "pydantic")
+
+
+@contextmanager
+def users_code(title: str, file: str) -> Iterator[None]:
+    """While code of a user's `file` runs: what it prints goes to stderr, and what it raises becomes a ValueError.
+
+    What it sets for the whole process is taken back afterwards.
+
+    The error begins with `title` and names the line to mend.
+    """
+    try:
+        with redirect_stdout(sys.stderr), taken_back():
+            yield
+    except (KeyboardInterrupt, Ended):
+        raise
+    except BaseException as error:  # whatever it raises, SystemExit too, it is the user's code that must be mended
+        raise ValueError(f"{title}{blamed(error, file)}") from error
 
 
 def blamed(error: BaseException, file: str) -> str:

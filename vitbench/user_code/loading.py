@@ -13,15 +13,14 @@ import linecache
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import decode_source, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
 
 from vitbench.process_state import taken_back
-from vitbench.signals import Ended
-from vitbench.user_code.blame import blamed
+from vitbench.user_code.blame import users_code
 
 _BYTES: dict[Path, bytes] = {}
 """Of every file that was hashed or run here, as it was then; by its path without links."""
@@ -29,19 +28,13 @@ _LOADED: dict[Path, ModuleType] = {}
 
 
 def load_file(path: Path, kind: str) -> ModuleType:
-    """A user's `study` or `data` file as a module, as `load` gives it. What it prints goes to stderr.
+    """A user's `study` or `data` file as a module, as `load` gives it.
 
     Raises ValueError, with the line to mend, where it cannot be imported.
     """
-    file = path.resolve()
-    _check_siblings(path, file.parent, kind)
-    try:
-        with redirect_stdout(sys.stderr):
-            return load(file)
-    except (KeyboardInterrupt, Ended):
-        raise
-    except BaseException as error:  # whatever a user's file raises, SystemExit too, it is the file that must be mended
-        raise ValueError(f"{kind} file {str(path)!r}{blamed(error, str(file))}") from error
+    _check_siblings(path, path.resolve().parent, kind)
+    with users_code(f"{kind} file {str(path)!r}", str(path.resolve())):
+        return load(path)
 
 
 def _check_siblings(path: Path, folder: Path, kind: str) -> None:

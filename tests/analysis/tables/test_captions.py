@@ -86,3 +86,22 @@ def test_no_field_of_the_recipe_is_forgotten():
         "compile",
     }  # the budget's line, a column, the environment's line
     assert said | elsewhere == set(TrainConfig.model_fields)
+
+
+@pytest.mark.parametrize(("padding", "says"), [(4, "none that all arms share"), (0, "none")])
+def test_augmentation_that_some_arms_change_is_not_said_to_be_none(padding, says):
+    design = Design(
+        question="?",
+        source="?",
+        baseline="cls",
+        arms=("cls", "other crop"),
+        learning_rates=(1e-3,),
+        changes={"other crop": {"crop_padding": 2}},
+        base={"crop_padding": padding},
+    )
+    arms = {"cls": padding, "other crop": 2}
+    (comparison,) = compare([make_record(arm, data={"crop_padding": n}, design=design) for arm, n in arms.items()])
+    facts = captions.facts(comparison)
+    assert (
+        facts["Data"].endswith(f"augmentation: {says}") and f"crop_padding (else {padding})" in facts["Changed by arms"]
+    )

@@ -128,7 +128,8 @@ def _data_text(comparison: Comparison) -> str:
         images = sorted({arm.model.image_hw for arm in comparison.arms})
         pixels = " to ".join(f"{height} × {width}" for height, width in dict.fromkeys((images[0], images[-1])))
         sizes.append(f"{pixels} × {channels} pixels, {classes} classes")
-    augmentation = listed(filter(None, _augmentation(comparison))) or "none"
+    has_more = {*_unusual(data)} & not_shared(comparison).keys()
+    augmentation = listed(_augmentation(comparison)) or ("none that all arms share" if has_more else "none")
     return f"{data.dataset}: {'; '.join(sizes)}; augmentation: {augmentation}"
 
 
