@@ -79,6 +79,20 @@ def test_operators_without_a_count_are_named():
     assert uncounted_operators(BASE) == ()
 
 
+class Scripted(nn.Module):
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.proj = torch.jit.script(nn.Linear(config.width, config.width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_layers_that_torch_jit_made_are_counted_with_their_part():
+    assert count_parts(with_part("mlp", Scripted))["blocks.0"].macs == (4 + 1) * 17 * 32 * 32 + 2 * 17 * 17 * 32
+
+
 def test_code_that_looks_at_values_is_counted_on_values():
     assert count_parts(with_part("mlp", LooksAtValues))["blocks.0"].macs == (4 + 1) * 17 * 32 * 32 + 2 * 17 * 17 * 32
 

@@ -11,7 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.models.users_parts import EVERY_PART, PARTS, BiasAndRotation, ConditionalPosition, CosineHead, ScaleNorm
+from tests.models.users_parts import (
+    EVERY_PART,
+    PARTS,
+    BiasAndRotation,
+    ConditionalPosition,
+    CosineHead,
+    OneLayer,
+    ScaleNorm,
+)
 from vitbench.config import ROLES, ViTConfig, one_line
 from vitbench.kernels import install
 from vitbench.models import Attention, PartError, build_model
@@ -41,7 +49,7 @@ def test_what_an_arm_shares_with_the_baseline_starts_equal(role, code):
     baseline, model = build_model(BASE, seed=1), build_model(with_part(role, code), seed=1)
     theirs = dict(baseline.named_parameters())
     shared = [name for name, p in model.named_parameters() if name in theirs and theirs[name].shape == p.shape]
-    own = {"norm": 14, "stem": 45, "attention": 30}.get(role, 40)
+    own = 34 if code is OneLayer else {"norm": 14, "stem": 45, "attention": 30}.get(role, 40)
     assert len(shared) >= own
     for name, parameter in model.named_parameters():
         if name in shared:
@@ -206,6 +214,15 @@ def test_native_operators_compute_the_rest_and_change_nothing_but_rounding(role,
         torch.testing.assert_close(native(IMAGES), model(IMAGES), rtol=0.05, atol=0.02)
 
 
+@pytest.mark.parametrize(("role", "code"), PARTS)
+def test_native_operators_train_beside_any_part(role, code):
+    model = install(build_model(with_part(role, code)).train())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = F.cross_entropy(model(IMAGES), torch.arange(4))
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_a_part_gets_the_precision_that_it_gets_without_native_operators():
     seen: list[torch.dtype] = []
 
@@ -333,6 +350,17 @@ class WrongTurn(NoMethod):
         return x[..., :2]
 
 
+class Exits(Part):
+    def forward(self, x: Tensor, *_: int) -> Tensor:
+        raise SystemExit(3)
+
+
+class Unfilled(Part):
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__(config)
+        self.gate = nn.Parameter(torch.empty(config.width))
+
+
 class BadInit(Part):
     def init_weights(self) -> None:
         raise RuntimeError("not today")
@@ -368,6 +396,8 @@ class BadInit(Part):
             BadInit,
             r"blocks.0.mlp BadInit fails in init_weights\(\): RuntimeError: not today \(test_parts.py:\d+\)",
         ),
+        ("mlp", Exits, r"mlp Exits@\w{8} fails with an input \[4, 18, 32\]: SystemExit: 3"),
+        ("mlp", Unfilled, r"blocks.0.mlp Unfilled leaves gate NaN, or unfilled \(torch.empty\)"),
     ],
 )
 def test_what_a_part_does_wrong_is_one_line_that_names_it(role, code, reason):

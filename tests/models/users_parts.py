@@ -81,6 +81,17 @@ class ShiftedMLP(MLP):
         return super().forward(x + x.roll(1, dims=1))
 
 
+class OneLayer(nn.Module):
+    """A linear layer in place of the MLP, with nothing of ours."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.layer = nn.Linear(config.width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
 class ScaleNorm(nn.Module):
     """Divided by the root mean square, times one learned number, which starts at 2."""
 
@@ -142,7 +153,12 @@ EVERY_PART = {
     "pool": WeightedPool,
     "head": CosineHead,
 }
-OTHERS = [("position", BiasAndRotation), ("attention", MeanAttention), ("activation", squared_relu)]
+OTHERS = [
+    ("position", BiasAndRotation),
+    ("attention", MeanAttention),
+    ("mlp", OneLayer),
+    ("activation", squared_relu),
+]
 PARTS = [*EVERY_PART.items(), *OTHERS]
 
 

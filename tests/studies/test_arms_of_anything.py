@@ -246,3 +246,14 @@ def test_colours_of_images_of_more_than_8_bits_are_refused_while_planning(field)
         resolve_study(study, QUICK, deep, Overrides())
     assert resolve_study(study, QUICK, DIGITS, Overrides())
     assert resolve_study(study_of(study.arms[1]), QUICK, deep, Overrides())
+
+
+def test_arms_that_the_recipes_muon_does_not_train_are_named():
+    muon = {"train": {"optimizer": "muon"}}
+    said = resolved(Arm("ResNet", timm="resnet18"), Arm("gap", pool="gap"), **muon).remarks
+    assert said == [
+        "AdamW alone trains 'ResNet', as Muon takes the linear layers of our ViT's blocks; --optimizer adamw trains all arms "
+        "alike"
+    ]
+    assert resolved(Arm("ResNet", timm="resnet18", optimizer="adamw"), **muon).remarks == []
+    assert resolved(Arm("gap", pool="gap"), **muon).remarks == []

@@ -126,6 +126,80 @@ def test_a_changed_line_that_is_reached_counts(import_study, old, new):
     assert identify(import_study(changed(old, new)).Part) != name
 
 
+TABLE_OF = """
+    import torch
+    from torch import nn
+
+    TABLE = {{}}
+
+    {table}
+
+    class Part(nn.Module):
+        k = 3
+
+        def __init__(self, config):
+            super().__init__()
+            nn.init.zeros_(config)
+
+        def forward(self, x):
+            return TABLE["wide"](x)
+
+    class Sibling(Part):
+        k = {number}
+
+    def arms():
+        return [Part, Sibling]
+
+    ARMS = arms()
+"""
+REGISTRY = """
+    def registered(function):
+        keep(function)
+        return function
+
+    def keep(function):
+        TABLE[function.__name__] = function
+
+    @registered
+    def wide(x):
+        return x * {number}
+"""
+CALLED = """
+    def fill():
+        TABLE["wide"] = lambda x: x * {number}
+
+    fill()
+"""
+TOLD = """
+    class Tells:
+        def __init_subclass__(cls):
+            TABLE["wide"] = cls
+
+    class Nearer(Tells):
+        pass
+
+    class Told(Nearer):
+        k = {number}
+"""
+COMPREHENSION = """
+    x = {number}
+
+    def times(y):
+        return [x for x in (y,)] + [x]
+
+    TABLE["wide"] = times
+"""
+
+
+@pytest.mark.parametrize("table", [REGISTRY, CALLED, TOLD, COMPREHENSION])
+def test_what_a_call_puts_into_a_reached_table_counts_and_an_arm_beside_it_does_not(import_study, table):
+    def name_of(number: int, *, of_sibling: int = 4) -> str:
+        return identify(import_study(TABLE_OF.format(table=table.format(number=number), number=of_sibling)).Part)
+
+    assert name_of(2) != name_of(3)
+    assert name_of(2) == name_of(2, of_sibling=5)
+
+
 def test_a_value_counts_where_a_comprehension_has_a_variable_of_its_name(import_study):
     study = """
         ALPHA = 0.3

@@ -98,6 +98,11 @@ class RunConfig(Config):
                 )
 
     @property
+    def is_muon_without_layers(self) -> bool:
+        """Whether Muon takes none of the layers, as these are timm's: the AdamW beside it then trains the whole model."""
+        return isinstance(self.model, TimmConfig) and self.train.optimizer.lower().endswith("muon")
+
+    @property
     def user_code(self) -> tuple[str, ...]:
         """Names of the user's code that its models have, those of its pretraining included, each once."""
         before = self.pretraining.user_code if self.pretraining else ()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -41,7 +42,7 @@ class OutermostCalls:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._modules = {name: module for name, module in model.named_modules() if name}
+        self._modules = {name: module for name, module in model.named_modules() if name and _takes_hooks(module)}
         self._running: list[str] = []
         self._hooks: list[RemovableHandle] = []
 
@@ -64,6 +65,11 @@ class OutermostCalls:
 
     def _end(self, *_: Any) -> None:
         self._running.pop()
+
+
+def _takes_hooks(module: nn.Module) -> bool:
+    """Not so for what torch.jit made: it counts as its parent's."""
+    return not isinstance(module, torch.jit.ScriptModule)
 
 
 def sum_calls(counts: Mapping[str, int]) -> Counter[str]:

@@ -32,6 +32,7 @@ from vitbench.data.arrays import (
 from vitbench.data.decode import StoredImage, as_shown
 from vitbench.data.listing import change_times
 from vitbench.data.source import Source, content_hash
+from vitbench.process_state import move_generators, taken_back
 from vitbench.text import did_you_mean, printable
 from vitbench.user_code import identify, load_file, users_code
 
@@ -91,7 +92,9 @@ def _source(place: _Place) -> Source:
     result = _call(place, function)
     fingerprint = content_hash([str(place.file.absolute()), result.dataset])
     if cache.read_info(cache.folder_for(result.dataset, fingerprint)) is None:  # never seen here before
-        again = _call(place, function)
+        with taken_back():
+            move_generators()  # each call takes their states back, and so would draw the same
+            again = _call(place, function)
         if again.dataset != result.dataset:
             raise ValueError(
                 f"{place.title} gives other images or labels at each call, so that no run could be repeated; draw random "

@@ -30,6 +30,7 @@ from vitbench.machine import utc_now
 from vitbench.models import TimmModel, UserModel, ViT
 from vitbench.models.parts import PartError
 from vitbench.models.weights import save_trained, weights_sha256
+from vitbench.process_state import taken_back
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
 from vitbench.signals import Ended
 from vitbench.text import say
@@ -50,7 +51,8 @@ def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> R
     """
     started = utc_now()
     try:
-        return _execute(job, started, on_report)
+        with taken_back():  # what a user's code sets for the whole process must not reach the runs of other arms
+            return _execute(job, started, on_report)
     except Ended:
         raise
     except (Exception, SystemExit) as error:  # the one place where a run's errors, a user's code's too, become a record

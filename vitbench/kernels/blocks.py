@@ -93,14 +93,13 @@ class NativeBlock(Block):
         return operators.add(x, mlp(normed, add_bias=False), mlp.fc2.bias)
 
     def _is_usable(self, x: Tensor) -> bool:
-        drops = self.training and (self.mlp.dropout.p > 0 or isinstance(self.drop_path, DropPath))
         scales = isinstance(self.scale1, LayerScale) or isinstance(self.scale2, LayerScale)
         return (
-            not drops
-            and not scales
-            and type(self.attention) is NativeAttention
+            type(self.attention) is NativeAttention
             and type(self.mlp) is NativeMLP
             and type(self.norm2) is NativeLayerNorm
+            and not (self.training and (self.mlp.dropout.p > 0 or isinstance(self.drop_path, DropPath)))
+            and not scales
             and native.usable(x, *self.norm2.parameters())
         )
 

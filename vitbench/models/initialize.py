@@ -7,10 +7,9 @@ import math
 import torch
 from torch import nn
 
-from vitbench.generators import seeded
 from vitbench.models.blocks import LayerScale
 from vitbench.models.heads import AttentionPool
-from vitbench.models.parts import errors_of, parts_of
+from vitbench.models.parts import check_filled, errors_of, isolated, parts_of
 from vitbench.models.positions import Learned1D, Learned2D, RelativePosition
 from vitbench.models.seeding import key
 
@@ -63,10 +62,12 @@ def initialize(model: nn.Module, *, width: int, seed: int) -> None:
     for name, part in parts.items():
         if callable(initialise := getattr(part, "init_weights", None)):
             with (
-                seeded(key(seed, f"{name}.init_weights")),
+                isolated(key(seed, f"{name}.init_weights")),
                 errors_of(f"{name} {type(part).__name__}", "fails in init_weights()"),
             ):
                 initialise()
+    for name, part in parts.items():
+        check_filled(part, f"{name} {type(part).__name__}")
 
 
 _NORMS = (

@@ -23,6 +23,7 @@ import vitbench
 from vitbench.config import ViTConfig
 from vitbench.generators import seeded
 from vitbench.models.seeding import key
+from vitbench.process_state import taken_back
 from vitbench.signals import Ended
 from vitbench.text import printable
 from vitbench.user_code import is_user_name, lookup
@@ -53,7 +54,7 @@ def build_part(role: str, config: ViTConfig, *, place: str, seed: int, built_in:
     what = f"{role} {name}"
     if not isinstance(code, type):
         return _checked_function(code, what)
-    with seeded(key(seed, place)), errors_of(what, "cannot be built"):
+    with isolated(key(seed, place)), errors_of(what, "cannot be built"):
         part = code(config)
     check_built(part, what)
     if role == "position":
@@ -74,6 +75,17 @@ def is_part(module: nn.Module) -> bool:
 def parts_of(model: nn.Module) -> dict[str, nn.Module]:
     """The user's parts of a model by their names in it."""
     return {name: module for name, module in model.named_modules() if is_part(module)}
+
+
+@contextmanager
+def isolated(seed: int) -> Iterator[None]:
+    """While entered, generators are at the seed, and memory that nothing fills is NaN, not what happened to be there.
+
+    Afterwards all is as it was that a user's code may set for the whole process.
+    """
+    with taken_back(), seeded(seed):
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        yield
 
 
 _NO_FAULT_OF_THE_CODE = (PartError, MemoryError, torch.OutOfMemoryError, Ended)
@@ -115,6 +127,13 @@ def check_built(part: object, what: str) -> None:
         raise PartError(
             f"{what} has a lazy layer, whose size is not known yet; give sizes, which follow from what the constructor gets"
         )
+
+
+def check_filled(part: nn.Module, what: str) -> None:
+    """Raises PartError for a parameter that starts as NaN, as memory does that nothing fills: built within `isolated`."""
+    for name, parameter in part.named_parameters():
+        if not parameter.is_meta and parameter.isnan().any():
+            raise PartError(f"{what} leaves {name} NaN, or unfilled (torch.empty); give it values in the constructor")
 
 
 def _check_position(part: nn.Module, what: str) -> None:

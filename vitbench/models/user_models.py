@@ -7,8 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitbench.config import ModuleConfig
-from vitbench.generators import seeded
-from vitbench.models.parts import PartError, call_checked, check_built, errors_of
+from vitbench.models.parts import PartError, call_checked, check_built, check_filled, errors_of, isolated
 from vitbench.user_code import lookup
 
 
@@ -25,11 +24,12 @@ class UserModel(nn.Module):
         self.what = f"module {config.module}"
         make = lookup(config.module)
         sizes = {name: getattr(config, name) for name in ("image_size", "in_channels", "num_classes")}
-        with seeded(seed), errors_of(self.what, "cannot be built"):
+        with isolated(seed), errors_of(self.what, "cannot be built"):
             module = make(**sizes, **config.options)
         check_built(module, self.what)
         if not any(True for _ in module.parameters()):
             raise PartError(f"{self.what} has no parameters, so there is nothing to train; give it some")
+        check_filled(module, self.what)
         self.module: Any = module.train()
 
     def features(self, images: Tensor) -> Tensor:

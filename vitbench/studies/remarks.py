@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitbench.config import shortened
+from vitbench.config import RunConfig, shortened
 from vitbench.data.info import DataInfo
 from vitbench.studies.arm import Arm
 from vitbench.studies.recipes import Recipe
@@ -57,3 +57,14 @@ def _which(names: Sequence[str], arms: Sequence[Arm]) -> str:
 
 def _text(value: Any) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else shortened(value)
+
+
+def without_muon(runs: Mapping[str, RunConfig]) -> list[str]:
+    """A sentence on the arms that the recipe's Muon does not train; none without any."""
+    names = [name for name, run in runs.items() if run.is_muon_without_layers]
+    if not names or len(names) == len(runs):
+        return []
+    return [
+        f"AdamW alone trains {', '.join(map(repr, names))}, as Muon takes the linear layers of our ViT's blocks; "
+        "--optimizer adamw trains all arms alike"
+    ]

@@ -13,7 +13,7 @@ from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import Budget, Scale
 from vitbench.studies.match import check_costs_stay, check_is_timed, matched_epochs
 from vitbench.studies.recipes import Recipe, recipe_named
-from vitbench.studies.remarks import overruled, overruled_recipe, wrong_labels
+from vitbench.studies.remarks import overruled, overruled_recipe, without_muon, wrong_labels
 from vitbench.studies.resolved_arms import Base, arms_on, changes_of, runs_of
 from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
 from vitbench.studies.study import Study
@@ -161,7 +161,12 @@ def resolve_study(
         train_images=base.train_images,
         design=_design(study, arms, runs, base, grid, tuning_seeds=below, match=match),
         left_out=left_out,
-        remarks=[*study.remarks(base.model), *equal, *_remarks(study, data, base, arms, overrides)],
+        remarks=[
+            *study.remarks(base.model),
+            *equal,
+            *_remarks(study, data, base, arms, overrides),
+            *without_muon(runs),
+        ],
         epochs_are_estimates=match == "time" and images_per_second is None,
     )
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import TracebackType
 
+from vitbench.process_state import taken_back
 from vitbench.refusals import one_line
 from vitbench.signals import Ended
 
@@ -18,10 +19,12 @@ _OURS = ("vitbench", "pydantic")
 def users_code(title: str, file: str) -> Iterator[None]:
     """While code of a user's `file` runs: what it prints goes to stderr, and what it raises becomes a ValueError.
 
+    What it sets for the whole process is taken back afterwards.
+
     The error begins with `title` and names the line to mend.
     """
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), taken_back():
             yield
     except (KeyboardInterrupt, Ended):
         raise

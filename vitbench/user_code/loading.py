@@ -19,6 +19,7 @@ from importlib.util import decode_source, module_from_spec, spec_from_file_locat
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from vitbench.process_state import taken_back
 from vitbench.user_code.blame import users_code
 
 _BYTES: dict[Path, bytes] = {}
@@ -59,7 +60,8 @@ def text_of(path: Path) -> str:
 def load(path: Path) -> ModuleType:
     """The file as a module, in `sys.modules` under a name of its own; the same one again, unless a file has changed.
 
-    It can import modules that lie beside it, and so can its functions later. Raises whatever the file raises.
+    It can import modules that lie beside it, and so can its functions later. What it sets for the whole process, as torch's
+    default dtype, is taken back. Raises whatever the file raises.
     """
     file = path.resolve()
     if _has_changed(file.parent):
@@ -69,7 +71,7 @@ def load(path: Path) -> ModuleType:
     spec = spec_from_file_location(module_name(file), file, loader=_Loader(module_name(file), str(file)))
     assert spec is not None and spec.loader is not None
     module = sys.modules[spec.name] = module_from_spec(spec)
-    with _first(file.parent):
+    with _first(file.parent), taken_back():
         try:
             spec.loader.exec_module(module)
         except BaseException:

@@ -9,12 +9,26 @@ from __future__ import annotations
 import ast
 import builtins
 import sysconfig
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from vitbench.user_code.loading import text_of
-from vitbench.user_code.syntax import Import, Uses, bound_names, canonical, imports_of, uses_of
+from vitbench.user_code.syntax import (
+    Import,
+    Uses,
+    bases_that_watch,
+    bound_names,
+    called_anywhere,
+    called_at_once,
+    canonical,
+    changed_within,
+    imports_of,
+    is_told_of_subclasses,
+    uses_of,
+)
 
 MOST_STATEMENTS = 2_000
 """What reaches more is a library, not a part of a user's."""
@@ -135,7 +149,46 @@ def _units(tree: ast.Module) -> list[_Unit]:
             units += [_Unit(node, frozenset({name.bound}), (name,)) for name in imports_of(node)]
         elif not _is_for_scripts(node):
             units.append(_Unit(node, bound_names(node)))
-    return units
+    return _with_effects(units)
+
+
+def _with_effects(units: list[_Unit]) -> list[_Unit]:
+    """What a function of the file changes, as a registry does, the statements that call it at once change: `@register`."""
+    definitions = [unit for unit in units if isinstance(unit.node, ast.ClassDef | ast.FunctionDef)]
+    imported = {name for unit in units if unit.imports for name in unit.binds}
+    changed: dict[str, set[str]] = defaultdict(set)
+    watching = set[str]()
+    for unit in definitions:
+        for name in unit.binds:
+            changed[name] |= changed_within(unit.node) - imported  # torch.nn.init.zeros_(…) leaves torch as it is
+            if is_told_of_subclasses(unit.node) or bases_that_watch(unit.node, watching):
+                watching.add(name)
+    if not any(changed.values()):
+        return units
+    calls = {
+        name: (called_anywhere(unit.node) & changed.keys()) | bases_that_watch(unit.node, watching)
+        for unit in definitions
+        for name in unit.binds
+    }
+    return [
+        replace(
+            unit, binds=unit.binds | {name for called in _all_calls(unit, calls, watching) for name in changed[called]}
+        )
+        for unit in units
+    ]
+
+
+def _all_calls(unit: _Unit, calls: Mapping[str, set[str]], watching: set[str]) -> set[str]:
+    """Functions and classes of the file that are called, by others too, as the statement is run."""
+    if unit.imports:
+        return set()
+    todo, called = [*called_at_once(unit.node), *bases_that_watch(unit.node, watching)], set[str]()
+    while todo:
+        name = todo.pop()
+        if name in calls and name not in called:
+            called.add(name)
+            todo += calls[name]
+    return called
 
 
 def _is_for_scripts(node: ast.stmt) -> bool:

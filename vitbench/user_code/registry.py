@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitbench.process_state import taken_back
 from vitbench.user_code import loading
 from vitbench.user_code.identity import identify, identity_of
 from vitbench.user_code.roles import check_role
@@ -86,7 +87,8 @@ def _imported(path: str) -> Any:
     if not module_name or not name:
         raise ValueError(f"code {path!r} is not package.module:Name; give a class, or such a path")
     try:
-        code: Any = importlib.import_module(module_name)
+        with taken_back():
+            code: Any = importlib.import_module(module_name)
     except Exception as error:  # whatever the package raises when it is imported
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(

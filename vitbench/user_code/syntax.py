@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +98,57 @@ def _root(node: ast.expr) -> Iterator[str]:
         yield node.id
 
 
+def called_at_once(node: ast.stmt) -> set[str]:
+    """Names of what a statement calls as it is run: in decorators, too, and the metaclass of a class."""
+    called: set[str] = set()
+    todo: list[ast.AST] = [node]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, ast.Call):
+            called |= {*_root(part.func)}
+        for decorator in getattr(part, "decorator_list", ()):
+            called |= {*_root(decorator)}
+        if isinstance(part, ast.ClassDef):
+            for keyword in part.keywords:
+                called |= {*_root(keyword.value)}
+        if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            todo += [*getattr(part, "decorator_list", ()), part.args]
+        else:
+            todo += ast.iter_child_nodes(part)
+    return called
+
+
+def called_anywhere(node: ast.stmt) -> set[str]:
+    """Names of what a function or a class's functions call."""
+    return {name for part in ast.walk(node) if isinstance(part, ast.Call) for name in _root(part.func)}
+
+
+def bases_that_watch(node: ast.stmt, watching: Collection[str]) -> set[str]:
+    """Bases of a class that are among `watching`: these are told of it (`__init_subclass__`)."""
+    bases = node.bases if isinstance(node, ast.ClassDef) else []
+    return {name for base in bases for name in _root(base)} & {*watching}
+
+
+def is_told_of_subclasses(node: ast.stmt) -> bool:
+    """Whether this is a class with `__init_subclass__`."""
+    return isinstance(node, ast.ClassDef) and any(
+        getattr(part, "name", "") == "__init_subclass__" for part in node.body
+    )
+
+
+def changed_within(node: ast.stmt) -> set[str]:
+    """Global names that the functions in a function or class change when they are called."""
+    changed: set[str] = set()
+    for function in ast.walk(node):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            arguments = {argument.arg for argument in ast.walk(function.args) if isinstance(argument, ast.arg)}
+            bound = {name for statement in function.body for name in _bound(statement)}
+            declared = {name for statement in function.body for name in _declared(statement)}
+            touched = {name for statement in function.body for name in _changed(statement)}
+            changed |= (bound & declared) | (touched - ((arguments | bound) - declared))
+    return changed
+
+
 def uses_of(node: ast.AST) -> Uses:
     """What a statement at the top level of a file uses of the file's own names, and imports within."""
     visitor = _Visitor()
@@ -163,6 +214,7 @@ class _Visitor(ast.NodeVisitor):
             for part in ast.walk(generator.target)
             if isinstance(part, ast.Name)
         }
+        self.visit(node.generators[0].iter)  # which is of the scope around
         self._locals.append(frozenset(names))
         self.generic_visit(node)
         self._locals.pop()

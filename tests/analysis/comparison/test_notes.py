@@ -7,6 +7,7 @@ import pytest
 from tests.made_up_records import make_record
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
+from vitbench.config import TimmConfig
 from vitbench.costs import count
 from vitbench.records import Design, Outcome
 
@@ -99,3 +100,16 @@ def test_what_a_class_token_saves_is_said_where_arms_differ_in_pooling_and_nowhe
             [make_record(f"{pool}{i}", model={"pool": pool, "depth": i}) for pool in alike for i in (1, 2)]
         )
         assert not any("class token alone" in note for note in assess(comparison).notes)
+
+
+def test_a_model_of_timm_that_muon_did_not_train_is_noted():
+    records = [make_record(arm, train={"optimizer": "muon"}) for arm in ("cls", "gap", "ResNet")]
+    resnet = records[2].config.model_copy(update={"model": TimmConfig(timm="resnet18", image_size=8, in_channels=1)})
+    records[2] = records[2].model_copy(update={"config": resnet, "run_id": resnet.run_id})
+    (comparison,) = compare(records)
+    assert (
+        "ResNet was trained by AdamW alone: Muon takes the linear layers of our ViT's blocks, not timm's."
+        in assess(comparison).notes
+    )
+    (comparison,) = compare(records[:2])
+    assert not any("Muon" in note for note in assess(comparison).notes)

@@ -33,6 +33,7 @@ def notes_about(comparison: Comparison) -> Iterator[str]:
         yield from (f"{arm.label}: {note}" for note in _about_the_choice(arm, comparison))
         if reference is not None:
             yield from (f"{arm.label}: {note}" for note in _about_pairs(arm, reference))
+    yield from _about_muon(comparison)
     yield from _about_speeds(comparison)
     yield from _about_user_code(comparison)
     for note in comparison.environment_values("compile_note"):
@@ -160,6 +161,13 @@ def _about_pairs(arm: ArmResult, reference: ArmResult) -> Iterator[str]:
         lacking = {arm.label: sorted(theirs - mine), reference.label: sorted(mine - theirs)}
         missing = {label: seeds_text(seeds) for label, seeds in lacking.items() if seeds}
         yield f"{len(mine & theirs)} of {len(mine | theirs)} pairs are complete; {listed(_lacks(missing))}."
+
+
+def _about_muon(comparison: Comparison) -> Iterator[str]:
+    labels = [arm.label for arm in comparison.arms if arm.config.is_muon_without_layers]
+    if labels and len(labels) < len(comparison.arms):
+        were = agreeing(len(labels), "was", "were")
+        yield f"{listed(labels)} {were} trained by AdamW alone: Muon takes the linear layers of our ViT's blocks, not timm's."
 
 
 def _about_user_code(comparison: Comparison) -> Iterator[str]:
