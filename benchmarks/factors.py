@@ -12,6 +12,8 @@ BASELINE = ViTConfig(image_size=32, patch_size=4, width=96, depth=2, num_heads=3
 SHAPE = frozenset({"image_size", "in_channels", "patch_size", "width", "depth", "num_heads", "num_classes"})
 """How large a model is, which is no factor: `test_models.py` has the named variants for that."""
 CHANGES_NO_WORK = frozenset({"norm_eps", "position_grid"})
+ONE_KIND = frozenset({"attention", "mlp", "norm"})
+"""Roles with one kind of ours; all others are users' code."""
 OF_ONE_STEM = frozenset({"stem_layers", "stem_width", "stem_groups"})
 NUMBERS: dict[str, Any] = {
     "mlp_ratio": 2.0,
@@ -46,8 +48,9 @@ def factors() -> dict[str, ViTConfig]:
 
 
 def _values(field: str, annotation: Any) -> tuple[Any, ...]:
-    if get_origin(annotation) is Literal:
-        return get_args(annotation)
+    literal = next((kind for kind in (annotation, *get_args(annotation)) if get_origin(kind) is Literal), None)
+    if literal is not None:  # beside the name of a user's part, which is timed by nobody here
+        return get_args(literal)
     if annotation is bool:
         return (False, True)
     if field not in NUMBERS:

@@ -67,11 +67,12 @@ def test_its_study_is_a_study(tmp_path):
     from vitbench.studies import load_study
     from vitbench.variants import variant
 
-    (code,) = re.findall(r"```python\n(from vitbench.studies.*?)```", TEXT, re.DOTALL)
+    (code,) = re.findall(r"```python\n(from torch import nn\nfrom vitbench.studies.*?)```", TEXT, re.DOTALL)
     file = tmp_path / "my_study.py"
     file.write_text(code)
     arms = load_study(str(file)).all_arms(variant("Micro/2"))
-    assert [arm.apply(variant("Micro/2")).num_registers for arm in arms] == [0, 1, 4]
+    assert [arm.apply(variant("Micro/2")).num_registers for arm in arms] == [0, 4, 0, 0]
+    assert [list(arm.changes) for arm in arms] == [[], ["num_registers"], ["mixup"], ["position"]]
 
 
 def test_its_weights_from_elsewhere_are_converted_and_resized_as_it_says(monkeypatch):

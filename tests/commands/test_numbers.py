@@ -12,6 +12,7 @@ from vitbench.config import DataConfig, TrainConfig, ViTConfig
 
 BASE = {
     "plan": ("pooling", "--budget", "smoke"),
+    "check": ("pooling", "--budget", "smoke"),
     "run": ("pooling", "--budget", "smoke"),
     "train": ("Nano/2", "--epochs", "1"),
     "flops": ("Nano/2", "--image-size", "8"),
@@ -23,6 +24,7 @@ BASE = {
     "figures": ("abcd",),
 }
 WORK = {
+    "check": ("vitbench.execution.check_study.check_studies",),
     "run": ("vitbench.execution.studies.StudyRuns._execute",),
     "train": ("vitbench.execution.single.execute_watched",),
     "throughput": ("vitbench.profiling.roofline.measure_ceilings",),

@@ -20,6 +20,7 @@ from vitbench.execution import run as run_module
 from vitbench.execution.claims import JobQueue
 from vitbench.execution.run import execute
 from vitbench.records import Environment, Outcome, Record, RecordStore, describe_environment
+from vitbench.signals import Ended
 from vitbench.training import checkpoint as checkpoint_module
 from vitbench.training.loop import step_seed as step_seed_itself
 
@@ -118,11 +119,11 @@ def test_an_end_during_the_final_evaluation_costs_no_training(random_job, monkey
     job, whole = random_job
 
     def killed(*_: object, **__: object) -> None:
-        raise SystemExit
+        raise Ended(143)
 
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "_timed_test", killed)
-        with pytest.raises(SystemExit):
+        with pytest.raises(Ended):
             execute(job)
     taken = interrupt_in(monkeypatch, -1)
     assert bits(execute(job)) == bits(whole) and taken == []

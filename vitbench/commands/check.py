@@ -62,10 +62,7 @@ def _facts(checked: list[CheckedStudy]) -> dict[str, Any]:
 def _print(study: CheckedStudy) -> None:
     resolved = study.resolved
     print(f"{resolved.study.name} on {study.dataset}, {resolved.variant}; baseline {resolved.baseline}")
-    print_table(
-        [_row(arm, resolved.design) for arm in study.arms],
-        texts=("arm", "differs in", "first seen in", "position", "found"),
-    )
+    print_table([_row(arm, resolved.design) for arm in study.arms], texts=TEXTS)
     for arm in study.arms:
         for kind, problems in (("error", arm.errors), ("warning", arm.warnings)):
             for problem in problems:
