@@ -24,7 +24,7 @@ BASE = {
     "figures": ("abcd",),
 }
 WORK = {
-    "check": ("vitbench.execution.check_study.check_studies",),
+    "check": ("vitbench.execution.check_study._Checks.of",),
     "run": ("vitbench.execution.studies.StudyRuns._execute",),
     "train": ("vitbench.execution.single.execute_watched",),
     "throughput": ("vitbench.profiling.roofline.measure_ceilings",),

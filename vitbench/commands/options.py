@@ -106,8 +106,8 @@ def parse(name: str, text: str, field: FieldInfo) -> Any:
         return text
     if any(float in get_args(part) for kind in types for part in (kind, *get_args(kind))):
         return _floats(name, text)
-    parts = text.split("x" if "x" in text else ",")
-    if not all(part.strip().isdecimal() for part in parts):
+    parts = [part.strip() for part in text.split("x" if "x" in text else ",")]
+    if not all(part.isdecimal() for part in parts):
         raise ValueError(f"{name} {text!r} is not a whole number or several; give 32, 28x32 or 3,4,9")
     numbers = tuple(map(int, parts))
     return numbers[0] if takes_int and len(numbers) == 1 else numbers

@@ -48,6 +48,9 @@ def check_studies(
     asked = request.asked
     resolved = [resolve_study(study, request.budget, info, request.overrides) for study, _, info in asked]
     for study in resolved:
+        for name in study.arms:
+            for setting in study.grid.settings:
+                study.config(name, setting, seed)  # refuses a setting without meaning
         for name in arms:
             if name not in study.arms:
                 there = f"there are {', '.join(map(repr, study.arms))}"
