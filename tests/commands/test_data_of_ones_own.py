@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,9 +25,9 @@ def test_a_study_on_own_images_of_two_channels_and_sixteen_bits_is_planned_and_t
     if kind == "py":
         file.write_text(FUNCTION)
     else:
-        namespace: dict[str, object] = {}
+        namespace: dict[str, Any] = {}
         exec(FUNCTION, namespace)
-        splits = namespace["data"]()  # type: ignore[operator]
+        splits = namespace["data"]()
         names = ("train_images", "train_labels", "test_images", "test_labels")
         np.savez(file, **dict(zip(names, (array for split in splits for array in split), strict=True)))
     options = (

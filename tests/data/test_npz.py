@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,8 +27,8 @@ def arrays(shape: tuple[int, ...] = (3, 8, 8), dtype: str = "uint8", classes: in
     return result
 
 
-def write(file: Path, **content: object) -> str:
-    np.savez(file, **content)  # type: ignore[arg-type]
+def write(file: Path, **content: Any) -> str:
+    np.savez(file, **content)
     return str(file)
 
 

@@ -15,7 +15,7 @@ from vitbench.config import RunConfig, ViTConfig
 from vitbench.inspection.check_bench import Bench, differ, shuffled
 from vitbench.inspection.checked_arm import CheckedArm, SharedStart
 from vitbench.models import Attention, UserModel
-from vitbench.models.parts import parts_of
+from vitbench.models.parts import parts_of, role_of
 from vitbench.training.loop import seed_dropout
 
 TORCH = "torch's generator"
@@ -181,7 +181,7 @@ def check_input_is_read(arm: CheckedArm, config: RunConfig, bench: Bench) -> Non
             x = inputs[0]
             with torch.no_grad():
                 same = torch.equal(part(*inputs), part(x + torch.randn_like(x), *inputs[1:]))
-            what = f"{getattr(type(part), 'vitbench_role', '')} {type(part).__name__}"
+            what = f"{role_of(part)} {type(part).__name__}"
             if same and what not in told:
                 told.add(what)
                 arm.error("input", f"{what} ({name}) ignores its input: it gives the same whatever it is given")

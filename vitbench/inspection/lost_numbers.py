@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vitbench.models import UserModel
-from vitbench.models.parts import parts_of
+from vitbench.models.parts import parts_of, role_of
 
 
 def code_that_loses_numbers(
@@ -43,9 +43,7 @@ def _suspects(model: nn.Module) -> Mapping[str, nn.Module]:
         return {f"module {model.config.module}": model}
     config: Any = model.config
     return {
-        f"{role} {getattr(config, role)} ({name})": part
-        for name, part in parts_of(model).items()
-        for role in [str(getattr(type(part), "vitbench_role"))]  # noqa: B009 – set when the part is built
+        f"{role_of(part)} {getattr(config, role_of(part))} ({name})": part for name, part in parts_of(model).items()
     }
 
 

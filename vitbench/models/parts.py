@@ -69,7 +69,13 @@ def build_part(role: str, config: ViTConfig, *, place: str, seed: int, built_in:
 
 def is_part(module: nn.Module) -> bool:
     """Whether this is a user's part, as `build_part` makes it."""
-    return hasattr(type(module), "vitbench_role")
+    return role_of(module) != ""
+
+
+def role_of(module: nn.Module) -> str:
+    """What a user's part stands for, a field of the `ViTConfig`; empty for any other module."""
+    role: str = getattr(type(module), "vitbench_role", "")
+    return role
 
 
 def parts_of(model: nn.Module) -> dict[str, nn.Module]:
