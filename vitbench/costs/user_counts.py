@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -72,9 +72,9 @@ def _counted(config: ModelConfig, device: str) -> UserCounts:
 class _Operators(TorchDispatchMode):
     """While entered, notes the operators that have neither a count nor are known to need none."""
 
-    @cached_property
-    def uncounted(self) -> set[str]:
-        return set()
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
+        self.uncounted: set[str] = set()
 
     def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not _has_a_count(function):
