@@ -77,7 +77,7 @@ def findings_of(comparison: Comparison) -> Findings:
         arm.label: _contrast(comparison, arm, other, at_baseline_setting=True) for arm, other in pairs
     }
     decisions, at_baseline = _decide(comparison, contrasts), _decide(comparison, contrasts_at_baseline)
-    num_tested = sum(decision.adjusted_p is not None for decision in decisions.values())
+    num_tested = sum(decision.corrected_for is not None for decision in decisions.values())
     arms = {}
     for arm, _ in pairs:
         decision_there = None if arm.setting == comparison.baseline_setting(arm) else at_baseline[arm.label]

@@ -24,6 +24,11 @@ class Interval(NamedTuple):
     def half_width(self) -> float:
         return (self.high - self.low) / 2
 
+    @property
+    def with_zero(self) -> Interval:
+        """As wide as it must be to hold 0."""
+        return Interval(min(0.0, self.low), max(0.0, self.high))
+
 
 class Uncertainty(NamedTuple):
     """Of a mean."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from vitbench.analysis.statistics.pairing import Estimate, Interval, PairedDifference
+from vitbench.analysis.statistics.sequential import nominal_level
 
 ALPHA = 0.05
 FEWEST_SEEDS = 3
@@ -32,6 +33,11 @@ class Verdict(StrEnum):
     def is_settled(self) -> bool:
         """Whether it claims something of the arm."""
         return self in (Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT)
+
+    @property
+    def asks_for_seeds(self) -> bool:
+        """Whether more seeds may change it, in a study that adds them until it is settled."""
+        return self is Verdict.OPEN
 
 
 @dataclass(frozen=True)
@@ -74,11 +80,15 @@ class Decision:
     """The interval that decided: of the two-sided test, as wide as Holm's correction makes it; for 'equivalent', that of the
     two one-sided tests. None where none decided: too few seeds, nothing to test by, or runs that diverged."""
     confidence: float | None = None
-    """That of `interval`: 0.95 for an arm that is tested alone."""
+    """That of `interval`: 0.95 for an arm that is tested alone. Of a sequential plan, over all looks together."""
+    corrected_for: int | None = None
+    """How many arms Holm's correction took this one's p times; None where nothing was tested."""
+    look: int | None = None
+    """Of a sequential plan: the look that the verdict is of, in seeds."""
     over_images: bool = False
     """Whether seeds spread by less than one test image, and the tests were over seeds and images."""
     adjusted_p: float | None = None
-    """After Holm's correction over the arms tested together; None where nothing was tested."""
+    """After Holm's correction over the arms tested together; None where nothing was tested, and of a sequential plan."""
     within_margin: bool = False
     """Whether equivalence was shown, whether or not the difference is significant."""
     caveats: Caveats = NO_CAVEATS
@@ -91,6 +101,22 @@ class Decision:
         return self.within_margin and max(map(abs, self.interval)) <= self.margin
 
 
+@dataclass(frozen=True)
+class SequentialPlan:
+    """Seeds are added until arms are settled, and looked at after so many of them."""
+
+    looks: tuple[int, ...]
+    num_arms: int
+    """That are tested together, settled or not: known before the first look."""
+    reached: Mapping[Hashable, int]
+    """The look at which each arm is judged; arms before the first look are not in it."""
+
+    @property
+    def equivalence_alpha(self) -> float:
+        """Two-sided. Less than 2 ALPHA, so that an arm's printed interval misses with ALPHA at most, whatever its verdict."""
+        return 2 * ALPHA - ALPHA / self.num_arms
+
+
 def decide(
     differences: Mapping[Key, PairedDifference | None],
     *,
@@ -98,10 +124,11 @@ def decide(
     saturated: Mapping[Key, Verdict] | None = None,
     margin: float = MARGIN,
     caveats: Mapping[Key, Caveats] | None = None,
+    sequential: SequentialPlan | None = None,
 ) -> dict[Key, Decision]:
     """The verdict on every arm of a study, tested together. The first case that applies, of:
 
-    1. no verdict: fewer than 3 seeds have both the arm and the baseline (None: no seed has).
+    1. no verdict: fewer than 3 seeds have both the arm and the baseline (None: no seed has); or no look is reached.
     2. at the ceiling, at the floor, or open: `saturated` says so. It claims nothing.
     3. better, worse: the two-sided test has p ≤ ALPHA after Holm's correction over the arms that come this far; the sign
        of the mean says which. `within_margin` where 4 holds too.
@@ -112,6 +139,9 @@ def decide(
     The tests are paired t-tests over seeds. Where seeds spread less than one test image, as where the difference is the
     same at every seed, they are t-tests over seeds and images: of `over_images`, which has these differences alone.
 
+    Under a `sequential` plan each level is the nominal one of the arm's look, which keeps it over all looks together
+    (`sequential.nominal_level`), Holm's correction begins with `num_arms`, and 4 has `equivalence_alpha`.
+
     A run that diverged is in no pair, and is worse than any. So 'better' and 'equivalent' become open where a run of the
     arm diverged (`caveats`), 'worse' and 'equivalent' where one of the baseline did.
 
@@ -120,53 +150,84 @@ def decide(
     if not margin > 0:
         raise ValueError(f"margin {margin:g} must be above 0, as a fraction: 0.005 is half a point")
     over_images, saturated, caveats = over_images or {}, saturated or {}, caveats or {}
-    testable = {key: pairs for key, pairs in differences.items() if pairs is not None and pairs.n >= FEWEST_SEEDS}
+    testable = {
+        key: pairs
+        for key, pairs in differences.items()
+        if pairs is not None and pairs.n >= FEWEST_SEEDS and (sequential is None or key in sequential.reached)
+    }
     estimates = {
         key: estimate
         for key, difference in testable.items()
         if key not in saturated and (estimate := over_images.get(key, difference.estimate)) is not None
     }
-    adjusted, confidences = _corrected({key: estimate.p_value for key, estimate in estimates.items()})
+    tests = _Tests(estimates, sequential)
+    adjusted = {} if sequential else dict(zip(estimates, holm([e.p_value for e in estimates.values()]), strict=True))
     decisions = {}
     for key, difference in differences.items():
-        decision = Decision(Verdict.NONE, difference, margin, caveats=caveats.get(key, NO_CAVEATS))
+        look = sequential.reached.get(key) if sequential else None
+        decision = Decision(Verdict.NONE, difference, margin, look=look, caveats=caveats.get(key, NO_CAVEATS))
         if key in estimates:
-            decision = replace(decision, adjusted_p=adjusted[key], over_images=key in over_images)
-            decision = _tested(decision, estimates[key], adjusted[key], confidences[key])
+            decision = replace(decision, adjusted_p=adjusted.get(key), over_images=key in over_images)
+            decision = tests.settle(key, decision)
         elif key in testable:
             decision = replace(decision, verdict=saturated.get(key, Verdict.OPEN))
         decisions[key] = decision
     return decisions
 
 
-def _tested(decision: Decision, estimate: Estimate, adjusted_p: float, confidence: float) -> Decision:
-    """A decision with its verdict, and the interval that decided."""
-    equivalent = estimate.equivalence_p_value(decision.margin) <= ALPHA
-    if adjusted_p <= ALPHA:
-        verdict = Verdict.BETTER if estimate.mean > 0 else Verdict.WORSE
-    elif equivalent:
-        verdict, confidence = Verdict.EQUIVALENT, 1 - 2 * ALPHA
-    else:
-        verdict = Verdict.OPEN
-    if decision.caveats.diverged_may_turn(verdict):
-        return replace(decision, verdict=Verdict.OPEN)
-    within = equivalent and not decision.caveats.diverged_may_turn(Verdict.EQUIVALENT)
-    interval = estimate.interval(confidence)
-    return replace(decision, verdict=verdict, interval=interval, confidence=confidence, within_margin=within)
+class _Tests(Generic[Key]):
+    """Of the arms of a study together, each by the estimate of its difference."""
+
+    def __init__(self, estimates: Mapping[Key, Estimate], plan: SequentialPlan | None) -> None:
+        self.estimates, self.plan = estimates, plan
+        num_arms = plan.num_arms if plan else len(estimates)
+        by_p_value = sorted(estimates, key=lambda key: estimates[key].p_value)
+        self.corrections, self.shown = _holm_steps(by_p_value, num_arms, self._is_significant)
+
+    def settle(self, key: Key, decision: Decision) -> Decision:
+        """The decision with its verdict, and the interval that decided."""
+        estimate, plan = self.estimates[key], self.plan
+        alpha, two_one_sided = ALPHA / self.corrections[key], plan.equivalence_alpha if plan else 2 * ALPHA
+        interval = estimate.interval(1 - self._level(key, alpha))
+        within = estimate.equivalence_p_value(decision.margin) <= self._level(key, two_one_sided) / 2
+        if key in self.shown:
+            verdict = Verdict.BETTER if estimate.mean > 0 else Verdict.WORSE
+        elif within:
+            verdict, alpha = Verdict.EQUIVALENT, two_one_sided
+            interval = estimate.interval(1 - self._level(key, alpha))
+            if plan:  # as wide as Hsu et al. (1994) make it, which covers with what one of the two tests has
+                interval, alpha = interval.with_zero, alpha / 2
+        else:
+            verdict = Verdict.OPEN
+        decision = replace(decision, corrected_for=self.corrections[key])
+        if decision.caveats.diverged_may_turn(verdict):
+            return replace(decision, verdict=Verdict.OPEN)
+        within = within and not decision.caveats.diverged_may_turn(Verdict.EQUIVALENT)
+        return replace(decision, verdict=verdict, interval=interval, confidence=1 - alpha, within_margin=within)
+
+    def _is_significant(self, key: Key, num_arms: int) -> bool:
+        return self.estimates[key].p_value <= self._level(key, ALPHA / num_arms)
+
+    def _level(self, key: Key, alpha: float) -> float:
+        """Of one test at the arm's look."""
+        return nominal_level(self.plan.reached[key], looks=self.plan.looks, alpha=alpha) if self.plan else alpha
 
 
-def _corrected(p_values: Mapping[Key, float]) -> tuple[dict[Key, float], dict[Key, float]]:
-    """(p by Holm's correction, the confidence of the interval that it makes of each arm).
+def _holm_steps(
+    keys: Iterable[Key], num_arms: int, is_significant: Callable[[Key, int], bool]
+) -> tuple[dict[Key, int], set[Key]]:
+    """Holm's method (1979): (the number of arms that each is corrected for, those that are significant).
 
-    Holm holds the smallest p of m against ALPHA / m, the next against ALPHA / (m − 1), …, and stops at the first that
-    fails, whose level all that are left keep. The interval of an arm's own level leaves out 0 exactly where its
-    corrected p is at most ALPHA.
+    One arm that is significant among all `num_arms` is shown; the others are then tested among one arm fewer, until none of
+    them is significant. An arm's level depends on no other's p-value but through what is shown, so looks may differ.
     """
-    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    shown = sum(p <= ALPHA for p in adjusted.values())
-    ranked = sorted(p_values, key=p_values.__getitem__)
-    steps = {key: len(ranked) - min(rank, shown) for rank, key in enumerate(ranked)}
-    return adjusted, {key: 1 - ALPHA / steps[key] for key in p_values}
+    corrections: dict[Key, int] = {}
+    left = [*keys]
+    while (found := next((key for key in left if is_significant(key, num_arms - len(corrections))), None)) is not None:
+        corrections[found] = num_arms - len(corrections)
+        left.remove(found)
+    shown = {*corrections}
+    return corrections | {key: num_arms - len(shown) for key in left}, shown
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,0 +1,74 @@
+"""Which arms of a study need more seeds, and how many, where seeds are added until arms are settled?
+
+All open arms go from look to look together, so that what is run does not depend on where a study was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+from vitbench.analysis.statistics.verdicts import Decision
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Runs(Enum):
+    """What there is of an arm's runs up to a look."""
+
+    COMPLETE = "complete"
+    """All ended, whether or not they diverged."""
+    FAILED = "failed"
+    """Some failed: the other arms do not wait for them."""
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Progress(Generic[Key]):
+    """Where each arm of a study stands."""
+
+    reached: Mapping[Key, int]
+    """The look that its verdict is of; arms before the first are not in it."""
+    wanted: Mapping[Key, int]
+    """How many seeds it is to have by now: of a settled arm those that it has, of an open one those of the next look."""
+    decisions: Mapping[Key, Decision]
+    """At the looks reached; empty before the first."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no arm wants more seeds than it has."""
+        return self.reached == self.wanted
+
+
+def follow(
+    arms: Iterable[Key],
+    looks: Sequence[int],
+    *,
+    runs: Callable[[Key, int], Runs],
+    decide_at: Callable[[Mapping[Key, int]], Mapping[Key, Decision]],
+) -> Progress[Key]:
+    """From look to look, as far as there are runs.
+
+    `runs`: what there is of an arm up to a look. `decide_at`: the verdicts of the arms of which each has reached such a look,
+    from its seeds below that alone; so what was run beyond changes nothing.
+    """
+    active = [*arms]
+    reached: dict[Key, int] = {}
+    wanted: dict[Key, int] = dict.fromkeys(active, looks[0])
+    decisions: Mapping[Key, Decision] = {}
+    for look in looks:
+        wanted |= dict.fromkeys(active, look)
+        there = {arm: runs(arm, look) for arm in active}
+        if Runs.MISSING in there.values():
+            break
+        active = [arm for arm in active if there[arm] is Runs.COMPLETE]
+        if not active:
+            break
+        reached |= dict.fromkeys(active, look)
+        decisions = decide_at(reached)
+        active = [arm for arm in active if decisions[arm].verdict.asks_for_seeds]
+        if not active:
+            break
+    return Progress(reached, wanted, decisions)
