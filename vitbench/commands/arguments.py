@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,9 @@ from vitbench.files import expanded
 if TYPE_CHECKING:
     from vitbench.device import Device
     from vitbench.execution.request import Request
+    from vitbench.records import Record
+    from vitbench.studies.looks import LookedAt
+    from vitbench.studies.resolved_study import ResolvedStudy
 
 Names = TypeVar("Names", str, list[str] | None)
 
@@ -174,6 +177,12 @@ class ModelOptions:
         return model_of(variant, info, budget, base=self.base, fields=fields)
 
 
+def _judge(resolved: ResolvedStudy, records: Sequence[Record]) -> LookedAt:
+    from vitbench.analysis.comparison.judge import judge
+
+    return judge(resolved, records)
+
+
 @dataclass(frozen=True)
 class StudyOptions:
     """What `plan` and `run` take alike: which studies, on which data, at which budget, and what differs from it."""
@@ -185,6 +194,15 @@ class StudyOptions:
     ] = None
     data_root: DataRoot = None
     seeds: Annotated[int | None, Option(min=1, max=MOST_SEEDS, help="Seeds per arm; default: the budget's.")] = None
+    until: Annotated[
+        str | None,
+        Option(
+            callback=one_of("settled"), help="settled: add seeds until every arm is settled, looking after 5, 8, 12, …"
+        ),
+    ] = None
+    max_seeds: Annotated[
+        int | None, Option(min=1, max=MOST_SEEDS, help="Of --until settled: the last look; default: 40.")
+    ] = None
     variant: Annotated[str | None, Option(help="Base variant, as Mini/4; default: the budget's.")] = None
     recipe: RecipeOption = None
     epochs: Annotated[float | None, Option(help="2.5 is two and a half; default: the budget's.")] = None
@@ -224,6 +242,8 @@ class StudyOptions:
             variant=self.variant,
             recipe=self.recipe,
             seeds=self.seeds,
+            until="settled" if self.until else None,
+            max_seeds=self.max_seeds,
             train={name: value for name in fields if (value := getattr(self, name)) is not None},
             train_images=self.train_images,
             learning_rates=tuple(self.learning_rate or ()),
@@ -241,4 +261,5 @@ class StudyOptions:
             download=self.download,
             results=self.results,
             again=self.again,
+            judge=_judge,
         )

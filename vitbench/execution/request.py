@@ -14,6 +14,7 @@ from vitbench.execution.content import Content, Decode
 from vitbench.records import Faults, Record, RecordStore
 from vitbench.studies import STUDIES, Budget, Overrides, Plan, Study, load_study, make_plan
 from vitbench.studies.library import is_study_file
+from vitbench.studies.looks import Judge
 from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
 from vitbench.text import agreeing, counted
 
@@ -34,6 +35,8 @@ class Request:
     results: Path
     again: bool
     """Runs count as done only where they were recorded in this environment."""
+    judge: Judge | None = field(default=None, compare=False)
+    """Says which arms are settled, where seeds are added until all are; without one, studies end at their first look."""
     faults: Faults = field(default_factory=Faults, compare=False)
     """What is wrong with the records; a run whose line is damaged counts as not recorded."""
     study_files: dict[str, Path] = field(default_factory=dict, compare=False, init=False)
@@ -108,6 +111,7 @@ class Request:
                 records.get(study.name, ()),
                 images_per_second=speeds,
                 failed={run_id for study_name, run_id in failed if study_name == study.name},
+                judge=self.judge,
             )
             plans.append((name, plan))
         # the first run of each recipe

@@ -28,6 +28,10 @@ class Design(Stored):
     """Values of the other fields that are tuned, ascending; every arm gets every combination with `learning_rates`."""
     tuning_seeds: int | None = None
     """Settings are chosen on the seeds below this; the others run at chosen settings alone. None: on every seed."""
+    seeds: int | None = None
+    """How many seeds were planned for each arm, of a fixed number. None in older records, and with `looks`."""
+    looks: tuple[int, ...] = ()
+    """Numbers of seeds at which verdicts are looked at and settled arms stop. Empty where the number of seeds is fixed."""
     match: str = "epochs"
     """What is equal for all arms: `epochs`, `flops` (training FLOPs) or `time` (training time)."""
     epochs: dict[str, float] = Field(default_factory=dict)
@@ -130,6 +134,11 @@ class Design(Stored):
         """Plans of another kind are compared apart, even where they share runs."""
         epochs = self.epochs.get(self.baseline) if self.epochs_are_planned else None
         return self.match, tuple(sorted(self.tuned)), epochs, self.images_differ, self.has_starts
+
+    @property
+    def compared_arms(self) -> tuple[str, ...]:
+        """The arms that are compared with another, in the study's order."""
+        return tuple(arm for arm in self.arms if self.compared_with(arm) != arm)
 
     def compared_with(self, arm: str) -> str:
         """The baseline; or with held factors, the arm of its level of these and the baseline's of all others.

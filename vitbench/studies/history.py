@@ -25,16 +25,16 @@ class History:
         self._fields = resolved.grid.fields
         arms = {arm: definition_of(config, self._fields) for arm, config in resolved.arms.items()}
         place = (resolved.study.name, resolved.budget, resolved.variant)
-        of_these_arms = [
+        self.records = [
             record
             for record in records
             if (record.study, record.budget, record.variant) == place
             and arms.get(record.arm) == definition_of(record.config, self._fields)
         ]
         self._done = {
-            (record.arm, _grid_setting(record, resolved), record.seed) for record in of_these_arms if record.is_done
+            (record.arm, _grid_setting(record, resolved), record.seed) for record in self.records if record.is_done
         }
-        by_environment = grouped(of_these_arms, lambda record: environment_key(record, resolved.design))
+        by_environment = grouped(self.records, lambda record: environment_key(record, resolved.design))
         last_first = [_Environment(resolved, group) for group in reversed(by_environment.values())]
         # Sorting is stable: of two with as many runs, the later one goes first.
         self._environments = sorted(last_first, key=lambda environment: environment.num_tuning_runs, reverse=True)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from math import prod
+from math import ceil, prod
 
 from vitbench.config import RunConfig, one_line
 from vitbench.costs.macs import training_flops_per_image
@@ -19,6 +19,7 @@ from vitbench.data.info import DataInfo
 from vitbench.records import Design, Record
 from vitbench.studies.budgets import Budget
 from vitbench.studies.history import History
+from vitbench.studies.looks import Judge, LookedAt
 from vitbench.studies.match import training_images
 from vitbench.studies.resolved_study import Overrides, ResolvedStudy, resolve_study
 from vitbench.studies.settings import RATE, SIDES, Grid, Setting, setting_of, setting_text, step_beyond
@@ -100,6 +101,10 @@ class Plan:
     """None where all runs are known."""
     epochs_are_estimates: bool = False
     """Whether images/s must be measured before the final epochs are known."""
+    expected: Later | None = None
+    """Of a study that adds seeds until it is settled: what of `later` is likely; None before its first look."""
+    looked_at: LookedAt | None = None
+    """What such a study's judge has seen; None where there was none."""
 
 
 def make_plan(
@@ -111,11 +116,13 @@ def make_plan(
     *,
     images_per_second: Mapping[str, float] | None = None,
     failed: Collection[str] = (),
+    judge: Judge | None = None,
 ) -> Plan:
     """The runs of `study` on `data` that are certain, given `records`, and how many may follow.
 
     Seeds are outermost, so that a stopped study has complete seeds. Choices wait for runs that failed, except for the run_ids
-    in `failed`. Raises ValueError where an arm has no meaning on the base variant, or something cannot be tuned or matched.
+    in `failed`. Where a study adds seeds until it is settled, `judge` says which arms are; without one, it has those of its
+    first look. Raises ValueError where an arm has no meaning on the base variant, or something cannot be tuned or matched.
     """
     resolved = resolve_study(study, budget, data, overrides, images_per_second=images_per_second)
     if not resolved.has_choices:
@@ -128,7 +135,13 @@ def make_plan(
     runs = _tuning_runs(resolved, grid)
     if not tried:
         return Plan(runs, _later(resolved, grid, history), resolved.epochs_are_estimates)
-    return Plan([*runs, *_final_runs(resolved, grid, history)], None, resolved.epochs_are_estimates)
+    chosen = {arm: history.best(arm, grid, with_tried=True) for arm in resolved.arms}
+    runs += _final_runs(resolved, grid, chosen)
+    if not resolved.looks or judge is None:
+        return Plan(runs, None, resolved.epochs_are_estimates)
+    looked_at = judge(resolved, history.records)
+    more = _MoreSeeds(resolved, resolved.design_on(grid), chosen, looked_at)
+    return Plan([*runs, *more.runs()], more.at_most(), resolved.epochs_are_estimates, more.expected(), looked_at)
 
 
 def _tuning_runs(resolved: ResolvedStudy, grid: Grid) -> list[PlannedRun]:
@@ -152,13 +165,12 @@ def _extended(resolved: ResolvedStudy, grid: Grid, history: History, steps: Coun
     return grid
 
 
-def _final_runs(resolved: ResolvedStudy, grid: Grid, history: History) -> list[PlannedRun]:
+def _final_runs(resolved: ResolvedStudy, grid: Grid, chosen: Mapping[str, Setting | None]) -> list[PlannedRun]:
     """The final seeds, at each arm's chosen setting and at that of the arm which it is compared with.
 
     An arm that goes on from another follows it there. An arm without a chosen setting has no runs.
     """
     design = resolved.design_on(grid)
-    chosen = {arm: history.best(arm, grid, with_tried=True) for arm in resolved.arms}
     places = dict.fromkeys(
         (link, setting)
         for arm, best in chosen.items()
@@ -171,6 +183,58 @@ def _final_runs(resolved: ResolvedStudy, grid: Grid, history: History) -> list[P
         for seed in range(resolved.tuning_seeds, resolved.seeds)
         for arm, setting in places
     ]
+
+
+@dataclass(frozen=True)
+class _MoreSeeds:
+    """What comes after the first look of a study that adds seeds until its arms are settled."""
+
+    resolved: ResolvedStudy
+    design: Design
+    chosen: Mapping[str, Setting | None]
+    looked_at: LookedAt
+
+    def runs(self) -> list[PlannedRun]:
+        """Of the seeds that arms want by now beyond the first look, at the setting that each has chosen."""
+        places = self._seeds_by_place(self.looked_at.wanted)
+        return [
+            _planned(self.resolved, self.design, arm, setting, seed)
+            for seed in range(self.resolved.seeds, int(max(places.values(), default=0)))
+            for (arm, setting), seeds in places.items()
+            if seed < seeds
+        ]
+
+    def at_most(self) -> Later | None:
+        """What follows if no open arm is settled before the last look."""
+        return self._beyond(dict.fromkeys(self.looked_at.open, self.resolved.looks[-1]))
+
+    def expected(self) -> Later | None:
+        """What follows if seeds go on to show what they have shown; None where they have shown nothing yet."""
+        ends = {arm: seeds for arm, seeds in self.looked_at.open.items() if seeds is not None}
+        return self._beyond(ends) if len(ends) == len(self.looked_at.open) else None
+
+    def _beyond(self, ends: Mapping[str, float]) -> Later | None:
+        now, then = (self._seeds_by_place({**self.looked_at.wanted, **of_arms}) for of_arms in ({}, ends))
+        runs, flops = 0.0, 0.0
+        for (arm, setting), seeds in then.items():
+            more = max(0.0, seeds - now[arm, setting])
+            runs, flops = (
+                runs + more,
+                flops + more * _planned(self.resolved, self.design, arm, setting, 0).training_flops,
+            )
+        return Later(ceil(runs), round(flops)) if runs else None
+
+    def _seeds_by_place(self, seeds: Mapping[str, float]) -> dict[tuple[str, Setting], float]:
+        """How many seeds each arm has at each setting, where arms that are compared have these: as many as any that is
+        compared with it, or goes on from it.
+        """
+        places: dict[tuple[str, Setting], float] = {}
+        for arm, number in seeds.items():
+            for of_pair in dict.fromkeys((arm, self.design.compared_with(arm))):
+                if (setting := self.chosen[of_pair]) is not None:
+                    for link in self.resolved.chain(of_pair):
+                        places[link, setting] = max(places.get((link, setting), 0), number)
+        return places
 
 
 def _later(resolved: ResolvedStudy, grid: Grid, history: History) -> Later:

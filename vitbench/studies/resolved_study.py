@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from vitbench.config import DataConfig, ModelConfig, RunConfig, one_line
 from vitbench.data.info import DataInfo
 from vitbench.records import Design
 from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import Budget, Scale
+from vitbench.studies.looks import looks_of
 from vitbench.studies.match import check_costs_stay, check_is_timed, matched_epochs
 from vitbench.studies.recipes import Recipe, recipe_named
 from vitbench.studies.remarks import overruled, overruled_recipe, without_muon, wrong_labels
@@ -29,6 +30,10 @@ class Overrides:
     recipe: str | None = None
     """A name of `recipes.RECIPES`: it brings what the budget and the data set would, but for their size."""
     seeds: int | None = None
+    until: Literal["settled"] | None = None
+    """`settled`, or None for what the study says."""
+    max_seeds: int | None = None
+    """Of a study that adds seeds until it is settled."""
     train: dict[str, Any] | None = None
     train_images: int | None = None
     learning_rates: tuple[float, ...] = ()
@@ -49,6 +54,7 @@ class ResolvedStudy:
     """Each arm's run at seed 0, with tuned fields at their defaults, by name; the baseline first."""
     grid: Grid
     seeds: int
+    """Of every arm; where there are `looks`, at the first."""
     tuning_seeds: int
     """At most `seeds`; equal to them where settings are chosen on every seed, or where there is nothing to choose."""
     extend: int
@@ -61,6 +67,8 @@ class ResolvedStudy:
     """Arms of image sizes that the data do not come in."""
     remarks: Sequence[str] = ()
     """What the study itself leaves out on this base variant, in sentences."""
+    looks: tuple[int, ...] = ()
+    """Numbers of seeds at which verdicts are looked at; empty where all arms have `seeds`."""
     epochs_are_estimates: bool = False
     """Whether training time is to be equal, but images/s are not measured yet, so that epochs are by FLOPs."""
     _configs: dict[tuple[str, Setting], RunConfig] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -78,7 +86,7 @@ class ResolvedStudy:
     def has_choices(self) -> bool:
         """Whether some runs depend on the results of others."""
         grows = self.extend > 0 and any(len(values) > 1 for values in self.grid.values.values())
-        return grows or self.tuning_seeds < self.seeds
+        return grows or self.tuning_seeds < self.seeds or bool(self.looks)
 
     def config(self, arm: str, setting: Setting, seed: int) -> RunConfig:
         """One run of an arm, at a setting of the grid. Raises ValueError for a setting without meaning."""
@@ -146,9 +154,11 @@ def resolve_study(
     )
     _check_together(study, arms, models, grid, match=match)
     runs = runs_of(arms, base, epochs)
-    seeds = overrides.seeds or budget.seeds
+    looks = looks_of(study.until, asked=overrides.until, seeds=overrides.seeds, max_seeds=overrides.max_seeds)
+    seeds = looks[0] if looks else overrides.seeds or budget.seeds
     tuning_seeds = _tuning_seeds(overrides, budget, grid, seeds)
-    below = tuning_seeds if tuning_seeds < seeds else None
+    # Seeds that are added later must not move a choice that was made.
+    below = tuning_seeds if tuning_seeds < seeds or (looks and len(grid.settings) > 1) else None
     return ResolvedStudy(
         study=study,
         budget=budget.name,
@@ -156,10 +166,13 @@ def resolve_study(
         arms=runs,
         grid=grid,
         seeds=seeds,
+        looks=looks,
         tuning_seeds=tuning_seeds,
         extend=budget.extend if overrides.extend is None else overrides.extend,
         train_images=base.train_images,
-        design=_design(study, arms, runs, base, grid, tuning_seeds=below, match=match),
+        design=_design(study, arms, runs, base, grid, tuning_seeds=below, match=match).model_copy(
+            update={"looks": looks} if looks else {"seeds": seeds}
+        ),
         left_out=left_out,
         remarks=[
             *study.remarks(base.model),

@@ -15,6 +15,7 @@ from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig, one_line
 from vitbench.records.schema import STUDY_NAME
 from vitbench.studies.arm import Arm, Share
 from vitbench.studies.kinds import check_value
+from vitbench.studies.looks import check_until
 from vitbench.studies.tunable import check_tuned
 from vitbench.text import did_you_mean
 from vitbench.user_code import users_code
@@ -100,6 +101,10 @@ class Study:
     """Fields of the recipe in which this study differs from its budget: `{"optimizer": "adamw"}`."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the data, likewise: `{"auto_augment": "3a"}`."""
+    until: Annotated[Any, PlainValidator(check_until)] = None
+    """`settled`: seeds are added until every arm is settled, as by `--until settled`; or the numbers of seeds at which
+    verdicts are looked at. None: a fixed number of seeds.
+    """
 
     @model_validator(mode="before")
     @classmethod

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,8 @@ class Comparison:
     """None where it has no run."""
     epochs: float
     """The baseline's, and all arms' where `match` is `epochs` and all train on the same images."""
+    reached: Mapping[str, int] = field(default_factory=dict)
+    """The look that each arm, by label, has reached, where seeds are added until arms are settled."""
 
     @property
     def tells_changes(self) -> bool:

@@ -16,7 +16,7 @@ from vitbench.analysis.statistics.narrowing import StudyNarrowing, study_narrowi
 from vitbench.analysis.statistics.outperforming import Outperforming
 from vitbench.analysis.statistics.pairing import NO_SPREAD, Estimate, PairedDifference, Uncertainty
 from vitbench.analysis.statistics.power import SeedsToSettle, seeds_to_settle, smallest_difference
-from vitbench.analysis.statistics.verdicts import ALPHA, Caveats, Decision, Verdict, decide
+from vitbench.analysis.statistics.verdicts import ALPHA, Caveats, Decision, SequentialPlan, Verdict, decide
 from vitbench.studies.settings import Setting
 
 if TYPE_CHECKING:
@@ -70,13 +70,14 @@ class Findings:
 
 def findings_of(comparison: Comparison) -> Findings:
     """Everything the statistics say of a comparison."""
-    baseline = comparison.baseline
-    pairs = [(arm, other) for arm in comparison.arms if (other := comparison.compared_with(arm)) is not None]
+    baseline, pairs = comparison.baseline, _pairs(comparison)
     contrasts = {arm.label: _contrast(comparison, arm, other) for arm, other in pairs}
     contrasts_at_baseline = {
         arm.label: _contrast(comparison, arm, other, at_baseline_setting=True) for arm, other in pairs
     }
-    decisions, at_baseline = _decide(comparison, contrasts), _decide(comparison, contrasts_at_baseline)
+    num_arms = len(comparison.design.compared_arms)
+    decisions = _decide(comparison, contrasts, num_arms=num_arms)
+    at_baseline = _decide(comparison, contrasts_at_baseline, at_fixed_seeds=True)
     num_tested = sum(decision.corrected_for is not None for decision in decisions.values())
     arms = {}
     for arm, _ in pairs:
@@ -104,6 +105,17 @@ def findings_of(comparison: Comparison) -> Findings:
         ),
         num_tested=num_tested,
     )
+
+
+def decisions_on(comparison: Comparison) -> dict[str, Decision]:
+    """The verdicts alone, each arm at its own setting, by label."""
+    contrasts = {arm.label: _contrast(comparison, arm, other) for arm, other in _pairs(comparison)}
+    return _decide(comparison, contrasts, num_arms=len(comparison.design.compared_arms))
+
+
+def _pairs(comparison: Comparison) -> list[tuple[ArmResult, ArmResult]]:
+    """Every arm that is compared, and the arm that it is compared with."""
+    return [(arm, other) for arm in comparison.arms if (other := comparison.compared_with(arm)) is not None]
 
 
 def _finding(
@@ -153,8 +165,11 @@ def _contrast(
     comparison: Comparison, arm: ArmResult, reference: ArmResult, *, at_baseline_setting: bool = False
 ) -> Contrast:
     setting = comparison.baseline_setting(arm) if at_baseline_setting else arm.setting
+    difference = comparison.difference(arm, at_baseline_setting=at_baseline_setting)
+    if at_baseline_setting and difference is not None and comparison.design.looks:
+        difference = difference.below(comparison.design.looks[0])  # there, no seeds are added
     return Contrast(
-        comparison.difference(arm, at_baseline_setting=at_baseline_setting),
+        difference,
         (Term(1, arm, setting), Term(-1, reference, reference.setting)),
         Caveats(
             diverged=arm.diverged(setting),
@@ -182,7 +197,19 @@ def _interaction_contrasts(
     return contrasts
 
 
-def _decide(comparison: Comparison, contrasts: Mapping[Key, Contrast]) -> dict[Key, Decision]:
+def _sequential(comparison: Comparison, contrasts: Mapping[Key, Contrast], num_arms: int) -> SequentialPlan:
+    """Each contrast is at the first of the looks that its arms have reached."""
+    reached: dict[Hashable, int] = {}
+    for key, contrast in contrasts.items():
+        looks = [look for term in contrast.terms if (look := comparison.reached.get(term.arm.label)) is not None]
+        if looks:
+            reached[key] = min(looks)
+    return SequentialPlan(comparison.design.looks, max(len(contrasts), num_arms), reached)
+
+
+def _decide(
+    comparison: Comparison, contrasts: Mapping[Key, Contrast], *, num_arms: int = 0, at_fixed_seeds: bool = False
+) -> dict[Key, Decision]:
     """`decide`, with the test images of those differences that spread over seeds by less than one."""
     over_images, saturated, floor = {}, {}, comparison.without_learning
     one_image = 1 / comparison.num_test_images if comparison.num_test_images else NO_SPREAD
@@ -206,6 +233,9 @@ def _decide(comparison: Comparison, contrasts: Mapping[Key, Contrast]) -> dict[K
         over_images=over_images,
         saturated=saturated,
         caveats={key: contrast.caveats for key, contrast in contrasts.items()},
+        sequential=_sequential(comparison, contrasts, num_arms)
+        if comparison.design.looks and not at_fixed_seeds
+        else None,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from vitbench.analysis.comparison.assessment import Assessment, assess
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.grouping import Group, arms_of, groups
+from vitbench.analysis.comparison.looks import at_its_looks
 from vitbench.analysis.comparison.naming import slug_of, title_of, with_distinct_names
 from vitbench.analysis.comparison.other_studies import with_other_verdicts
 from vitbench.analysis.writing.presentable import presentable
@@ -61,8 +62,13 @@ def compare(records: Iterable[Record]) -> list[Comparison]:
     Baseline and arm order are those in the last record's design; a design without a baseline leaves that to the first arm
     recorded.
     """
-    comparisons = [_comparison(group) for group in groups(records)]
+    comparisons = [at_its_looks(comparison) for comparison in comparisons_of(records)]
     return sorted(with_distinct_names(comparisons), key=lambda comparison: comparison.slug)
+
+
+def comparisons_of(records: Iterable[Record]) -> list[Comparison]:
+    """The comparisons with all of their runs, those too that no look has reached yet."""
+    return [_comparison(group) for group in groups(records)]
 
 
 def _comparison(group: Group) -> Comparison:

@@ -82,6 +82,11 @@ class PairedDifference:
         by_seed = {seed: arm[seed] - baseline[seed] for seed in sorted(arm.keys() & baseline.keys())}
         return cls(by_seed) if by_seed else None
 
+    def below(self, seed: int) -> PairedDifference | None:
+        """Of the seeds below this one; None where there is none."""
+        by_seed = {at: value for at, value in self.by_seed.items() if at < seed}
+        return PairedDifference(by_seed) if by_seed else None
+
     @property
     def n(self) -> int:
         return len(self.by_seed)

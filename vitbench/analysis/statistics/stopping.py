@@ -5,12 +5,15 @@ All open arms go from look to look together, so that what is run does not depend
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
-from vitbench.analysis.statistics.verdicts import Decision
+from vitbench.analysis.statistics.pairing import PairedDifference
+from vitbench.analysis.statistics.sequential import nominal_level
+from vitbench.analysis.statistics.verdicts import ALPHA, MARGIN, Decision, SequentialPlan
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -40,6 +43,34 @@ class Progress(Generic[Key]):
     def is_over(self) -> bool:
         """Whether no arm wants more seeds than it has."""
         return self.reached == self.wanted
+
+
+def expected_seeds(difference: PairedDifference, *, look: int, plan: SequentialPlan, margin: float = MARGIN) -> float:
+    """How many seeds an open arm has in the end, on average, were its mean and spread those seen so far; the look that it has
+    reached where they have no spread. Corrected for all arms of the plan. By simulation, the same at each call.
+    """
+    looks_ahead = [later for later in plan.looks if later > look]
+    if not difference.sd or not looks_ahead:
+        return float(look)
+    import numpy as np
+    from scipy.special import stdtrit
+
+    paths = 1000
+    draws = np.random.RandomState(0).normal(difference.mean, difference.sd, (paths, plan.looks[-1] - look))
+    values = np.concatenate([np.tile([*difference.by_seed.values()], (paths, 1)), draws], axis=1)
+    ends, is_open = np.full(paths, plan.looks[-1]), np.ones(paths, bool)
+    for later in looks_ahead:
+        so_far = values[:, : difference.n + later - look]
+        number, mean = so_far.shape[1], so_far.mean(axis=1)
+        error = so_far.std(axis=1, ddof=1) / math.sqrt(number)
+        to_differ, to_equate = (
+            stdtrit(number - 1, 1 - nominal_level(later, looks=plan.looks, alpha=alpha) / 2)
+            for alpha in (ALPHA / plan.num_arms, plan.equivalence_alpha)
+        )
+        settles = (np.abs(mean) > to_differ * error) | (np.abs(mean) + to_equate * error < margin)
+        ends[is_open & settles] = later
+        is_open &= ~settles
+    return float(ends.mean())
 
 
 def follow(

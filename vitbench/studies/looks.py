@@ -1,0 +1,85 @@
+"""At how many seeds is a study looked at that adds them until its arms are settled, and what is asked of whoever looks?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from vitbench.records import Record
+
+if TYPE_CHECKING:
+    from vitbench.studies.resolved_study import ResolvedStudy
+
+LOOKS = (5, 8, 12, 18, 27, 40)
+"""Seeds: each about half as many again, as fewer would come to the same."""
+SETTLED = "settled"
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """What the records of one study on one data set come to, by the names of its arms."""
+
+    look: int
+    """The latest that is over, in seeds; 0 before the first."""
+    wanted: Mapping[str, int]
+    """How many seeds each arm that is compared is to have by now."""
+    open: Mapping[str, float | None]
+    """Arms that may want more, to the seeds that they will have in the end, were what their seeds show the truth; None before
+    the first look."""
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    """Of the arms that are compared, at their looks."""
+
+
+Judge = Callable[["ResolvedStudy", Sequence[Record]], LookedAt]
+"""Judges the records of a resolved study as its tables do."""
+
+
+Until = Literal["settled"] | tuple[int, ...] | None
+"""A rule for stopping: the usual looks, or others; None where the number of seeds is fixed."""
+
+
+def check_until(value: Any) -> Until:
+    """Of a study: `settled`, or the looks themselves. Raises ValueError for anything else."""
+    if value is None:
+        return None
+    if value == SETTLED:
+        return "settled"
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    if not is_list or not value or any(type(look) is not int for look in value) or [*value] != sorted({*value}):
+        raise ValueError(f"{value!r} is no rule; give 'settled', or ascending numbers of seeds: (5, 8, 12)")
+    if value[0] < FEWEST:
+        raise ValueError(f"the first look, at {value[0]} seeds, is too early for a verdict; give {FEWEST} or more")
+    return tuple(value)
+
+
+FEWEST = 3
+"""Seeds of a verdict."""
+
+
+def looks_of(
+    until: Until,
+    *,
+    asked: Literal["settled"] | None = None,
+    seeds: int | None = None,
+    max_seeds: int | None = None,
+) -> tuple[int, ...]:
+    """The looks of a study with this rule where this was asked for on the command line; empty for a fixed number of seeds.
+
+    Raises ValueError for what contradicts itself.
+    """
+    if asked is None and seeds is not None:
+        until = None
+    rule = until or asked
+    if rule is None:
+        if max_seeds is not None:
+            raise ValueError(f"max_seeds {max_seeds} is for --until settled; give --seeds for a fixed number")
+        return ()
+    if seeds is not None:
+        raise ValueError(f"seeds {seeds} does not go with --until settled, whose looks decide; give --max-seeds")
+    looks = LOOKS if isinstance(rule, str) else rule
+    if max_seeds is None:
+        return looks
+    if max_seeds < looks[0]:
+        raise ValueError(f"max_seeds {max_seeds} is less than the first look, {looks[0]} seeds; give more")
+    return (*(look for look in looks if look < max_seeds), max_seeds)
