@@ -14,7 +14,7 @@ from vitbench.execution.content import Content, Decode
 from vitbench.records import Faults, Record, RecordStore
 from vitbench.studies import STUDIES, Budget, Overrides, Plan, Study, load_study, make_plan
 from vitbench.studies.library import is_study_file
-from vitbench.studies.looks import Judge
+from vitbench.studies.plan import Judge
 from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
 from vitbench.text import agreeing, counted
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
-
-from vitbench.records import Record
-
-if TYPE_CHECKING:
-    from vitbench.studies.resolved_study import ResolvedStudy
+from typing import Any, Literal
 
 LOOKS = (5, 8, 12, 18, 27, 40)
 """Seeds: each about half as many again, as fewer would come to the same."""
@@ -29,10 +24,6 @@ class LookedAt:
     the first look."""
     verdicts: Mapping[str, str] = field(default_factory=dict)
     """Of the arms that are compared, at their looks."""
-
-
-Judge = Callable[["ResolvedStudy", Sequence[Record]], LookedAt]
-"""Judges the records of a resolved study as its tables do."""
 
 
 Until = Literal["settled"] | tuple[int, ...] | None

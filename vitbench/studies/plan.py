@@ -7,7 +7,7 @@ chosen setting and at the baseline's. All but the first step depends on results.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -19,7 +19,7 @@ from vitbench.data.info import DataInfo
 from vitbench.records import Design, Record
 from vitbench.studies.budgets import Budget
 from vitbench.studies.history import History
-from vitbench.studies.looks import Judge, LookedAt
+from vitbench.studies.looks import LookedAt
 from vitbench.studies.match import training_images
 from vitbench.studies.resolved_study import Overrides, ResolvedStudy, resolve_study
 from vitbench.studies.settings import RATE, SIDES, Grid, Setting, setting_of, setting_text, step_beyond
@@ -27,6 +27,9 @@ from vitbench.studies.study import Study
 
 COMPILING_PAYS_FROM = 2e13
 """Training FLOPs of a run. On CPU, compiling takes 15 s and gains 4 % (benchmarks/LOG.md): 375 s at 50 GFLOP/s."""
+
+Judge = Callable[[ResolvedStudy, Sequence[Record]], LookedAt]
+"""Judges the records of a resolved study as its tables do."""
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,7 @@ def _interaction_contrasts(
 
 def _sequential(comparison: Comparison, contrasts: Mapping[Key, Contrast], num_arms: int) -> SequentialPlan:
     """Each contrast is at the first of the looks that its arms have reached."""
-    reached: dict[Hashable, int] = {}
+    reached: dict[Key, int] = {}
     for key, contrast in contrasts.items():
         looks = [look for term in contrast.terms if (look := comparison.reached.get(term.arm.label)) is not None]
         if looks:

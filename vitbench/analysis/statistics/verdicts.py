@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from vitbench.analysis.statistics.pairing import Estimate, Interval, PairedDifference
 from vitbench.analysis.statistics.sequential import nominal_level
@@ -108,7 +108,7 @@ class SequentialPlan:
     looks: tuple[int, ...]
     num_arms: int
     """That are tested together, settled or not: known before the first look."""
-    reached: Mapping[Hashable, int]
+    reached: Mapping[Any, int]
     """The look at which each arm is judged; arms before the first look are not in it."""
 
     @property
