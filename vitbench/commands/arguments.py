@@ -54,6 +54,12 @@ def _seconds(seconds: float) -> float:
     return seconds
 
 
+def _hours(hours: float | None) -> float | None:
+    if hours is not None and not hours > 0:
+        raise ValueError(f"hours {hours:g} leaves no time for a run; give more than 0")
+    return hours
+
+
 def _path(path: Path | None) -> Path | None:
     return None if path is None else expanded(path)
 
@@ -124,6 +130,9 @@ Threads = Annotated[int | None, Option(min=1, max=MOST_THREADS, help="Threads a 
 KeepWeights = Annotated[bool, Option(help="Keep trained weights in checkpoints/, as RUN_ID.safetensors.")]
 Jobs = Annotated[str, Option(help="Worker processes: a number, or auto (one per CPU core or GPU).")]
 Seconds = Annotated[float, Option(callback=_seconds, help="Time to measure each row in, at most.")]
+Hours = Annotated[
+    float | None, Option(callback=_hours, help="Begin no further run after so many hours; the next call goes on.")
+]
 Mode = Annotated[str, Option(callback=one_of(*MODES), help="infer (forward) or train (3 × forward).")]
 Modes = Annotated[list[str] | None, Option(callback=one_of(*MODES), help="infer or train; both by default.")]
 PrecisionName = Annotated[str, Option(callback=one_of(*PRECISIONS), help="auto, fp32 or bf16.")]

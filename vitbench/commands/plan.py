@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vitbench.execution.request import Request
     from vitbench.execution.standing import Standing
     from vitbench.studies import PlannedRun
+    from vitbench.studies.looks import LookedAt
     from vitbench.studies.redefined import Redefined
 
 MOST_FIELDS = 3
@@ -44,10 +45,13 @@ def plan(options: StudyOptions, jobs: Jobs = "auto", as_json: AsJson = False) ->
 
 def _facts(request: Request, forecast: Forecast) -> dict[str, Any]:
     standing, cost = forecast.standing, forecast.cost
+    expected = standing.expected
     later = standing.later and {
         "runs_at_most": standing.later.runs,
         "training_flops_at_most": standing.later.training_flops,
         "hours_at_most": cost.hours_of(standing.later.training_flops),
+        "runs_expected": expected and expected.runs,
+        "hours_expected": expected and cost.hours_of(expected.training_flops),
     }
     return {
         "budget": request.budget.name,
@@ -57,6 +61,7 @@ def _facts(request: Request, forecast: Forecast) -> dict[str, Any]:
         "workers": cost.workers,
         "epochs_are_estimates": standing.epochs_are_estimates,
         "later": later,
+        "looks": [_look_facts(*looked_at) for looked_at in standing.looked_at],
         "recorded_elsewhere": forecast.recorded_elsewhere.runs,
         "of_other_images": standing.of_other_images,
         "unknown_images": dict(standing.unknown_images),
@@ -83,6 +88,19 @@ def _run_facts(run: PlannedRun, *, is_done: bool) -> dict[str, Any]:
         "eager_on_cpu_because": _eager_on_cpu(run),
         "done": is_done,
     }
+
+
+def _look_facts(study: str, dataset: str, looked_at: LookedAt) -> dict[str, Any]:
+    arms = {
+        arm: {
+            "verdict": looked_at.verdicts.get(arm),
+            "seeds": seeds,
+            "seeds_expected": looked_at.open.get(arm, seeds),
+            "is_open": arm in looked_at.open,
+        }
+        for arm, seeds in looked_at.wanted.items()
+    }
+    return {"study": study, "dataset": dataset, "look": looked_at.look, "arms": arms}
 
 
 def _redefined_facts(arm: Redefined) -> dict[str, Any]:
@@ -129,6 +147,13 @@ def _sentences(forecast: Forecast) -> Iterator[str]:
             f"{duration(cost.hours_of(later.training_flops) * 3600)} at most; which, the results of these decide "
             "(docs/tuning.md)"
         )
+    if later and (expected := standing.expected):
+        yield (
+            f"of these, {expected.runs} are expected, if seeds go on to show what they have shown: about "
+            f"{duration(cost.hours_of(expected.training_flops) * 3600)}"
+        )
+    for study, dataset, looked_at in standing.looked_at:
+        yield looked_at.sentence(study, dataset)
     if standing.epochs_are_estimates:
         yield "epochs are estimates by FLOPs: `vitbench run` measures how fast each arm trains, and plans by that"
     yield from map(_redefined_sentence, standing.redefined())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from vitbench.execution.current_environment import PARTS, CurrentEnvironment
 from vitbench.execution.preparation import Planned
 from vitbench.execution.request import Request, RunKeys
 from vitbench.records import Record
+from vitbench.studies.looks import LookedAt
 from vitbench.studies.plan import Later, recorded
 from vitbench.studies.redefined import Redefined, redefined
 from vitbench.text import agreeing, counted
@@ -39,6 +40,10 @@ class Standing:
     """Data sets whose images could not be held against their records, and why."""
     later: Later | None
     """At most so many runs follow, which the results of pending ones decide; None where no run does."""
+    expected: Later | None
+    """How many of `later` are likely, as far as that is known: where seeds are added until arms are settled."""
+    looked_at: list[tuple[str, str, LookedAt]]
+    """(study, data set, what its judge has seen), of such studies."""
     epochs_are_estimates: bool
     """Whether `run` will measure images/s first, and arms will have other epochs than these."""
 
@@ -64,14 +69,20 @@ class Standing:
         of_other_images = {
             record.key for record in chain(*stored.values()) if record.is_done and not content.agrees(record)
         }
-        later = [plan.later for _, plan in plans if plan.later is not None]
+        is_known = all(plan.expected or not plan.later for _, plan in plans)
         return cls(
             planned=planned,
             records=list(chain(*of_these_images.values())),
             done=done,
             of_other_images=len(of_other_images & {run.key for _, run in planned} - done),
             unknown_images=content.unknown,
-            later=Later(sum(p.runs for p in later), sum(p.training_flops for p in later)) if later else None,
+            later=_together(plan.later for _, plan in plans),
+            expected=_together(plan.expected for _, plan in plans) if is_known else None,
+            looked_at=[
+                (plan.runs[0].study, plan.runs[0].config.data.dataset, plan.looked_at)
+                for _, plan in plans
+                if plan.looked_at is not None
+            ],
             epochs_are_estimates=any(plan.epochs_are_estimates for _, plan in plans),
         )
 
@@ -120,3 +131,9 @@ class Standing:
             "with --again, or give another --results"
         )
         return RecordedElsewhere(number, [line] if number else [])
+
+
+def _together(parts: Iterable[Later | None]) -> Later | None:
+    """Of several studies; None where none has anything."""
+    some = [part for part in parts if part is not None]
+    return Later(sum(p.runs for p in some), sum(p.training_flops for p in some)) if some else None

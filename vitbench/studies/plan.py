@@ -243,14 +243,14 @@ class _MoreSeeds:
 def _later(resolved: ResolvedStudy, grid: Grid, history: History) -> Later:
     """What extensions and final seeds come to at most, each at the cost of its arm's dearest setting."""
     sizes = [len(values) + 2 * resolved.extend * (len(values) > 1) for values in resolved.grid.values.values()]
-    more_settings, final_seeds = prod(sizes) - len(grid.settings), resolved.seeds - resolved.tuning_seeds
+    more_settings, last_seed = prod(sizes) - len(grid.settings), max((resolved.seeds, *resolved.looks))
     runs, flops, design = 0, 0, resolved.design_on(grid)
     for arm in resolved.arms:
         chosen = 1 if arm == design.compared_with(arm) else 2  # its own setting, and the other arm's
         # Each arm that goes on from it may want it at two settings more; there are no more than are tried.
         followers = sum(arm in resolved.chain(other)[:-1] for other in resolved.arms)
         final_settings = min(chosen * (1 + followers), max(chosen, prod(sizes)))
-        number = resolved.tuning_seeds * more_settings + final_seeds * final_settings
+        number = resolved.tuning_seeds * more_settings + (last_seed - resolved.tuning_seeds) * final_settings
         costs = (
             _planned(resolved, design, arm, setting, 0).training_flops
             for setting in {*_possible_settings(resolved, arm), *history.tried(arm)}
