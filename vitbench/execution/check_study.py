@@ -11,7 +11,6 @@ from torch import nn
 from vitbench.config import RunConfig, ViTConfig
 from vitbench.device import Device
 from vitbench.execution import display
-from vitbench.execution.job import Job
 from vitbench.execution.request import Request
 from vitbench.execution.run_data import RunData
 from vitbench.inspection.check_arm import check_arm
@@ -20,7 +19,6 @@ from vitbench.inspection.check_effects import Traces
 from vitbench.inspection.checked_arm import CheckedArm
 from vitbench.models import TimmModel, UserModel, ViT, build_model
 from vitbench.models.inherit import inherit
-from vitbench.studies import PlannedRun
 from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
 from vitbench.text import did_you_mean
 
@@ -104,27 +102,7 @@ class _Checks:
         return self.device.place(untrained_model(config, seed))
 
     def _open_data(self, config: RunConfig) -> RunData:
-        resolved = self.resolved
-        run = PlannedRun(
-            study=resolved.study.name,
-            arm=resolved.baseline,
-            budget=resolved.budget,
-            variant=resolved.variant,
-            design=resolved.design,
-            config=config,
-            train_images=resolved.train_images,
-        )
-        job = Job(
-            run=run,
-            dataset=self.data_name,
-            data_root=self.request.data_root,
-            device=str(self.device.torch_device),
-            device_name=self.device.name,
-            precision=self.device.resolve_precision(config.train.precision),
-            threads=1,
-            workers=1,
-        )
-        return RunData.of_job(job, self.device)
+        return RunData.open(config, self.data_name, self.request.data_root, self.device)
 
 
 def untrained_model(config: RunConfig, seed: int) -> ViT | TimmModel | UserModel:
