@@ -11,7 +11,7 @@ import torch
 
 from vitbench.config import one_line
 from vitbench.models import PartError
-from vitbench.models.parts import reason_of
+from vitbench.user_code import reason_of
 
 
 @dataclass(frozen=True)

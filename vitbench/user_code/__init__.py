@@ -5,7 +5,7 @@ a hash of what they reach, `reached` and `syntax`); this process knows them by t
 What fails in them is told with its line (`blame`). Imports no torch.
 """
 
-from vitbench.user_code.blame import users_code
+from vitbench.user_code.blame import reason_of, users_code
 from vitbench.user_code.identity import USER_NAME, identify, is_user_name
 from vitbench.user_code.loading import load_file, text_of
 from vitbench.user_code.registry import (
@@ -30,6 +30,7 @@ __all__ = [
     "load_file",
     "lookup",
     "names_in_files",
+    "reason_of",
     "register",
     "source_of",
     "text_of",
