@@ -180,11 +180,9 @@ class ArraySplit(FileSplit):
         *,
         kind: Kind | None,
         names: Sequence[str] = (),
-        notes: Sequence[str] = (),
     ) -> None:
         """`images` in the order of `kind`; [C, H, W] each, or pictures, without one. `title`: `the train split of 'x'`."""
         self.title = title
-        self.notes = notes
         self.kind = kind
         self._images = images
         self._labels = labels
