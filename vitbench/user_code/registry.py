@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vitbench.process_state import taken_back
+from vitbench.text import error_with_type
 from vitbench.user_code import loading
 from vitbench.user_code.blame import users_code
 from vitbench.user_code.identity import identify, identity_of
@@ -92,9 +93,8 @@ def _imported(path: str) -> Any:
         with redirect_stdout(sys.stderr), taken_back():
             code: Any = importlib.import_module(module_name)
     except Exception as error:  # whatever the package raises when it is imported
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(
-            f"code {path!r}: {module_name} cannot be imported ({reason}); install it, or mend the path"
+            f"code {path!r}: {module_name} cannot be imported ({error_with_type(error)}); install it, or mend the path"
         ) from error
     for part in name.split("."):
         if not hasattr(code, part):
