@@ -5,7 +5,15 @@ Imports no torch. Everything that can change a number is a field here; where a r
 
 from vitbench.config.base import MOST, Config, Size, as_pair, canonical_json, divisors, size_text, square_as_int
 from vitbench.config.data import CHANNELS_WITH_COLOUR, DataConfig, ErasingMode, Interpolation, PaddingMode
-from vitbench.config.model import ModelConfig, ModuleConfig, TimmConfig, WholeModelConfig, block_width, user_names
+from vitbench.config.model import (
+    ModelConfig,
+    ModuleConfig,
+    TimmConfig,
+    WholeModelConfig,
+    block_width,
+    shape_of,
+    user_names,
+)
 from vitbench.config.recipe import OPTIMIZER_OPTIONS, Compile, Precision, TrainConfig
 from vitbench.config.run import RunConfig, run_id
 from vitbench.config.vit import (
@@ -61,6 +69,7 @@ __all__ = [
     "divisors",
     "one_line",
     "run_id",
+    "shape_of",
     "shortened",
     "size_text",
     "square_as_int",

@@ -19,6 +19,7 @@ from vitbench.config import (
     TrainConfig,
     ViTConfig,
     one_line,
+    shape_of,
     shortened,
 )
 from vitbench.studies.kinds import check_value
@@ -106,8 +107,7 @@ class Arm(BaseModel):
         with self.named():
             if self.timm is None and self.module is None:
                 return base.replace(**self._changes_of(ViTConfig))
-            shape = {name: getattr(base, name) for name in ("image_size", "in_channels", "num_classes")}
-            shape |= self._changes_of(TimmConfig)
+            shape = shape_of(base) | self._changes_of(TimmConfig)
             if self.timm is not None:
                 return TimmConfig(timm=self.timm, options=self.options, **shape)
             return ModuleConfig.model_validate({"module": self.module, "options": self.options, **shape})

@@ -17,10 +17,11 @@ from vitbench.user_code.registry import (
     register,
     source_of,
 )
-from vitbench.user_code.roles import ROLES
+from vitbench.user_code.roles import ROLES, SHAPE
 
 __all__ = [
     "ROLES",
+    "SHAPE",
     "USER_NAME",
     "Carried",
     "carried",

@@ -8,7 +8,8 @@ from typing import Any
 ROLES = ("stem", "position", "attention", "mlp", "norm", "activation", "pool", "head")
 """What a user's part can stand for in a Vision Transformer: fields of `ViTConfig`."""
 _MODULE = "torch.nn.modules.module.Module"
-_MODULE_ARGUMENTS = ("image_size", "in_channels", "num_classes")
+SHAPE = ("image_size", "in_channels", "num_classes")
+"""What images and labels decide of a model: fields of every configuration of one, and arguments of a user's whole model."""
 
 
 def is_torch_module(code: object) -> bool:
@@ -31,12 +32,12 @@ def check_role(code: Any, role: str) -> None:
         return
     try:
         if role == "module":
-            signature.bind_partial(**dict.fromkeys(_MODULE_ARGUMENTS))
+            signature.bind_partial(**dict.fromkeys(SHAPE))
         else:
             signature.bind(None)
     except TypeError as error:
         takes = (
-            f"the arguments {', '.join(_MODULE_ARGUMENTS)}, by these names, and its options"
+            f"the arguments {', '.join(SHAPE)}, by these names, and its options"
             if role == "module"
             else "one argument: " + ("the ViTConfig" if is_class else "a tensor")
         )
