@@ -29,7 +29,6 @@ from vitbench.config.vit import (
     Stem,
     ViTConfig,
 )
-from vitbench.refusals import TRACEBACK, one_line, shortened
 from vitbench.user_code import ROLES
 
 __all__ = [
@@ -41,7 +40,6 @@ __all__ = [
     "OPTIMIZER_OPTIONS",
     "POSITION_SITES",
     "ROLES",
-    "TRACEBACK",
     "Activation",
     "Compile",
     "Config",
@@ -67,10 +65,8 @@ __all__ = [
     "block_width",
     "canonical_json",
     "divisors",
-    "one_line",
     "run_id",
     "shape_of",
-    "shortened",
     "size_text",
     "square_as_int",
     "user_names",

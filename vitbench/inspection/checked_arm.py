@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from vitbench.config import one_line
 from vitbench.models import PartError
+from vitbench.refusals import one_line
 from vitbench.user_code import reason_of
 
 NAMED = 4
