@@ -42,7 +42,7 @@ class ConfigFields:
         }
         for name in ROLES if self.config is ViTConfig else ():
             if ":" in str(parsed.get(name, "")):
-                from vitbench.studies.named_code import named_code
+                from vitbench.user_code.named_code import named_code
 
                 parsed[name] = named_code(parsed[name], name)
         return {**parsed, **model_kwargs(kwargs)}

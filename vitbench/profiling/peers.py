@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from vitbench.config import ViTConfig
 
-_ASKED_OF_PEERS = (
-    *("image_size", "in_channels", "patch_size", "width", "depth", "num_heads", "mlp_ratio", "num_classes", "pool"),
-)
+_OF_SIZE = ("image_size", "in_channels", "patch_size", "width", "depth", "num_heads", "mlp_ratio", "num_classes")
+_ASKED_OF_PEERS = (*_OF_SIZE, "pool")
 """The fields that a peer may be asked for; all others must have their defaults."""
 
 

@@ -2,6 +2,7 @@
 
 A user's file is loaded (`loading`); its classes and functions get names by their source (`identity`, such as `Shift@1a2b3c4d`:
 a hash of what they reach, `reached` and `syntax`); this process knows them by these names (`registry`), in roles (`roles`).
+What the command line gives as `FILE.py:NAME` or `package.module:NAME` is found by `named_code`.
 What fails in them is told with its line (`blame`). Imports no torch.
 """
 
