@@ -20,7 +20,7 @@ from tests.models.users_parts import (
     OneLayer,
     ScaleNorm,
 )
-from vitbench.config import ROLES, ViTConfig, one_line
+from vitbench.config import ROLES, ViTConfig
 from vitbench.kernels import install
 from vitbench.models import Attention, PartError, build_model
 from vitbench.models.insides import NoSuchPartError, patch_filters, position_tables
@@ -29,6 +29,7 @@ from vitbench.models.positions import Learned1D
 from vitbench.models.recording import attention_maps, layer_outputs
 from vitbench.models.resize import resize
 from vitbench.models.seeding import key
+from vitbench.refusals import one_line
 from vitbench.signals import Ended
 from vitbench.user_code import register
 

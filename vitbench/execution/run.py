@@ -104,7 +104,7 @@ class _Setup:
 
 def _set_up(job: Job, device: Device) -> _Setup:
     config = job.run.config
-    data = RunData.of_job(job, device)
+    data = RunData.open(config, job.dataset, job.data_root, device)
     # What a device keeps of the data is not the model's memory, and copying it there not the model's time.
     example, _ = next(data.batches(0, 0, 1))
     device.start_memory()

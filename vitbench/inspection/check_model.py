@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vitbench.config import RunConfig, ViTConfig
 from vitbench.inspection.check_bench import Bench, differ, shuffled
-from vitbench.inspection.checked_arm import CheckedArm, SharedStart
+from vitbench.inspection.checked_arm import CheckedArm, SharedStart, named
 from vitbench.models import Attention, UserModel
 from vitbench.models.parts import parts_of, role_of
 from vitbench.training.loop import seed_dropout
@@ -35,7 +35,7 @@ def check_build(arm: CheckedArm, config: RunConfig, bench: Bench) -> nn.Module |
         if odd := [name for name in state if not _equal(state[name], other.get(name))]:
             arm.error(
                 "determinism",
-                f"two builds from one seed differ in {_listed(odd)}; draw with torch's, numpy's or Python's own generator",
+                f"two builds from one seed differ in {named(odd)}; draw with torch's, numpy's or Python's own generator",
             )
     return model
 
@@ -154,7 +154,7 @@ def _seeded_logits(model: nn.Module, images: Tensor, seed: int) -> Tensor:
 
 def _by_whom(model: nn.Module) -> str:
     names = [f"{type(part).__name__} ({name})" for name, part in parts_of(model).items()]
-    return f": look at {_listed(names)}" if names else ""
+    return f": look at {named(names)}" if names else ""
 
 
 def _drops(module: nn.Module) -> bool:
@@ -255,7 +255,3 @@ def _moved(before: dict[str, Any]) -> list[str]:
 
 def _equal(a: Tensor, b: Tensor | None) -> bool:
     return b is not None and a.shape == b.shape and torch.equal(a, b)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -9,17 +9,13 @@ from torch import Tensor, nn
 from vitbench.config import RunConfig
 from vitbench.inspection.check_bench import Bench
 from vitbench.inspection.check_trace import Trace
-from vitbench.inspection.checked_arm import CheckedArm
+from vitbench.inspection.checked_arm import NAMED, CheckedArm, named
 from vitbench.inspection.lost_numbers import code_that_loses_numbers
 from vitbench.kernels import install
-from vitbench.training import freeze
 from vitbench.training.loop import seed_dropout, step_seed, training_step
 from vitbench.training.losses import LOSSES
-from vitbench.training.optimizer import build_optimizer
 
 PRECISIONS = ("fp32", "bf16")
-NAMED = 4
-"""Parameters that a line names, at most."""
 
 
 def check_finite(arm: CheckedArm, config: RunConfig, bench: Bench) -> None:
@@ -71,15 +67,13 @@ def check_gradients(arm: CheckedArm, trace: Trace) -> None:
         if not steps.with_gradient:  # evaluated as it is
             return
         reached = set().union(*steps.with_gradient)
-        arm.gradient_later = tuple(
-            name for name in trace_order(steps.weights, reached) if name not in steps.with_gradient[0]
-        )
-        arm.no_gradient = tuple(name for name in trace_order(steps.weights, steps.trained - reached))
+        arm.gradient_later = tuple(n for n in steps.weights if n in reached and n not in steps.with_gradient[0])
+        arm.no_gradient = tuple(n for n in steps.weights if n in steps.trained - reached)
         if arm.no_gradient:
             tell = arm.error if trace.config.user_code else arm.warn  # ours may be a baseline's, and known
             tell(
                 "gradient",
-                f"no gradient for {named([*arm.no_gradient])} in {len(steps.losses)} steps: the logits do not depend on it; "
+                f"no gradient for {named(arm.no_gradient)} in {len(steps.losses)} steps: the logits do not depend on it; "
                 "use it, or leave it out",
             )
         for name, used in steps.rows.items():
@@ -89,10 +83,6 @@ def check_gradients(arm: CheckedArm, trace: Trace) -> None:
                 arm.warn(
                     "gradient", f"{name}: {len(rows)} of {len(used)} rows get no gradient ({shown}); are they used?"
                 )
-
-
-def trace_order(weights: dict[str, Tensor], names: set[str]) -> list[str]:
-    return [name for name in weights if name in names]
 
 
 def check_memory(arm: CheckedArm, config: RunConfig, bench: Bench) -> None:
@@ -117,10 +107,8 @@ def _peak(
     """Of the second step, the first in which the optimizer has its state; without gradients, of what images take alone."""
     device = bench.device
     device.start_memory()
-    model = install(bench.model(config)).train()
-    freeze(model, config.train)
-    optimizer = build_optimizer(model, config.train)
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    model, optimizer, named_parameters = bench.trained(config)
+    parameters = [*named_parameters.values()]
     for context in (nullcontext(), device.watch_memory()):
         if not keep_gradients:
             for parameter in parameters:
@@ -132,8 +120,3 @@ def _peak(
 
 def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
-
-
-def named(names: list[str]) -> str:
-    """The first few, and how many more."""
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -6,27 +6,20 @@ with torch's generator at a key of its own, and every call is checked: a wrong s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
-from traceback import extract_tb
 from typing import Any
 
-import einops
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-import vitbench
 from vitbench.config import ViTConfig
 from vitbench.generators import seeded
 from vitbench.models.seeding import key
 from vitbench.process_state import taken_back
 from vitbench.signals import Ended
-from vitbench.text import printable
-from vitbench.user_code import is_user_name, lookup
+from vitbench.user_code import is_user_name, lookup, reason_of
 
 ALL = slice(None)  # every token
 
@@ -108,21 +101,6 @@ def errors_of(what: str, verb: str) -> Iterator[None]:
         raise PartError(f"{what} {verb}: {reason_of(error)}") from error
 
 
-def reason_of(error: BaseException) -> str:
-    """In one line, `RuntimeError: its text (my_study.py:14)`: the innermost line that is neither torch's nor ours."""
-    frames = [frame for frame in extract_tb(error.__traceback__) if not _is_library(frame.filename)]
-    place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
-    text = " ".join(printable(f"{type(error).__name__}: {error}").split())
-    return f"{text if len(text) <= 300 else f'{text[:299]}…'}{place}"
-
-
-_LIBRARIES = tuple(f"{Path(package.__path__[0])}{os.sep}" for package in (torch, vitbench, einops, np))
-
-
-def _is_library(filename: str) -> bool:
-    return filename.startswith(("<", *_LIBRARIES))
-
-
 def check_built(part: object, what: str) -> None:
     """Raises PartError unless this is a module of torch's whose parameters are there."""
     if not isinstance(part, nn.Module):
@@ -155,12 +133,8 @@ def call_checked(
 ) -> Tensor:
     """What `function` makes of the inputs, the first of which is a tensor. Raises PartError unless it is as expected."""
     given: Tensor = inputs[0]
-    try:
+    with errors_of(what, f"fails with an input {list(given.shape)}"):
         output = function(*inputs, **options)
-    except _NO_FAULT_OF_THE_CODE:
-        raise
-    except (Exception, SystemExit) as error:
-        raise PartError(f"{what} fails with an input {list(given.shape)}: {reason_of(error)}") from error
     if not isinstance(output, Tensor):
         raise PartError(
             f"{what} gives a {type(output).__name__}, not a tensor {list(expected)}; return the tensor alone"
