@@ -406,6 +406,16 @@ class WrongTurn(NoMethod):
         return x[..., :2]
 
 
+class WrongPreLogits(Part):
+    def pre_logits(self, pooled: Tensor) -> Tensor:
+        return pooled[:, :5]
+
+
+class RaisesInPreLogits(Part):
+    def pre_logits(self, pooled: Tensor) -> Tensor:
+        return pooled @ pooled
+
+
 class Exits(Part):
     def forward(self, x: Tensor, *_: int) -> Tensor:
         raise SystemExit(3)
@@ -452,9 +462,15 @@ class BadInit(Part):
         (
             "position",
             WrongBias,
-            r"WrongBias.attention_bias gives \[1, 1, 18, 3\], expected what broadcasts to \[4, 2, 18, 18\]",
+            r"WrongBias@\w{8}.attention_bias gives \[1, 1, 18, 3\], expected what broadcasts to \[4, 2, 18, 18\]",
         ),
-        ("position", WrongTurn, r"WrongTurn.rotate gives \[4, 2, 18, 2\], expected \[4, 2, 18, 16\]"),
+        ("position", WrongTurn, r"WrongTurn@\w{8}.rotate gives \[4, 2, 18, 2\], expected \[4, 2, 18, 16\]"),
+        ("head", WrongPreLogits, r"head WrongPreLogits@\w{8}.pre_logits gives \[4, 5\], expected \[4, 32\]"),
+        (
+            "head",
+            RaisesInPreLogits,
+            r"RaisesInPreLogits@\w{8}.pre_logits fails with an input \[4, 32\]: RuntimeError: .*\(test_parts.py:\d+\)",
+        ),
         (
             "mlp",
             BadInit,

@@ -271,7 +271,8 @@ def _code_to_blame(setup: _Setup) -> str:
         return ""
     example, _ = next(setup.data.batches(0, 0, 1))
     for when, model in (("before training", setup.device.place(initial_model(setup.job))), ("by then", setup.model)):
-        if code := code_that_loses_numbers(model, setup.data.normalised(example)):
+        autocast = partial(setup.device.autocast, setup.job.precision)
+        if code := code_that_loses_numbers(model, setup.data.normalised(example), autocast=autocast):
             return f"; {code} puts out values that are not finite, {when}"
     return ""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
+import torch
 from torch import Tensor, nn
 
 from vitbench.config import RunConfig
-from vitbench.inspection.check_bench import Bench
+from vitbench.inspection.check_bench import MOVED, Bench
 from vitbench.inspection.check_trace import Trace
 from vitbench.inspection.checked_arm import NAMED, CheckedArm, named
 from vitbench.inspection.lost_numbers import code_that_loses_numbers
@@ -43,13 +44,40 @@ def _not_finite(
         logits = model(images)
     loss = LOSSES[config.train.loss](logits.float(), targets, label_smoothing=config.train.label_smoothing)
     if not logits.isfinite().all() or not loss.isfinite():
-        code = code_that_loses_numbers(model, images, autocast=lambda: bench.device.autocast(precision))
-        return ("logits are" if not logits.isfinite().all() else "the loss is") + (
-            f" not finite, from {code} on" if code else " not finite"
-        )
+        what = "the loss is" if logits.isfinite().all() else "logits are"
+        return f"{what} not finite{_from(model, images, bench, precision)}"
     loss.backward()
     odd = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-    return f"gradients of {named(odd)} are not finite" if odd else ""
+    if odd:
+        return f"gradients of {named(odd)} are not finite"
+    return _not_finite_in_evaluation(model, bench.evaluated(config), bench, precision)
+
+
+def _not_finite_in_evaluation(model: nn.Module, images: Tensor, bench: Bench, precision: str) -> str:
+    with torch.no_grad(), bench.device.autocast(precision):
+        logits: Tensor = model.eval()(images)
+    if logits.isfinite().all():
+        return ""
+    return f"logits in evaluation are not finite{_from(model, images, bench, precision)}"
+
+
+def _from(model: nn.Module, images: Tensor, bench: Bench, precision: str) -> str:
+    code = code_that_loses_numbers(model, images, autocast=lambda: bench.device.autocast(precision))
+    return f", from {code} on" if code else ""
+
+
+def check_finite_moved(arm: CheckedArm, config: RunConfig, bench: Bench) -> bool:
+    """Whether logits are finite at moved weights, as training may have them: what these show can be checked only there."""
+    broken: str | None = None
+    with arm.guarded("finite"):
+        broken = _not_finite_in_evaluation(bench.model(config, moved=True), bench.evaluated(config), bench, "fp32")
+        if broken:
+            arm.warn(
+                "finite",
+                f"once noise of {MOVED} has moved all weights, {broken}; can training bring them there? What moved weights "
+                "show was not checked: training mode, input, batch size, position, checkpoint",
+            )
+    return broken == ""
 
 
 def _tell_not_finite(arm: CheckedArm, config: RunConfig, bench: Bench, precision: str, broken: str) -> None:

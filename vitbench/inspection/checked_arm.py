@@ -71,6 +71,9 @@ class CheckedArm:
     """Modules by which training computes otherwise than evaluation."""
     batch_norms: tuple[str, ...] = ()
     """Modules in which, in training, an image's logits depend on the other images of its batch."""
+    other_masks_from: str = ""
+    """The first module from which on dropout and drop path leave out other values than in the baseline, as draws of a user's
+    part come before it; empty where there is none."""
     deterministic: bool | None = None
     seconds: float = 0.0
     """That the checks took."""

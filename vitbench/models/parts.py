@@ -30,6 +30,26 @@ POSITION_METHODS = ("forward", "attention_bias", "rotate")
 logits, broadcastable to [B, H, N, N]; `rotate(x [B, H, N, d], block)` → queries, or keys, in the same shape."""
 
 
+OnOutput = Callable[[str, object, tuple[Any, ...], Tensor], None]
+"""Called with `position CPE@1a2b3c4d.rotate`; the part, or the function; its inputs, as they came; and what it gave."""
+_on_output: OnOutput | None = None
+
+
+@contextmanager
+def outputs_of_users_code(on_output: OnOutput) -> Iterator[None]:
+    """While entered, each call of users' code in a model hands over its output, the innermost first.
+
+    Of an attention bias, it is the largest value of each row [B or 1, H, N], which softmax subtracts: not finite where the
+    row has NaN or ∞, or is −∞ throughout; a mask may have −∞ in some places.
+    """
+    global _on_output
+    before, _on_output = _on_output, on_output
+    try:
+        yield
+    finally:
+        _on_output = before
+
+
 class PartError(ValueError):
     """A user's part that cannot be built or run; its text says which part, what was expected, and what it gave."""
 
@@ -149,7 +169,19 @@ def call_checked(
         raise PartError(
             f"{what} gives a tensor on {output.device} of an input on {given.device}; keep tensors as parameters or buffers"
         )
+    if _on_output is not None:
+        _on_output(what, getattr(function, "__self__", function), inputs, output)
     return output
+
+
+def pre_logits(head: Any, pooled: Tensor) -> Tensor:
+    """[B, D] → [B, D]: what a head with such a method makes of pooled features. Raises PartError for another shape."""
+    if not hasattr(head, "pre_logits"):
+        return pooled
+    if not is_part(head):
+        features: Tensor = head.pre_logits(pooled)
+        return features
+    return call_checked(f"{_what(head)}.pre_logits", head.pre_logits, pooled, expected=tuple(pooled.shape))
 
 
 def _checked_function(function: Callable[[Tensor], Tensor], what: str) -> Callable[[Tensor], Tensor]:
@@ -230,8 +262,13 @@ class PositionInAttention:
                 f"{_what(part)}.attention_bias gives {gives}, expected what broadcasts to "
                 f"{[len(q), heads, tokens, tokens]} (batch, heads, queries, keys)"
             )
-        return bias.expand(-1, heads, tokens, tokens).to(q.dtype)
+        bias = bias.expand(-1, heads, tokens, tokens).to(q.dtype)
+        if _on_output is not None:
+            _on_output(f"{_what(part)}.attention_bias", part, (q,), bias.amax(dim=-1))
+        return bias
 
 
-def _what(part: nn.Module) -> str:
-    return f"position {type(part).__name__}"
+def _what(part: Any) -> str:
+    """`position CPE@1a2b3c4d`."""
+    role = role_of(part)
+    return f"{role} {getattr(part.vitbench_config, role)}"
