@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from vitbench.config import DataConfig, ModelConfig, RunConfig, one_line
+from vitbench.config import DataConfig, ModelConfig, RunConfig
 from vitbench.data.info import DataInfo
 from vitbench.records import Design
+from vitbench.refusals import one_line
 from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import Budget, Scale
 from vitbench.studies.looks import looks_of

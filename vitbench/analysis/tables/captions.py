@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from vitbench.analysis.comparison.assessment import Assessment
-from vitbench.analysis.comparison.changes import value_text
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.differing import not_shared
 from vitbench.analysis.tables.reading import reading
 from vitbench.analysis.writing.words import listed, seeds_text
 from vitbench.config import Config
+from vitbench.studies.settings import value_text
 
 MATCHED = {
     "flops": "Training FLOPs are equal, not epochs: each arm trains until it has spent the FLOPs of {baseline}, counted as "
