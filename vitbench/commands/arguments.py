@@ -247,6 +247,10 @@ class StudyOptions:
         ),
     ] = None
     match: Annotated[str, Option(help="Equal for all arms: epochs, flops or time (of training).")] = "epochs"
+    metric: Annotated[
+        str | None,
+        Option(help="By which arms are judged: top1, top5, balanced, loss, brier, ece; default: the study's, top1."),
+    ] = None
     precision: Annotated[str | None, Option(help="auto, fp32 or bf16; default: the budget's.")] = None
     compile: Annotated[str | None, Option(help="torch.compile: off, auto or on; default: the budget's.")] = None
     again: Annotated[bool, Option("--again", help="Also run what was recorded on another machine or torch.")] = False
@@ -272,6 +276,7 @@ class StudyOptions:
             extend=self.extend,
             tune=parse_tune(self.tune or ()),
             match=self.match,
+            metric=self.metric,
         )
         return Request(
             studies=self.studies or ["all"],

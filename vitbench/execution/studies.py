@@ -89,7 +89,7 @@ class StudyRuns:
                 self._print_without_weights(standing)
             changed = self.executed - self.failed - standing.done
             if changed or not self.recorded:
-                _print(standing.about_images())
+                _print([*standing.about_metrics(), *standing.about_images()])
             self._print_end(len(standing.planned))
             if pending:
                 _print([f"the hours are over with {counted(len(pending), 'run')} left; the next call goes on"])

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
 from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig
+from vitbench.records.metrics import TOP1, metric_named
 from vitbench.records.schema import STUDY_NAME
 from vitbench.refusals import one_line
 from vitbench.studies.arm import Arm, Fraction
@@ -32,6 +33,10 @@ def _name(text: str) -> str:
     if text and STUDY_NAME.fullmatch(text) is None:
         raise ValueError("use at most 100 letters, digits, - and _, or leave it out for the file's name")
     return text
+
+
+def _metric(name: str) -> str:
+    return metric_named(name).name
 
 
 _NOT_SHARED = {
@@ -106,6 +111,8 @@ class Study:
     """`settled`: seeds are added until every arm is settled, as by `--until settled`; or the numbers of seeds at which
     verdicts are looked at. None: a fixed number of seeds.
     """
+    metric: Annotated[Text, AfterValidator(_metric)] = TOP1.name
+    """By which arms are judged, as `records.metrics` names them; the others are shown beside it, as secondary."""
 
     @model_validator(mode="before")
     @classmethod
