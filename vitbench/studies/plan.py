@@ -251,7 +251,9 @@ def _later(resolved: ResolvedStudy, grid: Grid, history: History) -> Later:
         # Each arm that goes on from it may want it at two settings more; there are no more than are tried.
         followers = sum(arm in resolved.chain(other)[:-1] for other in resolved.arms)
         final_settings = min(chosen * (1 + followers), max(chosen, prod(sizes)))
-        number = resolved.tuning_seeds * more_settings + (last_seed - resolved.tuning_seeds) * final_settings
+        number = resolved.tuning_seeds * more_settings
+        number += (resolved.seeds - resolved.tuning_seeds) * final_settings
+        number += (last_seed - resolved.seeds) * min(1 + followers, final_settings)  # at its own setting alone
         costs = (
             _planned(resolved, design, arm, setting, 0).training_flops
             for setting in {*_possible_settings(resolved, arm), *history.tried(arm)}
