@@ -57,7 +57,10 @@ def made_up(monkeypatch):
                     name: getattr(run, name)
                     for name in ("run_id", "study", "arm", "budget", "variant", "design", "config")
                 },
-                **{"seed": run.config.seed, "outcome": outcome, "reason": reason, "correct": pack_correct(right)},
+                "seed": run.config.seed,
+                "outcome": outcome,
+                "reason": reason,
+                "correct": pack_correct(right),
                 "metrics": metrics if outcome is Outcome.COMPLETED else {},
             }
         )
