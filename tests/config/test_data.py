@@ -7,7 +7,8 @@ import re
 import pytest
 from timm.data.auto_augment import augment_and_mix_transform, auto_augment_transform, rand_augment_transform
 
-from vitbench.config import DataConfig, RunConfig, ViTConfig, one_line
+from vitbench.config import DataConfig, RunConfig, ViTConfig
+from vitbench.refusals import one_line
 
 POLICIES = (
     *("rand-m9-mstd0.5-inc1", "rand", "rand-m9", "rand-n3-m7", "rand-p0.25-mmax15-m12", "rand-mstd101", "rand-inc0"),

@@ -208,11 +208,6 @@ def test_label_smoothing_is_in_mixed_targets_and_not_in_indices(images):
     assert torch.equal(indices, LABELS)
 
 
-def test_mixing_an_odd_batch_is_refused(images):
-    with pytest.raises(ValueError, match=r"^batch_size 15 is odd, .* use an even one$"):
-        augment(mixup=1.0)(images[:15], LABELS[:15], seed=0, step=0)
-
-
 EVERYTHING = {
     "crop_scale": (0.2, 1.0),
     "flip": True,
@@ -281,16 +276,6 @@ def test_bilinear_bicubic_or_one_of_both_resizes_crops(images, monkeypatch):
     for interpolation in ("bilinear", "bicubic", "random"):
         augment(crop_scale=(0.5, 1.0), crop_interpolation=interpolation)(images, LABELS, seed=0, step=0)
     assert not chosen[0].any() and chosen[1].all() and chosen[2].any() and not chosen[2].all()
-
-
-@pytest.mark.parametrize("config", [{"auto_augment": "rand-m9"}, {"color_jitter": 0.4}])
-def test_colours_of_other_images_than_grey_and_rgb_of_8_bits_are_refused(config):
-    (name,) = config
-    for wrong in (torch.zeros(2, 4, 8, 8, dtype=torch.uint8), torch.zeros(2, 3, 8, 8)):
-        channels = wrong.shape[1]
-        transform = Augment(DataConfig(**config), 4, 0.0, (0.5,) * channels, (0.5,) * channels)
-        with pytest.raises(ValueError, match=f"^{name} is for grey and RGB images of 8 bits, .* leave it out$"):
-            transform(wrong, LABELS[:2], seed=0, step=0)
 
 
 def test_geometric_augmentation_is_for_images_of_any_kind():

@@ -16,7 +16,8 @@ from timm.data.transforms_factory import transforms_imagenet_train
 from vitbench.config import DataConfig
 from vitbench.data import Augment
 from vitbench.data.decode import as_array, fit
-from vitbench.data.image_transform import ImageTransform, draws, left_for_batches
+from vitbench.data.image_transform import ImageTransform, left_for_batches
+from vitbench.data.seeding import draws
 
 MEAN = (0.5, 0.4, 0.3)
 CROPS = {"crop_scale": (0.08, 1.0)}

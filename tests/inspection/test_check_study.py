@@ -47,6 +47,25 @@ BAD = {
         r"mlp WrongShapes@\w{8} fails .*RuntimeError.* \(bad_parts.py:\d+\)",
     ),
     "dead field": ("mlp=parts.FixedRatioMLP, mlp_ratio=3.0", "difference", r"mlp_ratio 3.0 has no effect"),
+    "loses numbers": ("mlp=parts.LostMLP", "finite", r"in fp32, logits are not finite, from mlp LostMLP@\w{8} \("),
+    "loses numbers, bias": (
+        "position=parts.LostBias",
+        "finite",
+        r"in bf16, logits are not finite, from position LostBias@\w{8}\.attention_bias \(position\) on",
+    ),
+    "loses numbers, function": ("activation=parts.lost", "finite", r"from activation lost@\w{8} on"),
+    "loses numbers, whole": ("module=parts.LostModel", "finite", r"not finite, from module \S*LostModel@\w{8} on"),
+    "loses numbers in training": (
+        "mlp=parts.LostInTraining",
+        "finite",
+        r"logits are not finite, from mlp LostInTraining@",
+    ),
+    "loses numbers in evaluation": (
+        "mlp=parts.LostInEvaluation",
+        "finite",
+        r"in fp32, logits in evaluation are not finite, from mlp LostInEvaluation@",
+    ),
+    "counts": ("mlp=parts.Counts", "determinism", r"two evaluations of the same images differ; .*keep no state"),
     "state": ("pool=parts.KeepsItsState", "checkpoint", r"kept outside of parameters and buffers"),
     "wrong logits": ("module=parts.WrongLogits", "forward", r"gives \[64, 9\], expected \[64, 10\]"),
 }
@@ -56,7 +75,14 @@ GOOD = {
     "whole": "module=parts.WholeModel",
     **{f"{role} {code.__name__}": f"{role}=users_parts.{code.__name__}" for role, code in users_parts.PARTS},
 }
+TOLD_TWICE = ("ignores its input", "state")
+"""What ignores its input leaves layers without gradient; state that moves in training moves training passes too."""
 WARNED = {
+    "lost once weights have moved": (
+        "mlp=parts.LostOnceMoved",
+        "finite",
+        r"once noise of 0.05 has moved all weights, logits in evaluation are not finite, from mlp LostOnceMoved@",
+    ),
     "unused row": ("position=parts.UnusedRow", "gradient", r"position.table: 1 of \d+ rows get no gradient"),
     "twice in training": (
         "mlp=parts.TwiceInTraining",
@@ -89,6 +115,21 @@ def test_each_fault_is_an_error_of_its_check(checked, fault):
     _, check, text = BAD[fault]
     errors = [(problem.check, problem.text) for problem in checked[fault].errors]
     assert any(name == check and re.search(text, line) for name, line in errors), errors
+
+
+@pytest.mark.parametrize("fault", [fault for fault in BAD if fault not in TOLD_TWICE])
+def test_a_fault_has_no_errors_of_other_checks(checked, fault):
+    assert {problem.check for problem in checked[fault].errors} == {BAD[fault][1]}
+    if BAD[fault][1] != "finite":  # which is told for each precision
+        assert len(checked[fault].errors) == 1
+
+
+@pytest.mark.parametrize("fault", [fault for fault in BAD if fault.startswith("loses numbers")])
+def test_what_cannot_be_compared_where_numbers_are_lost_is_not_known(checked, fault):
+    arm = checked[fault]
+    assert arm.finite == {"fp32": False, "bf16": False} and arm.params and arm.macs
+    assert (arm.position_matters, arm.effects, arm.warnings, arm.training_differs_by) == (None, {}, [], ())
+    assert arm.deterministic is (True if fault.endswith("in training") else None)
 
 
 @pytest.mark.parametrize("fault", WARNED)

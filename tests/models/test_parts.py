@@ -20,7 +20,7 @@ from tests.models.users_parts import (
     OneLayer,
     ScaleNorm,
 )
-from vitbench.config import ROLES, ViTConfig, one_line
+from vitbench.config import ROLES, ViTConfig
 from vitbench.kernels import install
 from vitbench.models import Attention, PartError, build_model
 from vitbench.models.insides import NoSuchPartError, patch_filters, position_tables
@@ -29,6 +29,7 @@ from vitbench.models.positions import Learned1D
 from vitbench.models.recording import attention_maps, layer_outputs
 from vitbench.models.resize import resize
 from vitbench.models.seeding import key
+from vitbench.refusals import one_line
 from vitbench.signals import Ended
 from vitbench.user_code import register
 
@@ -405,6 +406,16 @@ class WrongTurn(NoMethod):
         return x[..., :2]
 
 
+class WrongPreLogits(Part):
+    def pre_logits(self, pooled: Tensor) -> Tensor:
+        return pooled[:, :5]
+
+
+class RaisesInPreLogits(Part):
+    def pre_logits(self, pooled: Tensor) -> Tensor:
+        return pooled @ pooled
+
+
 class Exits(Part):
     def forward(self, x: Tensor, *_: int) -> Tensor:
         raise SystemExit(3)
@@ -451,9 +462,15 @@ class BadInit(Part):
         (
             "position",
             WrongBias,
-            r"WrongBias.attention_bias gives \[1, 1, 18, 3\], expected what broadcasts to \[4, 2, 18, 18\]",
+            r"WrongBias@\w{8}.attention_bias gives \[1, 1, 18, 3\], expected what broadcasts to \[4, 2, 18, 18\]",
         ),
-        ("position", WrongTurn, r"WrongTurn.rotate gives \[4, 2, 18, 2\], expected \[4, 2, 18, 16\]"),
+        ("position", WrongTurn, r"WrongTurn@\w{8}.rotate gives \[4, 2, 18, 2\], expected \[4, 2, 18, 16\]"),
+        ("head", WrongPreLogits, r"head WrongPreLogits@\w{8}.pre_logits gives \[4, 5\], expected \[4, 32\]"),
+        (
+            "head",
+            RaisesInPreLogits,
+            r"RaisesInPreLogits@\w{8}.pre_logits fails with an input \[4, 32\]: RuntimeError: .*\(test_parts.py:\d+\)",
+        ),
         (
             "mlp",
             BadInit,

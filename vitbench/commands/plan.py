@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from vitbench.analysis.comparison.changes import difference_text, value_text
+from vitbench.analysis.comparison.changes import difference_text
 from vitbench.commands.arguments import DONE, FAILED, AsJson, Jobs, StudyOptions
 from vitbench.commands.options import with_options
 from vitbench.commands.terminal_table import print_table
 from vitbench.costs import count
 from vitbench.records.metrics import metric_named
+from vitbench.studies.settings import value_text
 from vitbench.text import agreeing, counted, duration
 
 if TYPE_CHECKING:

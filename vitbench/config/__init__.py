@@ -5,7 +5,15 @@ Imports no torch. Everything that can change a number is a field here; where a r
 
 from vitbench.config.base import MOST, Config, Size, as_pair, canonical_json, divisors, size_text, square_as_int
 from vitbench.config.data import CHANNELS_WITH_COLOUR, DataConfig, ErasingMode, Interpolation, PaddingMode
-from vitbench.config.model import ModelConfig, ModuleConfig, TimmConfig, WholeModelConfig, block_width, user_names
+from vitbench.config.model import (
+    ModelConfig,
+    ModuleConfig,
+    TimmConfig,
+    WholeModelConfig,
+    block_width,
+    shape_of,
+    user_names,
+)
 from vitbench.config.recipe import OPTIMIZER_OPTIONS, Compile, Precision, TrainConfig
 from vitbench.config.run import RunConfig, run_id
 from vitbench.config.vit import (
@@ -21,7 +29,6 @@ from vitbench.config.vit import (
     Stem,
     ViTConfig,
 )
-from vitbench.refusals import TRACEBACK, one_line, shortened
 from vitbench.user_code import ROLES
 
 __all__ = [
@@ -33,7 +40,6 @@ __all__ = [
     "OPTIMIZER_OPTIONS",
     "POSITION_SITES",
     "ROLES",
-    "TRACEBACK",
     "Activation",
     "Compile",
     "Config",
@@ -59,9 +65,8 @@ __all__ = [
     "block_width",
     "canonical_json",
     "divisors",
-    "one_line",
     "run_id",
-    "shortened",
+    "shape_of",
     "size_text",
     "square_as_int",
     "user_names",

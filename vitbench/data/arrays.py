@@ -180,14 +180,12 @@ class ArraySplit(FileSplit):
         *,
         kind: Kind | None,
         names: Sequence[str] = (),
-        notes: Sequence[str] = (),
     ) -> None:
         """`images` in the order of `kind`; [C, H, W] each, or pictures, without one.
 
         `place`: with what refusals of single images begin, `dataset 'x.npz': train_images`.
         """
         self.place = self.title = place
-        self.notes = notes
         self.kind = kind
         self._images = images
         self._labels = labels

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from vitbench.config import CHANNELS_WITH_COLOUR, DataConfig
+from vitbench.user_code import SHAPE
 
 Dtype = Literal["uint8", "uint16", "float32"]
 """Of stored pixels."""
@@ -42,7 +43,7 @@ class DataInfo(BaseModel):
     @property
     def model_shape(self) -> dict[str, Any]:
         """Fields of a model that its images decide."""
-        return {"image_size": self.image_size, "in_channels": self.in_channels, "num_classes": self.num_classes}
+        return {name: getattr(self, name) for name in SHAPE}
 
     def images_left(self, validation_fraction: float) -> int:
         """Training images outside the validation split. Raises ValueError where that would be empty."""

@@ -104,7 +104,7 @@ class _Setup:
 
 def _set_up(job: Job, device: Device) -> _Setup:
     config = job.run.config
-    data = RunData.of_job(job, device)
+    data = RunData.open(config, job.dataset, job.data_root, device)
     # What a device keeps of the data is not the model's memory, and copying it there not the model's time.
     example, _ = next(data.batches(0, 0, 1))
     device.start_memory()
@@ -272,7 +272,8 @@ def _code_to_blame(setup: _Setup) -> str:
         return ""
     example, _ = next(setup.data.batches(0, 0, 1))
     for when, model in (("before training", setup.device.place(initial_model(setup.job))), ("by then", setup.model)):
-        if code := code_that_loses_numbers(model, setup.data.normalised(example)):
+        autocast = partial(setup.device.autocast, setup.job.precision)
+        if code := code_that_loses_numbers(model, setup.data.normalised(example), autocast=autocast):
             return f"; {code} puts out values that are not finite, {when}"
     return ""
 

@@ -231,18 +231,18 @@ def _tell_left_out(request: SingleRequest, info: DataInfo) -> None:
         )
 
 
-def _recipe(request: SingleRequest, info: DataInfo) -> tuple[TrainConfig, dict[str, Any]]:
+def _recipe(request: SingleRequest, info: DataInfo, published: Recipe | None) -> tuple[TrainConfig, dict[str, Any]]:
     """(how it trains, fields of the data that go with it), with the fields that were given."""
-    if (recipe := RECIPES.get(request.recipe or "")) is not None:
-        return recipe.alone(request.train), recipe.data_on(info)
+    if published is not None:
+        return published.alone(request.train), published.data_on(info)
     train, data = (TrainConfig(), {}) if request.recipe is None else BUDGETS[request.recipe].recipe_on(info.dataset)
     return train.replace(**request.train), dict(data)
 
 
 def planned_run(request: SingleRequest, init: str | None, info: DataInfo) -> PlannedRun:
     """The run, with all its fields. `init` as it is loaded. Raises ValueError for fields that do not fit each other."""
-    recipe, of_the_recipe = _recipe(request, info)
     published = RECIPES.get(request.recipe or "")
+    recipe, of_the_recipe = _recipe(request, info, published)
     label, model, identity = _model(
         request.variant, init, info, request.model, keep_head=request.keep_head, recipe=published
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from vitbench.config.base import SomeConfig
 from vitbench.records.stored import Stored
 
 
@@ -83,6 +84,11 @@ class Design(Stored):
         candidates = (*self.learning_rates, *(_digits(rate / scale, digits) for digits in (4, 6, 8)))
         return next((c for c in candidates if self.to_arm(arm, (c,)) == (rate,)), rate / scale), *setting[1:]
 
+    def base_of(self, arm: str, config: SomeConfig) -> SomeConfig:
+        """A part of an arm's configuration as the base has it: with what the arm changes undone."""
+        changed = self.changes.get(arm, {}).keys() & type(config).model_fields.keys()
+        return config.model_copy(update={name: _hashable(self.base[name]) for name in changed & self.base.keys()})
+
     @property
     def noun(self) -> str:
         """What an arm has one of: its learning rate, or with other fields tuned too, its setting."""
@@ -147,6 +153,11 @@ class Design(Stored):
     def chosen_with(self, arm: str) -> str:
         """Whose choice of a setting an arm takes: its own, or where it trains nothing, that of the arm it goes on from."""
         return self.chosen_with(self.starts[arm]) if arm in self.starts and self.epochs.get(arm) == 0 else arm
+
+
+def _hashable(value: Any) -> Any:
+    """JSON's lists as tuples, as configurations have them."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 def _digits(value: float, digits: int) -> float:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from vitbench.config import RunConfig, one_line
+from vitbench.config import RunConfig
 from vitbench.costs.macs import training_flops_per_image
 from vitbench.data.info import DataInfo
 from vitbench.records import Design, Record
+from vitbench.refusals import one_line
 from vitbench.studies.budgets import Budget
 from vitbench.studies.history import History
 from vitbench.studies.match import training_images

@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitbench.config import RunConfig, shortened
+from vitbench.config import RunConfig
 from vitbench.data.info import DataInfo
 from vitbench.studies.arm import Arm
 from vitbench.studies.recipes import Recipe
 from vitbench.studies.resolved_arms import Base
+from vitbench.studies.settings import value_text
 from vitbench.studies.study import Study
 
 
@@ -31,8 +32,8 @@ def overruled_recipe(recipe: Recipe, study: Study, asked: Mapping[str, Any]) -> 
     differing = [name for name in by_study if name not in asked and by_study[name] != by_recipe.get(name)]
     if not differing:
         return []
-    here = ", ".join(f"{name} {_text(by_study[name])}" for name in differing)
-    there = ", ".join(_text(by_recipe.get(name)) for name in differing)
+    here = ", ".join(f"{name} {value_text(by_study[name])}" for name in differing)
+    there = ", ".join(value_text(by_recipe.get(name)) for name in differing)
     return [f"the study's own {here} take the place of recipe {recipe.name}'s: {there}"]
 
 
@@ -53,10 +54,6 @@ def wrong_labels(data: DataInfo, base: Base, arms: Sequence[Arm]) -> list[str]:
 
 def _which(names: Sequence[str], arms: Sequence[Arm]) -> str:
     return f"all {len(arms)} arms" if len(names) == len(arms) else ", ".join(map(repr, names))
-
-
-def _text(value: Any) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else shortened(value)
 
 
 def without_muon(runs: Mapping[str, RunConfig]) -> list[str]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vitbench.config import DataConfig, ModelConfig, RunConfig, one_line
+from vitbench.config import DataConfig, ModelConfig, RunConfig
 from vitbench.data.info import DataInfo
 from vitbench.records import Design
 from vitbench.records.metrics import metric_named
+from vitbench.refusals import one_line
 from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import Budget, Scale
 from vitbench.studies.match import check_costs_stay, check_is_timed, matched_epochs

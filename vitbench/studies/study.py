@@ -11,11 +11,12 @@ from pydantic import AfterValidator, ConfigDict, PlainValidator, Strict, model_v
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
-from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig, one_line
+from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig
 from vitbench.records.metrics import TOP1, metric_named
 from vitbench.records.schema import STUDY_NAME
-from vitbench.studies.arm import Arm, Share
-from vitbench.studies.kinds import check_value
+from vitbench.refusals import one_line
+from vitbench.studies.arm import Arm, Fraction
+from vitbench.studies.field_values import check_value
 from vitbench.studies.tunable import check_tuned
 from vitbench.text import did_you_mean
 from vitbench.user_code import users_code
@@ -99,7 +100,7 @@ class Study:
     """
     left_out: Callable[[ViTConfig], Sequence[str]] | None = None
     """Sentences on what `arms` leaves out on a base variant, where that depends on it."""
-    fractions: tuple[Share, ...] = ()
+    fractions: tuple[Fraction, ...] = ()
     """Shares of the training images, the largest first: every arm on each of them, for as many steps. Empty: on all."""
     train: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the recipe in which this study differs from its budget: `{"optimizer": "adamw"}`."""

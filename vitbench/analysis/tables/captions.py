@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from vitbench.analysis.comparison.assessment import Assessment
-from vitbench.analysis.comparison.changes import value_text
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.differing import not_shared
 from vitbench.analysis.tables.reading import reading
@@ -11,6 +10,7 @@ from vitbench.analysis.tables.secondary import about_secondary
 from vitbench.analysis.writing.words import listed, seeds_text
 from vitbench.config import Config
 from vitbench.records.metrics import METRICS
+from vitbench.studies.settings import value_text
 
 MATCHED = {
     "flops": "Training FLOPs are equal, not epochs: each arm trains until it has spent the FLOPs of {baseline}, counted as "
