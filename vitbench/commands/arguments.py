@@ -56,8 +56,8 @@ def _seconds(seconds: float) -> float:
 
 
 def _hours(hours: float | None) -> float | None:
-    if hours is not None and not hours > 0:
-        raise ValueError(f"hours {hours:g} leaves no time for a run; give more than 0")
+    if hours is not None and not 0 < hours <= MOST_HOURS:
+        raise ValueError(f"hours {hours:g} is no time to run for; give more than 0, and {MOST_HOURS} at most")
     return hours
 
 
@@ -95,6 +95,7 @@ MOST_THREADS = 1024
 """More than any machine has cores, and fewer than a system lets a process have."""
 MOST_SEEDS = 1000
 MOST_SECONDS = 86_400
+MOST_HOURS = 8760
 MODES, PRECISIONS, COMPILES = ("infer", "train"), get_args(Precision), ("off", "on")
 LOCAL_RESULTS = Path("results/local")
 """The default of `--results`."""
