@@ -7,11 +7,11 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, PlainValidator, Strict, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainValidator, Strict, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
-from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig, one_line
+from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig, distortion_names, one_line
 from vitbench.records.schema import STUDY_NAME
 from vitbench.studies.arm import Arm, Share
 from vitbench.studies.kinds import check_value
@@ -100,6 +100,8 @@ class Study:
     """Fields of the recipe in which this study differs from its budget: `{"optimizer": "adamw"}`."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the data, likewise: `{"auto_augment": "3a"}`."""
+    evaluate: Annotated[tuple[str, ...], BeforeValidator(distortion_names)] = ()
+    """Distortions of test images that every arm is evaluated on too: `("shift", "shuffle")`."""
 
     @model_validator(mode="before")
     @classmethod
