@@ -253,7 +253,8 @@ def _test(setup: _Setup, result: TrainResult, history: _History) -> _Tested:
         return _Tested(Outcome.DIVERGED, result.diverged + _code_to_blame(setup))
     test, seconds = _timed_test(setup)
     val_loss, val_top1 = history.validation[setup.data.num_epochs - 1]
-    metrics = {"test_top1": test.top1, "test_loss": test.loss, "val_top1": val_top1, "val_loss": val_loss}
+    metrics = {f"test_{name}": value for name, value in test.metrics.items()}
+    metrics |= {"val_top1": val_top1, "val_loss": val_loss}
     if not all(math.isfinite(value) for value in metrics.values()):
         return _Tested(Outcome.DIVERGED, "the loss after the last epoch is not finite", seconds=seconds)
     correct = pack_correct(test.correct)
