@@ -14,6 +14,7 @@ from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.tables.further import at_baseline, raw_interval
 from vitbench.analysis.tables.further import raw as raw_verdict
+from vitbench.analysis.tables.robustness import raw_robustness
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, count_text, filled, listed, significant
 from vitbench.records import Outcome
@@ -93,6 +94,7 @@ def _raw_row(assessment: Assessment, arm: ArmResult) -> dict[str, Any]:
         "training_tflop": None if arm.training_flops is None else arm.training_flops / 1e12,
         **_tuned_values(comparison, arm),
         **raw_verdict(assessment.findings, arm.label),
+        **raw_robustness(assessment, arm.label),
     }
 
 

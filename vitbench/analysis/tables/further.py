@@ -13,6 +13,7 @@ from vitbench.analysis.comparison.wording import difference_text, settle_text, v
 from vitbench.analysis.statistics.pairing import Interval
 from vitbench.analysis.statistics.power import POWER
 from vitbench.analysis.statistics.verdicts import MARGIN, Verdict
+from vitbench.analysis.tables.robustness import robustness
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, filled, interval_text, significant
 
@@ -23,7 +24,7 @@ def further_tables(assessment: Assessment) -> list[Table]:
     """Those that have a row."""
     comparison = assessment.comparison
     tables = (verdicts(assessment), interactions(assessment), fine_tuning(comparison), power_laws(comparison))
-    return [table for table in (*tables, claims(assessment)) if table]
+    return [table for table in (*tables, claims(assessment), *robustness(assessment)) if table]
 
 
 def verdicts(assessment: Assessment) -> Table:
