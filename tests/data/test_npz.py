@@ -218,11 +218,51 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line(tmp_path, change, comp
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_pixels_that_are_not_finite_are_refused_with_their_number(tmp_path, value):
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("limit", ["4", "0"])
+def test_pixels_that_are_not_finite_are_refused_with_file_array_and_number(tmp_path, monkeypatch, value, split, limit):
+    monkeypatch.setenv("VITBENCH_CACHE_LIMIT_GB", limit)
     content = arrays(dtype="float32")
-    content["train_images"][7, 0, 0, 0] = value
-    with pytest.raises(ValueError, match="image '#7' has pixels that are NaN or infinite; replace them"):
+    content[f"{split}_images"][5, 0, 0, 0] = value
+    with pytest.raises(ValueError) as error:
         load(write(tmp_path / "x.npz", **content))
+    assert str(error.value) == (
+        f"dataset '{tmp_path}/x.npz': {split}_images: image #5 has pixels that are NaN or infinite; replace them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("channels", "words"),
+    [
+        ((2,), "channel 2 has one value"),
+        ((0, 2), "channels 0 and 2 have one value"),
+        ((0, 1, 3), "channels 0, 1 and 3 have"),
+    ],
+)
+def test_channels_that_never_vary_are_said(tmp_path, capfd, monkeypatch, channels, words):
+    monkeypatch.setattr("vitbench.data.loading._SAID", set())
+    pixels = arrays((4, 8, 8))
+    for split in ("train", "test"):
+        pixels[f"{split}_images"][:, channels] = 7
+    for _ in range(2):
+        data = load(write(tmp_path / "flat.npz", **pixels))
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"vitbench: {data.info.dataset}: {words}")
+    tells = "tells nothing" if len(channels) == 1 else "tell nothing"
+    assert line.endswith(f" one value in all training images, and {tells}")
+    assert [std == 0 for std in data.std] == [channel in channels for channel in range(4)]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_training_images_of_a_single_colour_are_refused_in_one_line(tmp_path, dtype, channels):
+    pixels = arrays((channels, 8, 8), dtype)
+    pixels["train_images"][:] = 3
+    for _ in range(2):  # from the cache too
+        with pytest.raises(
+            ValueError, match=r"^dataset 'x@.*': all training images are .* single colour.*; give other im"
+        ):
+            load(write(tmp_path / "x.npz", **pixels))
 
 
 def test_test_images_that_are_the_training_images_are_refused(tmp_path):

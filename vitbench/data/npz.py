@@ -90,8 +90,8 @@ class NpzSplit(ArraySplit):
 
     kind: Kind
 
-    def __init__(self, member: _Member, labels: np.ndarray, title: str, *, kind: Kind, names: list[str]) -> None:
-        super().__init__((), labels, title, kind=kind, names=names)
+    def __init__(self, member: _Member, labels: np.ndarray, place: str, *, kind: Kind, names: list[str]) -> None:
+        super().__init__((), labels, place, kind=kind, names=names)
         self.member = member
         self.random_access = member.is_stored
 
@@ -181,9 +181,11 @@ def _open(file: Path, title: str, canonical: str, infos: dict[str, zipfile.ZipIn
     }
     notes = check_classes(labels[train], labels[test], names, title)
     splits = [
-        NpzSplit(members[name], labels[name], f"the {split} split of {canonical!r}", kind=kinds[name], names=names)
-        for split, name in (("train", train), ("test", test))
+        NpzSplit(members[name], labels[name], f"{title}: {name}", kind=kinds[name], names=names)
+        for name in (train, test)
     ]
+    for split, which in zip(splits, ("train", "test"), strict=True):
+        split.title = f"the {which} split of {canonical!r}"
     splits[0].notes = [f"{canonical}: {note}" for note in notes]
     return splits[0], splits[1]
 
