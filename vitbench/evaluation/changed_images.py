@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -56,14 +56,20 @@ def distorted(
     return _OF_IMAGES[name](images, strength, indices)
 
 
-def _stream(name: str, index: int) -> np.random.RandomState:
-    """RandomState, as its stream never changes between numpy versions (NEP 19)."""
-    return np.random.RandomState([*name.encode(), index & 0xFFFFFFFF, index >> 32])
+def _streams(name: str, indices: Indices) -> Iterator[np.random.RandomState]:
+    """A stream for each image, to be drawn from before the next: it is one object, as making one takes longer than seeding it.
+
+    RandomState, as its stream never changes between numpy versions (NEP 19).
+    """
+    stream = np.random.RandomState(0)
+    for index in map(int, indices):
+        stream.seed([*name.encode(), index & 0xFFFFFFFF, index >> 32])
+        yield stream
 
 
 def _choices(name: str, indices: Indices, number: int, device: torch.device) -> Tensor:
     """One of `number` for each image: int64 [B]."""
-    return torch.tensor([_stream(name, int(index)).randint(number) for index in indices], device=device)
+    return torch.tensor([stream.randint(number) for stream in _streams(name, indices)], device=device)
 
 
 def shifted(images: Tensor, strength: float, indices: Indices) -> Tensor:
@@ -99,14 +105,14 @@ def noisy(images: Tensor, strength: float, indices: Indices) -> Tensor:
     """With normal noise of `strength` % of a standard deviation of the training images."""
     numbers = images[0].numel()
     pool = _noise_pool(max(NOISE_POOL, 4 * numbers), images.device)
-    starts = [int(_stream("noise", int(index)).randint(len(pool) - numbers)) for index in indices]
+    starts = [int(stream.randint(len(pool) - numbers)) for stream in _streams("noise", indices)]
     noise = torch.stack([pool[start : start + numbers] for start in starts]).view_as(images)
     return noise.mul_(strength / 100).add_(images)
 
 
 @lru_cache(maxsize=2)
 def _noise_pool(size: int, device: torch.device) -> Tensor:
-    return torch.from_numpy(_stream("noise pool", 0).standard_normal(size).astype(np.float32)).to(device)
+    return torch.from_numpy(np.random.RandomState([*b"noise pool"]).standard_normal(size).astype(np.float32)).to(device)
 
 
 def blurred(images: Tensor, strength: float, _indices: Indices) -> Tensor:
@@ -179,7 +185,7 @@ def _dropped(images: Tensor, share: float, indices: Indices, patch_hw: PixelHW) 
 
 
 def _orders(name: str, indices: Indices, patches: int) -> list[NDArray[np.int64]]:
-    return [_stream(name, int(index)).permutation(patches) for index in indices]
+    return [stream.permutation(patches) for stream in _streams(name, indices)]
 
 
 def _patches(images: Tensor, patch_hw: PixelHW) -> Tensor:

@@ -55,7 +55,9 @@ def wrong_labels(data: DataInfo, base: Base, arms: Sequence[Arm]) -> list[str]:
 def on_distortions(data: DataInfo, base: Base, *, left_out: Sequence[str]) -> list[str]:
     """Sentences on the distorted test images that every run is evaluated on: what they cost, and what they cannot tell."""
     sentences = [
-        f"evaluate {name!r} is left out: {data.distortion_objection([name]).partition(';')[0]}" for name in left_out
+        f"evaluate {name!r} is left out, as it {why.removeprefix(f'evaluate {name!r} ')}"
+        for name in left_out
+        if (why := data.distortion_objection([name]).partition(";")[0])
     ]
     if not base.evaluate:
         return sentences

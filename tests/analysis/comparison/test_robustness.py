@@ -101,6 +101,15 @@ def test_seeds_that_were_not_evaluated_are_in_no_pair_and_fewer_than_three_give_
     assert render(comparison, "robustness")
 
 
+def test_a_run_that_is_recorded_again_on_plain_images_alone_takes_no_distorted_ones_away():
+    made = records(THREE)
+    distorted = [r.model_copy(update={"config": r.config.replace(evaluate=("shuffle",))}) for r in made]
+    plain = [r.model_copy(update={"metrics": {k: v for k, v in r.metrics.items() if "/" not in k}}) for r in made]
+    for order in (distorted + plain, plain + distorted):
+        (comparison,) = compare(order)
+        assert len(assess(comparison).robustness) == 1
+
+
 def test_an_arm_that_was_not_evaluated_has_no_row():
     (comparison,) = compare(records(THREE) + [make_record("gap", seed=seed) for seed in range(4)])
     assessment = assess(comparison)
