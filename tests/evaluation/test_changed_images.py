@@ -109,7 +109,7 @@ def test_noise_is_normal_and_as_wide_as_its_strength_says():
         assert len({row.tobytes() for row in noise}) == 40
 
 
-@pytest.mark.against("SciPy", "blurred test images", "1e-5 standard deviations")
+@pytest.mark.against("scipy", "blurred test images", "1e-5 standard deviations")
 @pytest.mark.parametrize("strength", DISTORTIONS["blur"].strengths)
 @pytest.mark.parametrize("height", [3, 8, 16])
 def test_a_blur_is_scipys(strength, height):

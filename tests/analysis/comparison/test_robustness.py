@@ -164,3 +164,13 @@ def test_the_figure_has_a_panel_for_each_distortion_and_equal_bytes():
     ]
     plain_then_distorted = [line.get_ydata() for line in figure.axes[1].get_lines() if len(line.get_xdata()) == 3]
     assert any(list(y) == pytest.approx([60.25, 60.25, 60.25]) for y in plain_then_distorted)
+
+
+def test_many_seeds_are_drawn_as_a_band():
+    from vitbench.analysis.charts.robustness import MOST_SEED_LINES, robustness_figure
+
+    for num_seeds in (MOST_SEED_LINES, MOST_SEED_LINES + 1):
+        by_seed = [(0.9, 0.8 - 0.01 * seed, 0.7 + 0.01 * seed) for seed in range(num_seeds)]
+        (comparison,) = compare(records({"cls": by_seed, "gap": by_seed[::-1]}))
+        (axes,) = robustness_figure(comparison).axes
+        assert len(axes.collections) == (2 if num_seeds > MOST_SEED_LINES else 0)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from math import nan
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vitbench.analysis.charts.shared import Look, draw_floor, figure_of, floor_remark, looks_of, role
+from vitbench.analysis.charts.shared import Look, draw_floor, figure_of, floor_remark, looks_of, percents, role
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.robustness import DistortedArm, Robustness, robustness_of
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.writing.panels import mark_ticks, panels_height, panels_of
 from vitbench.config import DISTORTIONS
 
+MOST_SEED_LINES = 5
+"""With more seeds, a band stands in their place."""
 LEGEND_COLUMNS, LEGEND_LINE = 3, 0.25
 """Inches of a line of the legend."""
 
@@ -28,11 +31,13 @@ def robustness_figure(comparison: Comparison) -> Figure | None:
     looks = looks_of(comparison)
     arms = [arm for arm in comparison.arms if any(arm.label in of_one.arms for of_one in distortions)]
     means = [100 * value for of_one in distortions for arm in of_one.arms.values() for value in _means(arm)]
+    most = max(len(arm.plain) for of_one in distortions for arm in of_one.arms.values())
     legend_lines = -(-len(arms) // LEGEND_COLUMNS)
     figure = figure_of(
         comparison,
         panels_height(len(distortions)) + LEGEND_LINE * legend_lines,
-        f"Line: mean over seeds at the chosen {comparison.design.noun}; thin lines: seeds. Plain images at the left."
+        f"Line: mean over seeds at the chosen {comparison.design.noun}. Plain images at the left. "
+        + ("Band: ± 1 SD." if most > MOST_SEED_LINES else "Thin lines: seeds.")
         + floor_remark(comparison, means),
     )
     panels = panels_of(figure, len(distortions), same_x=False)
@@ -60,13 +65,33 @@ def _handle(look: Look, text: str) -> Line2D:
 
 
 def _draw(axes: Axes, arm: DistortedArm, of_one: Robustness, look: Look) -> None:
-    """The strengths stand at equal distances, as some are doubled from one to the next."""
+    """The strengths stand at equal distances, as many are doubled from one to the next."""
     places = [0, *(1 + of_one.strengths.index(strength) for strength in arm.by_strength)]
-    for seed in arm.plain:
-        values = [arm.plain[seed], *(by_seed.get(seed, float("nan")) for by_seed in arm.by_strength.values())]
-        axes.plot(places, [100 * v for v in values], color=look.color, linewidth=0.5, alpha=0.35, zorder=2)
+    if len(arm.plain) <= MOST_SEED_LINES:
+        _draw_seeds(axes, places, arm, look)
+    else:
+        low, high = zip(*(_band(by_seed) for by_seed in (arm.plain, *arm.by_strength.values())), strict=True)
+        axes.fill_between(places, low, high, color=look.color, alpha=0.12, linewidth=0)
     means = [100 * value for value in _means(arm)]
     axes.plot(places, means, color=look.color, marker=look.marker, markersize=4.5, linewidth=1.8, zorder=3)
+
+
+def _draw_seeds(axes: Axes, places: Sequence[float], arm: DistortedArm, look: Look) -> None:
+    """As one line with gaps: one for each seed would make the file a sixth larger."""
+    xs: list[float] = []
+    ys: list[float] = []
+    for seed in arm.plain:
+        xs += [*places, nan]
+        ys += [*(100 * by_seed.get(seed, nan) for by_seed in (arm.plain, *arm.by_strength.values())), nan]
+    axes.plot(xs, ys, color=look.color, linewidth=0.5, alpha=0.35, zorder=2)
+
+
+def _band(by_seed: Mapping[int, float]) -> tuple[float, float]:
+    """Mean ± 1 SD, in percent."""
+    summary = Summary.of(by_seed.values())
+    assert summary is not None
+    mean, sd = percents(summary)
+    return mean - (sd or 0.0), mean + (sd or 0.0)
 
 
 def _means(arm: DistortedArm) -> list[float]:
