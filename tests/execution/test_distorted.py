@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.data.made_up_images import random_pixels, write_folder
 from vitbench.config import DISTORTIONS, DataConfig
-from vitbench.data import describe
+from vitbench.data import StreamedImages, describe
 from vitbench.device import open_device
 from vitbench.execution import distorted as distorted_module
+from vitbench.execution import run_data
 from vitbench.execution.distorted import evaluate_distorted
 from vitbench.execution.run import execute
 from vitbench.execution.run_data import RunData
@@ -156,3 +158,24 @@ def test_jpeg_of_images_of_16_bits_is_a_failed_run(make_job, tmp_path):
     record = execute(npz_job(make_job, tmp_path / "some.npz", images_of("16 bits"), "jpeg"))
     assert record.outcome is Outcome.FAILED
     assert "evaluate 'jpeg' is for images of 8 bits, and those of " in record.reason
+
+
+def test_images_that_are_streamed_are_distorted_as_those_of_an_array(make_job, tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "pets", random_pixels(train=20, test=6, shape=(8, 8, 3)))
+    job = make_job(model={"num_classes": 2, "in_channels": 3}, train={"batch_size": 8}, train_images=None)
+    config = job.run.config.replace(data=DataConfig(dataset=describe(str(folder)).dataset), evaluate=ALL)
+    job = dataclasses.replace(job, dataset=str(folder), run=dataclasses.replace(job.run, config=config))
+    model, losses = InDouble(build_model(config.model, seed=0)), []
+    for _ in range(2):
+        data = RunData.of_job(job, open_device("cpu"))
+        strengths = {name: DISTORTIONS[name].strengths[1] for name in ALL}
+        losses.append(
+            [
+                evaluate_distorted(data, model, name, strength, precision="fp32").loss
+                for name, strength in strengths.items()
+            ]
+        )
+        monkeypatch.setenv("VITBENCH_CACHE_LIMIT_GB", "0")
+        run_data._load_once.cache_clear()
+    assert isinstance(data.evaluated.test, StreamedImages)
+    assert losses[0] == losses[1] and len({*losses[0]}) == len(ALL)

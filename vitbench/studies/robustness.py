@@ -17,7 +17,7 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
         Arm("2-D", position="learned_2d"),
         Arm("sincos", position="sincos_2d"),
         Arm("RoPE", position="rope_2d", position_site="every_layer"),
-        Arm("relative", position="relative", position_site="every_layer"),
+        Arm("relative, shared", position="relative", position_site="every_layer_shared"),
         *([Arm("conv stem, equal MACs", depth=depth_of_equal_macs(base, stem), **stem)] if has_stem else []),
     ]
 
