@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -286,6 +288,50 @@ def test_damage_is_refused_in_one_line(tmp_path):
         with pytest.raises(ValueError, match=complaint) as error:
             load(str(file))
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_images_that_are_not_those_of_their_checksum_are_refused(tmp_path, save, order, split):
+    """More than zipfile reads at once: the checksum is compared after the last image."""
+    file = tmp_path / "x.npz"
+    save(file, **{name: np.asarray(array, order=order) for name, array in arrays((3, 32, 32)).items()})
+    with zipfile.ZipFile(file) as archive:
+        checksum = archive.getinfo(f"{split}_images.npy").CRC.to_bytes(4, "little")
+    file.write_bytes(file.read_bytes().replace(checksum, checksum[::-1]))
+    with pytest.raises(ValueError, match=f"the {split} split of .* cannot be read .*Bad CRC.*; save it again"):
+        load(str(file))
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("twin", ["train_labels.npy", "train_labels"])
+def test_an_array_that_is_there_twice_is_refused(tmp_path, twin):
+    """Which of both a reader takes is its own choice: numpy takes the last."""
+    file = write(tmp_path / "x.npz", **arrays())
+    with zipfile.ZipFile(file, "a") as archive, warnings.catch_warnings(action="ignore"):
+        archive.writestr(twin, npy(np.zeros(12, int)))
+    with pytest.raises(ValueError, match=r"x\.npz' holds train_labels twice; save it again"):
+        describe(file)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("change", [lambda content: content[:-10], lambda content: content + bytes(10)])
+def test_an_array_of_other_bytes_than_its_header_says_is_refused(tmp_path, change, split):
+    file = tmp_path / "x.npz"
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays().items():
+            content = npy(array)
+            archive.writestr(f"{name}.npy", change(content) if name == f"{split}_images" else content)
+    whole = len(npy(arrays()[f"{split}_images"]))
+    said = f"{split}_images has {len(change(bytes(whole))):,} bytes, where its header says {whole:,}; save it again"
+    with pytest.raises(ValueError, match=said):
+        describe(str(file))
 
 
 def test_a_compressed_file_above_the_cache_s_limit_is_refused_with_both_remedies(tmp_path, monkeypatch):

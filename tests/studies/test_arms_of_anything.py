@@ -74,6 +74,14 @@ def test_arms_of_one_study_have_one_base_whatever_they_change(record_of):
     assert base_of(record) == (record.config.train, record.config.data)
 
 
+def test_arms_have_one_base_where_a_field_of_it_is_a_pair_which_designs_have_as_a_list(record_of):
+    pair = {"crop_scale": (0.5, 1.0)}
+    study = resolved(Arm("no crop", crop_scale=None), Arm("narrow", crop_scale=(0.2, 0.4)), data=pair)
+    assert study.design.base["crop_scale"] == [0.5, 1.0]
+    bases = {base_of(record_of(study, arm)) for arm in study.arms}
+    assert bases == {(study.arms["as it is"].train, study.arms["as it is"].data)}
+
+
 @pytest.fixture
 def record_of():
     from tests.made_up_records import make_record

@@ -51,7 +51,7 @@ KINDS = {
 FORMATS = ("svg", "png")
 
 
-def write_plots(store_root: str | Path, *, faults: Faults | None = None) -> list[Path]:
+def write_plots(store_root: str | Path, *, metric: str | None = None, faults: Faults | None = None) -> list[Path]:
     """Writes `plots/<study>/<slug>-<kind>.{svg,png}` for every comparison and kind in KINDS, `plots/transfer.{svg,png}` where
     frozen features were measured, and every device's roofline.
 
@@ -67,7 +67,8 @@ def write_plots(store_root: str | Path, *, faults: Faults | None = None) -> list
         rows = load_rows(store_root, faults)
         pictures = rendered(lambda: transfer_figure(rows), FORMATS)
     written = write_each(directory / "transfer", pictures)
-    for comparison in load_comparisons(store_root, needed=not (rooflines or written), faults=faults):
+    needed = not (rooflines or written)
+    for comparison in load_comparisons(store_root, metric=metric, needed=needed, faults=faults):
         for kind in KINDS:
             pictures = {}
             with faults.leaving_out(store.path(comparison.study)):

@@ -238,6 +238,10 @@ class StudyOptions:
     ] = None
     match: Annotated[str, Option(help="Equal for all arms: epochs, flops or time (of training).")] = "epochs"
     evaluate: Evaluate = None
+    metric: Annotated[
+        str | None,
+        Option(help="By which arms are judged: top1, top5, balanced, loss, brier, ece; default: the study's, top1."),
+    ] = None
     precision: Annotated[str | None, Option(help="auto, fp32 or bf16; default: the budget's.")] = None
     compile: Annotated[str | None, Option(help="torch.compile: off, auto or on; default: the budget's.")] = None
     again: Annotated[bool, Option("--again", help="Also run what was recorded on another machine or torch.")] = False
@@ -262,6 +266,7 @@ class StudyOptions:
             tune=parse_tune(self.tune or ()),
             match=self.match,
             evaluate=evaluated(self.evaluate),
+            metric=self.metric,
         )
         return Request(
             studies=self.studies or ["all"],

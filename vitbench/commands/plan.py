@@ -51,6 +51,7 @@ def _facts(request: Request, forecast: Forecast) -> dict[str, Any]:
     }
     return {
         "budget": request.budget.name,
+        "metrics": {run.study: run.design.metric for _, run in standing.planned},
         "hours": cost.hours,
         "flops_per_second_per_worker": cost.flops_per_second,
         "rate_is_measured": cost.measured,
@@ -132,6 +133,7 @@ def _sentences(forecast: Forecast) -> Iterator[str]:
     if standing.epochs_are_estimates:
         yield "epochs are estimates by FLOPs: `vitbench run` measures how fast each arm trains, and plans by that"
     yield from map(_redefined_sentence, standing.redefined())
+    yield from standing.about_metrics()
     yield from standing.about_images()
     yield from forecast.recorded_elsewhere.lines
     for study, differing in forecast.rates_made_elsewhere:

@@ -63,10 +63,9 @@ class _Member:
         return array
 
     def read(self) -> np.ndarray:
-        """All of it, checked against the zip's checksum."""
+        """All of it, checked against the zip's checksum, which zipfile compares as the last byte is read."""
         with zipfile.ZipFile(self.file) as archive, archive.open(self.info) as member:
             array: np.ndarray = np.lib.format.read_array(member, allow_pickle=False)
-            member.read(1)  # the checksum is compared at the end
         return array
 
     def rows(self) -> Iterator[np.ndarray]:
@@ -82,7 +81,6 @@ class _Member:
                 if len(row) < num_bytes:
                     raise EOFError("it ends too early")
                 yield np.frombuffer(row, self.dtype).reshape(self.shape[1:])
-            member.read(1)
 
 
 class NpzSplit(ArraySplit):

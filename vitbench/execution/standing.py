@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -87,6 +87,19 @@ class Standing:
         }
         arms = redefined((run for _, run in self.planned), self.records)
         return [arm for arm in arms if (arm.study, arm.dataset, arm.arm) in unfinished]
+
+    def about_metrics(self) -> list[str]:
+        """A line on each study that declares another metric now than some of its recorded runs did."""
+        planned = {(run.study, run.run_id): run.design.metric for _, run in self.planned}
+        others: Counter[tuple[str, str, str]] = Counter()
+        for record in {record.key: record for record in self.records if not record.taken_from}.values():
+            if (metric := planned.get(record.key, record.design.metric)) != record.design.metric:
+                others[record.study, record.design.metric, metric] += 1
+        return [
+            f"{study}: {counted(number, 'recorded run')} declared {before} as what arms are judged by, and {metric} is "
+            "asked for now; a metric that is chosen after results were seen proves less, and tables will say so"
+            for (study, before, metric), number in others.items()
+        ]
 
     def about_images(self) -> list[str]:
         """A line on runs that are recorded of other images, and on each data set of which that is not known."""

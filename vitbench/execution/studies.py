@@ -70,7 +70,7 @@ class StudyRuns:
                 self._print_without_weights(standing)
             changed = self.executed - self.failed - standing.done
             if changed or not self.recorded:
-                _print(standing.about_images())
+                _print([*standing.about_metrics(), *standing.about_images()])
             self._print_end(len(standing.planned))
             return len(self.failed) + len(changed)
 

@@ -34,6 +34,8 @@ class Design(Stored):
     """Epochs of each arm, by name, where `epochs_differ`."""
     fractions: dict[str, float] = Field(default_factory=dict)
     """The share of the training images that each arm, by name, trains on, for as many steps; empty where all train on all."""
+    metric: str = "top1"
+    """By which arms are judged, a name of `METRICS`: declared before the run. Older records were judged by top-1."""
     factors: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Of a factorial study: the level that each arm, by name, has of each factor."""
     within: tuple[str, ...] = ()

@@ -47,6 +47,10 @@ class Metric:
         """`top-1 (%)`, `loss (nats)`, `Brier score`: above a column of means."""
         return f"{self.words} ({self.value_unit})" if self.value_unit else self.words
 
+    def heading_at(self, place: str) -> str:
+        """`top-1 at PLACE (%)`."""
+        return f"{self.words} at {place} ({self.value_unit})" if self.value_unit else f"{self.words} at {place}"
+
     @property
     def is_top1(self) -> bool:
         """Whether it counts images right, which records list one by one."""
@@ -59,8 +63,8 @@ METRICS = {
         Metric("top1", "test_top1", "top-1", "points", 0.005, larger_is_better=True),
         Metric("top5", "test_top5", "top-5", "points", 0.005, larger_is_better=True, fewest_classes=6),
         Metric("balanced", "test_balanced_top1", "balanced accuracy", "points", 0.005, larger_is_better=True),
-        Metric("loss", "test_loss", "loss", "nats", 0.015, larger_is_better=False),
-        Metric("brier", "test_brier", "Brier score", "units", 0.007, larger_is_better=False),
+        Metric("loss", "test_loss", "loss", "nats", 0.013, larger_is_better=False),
+        Metric("brier", "test_brier", "Brier score", "units", 0.0065, larger_is_better=False),
         Metric("ece", "test_ece", "calibration error", "points", 0.01, larger_is_better=False),
         Metric("ece_mass", "test_ece_mass", "calibration error, equal mass", "points", 0.01, larger_is_better=False),
     )

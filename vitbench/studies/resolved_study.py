@@ -9,6 +9,7 @@ from typing import Any
 from vitbench.config import DataConfig, ModelConfig, RunConfig, one_line
 from vitbench.data.info import DataInfo
 from vitbench.records import Design
+from vitbench.records.metrics import metric_named
 from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import Budget, Scale
 from vitbench.studies.library import STUDIES
@@ -39,6 +40,7 @@ class Overrides:
     match: str = "epochs"
     evaluate: tuple[str, ...] | None = None
     """Names of distortions; empty for none."""
+    metric: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ def resolve_study(
     Raises ValueError for what has no meaning on the base variant, or cannot be tuned or matched.
     """
     base = _base(study, budget, data, overrides)
+    metric = _metric(study, data, overrides)
     try:
         arms, left_out, equal = arms_on(study, base, data)
     except ValueError as error:
@@ -162,7 +165,7 @@ def resolve_study(
         tuning_seeds=tuning_seeds,
         extend=budget.extend if overrides.extend is None else overrides.extend,
         train_images=base.train_images,
-        design=_design(study, arms, runs, base, grid, tuning_seeds=below, match=match),
+        design=_design(study, arms, runs, base, grid, tuning_seeds=below, match=match, metric=metric),
         left_out=left_out,
         remarks=[
             *study.remarks(base.model),
@@ -222,6 +225,17 @@ def _recipe(overrides: Overrides) -> Recipe | None:
     return None if overrides.recipe is None else recipe_named(overrides.recipe)
 
 
+def _metric(study: Study, data: DataInfo, overrides: Overrides) -> str:
+    """The name of the primary metric. Raises ValueError for one that is none, or says nothing of these classes."""
+    metric = metric_named(overrides.metric or study.metric)
+    if data.num_classes < metric.fewest_classes:
+        raise ValueError(
+            f"metric {metric.name!r} says nothing of the {data.num_classes} classes of {data.dataset}; take another, as "
+            "top1 or loss"
+        )
+    return metric.name
+
+
 def _remarks(study: Study, data: DataInfo, base: Base, arms: Sequence[Arm], overrides: Overrides) -> list[str]:
     asked, recipe = overrides.train or {}, _recipe(overrides)
     by_study = overruled_recipe(recipe, study, asked) if recipe is not None else []
@@ -263,6 +277,7 @@ def _design(
     *,
     tuning_seeds: int | None,
     match: str,
+    metric: str,
 ) -> Design:
     by_plan = ("train_images", "epochs") if study.fractions else () if match == "epochs" else ("epochs",)
     changes, of_base = changes_of(arms, runs, base, by_plan=by_plan)
@@ -279,6 +294,7 @@ def _design(
         tuned=grid.tuned,
         tuning_seeds=tuning_seeds,
         match=match,
+        metric=metric,
         factors=study.levels(arms),
         within=study.within,
         fractions={arm.name: arm.fraction for arm in arms} if study.fractions else {},

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
 from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig, distortion_names, one_line
+from vitbench.records.metrics import TOP1, metric_named
 from vitbench.records.schema import STUDY_NAME
 from vitbench.studies.arm import Arm, Share
 from vitbench.studies.kinds import check_value
@@ -30,6 +31,10 @@ def _name(text: str) -> str:
     if text and STUDY_NAME.fullmatch(text) is None:
         raise ValueError("use at most 100 letters, digits, - and _, or leave it out for the file's name")
     return text
+
+
+def _metric(name: str) -> str:
+    return metric_named(name).name
 
 
 _NOT_SHARED = {
@@ -102,6 +107,8 @@ class Study:
     """Fields of the data, likewise: `{"auto_augment": "3a"}`."""
     evaluate: Annotated[tuple[str, ...], BeforeValidator(distortion_names)] = ()
     """Distortions of test images that every arm is evaluated on too: `("shift", "shuffle")`."""
+    metric: Annotated[Text, AfterValidator(_metric)] = TOP1.name
+    """By which arms are judged, as `records.metrics` names them; the others are shown beside it, as secondary."""
 
     @model_validator(mode="before")
     @classmethod

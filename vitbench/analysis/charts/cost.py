@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vitbench.analysis.charts.shared import HOLLOW, Look, figure_of, looks_of, percents, role
+from vitbench.analysis.charts.shared import HOLLOW, Look, as_drawn, figure_of, looks_of, role
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.writing.drawing import GREY
 from vitbench.analysis.writing.panels import mark_ticks, round_ticks
+from vitbench.records.metrics import TOP1
 
 NEAR, FEWEST_NAMED, LINE = 0.02, 3, 0.045
 """Arms nearer than the first share of the axis are a group; of so many, names stand beside it, at lines of the last share of
@@ -79,7 +80,7 @@ def _costs(comparison: Comparison, arms: Sequence[ArmResult]) -> dict[str, dict[
 def _draw(axes: Axes, arm: ArmResult, cost: float, look: Look, name: str | None) -> None:
     """Exactly at its numbers; hollow and with thin bars, so that arms of equal cost show through each other."""
     assert arm.test_top1 is not None
-    mean, sd = percents(arm.test_top1)
+    mean, sd = as_drawn(arm.test_top1, TOP1)
     style = {**HOLLOW, "fmt": look.marker, "color": look.color, "markersize": 7.5, "markeredgewidth": 1.6}
     points = axes.errorbar(cost, mean, sd, label=name, zorder=3, **style)
     for bar in (*points.lines[1], *points.lines[2]):

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vitbench.analysis.charts.shared import Look, draw_floor, figure_of, floor_remark, looks_of, percents, role
+from vitbench.analysis.charts.shared import Look, draw_floor, figure_of, floor_remark, looks_of, role
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.robustness import DistortedArm, Robustness, robustness_of
 from vitbench.analysis.statistics.summary import Summary
@@ -90,8 +90,8 @@ def _band(by_seed: Mapping[int, float]) -> tuple[float, float]:
     """Mean ± 1 SD, in percent."""
     summary = Summary.of(by_seed.values())
     assert summary is not None
-    mean, sd = percents(summary)
-    return mean - (sd or 0.0), mean + (sd or 0.0)
+    sd = summary.sd or 0.0
+    return 100 * (summary.mean - sd), 100 * (summary.mean + sd)
 
 
 def _means(arm: DistortedArm) -> list[float]:

@@ -97,6 +97,7 @@ def decide(
     over_images: Mapping[Key, Estimate] | None = None,
     saturated: Mapping[Key, Verdict] | None = None,
     margin: float = MARGIN,
+    larger_is_better: bool = True,
     caveats: Mapping[Key, Caveats] | None = None,
 ) -> dict[Key, Decision]:
     """The verdict on every arm of a study, tested together. The first case that applies, of:
@@ -115,7 +116,8 @@ def decide(
     A run that diverged is in no pair, and is worse than any. So 'better' and 'equivalent' become open where a run of the
     arm diverged (`caveats`), 'worse' and 'equivalent' where one of the baseline did.
 
-    `margin` is a fraction. Raises ValueError unless it is above 0.
+    `margin` is in the unit of the differences. Whether they are of what is better or worse where it is larger,
+    `larger_is_better` says; their signs stay as they are. Raises ValueError unless it is above 0.
     """
     if not margin > 0:
         raise ValueError(f"margin {margin:g} must be above 0, as a fraction: 0.005 is half a point")
@@ -132,18 +134,20 @@ def decide(
         decision = Decision(Verdict.NONE, difference, margin, caveats=caveats.get(key, NO_CAVEATS))
         if key in estimates:
             decision = replace(decision, adjusted_p=adjusted[key], over_images=key in over_images)
-            decision = _tested(decision, estimates[key], adjusted[key], confidences[key])
+            decision = _tested(decision, estimates[key], adjusted[key], confidences[key], larger_is_better)
         elif key in testable:
             decision = replace(decision, verdict=saturated.get(key, Verdict.OPEN))
         decisions[key] = decision
     return decisions
 
 
-def _tested(decision: Decision, estimate: Estimate, adjusted_p: float, confidence: float) -> Decision:
+def _tested(
+    decision: Decision, estimate: Estimate, adjusted_p: float, confidence: float, larger_is_better: bool
+) -> Decision:
     """A decision with its verdict, and the interval that decided."""
     equivalent = estimate.equivalence_p_value(decision.margin) <= ALPHA
     if adjusted_p <= ALPHA:
-        verdict = Verdict.BETTER if estimate.mean > 0 else Verdict.WORSE
+        verdict = Verdict.BETTER if (estimate.mean > 0) == larger_is_better else Verdict.WORSE
     elif equivalent:
         verdict, confidence = Verdict.EQUIVALENT, 1 - 2 * ALPHA
     else:
