@@ -13,6 +13,7 @@ from vitbench.commands.arguments import DONE, FAILED, AsJson, Jobs, StudyOptions
 from vitbench.commands.options import with_options
 from vitbench.commands.terminal_table import print_table
 from vitbench.costs import count
+from vitbench.records.metrics import metric_named
 from vitbench.text import agreeing, counted, duration
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ def _sentences(forecast: Forecast) -> Iterator[str]:
     if standing.epochs_are_estimates:
         yield "epochs are estimates by FLOPs: `vitbench run` measures how fast each arm trains, and plans by that"
     yield from map(_redefined_sentence, standing.redefined())
+    for metric, studies in _judged_by(standing).items():
+        yield f"{', '.join(studies)}: arms will be judged by {metric}; the other metrics are secondary"
     yield from standing.about_metrics()
     yield from standing.about_images()
     yield from forecast.recorded_elsewhere.lines
@@ -144,6 +147,15 @@ def _sentences(forecast: Forecast) -> Iterator[str]:
             f"compile auto: on CPU, eagerly where native operators compute (bf16: see `vitbench doctor`); elsewhere "
             f"{len(asked) - too_short} of {len(asked)} runs compiled, the others too short for it; on CUDA, all compiled"
         )
+
+
+def _judged_by(standing: Standing) -> dict[str, list[str]]:
+    """Studies by what their arms are judged by, where that is not top-1."""
+    studies: dict[str, list[str]] = {}
+    for study, name in {run.study: run.design.metric for _, run in standing.planned}.items():
+        if not (metric := metric_named(name)).is_top1:
+            studies.setdefault(metric.words, []).append(study)
+    return studies
 
 
 def _print_runs(standing: Standing) -> None:

@@ -92,12 +92,13 @@ class Standing:
         """A line on each study that declares another metric now than some of its recorded runs did."""
         planned = {(run.study, run.run_id): run.design.metric for _, run in self.planned}
         others: Counter[tuple[str, str, str]] = Counter()
-        for record in {record.key: record for record in self.records if not record.taken_from}.values():
+        for record in {record.key: record for record in self.records}.values():
             if (metric := planned.get(record.key, record.design.metric)) != record.design.metric:
                 others[record.study, record.design.metric, metric] += 1
         return [
             f"{study}: {counted(number, 'recorded run')} declared {before} as what arms are judged by, and {metric} is "
-            "asked for now; a metric that is chosen after results were seen proves less, and tables will say so"
+            "asked for now: a metric that is chosen after results were seen proves less. Runs to come will declare it, and "
+            f"tables say so; where none is to come, `vitbench tables --metric {metric}`"
             for (study, before, metric), number in others.items()
         ]
 

@@ -10,6 +10,7 @@ from scipy import stats
 
 from tests.made_up_records import DESIGN, make_record
 from vitbench.analysis.charts.accuracy import accuracy_figure
+from vitbench.analysis.charts.cost import cost_figure, pareto_front
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.load import compare, load_assessments
@@ -130,7 +131,10 @@ def test_a_metric_that_was_declared_after_runs_is_noted() -> None:
     one = assess(comparison_of([*before[:3], *after[3:]]))
     assert one.comparison.metric.name == "loss"
     assert any("declares loss now, but recorded 3 runs by top-1" in note for note in one.notes)
+    assert "declared after some of the runs" in markdown(one) and "declared after some of the runs" in sentence(one)
     assert not any("declares" in note for note in assess(comparison_of(after)).notes)
+    back = assess(comparison_of([*after[:3], *before[3:]]))
+    assert "**Judged by:** top-1 (%), more is better; declared after some of the runs" in markdown(back)
 
 
 def test_runs_that_came_before_a_metric_are_counted_and_in_no_pair() -> None:
@@ -177,3 +181,11 @@ def test_the_plot_of_arms_has_the_metric_on_its_axis() -> None:
     figure = accuracy_figure(comparison_of(records(metric="loss")))
     assert figure is not None
     assert figure.axes[0].get_xlabel() == "test loss (nats); dashed: baseline"
+    cost = cost_figure(comparison_of(records(metric="loss")))
+    assert cost is not None
+    assert cost.axes[0].get_ylabel() == "test loss (nats)"
+
+
+def test_of_less_loss_at_equal_cost_the_front_keeps_the_least() -> None:
+    points = [(1.0, 1.2), (1.0, 1.1), (2.0, 1.3), (3.0, 0.9)]
+    assert pareto_front(points, larger_is_better=False) == [(1.0, 1.1), (3.0, 0.9)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.config import DataConfig, RunConfig, TrainConfig
-from vitbench.records import Design, Environment, Record, unpack_correct
+from vitbench.records import Design, Environment, Outcome, Record, unpack_correct
 from vitbench.records.metrics import TOP1, Metric
 from vitbench.studies.match import MATCHES
 from vitbench.studies.settings import Setting
@@ -55,6 +56,12 @@ class Comparison:
     def metric_is_declared(self) -> bool:
         """Whether arms are judged by what the study declared."""
         return self.metric.name == self.design.metric
+
+    @cached_property
+    def earlier_metrics(self) -> dict[str, int]:
+        """How many completed runs declared another metric than the study does by now, by its name."""
+        completed = (record for record in self.records if record.outcome is Outcome.COMPLETED)
+        return dict(Counter(name for record in completed if (name := record.design.metric) != self.design.metric))
 
     def values(self, arm: ArmResult) -> dict[int, float]:
         """The metric by seed, ascending, at an arm's chosen setting."""

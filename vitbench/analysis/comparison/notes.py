@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TypeVar
@@ -14,7 +14,7 @@ from vitbench.analysis.comparison.differing import user_code
 from vitbench.analysis.comparison.seen_images import about_images
 from vitbench.analysis.writing.words import listed, seeds_text
 from vitbench.costs.macs import unread_macs, unread_sentence
-from vitbench.records import Design, Outcome, Record
+from vitbench.records import Outcome
 from vitbench.records.metrics import METRICS
 from vitbench.studies.choice import has_accuracies
 from vitbench.studies.settings import RATE, Setting, value_text
@@ -68,10 +68,10 @@ def _about_the_metric(comparison: Comparison) -> Iterator[str]:
             f"{lacking} of {counted(len(completed), 'run')} {agreeing(lacking, 'was', 'were')} recorded before "
             f"{metric.words} was, and {agreeing(lacking, 'is', 'are')} in none of its numbers."
         )
-    if others := Counter(_words(record.design.metric) for record in completed if not _declares(record, design)):
-        earlier = listed(f"{counted(number, 'run')} by {words}" for words, number in others.items())
+    if comparison.earlier_metrics:
+        runs = (f"{counted(number, 'run')} by {_words(name)}" for name, number in comparison.earlier_metrics.items())
         yield (
-            f"The metric was changed: the study declares {METRICS[design.metric].words} now, but recorded {earlier}. A "
+            f"The metric was changed: the study declares {METRICS[design.metric].words} now, but recorded {listed(runs)}. A "
             "metric that is chosen after results were seen proves less."
         )
 
@@ -79,11 +79,6 @@ def _about_the_metric(comparison: Comparison) -> Iterator[str]:
 def _words(metric: str) -> str:
     """In words; what a later version may have recorded, as it is."""
     return METRICS[metric].words if metric in METRICS else metric
-
-
-def _declares(record: Record, design: Design) -> bool:
-    """Whether a run declared the design's metric; what another study recorded declares nothing for this one."""
-    return bool(record.taken_from) or record.design.metric == design.metric
 
 
 def _about_the_study(comparison: Comparison) -> Iterator[str]:

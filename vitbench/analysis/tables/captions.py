@@ -52,13 +52,13 @@ def facts(comparison: Comparison) -> dict[str, str]:
 def _judged_by(comparison: Comparison) -> str:
     """`loss (nats), less is better; declared before the runs`; empty for top-1, where that was declared."""
     metric = comparison.metric
-    if metric.is_top1 and comparison.metric_is_declared:
+    is_late = comparison.metric_is_declared and comparison.earlier_metrics
+    if metric.is_top1 and comparison.metric_is_declared and not is_late:
         return ""
     direction = "more" if metric.larger_is_better else "less"
     declared = METRICS[comparison.design.metric].words
-    by_whom = (
-        "declared before the runs" if comparison.metric_is_declared else f"not declared: the study declared {declared}"
-    )
+    when = "after some of the runs" if is_late else "before the runs"
+    by_whom = f"declared {when}" if comparison.metric_is_declared else f"not declared: the study declared {declared}"
     return f"{metric.heading}, {direction} is better; {by_whom}"
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from vitbench.analysis.comparison.assessment import Assessment
-from vitbench.analysis.tables.captions import conventions, facts
+from vitbench.analysis.tables.captions import conventions, facts, judged_by_sentence
 from vitbench.analysis.tables.cells import DIFFERS_IN, main_table, raw_rows
 from vitbench.analysis.tables.further import further_tables
 from vitbench.analysis.writing.markup import escape_markdown
@@ -45,7 +45,8 @@ def latex(assessment: Assessment) -> str:
     metric = comparison.metric
     columns = [name.format(heading=metric.heading, unit=metric.unit) for name in LATEX_COLUMNS]
     rows = [{name: row[name] for name in columns if name in row} for row in table.rows]
-    sentences = [f"{comparison.title}.", comparison.design.question, *conventions(assessment)]
+    sentences = [f"{comparison.title}.", comparison.design.question, *judged_by_sentence(comparison)]
+    sentences += conventions(assessment)
     counts = {count for row in rows for cell in row.values() for count in _COUNT.findall(cell)}
     if len(counts) == 1:
         rows = [{name: _COUNT.sub("", cell) for name, cell in row.items()} for row in rows]

@@ -58,6 +58,10 @@ def value_text(value: float, metric: Metric) -> str:
     return f"{metric.scale * value:.{metric.digits}f}"
 
 
+def _nats(value: float) -> str:
+    return f"{value:.4f}".replace("-", "−")
+
+
 def _cell(summary: Summary | None, decision: Decision | None, metric: Metric) -> str:
     """`1.2345: −0.0123 [−0.0201, −0.0045] better`; the mean alone of a baseline, and where there are too few seeds."""
     if summary is None:
@@ -139,8 +143,8 @@ def loss_and_top1_summary(arms: Sequence[ByBoth]) -> list[str]:
     if ratios := [ratio for arm in arms if (ratio := arm.strength_ratio) is not None]:
         sentences.append(f"|t| by loss is {median(ratios):.2f} times that by top-1 (median).")
     if (nats := nats_of_half_a_point(arms)) is not None:
-        by_data = listed(f"{value:.4f} on {name}" for name, value in nats_by_dataset(arms).items())
-        sentences.append(f"Half a point of top-1 comes to {nats:.4f} nats of loss over arms and seeds ({by_data}).")
+        by_data = listed(f"{_nats(value)} on {name}" for name, value in nats_by_dataset(arms).items())
+        sentences.append(f"Half a point of top-1 comes to {_nats(nats)} nats of loss over arms and seeds ({by_data}).")
     return sentences
 
 

@@ -49,10 +49,20 @@ def sentence(assessment: Assessment) -> str:
     pairs = {finding.decision.difference.n for finding in findings.arms.values() if finding.decision.difference}
     seeds = f"{min(pairs, default=0)} to {max(pairs, default=0)}" if len(pairs) > 1 else f"{max(pairs, default=0)}"
     reached = f"{_reached(comparison)}{seeds} seeds, {metric.unit} with the interval that decides"
-    by = "" if metric.is_top1 else f"By {metric.words}, a"
-    by = by if comparison.metric_is_declared else f"By {metric.words}, which was not declared, a"
-    against = f"{by or 'A'}gainst {comparison.reference_text}"
-    return f"{against} ({reached}): {'; '.join(parts)}.{_interactions(findings, metric)}"
+    return (
+        f"{_by(comparison)}gainst {comparison.reference_text} ({reached}): {'; '.join(parts)}."
+        f"{_interactions(findings, metric)}"
+    )
+
+
+def _by(comparison: Comparison) -> str:
+    """`A`, or `By loss, a`, and whether that was declared before the runs."""
+    words = comparison.metric.words
+    if not comparison.metric_is_declared:
+        return f"By {words}, which was not declared, a"
+    if comparison.earlier_metrics:
+        return f"By {words}, declared after some of the runs, a"
+    return "A" if comparison.metric.is_top1 else f"By {words}, a"
 
 
 def _interactions(findings: Findings, metric: Metric) -> str:
