@@ -16,6 +16,7 @@ from vitbench.analysis.charts.cost import cost_figure
 from vitbench.analysis.charts.curves import curves_figure
 from vitbench.analysis.charts.learning_rate import learning_rate_figure
 from vitbench.analysis.charts.resolution import resolution_figure
+from vitbench.analysis.charts.robustness import robustness_figure
 from vitbench.analysis.charts.scaling import scaling_figure
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.load import load_comparisons
@@ -45,6 +46,7 @@ KINDS = {
     "curves": Kind("Learning curves", curves_figure, of_few_arms=True),
     "scaling": Kind("Error against what grows", scaling_figure),
     "resolution": Kind("Accuracy against image size", resolution_figure),
+    "robustness": Kind("Accuracy on distorted test images", robustness_figure, of_few_arms=True),
 }
 FORMATS = ("svg", "png")
 

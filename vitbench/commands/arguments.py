@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 from typer import Argument, CallbackParam, Option
 
-from vitbench.config import Precision
+from vitbench.config import DISTORTIONS, Precision, distortion_names
 from vitbench.files import expanded
 
 if TYPE_CHECKING:
@@ -47,6 +47,16 @@ def at_least_one(option: CallbackParam, value: int | None) -> int | None:
     if value is not None and value < 1:
         raise ValueError(f"{option.name} {value} is too few; give 1 or more")
     return value
+
+
+def evaluated(names: str | None) -> tuple[str, ...] | None:
+    """What `--evaluate` stands for: None where it was not given, empty for `none`."""
+    return None if names is None else () if names == "none" else distortion_names(names)
+
+
+def _checked_evaluate(names: str | None) -> str | None:
+    evaluated(names)
+    return names
 
 
 def _seconds(seconds: float) -> float:
@@ -125,6 +135,13 @@ RecipeOrBudget = Annotated[
 ]
 TraceOut = Annotated[Path, Option(callback=_path, help="Folder; each trace gets one of its own within.")]
 Out = Annotated[Path, Option(callback=_path, help="FILE.npz or FILE.parquet.")]
+Evaluate = Annotated[
+    str | None,
+    Option(
+        callback=_checked_evaluate,
+        help=f"Test on distorted images too: some of {','.join(DISTORTIONS)}, with commas between them; or none.",
+    ),
+]
 Download = Annotated[bool, Option("--download", help="Let the data set's library download what is missing.")]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON document and nothing else.")]
 DeviceName = Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")]
@@ -248,6 +265,7 @@ class StudyOptions:
         ),
     ] = None
     match: Annotated[str, Option(help="Equal for all arms: epochs, flops or time (of training).")] = "epochs"
+    evaluate: Evaluate = None
     metric: Annotated[
         str | None,
         Option(help="By which arms are judged: top1, top5, balanced, loss, brier, ece; default: the study's, top1."),
@@ -277,6 +295,7 @@ class StudyOptions:
             extend=self.extend,
             tune=parse_tune(self.tune or ()),
             match=self.match,
+            evaluate=evaluated(self.evaluate),
             metric=self.metric,
         )
         return Request(

@@ -5,6 +5,7 @@ Imports no torch. Everything that can change a number is a field here; where a r
 
 from vitbench.config.base import MOST, Config, Size, as_pair, canonical_json, divisors, size_text, square_as_int
 from vitbench.config.data import CHANNELS_WITH_COLOUR, DataConfig, ErasingMode, Interpolation, PaddingMode
+from vitbench.config.distortions import DISTORTIONS, Distortion, distorted_metric, distortion_names, strengths_on
 from vitbench.config.model import (
     ModelConfig,
     ModuleConfig,
@@ -33,6 +34,7 @@ from vitbench.user_code import ROLES
 
 __all__ = [
     "CHANNELS_WITH_COLOUR",
+    "DISTORTIONS",
     "FREE",
     "MOST",
     "OF_BLOCKS",
@@ -44,6 +46,7 @@ __all__ = [
     "Compile",
     "Config",
     "DataConfig",
+    "Distortion",
     "ErasingMode",
     "FinalNorm",
     "Head",
@@ -64,10 +67,13 @@ __all__ = [
     "as_pair",
     "block_width",
     "canonical_json",
+    "distorted_metric",
+    "distortion_names",
     "divisors",
     "run_id",
     "shape_of",
     "size_text",
     "square_as_int",
+    "strengths_on",
     "user_names",
 ]

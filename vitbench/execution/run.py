@@ -20,6 +20,7 @@ from vitbench.costs.macs import count, uncounted_operators
 from vitbench.data import Images, StreamedImages
 from vitbench.device import Device, is_out_of_memory, open_device
 from vitbench.evaluation import Evaluation
+from vitbench.execution.distorted import distorted_metrics
 from vitbench.execution.initial_model import initial_model
 from vitbench.execution.job import Job, Report
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
@@ -76,6 +77,15 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
     result = _train(setup, history, checkpoint, saved, on_report)
     peak_memory = history.peak_memory(device.peak_memory_bytes()) if setup.data.num_steps else None
     tested = _test(setup, result, history)
+    if tested.outcome is Outcome.COMPLETED:
+        tested.metrics.update(
+            distorted_metrics(
+                setup.data,
+                setup.model_to_call,
+                precision=job.precision,
+                tell=lambda text: on_report(Report(1.0, text)),
+            )
+        )
     if tested.outcome is Outcome.COMPLETED and job.weights is not None:
         images, config = setup.data.images, job.run.config
         mean, std, class_names = images.mean, images.std, images.class_names

@@ -166,5 +166,6 @@ def check_fit(config: RunConfig, images: ImageData) -> None:
             f"num_classes {model.num_classes} does not fit {info.dataset}, whose labels are 0 to {info.num_classes - 1}; "
             f"use num_classes={info.num_classes}"
         )
-    if objection := info.augmentation_objection(config.data):
-        raise ValueError(objection)
+    for objection in (info.augmentation_objection(config.data), info.distortion_objection(config.evaluate)):
+        if objection:
+            raise ValueError(objection)

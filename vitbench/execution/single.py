@@ -51,6 +51,8 @@ class SingleRequest:
     dataset: str
     data_root: Path | None
     download: bool
+    evaluate: tuple[str, ...]
+    """Names of distortions of the test images."""
     seed: int
     device: str
     threads: int | None
@@ -248,8 +250,9 @@ def planned_run(request: SingleRequest, init: str | None, info: DataInfo) -> Pla
     )
     data, _ = data_settings(info, wanted=None)
     data = data.resampled(info.image_size, model.image_hw).replace(**of_the_recipe).with_fields(**request.data)
-    if objection := info.augmentation_objection(data):
-        raise ValueError(objection)
+    for objection in (info.augmentation_objection(data), info.distortion_objection(request.evaluate)):
+        if objection:
+            raise ValueError(objection)
     left = info.images_left(data.validation_fraction)
     images = left if data.train_images is None else data.train_images
     if images > left:
@@ -257,7 +260,13 @@ def planned_run(request: SingleRequest, init: str | None, info: DataInfo) -> Pla
             f"train_images {images} is more than the {left} of {info.dataset} outside the validation split; make it smaller"
         )
     config = RunConfig(
-        model=model, data=data, train=recipe, seed=request.seed, init=identity, keep_head=request.keep_head
+        model=model,
+        data=data,
+        train=recipe,
+        seed=request.seed,
+        init=identity,
+        keep_head=request.keep_head,
+        evaluate=request.evaluate,
     )
     if config.train.epochs == 0 and config.train.batch_size > images > 0:
         # What only evaluates has no batch to fit.

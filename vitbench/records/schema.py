@@ -87,7 +87,8 @@ class Record(Stored):
     reason: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
     """`val_top1`, `val_loss` and those of `METRICS`, by key: final epoch, fractions in [0, 1], nats, and Brier scores. Older
-    records have `test_top1` and `test_loss` alone of the latter.
+    records have `test_top1` and `test_loss` alone of the latter. On distorted test images: `shift_4/test_top1`,
+    `shift_4/test_loss` (`config.distortions`).
     """
     curve: tuple[EpochPoint, ...] = ()
     correct: str = ""

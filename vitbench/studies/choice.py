@@ -78,12 +78,19 @@ _PRECEDENCE = (Outcome.FAILED, Outcome.DIVERGED, Outcome.COMPLETED)
 
 
 def add_run(runs: Runs, record: Record, setting: Setting) -> bool:
-    """Adds a record to an arm's runs, in place of an earlier one of no better outcome; returns whether there was one."""
+    """Adds a record to an arm's runs, in place of an earlier one of no better outcome; returns whether there was one.
+
+    Of two that ended alike, one that was evaluated on distorted images too stays: its other numbers are the same.
+    """
     cell = setting, record.config.seed
     earlier = runs.get(cell)
-    if earlier is None or _PRECEDENCE.index(outcome_of(record)) >= _PRECEDENCE.index(outcome_of(earlier)):
+    if earlier is None or _rank(record) >= _rank(earlier):
         runs[cell] = record
     return earlier is not None
+
+
+def _rank(record: Record) -> tuple[int, int]:
+    return _PRECEDENCE.index(outcome_of(record)), len(record.config.evaluate)
 
 
 def scores_of(runs: Mapping[tuple[Setting, int], Record]) -> Scores:

@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitbench.config import RunConfig
+from vitbench.config import RunConfig, strengths_on
 from vitbench.data.info import DataInfo
 from vitbench.studies.arm import Arm
 from vitbench.studies.recipes import Recipe
 from vitbench.studies.resolved_arms import Base
 from vitbench.studies.settings import value_text
 from vitbench.studies.study import Study
+from vitbench.text import counted
 
 
 def overruled(asked: Mapping[str, Any], arms: Sequence[Arm]) -> list[str]:
@@ -50,6 +51,27 @@ def wrong_labels(data: DataInfo, base: Base, arms: Sequence[Arm]) -> list[str]:
         f"after {', '.join(of_these)}, labels of {data.dataset} need not be true: {_which(names, arms)}"
         for names, of_these in fields.items()
     ]
+
+
+def on_distortions(data: DataInfo, base: Base, *, left_out: Sequence[str]) -> list[str]:
+    """Sentences on the distorted test images that every run is evaluated on: what they cost, and what they cannot tell."""
+    sentences = [
+        f"evaluate {name!r} is left out, as it {why.removeprefix(f'evaluate {name!r} ')}"
+        for name in left_out
+        if (why := data.distortion_objection([name]).partition(";")[0])
+    ]
+    if not base.evaluate:
+        return sentences
+    copies = sum(len(strengths_on(name, base.model.image_hw)) for name in base.evaluate)
+    # An image costs three times as much in training as in evaluation.
+    share = copies * data.test_images / (3 * base.train.epochs * base.train_images)
+    sentences.append(
+        f"every run is evaluated on {counted(copies, 'distorted copy', 'distorted copies')} of the test images too, which "
+        f"takes about {100 * share:.0f} % of the time of training on top of it"
+    )
+    if moved := data.moves_what_labels_tell(base.evaluate):
+        sentences.append(f"after {', '.join(moved)} of test images, labels of {data.dataset} need not be true")
+    return sentences
 
 
 def _which(names: Sequence[str], arms: Sequence[Arm]) -> str:

@@ -13,10 +13,11 @@ from vitbench.records.metrics import metric_named
 from vitbench.refusals import one_line
 from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import Budget, Scale
+from vitbench.studies.library import STUDIES
 from vitbench.studies.looks import looks_of
 from vitbench.studies.match import check_costs_stay, check_is_timed, matched_epochs
 from vitbench.studies.recipes import Recipe, recipe_named
-from vitbench.studies.remarks import overruled, overruled_recipe, without_muon, wrong_labels
+from vitbench.studies.remarks import on_distortions, overruled, overruled_recipe, without_muon, wrong_labels
 from vitbench.studies.resolved_arms import Base, arms_on, changes_of, runs_of
 from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
 from vitbench.studies.study import Study
@@ -43,6 +44,8 @@ class Overrides:
     extend: int | None = None
     tune: Mapping[str, Sequence[float]] = field(default_factory=dict)
     match: str = "epochs"
+    evaluate: tuple[str, ...] | None = None
+    """Names of distortions; empty for none."""
     metric: str | None = None
 
 
@@ -215,7 +218,20 @@ def _base(study: Study, budget: Budget, data: DataInfo, overrides: Overrides) ->
         data=data_config,
         train_images=train_images,
         recipe=overrides.recipe or "",
+        evaluate=_evaluate(study, data, overrides),
     )
+
+
+def _evaluate(study: Study, data: DataInfo, overrides: Overrides) -> tuple[str, ...]:
+    """The distortions that are evaluated on; vitbench's own studies leave out those that these images cannot have.
+
+    Raises ValueError for such a distortion that was asked for.
+    """
+    names = study.evaluate if overrides.evaluate is None else overrides.evaluate
+    is_asked_for = overrides.evaluate is not None or study.name not in STUDIES
+    if is_asked_for and (objection := data.distortion_objection(names)):
+        raise ValueError(f"{study.title}: {objection}")
+    return tuple(name for name in names if not data.distortion_objection([name]))
 
 
 def _recipe(overrides: Overrides) -> Recipe | None:
@@ -237,7 +253,13 @@ def _metric(study: Study, data: DataInfo, overrides: Overrides) -> str:
 def _remarks(study: Study, data: DataInfo, base: Base, arms: Sequence[Arm], overrides: Overrides) -> list[str]:
     asked, recipe = overrides.train or {}, _recipe(overrides)
     by_study = overruled_recipe(recipe, study, asked) if recipe is not None else []
-    return [*overruled(asked, arms), *by_study, *wrong_labels(data, base, arms)]
+    left_out = () if overrides.evaluate is not None else study.evaluate
+    return [
+        *overruled(asked, arms),
+        *by_study,
+        *wrong_labels(data, base, arms),
+        *on_distortions(data, base, left_out=[name for name in left_out if name not in base.evaluate]),
+    ]
 
 
 def _check_together(

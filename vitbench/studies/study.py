@@ -7,11 +7,11 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, PlainValidator, Strict, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainValidator, Strict, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
-from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig
+from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig, distortion_names
 from vitbench.records.metrics import TOP1, metric_named
 from vitbench.records.schema import STUDY_NAME
 from vitbench.refusals import one_line
@@ -111,6 +111,8 @@ class Study:
     """`settled`: seeds are added until every arm is settled, as by `--until settled`; or the numbers of seeds at which
     verdicts are looked at. None: a fixed number of seeds.
     """
+    evaluate: Annotated[tuple[str, ...], BeforeValidator(distortion_names)] = ()
+    """Distortions of test images that every arm is evaluated on too: `("shift", "shuffle")`."""
     metric: Annotated[Text, AfterValidator(_metric)] = TOP1.name
     """By which arms are judged, as `records.metrics` names them; the others are shown beside it, as secondary."""
 

@@ -6,6 +6,7 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.differing import not_shared
 from vitbench.analysis.tables.reading import reading
+from vitbench.analysis.tables.robustness import robustness_reading
 from vitbench.analysis.tables.secondary import about_secondary
 from vitbench.analysis.writing.words import listed, seeds_text
 from vitbench.config import Config
@@ -102,7 +103,7 @@ def conventions(assessment: Assessment) -> list[str]:
             )
         if comparison.design.match != "epochs":
             sentences.append(MATCHED[comparison.design.match].format(baseline=comparison.baseline.label))
-    sentences += [*reading(assessment), *about_secondary(comparison)]
+    sentences += [*reading(assessment), *about_secondary(comparison), *robustness_reading(assessment)]
     memory = (
         "Peak memory is the most bytes of tensors alive at once in one training step"
         if comparison.environment.device.startswith("cpu")

@@ -14,6 +14,7 @@ from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.tables.further import at_baseline, raw_interval
 from vitbench.analysis.tables.further import raw as raw_verdict
+from vitbench.analysis.tables.robustness import raw_robustness
 from vitbench.analysis.tables.secondary import value_text
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, count_text, filled, listed, significant
@@ -104,6 +105,7 @@ def _raw_row(assessment: Assessment, arm: ArmResult) -> dict[str, Any]:
         "metric": metric.name,
         "metric_declared": comparison.design.metric,
         **_raw_others(arm),
+        **raw_robustness(assessment, arm.label),
     }
 
 

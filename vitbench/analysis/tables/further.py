@@ -14,6 +14,7 @@ from vitbench.analysis.statistics.crossed import CrossedDifference
 from vitbench.analysis.statistics.pairing import Interval
 from vitbench.analysis.statistics.power import POWER
 from vitbench.analysis.statistics.verdicts import Verdict
+from vitbench.analysis.tables.robustness import robustness
 from vitbench.analysis.tables.secondary import secondary
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, filled, interval_text, significant
@@ -27,7 +28,7 @@ def further_tables(assessment: Assessment) -> list[Table]:
     comparison = assessment.comparison
     first = (verdicts(assessment), secondary(comparison), interactions(assessment))
     tables = (*first, fine_tuning(comparison), power_laws(comparison))
-    return [table for table in (*tables, claims(assessment)) if table]
+    return [table for table in (*tables, claims(assessment), *robustness(assessment)) if table]
 
 
 def verdicts(assessment: Assessment) -> Table:
