@@ -177,7 +177,9 @@ def test_after_the_hours_no_run_is_begun_and_the_next_call_goes_on(run, made_up,
     assert tables(run, "results")["looks"] == tables(run, "whole")["looks"]
 
 
-@pytest.mark.parametrize(("hours", "line"), [("0", "hours 0 is no time to run for"), ("-1", "hours -1 is no time to run for")])
+@pytest.mark.parametrize(
+    ("hours", "line"), [("0", "hours 0 is no time to run for"), ("-1", "hours -1 is no time to run for")]
+)
 def test_hours_that_are_none_are_refused(run, hours, line):
     result = run("results", "run", "--hours", hours)
     assert result.status == 2

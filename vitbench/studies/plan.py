@@ -22,7 +22,8 @@ from vitbench.studies.budgets import Budget
 from vitbench.studies.history import History
 from vitbench.studies.looks import LookedAt
 from vitbench.studies.match import training_images
-from vitbench.studies.resolved_study import Overrides, ResolvedStudy, resolve_study
+from vitbench.studies.overrides import Overrides
+from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
 from vitbench.studies.settings import RATE, SIDES, Grid, Setting, setting_of, setting_text, step_beyond
 from vitbench.studies.study import Study
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
 from vitbench.config import DataConfig, ModelConfig, RunConfig
 from vitbench.data.info import DataInfo
@@ -16,6 +15,7 @@ from vitbench.studies.budgets import Budget, Scale
 from vitbench.studies.library import STUDIES
 from vitbench.studies.looks import looks_of
 from vitbench.studies.match import check_costs_stay, check_is_timed, matched_epochs
+from vitbench.studies.overrides import Overrides
 from vitbench.studies.recipes import Recipe, recipe_named
 from vitbench.studies.remarks import on_distortions, overruled, overruled_recipe, without_muon, wrong_labels
 from vitbench.studies.resolved_arms import Base, arms_on, changes_of, runs_of
@@ -23,30 +23,6 @@ from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setti
 from vitbench.studies.study import Study
 from vitbench.studies.tunable import check_tuned
 from vitbench.variants import variant as named_variant
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """What the command line sets in place of the budget's and the study's values. None and empty keep these."""
-
-    variant: str | None = None
-    recipe: str | None = None
-    """A name of `recipes.RECIPES`: it brings what the budget and the data set would, but for their size."""
-    seeds: int | None = None
-    until: Literal["settled"] | None = None
-    """`settled`, or None for what the study says."""
-    max_seeds: int | None = None
-    """Of a study that adds seeds until it is settled."""
-    train: dict[str, Any] | None = None
-    train_images: int | None = None
-    learning_rates: tuple[float, ...] = ()
-    tuning_seeds: int | None = None
-    extend: int | None = None
-    tune: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    match: str = "epochs"
-    evaluate: tuple[str, ...] | None = None
-    """Names of distortions; empty for none."""
-    metric: str | None = None
 
 
 @dataclass(frozen=True)

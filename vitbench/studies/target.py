@@ -12,7 +12,8 @@ from vitbench.config import ModelConfig
 from vitbench.data.info import DataInfo
 from vitbench.studies.budgets import Budget
 from vitbench.studies.library import STUDIES, load_study
-from vitbench.studies.resolved_study import Overrides, ResolvedStudy, resolve_study
+from vitbench.studies.overrides import Overrides
+from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
 from vitbench.text import did_you_mean, say
 from vitbench.variants import TIMM
 from vitbench.variants import model as named_model
