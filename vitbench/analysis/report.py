@@ -52,7 +52,8 @@ class Article:
     facts: dict[str, str]
     table: Table
     further: list[Table]
-    figures: list[Markup]
+    figures: dict[str, Markup]
+    """By kind."""
     conventions: list[str]
 
 
@@ -69,11 +70,11 @@ def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Pat
         comparison = assessment.comparison
         with faults.leaving_out(store.path(comparison.study)):
             name = (comparison.study, comparison.slug)
-            figures = [
-                _inline(svg, prefix=html_id(*name, kind, ""), label=f"{KINDS[kind].heading}: {comparison.title}")
+            figures = {
+                kind: _inline(svg, prefix=html_id(*name, kind, ""), label=f"{KINDS[kind].heading}: {comparison.title}")
                 for kind in KINDS
                 for svg in render(comparison, kind).values()
-            ]
+            }
             article = Article(
                 assessment,
                 html_id(*name),

@@ -70,8 +70,7 @@ class Findings:
 
 def findings_of(comparison: Comparison) -> Findings:
     """Everything the statistics say of a comparison."""
-    baseline = comparison.baseline
-    pairs = [(arm, other) for arm in comparison.arms if (other := comparison.compared_with(arm)) is not None]
+    baseline, pairs = comparison.baseline, _pairs(comparison)
     contrasts = {arm.label: _contrast(comparison, arm, other) for arm, other in pairs}
     contrasts_at_baseline = {
         arm.label: _contrast(comparison, arm, other, at_baseline_setting=True) for arm, other in pairs
@@ -104,6 +103,16 @@ def findings_of(comparison: Comparison) -> Findings:
         ),
         num_tested=num_tested,
     )
+
+
+def decisions_of(comparison: Comparison) -> dict[str, Decision]:
+    """The verdict on each arm, by label, as `findings_of` has it, without what it rests on."""
+    return _decide(comparison, {arm.label: _contrast(comparison, arm, other) for arm, other in _pairs(comparison)})
+
+
+def _pairs(comparison: Comparison) -> list[tuple[ArmResult, ArmResult]]:
+    """Each arm that is compared with another, and that other."""
+    return [(arm, other) for arm in comparison.arms if (other := comparison.compared_with(arm)) is not None]
 
 
 def _finding(

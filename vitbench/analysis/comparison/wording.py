@@ -21,8 +21,13 @@ def margin_text(margin: float) -> str:
 
 def with_interval(difference: PairedDifference, interval: Interval | None) -> str:
     """`+0.56 [−0.31, +1.43]` in points; `+0.56 (n=2)` without an interval."""
-    bounds = f"(n={difference.n})" if interval is None else f"[{points(interval.low)}, {points(interval.high)}]"
+    bounds = f"(n={difference.n})" if interval is None else interval_points(interval)
     return f"{points(difference.mean)} {bounds}"
+
+
+def interval_points(interval: Interval) -> str:
+    """`[−0.31, +1.43]`."""
+    return f"[{points(interval.low)}, {points(interval.high)}]"
 
 
 def difference_text(decision: Decision) -> str:
