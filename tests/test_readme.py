@@ -9,9 +9,25 @@ import pytest
 
 from tests.made_up_profiles import make_contest
 from tests.readme import NO_PROFILE, PAGES, README, REFERENCE, ROOT, renewed
+from vitbench import cli
 from vitbench.profiling.profile_store import list_profiles
+from vitbench.studies.library import STUDIES
 
 TEXT = README.read_text()
+LINKING = (*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "results" / "README.md", ROOT / "benchmarks" / "README.md")
+COMMANDS = {command.__name__.rstrip("_") for command in cli.COMMANDS} | {"records"}
+POSITION_OF_MY_OWN = """from torch import nn
+
+
+class MyPosition(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+
+    def forward(self, tokens, block):
+        return tokens
+
+
+"""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -42,18 +58,39 @@ def test_a_device_s_committed_profile_is_small(folder):
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 2**20
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_what_it_links_to_and_pictures_is_there(page):
     targets = {link.partition("#")[0] for link in re.findall(r"\]\((?!http|#)([^)]+)\)", page.read_text())}
     assert sorted(target for target in targets if not (page.parent / target).exists()) == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_headings_that_it_links_to_are_there(page):
+    missing = []
+    for target, heading in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", page.read_text()):
+        headings = re.findall(r"^#+ (.*)", (page.parent / target if target else page).read_text(), re.MULTILINE)
+        if heading not in {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}:
+            missing.append(f"{target}#{heading}")
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_nox_sessions_that_it_names_exist(page):
     named = set(re.findall(r"nox -s ([a-z_]+)", page.read_text()))
     noxfile = ast.parse((ROOT / "noxfile.py").read_text())
     defined = {node.name for node in noxfile.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
     assert named <= defined
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_commands_that_it_names_exist(page):
+    assert set(re.findall(r"(?:`|^)vitbench ([a-z]+)", page.read_text(), re.MULTILINE)) <= COMMANDS
+
+
+def test_its_tables_have_every_study_and_every_command():
+    assert sorted(re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE)) == sorted(STUDIES)
+    cells = re.findall(r"^\| (`vitbench .*?`) \| ", TEXT, re.MULTILINE)
+    assert set(re.findall(r"`(?:vitbench )?([a-z]+)", " ".join(cells))) >= COMMANDS
 
 
 def test_the_files_that_the_design_names_are_there():
@@ -67,21 +104,23 @@ def test_its_study_is_a_study(tmp_path):
     from vitbench.studies import load_study
     from vitbench.variants import variant
 
-    (code,) = re.findall(r"```python\n(from torch import nn\nfrom vitbench.studies.*?)```", TEXT, re.DOTALL)
+    (code,) = re.findall(r"```python\n(from vitbench.studies.*?)```", TEXT, re.DOTALL)
+    (mine,) = re.findall(r"`(Arm\(\"mine\", .*?\))`", TEXT)
     file = tmp_path / "my_study.py"
-    file.write_text(code)
+    file.write_text(POSITION_OF_MY_OWN + code.replace("    ],\n", f"        {mine},\n    ],\n"))
     arms = load_study(str(file)).all_arms(variant("Micro/2"))
     assert [arm.apply(variant("Micro/2")).num_registers for arm in arms] == [0, 4, 0, 0]
     assert [list(arm.changes) for arm in arms] == [[], ["num_registers"], ["mixup"], ["position"]]
 
 
-def test_its_weights_from_elsewhere_are_converted_and_resized_as_it_says(monkeypatch):
+def test_weights_of_other_libraries_are_converted_and_resized_as_it_says(monkeypatch):
     import timm
     import torch
 
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name: create(name, depth=1))
-    (code,) = re.findall(r"```python\n(import timm.*?)```", TEXT, re.DOTALL)
+    page = (ROOT / "docs" / "fine-tuning.md").read_text()
+    (code,) = re.findall(r"```python\n(import timm.*?)```", page, re.DOTALL)
     names = {}
     exec(code, names)
     assert names["larger"](torch.zeros(1, 3, 384, 384)).shape == (1, 1000)
