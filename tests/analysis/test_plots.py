@@ -298,7 +298,7 @@ def folder_of(dataset: str, **fields):
 
 def test_a_folder_s_hash_is_in_no_title_but_where_two_folders_have_one_name():
     (alone,) = compare([folder_of("cifar10@c637c7f8")])
-    assert alone.title == "pool: quick budget, cifar10, Micro/2" and "c637c7f8" in alone.slug
+    assert alone.title == "Pool on CIFAR-10: quick budget, Micro/2" and "c637c7f8" in alone.slug
     assert alone.data.dataset == "cifar10@c637c7f8"
     titles = [one.title for one in compare([folder_of("cifar10@c637c7f8"), folder_of("cifar10@00000000")])]
     assert len(set(titles)) == 2 and any("cifar10@c637c7f8" in title for title in titles)

@@ -17,6 +17,7 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.claims import Judgement
 from vitbench.analysis.comparison.findings import Findings
 from vitbench.analysis.comparison.load import load_assessments, no_records
+from vitbench.analysis.comparison.naming import study_words, title_on_data
 from vitbench.analysis.comparison.wording import settle_text
 from vitbench.analysis.profile.tables import write_profiles
 from vitbench.analysis.tables.across import across_table, summary
@@ -101,16 +102,16 @@ def write_tables(
 
 def _all_claims(assessments: Sequence[Assessment]) -> Table:
     """What the literature says beside what was found here, over all comparisons."""
+    claims = [(each.comparison, row) for each in assessments for row in claims_table(each).rows]
     rows = [
-        {"study": assessment.comparison.study, "comparison": assessment.comparison.slug, **row}
-        for assessment in assessments
-        for row in claims_table(assessment).rows
+        {"study": study_words(comparison.study), "comparison": title_on_data(comparison), **row}
+        for comparison, row in claims
     ]
     return Table(
         name="claims",
         title="What the literature says, and what was found here",
         rows=rows,
-        raw=rows,
+        raw=[{"study": comparison.study, "comparison": comparison.slug, **row} for comparison, row in claims],
         texts=("study", "comparison", *CLAIM_HEADINGS),
         conventions=(JUDGING,),
     )
@@ -192,10 +193,13 @@ def _index(assessments: Sequence[Assessment], above: Sequence[str], left_out: Se
     if left_out:
         lines += [LEFT_OUT, *markdown_list(left_out), ""]
     for study, of_study in by_study.items():
-        slugs = [assessment.comparison.slug for assessment in of_study]
-        lines.append(f"- {escape_markdown(study)}: {listed(f'[{slug}]({study}/{slug}.md)' for slug in slugs)}")
+        links = [
+            f"[{escape_markdown(title_on_data(each.comparison))}]({study}/{each.comparison.slug}.md)"
+            for each in of_study
+        ]
+        lines.append(f"- {escape_markdown(study_words(study))}: {'; '.join(links)}")
     for study, of_study in by_study.items():
-        lines += ["", f"## {escape_markdown(study)}"]
+        lines += ["", f"## {escape_markdown(study_words(study))}"]
         for assessment in of_study:
             slug = assessment.comparison.slug
             files = " · ".join(f"[{suffix}]({study}/{slug}.{suffix})" for suffix in ("md", "csv", "tex"))

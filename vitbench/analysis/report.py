@@ -16,6 +16,7 @@ from markupsafe import Markup
 from vitbench.analysis.comparison.across import across_studies
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.load import load_assessments
+from vitbench.analysis.comparison.naming import study_words, title_on_data
 from vitbench.analysis.plots import KINDS, render
 from vitbench.analysis.tables.across import across_table, summary
 from vitbench.analysis.tables.captions import conventions, facts
@@ -41,6 +42,7 @@ TEMPLATES = Environment(
     keep_trailing_newline=True,
 )
 """In which all that is put in is escaped."""
+TEMPLATES.filters |= {"study_words": study_words, "title_on_data": title_on_data}
 
 
 @dataclass(frozen=True)
