@@ -20,8 +20,7 @@ from vitbench.analysis.comparison.naming import study_words, title_on_data
 from vitbench.analysis.plots import KINDS, render
 from vitbench.analysis.tables.across import across_table, summary
 from vitbench.analysis.tables.captions import conventions, facts
-from vitbench.analysis.tables.cells import main_table
-from vitbench.analysis.tables.further import further_tables
+from vitbench.analysis.tables.page import tables_of
 from vitbench.analysis.transfer.chart import transfer_figure as transfer_chart
 from vitbench.analysis.transfer.tables import WHERE, load_rows, table_of
 from vitbench.analysis.writing.drawing import rendered
@@ -52,8 +51,7 @@ class Article:
     assessment: Assessment
     anchor: str
     facts: dict[str, str]
-    table: Table
-    further: list[Table]
+    tables: list[Table]
     figures: dict[str, Markup]
     """By kind."""
     conventions: list[str]
@@ -81,8 +79,7 @@ def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Pat
                 assessment,
                 html_id(*name),
                 facts(comparison),
-                main_table(assessment),
-                further_tables(assessment),
+                tables_of(assessment),
                 figures,
                 conventions(assessment),
             )
