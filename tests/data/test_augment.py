@@ -15,6 +15,7 @@ import vitbench.data.augment as module
 from vitbench.config import DataConfig
 from vitbench.data import Augment, normalise, with_channels
 from vitbench.data.augment import crop, crop_by_index, mirror
+from vitbench.data.seeding import random_state
 
 MEAN, STD = (0.5, 0.25, 0.125), (0.25, 0.5, 0.2)
 
@@ -237,6 +238,14 @@ def test_the_order_is_crop_flip_policy_jitter_normalise_erase_mix(images, monkey
     transform.mixup = lambda *a: done.append("mixup") or mixup(*a)
     transform(images, LABELS, seed=0, step=0)
     assert done == ["resized_crop", "mirror", "auto_augment", "color_jitter", "normalise", "erase", "mixup"]
+
+
+def test_every_purpose_has_a_stream_of_draws_of_its_own_at_seed_and_step(images, monkeypatch):
+    streams = []
+    monkeypatch.setattr(module, "random_state", lambda *stream: streams.append(stream) or random_state(*stream))
+    augment(**EVERYTHING)(images, LABELS, seed=3, step=4)
+    assert len({purpose for purpose, *_ in streams}) == len(streams) == 5
+    assert {tuple(key) for _, *key in streams} == {(3, 4)}
 
 
 @pytest.mark.parametrize("added", ["auto_augment", "color_jitter", "random_erasing", "mixup", "flip"])

@@ -103,6 +103,12 @@ def test_draws_depend_on_seed_step_and_place_and_on_nothing_else():
     assert not np.array_equal(transform(seed=1, **fields)(image, 3, 2), first)
 
 
+def test_crops_of_workers_depend_on_the_seed():
+    image = photograph()
+    first, second = (transform(seed=seed, **CROPS)(image, 3, 2) for seed in (0, 1))
+    assert not np.array_equal(first, second)
+
+
 def test_generators_of_the_caller_go_on_as_if_nothing_had_been_drawn():
     def draw():
         return random.random(), np.random.random(), torch.rand(1).item()

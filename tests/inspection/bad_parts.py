@@ -54,6 +54,16 @@ class NoPosition(nn.Module):
         return tokens + self.shift
 
 
+class DoesNothing(nn.Module):
+    """A position that leaves tokens as they are: it is the convolutions of the stem that know where a patch is."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tensor, block: int) -> Tensor:
+        return tokens
+
+
 class DrawsInEvaluation(MLP):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x + 0.01 * torch.randn_like(x))
@@ -112,6 +122,31 @@ class SeesNeighbours(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         pooled = tokens.mean(dim=1)
         return pooled - pooled.mean(dim=0)
+
+
+class SeesNeighboursInTraining(nn.Module):
+    """As BatchNorm does, but without being one."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        pooled = tokens.mean(dim=1)
+        return pooled - pooled.mean(dim=0) if self.training else pooled
+
+
+class TwiceInTraining(MLP):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (2 if self.training else 1)
+
+
+class EvenBatches(MLP):
+    """Pairs images, but for one alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > 1 and len(x) % 2:
+            raise RuntimeError("images come in pairs")
+        return super().forward(x)
 
 
 class LostInBF16(MLP):

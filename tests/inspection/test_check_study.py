@@ -8,11 +8,17 @@ import pytest
 
 from tests.inspection.checked import checked_arms
 from tests.models import users_parts
+from vitbench.inspection import check_bench
 
 BAD = {
     "ignores its input": ("mlp=parts.IgnoringMLP", "input", r"mlp IgnoringMLP \(blocks.0.mlp\) ignores its input"),
     "unused token": ("position=parts.UnusedToken", "gradient", r"no gradient for position.token in \d steps"),
     "no position": ("position=parts.NoPosition", "position", r"position NoPosition@\w{8} does not matter"),
+    "position without effect": (
+        "stem='conv', position=parts.DoesNothing",
+        "position",
+        r"position DoesNothing@\w{8} does nothing: logits are those of position none",
+    ),
     "draws in evaluation": ("mlp=parts.DrawsInEvaluation", "generators", r"evaluation draws from torch's generator"),
     "draws from numpy": ("mlp=parts.DrawsFromNumpy", "generators", r"training draws from numpy's generator"),
     "draws from Python": ("mlp=parts.DrawsFromPython", "generators", r"training draws from Python's generator"),
@@ -22,6 +28,11 @@ BAD = {
         "pool=parts.OneBatchSize",
         "batch size",
         r"works with 64 images, and not with 1: pool OneBatchSize",
+    ),
+    "even batches": (
+        "mlp=parts.EvenBatches",
+        "batch size",
+        r"works with 64 images, and not with 3: mlp EvenBatches@\w{8} .* images come in pairs",
     ),
     "neighbours": ("pool=parts.SeesNeighbours", "batch size", r"depend on the other images of its batch"),
     "lost in bf16": ("mlp=parts.LostInBF16", "finite", r"in bf16, logits are not finite, from mlp LostInBF16@\w{8}"),
@@ -47,6 +58,16 @@ GOOD = {
 }
 WARNED = {
     "unused row": ("position=parts.UnusedRow", "gradient", r"position.table: 1 of \d+ rows get no gradient"),
+    "twice in training": (
+        "mlp=parts.TwiceInTraining",
+        "training mode",
+        r"training computes otherwise than evaluation, .*: look at TwiceInTraining \(blocks.0.mlp\)",
+    ),
+    "neighbours in training": (
+        "pool=parts.SeesNeighboursInTraining",
+        "batch size",
+        r"in training, an image's logits depend on the other images of its batch",
+    ),
     "unread option": (
         "module=parts.WholeModel, options={'unread': 3}",
         "difference",
@@ -81,3 +102,15 @@ def test_what_may_be_meant_is_a_warning(checked, fault):
 @pytest.mark.parametrize("arm", ["base", *GOOD])
 def test_good_parts_raise_nothing(checked, arm):
     assert (checked[arm].errors, checked[arm].warnings) == ([], [])
+
+
+def test_memory_that_is_extended_from_smaller_batches_is_about_that_of_whole_ones(tmp_path, monkeypatch):
+    """The step of a whole batch, all of it tried, is the truth. A wide model's few images take less than its optimizer."""
+    arms = {"batch of 128": "batch_size=128", "wide": "width=256, num_heads=4, patch_size=4, mlp_ratio=4.0"}
+    whole = checked_arms(tmp_path / "whole", arms)
+    monkeypatch.setattr(check_bench, "MOST_FLOPS", 5e7)
+    parts = checked_arms(tmp_path / "parts", arms)
+    for name, arm in parts.items():
+        assert (whole[name].peak_memory_is_estimated, arm.peak_memory_is_estimated) == (False, True)
+        assert arm.checked_images < arm.batch_size / 3 and whole[name].checked_images == arm.batch_size
+        assert arm.peak_memory_bytes == pytest.approx(whole[name].peak_memory_bytes, rel=0.1)

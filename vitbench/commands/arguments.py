@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 from typer import Argument, CallbackParam, Option
 
-from vitbench.config import ModelConfig, Precision
+from vitbench.config import Precision
 from vitbench.files import expanded
 
 if TYPE_CHECKING:
     from vitbench.device import Device
     from vitbench.execution.request import Request
+    from vitbench.studies.target import Target
 
-Names = TypeVar("Names", str, list[str] | None)
+Names = TypeVar("Names", str, str | None, list[str] | None)
 
 
 BudgetName = StrEnum("BudgetName", ["smoke", "quick", "standard", "paper"])
@@ -123,14 +124,25 @@ Jobs = Annotated[str, Option(help="Worker processes: a number, or auto (one per 
 Seconds = Annotated[float, Option(callback=_seconds, help="Time to measure each row in, at most.")]
 Mode = Annotated[str, Option(callback=one_of(*MODES), help="infer (forward) or train (3 × forward).")]
 Modes = Annotated[list[str] | None, Option(callback=one_of(*MODES), help="infer or train; both by default.")]
-PrecisionName = Annotated[str, Option(callback=one_of(*PRECISIONS), help="auto, fp32 or bf16.")]
+_ARMS = "an arm's, where its study sets one"
+PrecisionName = Annotated[
+    str | None, Option(callback=one_of(*PRECISIONS), help=f"auto, fp32 or bf16; default: {_ARMS}, else auto.")
+]
 PrecisionNames = Annotated[
-    list[str] | None, Option(callback=one_of(*PRECISIONS), help="auto, fp32 or bf16; may be given again.")
+    list[str] | None,
+    Option(callback=one_of(*PRECISIONS), help=f"auto, fp32 or bf16, may be given again; default: {_ARMS}, else auto."),
 ]
-CompileName = Annotated[str, Option(callback=one_of(*COMPILES), help="torch.compile: off or on.")]
+CompileName = Annotated[
+    str | None, Option(callback=one_of(*COMPILES), help=f"torch.compile: off or on; default: {_ARMS}, else off.")
+]
 CompileNames = Annotated[
-    list[str] | None, Option(callback=one_of(*COMPILES), help="torch.compile: off or on; may be given again.")
+    list[str] | None,
+    Option(
+        callback=one_of(*COMPILES), help=f"torch.compile: off or on, may be given again; default: {_ARMS}, else off."
+    ),
 ]
+MEASURED_SETTINGS = {"batch_size": 64, "precision": "auto", "compile": "off"}
+"""What a timed step has of a recipe: an arm's, where its study sets it, else these."""
 
 
 @dataclass(frozen=True)
@@ -162,16 +174,16 @@ class ModelOptions:
         str | None, Option(help="Of an arm: the variant that it differs from; default: the quick budget's.")
     ] = None
 
-    def model(self, variant: str, fields: Mapping[str, Any]) -> ModelConfig:
-        """Of a VARIANT, with fields on top. Raises ValueError for what stands for nothing."""
+    def target(self, variant: str, fields: Mapping[str, Any]) -> Target:
+        """What a VARIANT stands for, its model with fields on top. Raises ValueError for what stands for nothing."""
         from vitbench.data import describe
         from vitbench.studies import BUDGETS
-        from vitbench.studies.target import arm_name, model_of
+        from vitbench.studies.target import arm_name, target_of
 
         budget = BUDGETS[BudgetName.quick]
         dataset = self.data or (budget.datasets[0] if arm_name(variant) else None)
         info = None if dataset is None else describe(dataset, root=self.data_root)
-        return model_of(variant, info, budget, base=self.base, fields=fields)
+        return target_of(variant, info, budget, base=self.base, fields=fields)
 
 
 @dataclass(frozen=True)

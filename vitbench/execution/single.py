@@ -24,8 +24,8 @@ from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.budgets import CUSTOM
 from vitbench.studies.recipes import RECIPES, Recipe
 from vitbench.studies.resolved_study import check_batch, data_settings
-from vitbench.studies.target import arm_name, model_of
-from vitbench.text import say
+from vitbench.studies.target import arm_name, model_of, target_of
+from vitbench.text import agreeing, say
 from vitbench.variants import TIMM
 from vitbench.variants import model as named_model
 from vitbench.variants import variant as named_variant
@@ -72,6 +72,7 @@ def train_one(request: SingleRequest, faults: Faults) -> tuple[Record, bool]:
         init = str(find_weights(init, request.results)) if is_run(init) else init
     reader = DataReader(request.data_root, request.download)
     run = planned_run(request, init, info)
+    _tell_left_out(request, info)
     if request.keep_head and init is not None:
         reader.decode(request.dataset, run.config.model.image_hw)
         _check_classes(init, request.dataset, request.data_root, run.config)
@@ -215,6 +216,19 @@ def _whole_model_from(
             f"init {init!r} is for images of {whole.in_channels} channels, but the data's have {wanted['in_channels']}"
         )
     return inherited_whole_config(whole, wanted, keep_head=keep_head)
+
+
+def _tell_left_out(request: SingleRequest, info: DataInfo) -> None:
+    """Says what a study sets for its arm beside the model, which alone is taken, and the request does not give."""
+    if request.variant is None or arm_name(request.variant) is None:
+        return
+    settings = target_of(request.variant, info, BUDGETS["quick"], fields={}).settings
+    left_out = [f"{name} {value}" for name, value in settings.items() if name not in {*request.train, *request.data}]
+    if left_out:
+        say(
+            f"{request.variant} also sets {', '.join(left_out)}, which a single run does not take from it; give "
+            f"{agreeing(len(left_out), 'it as an option', 'them as options')}"
+        )
 
 
 def _recipe(request: SingleRequest, info: DataInfo) -> tuple[TrainConfig, dict[str, Any]]:

@@ -114,13 +114,14 @@ def check_training_mode(arm: CheckedArm, config: RunConfig, bench: Bench) -> Non
         quiet = _seeded_logits(model, images, 0)
         if not torch.equal(quiet, _seeded_logits(model, images, 1)):
             arm.training_differs_by += ("draws of a user's part",) if parts_of(model) else ("draws of its own",)
-        elif differ(quiet, evaluated, 1e-5):
+            return
+        if differ(quiet, evaluated, 1e-5):
             arm.warn(
                 "training mode",
                 f"training computes otherwise than evaluation, and not by dropout, drop path or BatchNorm{_by_whom(model)}; "
                 "is it meant so?",
             )
-        elif differ(_seeded_logits(model, images[:2], 0), quiet[:2], 1e-4):
+        if differ(_seeded_logits(model, images[:2], 0), quiet[:2], 1e-4):
             arm.warn(
                 "batch size", "in training, an image's logits depend on the other images of its batch; is it meant so?"
             )

@@ -102,14 +102,19 @@ def check_memory(arm: CheckedArm, config: RunConfig, bench: Bench) -> None:
         peak = _peak(config, bench, images, targets)
         whole, tried = config.train.batch_size, len(images)
         if peak is not None and tried < whole:
-            half = _peak(config, bench, images[: tried // 2], targets[: tried // 2])
-            per_image = (peak - (half or peak)) / (tried - tried // 2)
-            peak, arm.peak_memory_is_estimated = round(peak + per_image * (whole - tried)), True
+            # Of few images, the optimizer's step may take more than they do: then the peak itself hardly grows with them.
+            of_images = _peak(config, bench, images, targets, keep_gradients=False) or 0
+            of_half = _peak(config, bench, images[: tried // 2], targets[: tried // 2], keep_gradients=False) or 0
+            per_image = (of_images - of_half) / (tried - tried // 2)
+            peak = max(peak, round(of_images + per_image * (whole - tried)))
+            arm.peak_memory_is_estimated = True
         arm.peak_memory_bytes = peak
 
 
-def _peak(config: RunConfig, bench: Bench, images: Tensor, targets: Tensor) -> int | None:
-    """Of the second step, the first in which the optimizer has its state."""
+def _peak(
+    config: RunConfig, bench: Bench, images: Tensor, targets: Tensor, *, keep_gradients: bool = True
+) -> int | None:
+    """Of the second step, the first in which the optimizer has its state; without gradients, of what images take alone."""
     device = bench.device
     device.start_memory()
     model = install(bench.model(config)).train()
@@ -117,9 +122,16 @@ def _peak(config: RunConfig, bench: Bench, images: Tensor, targets: Tensor) -> i
     optimizer = build_optimizer(model, config.train)
     parameters = [p for p in model.parameters() if p.requires_grad]
     for context in (nullcontext(), device.watch_memory()):
+        if not keep_gradients:
+            for parameter in parameters:
+                parameter.register_post_accumulate_grad_hook(_drop_gradient)
         with context:
             training_step(model, optimizer, images, targets, parameters, config.train, lambda: bench.autocast(config))
     return device.peak_memory_bytes()
+
+
+def _drop_gradient(parameter: Tensor) -> None:
+    parameter.grad = None
 
 
 def named(names: list[str]) -> str:

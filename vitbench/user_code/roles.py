@@ -29,6 +29,8 @@ def check_role(code: Any, role: str) -> None:
         signature = inspect.signature(code)
     except ValueError:  # of classes written in C
         return
+    if role == "module":
+        _check_library(code, signature)
     try:
         if role == "module":
             signature.bind_partial(**dict.fromkeys(_MODULE_ARGUMENTS))
@@ -42,3 +44,16 @@ def check_role(code: Any, role: str) -> None:
         )
         shown = f"{code.__name__}{signature}"
         raise ValueError(f"{role} {shown[:200]}: {error}; it must take {takes}") from error
+
+
+def _check_library(code: Any, signature: inspect.Signature) -> None:
+    """Raises ValueError for other libraries' models, which may take any name by `**kwargs` and then fail at build."""
+    library, name = code.__module__.partition(".")[0], code.__name__
+    if library not in ("timm", "torchvision") or {*_MODULE_ARGUMENTS} <= {*signature.parameters}:
+        return
+    if library == "timm":
+        model = name if next(iter(signature.parameters), "") == "pretrained" else "NAME"
+        remedy = f'give its name in timm instead: Arm("x", timm="{model}")'
+    else:
+        remedy = f"call it in a function of the study file that takes {', '.join(_MODULE_ARGUMENTS)}, and give that"
+    raise ValueError(f"module {name} is {library}'s, whose arguments have other names; {remedy}")
