@@ -29,7 +29,7 @@ ARROW = 20
 LETTER = 4.9
 """Points of width of a letter of the text beside the rows, at the most."""
 HEADING: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 2}
-NAME_LETTERS, VERDICT_LETTERS = 26, 18
+NAME_LETTERS, VERDICT_LETTERS = 28, 18
 
 
 @dataclass(frozen=True)
