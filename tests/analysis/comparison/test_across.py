@@ -58,7 +58,7 @@ def test_the_cells_are_those_computed_by_hand():
     arms = found(*records("shapes", gap=0.03), *records("digits", gap=0.02))
     assert across_table(arms).rows == [
         {
-            "study": "pool",
+            "study": "Pool",
             "budget": "quick, Micro",
             "arm": "gap",
             "digits": "+2.00 [+1.90, +2.10]: better",
@@ -151,7 +151,7 @@ def test_the_page_and_its_csv_are_written_linked_and_removed_once_one_data_set_i
     root = store_with(*records("digits", gap=0.02), *records("shapes", gap=-0.02))
     write_tables(root)
     page = (root / "tables" / "across.md").read_text(encoding="utf-8")
-    assert "opposed for 1," in page and "| pool | quick, Micro | gap |" in page
+    assert "opposed for 1," in page and "| Pool | quick, Micro | gap |" in page
     assert "(across.md)" in (root / "tables" / "README.md").read_text(encoding="utf-8")
     with (root / "tables" / "across.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitbench.analysis.comparison.across import Agreement, ArmAcross, agreements
+from vitbench.analysis.comparison.naming import distinct_names, study_words
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.tables.further import raw_interval
 from vitbench.analysis.writing.table import Table
@@ -24,14 +25,15 @@ RULE = (
 
 
 def across_table(arms: Sequence[ArmAcross]) -> Table:
-    """`study | budget | arm | cifar10 | torch/fashion_mnist | together`; empty where no arm is on two data sets."""
-    datasets = sorted({data for arm in arms for data in arm.findings})
+    """`study | budget | arm | CIFAR-10 | Fashion-MNIST | together`; empty where no arm is on two data sets."""
+    names = distinct_names(sorted({data for arm in arms for data in arm.findings}))
     rows = [
         {
-            **{name: getattr(arm, name) for name in ("study", "budget", "arm")},
-            **dict.fromkeys(datasets, ABSENT),
+            "study": study_words(arm.study),
+            **{name: getattr(arm, name) for name in ("budget", "arm")},
+            **dict.fromkeys(names.values(), ABSENT),
             **{
-                data: f"{difference_text(finding.decision, finding.metric)}{_unit(finding.metric)}: "
+                names[data]: f"{difference_text(finding.decision, finding.metric)}{_unit(finding.metric)}: "
                 f"{verdict_text(finding.decision, finding.metric, edges=True)}"
                 for data, finding in arm.findings.items()
             },
