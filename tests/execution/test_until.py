@@ -121,8 +121,8 @@ def test_arms_stop_at_the_look_at_which_their_interval_decides(run, made_up, tmp
     by_hand = expected_seeds(differences)
     assert sorted(by_hand.values()) != [LOOKS[-1]] * 3, "the example must have arms that stop early"
     assert seeds(tmp_path / "results") == {"cls": max(by_hand.values()), **by_hand}
-    assert "pools on digits, after 3 seeds: " in result.out
-    assert "still open at the last look: mean" in result.out
+    assert "pools on digits after 3 seeds. " in result.out
+    assert "Open at the last look: mean" in result.out
 
 
 def tables(run, results):

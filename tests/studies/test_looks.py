@@ -113,6 +113,6 @@ def test_what_a_look_has_shown_is_a_sentence():
     words = LookedAt(4, {"gap": 4, "map": 7}, {"map": 8.5}, {"gap": "better", "map": "open"}).sentence(
         "pools", "digits"
     )
-    assert words == "pools on digits, after 4 seeds: gap better; open: map, which gets 7 seeds"
+    assert words == "pools on digits after 4 seeds. Better: gap. Open, to 7 seeds: map"
     over = LookedAt(9, {"gap": 4, "map": 9}, {}, {"gap": "better", "map": "open"}).sentence("pools", "digits")
-    assert over == "pools on digits, after 9 seeds: gap better; still open at the last look: map"
+    assert over == "pools on digits after 9 seeds. Better: gap. Open at the last look: map"

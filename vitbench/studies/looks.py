@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from vitbench.text import agreeing
-
 LOOKS = (5, 8, 12, 18, 27, 40)
 """Seeds: each about half as many again, as fewer would come to the same."""
 SETTLED = "settled"
@@ -28,19 +26,19 @@ class LookedAt:
     """Of the arms that are compared, at their looks."""
 
     def sentence(self, study: str, dataset: str) -> str:
-        """`pooling on digits, after 8 seeds: gap better, map worse; open: mean_all, which gets 12 seeds`."""
-        where = f"{study} on {dataset}, "
+        """`pooling on digits after 8 seeds. Better: gap. Worse: map. Open, to 12 seeds: mean_all`; arms may have commas."""
+        where = f"{study} on {dataset}"
         if not self.look:
-            return f"{where}before the first look, after {max(self.wanted.values(), default=0)} seeds"
-        over = {arm: verdict for arm, verdict in self.verdicts.items() if arm not in self.open}
-        settled = [f"{arm} {verdict}" for arm, verdict in over.items() if not verdict.startswith("open")]
-        parts = [", ".join(settled)] if settled else []
-        if unsettled := [arm for arm, verdict in over.items() if verdict.startswith("open")]:
-            parts.append(f"still open at the last look: {', '.join(unsettled)}")
+            return f"{where} is first looked at after {max(self.wanted.values(), default=0)} seeds"
+        by_verdict: dict[str, list[str]] = {}
+        for arm, verdict in self.verdicts.items():
+            if arm not in self.open:
+                is_open = verdict.startswith("open")
+                by_verdict.setdefault("open at the last look" if is_open else verdict, []).append(arm)
         if self.open:
-            next_look, number = max(self.wanted[arm] for arm in self.open), len(self.open)
-            parts.append(f"open: {', '.join(self.open)}, which {agreeing(number, 'gets', 'get')} {next_look} seeds")
-        return f"{where}after {self.look} seeds: {'; '.join(parts)}"
+            by_verdict[f"open, to {max(self.wanted[arm] for arm in self.open)} seeds"] = [*self.open]
+        parts = [f"{verdict.capitalize()}: {'; '.join(arms)}" for verdict, arms in by_verdict.items()]
+        return ". ".join([f"{where} after {self.look} seeds", *parts])
 
 
 Until = Literal["settled"] | tuple[int, ...] | None
