@@ -232,6 +232,9 @@ class StudyOptions:
         list[str] | None, Option(help="Data set: a name, a folder, FILE.npz or FILE.py[:NAME]; may be given again.")
     ] = None
     data_root: DataRoot = None
+    arm: Annotated[
+        list[str] | None, Option(help="This arm alone, beside the baseline; may be given again; default: all.")
+    ] = None
     seeds: Annotated[int | None, Option(min=1, max=MOST_SEEDS, help="Seeds per arm; default: the budget's.")] = None
     until: Annotated[
         str | None,
@@ -285,6 +288,7 @@ class StudyOptions:
         overrides = Overrides(
             variant=self.variant,
             recipe=self.recipe,
+            arms=tuple(self.arm or ()),
             seeds=self.seeds,
             until="settled" if self.until else None,
             max_seeds=self.max_seeds,

@@ -14,6 +14,8 @@ class Overrides:
     variant: str | None = None
     recipe: str | None = None
     """A name of `recipes.RECIPES`: it brings what the budget and the data set would, but for their size."""
+    arms: tuple[str, ...] = ()
+    """Names of the arms that are run beside the baseline; empty: all."""
     seeds: int | None = None
     until: Literal["settled"] | None = None
     """`settled`, or None for what the study says."""

@@ -18,7 +18,7 @@ from vitbench.studies.match import check_costs_stay, check_is_timed, matched_epo
 from vitbench.studies.overrides import Overrides
 from vitbench.studies.recipes import Recipe, recipe_named
 from vitbench.studies.remarks import on_distortions, overruled, overruled_recipe, without_muon, wrong_labels
-from vitbench.studies.resolved_arms import Base, arms_on, changes_of, runs_of
+from vitbench.studies.resolved_arms import Base, arms_on, asked_for, changes_of, runs_of
 from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
 from vitbench.studies.study import Study
 from vitbench.studies.tunable import check_tuned
@@ -127,6 +127,7 @@ def resolve_study(
     metric = _metric(study, data, overrides)
     try:
         arms, left_out, equal = arms_on(study, base, data)
+        arms = asked_for(study, arms, overrides.arms)
     except ValueError as error:
         raise ValueError(f"{study.title}: {error}") from error
     models = {arm.name: arm.apply(base.model) for arm in arms}
