@@ -238,9 +238,7 @@ class StudyOptions:
     seeds: Annotated[int | None, Option(min=1, max=MOST_SEEDS, help="Seeds per arm; default: the budget's.")] = None
     until: Annotated[
         str | None,
-        Option(
-            callback=one_of("settled"), help="settled: add seeds until every arm is settled, looking after 5, 8, 12, …"
-        ),
+        Option(help="settled: add seeds until every arm is settled, looking after 5, 8, 12, …; or other looks."),
     ] = None
     max_seeds: Annotated[
         int | None, Option(min=1, max=MOST_SEEDS, help="Of --until settled: the last look; default: 40.")
@@ -282,6 +280,7 @@ class StudyOptions:
     def request(self) -> Request:
         from vitbench.execution.request import Request
         from vitbench.studies import BUDGETS, Overrides
+        from vitbench.studies.looks import parse_until
         from vitbench.studies.tunable import parse_tune
 
         fields = ("epochs", "batch_size", "precision", "compile")
@@ -290,7 +289,7 @@ class StudyOptions:
             recipe=self.recipe,
             arms=tuple(self.arm or ()),
             seeds=self.seeds,
-            until="settled" if self.until else None,
+            until=parse_until(self.until) if self.until else None,
             max_seeds=self.max_seeds,
             train={name: value for name in fields if (value := getattr(self, name)) is not None},
             train_images=self.train_images,

@@ -45,6 +45,10 @@ Until = Literal["settled"] | tuple[int, ...] | None
 """A rule for stopping: the usual looks, or others; None where the number of seeds is fixed."""
 
 
+FEWEST = 3
+"""Seeds of a verdict."""
+
+
 def check_until(value: Any) -> Until:
     """Of a study: `settled`, or the looks themselves. Raises ValueError for anything else."""
     if value is None:
@@ -59,31 +63,24 @@ def check_until(value: Any) -> Until:
     return tuple(value)
 
 
-FEWEST = 3
-"""Seeds of a verdict."""
+def parse_until(text: str) -> Until:
+    """`settled`, or `5,8,12`. Raises ValueError for anything else."""
+    try:
+        return check_until(text if text == SETTLED else [int(look) for look in text.split(",")])
+    except ValueError as error:
+        rule = str(error) if error.args and "look" in str(error) else f"{text!r} is no rule; give settled, or 5,8,12"
+        raise ValueError(f"until: {rule}") from error
 
 
-def looks_of(
-    until: Until,
-    *,
-    asked: Literal["settled"] | None = None,
-    seeds: int | None = None,
-    max_seeds: int | None = None,
-) -> tuple[int, ...]:
-    """The looks of a study with this rule where this was asked for on the command line; empty for a fixed number of seeds.
-
-    Raises ValueError for what contradicts itself.
-    """
-    if asked is None and seeds is not None:
-        until = None
-    rule = until or asked
-    if rule is None:
+def looks_of(until: Until, *, seeds: int | None = None, max_seeds: int | None = None) -> tuple[int, ...]:
+    """Of a rule, to `max_seeds`; empty for a fixed number of seeds. Raises ValueError for what contradicts itself."""
+    if until is None:
         if max_seeds is not None:
             raise ValueError(f"max_seeds {max_seeds} is for --until settled; give --seeds for a fixed number")
         return ()
     if seeds is not None:
-        raise ValueError(f"seeds {seeds} does not go with --until settled, whose looks decide; give --max-seeds")
-    looks = LOOKS if isinstance(rule, str) else rule
+        raise ValueError(f"seeds {seeds} does not go with --until, whose looks decide; give --max-seeds")
+    looks = LOOKS if isinstance(until, str) else until
     if max_seeds is None:
         return looks
     if max_seeds < looks[0]:

@@ -138,7 +138,9 @@ def resolve_study(
     )
     _check_together(study, arms, models, grid, match=match)
     runs = runs_of(arms, base, epochs)
-    looks = looks_of(study.until, asked=overrides.until, seeds=overrides.seeds, max_seeds=overrides.max_seeds)
+    # A fixed number of seeds that is asked for goes before a study's rule.
+    until = overrides.until or (study.until if overrides.seeds is None else None)
+    looks = looks_of(until, seeds=overrides.seeds, max_seeds=overrides.max_seeds)
     seeds = looks[0] if looks else overrides.seeds or budget.seeds
     tuning_seeds = _tuning_seeds(overrides, budget, grid, seeds)
     # Seeds that are added later must not move a choice that was made.
