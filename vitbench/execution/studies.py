@@ -106,8 +106,8 @@ class StudyRuns:
             self.at_ceiling.add(place)
             top1 = f"{100 * record.metrics[TOP1.key]:.2f} % of the test images right with seed {record.seed}"
             tell(
-                f"{record.study} on {place[1]}: the baseline, {record.arm}, gets {top1}: no arm can be better by more than the "
-                "margin; take harder data, or fewer images or epochs (Ctrl-C keeps what is recorded)"
+                f"{record.study} on {place[1]}: the baseline, {record.arm}, gets {top1}: no arm can be better by more "
+                "than the margin; take harder data, or fewer images or epochs (Ctrl-C keeps what is recorded)"
             )
 
     def _print_looks(self, standing: Standing) -> None:
