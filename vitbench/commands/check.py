@@ -29,7 +29,6 @@ of a model other than a ViT, its quarters."""
 @with_options
 def check(
     options: StudyOptions,
-    arm: Annotated[list[str] | None, typer.Option(help="Check this arm alone; may be given again.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of weights, batches and augmentation.")] = 0,
     device: DeviceOptions = DeviceOptions(),
     as_json: AsJson = False,
@@ -42,7 +41,7 @@ def check(
 
     opened = device.open_device()
     checked = []
-    for study in check_studies(request, device=opened, arms=arm or (), seed=seed):
+    for study in check_studies(request, device=opened, seed=seed):
         checked.append(study)
         if not as_json:
             _print(study)

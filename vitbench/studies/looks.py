@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from vitbench.text import agreeing
-
 LOOKS = (5, 8, 12, 18, 27, 40)
 """Seeds: each about half as many again, as fewer would come to the same."""
 SETTLED = "settled"
@@ -28,23 +26,27 @@ class LookedAt:
     """Of the arms that are compared, at their looks."""
 
     def sentence(self, study: str, dataset: str) -> str:
-        """`pooling on digits, after 8 seeds: gap better, map worse; open: mean_all, which gets 12 seeds`."""
-        where = f"{study} on {dataset}, "
+        """`pooling on digits after 8 seeds. Better: gap. Worse: map. Open, to 12 seeds: mean_all`; arms may have commas."""
+        where = f"{study} on {dataset}"
         if not self.look:
-            return f"{where}before the first look, after {max(self.wanted.values(), default=0)} seeds"
-        over = {arm: verdict for arm, verdict in self.verdicts.items() if arm not in self.open}
-        settled = [f"{arm} {verdict}" for arm, verdict in over.items() if not verdict.startswith("open")]
-        parts = [", ".join(settled)] if settled else []
-        if unsettled := [arm for arm, verdict in over.items() if verdict.startswith("open")]:
-            parts.append(f"still open at the last look: {', '.join(unsettled)}")
+            return f"{where} is first looked at after {max(self.wanted.values(), default=0)} seeds"
+        by_verdict: dict[str, list[str]] = {}
+        for arm, verdict in self.verdicts.items():
+            if arm not in self.open:
+                is_open = verdict.startswith("open")
+                by_verdict.setdefault("open at the last look" if is_open else verdict, []).append(arm)
         if self.open:
-            next_look, number = max(self.wanted[arm] for arm in self.open), len(self.open)
-            parts.append(f"open: {', '.join(self.open)}, which {agreeing(number, 'gets', 'get')} {next_look} seeds")
-        return f"{where}after {self.look} seeds: {'; '.join(parts)}"
+            by_verdict[f"open, to {max(self.wanted[arm] for arm in self.open)} seeds"] = [*self.open]
+        parts = [f"{verdict.capitalize()}: {'; '.join(arms)}" for verdict, arms in by_verdict.items()]
+        return ". ".join([f"{where} after {self.look} seeds", *parts])
 
 
 Until = Literal["settled"] | tuple[int, ...] | None
 """A rule for stopping: the usual looks, or others; None where the number of seeds is fixed."""
+
+
+FEWEST = 3
+"""Seeds of a verdict."""
 
 
 def check_until(value: Any) -> Until:
@@ -61,31 +63,24 @@ def check_until(value: Any) -> Until:
     return tuple(value)
 
 
-FEWEST = 3
-"""Seeds of a verdict."""
+def parse_until(text: str) -> Until:
+    """`settled`, or `5,8,12`. Raises ValueError for anything else."""
+    try:
+        return check_until(text if text == SETTLED else [int(look) for look in text.split(",")])
+    except ValueError as error:
+        rule = str(error) if error.args and "look" in str(error) else f"{text!r} is no rule; give settled, or 5,8,12"
+        raise ValueError(f"until: {rule}") from error
 
 
-def looks_of(
-    until: Until,
-    *,
-    asked: Literal["settled"] | None = None,
-    seeds: int | None = None,
-    max_seeds: int | None = None,
-) -> tuple[int, ...]:
-    """The looks of a study with this rule where this was asked for on the command line; empty for a fixed number of seeds.
-
-    Raises ValueError for what contradicts itself.
-    """
-    if asked is None and seeds is not None:
-        until = None
-    rule = until or asked
-    if rule is None:
+def looks_of(until: Until, *, seeds: int | None = None, max_seeds: int | None = None) -> tuple[int, ...]:
+    """Of a rule, to `max_seeds`; empty for a fixed number of seeds. Raises ValueError for what contradicts itself."""
+    if until is None:
         if max_seeds is not None:
             raise ValueError(f"max_seeds {max_seeds} is for --until settled; give --seeds for a fixed number")
         return ()
     if seeds is not None:
-        raise ValueError(f"seeds {seeds} does not go with --until settled, whose looks decide; give --max-seeds")
-    looks = LOOKS if isinstance(rule, str) else rule
+        raise ValueError(f"seeds {seeds} does not go with --until, whose looks decide; give --max-seeds")
+    looks = LOOKS if isinstance(until, str) else until
     if max_seeds is None:
         return looks
     if max_seeds < looks[0]:

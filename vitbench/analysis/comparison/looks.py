@@ -19,7 +19,10 @@ def at_its_looks(comparison: Comparison) -> Comparison:
 
     Equal to the comparison where the number of seeds is fixed, or no arm has reached the first look.
     """
-    return _at(comparison, progress_of(comparison).reached) if comparison.design.looks else comparison
+    if not comparison.design.looks:
+        return comparison
+    at_looks = _at(comparison, progress_of(comparison).reached)
+    return replace(at_looks, runs_beyond=len(comparison.records) - len(at_looks.records))
 
 
 def progress_of(comparison: Comparison) -> Progress[str]:
@@ -71,8 +74,3 @@ def _below(arm: ArmResult, seeds: int | None) -> ArmResult:
     if seeds is None:
         return arm
     return replace(arm, runs={place: record for place, record in arm.runs.items() if place[1] < seeds})
-
-
-def unused_runs(comparison: Comparison, of_looks: Comparison) -> int:
-    """How many runs there are beyond the looks that count."""
-    return len(comparison.records) - len(of_looks.records)

@@ -62,6 +62,7 @@ def _caveats(caveats: Caveats, *, edges: bool) -> list[str]:
         f"{counted(of_baseline, 'run')} of the baseline diverged": of_baseline,
         "at the edge of the grid": edges and caveats.at_edge,
         "the baseline at the edge of the grid": edges and caveats.baseline_at_edge,
+        "seeds were added after looking": caveats.seeds_added,
     }
     return [text for text, is_there in texts.items() if is_there]
 

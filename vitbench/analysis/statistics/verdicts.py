@@ -50,6 +50,8 @@ class Caveats:
     at_edge: bool = False
     """Whether the arm's setting is at the edge of the grid, so that a better one may lie beyond."""
     baseline_at_edge: bool = False
+    seeds_added: bool = False
+    """Whether seeds were added once those of a fixed number had been looked at."""
 
     def diverged_may_turn(self, verdict: Verdict) -> bool:
         """Whether the verdict could change if runs that diverged counted, each as worse than any pair."""
