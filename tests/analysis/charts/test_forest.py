@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.analysis.charts.test_resolution import records as records_of_sizes
-from tests.made_up_records import make_record
+from tests.made_up_records import DESIGN, make_record
 from vitbench.analysis.charts.forest import forest_figure
 from vitbench.analysis.charts.verdict_looks import VERDICT_LOOKS
 from vitbench.analysis.comparison.assessment import assess
@@ -173,3 +173,39 @@ def test_nothing_to_compare_gives_no_picture():
     assert render(comparison_of(), "forest") == {}
     (comparison,) = compare([make_record("cls", seed=0), make_record("gap", seed=1)])
     assert render(comparison, "forest") == {}
+
+
+def test_another_metric_is_drawn_in_its_unit_with_its_margin_and_less_loss_is_better():
+    comparison = comparison_by_loss({"gap": -0.1, "map": 0.1})
+    axes, metric = axes_of(comparison), comparison.metric
+    (band,) = axes.patches
+    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((-metric.margin, metric.margin))
+    drawn = {row: (mean, marker) for row, (mean, marker, _) in means_drawn(axes).items()}
+    better, worse = VERDICT_LOOKS[Verdict.BETTER].marker, VERDICT_LOOKS[Verdict.WORSE].marker
+    assert drawn == {0: (pytest.approx(-0.1), better), 1: (pytest.approx(0.1), worse)}
+    for row, decision in enumerate(decisions_of(comparison).values()):
+        assert bars_drawn(axes)[row] == pytest.approx(list(decision.interval))
+    assert axes.get_xlabel() == "difference in test loss (nats, less is better)"
+    assert words_of(axes)[0][1].startswith("−0.1000 [−0.1")
+    assert "cls (1.0000 nats)" in caption_of(comparison) and "±0.013 nats" in caption_of(comparison)
+
+
+def comparison_by_loss(differences):
+    design = DESIGN.model_copy(update={"metric": "loss", "baseline": "cls", "arms": ("cls", *differences)})
+    records = [make_record(name, seed=seed, design=design) for name in design.arms for seed in range(5)]
+    (comparison,) = compare(
+        [
+            record.model_copy(
+                update={
+                    "metrics": {
+                        **record.metrics,
+                        "test_loss": 1
+                        + differences.get(record.arm, 0)
+                        + (record.arm != "cls") * 0.001 * SPREAD[record.seed],
+                    }
+                }
+            )
+            for record in records
+        ]
+    )
+    return comparison

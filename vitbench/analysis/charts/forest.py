@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from vitbench.analysis.charts.shared import MAX_VECTOR_POINTS, figure_of
 from vitbench.analysis.charts.verdict_looks import VERDICT_LOOKS
@@ -25,6 +26,7 @@ ROW = 0.31
 """Inches of height for each arm."""
 MOST_MARGINS, MOST_REACHES = 10, 6
 """Where the scale ends at the latest: at so many margins, or so many times the reach of an ordinary arm, whichever is more."""
+MOST_TICKS = 7
 ARROW = 20
 """Points from which an arrow comes to the end of the scale."""
 LETTER = 4.9
@@ -79,6 +81,7 @@ def forest_figure(comparison: Comparison) -> Figure | None:
     axes.set_yticklabels(names, fontsize=9)
     direction = "" if metric.larger_is_better else ", less is better"
     axes.set_xlabel(f"difference in test {metric.words} ({metric.unit}{direction})")
+    axes.xaxis.set_major_locator(MaxNLocator(MOST_TICKS, steps=(1, 2, 5, 10)))
     axes.grid(axis="y", visible=False)
     axes.spines[:].set_visible(False)
     return figure

@@ -139,7 +139,7 @@ def loss_and_top1_summary(arms: Sequence[ByBoth]) -> list[str]:
     if ratios := [ratio for arm in arms if (ratio := arm.strength_ratio) is not None]:
         sentences.append(f"|t| by loss is {median(ratios):.2f} times that by top-1 (median).")
     if (nats := nats_of_half_a_point(arms)) is not None:
-        by_data = listed(f"{_nats(value)} on {name}" for name, value in nats_by_dataset(arms).items())
+        by_data = listed(f"{_nats(value)} on {data_words(name)}" for name, value in nats_by_dataset(arms).items())
         sentences.append(f"Half a point of top-1 comes to {_nats(nats)} nats of loss over arms and seeds ({by_data}).")
     return sentences
 
