@@ -38,10 +38,11 @@ def about_looks(comparison: Comparison) -> Iterator[str]:
     looks = comparison.design.looks
     if not looks:
         return
-    taken = sorted({*comparison.reached.values()})
-    so_far = f"so far after {listed(map(str, taken))}" if taken else "none of them yet"
+    last = max(comparison.reached.values(), default=0)
+    taken = [look for look in looks if look <= last]
+    so_far = f"so far after {listed(taken)}" if taken else "none of them yet"
     yield (
-        f"Seeds are added until arms are settled: verdicts are looked at after {listed(map(str, looks))} seeds, {so_far}. "
+        f"Seeds are added until arms are settled: verdicts are looked at after {listed(looks)} seeds, {so_far}. "
         "Intervals hold at all looks together."
     )
     others = {record.design.looks for record in comparison.records} - {looks}
