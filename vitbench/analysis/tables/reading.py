@@ -100,7 +100,7 @@ def rule(num_arms: int, *, metric: Metric = TOP1, looks: Sequence[int] = ()) -> 
         "change it, if each counted as worse than any other; and where all runs of both get the same images right.",
         *(over_images if metric.is_top1 else no_spread),
         "The interval beside a verdict is the one that decided it. Where the verdict is better or worse it excludes 0; where "
-        f"it is open it includes 0. Its confidence{in_all} is 1 − {ALPHA:g} / k, where Holm's correction multiplied the arm's p "
+        f"it is open it includes 0. Its confidence{in_all} is 1 − {ALPHA:g} / k, where Holm's correction multiplied its p "
         f"by k, at most the number of arms. Where the verdict is equivalent, {last}",
     ]
 
