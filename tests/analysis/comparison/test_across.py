@@ -38,19 +38,20 @@ def found(*records):
         (-0.02, -0.03, "alike"),  # worse, worse
         (0.0, 0.0, "alike"),  # equivalent, equivalent: ±0.1 points, within half a point
         (0.02, -0.03, "opposed"),
-        (0.02, 0.0, "open"),  # better, equivalent
+        (0.02, 0.0, "differs"),  # better, equivalent
+        (0.0, -0.03, "differs"),
     ],
 )
-def test_an_arm_is_alike_opposed_or_open_by_its_verdicts(first, second, together):
+def test_an_arm_is_alike_opposed_or_differs_by_its_verdicts(first, second, together):
     (arm,) = found(*records("digits", gap=first), *records("shapes", gap=second))
-    assert (arm.study, arm.arm, arm.agreement) == ("pool", "gap", together)
+    assert (arm.study, arm.arm, arm.together) == ("pool", "gap", together)
 
 
 def test_an_open_verdict_leaves_it_open():
     wide = tuple(20 * one for one in WOBBLE)  # SD 1.6 points around half a point
     (arm,) = found(*records("digits", gap=0.005, wobble=wide), *records("shapes", gap=0.005, wobble=wide))
     assert [verdict_text(finding.decision) for finding in arm.findings.values()] == ["open"] * 2
-    assert arm.agreement == "open"
+    assert arm.together == "open"
 
 
 def test_the_cells_are_those_computed_by_hand():
@@ -67,7 +68,7 @@ def test_the_cells_are_those_computed_by_hand():
         }
     ]
     assert summary(arms) == (
-        "Verdicts of 1 arm on two data sets or more: alike for 1, opposed for none, open for none."
+        "Verdicts of 1 arm on two data sets or more: alike for 1, opposed for none, differs for none, open for none."
     )
 
 

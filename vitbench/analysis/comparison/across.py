@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.changes import changes_text, of_recipe_and_data
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Finding
+from vitbench.analysis.comparison.together import Together
 from vitbench.analysis.statistics.verdicts import Verdict
 from vitbench.records import Faults, RecordStore
 from vitbench.studies.settings import without
-
-
-class Agreement(StrEnum):
-    ALIKE = "alike"
-    OPPOSED = "opposed"
-    OPEN = "open"
 
 
 @dataclass(frozen=True)
@@ -34,11 +28,8 @@ class ArmAcross:
     slugs: dict[str, str]
 
     @property
-    def agreement(self) -> Agreement:
-        verdicts = {finding.decision.verdict for finding in self.findings.values()}
-        if verdicts >= {Verdict.BETTER, Verdict.WORSE}:
-            return Agreement.OPPOSED
-        return Agreement.ALIKE if len(verdicts) == 1 and verdicts.pop().is_settled else Agreement.OPEN
+    def together(self) -> Together:
+        return Together.of(*(finding.decision.verdict for finding in self.findings.values()))
 
 
 def arms_across(assessments: Iterable[Assessment]) -> list[ArmAcross]:
@@ -74,9 +65,9 @@ def across_studies(assessments: Iterable[Assessment], store: RecordStore, faults
     return arms
 
 
-def agreements(arms: Sequence[ArmAcross]) -> Counter[Agreement]:
-    """How many arms are alike, opposed and open; the same runs against the same count once, whichever studies have them."""
-    return Counter(arm.agreement for arm in {_identity(arm): arm for arm in arms}.values())
+def agreements(arms: Sequence[ArmAcross]) -> Counter[Together]:
+    """How many arms are which; the same runs against the same count once, whichever studies have them."""
+    return Counter(arm.together for arm in {_identity(arm): arm for arm in arms}.values())
 
 
 def _identity(arm: ArmAcross) -> tuple[Hashable, ...]:

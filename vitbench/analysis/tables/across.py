@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vitbench.analysis.comparison.across import Agreement, ArmAcross, agreements
+from vitbench.analysis.comparison.across import ArmAcross, agreements
 from vitbench.analysis.comparison.naming import distinct_names, study_words
+from vitbench.analysis.comparison.together import Together
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.tables.further import raw_interval
 from vitbench.analysis.writing.table import Table
@@ -18,7 +19,8 @@ RULE = (
     "Difference from the study's baseline in points, or in the unit beside it, with the interval that decided the verdict on "
     "that data set alone. "
     "Alike: the same verdict on every data set, be it better, worse or equivalent. Opposed: better on one and worse on "
-    "another. Open: all else; a verdict that is open contradicts nothing. Budgets, sizes, recipes and machines are equal; "
+    "another. Differs: settled on each data set, but not the same, as better and equivalent. Open: not settled on one of "
+    "them, which contradicts nothing. Budgets, sizes, recipes and machines are equal; "
     "crops, flips, patch size and epochs are those of the budget on each data set. An arm that has a verdict on one data "
     "set alone is left out."
 )
@@ -37,7 +39,7 @@ def across_table(arms: Sequence[ArmAcross]) -> Table:
                 f"{verdict_text(finding.decision, finding.metric, edges=True)}"
                 for data, finding in arm.findings.items()
             },
-            "together": arm.agreement.value,
+            "together": arm.together.value,
         }
         for arm in arms
     ]
@@ -54,7 +56,7 @@ def across_table(arms: Sequence[ArmAcross]) -> Table:
 def summary(arms: Sequence[ArmAcross]) -> str:
     """`Verdicts of 34 arms on two data sets or more: alike for 9, opposed for none, open for 25.`"""
     counts = agreements(arms)
-    each = listed(f"{agreement} for {counts[agreement] or 'none'}" for agreement in Agreement)
+    each = listed(f"{together} for {counts[together] or 'none'}" for together in Together)
     return f"Verdicts of {counted(counts.total(), 'arm')} on two data sets or more: {each}."
 
 
@@ -78,5 +80,5 @@ def _raw_row(arm: ArmAcross, dataset: str) -> dict[str, Any]:
         **raw_interval("difference_ci95", difference.interval() if difference else None, metric),
         "seeds": difference.n if difference else 0,
         "verdict": decision.verdict.value,
-        "together": arm.agreement.value,
+        "together": arm.together.value,
     }
