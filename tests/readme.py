@@ -1,4 +1,4 @@
-"""The tables and findings that README.md and the pages of docs/ quote: from the reference records and profiles, never typed.
+"""The tables and findings that README.md and the pages of docs/ quote: from records, profiles and simulations, never typed.
 
 `python -m tests.readme` writes them anew; the test beside it fails where they differ.
 """
@@ -11,6 +11,7 @@ from functools import cache
 from itertools import groupby
 from pathlib import Path
 
+from benchmarks import statistics_page
 from tests import evidence
 from vitbench.analysis.comparison.across import arms_across
 from vitbench.analysis.comparison.assessment import Assessment
@@ -30,7 +31,7 @@ README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 REFERENCE = "results/reference"
 _BLOCK = re.compile(
-    r"(?P<start><!-- (?P<kind>table|found|across|going on|evidence|profiles)\b(?P<arguments>.*?) -->)\n.*?"
+    r"(?P<start><!-- (?P<kind>table|found|across|going on|evidence|profiles|simulated)\b(?P<arguments>.*?) -->)\n.*?"
     r"<!-- end of (?P=kind) -->",
     re.DOTALL,
 )
@@ -46,6 +47,7 @@ def renewed(text: str, *, root: Path = ROOT) -> str:
         "going on": _fine_tuning,
         "evidence": lambda _: evidence.table(ROOT),
         "profiles": lambda _: _profiles(root),
+        "simulated": lambda name: statistics_page.table(name.removeprefix(": ")),
     }
 
     def block(match: re.Match[str]) -> str:

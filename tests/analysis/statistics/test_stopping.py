@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.analysis.simulated_sequential import Design, equal_spreads, shares
+from tests.analysis.simulated_sequential import WORLDS, shares
 from tests.analysis.simulated_studies import within
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.sequential import LOOKS
@@ -13,16 +13,6 @@ from vitbench.analysis.statistics.stopping import Runs, follow
 from vitbench.analysis.statistics.verdicts import MARGIN, Decision, SequentialPlan, Verdict, decide
 
 STUDIES = 500
-WORLDS = {
-    "one arm": equal_spreads([0.0]),
-    "twelve arms": equal_spreads([0.0] * 12),
-    "some better, some worse": equal_spreads([0.02, 0.01, -0.01, MARGIN, 0.0, 0.0]),
-    "at the margin": equal_spreads([MARGIN] * 4),
-    "just within": equal_spreads([0.98 * MARGIN]),
-    "unequal spreads": Design([0.0, 0.0, MARGIN, MARGIN], [0.005, 0.002, 0.02, 0.002, 0.02]),
-    "chosen on two seeds": equal_spreads([0.0, 0.0, MARGIN], num_rates=4),
-    "stopped at a whim": equal_spreads([0.0, 0.0, MARGIN], sittings=(5, 8, 12, 18, 27)),
-}
 
 
 @pytest.mark.parametrize("world", WORLDS)
