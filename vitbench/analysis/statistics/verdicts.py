@@ -1,4 +1,4 @@
-"""Is an arm better than the baseline, worse, equivalent within a margin, or open? docs/statistics.md: how often we err."""
+"""Is an arm better than the baseline, worse, equivalent within a margin, or open? docs/statistics-checked.md: its errors."""
 
 from __future__ import annotations
 
@@ -115,7 +115,9 @@ class SequentialPlan:
 
     @property
     def equivalence_alpha(self) -> float:
-        """Two-sided. Less than 2 ALPHA, so that an arm's printed interval misses with ALPHA at most, whatever its verdict."""
+        """Two-sided. Less than 2 ALPHA, so that the printed interval of an arm that is corrected for all arms misses with
+        ALPHA at most, whatever its verdict. Of one that is corrected for fewer: docs/statistics-checked.md.
+        """
         return 2 * ALPHA - ALPHA / self.num_arms
 
 
