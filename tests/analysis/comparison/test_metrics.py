@@ -14,7 +14,8 @@ from vitbench.analysis.charts.cost import cost_figure, pareto_front
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.load import compare, load_assessments
-from vitbench.analysis.comparison.metrics import Together, by_both, nats_of_half_a_point
+from vitbench.analysis.comparison.metrics import by_both, nats_of_half_a_point
+from vitbench.analysis.comparison.together import Together
 from vitbench.analysis.pages import write_tables
 from vitbench.analysis.statistics.verdicts import Verdict
 from vitbench.analysis.tables.cells import arm_tables, raw_rows

@@ -12,13 +12,13 @@ from vitbench.analysis.comparison.findings import decisions_of
 from vitbench.analysis.comparison.metrics import (
     LOSS,
     ByBoth,
-    Together,
     judged_by,
     nats_by_dataset,
     nats_of_half_a_point,
     other_metrics,
 )
 from vitbench.analysis.comparison.naming import data_words, study_words
+from vitbench.analysis.comparison.together import Together
 from vitbench.analysis.comparison.wording import difference_text, margin_text, number_text, verdict_text
 from vitbench.analysis.statistics.power import MOST_SEEDS, SeedsToSettle
 from vitbench.analysis.statistics.summary import Summary
