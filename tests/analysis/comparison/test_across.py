@@ -1,4 +1,4 @@
-"""Is what one study found on several data sets put side by side, and called alike, opposed or open by the written rule?"""
+"""Is what one study found on several data sets put side by side, and put into words by the written rule?"""
 
 from __future__ import annotations
 
@@ -52,6 +52,30 @@ def test_an_open_verdict_leaves_it_open():
     (arm,) = found(*records("digits", gap=0.005, wobble=wide), *records("shapes", gap=0.005, wobble=wide))
     assert [verdict_text(finding.decision) for finding in arm.findings.values()] == ["open"] * 2
     assert arm.together == "open"
+
+
+def test_of_an_open_arm_the_seeds_on_each_data_set_are_said():
+    wide = tuple(20 * one for one in (*WOBBLE, 0.0))
+    arms = found(*records("digits", gap=0.02), *records("shapes", gap=0.005, wobble=wide))
+    assert [row["together"] for row in across_table(arms).rows] == ["open: 5, 6 seeds"]
+
+
+def test_better_here_and_worse_there_is_opposed_whatever_a_third_says():
+    wide = tuple(20 * one for one in WOBBLE)
+    third = records("bars", gap=0.005, wobble=wide)
+    (arm,) = found(*records("digits", gap=0.02), *records("shapes", gap=-0.02), *third)
+    assert arm.together == "opposed"
+
+
+def test_a_data_set_at_the_ceiling_says_nothing_of_the_arm():
+    at_ceiling = [
+        make_record(arm, seed=seed, test=1.0, data={"dataset": "shapes"}, model={"pool": arm})
+        for seed in range(5)
+        for arm in ("cls", "gap")
+    ]
+    assert found(*records("digits", gap=0.02), *at_ceiling) == []
+    (arm,) = found(*records("digits", gap=0.02), *at_ceiling, *records("bars", gap=0.02))
+    assert list(arm.findings) == ["bars", "digits"]
 
 
 def test_the_cells_are_those_computed_by_hand():

@@ -35,7 +35,8 @@ class ArmAcross:
 def arms_across(assessments: Iterable[Assessment]) -> list[ArmAcross]:
     """Every arm that comparisons of equal circumstances judge on two data sets or more, in the order of the studies.
 
-    Where there are too few seeds for a verdict nothing is judged.
+    Where there are too few seeds for a verdict nothing is judged. At the ceiling or floor the verdict is of the task, not of
+    the arm: that data set is left out of the row.
     """
     arms = []
     for by_data in _side_by_side(assessments):
@@ -45,12 +46,17 @@ def arms_across(assessments: Iterable[Assessment]) -> list[ArmAcross]:
             by_recipe: dict[str, dict[str, Finding]] = defaultdict(dict)
             for data, assessment in by_data.items():
                 finding = assessment.findings.arms.get(label)
-                if finding is not None and finding.decision.verdict is not Verdict.NONE:
+                if finding is not None and is_of_the_arm(finding.decision.verdict):
                     by_recipe[changes_text(of_recipe_and_data(finding.arm.changes))][data] = finding
             for findings in (findings for findings in by_recipe.values() if len(findings) > 1):
                 slugs = {data: by_data[data].comparison.slug for data in findings}
                 arms.append(ArmAcross(first.study, f"{first.budget}, {_size(first)}", label, findings, slugs))
     return arms
+
+
+def is_of_the_arm(verdict: Verdict) -> bool:
+    """Whether it can be held against another: not with too few seeds, nor where the task is too easy or too hard."""
+    return verdict.is_settled or verdict is Verdict.OPEN
 
 
 def across_studies(assessments: Iterable[Assessment], store: RecordStore, faults: Faults) -> list[ArmAcross]:

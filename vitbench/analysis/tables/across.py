@@ -19,8 +19,9 @@ RULE = (
     "Difference from the study's baseline in points, or in the unit beside it, with the interval that decided the verdict on "
     "that data set alone. "
     "Alike: the same verdict on every data set, be it better, worse or equivalent. Opposed: better on one and worse on "
-    "another. Differs: settled on each data set, but not the same, as better and equivalent. Open: not settled on one of "
-    "them, which contradicts nothing. Budgets, sizes, recipes and machines are equal; "
+    "another. Differs: settled on all, but not the same: better or worse on one, equivalent on another. Open: not settled on "
+    "one of them; how many seeds it has on each is said, in the order of the columns. At the ceiling or floor a verdict says "
+    "nothing of the arm, so that data set is left out of its row. Budgets, sizes, recipes and machines are equal; "
     "crops, flips, patch size and epochs are those of the budget on each data set. An arm that has a verdict on one data "
     "set alone is left out."
 )
@@ -39,7 +40,7 @@ def across_table(arms: Sequence[ArmAcross]) -> Table:
                 f"{verdict_text(finding.decision, finding.metric, edges=True)}"
                 for data, finding in arm.findings.items()
             },
-            "together": arm.together.value,
+            "together": _together(arm),
         }
         for arm in arms
     ]
@@ -54,10 +55,18 @@ def across_table(arms: Sequence[ArmAcross]) -> Table:
 
 
 def summary(arms: Sequence[ArmAcross]) -> str:
-    """`Verdicts of 34 arms on two data sets or more: alike for 9, opposed for none, open for 25.`"""
+    """`Verdicts of 34 arms on two data sets or more: alike for 9, opposed for none, differs for none, open for 25.`"""
     counts = agreements(arms)
     each = listed(f"{together} for {counts[together] or 'none'}" for together in Together)
     return f"Verdicts of {counted(counts.total(), 'arm')} on two data sets or more: {each}."
+
+
+def _together(arm: ArmAcross) -> str:
+    """`alike`; `open: 5, 8 seeds`."""
+    if arm.together is not Together.OPEN:
+        return arm.together.value
+    differences = [finding.decision.difference for finding in arm.findings.values()]
+    return f"open: {listed(str(difference.n if difference else 0) for difference in differences)} seeds"
 
 
 def _unit(metric: Metric) -> str:
