@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vitbench.analysis.statistics.pairing import PairedDifference
-from vitbench.analysis.statistics.sequential import LOOKS
 from vitbench.analysis.statistics.stopping import Progress, Runs, follow
 from vitbench.analysis.statistics.verdicts import MARGIN, SequentialPlan, Verdict, decide
+from vitbench.studies.looks import LOOKS
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from vitbench.config import MOST_SEEDS
+
 LOOKS = (5, 8, 12, 18, 27, 40)
 """Seeds: each about half as many again, as fewer would come to the same."""
 SETTLED = "settled"
@@ -45,8 +47,8 @@ Until = Literal["settled"] | tuple[int, ...] | None
 """A rule for stopping: the usual looks, or others; None where the number of seeds is fixed."""
 
 
-FEWEST, MOST = 3, 1000
-"""Seeds of a verdict; and of a study, of which every run is planned."""
+FEWEST = 3
+"""Seeds of a verdict."""
 
 
 def check_until(value: Any) -> Until:
@@ -60,8 +62,8 @@ def check_until(value: Any) -> Until:
         raise ValueError(f"{value!r} is no rule; give 'settled', or ascending numbers of seeds: (5, 8, 12)")
     if value[0] < FEWEST:
         raise ValueError(f"the first look, at {value[0]} seeds, is too early for a verdict; give {FEWEST} or more")
-    if value[-1] > MOST:
-        raise ValueError(f"the last look, at {value[-1]} seeds, is too late; give {MOST} or fewer")
+    if value[-1] > MOST_SEEDS:
+        raise ValueError(f"the last look, at {value[-1]} seeds, is too late; give {MOST_SEEDS} or fewer")
     return tuple(value)
 
 

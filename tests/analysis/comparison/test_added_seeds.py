@@ -54,9 +54,17 @@ def test_one_plan_is_none_that_was_raised(parts):
     assert verdict_of(*parts) == ("better", "")
 
 
+def test_a_new_arm_that_gets_all_seeds_later_hides_nothing():
+    later = [r for r in records(range(6), planned=6, day="2026-11-02") if r.seed > 2 or r.arm == "gap"]
+    first = [r for r in records(range(3), planned=3) if r.arm == "cls"]
+    assert verdict_of(first, later)[0] == "better, seeds were added after looking"
+
+
 def test_a_rule_that_was_given_up_is_none():
     rule, fixed = records(range(3), looks=(3, 5)), records(range(3, 4), planned=4, day="2026-11-02")
-    assert verdict_of(rule, fixed)[0] == "better, seeds were added after looking"
+    verdict, notes = verdict_of(rule, fixed)
+    assert verdict == "better, seeds were added after looking"
+    assert "they came by a rule, which was then given up for a fixed number" in notes
 
 
 def test_the_looks_are_told_and_which_are_over():

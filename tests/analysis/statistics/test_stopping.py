@@ -8,9 +8,10 @@ import pytest
 from tests.analysis.simulated_sequential import WORLDS, shares
 from tests.analysis.simulated_studies import within
 from vitbench.analysis.statistics.pairing import PairedDifference
-from vitbench.analysis.statistics.sequential import LOOKS
+from vitbench.analysis.statistics.sequential import nominal_level
 from vitbench.analysis.statistics.stopping import Runs, follow
 from vitbench.analysis.statistics.verdicts import MARGIN, Decision, SequentialPlan, Verdict, decide
+from vitbench.studies.looks import LOOKS
 
 STUDIES = 500
 
@@ -104,6 +105,11 @@ def test_holm_takes_shown_arms_out_though_their_looks_differ():
     found = decide(differences, sequential=plan)
     assert [found[arm].verdict for arm in differences] == [Verdict.BETTER, Verdict.BETTER, Verdict.OPEN]
     assert [found[arm].corrected_for for arm in differences] == [3, 2, 1]
+    # The interval for all three arms holds 0: it is cut there.
+    whole = differences["second"].interval(1 - nominal_level(8, looks=(5, 8), alpha=0.05 / 3))
+    assert whole.low < 0
+    assert found["second"].interval == (0.0, whole.high)
+    assert found["third"].confidence == pytest.approx(1 - 0.05 / 3)
     alone = decide({"second": differences["second"]}, sequential=SequentialPlan((5, 8), 3, {"second": 8}))["second"]
     assert alone.verdict is Verdict.OPEN
 

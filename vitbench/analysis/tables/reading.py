@@ -82,27 +82,37 @@ def rule(num_arms: int, *, metric: Metric = TOP1, looks: Sequence[int] = ()) -> 
         "Where differences spread over seeds by less than one test image, the tests are over seeds and images.",
     ]
     no_spread = ["Where the difference is the same at every seed there is nothing to test by, and the verdict is open."]
-    tests, in_all, last = "", "", f"it is the {100 * (1 - 2 * ALPHA):g} % interval, within the margin."
-    if looks:
-        tests = f" Each look is stricter than that, so that all looks together are wrong no more often than {ALPHA:g}."
-        in_all, last = (
-            " over all looks together",
-            f"it is at least 1 − {ALPHA:g}; the interval lies within the margin and holds 0.",
-        )
+    at_looks = f" Each look is stricter than that, so that all looks together are wrong no more often than {ALPHA:g}."
     return [
         f"No verdict: fewer than {FEWEST_SEEDS} seeds have both the arm and the baseline"
         f"{f', or the first look, after {looks[0]}, is not reached' if looks else ''}.",
         *(of_top1 if metric.is_top1 else []),
         f"Better, worse: the paired t-test over seeds has p ≤ {ALPHA:g} after Holm's correction over {arms}.",
         f"Equivalent: neither, but two one-sided t-tests at {ALPHA:g} each show that the difference lies within {within}, not "
-        f"corrected for the number of arms. 'Within' after better or worse: the interval lies within that margin too.{tests}",
+        f"corrected for the number of arms. 'Within' after better or worse: the interval lies within that margin too."
+        + (at_looks if looks else ""),
         "Open: the evidence does not decide. A verdict is open too, and has no interval, where runs that diverged could "
         "change it, if each counted as worse than any other; and where all runs of both get the same images right.",
         *(over_images if metric.is_top1 else no_spread),
-        "The interval beside a verdict is the one that decided it. Where the verdict is better or worse it excludes 0; where "
-        f"it is open it includes 0. Its confidence{in_all} is 1 − {ALPHA:g} / k, where Holm's correction multiplied its p "
-        f"by k, at most the number of arms. Where the verdict is equivalent, {last}",
+        _about_the_interval(num_arms, looks),
     ]
+
+
+def _about_the_interval(num_arms: int, looks: Sequence[int]) -> str:
+    begin = (
+        "The interval beside a verdict is the one that decided it. Where the verdict is better or worse it excludes 0; where "
+        "it is open it includes 0. Its confidence"
+    )
+    if looks:
+        return (
+            f"{begin}, over all looks together, is 1 − {ALPHA:g} / {max(num_arms, 1)}; it ends at 0 where Holm's correction "
+            f"shows an arm that it alone would not. Where the verdict is equivalent, it is {1 - ALPHA:g}; it lies within the "
+            "margin and holds 0."
+        )
+    return (
+        f"{begin} is 1 − {ALPHA:g} / k, where Holm's correction multiplied the arm's p by k, at most the number of arms. Where "
+        f"the verdict is equivalent, it is the {100 * (1 - 2 * ALPHA):g} % interval, within the margin."
+    )
 
 
 def _judged_on(comparison: Comparison) -> list[str]:
