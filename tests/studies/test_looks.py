@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.made_up_records import make_record
+from vitbench.analysis.statistics.verdicts import FEWEST_SEEDS
 from vitbench.data import describe
 from vitbench.studies import BUDGETS, Arm, Overrides, Study, make_plan
-from vitbench.studies.looks import LOOKS, LookedAt, looks_of, parse_until
+from vitbench.studies.looks import FEWEST, LOOKS, LookedAt, looks_of, parse_until
 from vitbench.studies.resolved_study import resolve_study
 
 DIGITS = describe("digits")
@@ -134,3 +135,7 @@ def test_what_a_look_has_shown_is_a_sentence():
     assert words == "pools on digits after 4 seeds. Better: gap. Open, to 7 seeds: map"
     over = LookedAt(9, {"gap": 4, "map": 9}, {}, {"gap": "better", "map": "open"}).sentence("pools", "digits")
     assert over == "pools on digits after 9 seeds. Better: gap. Open at the last look: map"
+
+
+def test_the_first_look_has_the_fewest_seeds_of_a_verdict():
+    assert FEWEST == FEWEST_SEEDS

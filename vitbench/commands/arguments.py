@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 from typer import Argument, CallbackParam, Option
 
-from vitbench.config import DISTORTIONS, Precision, distortion_names
+from vitbench.config import DISTORTIONS, MOST_SEEDS, Precision, distortion_names
 from vitbench.files import expanded
 
 if TYPE_CHECKING:
@@ -103,7 +103,6 @@ def _load_code(files: list[str] | None) -> list[str] | None:
 
 MOST_THREADS = 1024
 """More than any machine has cores, and fewer than a system lets a process have."""
-MOST_SEEDS = 1000
 MOST_SECONDS = 86_400
 MOST_HOURS = 8760
 MODES, PRECISIONS, COMPILES = ("infer", "train"), get_args(Precision), ("off", "on")

@@ -110,8 +110,8 @@ def _about_the_interval(num_arms: int, looks: Sequence[int]) -> str:
             "margin and holds 0."
         )
     return (
-        f"{begin} is 1 − {ALPHA:g} / k, where Holm's correction multiplied the arm's p by k, at most the number of arms. Where "
-        f"the verdict is equivalent, it is the {100 * (1 - 2 * ALPHA):g} % interval, within the margin."
+        f"{begin} is 1 − {ALPHA:g} / k, where Holm's correction multiplied the arm's p by k, at most the number of arms. "
+        f"Where the verdict is equivalent, it is the {100 * (1 - 2 * ALPHA):g} % interval, within the margin."
     )
 
 
