@@ -394,6 +394,20 @@ def test_a_users_part_that_cannot_run_is_told_with_its_arm_before_anything_is_tr
         _ = last.training_flops
 
 
+@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("variant", ["Micro/7", "Micro/1", "Micro/28"])
+def test_on_patches_of_any_size_a_study_plans_or_says_in_a_line_why_not(study, variant):
+    runs, refusal = [], ""
+    try:
+        runs = make_plan(
+            load_study(study), BUDGETS["quick"], describe("torch/fashion_mnist"), Overrides(variant=variant)
+        ).runs
+    except ValueError as error:
+        refusal = str(error)
+    assert runs or study in refusal
+    assert "validation error" not in refusal and "\n" not in refusal
+
+
 def test_some_arms_alone_come_with_the_baseline_and_what_they_go_on_from():
     def arms(study, *names):
         plan = make_plan(load_study(study), BUDGETS["smoke"], describe("shapes"), Overrides(arms=names))

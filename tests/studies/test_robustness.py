@@ -151,3 +151,17 @@ def test_train_prints_the_accuracies_and_does_not_run_again_what_is_recorded(vit
         "100 % of patches",
     ]
     assert line in again.out and "not run again" in again.out
+
+
+@pytest.mark.parametrize(
+    ("dataset", "variant", "has_stem"),
+    [
+        ("torch/fashion_mnist", "Micro/1", False),
+        ("torch/fashion_mnist", "Micro/7", False),
+        ("torch/cifar10", "Micro/8", True),
+    ],
+)
+def test_where_no_stack_of_convolutions_fits_the_stem_is_left_out_and_that_is_said(dataset, variant, has_stem):
+    study = resolved("robustness", dataset, variant=variant)
+    assert ("conv stem, equal MACs" in study.arms) == has_stem
+    assert ("no convolutional stem" in " ".join(study.remarks)) != has_stem

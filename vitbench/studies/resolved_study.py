@@ -129,7 +129,7 @@ def resolve_study(
         arms, left_out, equal = arms_on(study, base, data)
         arms = asked_for(study, arms, overrides.arms)
     except ValueError as error:
-        raise ValueError(f"{study.title}: {error}") from error
+        raise ValueError(f"{study.title}: {one_line(error)}") from error
     models = {arm.name: arm.apply(base.model) for arm in arms}
     grid = _grid(study, budget.scale_on(data.dataset), base, arms[0], overrides)
     match = overrides.match
