@@ -11,7 +11,7 @@ from vitbench.analysis.comparison.changes import difference_text
 from vitbench.commands.arguments import DONE, FAILED, AsJson, DeviceOptions, StudyOptions
 from vitbench.commands.options import with_options
 from vitbench.commands.terminal_table import print_table
-from vitbench.text import counted
+from vitbench.text import agreeing, counted
 
 if TYPE_CHECKING:
     from vitbench.execution.check_study import CheckedStudy
@@ -114,7 +114,8 @@ def _line(arm: CheckedArm, kind: str, problem: Problem) -> str:
 def _start_masked(arm: CheckedArm) -> str:
     first, number = arm.gradient_later[0], len(arm.gradient_later)
     return (
-        f"{counted(number, 'parameter tensor')} (as {first}) get a gradient from the second step on, not in the first"
+        f"{counted(number, 'parameter tensor')} (as {first}) {agreeing(number, 'gets', 'get')} a gradient from the second "
+        "step on, not in the first"
     )
 
 
