@@ -16,6 +16,7 @@ from tests import evidence
 from vitbench.analysis.comparison.across import arms_across
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.load import load_assessments
+from vitbench.analysis.comparison.naming import study_words
 from vitbench.analysis.profile.contests import summary
 from vitbench.analysis.profile.notes import left_out
 from vitbench.analysis.profile.profile import load_profile
@@ -25,13 +26,15 @@ from vitbench.analysis.writing.markup import escape_markdown
 from vitbench.analysis.writing.table import markdown_rows
 from vitbench.profiling.profile_store import list_profiles
 from vitbench.records import RecordStore
+from vitbench.studies.library import STUDIES, load_study
+from vitbench.text import counted
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "examples" / "README.md")
 REFERENCE = "results/reference"
 _BLOCK = re.compile(
-    r"(?P<start><!-- (?P<kind>table|found|across|going on|evidence|profiles|simulated)\b(?P<arguments>.*?) -->)\n.*?"
+    r"(?P<start><!-- (?P<kind>table|found|across|going on|evidence|profiles|simulated|examples|studies)\b(?P<arguments>.*?) -->)\n.*?"
     r"<!-- end of (?P=kind) -->",
     re.DOTALL,
 )
@@ -47,6 +50,8 @@ def renewed(text: str, *, root: Path = ROOT) -> str:
         "going on": _fine_tuning,
         "evidence": lambda _: evidence.table(ROOT),
         "profiles": lambda _: _profiles(root),
+        "examples": lambda _: _examples(),
+        "studies": lambda _: _studies(),
         "simulated": lambda name: statistics_page.table(name.removeprefix(": ")),
     }
 
@@ -79,13 +84,51 @@ def _profiles(root: Path) -> str:
     return "\n\n".join(sections) or NO_PROFILE
 
 
+def _examples() -> str:
+    """The study files of docs/examples/, a row each."""
+    rows = []
+    for path in sorted((ROOT / "docs" / "examples").glob("*.py")):
+        study = load_study(str(path))
+        rows.append([f"[{path.name}]({path.name})", study.question, study.source])
+    return _lines([["file", "question", "source"], ["---"] * 3, *rows])
+
+
+def _studies() -> str:
+    """Each shipped study: question, source, arms, what the reference results of it cost and showed."""
+    sections = []
+    for name in STUDIES:
+        study = load_study(name)
+        of_it = [each for each in _assessments() if each.comparison.study == name]
+        records = [record for each in of_it for record in each.comparison.records]
+        lines = [
+            f"## {study_words(name)}",
+            "",
+            f"{escape_markdown(study.question)} Source: {escape_markdown(study.source)}. `vitbench run {name}`",
+        ]
+        if records:
+            trained = [record for record in records if not record.taken_from]
+            hours = sum(record.cost.train_seconds or 0 for record in trained) / 3600
+            shared = (
+                f", {len(records) - len(trained)} of them of other studies too" if len(trained) < len(records) else ""
+            )
+            lines += [
+                "",
+                f"The reference is {counted(len(records), 'run')}{shared}; the others trained for {hours:.1f} hours of one core.",
+                "",
+            ]
+            lines += [f"- {_found(each)}" for each in of_it]
+        sections.append("\n".join(lines))
+    return "\n\n".join(sections)
+
+
+def _found(assessment: Assessment) -> str:
+    return f"**{escape_markdown(assessment.comparison.title)}.** {escape_markdown(sentence(assessment))}"
+
+
 def _sentences(arguments: str) -> str:
     """What each comparison showed, in a sentence: `: pooling/quick-digits position/quick-digits`."""
     assessments = {f"{each.comparison.study}/{each.comparison.slug}": each for each in _assessments()}
-    return "\n".join(
-        f"- **{escape_markdown(assessments[name].comparison.title)}.** {escape_markdown(sentence(assessments[name]))}"
-        for name in arguments.removeprefix(":").split()
-    )
+    return "\n".join(f"- {_found(assessments[name])}" for name in arguments.removeprefix(":").split())
 
 
 def _fine_tuning(arguments: str) -> str:
