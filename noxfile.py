@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 ENVIRONMENT = HERE / ".nox" / "env"
 BIN = ENVIRONMENT / ("Scripts" if sys.platform == "win32" else "bin")
 STAMP = ENVIRONMENT / "installed.sha256"
-EXTRAS = "ray,test,benchmarks,lint,tensorboard"
+EXTRAS = "ray,test,benchmarks,lint,tensorboard,docs"
 
 
 @nox.session
@@ -135,6 +135,16 @@ def lint(session: nox.Session) -> None:
     session.run(tool("ruff"), "check", external=True)
     session.run(tool("mypy"), external=True)
     session.run(tool("lint-imports"), external=True)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site, in .nox/docs/site; a dead link or any other warning fails."""
+    prepare(session)
+    session.run(tool("python"), "docs/site/assemble.py", external=True)
+    command = (tool("mkdocs"), "build", "--strict", "--quiet", "--config-file", "docs/site/mkdocs.yml")
+    session.run(*command, env={"NO_MKDOCS_2_WARNING": "1"}, external=True)
+    session.log("the site: .nox/docs/site/index.html")
 
 
 def rebuild(session: nox.Session, results: str) -> None:

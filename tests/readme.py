@@ -34,7 +34,8 @@ README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "examples" / "README.md")
 REFERENCE = "results/reference"
 _BLOCK = re.compile(
-    r"(?P<start><!-- (?P<kind>table|found|across|going on|evidence|profiles|simulated|examples|studies)\b(?P<arguments>.*?) -->)\n.*?"
+    r"(?P<start><!-- (?P<kind>table|found|across|going on|evidence|profiles|simulated|examples|studies)\b"
+    r"(?P<arguments>.*?) -->)\n.*?"
     r"<!-- end of (?P=kind) -->",
     re.DOTALL,
 )
@@ -108,14 +109,10 @@ def _studies() -> str:
         if records:
             trained = [record for record in records if not record.taken_from]
             hours = sum(record.cost.train_seconds or 0 for record in trained) / 3600
-            shared = (
-                f", {len(records) - len(trained)} of them of other studies too" if len(trained) < len(records) else ""
-            )
-            lines += [
-                "",
-                f"The reference is {counted(len(records), 'run')}{shared}; the others trained for {hours:.1f} hours of one core.",
-                "",
-            ]
+            elsewhere = len(records) - len(trained)
+            shared = f", {elsewhere} of them shared with other studies" if elsewhere else ""
+            took = f"training took {hours:.1f} hours of one core"
+            lines += ["", f"The reference: {counted(len(records), 'run')}{shared}; {took}.", ""]
             lines += [f"- {_found(each)}" for each in of_it]
         sections.append("\n".join(lines))
     return "\n\n".join(sections)
