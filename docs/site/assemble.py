@@ -25,14 +25,20 @@ PAGES = (
 KINDS = {".md", ".png", ".svg", ".json", ".csv", ".py", ".toml", ".tex", ""}
 """Suffixes of what pages lead to."""
 LEFT_OUT = {"records", "checkpoints", "site", "local", "__pycache__"}
-MODULES = (
-    "vitbench.config",
-    "vitbench.models",
-    "vitbench.models.convert",
-    "vitbench.studies",
-    "vitbench.records",
-    "vitbench.analysis.statistics.sequential",
-)
+INTERFACE = {
+    "Configuration": (
+        "config.ViTConfig",
+        "config.TimmConfig",
+        "config.DataConfig",
+        "config.TrainConfig",
+        "config.RunConfig",
+    ),
+    "Models": ("models.build_model", "models.ViT", "models.convert"),
+    "Studies": ("studies.Study", "studies.Arm"),
+    "Records": ("records.RecordStore", "records.Record"),
+    "Statistics": ("analysis.statistics.sequential.repeated_interval",),
+}
+"""What stays as it is from version to version: heading to names below `vitbench`."""
 
 
 def assemble(source: Path = SOURCE) -> None:
@@ -46,7 +52,15 @@ def assemble(source: Path = SOURCE) -> None:
                 shutil.copy(file, source / place)
     (source / "gallery.md").write_text(_gallery())
     (source / "speed.md").write_text(_speed())
-    (source / "python.md").write_text("\n\n".join(["# From Python", *(f"::: {module}" for module in MODULES)]) + "\n")
+    (source / "python.md").write_text(_interface())
+
+
+def _interface() -> str:
+    """What mkdocstrings fills from the docstrings."""
+    sections = ["# From Python"]
+    for heading, names in INTERFACE.items():
+        sections += [f"## {heading}", *(f"::: vitbench.{name}" for name in names)]
+    return "\n\n".join(sections) + "\n"
 
 
 def _speed() -> str:
