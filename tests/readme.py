@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import cache
@@ -31,7 +32,7 @@ README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 REFERENCE = "results/reference"
 _BLOCK = re.compile(
-    r"(?P<start><!-- (?P<kind>table|found|across|going on|evidence|profiles|simulated)\b(?P<arguments>.*?) -->)\n.*?"
+    r"(?P<start><!-- (?P<kind>table|found|across|going on|evidence|profiles|simulated|faults)\b(?P<arguments>.*?) -->)\n.*?"
     r"<!-- end of (?P=kind) -->",
     re.DOTALL,
 )
@@ -47,6 +48,7 @@ def renewed(text: str, *, root: Path = ROOT) -> str:
         "going on": _fine_tuning,
         "evidence": lambda _: evidence.table(ROOT),
         "profiles": lambda _: _profiles(root),
+        "faults": lambda _: _faults(),
         "simulated": lambda name: statistics_page.table(name.removeprefix(": ")),
     }
 
@@ -77,6 +79,23 @@ def _profiles(root: Path) -> str:
             "\n".join([*lines, *(["", *(f"- {escape_markdown(note)}" for note in notes)] if notes else [])])
         )
     return "\n\n".join(sections) or NO_PROFILE
+
+
+def _faults() -> str:
+    """What `nox -s faults` saw, as it is kept in docs/faults.json."""
+    heading = [
+        "what happens",
+        "what follows",
+        "times",
+        "runs recorded before the next call",
+        "resumed from a checkpoint",
+        "recorded after it, bits as undisturbed",
+    ]
+    rows = [
+        [row["what"], row["then"], *(str(row[name]) for name in ("turns", "before", "resumed", "completed"))]
+        for row in json.loads((ROOT / "docs" / "faults.json").read_text()).values()
+    ]
+    return _lines([heading, ["---"] * 2 + ["---:"] * 4, *rows])
 
 
 def _sentences(arguments: str) -> str:
