@@ -42,6 +42,19 @@ def slow_tests(session: nox.Session) -> None:
     run_tests(session, "slow", *session.posargs)
 
 
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Processes killed, memory and disk full, data cut off, …: after each, the next call completes the study to the same bits.
+
+    Then the table of docs/faults.md. Arguments go to pytest: `nox -s faults -- -k disk`.
+    """
+    prepare(session)
+    seen = str(HERE / "docs" / "faults.json")
+    command = (tool("python"), "-m", "pytest", "tests/faults", "-m", "slow", *session.posargs)
+    session.run(*command, env={"OMP_NUM_THREADS": "1", "VITBENCH_FAULTS_SEEN": seen}, external=True)
+    session.run(tool("python"), "-m", "tests.readme", external=True)
+
+
 def run_tests(session: nox.Session, selection: str, *arguments: str) -> None:
     """One process for each core, four at most, that computes with one thread."""
     processes = min(os.cpu_count() or 1, 4)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import cache
@@ -34,7 +35,7 @@ README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "examples" / "README.md")
 REFERENCE = "results/reference"
 _BLOCK = re.compile(
-    r"(?P<start><!-- (?P<kind>table|found|across|going on|evidence|profiles|simulated|examples|studies)\b"
+    r"(?P<start><!-- (?P<kind>table|found|across|going on|evidence|profiles|simulated|examples|studies|faults)\b"
     r"(?P<arguments>.*?) -->)\n.*?"
     r"<!-- end of (?P=kind) -->",
     re.DOTALL,
@@ -53,6 +54,7 @@ def renewed(text: str, *, root: Path = ROOT) -> str:
         "profiles": lambda _: _profiles(root),
         "examples": lambda _: _examples(),
         "studies": lambda _: _studies(),
+        "faults": lambda _: _faults(),
         "simulated": lambda name: statistics_page.table(name.removeprefix(": ")),
     }
 
@@ -120,6 +122,23 @@ def _studies() -> str:
 
 def _found(assessment: Assessment) -> str:
     return f"**{escape_markdown(assessment.comparison.title)}.** {escape_markdown(sentence(assessment))}"
+
+
+def _faults() -> str:
+    """What `nox -s faults` saw, as it is kept in docs/faults.json."""
+    heading = [
+        "what happens",
+        "what follows",
+        "times",
+        "runs recorded before the next call",
+        "resumed from a checkpoint",
+        "recorded after it, bits as undisturbed",
+    ]
+    rows = [
+        [row["what"], row["then"], *(str(row[name]) for name in ("turns", "before", "resumed", "completed"))]
+        for row in json.loads((ROOT / "docs" / "faults.json").read_text()).values()
+    ]
+    return _lines([heading, ["---"] * 2 + ["---:"] * 4, *rows])
 
 
 def _sentences(arguments: str) -> str:
