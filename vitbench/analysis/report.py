@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vitbench.analysis.comparison.across import across_studies
+from vitbench.analysis.comparison.across import arms_across, study_by_study
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.load import load_assessments
 from vitbench.analysis.comparison.naming import study_words, title_on_data
@@ -85,7 +85,7 @@ def write_report(store_root: str | Path, *, metric: str | None = None, faults: F
             )
             studies[comparison.study].append(article)
     assessed = [article.assessment for articles in studies.values() for article in articles]
-    arms = across_studies(assessed, store, faults)
+    arms = study_by_study(arms_across, assessed, store, faults)
     transfer, transfer_figure = None, Markup()
     with faults.leaving_out(TransferStore(store_root).directory):
         features = load_rows(store_root, faults)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import combinations
 
-from vitbench.analysis.statistics.pairing import CONFIDENCE, NO_SPREAD, Interval, t_quantile
+from vitbench.analysis.statistics.pairing import CONFIDENCE, Interval, sign_of, t_quantile
 
 FEWEST_ITEMS = 3
 """Two things are one pair, of which every interval is all but empty of news."""
@@ -31,7 +31,7 @@ class RankOrder:
         if len(first) < FEWEST_ITEMS:
             return None
         items = [*zip(first, second, strict=True)]
-        signs = [[_sign(a - b) * _sign(c - d) for b, d in items] for a, c in items]
+        signs = [[sign_of(a - b) * sign_of(c - d) for b, d in items] for a, c in items]
         upper = [signs[row][column] for row, column in combinations(range(len(items)), 2)]
         return cls(upper.count(1), upper.count(-1), tuple(map(sum, signs)))
 
@@ -48,6 +48,11 @@ class RankOrder:
     def tau(self) -> float:
         """Kendall's rank correlation (τ-a), from −1 to 1: the share of pairs in the same order minus that in the opposite."""
         return (self.same - self.opposite) / self.num_pairs
+
+    @property
+    def share(self) -> float:
+        """Of pairs in the same order; a tie counts half."""
+        return (1 + self.tau) / 2
 
     @cached_property
     def interval(self) -> Interval:
@@ -78,10 +83,6 @@ class RankOrder:
             2 / (n - 2) * math.sqrt((n - 1) / n * spread)
         )  # of pseudo-values 2 (n − 1) / (n − 2) × shares + a constant
         return t_quantile((1 + CONFIDENCE) / 2, n - 1) * error
-
-
-def _sign(difference: float) -> int:
-    return int(difference > NO_SPREAD) - int(difference < -NO_SPREAD)
 
 
 @cache
