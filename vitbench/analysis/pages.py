@@ -18,7 +18,7 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.changes import NOTHING
 from vitbench.analysis.comparison.claims import Judgement
 from vitbench.analysis.comparison.findings import Findings
-from vitbench.analysis.comparison.lasting import joined, of_each_study
+from vitbench.analysis.comparison.lasting import TITLE, joined, of_each_study
 from vitbench.analysis.comparison.load import load_assessments, no_records
 from vitbench.analysis.comparison.metrics import by_both
 from vitbench.analysis.comparison.naming import study_words, title_on_data
@@ -95,7 +95,7 @@ def write_tables(
     links = {
         "[What the literature says, and what was found here](claims.md).": claims,
         "[Does it hold on other data?](across.md)": arms,
-        f"[{lasting.TITLE}](lasting.md)": lastings,
+        f"[{TITLE}](lasting.md)": lastings,
         "[Do loss and top-1 judge alike?](metrics.md)": metrics,
         "[Frozen features: linear probe, few-shot, nearest neighbours](transfer.md).": transfer,
     }

@@ -7,8 +7,9 @@ import csv
 import pytest
 
 from tests.analysis.comparison.test_lasting import LONG, SHORT, WIDE, lasting, records
+from vitbench.analysis.comparison.lasting import titles_of
 from vitbench.analysis.pages import write_tables
-from vitbench.analysis.tables.lasting import finding, page, sentences, tables, titles_of
+from vitbench.analysis.tables.lasting import finding, page, sentences, tables
 
 OF_FOUR = {"a": 0.02, "b": 0.01, "c": -0.02, "d": 0.03}
 AFTER_LONG = {"a": 0.03, "b": 0.0, "c": 0.02, "d": 0.04}

@@ -33,6 +33,12 @@ class Place(NamedTuple):
         images = comparison.design.train_images or comparison.data.train_images or 0
         return cls(comparison.data.dataset, comparison.variant, comparison.epochs, images)
 
+    @property
+    def text(self) -> str:
+        """All but the data set: `Micro/4, 4 epochs, 20,000 images`."""
+        images = f"{self.train_images:,} images" if self.train_images else "all images"
+        return f"{self.variant}, {'1 epoch' if self.epochs == 1 else f'{self.epochs:.4g} epochs'}, {images}"
+
 
 @dataclass(frozen=True)
 class ArmAcross:

@@ -21,13 +21,18 @@ from vitbench.analysis.comparison.across import (
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Finding
+from vitbench.analysis.comparison.naming import data_words
 from vitbench.analysis.comparison.together import Together
 from vitbench.analysis.statistics.pairing import Interval, sign_of
 from vitbench.analysis.statistics.proportion import exact_interval
 from vitbench.analysis.statistics.rank_order import RankOrder
 from vitbench.analysis.statistics.verdicts import Verdict
-from vitbench.records.metrics import Metric
+from vitbench.records.metrics import TOP1, Metric
 from vitbench.studies.settings import without
+
+TITLE = "What does a short ablation say of a longer one?"
+PICTURE = "lasting"
+"""Of the file, without its suffix, that `vitbench plots` writes."""
 
 
 class SameSign(NamedTuple):
@@ -110,6 +115,11 @@ class Lasting:
         return RankOrder.of(short, long)
 
     @property
+    def has_picture(self) -> bool:
+        """Whether there are two points or more to see."""
+        return len(self.distinct_arms) > 1
+
+    @property
     def times_the_flops(self) -> tuple[float, float] | None:
         """The fewest and the most over the arms; None where records do not tell."""
         times = [times for arm in self.arms if (times := arm.times_the_flops) is not None]
@@ -125,6 +135,33 @@ def lasting_of(assessments: Iterable[Assessment]) -> list[Lasting]:
     twice, the last recorded counts; one without training FLOPs cannot be placed, and is left out.
     """
     return joined(of_each_study(assessments))
+
+
+def titles_of(lastings: Sequence[Lasting]) -> list[str]:
+    """`CIFAR-10: Micro/4, 4 epochs, 20,000 images → Mini/4, 20 epochs, 45,000 images`, no two alike."""
+    plain = [f"{data_words(each.short.dataset)}: {each.short.text} → {each.long.text}" for each in lastings]
+    by_metric = [
+        title if each.metric == TOP1 else f"{title}, by {each.metric.words}"
+        for title, each in zip(plain, lastings, strict=True)
+    ]
+    counts = Counter(by_metric)
+    titles = [
+        title if counts[title] == 1 else f"{title} ({each.environment})"
+        for title, each in zip(by_metric, lastings, strict=True)
+    ]
+    seen: Counter[str] = Counter()
+    for index, title in enumerate(titles):
+        seen[title] += 1
+        titles[index] = title if seen[title] == 1 else f"{title}, {seen[title]}"
+    return titles
+
+
+def with_others_to_hold_against(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """Those that another one may be the shorter or longer of: only these need be assessed."""
+    groups: dict[tuple[Hashable, ...], list[Comparison]] = defaultdict(list)
+    for comparison in comparisons:
+        groups[_circumstances(comparison)].append(comparison)
+    return [each for group in groups.values() if len({*map(Place.of, group)}) > 1 for each in group]
 
 
 def of_each_study(assessments: Iterable[Assessment]) -> list[Lasting]:

@@ -6,9 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from vitbench.analysis.comparison.across import Place
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.comparison.lasting import Lasting, LastingArm
+from vitbench.analysis.comparison.lasting import PICTURE, TITLE, Lasting, LastingArm, titles_of
 from vitbench.analysis.comparison.naming import data_words, study_words
 from vitbench.analysis.comparison.together import Together
 from vitbench.analysis.statistics.rank_order import RankOrder
@@ -16,13 +15,9 @@ from vitbench.analysis.tables.across import difference_and_verdict, raw_finding,
 from vitbench.analysis.writing.markup import escape_markdown
 from vitbench.analysis.writing.table import Table, csv_text, markdown_head, markdown_list, markdown_rows
 from vitbench.analysis.writing.words import listed, significant
-from vitbench.records.metrics import TOP1
 from vitbench.studies.settings import value_text
 from vitbench.text import agreeing, counted
 
-TITLE = "What does a short ablation say of a longer one?"
-PICTURE = "lasting"
-"""Of the file, without its suffix, that `vitbench plots` writes."""
 RULES = (
     "Difference from the study's baseline in points, or in the unit beside it, with the interval that decided the verdict in "
     "that place. Long is what took more training FLOPs, of which the column has how many times those of the short one: 6 × "
@@ -44,17 +39,12 @@ def page(lastings: Sequence[Lasting]) -> dict[str, str]:
     if not lastings:
         return {}
     picture = f"![{escape_markdown(TITLE)} Drawn by vitbench plots](../plots/{PICTURE}.png)"
-    lines = [*markdown_head(TITLE), *([picture, ""] if any(has_picture(each) for each in lastings) else [])]
+    lines = [*markdown_head(TITLE), *([picture, ""] if any(each.has_picture for each in lastings) else [])]
     for table, lasting in zip(tables(lastings), lastings, strict=True):
         lines += [f"## {escape_markdown(table.title)}", "", *markdown_rows(table)]
         lines += [*markdown_list(sentences(lasting)), *markdown_list(table.notes, heading="Notes:"), ""]
     lines += [line for rule in RULES for line in (escape_markdown(rule), "")]
     return {"md": "\n".join(lines), "csv": csv_text([_raw_row(each, arm) for each in lastings for arm in each.arms])}
-
-
-def has_picture(lasting: Lasting) -> bool:
-    """Whether there are two points or more to see."""
-    return len(lasting.distinct_arms) > 1
 
 
 def tables(lastings: Sequence[Lasting]) -> list[Table]:
@@ -72,32 +62,13 @@ def tables(lastings: Sequence[Lasting]) -> list[Table]:
     ]
 
 
-def titles_of(lastings: Sequence[Lasting]) -> list[str]:
-    """`CIFAR-10: Micro/4, 4 epochs, 20,000 images → Mini/4, 20 epochs, 45,000 images`, no two alike."""
-    plain = [f"{data_words(each.short.dataset)}: {_place(each.short)} → {_place(each.long)}" for each in lastings]
-    by_metric = [
-        title if each.metric == TOP1 else f"{title}, by {each.metric.words}"
-        for title, each in zip(plain, lastings, strict=True)
-    ]
-    counts = Counter(by_metric)
-    titles = [
-        title if counts[title] == 1 else f"{title} ({each.environment})"
-        for title, each in zip(by_metric, lastings, strict=True)
-    ]
-    seen: Counter[str] = Counter()
-    for index, title in enumerate(titles):
-        seen[title] += 1
-        titles[index] = title if seen[title] == 1 else f"{title}, {seen[title]}"
-    return titles
-
-
 def finding(lasting: Lasting) -> str:
     """One sentence for those who read no more."""
     counts, total, order = lasting.together, len(lasting.distinct_arms), lasting.order
     text = (
-        f"On {data_words(lasting.short.dataset)}, a long ablation ({_place(lasting.long)}{_times(lasting)}) gives "
+        f"On {data_words(lasting.short.dataset)}, a long ablation ({lasting.long.text}{_times(lasting)}) gives "
         f"{_number(counts[Together.ALIKE])} of {counted(total, 'arm')} the verdict of a short one "
-        f"({_place(lasting.short)}) and {_number(counts[Together.OPPOSED])} the opposite one; {_not_compared(counts)}"
+        f"({lasting.short.text}) and {_number(counts[Together.OPPOSED])} the opposite one; {_not_compared(counts)}"
     )
     if order is None:
         return f"{text}."
@@ -131,7 +102,7 @@ def notes(lasting: Lasting) -> list[str]:
             by_text[_how(pair[index])].append(study_words(pair[index].study))
         for text, studies in by_text.items():
             whose = "" if len(by_text) == 1 else f" ({listed(studies)})"
-            lines.append(f"{name}{whose}: {_place(place)}; {text}.")
+            lines.append(f"{name}{whose}: {place.text}; {text}.")
     lines.append(f"Both on {lasting.environment}.")
     if lasting.saying_nothing:
         arms = (f"{arm} ({study_words(study)}) {verdict}" for (study, arm), verdict in lasting.saying_nothing.items())
@@ -200,13 +171,6 @@ def _not_compared(counts: Counter[Together]) -> str:
         f"{_number(differs)} {agreeing(differs, 'differs', 'differ')} otherwise, and {_number(is_open)} "
         f"{agreeing(is_open, 'is', 'are')} open in one of the two"
     )
-
-
-def _place(place: Place) -> str:
-    """`Micro/4, 4 epochs, 20,000 images`."""
-    images = f"{place.train_images:,} images" if place.train_images else "all images"
-    epochs = "1 epoch" if place.epochs == 1 else f"{place.epochs:.4g} epochs"
-    return f"{place.variant}, {epochs}, {images}"
 
 
 def _times(lasting: Lasting) -> str:
