@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -15,11 +15,13 @@ from benchmarks import statistics_page
 from tests import evidence
 from vitbench.analysis.comparison.across import arms_across
 from vitbench.analysis.comparison.assessment import Assessment
+from vitbench.analysis.comparison.lasting import TITLE, Lasting, lasting_of
 from vitbench.analysis.comparison.load import load_assessments
 from vitbench.analysis.profile.contests import summary
 from vitbench.analysis.profile.notes import left_out
 from vitbench.analysis.profile.profile import load_profile
 from vitbench.analysis.tables.across import summary as summary_across
+from vitbench.analysis.tables.lasting import finding
 from vitbench.analysis.tables.sentences import sentence
 from vitbench.analysis.writing.markup import escape_markdown
 from vitbench.analysis.writing.table import markdown_rows
@@ -31,7 +33,7 @@ README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 REFERENCE = "results/reference"
 _BLOCK = re.compile(
-    r"(?P<start><!-- (?P<kind>table|found|across|going on|evidence|profiles|simulated)\b(?P<arguments>.*?) -->)\n.*?"
+    r"(?P<start><!-- (?P<kind>table|found|across|lasting|going on|evidence|profiles|simulated)\b(?P<arguments>.*?) -->)\n.*?"
     r"<!-- end of (?P=kind) -->",
     re.DOTALL,
 )
@@ -44,6 +46,7 @@ def renewed(text: str, *, root: Path = ROOT) -> str:
         "table": _table,
         "found": _sentences,
         "across": lambda _: escape_markdown(summary_across(arms_across(_assessments()))),
+        "lasting": _lasting,
         "going on": _fine_tuning,
         "evidence": lambda _: evidence.table(ROOT),
         "profiles": lambda _: _profiles(root),
@@ -52,7 +55,8 @@ def renewed(text: str, *, root: Path = ROOT) -> str:
 
     def block(match: re.Match[str]) -> str:
         content = contents[match["kind"]](match["arguments"])
-        return f"{match['start']}\n\n{content}\n\n<!-- end of {match['kind']} -->"
+        inside = f"\n\n{content}\n\n" if content else "\n"
+        return f"{match['start']}{inside}<!-- end of {match['kind']} -->"
 
     return _BLOCK.sub(block, text)
 
@@ -86,6 +90,16 @@ def _sentences(arguments: str) -> str:
         f"- **{escape_markdown(assessments[name].comparison.title)}.** {escape_markdown(sentence(assessments[name]))}"
         for name in arguments.removeprefix(":").split()
     )
+
+
+def _lasting(arguments: str, lastings: Sequence[Lasting] | None = None) -> str:
+    """What short ablations say of longer ones, a sentence for each two places, and the page's link, ` page: PATH`; nothing
+    where no arm was judged by both.
+    """
+    lastings = lasting_of(_assessments()) if lastings is None else lastings
+    lines = [f"- {escape_markdown(finding(each))}" for each in lastings]
+    link = f"[{TITLE}]({arguments.removeprefix(' page:').strip()}) has every arm."
+    return "\n".join([*lines, "", link] if lines else [])
 
 
 def _fine_tuning(arguments: str) -> str:

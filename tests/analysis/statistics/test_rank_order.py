@@ -21,12 +21,14 @@ def test_pairs_are_those_counted_by_hand():
     assert order.tau == pytest.approx(0.5)
 
 
-@pytest.mark.against("scipy", "kendalltau: rank correlation of lists without ties")
+@pytest.mark.against("scipy", "Kendall's rank correlation of eight arms", "rounding")
 def test_rank_correlation_is_scipys():
     assert RankOrder.of(CHEAP, DEAR).tau == pytest.approx(stats.kendalltau(CHEAP, DEAR).statistic)
 
 
-@pytest.mark.against("scipy", "kendalltau: exact p-values of every count at 8 things", "|p| = 5 % splits alike")
+@pytest.mark.against(
+    "SciPy", "exact intervals of rank order against exact p-values, all 29 counts of 8 things", "the same side of 5 %"
+)
 def test_the_exact_ends_leave_out_0_where_the_exact_test_does():
     """At τ = 0 every order of 8 has the same chance, and the number of pairs that agree has Kendall's distribution."""
     for inversions in range(29):
@@ -40,7 +42,6 @@ def test_the_exact_ends_leave_out_0_where_the_exact_test_does():
         assert (low > 0 or high < 0) == (p_value < 0.05), order
 
 
-@pytest.mark.against("jackknife by leaving out", "standard error of τ over 8 things, each left out", "to rounding")
 def test_the_jackknife_is_that_of_leaving_each_thing_out():
     n, tau = 8, stats.kendalltau(CHEAP, DEAR).statistic
     without = [stats.kendalltau(np.delete(CHEAP, i), np.delete(DEAR, i)).statistic for i in range(n)]
