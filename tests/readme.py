@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -16,12 +16,14 @@ from benchmarks import statistics_page
 from tests import evidence
 from vitbench.analysis.comparison.across import arms_across
 from vitbench.analysis.comparison.assessment import Assessment
+from vitbench.analysis.comparison.lasting import TITLE, Lasting, lasting_of
 from vitbench.analysis.comparison.load import load_assessments
 from vitbench.analysis.comparison.naming import study_words
 from vitbench.analysis.profile.contests import summary
 from vitbench.analysis.profile.notes import left_out
 from vitbench.analysis.profile.profile import load_profile
 from vitbench.analysis.tables.across import summary as summary_across
+from vitbench.analysis.tables.lasting import finding
 from vitbench.analysis.tables.sentences import sentence
 from vitbench.analysis.writing.markup import escape_markdown
 from vitbench.analysis.writing.table import markdown_rows
@@ -35,7 +37,7 @@ README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "examples" / "README.md")
 REFERENCE = "results/reference"
 _BLOCK = re.compile(
-    r"(?P<start><!-- (?P<kind>table|found|across|going on|evidence|profiles|simulated|examples|studies|faults)\b"
+    r"(?P<start><!-- (?P<kind>table|found|across|lasting|going on|evidence|profiles|simulated|examples|studies|faults)\b"
     r"(?P<arguments>.*?) -->)\n.*?"
     r"<!-- end of (?P=kind) -->",
     re.DOTALL,
@@ -49,6 +51,7 @@ def renewed(text: str, *, root: Path = ROOT) -> str:
         "table": _table,
         "found": _sentences,
         "across": lambda _: escape_markdown(summary_across(arms_across(_assessments()))),
+        "lasting": _lasting,
         "going on": _fine_tuning,
         "evidence": lambda _: evidence.table(ROOT),
         "profiles": lambda _: _profiles(root),
@@ -60,7 +63,8 @@ def renewed(text: str, *, root: Path = ROOT) -> str:
 
     def block(match: re.Match[str]) -> str:
         content = contents[match["kind"]](match["arguments"])
-        return f"{match['start']}\n\n{content}\n\n<!-- end of {match['kind']} -->"
+        inside = f"\n\n{content}\n\n" if content else "\n"
+        return f"{match['start']}{inside}<!-- end of {match['kind']} -->"
 
     return _BLOCK.sub(block, text)
 
@@ -145,6 +149,16 @@ def _sentences(arguments: str) -> str:
     """What each comparison showed, in a sentence: `: pooling/quick-digits position/quick-digits`."""
     assessments = {f"{each.comparison.study}/{each.comparison.slug}": each for each in _assessments()}
     return "\n".join(f"- {_found(assessments[name])}" for name in arguments.removeprefix(":").split())
+
+
+def _lasting(arguments: str, lastings: Sequence[Lasting] | None = None) -> str:
+    """What short ablations say of longer ones, a sentence for each two places, and the page's link, ` page: PATH`; nothing
+    where no arm was judged by both.
+    """
+    lastings = lasting_of(_assessments()) if lastings is None else lastings
+    lines = [f"- {escape_markdown(finding(each))}" for each in lastings]
+    link = f"[{TITLE}]({arguments.removeprefix(' page:').strip()}) has every arm."
+    return "\n".join([*lines, "", link] if lines else [])
 
 
 def _fine_tuning(arguments: str) -> str:
