@@ -1,15 +1,19 @@
-"""What is this machine: its processor, its memory, its folder for caches? Imports no torch."""
+"""What is this machine: its processor, its memory, its folder for caches, what was measured on it before? Imports no torch."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from vitbench.files import expanded
+from vitbench.files import expanded, write_whole
 
 
 def cpu_name() -> str:
@@ -61,3 +65,45 @@ def cache_directory() -> Path:
         return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "vitbench"
     except RuntimeError as error:
         raise ValueError("there is no home folder to keep the cache in; set VITBENCH_CACHE to a folder") from error
+
+
+def remembered(
+    name: str, key: str, measure: Callable[[], Any], *, is_valid: Callable[[Any], bool] = lambda _: True
+) -> Any:
+    """What `measure` gave for `key` before on this machine, else what it gives now, kept in the cache's `NAME.json`.
+
+    What it gives must be JSON. The file maps keys to values; a key names all that the value depends on. Processes that ask
+    at once measure once: the others wait. A damaged file, and a value that is not valid, are measured anew; without a cache
+    that can be written, nothing is kept.
+    """
+    from filelock import FileLock  # which takes a while to import
+
+    try:
+        path = cache_directory() / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_suffix(".lock")).acquire()
+    except (OSError, ValueError):  # no cache, or one that cannot be written
+        return measure()
+    with lock:
+        values = _kept(path)
+        if key not in values or not is_valid(values[key]):
+            values[key] = measure()
+            with suppress(OSError, ValueError):
+                write_whole(path, json.dumps(values, indent=1))
+        return values[key]
+
+
+def all_remembered(name: str) -> dict[str, Any]:
+    """Everything that the cache's `NAME.json` holds, by key."""
+    try:
+        return _kept(cache_directory() / f"{name}.json")
+    except ValueError:
+        return {}
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -106,6 +106,7 @@ MOST_THREADS = 1024
 MOST_SECONDS = 86_400
 MOST_HOURS = 8760
 MODES, PRECISIONS, COMPILES = ("infer", "train"), get_args(Precision), ("off", "on")
+TIMED_COMPILES = (*COMPILES, "graphs")
 LOCAL_RESULTS = Path("results/local")
 """The default of `--results`."""
 
@@ -167,7 +168,8 @@ CompileName = Annotated[
 CompileNames = Annotated[
     list[str] | None,
     Option(
-        callback=one_of(*COMPILES), help=f"torch.compile: off or on, may be given again; default: {_ARMS}, else off."
+        callback=one_of(*TIMED_COMPILES),
+        help=f"torch.compile: off, on, or graphs (CUDA graphs too), may be given again; default: {_ARMS}, else off.",
     ),
 ]
 MEASURED_SETTINGS = {"batch_size": 64, "precision": "auto", "compile": "off"}

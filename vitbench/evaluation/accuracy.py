@@ -87,14 +87,9 @@ def evaluate(
     """
     training = model.training
     model.eval()
-    scores: list[_Scores] = []
     synchronize()
     start = time.perf_counter()
-    for images, labels in batches:
-        with autocast():
-            logits = model(images)
-        scores.append(_scores(logits, labels))
-    losses, labels_, correct, confidences, errors, in_top5 = (torch.cat(values) for values in zip(*scores, strict=True))
+    losses, labels, correct, confidences, errors, in_top5 = scores_of(model, batches, autocast=autocast)
     right = correct.cpu().numpy()
     loss = losses.double().sum().item() / len(right)
     synchronize()
@@ -104,17 +99,34 @@ def evaluate(
         loss=loss,
         correct=right,
         seconds=seconds,
-        labels=labels_.cpu().numpy(),
+        labels=labels.cpu().numpy(),
         confidences=confidences.cpu().numpy(),
         squared_errors=errors.cpu().numpy(),
         in_top5=in_top5.cpu().numpy() if len(in_top5) else None,
     )
 
 
-_Scores = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Scores = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-def _scores(logits: Tensor, labels: Tensor) -> _Scores:
+def scores_of(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> Scores:
+    """As `_scores` gives them, of all images, on the model's device: the losses are one for each batch."""
+    scores: list[Scores] = []
+    for images, labels in batches:
+        with autocast():
+            logits = model(images)
+        scores.append(_scores(logits, labels))
+    losses, *others = (torch.cat(values) for values in zip(*scores, strict=True))
+    labels, correct, confidences, errors, in_top5 = others
+    return losses, labels, correct, confidences, errors, in_top5
+
+
+def _scores(logits: Tensor, labels: Tensor) -> Scores:
     """Of logits [B, K] and labels [B]: (the summed loss [1], labels, correct, confidences, squared errors, in_top5), each
     [B], in float32; in_top5 is [0] with five classes or fewer.
     """

@@ -27,6 +27,7 @@ from vitbench.execution.run_data import EVALUATION_BATCH, RunData
 from vitbench.execution.study_code import CodeError, load_code, self_initialised
 from vitbench.inspection.lost_numbers import code_that_loses_numbers
 from vitbench.kernels import install, native
+from vitbench.kernels.attention_choice import choose_attention, with_attention
 from vitbench.machine import utc_now
 from vitbench.models import TimmModel, UserModel, ViT
 from vitbench.models.parts import PartError
@@ -120,6 +121,7 @@ def _set_up(job: Job, device: Device) -> _Setup:
     device.start_memory()
     model = device.place(install(initial_model(job)))
     freeze(model, config.train)
+    choose_attention(model, device, precision=job.precision, batch_size=config.train.batch_size)
     eager_because = _eager_because(job, device)
     model_to_call, compiled, compile_note = device.compile(
         model, "off" if eager_because else config.train.compile, example=data.normalised(example)
@@ -133,8 +135,11 @@ def _set_up(job: Job, device: Device) -> _Setup:
         compile_note=eager_because or compile_note,
         data_sha256=data.images.sha256,
         largest_class=float(np.bincount(data.images.test.labels).max() / len(data.images.test.labels)),
-        kernels=native.describe_use(
-            device.torch_device.type, precision=job.precision, compiled=compiled, width=block_width(config.model)
+        kernels=with_attention(
+            native.describe_use(
+                device.torch_device.type, precision=job.precision, compiled=compiled, width=block_width(config.model)
+            ),
+            model,
         ),
     )
     return _Setup(job, device, data, model, model_to_call, environment)
