@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar, cast
@@ -47,6 +47,10 @@ class Ranks:
         ahead = np.arange(first, last)
         mirrored = batch_size - 1 - ahead[::-1]
         return np.concatenate([ahead, mirrored[mirrored >= last]]).astype(np.int64)
+
+    def share(self, batch_size: int) -> float:
+        """Of the images of every batch, in (0, 1]."""
+        return len(self.places(batch_size)) / batch_size
 
     def part(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """This rank's of some indices, in their order; parts differ by at most one, and may be empty."""
@@ -104,7 +108,17 @@ def joined(store: dist.Store, rank: int, size: int, torch_device: torch.device) 
     try:
         yield Ranks(rank, size)
     finally:
-        dist.destroy_process_group()
+        with suppress(RuntimeError):  # others have ended before
+            dist.destroy_process_group()
+
+
+def is_loss_of_a_rank(error: BaseException) -> bool:
+    """Whether an error says that another rank has left: by its type on GPUs, by gloo's texts on CPU."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
+
+
+LOST = "another rank ended"
+"""How the reason of a run begins whose own process met that."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitbench.data.part import WHOLE, Part
-
 from vitbench.config import ErasingMode
+from vitbench.data.part import WHOLE, Part
 
 AREA = (0.02, 1 / 3)
 """Least and largest share of the image."""

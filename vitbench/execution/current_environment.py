@@ -21,16 +21,18 @@ class CurrentEnvironment:
     Without a device, as in `plan`, which imports no torch, a record of any device of this machine is of this environment.
     """
 
-    def __init__(self, device: Device | None = None, *, threads: int = 1) -> None:
+    def __init__(self, device: Device | None = None, *, threads: int = 1, devices: int = 1) -> None:
         self._device = device
-        self.threads = threads
+        self.threads, self.devices = threads, devices
         self._operators = cache(self._operators_used)
         if device is not None:
             self._resolve_precision = cache(device.resolve_precision)  # which reads a file each time
 
     def would_repeat(self, record: Record) -> bool:
         """Whether the same run would have the same bits now, by all that is known before it runs."""
-        return record.environment.threads == self.threads and not self.differs(record)
+        recorded = record.environment
+        is_alike = (recorded.threads, recorded.devices) == (self.threads, self.devices)
+        return is_alike and not recorded.earlier_devices and not self.differs(record)
 
     def differs(self, record: Record) -> tuple[str, ...]:
         """The parts of `Environment.comparison_key` in which a record is not what the same run would have now.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitbench.costs.counts import Counts
@@ -27,8 +27,11 @@ class Job:
     precision: str
     """`fp32` or `bf16`: what `auto` became on this machine."""
     threads: int
+    """Of each device, on CPU."""
     workers: int
     """Runs that share the machine with this one, itself among them."""
+    rank_devices: tuple[str, ...] = ()
+    """The devices that compute the run together, the first of them `device`; empty where that does alone."""
     init: str | None = None
     """Where the weights to start from are, as the user named them, or the file that a pretraining's are kept in.
 
@@ -44,6 +47,14 @@ class Job:
     """Of the model, counted where the run was planned: a worker may not have the user's code that it is of."""
 
     @property
+    def num_devices(self) -> int:
+        return max(1, len(self.rank_devices))
+
+    def on(self, devices: Sequence[str]) -> Job:
+        """The same job, on these devices."""
+        return replace(self, device=devices[0], rank_devices=tuple(devices) if len(devices) > 1 else ())
+
+    @property
     def checkpoint(self) -> Path | None:
         """The file for the state of this run."""
         return self.checkpoints and self.checkpoints / f"{self.run.run_id}.pt"
@@ -54,15 +65,22 @@ class Job:
         return weights_path(self.checkpoints, self.run.run_id) if self.keep_weights and self.checkpoints else None
 
     def remove_checkpoint(self) -> None:
-        """For whoever has recorded the run. Takes what writers that were killed left half-written with it."""
+        """Takes what writers that were killed left half-written with it."""
         if self.checkpoint is not None:
             self.checkpoint.unlink(missing_ok=True)
             remove_leftovers(self.checkpoint)
 
+    def clean_up(self, record: Record) -> None:
+        """For whoever has recorded the run. One that failed on several devices keeps its checkpoint, as one device's end may
+        not be the run's doing.
+        """
+        if record.is_done or self.num_devices == 1:
+            self.remove_checkpoint()
+
     def hand_over(self, record: Record, on_record: OnRecord) -> None:
         """Gives the record of the finished run to whoever keeps it; then the checkpoint goes."""
         if on_record(self, record) is not False:
-            self.remove_checkpoint()
+            self.clean_up(record)
 
     def failed(self, reason: str, *, started: str) -> Record:
         """The record of this run as one that could not be done."""
@@ -73,7 +91,11 @@ class Job:
             reason=reason,
             cost=Cost(params=counts.params, macs=counts.macs),
             environment=describe_environment(
-                self.device_name, precision=self.precision, threads=self.threads, workers=self.workers
+                self.device_name,
+                precision=self.precision,
+                threads=self.threads,
+                workers=self.workers,
+                devices=self.num_devices,
             ),
         )
 

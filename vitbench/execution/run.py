@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vitbench.config import block_width
+from vitbench.config import ViTConfig, block_width
 from vitbench.costs.macs import count, uncounted_operators
 from vitbench.data import Images, StreamedImages
 from vitbench.device import Device, is_out_of_memory, open_device
@@ -32,11 +32,13 @@ from vitbench.models import TimmModel, UserModel, ViT
 from vitbench.models.parts import PartError
 from vitbench.models.weights import save_trained, weights_sha256
 from vitbench.process_state import taken_back
+from vitbench.ranks import ALONE, LOST, Ranks, is_loss_of_a_rank
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
 from vitbench.signals import Ended
 from vitbench.text import say
 from vitbench.training import Checkpoint, Progress, TrainResult, freeze, train
 from vitbench.training.checkpoint import State
+from vitbench.training.whole_batch_norm import share_statistics
 
 EVALUATION_SHARE = 0.01
 INFERENCE_SECONDS = 0.05
@@ -45,15 +47,17 @@ MADE_BY = ("machine", "device", "precision", "compiled", "threads", "torch", "ti
 """What of an environment decides the bits of a run, besides native operators."""
 
 
-def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> Record:
-    """Runs `job` in this process. Whatever goes wrong within the run is a record with outcome `failed` and a reason.
+def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None, ranks: Ranks = ALONE) -> Record:
+    """Runs `job` in this process, or this rank's part of it: each of `ranks` gets the record.
+
+    Whatever goes wrong within the run is a record with outcome `failed` and a reason.
 
     Where the job has a checkpoint, the run resumes from it; the checkpoint stays until the record is kept.
     """
     started = utc_now()
     try:
         with taken_back():  # what a user's code sets for the whole process must not reach the runs of other arms
-            return _execute(job, started, on_report)
+            return _execute(job, started, on_report, ranks)
     except Ended:
         raise
     except (Exception, SystemExit) as error:  # the one place where a run's errors, a user's code's too, become a record
@@ -61,21 +65,23 @@ def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> R
         reason = " ".join((str(error) if says_all else f"{type(error).__name__}: {error}").split())
         if is_out_of_memory(error):
             reason = f"out of memory at batch {job.run.config.train.batch_size}"
+        elif is_loss_of_a_rank(error):
+            reason = f"{LOST} ({reason})"
     return job.failed(reason, started=started)
 
 
-def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Record:
+def _execute(job: Job, started: str, on_report: Callable[[Report], None], ranks: Ranks) -> Record:
     torch.set_num_threads(job.threads)
     load_code(job.run.config, job.study_file, variant=job.run.variant)
     device = open_device(job.device)
     native.state()  # compiled here, where there is a compiler, and not within the first step
-    setup = _set_up(job, device)
+    setup = _set_up(job, device, ranks)
     checkpoint, history, saved = _open_checkpoint(setup, started)
     if saved is not None:
         step, num_steps = saved["training"]["step"], setup.data.num_steps
         on_report(Report(step / num_steps, f"goes on after step {step} of {num_steps}"))
     result = _train(setup, history, checkpoint, saved, on_report)
-    peak_memory = history.peak_memory(device.peak_memory_bytes()) if setup.data.num_steps else None
+    peak_memory = _peak_memory(setup, history) if setup.data.num_steps else None
     tested = _test(setup, result, history)
     if tested.outcome is Outcome.COMPLETED:
         tested.metrics.update(
@@ -86,7 +92,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
                 tell=lambda text: on_report(Report(1.0, text)),
             )
         )
-    if tested.outcome is Outcome.COMPLETED and job.weights is not None:
+    if tested.outcome is Outcome.COMPLETED and job.weights is not None and ranks.is_first:
         images, config = setup.data.images, job.run.config
         mean, std, class_names = images.mean, images.std, images.class_names
         try:
@@ -108,18 +114,23 @@ class _Setup:
     """The model, or what it was compiled to."""
     environment: Environment
 
+    @property
+    def ranks(self) -> Ranks:
+        return self.data.ranks
+
     def evaluate(self, images: Images | StreamedImages, indices: NDArray[np.int64]) -> Evaluation:
         return self.data.evaluate(self.model_to_call, images, indices, precision=self.job.precision)
 
 
-def _set_up(job: Job, device: Device) -> _Setup:
+def _set_up(job: Job, device: Device, ranks: Ranks) -> _Setup:
     config = job.run.config
-    data = RunData.open(config, job.dataset, job.data_root, device)
+    data = RunData.open(config, job.dataset, job.data_root, device, ranks)
     # What a device keeps of the data is not the model's memory, and copying it there not the model's time.
     example, _ = next(data.batches(0, 0, 1))
     device.start_memory()
     model = device.place(install(initial_model(job)))
     freeze(model, config.train)
+    share_statistics(model, ranks)
     eager_because = _eager_because(job, device)
     model_to_call, compiled, compile_note = device.compile(
         model, "off" if eager_because else config.train.compile, example=data.normalised(example)
@@ -129,6 +140,7 @@ def _set_up(job: Job, device: Device) -> _Setup:
         precision=job.precision,
         threads=job.threads,
         workers=job.workers,
+        devices=ranks.size,
         compiled=compiled,
         compile_note=eager_because or compile_note,
         data_sha256=data.images.sha256,
@@ -160,6 +172,8 @@ class _History:
     """Peak memory in bytes before the run was interrupted."""
     validation: dict[int, tuple[float, float]] = field(default_factory=dict)
     """Epoch, from 0 → (loss, top-1)."""
+    devices: list[int] = field(default_factory=list)
+    """Of each part so far."""
 
     def peak_memory(self, since_resumed: int | None) -> int | None:
         """In bytes, of the whole run."""
@@ -167,16 +181,21 @@ class _History:
 
 
 def _open_checkpoint(setup: _Setup, started: str) -> tuple[Checkpoint, _History, State | None]:
-    """(the run's checkpoint, its history, and the checkpoint's content where the run resumes from it)."""
-    job, device = setup.job, setup.device
-    checkpoint = Checkpoint(job.checkpoint, _made_by(setup.environment))
+    """(the run's checkpoint, its history, and the checkpoint's content where the run resumes from it). Collective.
+
+    Rank 0 alone reads and writes the file.
+    """
+    job, device, ranks = setup.job, setup.device, setup.ranks
+    checkpoint = Checkpoint(job.checkpoint if ranks.is_first else None, _made_by(setup.environment))
     saved, why_not = checkpoint.read()
+    saved = ranks.of_first(saved)
     if why_not:
         say(f"{why_not}; run {job.run.run_id} starts from the beginning")
     history = _History(started)
     if saved is not None:
         history = _History(**saved["history"])
         history.resumed += 1
+    history.devices.append(ranks.size)
     checkpoint.more = lambda: {"history": {**asdict(history), "peak": history.peak_memory(device.peak_memory_bytes())}}
     return checkpoint, history, saved
 
@@ -188,6 +207,12 @@ def _made_by(environment: Environment) -> dict[str, str]:
     if kernels == "native" and library is not None:
         kernels += f" {Path(library._name).stem}"
     return {**{name: str(getattr(environment, name)) for name in MADE_BY}, "kernels": kernels}
+
+
+def _peak_memory(setup: _Setup, history: _History) -> int | None:
+    """In bytes, of the device that needed most. Collective."""
+    peaks = setup.ranks.gather(history.peak_memory(setup.device.peak_memory_bytes()))
+    return max((peak for peak in peaks if peak is not None), default=None)
 
 
 def _train(
@@ -220,6 +245,8 @@ def _train(
         on_progress=report,
         checkpoint=checkpoint,
         resume=saved and saved.pop("training"),
+        ranks=setup.ranks,
+        leaves_out=not isinstance(config.model, ViTConfig) or bool(config.user_code),
     )
     if data.num_steps == 0:  # epoch −1 is before the first
         after_epoch(-1)
@@ -309,8 +336,13 @@ def _record(setup: _Setup, history: _History, result: TrainResult, tested: _Test
             peak_memory_bytes=peak_memory,
             resumed=history.resumed,
         ),
-        environment=setup.environment,
+        environment=setup.environment.model_copy(update={"earlier_devices": _earlier_devices(history)}),
     )
+
+
+def _earlier_devices(history: _History) -> tuple[int, ...]:
+    """Of the parts before the last, where not all had as many."""
+    return tuple(history.devices[:-1]) if len(set(history.devices)) > 1 else ()
 
 
 def _curve(train_losses: list[float], validation: dict[int, tuple[float, float]], epochs: float) -> list[EpochPoint]:

@@ -106,7 +106,7 @@ def train_one(request: SingleRequest, faults: Faults) -> tuple[Record, bool]:
         with HeldSignals(patience=RECORDING_SECONDS):
             store.append(record)
             if not claims.is_taken_by_another(run.run_id):  # as after it was stopped for longer than a lease
-                job.remove_checkpoint()
+                job.clean_up(record)
         return record, False
 
 

@@ -35,6 +35,12 @@ class Environment(BaseModel):
     """Threads that a CPU run computes with."""
     workers: int = 1
     """Runs that shared the machine: images/s and seconds were measured beside them."""
+    devices: int = 1
+    """That computed the run together, each a part of every batch: GPUs, or processes on CPU. Seconds and images/s are of all
+    together, memory is that of the one that needed most.
+    """
+    earlier_devices: tuple[int, ...] = ()
+    """Of the parts of a run that went on from a checkpoint on another number of devices."""
     torch: str
     timm: str
     numpy: str
@@ -53,7 +59,11 @@ class Environment(BaseModel):
 
     @property
     def comparison_key(self) -> tuple[str, ...]:
-        """Records are averaged or subtracted only where this is equal."""
+        """Records are averaged or subtracted only where this is equal.
+
+        The number of devices is not in it, as that of threads is not: the batch is the same whole batch, and sums are only
+        taken in another order.
+        """
         compiled = "compiled" if self.compiled else "eager"
         return (
             self.device,
@@ -68,10 +78,13 @@ class Environment(BaseModel):
 
     @property
     def determines_bits(self) -> tuple[str, ...] | None:
-        """Where this is equal, a run has the same numbers to the last bit; None where nothing makes sure of that: on a GPU."""
-        if self.device.partition(":")[0] != "cpu":
+        """Where this is equal, a run has the same numbers to the last bit.
+
+        None where nothing makes sure of that: on a GPU, and on devices whose number changed on the way.
+        """
+        if self.device.partition(":")[0] != "cpu" or self.earlier_devices:
             return None
-        return (*self.comparison_key, self.data_sha256, str(self.threads), self.numpy, self.python)
+        return (*self.comparison_key, self.data_sha256, str(self.threads), str(self.devices), self.numpy, self.python)
 
     @property
     def before_data(self) -> Environment:
@@ -85,6 +98,8 @@ def describe_environment(
     precision: str,
     threads: int,
     workers: int = 1,
+    devices: int = 1,
+    earlier_devices: tuple[int, ...] = (),
     compiled: bool = False,
     compile_note: str = "",
     data_sha256: str = "",
@@ -102,6 +117,8 @@ def describe_environment(
         compile_note=compile_note,
         threads=threads,
         workers=workers,
+        devices=devices,
+        earlier_devices=earlier_devices,
         torch=metadata.version("torch"),
         timm=metadata.version("timm"),
         numpy=metadata.version("numpy"),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vitbench.config import TrainConfig
+from vitbench.ranks import ALONE, Ranks
 from vitbench.training.average import Average
 from vitbench.training.checkpoint import Checkpoint, State
 from vitbench.training.losses import LOSSES
@@ -63,6 +64,8 @@ def train(
     on_progress: Callable[[Progress], None] = lambda _: None,
     checkpoint: Checkpoint | None = None,
     resume: State | None = None,
+    ranks: Ranks = ALONE,
+    leaves_out: bool = False,
 ) -> TrainResult:
     """Trains `model` in place; with `ema_decay` it ends with the average of its weights.
 
@@ -75,7 +78,9 @@ def train(
     num_steps = config.num_steps(steps_per_epoch)
     if num_steps == 0:
         return TrainResult([], 0.0, 0.0, "")
-    training = _Training(model, config, seed, num_steps, autocast, watch, on_progress, _Clock(synchronize))
+    training = _Training(
+        model, config, seed, num_steps, autocast, watch, on_progress, _Clock(synchronize), ranks, leaves_out
+    )
     if resume is not None:
         training.restore(resume)
         del resume
@@ -85,7 +90,7 @@ def train(
         epoch_batches = batches(epoch, training.step - first_step, last)
         training.run_epoch(epoch, epoch_batches, first_step, checkpoint or Checkpoint())
         assert training.step == first_step + last, (training.step, first_step, last)
-        loss = training.loss_sum.item() / last
+        loss = training.mean_loss(last)
         if not math.isfinite(loss):
             training.losses.append(loss)
             return training.result(diverged=f"training loss is {loss} in epoch {epoch + 1}")
@@ -115,6 +120,8 @@ class _Training:
     watch: Callable[[], AbstractContextManager[object]]
     on_progress: Callable[[Progress], None]
     clock: _Clock
+    ranks: Ranks
+    leaves_out: bool
     step: int = 0
     losses: list[float] = field(default_factory=list)
     """Of the epochs that are over, their evaluation included."""
@@ -126,7 +133,13 @@ class _Training:
         self.average = None if self.config.ema_decay is None else Average(self.model, self.config.ema_decay)
         self.resumed_at = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=next(self.model.parameters()).device)
-        """Over the steps of the current epoch."""
+        """Over the steps of the current epoch; of this rank's images."""
+        self.share = self.ranks.share(self.config.batch_size)
+        self.stepped = self.ranks.parallel(self.model, leaves_out=self.leaves_out)
+
+    def mean_loss(self, steps: int) -> float:
+        """Of the whole batches of an epoch's first `steps`. Collective."""
+        return self.ranks.add_up(self.loss_sum * self.share).item() / steps
 
     def run_epoch(
         self, epoch: int, batches: Iterable[tuple[Tensor, Tensor]], first_step: int, checkpoint: Checkpoint
@@ -152,17 +165,24 @@ class _Training:
                 checkpoint.write(self.state())
 
     def take_step(self, images: Tensor, targets: Tensor) -> None:
-        seed_dropout(step_seed(self.seed, self.step), self.parameters[0].device)
+        seed_dropout(step_seed(self.seed, self.step, self.ranks.rank), self.parameters[0].device)
         self.schedule.step_update(self.step + 1)
         with self.watch() if self.step == min(1, self.num_steps - 1) else nullcontext():
             loss = training_step(
-                self.model, self.optimizer, images, targets, self.parameters, self.config, self.autocast
+                self.stepped,
+                self.optimizer,
+                images,
+                targets,
+                self.parameters,
+                self.config,
+                self.autocast,
+                weight=self.share * self.ranks.size,
             )
         if self.average:
             self.average.update(self.step)
         self.loss_sum += loss.detach()
         self.step += 1
-        self.clock.images += len(images)
+        self.clock.images += round(len(images) / self.share)
         if self.step - self.resumed_at == WARMUP_STEPS and self.step < self.num_steps:
             self.clock.forget()
 
@@ -244,13 +264,14 @@ def training_step(
     parameters: list[nn.Parameter],
     config: TrainConfig,
     autocast: Callable[[], AbstractContextManager[object]],
+    weight: float = 1.0,
 ) -> Tensor:
     """Forward, backward and one step of the optimizer; returns the loss."""
     with autocast():
         logits = model(images)
     loss = LOSSES[config.loss](logits.float(), targets, label_smoothing=config.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    (loss if weight == 1 else loss * weight).backward()
     if config.clip_norm is not None:
         nn.utils.clip_grad_norm_(parameters, config.clip_norm)
     optimizer.step()
@@ -267,9 +288,9 @@ def seed_dropout(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def step_seed(seed: int, step: int) -> int:
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
     """Seed of all that is random within a step: a function of (seed, step) alone.
 
     Hashed, because torch's generator for CPU keeps only the low 32 bits of what it is given.
     """
-    return int.from_bytes(hashlib.sha256(f"{seed}:{step}".encode()).digest()[:4], "big")
+    return int.from_bytes(hashlib.sha256((f"{seed}:{step}" + f":rank{rank}" * (rank > 0)).encode()).digest()[:4], "big")
