@@ -6,7 +6,7 @@ Each process is a rank with a device of its own. All have the same model and tak
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -85,11 +85,18 @@ class Ranks:
     def parallel(self, model: nn.Module, *, leaves_out: bool) -> nn.Module:
         """`model`, whose gradients are from now on the means over all ranks. Collective.
 
-        `leaves_out`: whether a step may leave out parameters, as a user's code and some of timm's models do.
+        `leaves_out`: whether a step may leave out parameters or write buffers of its own, as a user's code and some of timm's
+        models do.
         """
         if self.size == 1:
             return model
-        return DistributedDataParallel(model, find_unused_parameters=leaves_out, gradient_as_bucket_view=True)
+        return DistributedDataParallel(model, find_unused_parameters=leaves_out, broadcast_buffers=leaves_out)
+
+    def equalise(self, tensors: Iterable[Tensor]) -> None:
+        """Has all ranks go on with rank 0's. Collective."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
 
 
 ALONE = Ranks()

@@ -22,7 +22,7 @@ from vitbench.execution.run import execute
 from vitbench.records import Environment, Outcome, Record, RecordStore, describe_environment
 from vitbench.signals import Ended
 from vitbench.training import checkpoint as checkpoint_module
-from vitbench.training.loop import step_seed as step_seed_itself
+from vitbench.training.step import step_seed as step_seed_itself
 
 EVERYTHING_RANDOM = {
     "model": {"patch_size": 4, "stem": "conv", "stem_width": 8, "dropout": 0.1, "drop_path": 0.1},

@@ -13,8 +13,8 @@ from vitbench.inspection.check_trace import Trace
 from vitbench.inspection.checked_arm import NAMED, CheckedArm, named
 from vitbench.inspection.lost_numbers import code_that_loses_numbers
 from vitbench.kernels import install
-from vitbench.training.loop import seed_dropout, step_seed, training_step
 from vitbench.training.losses import LOSSES
+from vitbench.training.step import seed_dropout, step_seed, training_step
 
 PRECISIONS = ("fp32", "bf16")
 

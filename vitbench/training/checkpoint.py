@@ -21,6 +21,8 @@ SECONDS_BETWEEN = 5.0
 """An epoch that ends sooner after the last checkpoint writes none, so that tiny runs pay nothing."""
 LARGEST_SHARE = 0.01
 """Nor does one where writing, if it takes as long as the last time, would take a larger share of the time."""
+MINUTES = 15.0
+"""After so long a state is written all the same, and within an epoch too."""
 
 State = dict[str, Any]
 """Tensors, numbers, strings, and lists and dicts of them: what torch.load reads with `weights_only`."""
@@ -32,11 +34,15 @@ class Checkpoint:
     """The file of a run's latest state, and the signals that ask for a newer one.
 
     `made_by` names what decides the bits of a run besides its configuration; a state made by something else is not used: the
-    run would belong to neither. Without a path, nothing is kept and no signal is held.
+    run would belong to neither. Without a path, nothing is kept and no signal is held. `minutes`: what a run that is killed
+    loses, at most.
     """
 
-    def __init__(self, path: Path | None = None, made_by: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, path: Path | None = None, made_by: Mapping[str, str] | None = None, *, minutes: float = MINUTES
+    ) -> None:
         self.path = path
+        self.longest = 60 * minutes
         self.made_by = dict(made_by or {})
         self.signals = HeldSignals()
         self.more: Callable[[], State] = dict
@@ -48,11 +54,19 @@ class Checkpoint:
         """Whether a signal waits for the state to be written."""
         return self.signals.held is not None
 
-    def is_due(self) -> bool:
-        """Whether the state is to be written because an epoch has ended."""
+    def is_due(self, *, ahead: float = 0.0) -> bool:
+        """Whether the state is to be written because an epoch has ended.
+
+        `ahead`: seconds that follow in which it cannot be written.
+        """
         if self.path is None:
             return False
-        return time.monotonic() - self._written >= max(SECONDS_BETWEEN, self._took / LARGEST_SHARE)
+        since = time.monotonic() - self._written
+        return since >= max(SECONDS_BETWEEN, self._took / LARGEST_SHARE) or since + ahead >= self.longest
+
+    def is_overdue(self) -> bool:
+        """Whether the state is to be written wherever the run is."""
+        return self.path is not None and time.monotonic() - self._written >= self.longest
 
     def read(self) -> tuple[State | None, str]:
         """(the content of the file, why it cannot be used): at most one of them; neither where there is no file.
