@@ -5,7 +5,6 @@ Each process is a rank with a device of its own. All have the same model and tak
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch._C._distributed_c10d import Store
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
@@ -85,12 +85,11 @@ class Ranks:
     def parallel(self, model: nn.Module, *, leaves_out: bool) -> nn.Module:
         """`model`, whose gradients are from now on the means over all ranks. Collective.
 
-        `leaves_out`: whether a step may leave out parameters or write buffers of its own, as a user's code and some of timm's
-        models do.
+        `leaves_out`: whether a step may leave out parameters, as a user's code and some of timm's models do.
         """
         if self.size == 1:
             return model
-        return DistributedDataParallel(model, find_unused_parameters=leaves_out, broadcast_buffers=leaves_out)
+        return DistributedDataParallel(model, find_unused_parameters=leaves_out)
 
     def equalise(self, tensors: Iterable[Tensor]) -> None:
         """Has all ranks go on with rank 0's. Collective."""
@@ -108,7 +107,7 @@ def least_batch(num_devices: int) -> int:
 
 
 @contextmanager
-def joined(store: dist.Store, rank: int, size: int, torch_device: torch.device) -> Iterator[Ranks]:
+def joined(store: Store, rank: int, size: int, torch_device: torch.device) -> Iterator[Ranks]:
     """The ranks that meet in `store`; leaves them at the end. Gradients go by NCCL on CUDA, all else by gloo."""
     backend = "cpu:gloo,cuda:nccl" if torch_device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
@@ -126,30 +125,3 @@ def is_loss_of_a_rank(error: BaseException) -> bool:
 
 LOST = "another rank ended"
 """How the reason of a run begins whose own process met that."""
-
-
-@dataclass(frozen=True)
-class Launched:
-    """This process as `torchrun` started it, by the environment variables that it sets."""
-
-    rank: int
-    size: int
-    local_rank: int
-    """Among the processes of this machine."""
-    local_size: int
-
-
-def launched() -> Launched | None:
-    """How `torchrun` started this process; None where it did not, or started it alone. Raises ValueError for what it never
-    sets.
-    """
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    texts = [os.environ.get(name, "") for name in names]
-    if not any(texts[:2]):
-        return None
-    try:
-        rank, size, local_rank, local_size = map(int, texts)
-    except ValueError:
-        set_to = " ".join(f"{name}={text!r}" for name, text in zip(names, texts, strict=True))
-        raise ValueError(f"{set_to} are not what torchrun sets; unset them, or start with torchrun") from None
-    return Launched(rank, size, local_rank, local_size) if size > 1 else None

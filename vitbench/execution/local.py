@@ -11,6 +11,7 @@ from multiprocessing.context import SpawnProcess
 
 from vitbench.execution.claims import POLL_SECONDS, JobQueue
 from vitbench.execution.job import Job, OnRecord, OnReport, Report
+from vitbench.execution.preparation import run_devices
 from vitbench.execution.processes import SPAWN, end_after_parent, end_all, how_it_died, started
 from vitbench.machine import utc_now
 from vitbench.records import Outcome, Record
@@ -28,8 +29,7 @@ class _Worker:
     started: str = ""
 
     def give(self, job: Job, devices: Sequence[str]) -> None:
-        dealt = [devices[(self.index * job.num_devices + k) % len(devices)] for k in range(job.num_devices)]
-        self.job = job.on(dealt)
+        self.job = job.on(run_devices(devices, job.num_devices, worker=self.index))
         self.started = utc_now()
         with contextlib.suppress(OSError):  # it has died between two runs: reading from it will say so
             self.pipe.send(self.job)

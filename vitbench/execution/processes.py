@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any
 
 from vitbench.signals import ENDING
@@ -83,3 +84,21 @@ def end_after_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(SAVING_SECONDS)
     os._exit(1)
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine has not ended."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state not in "ZX"
+
+
+def this_machine() -> str:
+    """This boot of this machine, and within it the set of processes that see each other; empty where it is not told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""

@@ -21,7 +21,7 @@ from vitbench.signals import leave_to_parent, obeyed, outlive_terminal
 from vitbench.text import error_with_type
 
 if TYPE_CHECKING:
-    from torch.distributed import TCPStore
+    from torch._C._distributed_c10d import TCPStore
 
 SETTLING_SECONDS = 3.0
 """After a first rank has failed: in which its reason, or its death, is told apart from what it did to the others."""
@@ -78,7 +78,7 @@ class RankProcesses:
 
     def _start(self, job: Job) -> None:
         """Gives the job to as many ranks, started where there are none like that."""
-        from torch.distributed import TCPStore
+        from torch._C._distributed_c10d import TCPStore
 
         if len(self.ranks) != job.num_devices or self.threads != job.threads:
             self._end(saving=False)
@@ -175,7 +175,7 @@ def _serve(pipe: Connection, number: int) -> None:
 
 def _execute(pipe: Connection, job: Job, number: int, port: int, run: int, on_report: Callable[[Report], None]) -> None:
     import torch
-    from torch.distributed import PrefixStore, TCPStore
+    from torch._C._distributed_c10d import PrefixStore, TCPStore
 
     from vitbench.execution.run import execute
     from vitbench.ranks import joined

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -21,6 +20,7 @@ from vitbench.data import Images, StreamedImages
 from vitbench.device import Device, is_out_of_memory, open_device
 from vitbench.evaluation import Evaluation
 from vitbench.execution.distorted import distorted_metrics
+from vitbench.execution.history import History, open_checkpoint
 from vitbench.execution.initial_model import initial_model
 from vitbench.execution.job import Job, Report
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
@@ -35,7 +35,7 @@ from vitbench.process_state import taken_back
 from vitbench.ranks import ALONE, LOST, Ranks, is_loss_of_a_rank
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
 from vitbench.signals import Ended
-from vitbench.text import say
+from vitbench.text import counted, say
 from vitbench.training import Checkpoint, Progress, TrainResult, freeze, train
 from vitbench.training.checkpoint import State
 from vitbench.training.whole_batch_norm import share_statistics
@@ -43,8 +43,6 @@ from vitbench.training.whole_batch_norm import share_statistics
 EVALUATION_SHARE = 0.01
 INFERENCE_SECONDS = 0.05
 """The test split is evaluated again until this is spent, so that small sets give a throughput worth the name."""
-MADE_BY = ("machine", "device", "precision", "compiled", "threads", "torch", "timm", "numpy", "vitbench", "data_sha256")
-"""What of an environment decides the bits of a run, besides native operators."""
 
 
 def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None, ranks: Ranks = ALONE) -> Record:
@@ -76,10 +74,11 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None], ranks:
     device = open_device(job.device)
     native.state()  # compiled here, where there is a compiler, and not within the first step
     setup = _set_up(job, device, ranks)
-    checkpoint, history, saved = _open_checkpoint(setup, started)
+    checkpoint, history, saved = open_checkpoint(job, device, setup.environment, ranks, started)
     if saved is not None:
         step, num_steps = saved["training"]["step"], setup.data.num_steps
-        on_report(Report(step / num_steps, f"goes on after step {step} of {num_steps}"))
+        moved = f", from {counted(history.devices[-2], 'device')} on {ranks.size}" * bool(history.earlier_devices)
+        on_report(Report(step / num_steps, f"goes on after step {step} of {num_steps}{moved}"))
     result = _train(setup, history, checkpoint, saved, on_report)
     peak_memory = _peak_memory(setup, history) if setup.data.num_steps else None
     tested = _test(setup, result, history)
@@ -161,62 +160,14 @@ def _eager_because(job: Job, device: Device) -> str:
     return reason and f"runs eagerly: {reason}"
 
 
-@dataclass
-class _History:
-    """What a checkpoint keeps of a run besides its training."""
-
-    started: str
-    resumed: int = 0
-    """How often the run resumed from a checkpoint."""
-    peak: int | None = None
-    """Peak memory in bytes before the run was interrupted."""
-    validation: dict[int, tuple[float, float]] = field(default_factory=dict)
-    """Epoch, from 0 → (loss, top-1)."""
-    devices: list[int] = field(default_factory=list)
-    """Of each part so far."""
-
-    def peak_memory(self, since_resumed: int | None) -> int | None:
-        """In bytes, of the whole run."""
-        return max((peak for peak in (self.peak, since_resumed) if peak is not None), default=None)
-
-
-def _open_checkpoint(setup: _Setup, started: str) -> tuple[Checkpoint, _History, State | None]:
-    """(the run's checkpoint, its history, and the checkpoint's content where the run resumes from it). Collective.
-
-    Rank 0 alone reads and writes the file.
-    """
-    job, device, ranks = setup.job, setup.device, setup.ranks
-    checkpoint = Checkpoint(job.checkpoint if ranks.is_first else None, _made_by(setup.environment))
-    saved, why_not = checkpoint.read()
-    saved = ranks.of_first(saved)
-    if why_not:
-        say(f"{why_not}; run {job.run.run_id} starts from the beginning")
-    history = _History(started)
-    if saved is not None:
-        history = _History(**saved["history"])
-        history.resumed += 1
-    history.devices.append(ranks.size)
-    checkpoint.more = lambda: {"history": {**asdict(history), "peak": history.peak_memory(device.peak_memory_bytes())}}
-    return checkpoint, history, saved
-
-
-def _made_by(environment: Environment) -> dict[str, str]:
-    """What decides the bits of a run besides its configuration; native operators are named by their compiled library."""
-    kernels = environment.kernels.partition(":")[0]
-    library, _ = native.state()
-    if kernels == "native" and library is not None:
-        kernels += f" {Path(library._name).stem}"
-    return {**{name: str(getattr(environment, name)) for name in MADE_BY}, "kernels": kernels}
-
-
-def _peak_memory(setup: _Setup, history: _History) -> int | None:
+def _peak_memory(setup: _Setup, history: History) -> int | None:
     """In bytes, of the device that needed most. Collective."""
     peaks = setup.ranks.gather(history.peak_memory(setup.device.peak_memory_bytes()))
     return max((peak for peak in peaks if peak is not None), default=None)
 
 
 def _train(
-    setup: _Setup, history: _History, checkpoint: Checkpoint, saved: State | None, on_report: Callable[[Report], None]
+    setup: _Setup, history: History, checkpoint: Checkpoint, saved: State | None, on_report: Callable[[Report], None]
 ) -> TrainResult:
     data, device, config = setup.data, setup.device, setup.job.run.config
     num_epochs = data.num_epochs
@@ -275,7 +226,7 @@ class _Tested:
     """Of one pass over the test split."""
 
 
-def _test(setup: _Setup, result: TrainResult, history: _History) -> _Tested:
+def _test(setup: _Setup, result: TrainResult, history: History) -> _Tested:
     if result.diverged:
         return _Tested(Outcome.DIVERGED, result.diverged + _code_to_blame(setup))
     test, seconds = _timed_test(setup)
@@ -315,7 +266,7 @@ def _code_to_blame(setup: _Setup) -> str:
     return ""
 
 
-def _record(setup: _Setup, history: _History, result: TrainResult, tested: _Tested, peak_memory: int | None) -> Record:
+def _record(setup: _Setup, history: History, result: TrainResult, tested: _Tested, peak_memory: int | None) -> Record:
     data, counts = setup.data, count(setup.job.run.config.model)
     return setup.job.record(
         started=history.started,
@@ -336,13 +287,8 @@ def _record(setup: _Setup, history: _History, result: TrainResult, tested: _Test
             peak_memory_bytes=peak_memory,
             resumed=history.resumed,
         ),
-        environment=setup.environment.model_copy(update={"earlier_devices": _earlier_devices(history)}),
+        environment=setup.environment.model_copy(update={"earlier_devices": history.earlier_devices}),
     )
-
-
-def _earlier_devices(history: _History) -> tuple[int, ...]:
-    """Of the parts before the last, where not all had as many."""
-    return tuple(history.devices[:-1]) if len(set(history.devices)) > 1 else ()
 
 
 def _curve(train_losses: list[float], validation: dict[int, tuple[float, float]], epochs: float) -> list[EpochPoint]:

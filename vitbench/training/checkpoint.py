@@ -82,9 +82,12 @@ class Checkpoint:
             content = _read(self.path)
         except (OSError, ValueError) as error:
             return None, f"checkpoint {str(self.path)!r} {error}"
+        made_by = {"devices": "1", **content["made_by"]}  # older ones do not say so
+        # On other devices a run goes on all the same, with the same steps but for rounding; threads are then shared anew.
+        is_moved = made_by["devices"] != self.made_by.get("devices", "1")
         for name, value in self.made_by.items():
-            saved = content["made_by"].get(name)
-            if saved != value:
+            saved = made_by.get(name)
+            if saved != value and not (is_moved and name in ("devices", "threads")):
                 return None, f"checkpoint {str(self.path)!r} was made with {name} {saved!r}, and here it is {value!r}"
         return content, ""
 

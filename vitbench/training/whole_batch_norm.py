@@ -50,17 +50,15 @@ class WholeBatchNorm3d(_WholeBatch, nn.BatchNorm3d):
     """Of [B, C, D, H, W]."""
 
 
-class WholeBatchNormAct2d(BatchNormAct2d):
+class WholeBatchNormAct2d(BatchNormAct2d):  # type: ignore[misc]  # timm tells no types
     """timm's: [B, C, H, W], and an activation after it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(x)
-        activated: Tensor = self.act(self.drop(_normalised(self, x)))
-        return activated
+        out: Tensor = self.act(self.drop(_normalised(self, x))) if self.training else super().forward(x)
+        return out
 
 
-WHOLE_BATCH: dict[type[nn.Module], type[nn.Module]] = {
+WHOLE_BATCH: dict[type[nn.Module], Any] = {
     nn.BatchNorm1d: WholeBatchNorm1d,
     nn.BatchNorm2d: WholeBatchNorm2d,
     nn.BatchNorm3d: WholeBatchNorm3d,
@@ -68,7 +66,7 @@ WHOLE_BATCH: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _normalised(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
     """Ioffe & Szegedy 2015, Algorithm 1, over a batch of which `x` [b, C, …] is this rank's part; statistics in float32."""
     norm._check_input_dim(x)
@@ -87,7 +85,8 @@ def _normalised(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
         normalised = centred * (variance + norm.eps).rsqrt().view(shape)
         if norm.affine:
             normalised = normalised * norm.weight.view(shape) + norm.bias.view(shape)
-        return normalised.to(x.dtype)
+        out: Tensor = normalised.to(x.dtype)
+        return out
 
 
 def _move(norm: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tensor) -> None:
@@ -109,7 +108,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(_: Any, gradient: Tensor) -> Tensor:
         total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total

@@ -1,0 +1,80 @@
+"""From where does a run go on, and what does its checkpoint keep of it besides its training?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vitbench.device import Device
+from vitbench.execution.job import Job
+from vitbench.kernels import native
+from vitbench.ranks import Ranks
+from vitbench.records import Environment
+from vitbench.text import say
+from vitbench.training import Checkpoint
+from vitbench.training.checkpoint import State
+
+MADE_BY = (
+    *("machine", "device", "precision", "compiled", "threads", "devices", "torch", "timm", "numpy", "vitbench"),
+    "data_sha256",
+)
+"""What of an environment decides the bits of a run, besides native operators."""
+
+
+@dataclass
+class History:
+    """What a checkpoint keeps of a run besides its training."""
+
+    started: str
+    resumed: int = 0
+    """How often the run resumed from a checkpoint."""
+    peak: int | None = None
+    """Peak memory in bytes before the run was interrupted."""
+    validation: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """Epoch, from 0 → (loss, top-1)."""
+    devices: list[int] = field(default_factory=list)
+    """Of each part so far."""
+
+    @classmethod
+    def resumed_from(cls, saved: dict[str, Any]) -> History:
+        """That of a checkpoint, of which one more part begins. Older ones are of one device."""
+        history = cls(**{"devices": [1] * (saved["resumed"] + 1), **saved})
+        history.resumed += 1
+        return history
+
+    @property
+    def earlier_devices(self) -> tuple[int, ...]:
+        """Of the parts before the last, where not all had as many."""
+        return tuple(self.devices[:-1]) if len(set(self.devices)) > 1 else ()
+
+    def peak_memory(self, since_resumed: int | None) -> int | None:
+        """In bytes, of the whole run."""
+        return max((peak for peak in (self.peak, since_resumed) if peak is not None), default=None)
+
+
+def open_checkpoint(
+    job: Job, device: Device, environment: Environment, ranks: Ranks, started: str
+) -> tuple[Checkpoint, History, State | None]:
+    """(the run's checkpoint, its history, and the checkpoint's content where the run resumes from it). Collective.
+
+    Rank 0 alone reads and writes the file.
+    """
+    checkpoint = Checkpoint(job.checkpoint if ranks.is_first else None, _made_by(environment))
+    saved, why_not = checkpoint.read()
+    if why_not:
+        say(f"{why_not}; run {job.run.run_id} starts from the beginning")
+    saved = ranks.of_first(saved)
+    history = History(started) if saved is None else History.resumed_from(saved["history"])
+    history.devices.append(ranks.size)
+    checkpoint.more = lambda: {"history": {**asdict(history), "peak": history.peak_memory(device.peak_memory_bytes())}}
+    return checkpoint, history, saved
+
+
+def _made_by(environment: Environment) -> dict[str, str]:
+    """What decides the bits of a run besides its configuration; native operators are named by their compiled library."""
+    kernels = environment.kernels.partition(":")[0]
+    library, _ = native.state()
+    if kernels == "native" and library is not None:
+        kernels += f" {Path(library._name).stem}"
+    return {**{name: str(getattr(environment, name)) for name in MADE_BY}, "kernels": kernels}
