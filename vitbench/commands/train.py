@@ -37,6 +37,8 @@ def train(
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
     device: arguments.DeviceName = "auto",
     threads: arguments.Threads = None,
+    micro_batch: arguments.MicroBatch = None,
+    checkpoint_minutes: arguments.CheckpointMinutes = arguments.CHECKPOINT_MINUTES,
     keep_weights: arguments.KeepWeights = True,
     results: arguments.Results = arguments.LOCAL_RESULTS,
     study: arguments.StudyFiles = None,  # noqa: ARG001 – loaded when it is parsed
@@ -61,6 +63,8 @@ def train(
         seed=seed,
         device=device,
         threads=threads,
+        micro_batch=arguments.images_at_a_time(micro_batch),
+        checkpoint_minutes=checkpoint_minutes,
         keep_weights=keep_weights,
         results=results,
     )

@@ -23,6 +23,7 @@ from vitbench.evaluation import Evaluation
 from vitbench.execution.distorted import distorted_metrics
 from vitbench.execution.initial_model import initial_model
 from vitbench.execution.job import Job, Report
+from vitbench.execution.micro_batch import micro_batch_of
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
 from vitbench.execution.study_code import CodeError, load_code, self_initialised
 from vitbench.inspection.lost_numbers import code_that_loses_numbers
@@ -115,14 +116,14 @@ class _Setup:
 def _set_up(job: Job, device: Device) -> _Setup:
     config = job.run.config
     data = RunData.open(config, job.dataset, job.data_root, device)
-    # What a device keeps of the data is not the model's memory, and copying it there not the model's time.
-    example, _ = next(data.batches(0, 0, 1))
+    micro_batch = micro_batch_of(job, device)
+    example = data.example(micro_batch or config.train.batch_size)
     device.start_memory()
     model = device.place(install(initial_model(job)))
     freeze(model, config.train)
     eager_because = _eager_because(job, device)
     model_to_call, compiled, compile_note = device.compile(
-        model, "off" if eager_because else config.train.compile, example=data.normalised(example)
+        model, "off" if eager_because else config.train.compile, example=example
     )
     environment = describe_environment(
         device.name,
@@ -136,6 +137,7 @@ def _set_up(job: Job, device: Device) -> _Setup:
         kernels=native.describe_use(
             device.torch_device.type, precision=job.precision, compiled=compiled, width=block_width(config.model)
         ),
+        micro_batch=micro_batch,
     )
     return _Setup(job, device, data, model, model_to_call, environment)
 
@@ -156,6 +158,8 @@ class _History:
     started: str
     resumed: int = 0
     """How often the run resumed from a checkpoint."""
+    parts: list[str] = field(default_factory=list)
+    """How each part of the run computed, as `Environment.part` has it, each way once."""
     peak: int | None = None
     """Peak memory in bytes before the run was interrupted."""
     validation: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -169,7 +173,7 @@ class _History:
 def _open_checkpoint(setup: _Setup, started: str) -> tuple[Checkpoint, _History, State | None]:
     """(the run's checkpoint, its history, and the checkpoint's content where the run resumes from it)."""
     job, device = setup.job, setup.device
-    checkpoint = Checkpoint(job.checkpoint, _made_by(setup.environment))
+    checkpoint = Checkpoint(job.checkpoint, _made_by(setup.environment), minutes=job.checkpoint_minutes)
     saved, why_not = checkpoint.read()
     if why_not:
         say(f"{why_not}; run {job.run.run_id} starts from the beginning")
@@ -177,6 +181,7 @@ def _open_checkpoint(setup: _Setup, started: str) -> tuple[Checkpoint, _History,
     if saved is not None:
         history = _History(**saved["history"])
         history.resumed += 1
+    history.parts = list(dict.fromkeys([*history.parts, setup.environment.part]))
     checkpoint.more = lambda: {"history": {**asdict(history), "peak": history.peak_memory(device.peak_memory_bytes())}}
     return checkpoint, history, saved
 
@@ -218,6 +223,7 @@ def _train(
         synchronize=device.synchronize,
         watch=nullcontext if setup.environment.compiled else device.watch_memory,
         on_progress=report,
+        micro_batch=setup.environment.micro_batch,
         checkpoint=checkpoint,
         resume=saved and saved.pop("training"),
     )
@@ -309,7 +315,9 @@ def _record(setup: _Setup, history: _History, result: TrainResult, tested: _Test
             peak_memory_bytes=peak_memory,
             resumed=history.resumed,
         ),
-        environment=setup.environment,
+        environment=setup.environment.model_copy(
+            update={"earlier_parts": tuple(part for part in history.parts if part != setup.environment.part)}
+        ),
     )
 
 

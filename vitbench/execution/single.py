@@ -14,7 +14,7 @@ from vitbench.data import DataInfo, describe
 from vitbench.execution import display
 from vitbench.execution.claims import Claims
 from vitbench.execution.content import Content
-from vitbench.execution.job import Job
+from vitbench.execution.job import Job, MicroBatch
 from vitbench.execution.preparation import DataReader, make_job
 from vitbench.execution.reuse import has_weights
 from vitbench.machine import cpu_cores
@@ -56,6 +56,8 @@ class SingleRequest:
     seed: int
     device: str
     threads: int | None
+    micro_batch: MicroBatch
+    checkpoint_minutes: float
     keep_weights: bool
     results: Path
 
@@ -84,7 +86,9 @@ def train_one(request: SingleRequest, faults: Faults) -> tuple[Record, bool]:
     if (record := recorded()) is not None:
         return record, True
     from vitbench.device import open_device
+    from vitbench.execution.micro_batch import check_micro_batch
 
+    check_micro_batch(request.micro_batch, {run.arm: run.config})
     job = make_job(
         request.dataset,
         run,
@@ -95,6 +99,8 @@ def train_one(request: SingleRequest, faults: Faults) -> tuple[Record, bool]:
         results=request.results,
         init=init,
         keep_weights=request.keep_weights,
+        micro_batch=request.micro_batch,
+        checkpoint_minutes=request.checkpoint_minutes,
     )
     reader.read([(request.dataset, run)])
     store.prepare()

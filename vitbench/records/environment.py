@@ -46,6 +46,12 @@ class Environment(BaseModel):
     memory_bytes: int
     data_sha256: str = ""
     """Hash of the decoded images and labels, in order."""
+    micro_batch: int | None = None
+    """Images of a training batch whose gradients were computed at a time, and added up; None where the whole batch was, as in
+    all older records.
+    """
+    earlier_parts: tuple[str, ...] = ()
+    """How earlier parts of an interrupted run computed, where not as the last one did: `in micro-batches of 32`."""
     largest_class: float | None = None
     """Share of the test images that are of the most frequent class: whoever always answers it is right so often. None in older
     records.
@@ -68,10 +74,19 @@ class Environment(BaseModel):
 
     @property
     def determines_bits(self) -> tuple[str, ...] | None:
-        """Where this is equal, a run has the same numbers to the last bit; None where nothing makes sure of that: on a GPU."""
-        if self.device.partition(":")[0] != "cpu":
+        """Where this is equal, a run has the same numbers to the last bit.
+
+        None where nothing makes sure of that: on a GPU, and where parts of a run computed otherwise.
+        """
+        if self.device.partition(":")[0] != "cpu" or self.earlier_parts:
             return None
-        return (*self.comparison_key, self.data_sha256, str(self.threads), self.numpy, self.python)
+        run = (str(self.threads), str(self.micro_batch), self.numpy, self.python)
+        return (*self.comparison_key, self.data_sha256, *run)
+
+    @property
+    def part(self) -> str:
+        """How a part of a run computes that another way of computing may continue; numbers then agree but for rounding."""
+        return f"in micro-batches of {self.micro_batch}" if self.micro_batch else "in whole batches"
 
     @property
     def before_data(self) -> Environment:
@@ -90,6 +105,7 @@ def describe_environment(
     data_sha256: str = "",
     largest_class: float | None = None,
     kernels: str = "torch",
+    micro_batch: int | None = None,
 ) -> Environment:
     """The environment of a run on `device` (as in `Environment.device`)."""
     cpu, cores, memory = cpu_name(), cpu_cores(), memory_bytes()
@@ -114,4 +130,5 @@ def describe_environment(
         data_sha256=data_sha256,
         largest_class=largest_class,
         kernels=kernels,
+        micro_batch=micro_batch,
     )
