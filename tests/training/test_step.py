@@ -65,13 +65,13 @@ def test_slices_give_the_weights_of_the_whole_batch_in_float64(optimizer, mixed,
         assert sliced.train_losses == pytest.approx(whole.train_losses, rel=1e-7)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_slices_give_the_weights_of_the_whole_batch_in_float32(optimizer):
+@pytest.mark.parametrize(("optimizer", "tolerance"), [("adamw", 2e-5), ("muon", 5e-4)])  # Muon iterates in bf16
+def test_slices_give_the_weights_of_the_whole_batch_in_float32(optimizer, tolerance):
     """With an epsilon that keeps Adam from making a step of the rounding of gradients that are next to nothing."""
     config = TrainConfig(epochs=1, learning_rate=0.01, optimizer=optimizer, eps=1e-4, **EVERYTHING)
     whole, weights = trained(config, None, dtype=torch.float32, mixed=True)
     sliced, same = trained(config, 4, dtype=torch.float32, mixed=True)
-    torch.testing.assert_close(same, weights, rtol=0, atol=2e-5)
+    torch.testing.assert_close(same, weights, rtol=0, atol=tolerance)
     assert sliced.train_losses == pytest.approx(whole.train_losses, rel=1e-5)
     assert not torch.equal(weights, same)  # rounding is another: the two are not one computation
 

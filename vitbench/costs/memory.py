@@ -24,24 +24,24 @@ class StepMemory:
     """What a training step takes, in bytes."""
 
     fixed: int
-    """Weights, their average, and the optimizer's state."""
-    gradients: int
+    """Weights, the optimizer's state, and gradients, which are there while the next images are computed."""
     per_image: float
     """What the backward pass needs of each image that is computed at a time."""
     per_image_of_batch: int
     """What each image of the whole batch takes, however few are computed at a time."""
+    average: int = 0
+    """Of the moving average of the weights, which no part of a step but its end touches."""
     least: int = 0
     """A step of few images takes no less: the optimizer's update may take more than they do."""
 
     def peak_of(self, batch_size: int) -> int:
-        """Of a step that computes its whole batch at once, as records have it: without what the batch took before."""
+        """Of a step that computes so many images at a time, as records have it: without what the batch took before."""
         return max(self.least, round(self.fixed + self.per_image * batch_size))
 
     def needed(self, batch_size: int, micro_batch: int | None = None) -> int:
-        """Of the batch too, and of gradients that are kept while the next images are computed."""
-        at_a_time = min(micro_batch or batch_size, batch_size)
-        step = max(self.least, round(self.fixed + self.gradients + self.per_image * at_a_time))
-        return step + self.per_image_of_batch * batch_size
+        """All that a run must have room for."""
+        step = self.peak_of(min(micro_batch or batch_size, batch_size))
+        return step + self.average + self.per_image_of_batch * batch_size
 
     def largest_fitting(self, batch_size: int, room: float) -> int | None:
         """Images at a time that need no more than `room` bytes; None where the whole batch fits.
@@ -80,8 +80,8 @@ def estimated_memory(config: RunConfig) -> StepMemory:
     averaged = config.train.ema_decay is not None
     kept = 2 if config.train.precision == "bf16" else BYTES
     return StepMemory(
-        fixed=BYTES * counts.params * (STATES - 1 + averaged),
-        gradients=BYTES * counts.params,
+        fixed=BYTES * STATES * counts.params,
         per_image=kept * KEPT * counts.activations,
         per_image_of_batch=image_bytes(config),
+        average=BYTES * counts.params * averaged,
     )

@@ -15,8 +15,9 @@ from vitbench.training.step import training_step
 
 def step_memory(config: RunConfig, bench: Bench, images: Tensor, targets: Tensor) -> StepMemory | None:
     """From steps on `images` [B, C, H, W] and on half of them; None where the device does not tell."""
-    peak, tried = step_peak(config, bench, images, targets), len(images)
-    if peak is None:
+    tried, few = len(images), min(2, len(images))
+    least = step_peak(config, bench, images[:few], targets[:few])
+    if least is None:
         return None
     # Of few images, the optimizer's step may take more than they do: then the peak itself hardly grows with them.
     of_images = step_peak(config, bench, images, targets, keep_gradients=False) or 0
@@ -25,11 +26,11 @@ def step_memory(config: RunConfig, bench: Bench, images: Tensor, targets: Tensor
     _, _, trained = bench.trained(config)
     weights = sum(parameter.nbytes for parameter in trained.values())
     return StepMemory(
-        fixed=round(of_images - per_image * tried),
-        gradients=weights + weights * (config.train.ema_decay is not None),
+        fixed=round(of_images - per_image * tried) + weights,
         per_image=per_image,
         per_image_of_batch=image_bytes(config),
-        least=peak,
+        average=weights * (config.train.ema_decay is not None),
+        least=least,
     )
 
 
