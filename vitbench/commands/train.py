@@ -39,6 +39,8 @@ def train(
     device: arguments.DeviceName = "auto",
     devices_per_run: arguments.DevicesPerRun = 1,
     threads: arguments.Threads = None,
+    micro_batch: arguments.MicroBatch = None,
+    checkpoint_minutes: arguments.CheckpointMinutes = arguments.CHECKPOINT_MINUTES,
     keep_weights: arguments.KeepWeights = True,
     results: arguments.Results = arguments.LOCAL_RESULTS,
     study: arguments.StudyFiles = None,  # noqa: ARG001 – loaded when it is parsed
@@ -68,6 +70,8 @@ def train(
         seed=seed,
         device=device,
         threads=threads,
+        micro_batch=arguments.images_at_a_time(micro_batch),
+        checkpoint_minutes=checkpoint_minutes,
         keep_weights=keep_weights,
         results=results,
         devices_per_run=devices_per_run,

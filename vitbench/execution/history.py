@@ -33,20 +33,19 @@ class History:
     """Peak memory in bytes before the run was interrupted."""
     validation: dict[int, tuple[float, float]] = field(default_factory=dict)
     """Epoch, from 0 → (loss, top-1)."""
-    devices: list[int] = field(default_factory=list)
-    """Of each part so far."""
+    parts: list[str] = field(default_factory=list)
+    """How each part of the run computed, as `Environment.part` has it, each way once."""
 
     @classmethod
     def resumed_from(cls, saved: dict[str, Any]) -> History:
-        """That of a checkpoint, of which one more part begins. Older ones are of one device."""
-        history = cls(**{"devices": [1] * (saved["resumed"] + 1), **saved})
+        """That of a checkpoint, of which one more part begins. Older ones computed in one way."""
+        history = cls(**{"parts": ["in whole batches"], **saved})
         history.resumed += 1
         return history
 
-    @property
-    def earlier_devices(self) -> tuple[int, ...]:
-        """Of the parts before the last, where not all had as many."""
-        return tuple(self.devices[:-1]) if len(set(self.devices)) > 1 else ()
+    def earlier_parts(self, environment: Environment) -> tuple[str, ...]:
+        """Those that computed otherwise than the last, which is of this environment."""
+        return tuple(part for part in self.parts if part != environment.part)
 
     def peak_memory(self, since_resumed: int | None) -> int | None:
         """In bytes, of the whole run."""
@@ -60,13 +59,15 @@ def open_checkpoint(
 
     Rank 0 alone reads and writes the file.
     """
-    checkpoint = Checkpoint(job.checkpoint if ranks.is_first else None, _made_by(environment))
+    checkpoint = Checkpoint(
+        job.checkpoint if ranks.is_first else None, _made_by(environment), minutes=job.checkpoint_minutes
+    )
     saved, why_not = checkpoint.read()
     if why_not:
         say(f"{why_not}; run {job.run.run_id} starts from the beginning")
     saved = ranks.of_first(saved)
     history = History(started) if saved is None else History.resumed_from(saved["history"])
-    history.devices.append(ranks.size)
+    history.parts = list(dict.fromkeys([*history.parts, environment.part]))
     checkpoint.more = lambda: {"history": {**asdict(history), "peak": history.peak_memory(device.peak_memory_bytes())}}
     return checkpoint, history, saved
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from vitbench.costs.counts import Counts
 from vitbench.costs.macs import count
@@ -12,6 +14,8 @@ from vitbench.files import remove_leftovers
 from vitbench.machine import utc_now
 from vitbench.records import Cost, Outcome, Record, describe_environment
 from vitbench.studies.plan import PlannedRun
+
+MicroBatch = int | Literal["auto"] | None
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class Job:
     """The user's file that the run was planned from, absolute, as named: where workers find its classes."""
     counts: Counts | None = None
     """Of the model, counted where the run was planned: a worker may not have the user's code that it is of."""
+    micro_batch: MicroBatch = None
+    """Images of a batch whose gradients are computed at a time: all, so many, or as many as fit."""
+    checkpoint_minutes: float = math.inf
+    """After which the state is kept within an epoch, too."""
 
     @property
     def num_devices(self) -> int:
@@ -126,6 +134,12 @@ class Job:
 def place_in_study(run: PlannedRun) -> dict[str, object]:
     """The fields of a record that say which planned run it is of."""
     return {name: getattr(run, name) for name in ("run_id", "study", "arm", "budget", "variant", "design")}
+
+
+def images_a_device(batch_size: int, devices: int) -> int:
+    """The most images of every batch that one of so many devices computes, by `Ranks.places`."""
+    pairs = -(-batch_size // 2)
+    return min(batch_size, 2 * -(-pairs // devices))
 
 
 def weights_path(checkpoints: Path, run_id: str) -> Path:

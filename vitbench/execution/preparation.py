@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from vitbench.config import RunConfig
 from vitbench.costs.macs import count
 from vitbench.execution import display
-from vitbench.execution.job import Job
+from vitbench.execution.job import Job, MicroBatch
 from vitbench.machine import cpu_cores
 from vitbench.studies import PlannedRun
 from vitbench.studies.resolved_study import check_batch
@@ -96,6 +97,8 @@ def make_job(
     keep_weights: bool = False,
     study_file: Path | None = None,
     devices: int = 1,
+    micro_batch: MicroBatch = None,
+    checkpoint_minutes: float = math.inf,
 ) -> Job:
     """The job of a planned run, which keeps its state in `results` until it is finished. `devices`: how many compute it
     together; which, `Job.on` decides.
@@ -123,6 +126,8 @@ def make_job(
         keep_weights=keep_weights,
         study_file=study_file,
         counts=count(run.config.model),
+        micro_batch=micro_batch,
+        checkpoint_minutes=checkpoint_minutes,
     )
 
 

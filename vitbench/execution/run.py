@@ -23,6 +23,7 @@ from vitbench.execution.distorted import distorted_metrics
 from vitbench.execution.history import History, open_checkpoint
 from vitbench.execution.initial_model import initial_model
 from vitbench.execution.job import Job, Report
+from vitbench.execution.micro_batch import micro_batch_of
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
 from vitbench.execution.study_code import CodeError, load_code, self_initialised
 from vitbench.inspection.lost_numbers import code_that_loses_numbers
@@ -35,7 +36,7 @@ from vitbench.process_state import taken_back
 from vitbench.ranks import ALONE, LOST, Ranks, is_loss_of_a_rank
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
 from vitbench.signals import Ended
-from vitbench.text import counted, say
+from vitbench.text import say
 from vitbench.training import Checkpoint, Progress, TrainResult, freeze, train
 from vitbench.training.checkpoint import State
 from vitbench.training.whole_batch_norm import share_statistics
@@ -77,8 +78,8 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None], ranks:
     checkpoint, history, saved = open_checkpoint(job, device, setup.environment, ranks, started)
     if saved is not None:
         step, num_steps = saved["training"]["step"], setup.data.num_steps
-        moved = f", from {counted(history.devices[-2], 'device')} on {ranks.size}" * bool(history.earlier_devices)
-        on_report(Report(step / num_steps, f"goes on after step {step} of {num_steps}{moved}"))
+        earlier = "".join(f", before {part}" for part in history.earlier_parts(setup.environment))
+        on_report(Report(step / num_steps, f"goes on after step {step} of {num_steps}{earlier}"))
     result = _train(setup, history, checkpoint, saved, on_report)
     peak_memory = _peak_memory(setup, history) if setup.data.num_steps else None
     tested = _test(setup, result, history)
@@ -124,15 +125,15 @@ class _Setup:
 def _set_up(job: Job, device: Device, ranks: Ranks) -> _Setup:
     config = job.run.config
     data = RunData.open(config, job.dataset, job.data_root, device, ranks)
-    # What a device keeps of the data is not the model's memory, and copying it there not the model's time.
-    example, _ = next(data.batches(0, 0, 1))
+    micro_batch = ranks.of_first(micro_batch_of(job, device) if ranks.is_first else None)
+    example = data.example(micro_batch or config.train.batch_size)
     device.start_memory()
     model = device.place(install(initial_model(job)))
     freeze(model, config.train)
     share_statistics(model, ranks)
     eager_because = _eager_because(job, device)
     model_to_call, compiled, compile_note = device.compile(
-        model, "off" if eager_because else config.train.compile, example=data.normalised(example)
+        model, "off" if eager_because else config.train.compile, example=example
     )
     environment = describe_environment(
         device.name,
@@ -147,6 +148,7 @@ def _set_up(job: Job, device: Device, ranks: Ranks) -> _Setup:
         kernels=native.describe_use(
             device.torch_device.type, precision=job.precision, compiled=compiled, width=block_width(config.model)
         ),
+        micro_batch=micro_batch,
     )
     return _Setup(job, device, data, model, model_to_call, environment)
 
@@ -194,6 +196,7 @@ def _train(
         synchronize=device.synchronize,
         watch=nullcontext if setup.environment.compiled else device.watch_memory,
         on_progress=report,
+        micro_batch=setup.environment.micro_batch,
         checkpoint=checkpoint,
         resume=saved and saved.pop("training"),
         ranks=setup.ranks,
@@ -287,7 +290,7 @@ def _record(setup: _Setup, history: History, result: TrainResult, tested: _Teste
             peak_memory_bytes=peak_memory,
             resumed=history.resumed,
         ),
-        environment=setup.environment.model_copy(update={"earlier_devices": history.earlier_devices}),
+        environment=setup.environment.model_copy(update={"earlier_parts": history.earlier_parts(setup.environment)}),
     )
 
 

@@ -137,6 +137,18 @@ class RunData:
         )
         return stored.batches(order, self.images_a_step, self.device.torch_device, change=transform)
 
+    def example(self, images: int) -> Tensor:
+        """So many normalised images [B, C, H, W], of the shape of those that are trained on.
+
+        The first ones, where they are in memory: what a device keeps of them is then there. Of streamed images, which would
+        have to be decoded for it, zeros.
+        """
+        if isinstance(self.images.train, Images):
+            pixels, _ = next(self.batches(0, 0, 1))
+            return self.normalised(pixels[:images])
+        shape = self.images.train.image_shape
+        return torch.zeros(min(images, self.images_a_step), *shape, device=self.device.torch_device)
+
     def normalised(self, pixels: Tensor) -> Tensor:
         return normalise(pixels, self.images.mean, self.images.std)
 

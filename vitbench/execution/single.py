@@ -14,7 +14,7 @@ from vitbench.data import DataInfo, describe
 from vitbench.execution import display
 from vitbench.execution.claims import Claims
 from vitbench.execution.content import Content
-from vitbench.execution.job import Job, Report
+from vitbench.execution.job import Job, MicroBatch, Report
 from vitbench.execution.preparation import DataReader, make_job, run_devices, worker_devices
 from vitbench.execution.reuse import has_weights
 from vitbench.launched import launched
@@ -60,6 +60,8 @@ class SingleRequest:
     seed: int
     device: str
     threads: int | None
+    micro_batch: MicroBatch
+    checkpoint_minutes: float
     keep_weights: bool
     results: Path
     devices_per_run: int = 1
@@ -76,7 +78,7 @@ def train_one(request: SingleRequest, faults: Faults) -> tuple[Record, bool]:
         return _train_one(request, faults, None)
     if request.devices_per_run > 1:
         raise ValueError(
-            f"devices_per_run {request.devices_per_run}: torchrun has started {launch.size} processes already; leave it out"
+            f"devices_per_run {request.devices_per_run} is for torchrun to say, which started this; leave it out"
         )
     if ":" in request.device:
         raise ValueError(f"device {request.device!r} is one for {launch.size} processes of torchrun; use cuda or cpu")
@@ -130,6 +132,7 @@ def _train_one(request: SingleRequest, faults: Faults, peers: Peers | None) -> t
 
 def _job(request: SingleRequest, run: PlannedRun, init: str | None, peers: Peers | None) -> Job:
     from vitbench.device import open_device
+    from vitbench.execution.micro_batch import check_micro_batch
 
     device = open_device(request.device)
     if peers is None:
@@ -141,6 +144,7 @@ def _job(request: SingleRequest, run: PlannedRun, init: str | None, peers: Peers
 
         launch = peers.launch
         devices, on_this_machine = [device_of(str(device.torch_device), launch)] * launch.size, launch.local_size
+    check_micro_batch(request.micro_batch, {run.arm: run.config}, devices=len(devices))
     job = make_job(
         request.dataset,
         run,
@@ -152,6 +156,8 @@ def _job(request: SingleRequest, run: PlannedRun, init: str | None, peers: Peers
         init=init,
         keep_weights=request.keep_weights,
         devices=len(devices),
+        micro_batch=request.micro_batch,
+        checkpoint_minutes=request.checkpoint_minutes,
     )
     return job.on(devices)
 
@@ -171,10 +177,7 @@ def execute_watched(job: Job) -> Record:
     from vitbench.execution.run import execute
 
     with display.progress("starting") as advance:
-
-        def report(report: Report) -> None:
-            advance(report.text, report.fraction, 1.0)
-
+        report = _shown_by(advance)
         if job.num_devices == 1:
             return execute(job, report)
         with RankProcesses() as ranks:
@@ -186,7 +189,11 @@ def _execute_among(peers: Peers, job: Job, keep: Callable[[Record], None]) -> Re
     from vitbench.execution.torchrun import execute_first
 
     with display.progress("starting") as advance:
-        return execute_first(peers, job, lambda report: advance(report.text, report.fraction, 1.0), keep)
+        return execute_first(peers, job, _shown_by(advance), keep)
+
+
+def _shown_by(advance: Callable[[str, float, float], None]) -> Callable[[Report], None]:
+    return lambda report: advance(report.text, report.fraction, 1.0)
 
 
 def _check_classes(init: str, dataset: str, data_root: Path | None, config: RunConfig) -> None:

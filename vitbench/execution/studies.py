@@ -16,7 +16,7 @@ from vitbench.execution.arrivals import Arrivals
 from vitbench.execution.claims import Claims, JobQueue, SharedWork
 from vitbench.execution.current_environment import CurrentEnvironment
 from vitbench.execution.display import RunDisplay
-from vitbench.execution.job import Job
+from vitbench.execution.job import Job, MicroBatch
 from vitbench.execution.preparation import DataReader, Planned, make_job, resolve_jobs, worker_devices
 from vitbench.execution.pretraining import Pretrained, Wave
 from vitbench.execution.request import Request
@@ -44,9 +44,11 @@ class StudyRuns:
         keep_weights: bool,
         devices_per_run: int = 1,
         hours: float = math.inf,
+        micro_batch: MicroBatch = None,
+        checkpoint_minutes: float = math.inf,
     ) -> None:
         """`executor`: `local` or `ray`. `jobs`: how many at a time, a number or `auto`. `threads`: of each on CPU, and of
-        each of its devices. `hours`: after which no further run is begun.
+        each of its devices. `hours`: after which no further run is begun. `micro_batch`, `checkpoint_minutes`: see `Job`.
         """
         if devices_per_run > 1 and executor != "local":
             raise ValueError(f"devices_per_run {devices_per_run} is for --executor local; on Ray a run has one device")
@@ -54,6 +56,7 @@ class StudyRuns:
         self.until = time.monotonic() + 3600 * hours
         self.request, self.keep_weights = request, keep_weights
         self.device_name, self.executor, self.jobs, self.threads = device, executor, jobs, threads
+        self.micro_batch, self.checkpoint_minutes = micro_batch, checkpoint_minutes
         self.store = request.store
         self.reader = DataReader(request.data_root, request.download)
         self.claims = Claims(request.results)
@@ -83,6 +86,7 @@ class StudyRuns:
         the request.
         """
         with self.claims:
+            self._check_micro_batch()
             if self.request.overrides.match == "time":
                 self._settle_rates()
             _print(self.request.left_out())  # which refuses a wrong request before torch is imported
@@ -101,6 +105,14 @@ class StudyRuns:
             if pending:
                 _print([f"the hours are over with {counted(len(pending), 'run')} left; the next call goes on"])
             return len(self.failed) + len(changed)
+
+    def _check_micro_batch(self) -> None:
+        """Raises ValueError where an arm's batch cannot be computed in slices."""
+        if self.micro_batch is not None:
+            from vitbench.execution.micro_batch import check_micro_batch
+
+            for resolved in self.request.resolved_studies():
+                check_micro_batch(self.micro_batch, resolved.arms, devices=self.devices_per_run)
 
     def _tell_of_ceiling(self, record: Record, tell: Callable[[str], None]) -> None:
         """Says once, as soon as a seed shows it, that no arm can be better than the baseline by more than the margin."""
@@ -129,7 +141,9 @@ class StudyRuns:
 
     @cached_property
     def current(self) -> CurrentEnvironment:
-        return CurrentEnvironment(self.device, threads=self.threads, devices=self.devices_per_run)
+        return CurrentEnvironment(
+            self.device, threads=self.threads, devices=self.devices_per_run, micro_batch=self.micro_batch
+        )
 
     def _settle_rates(self) -> None:
         """Sees to it that the images/s of all arms are kept, by which plans match epochs; what cannot run is refused first.
@@ -172,6 +186,8 @@ class StudyRuns:
             workers=num_workers,
             results=request.results,
             devices=per_run,
+            micro_batch=self.micro_batch,
+            checkpoint_minutes=self.checkpoint_minutes,
         )
         jobs = {}
         for name, run in reversed(ready):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,8 +22,6 @@ SECONDS_BETWEEN = 5.0
 """An epoch that ends sooner after the last checkpoint writes none, so that tiny runs pay nothing."""
 LARGEST_SHARE = 0.01
 """Nor does one where writing, if it takes as long as the last time, would take a larger share of the time."""
-MINUTES = 15.0
-"""After so long a state is written all the same, and within an epoch too."""
 
 State = dict[str, Any]
 """Tensors, numbers, strings, and lists and dicts of them: what torch.load reads with `weights_only`."""
@@ -34,12 +33,12 @@ class Checkpoint:
     """The file of a run's latest state, and the signals that ask for a newer one.
 
     `made_by` names what decides the bits of a run besides its configuration; a state made by something else is not used: the
-    run would belong to neither. Without a path, nothing is kept and no signal is held. `minutes`: what a run that is killed
-    loses, at most.
+    run would belong to neither. Without a path, nothing is kept and no signal is held. After `minutes` a state is written all
+    the same, and within an epoch too: a run that is killed loses no more.
     """
 
     def __init__(
-        self, path: Path | None = None, made_by: Mapping[str, str] | None = None, *, minutes: float = MINUTES
+        self, path: Path | None = None, made_by: Mapping[str, str] | None = None, *, minutes: float = math.inf
     ) -> None:
         self.path = path
         self.longest = 60 * minutes

@@ -80,7 +80,9 @@ def compute_gradients(
         with nullcontext() if is_last else _without_exchange(model), autocast():
             logits = model(part)
         loss = LOSSES[config.loss](
-            logits.float(), targets[first : first + size], label_smoothing=config.label_smoothing
+            logits.to(torch.promote_types(logits.dtype, torch.float32)),
+            targets[first : first + size],
+            label_smoothing=config.label_smoothing,
         )
         if len(part) < len(images):
             loss = loss * (len(part) / len(images))
