@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import random
 import signal
 import sys
@@ -230,7 +231,7 @@ def test_a_worker_that_is_told_to_end_or_killed_leaves_what_the_next_call_goes_o
 
     def kill(job, report) -> None:
         if not report.text.startswith("goes on"):
-            (worker,) = local.multiprocessing.active_children()
+            (worker,) = multiprocessing.active_children()
             worker.kill()
 
     part(kill)

@@ -139,7 +139,8 @@ def place_in_study(run: PlannedRun) -> dict[str, object]:
 def images_a_device(batch_size: int, devices: int) -> int:
     """The most images of every batch that one of so many devices computes, by `Ranks.places`."""
     pairs = -(-batch_size // 2)
-    return min(batch_size, 2 * -(-pairs // devices))
+    has_single = batch_size % 2 and (devices == 1 or pairs % devices == 1)  # and no other device has as many pairs
+    return 2 * -(-pairs // devices) - bool(has_single)
 
 
 def weights_path(checkpoints: Path, run_id: str) -> Path:
