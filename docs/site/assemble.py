@@ -35,7 +35,7 @@ INTERFACE = {
     ),
     "Models": ("models.build_model", "models.ViT", "models.convert"),
     "Studies": ("studies.Study", "studies.Arm"),
-    "Records": ("records.RecordStore", "records.Record"),
+    "Results": ("load", "analysis.frames.Results", "records.RecordStore", "records.Record"),
     "Statistics": ("analysis.statistics.sequential.repeated_interval",),
 }
 """What stays as it is from version to version: heading to names below `vitbench`."""
