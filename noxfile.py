@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 ENVIRONMENT = HERE / ".nox" / "env"
 BIN = ENVIRONMENT / ("Scripts" if sys.platform == "win32" else "bin")
 STAMP = ENVIRONMENT / "installed.sha256"
-EXTRAS = "ray,test,benchmarks,lint,tensorboard,docs"
+EXTRAS = "ray,test,benchmarks,lint,tensorboard,docs,onnx"
 
 
 @nox.session

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from vitbench.analysis.frames import Results
+from typing import Any
 
 __version__ = "0.1.0"
 
 
-def load(results: str | Path) -> Results:
-    """What a results folder holds, as pandas frames: `load("results/local").verdicts()`.
+def load(results: str | Path) -> Any:
+    """What a results folder holds, as pandas frames: `analysis.frames.Results`. `load("results/local").verdicts()`.
 
     Raises ValueError where it holds no records.
     """
-    from vitbench.analysis.frames import load as load_results  # pandas takes half a second
-
-    return load_results(results)
+    # Imported when it is called: pandas takes half a second, and all that is below vitbench imports this file.
+    return import_module("vitbench.analysis.frames").load(results)

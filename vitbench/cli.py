@@ -20,6 +20,7 @@ from vitbench import __version__
 from vitbench.commands.arguments import DONE, FAILED, WRONG
 from vitbench.commands.check import check
 from vitbench.commands.doctor import doctor
+from vitbench.commands.export import export
 from vitbench.commands.features import features
 from vitbench.commands.figures import figures
 from vitbench.commands.flops import flops
@@ -70,7 +71,7 @@ def root(
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(list_, plan, check, run, train),
     *(flops, throughput, trace, profile),
-    *(features, probe, figures),
+    *(features, probe, figures, export),
     *(tables, plots, report, doctor),
 )
 for command in COMMANDS:
