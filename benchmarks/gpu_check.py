@@ -93,7 +93,7 @@ def sections(out: Path, *, gpu: bool) -> list[Section]:
     pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "-W", "default")
     tests = (*pytest, "tests/device", "tests/kernels/test_attention_choice.py")
     return [
-        Section("doctor", (*vitbench, "doctor", "--json"), 60),
+        Section("doctor", (*vitbench, "doctor", "--json"), 90),
         Section("checks", (*own, "checks"), 90),
         Section("attention", (*own, "attention"), 60),
         *(Section(f"eager {v}", rate(v, batch, *peers, "--full-tokens"), 60) for v, batch in sizes),
@@ -247,7 +247,8 @@ def main() -> int:
         name = "-".join(outcome.name.lower().replace("/", "-").replace(",", "").split())
         (out / f"{name}.json").write_text(json.dumps(asdict(outcome), indent=1) + "\n", encoding="utf-8")
         (out / "README.md").write_text(page(facts, outcomes, gpu=gpu, minutes=options.minutes), encoding="utf-8")
-        print(f"{outcome.name}: {outcome.outcome}, {outcome.seconds:.0f} s {outcome.reason}".rstrip(), flush=True)
+        why = f": {outcome.reason}" if outcome.reason else ""
+        print(f"{outcome.name}: {outcome.outcome}, {outcome.seconds:.0f} s{why}", flush=True)
     print(out / "README.md")
     return int(any(outcome.outcome in ("failed", "out of time") for outcome in outcomes))
 
