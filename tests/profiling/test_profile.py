@@ -35,6 +35,17 @@ def test_throughput_rows_are_those_of_the_command_with_samples_and_memory(tmp_pa
     assert environment["device"].startswith("cpu: ") and environment["threads"] >= 1 and environment["torch"]
 
 
+def test_full_tokens_are_further_rows_of_throughput_and_a_measurement_of_their_own(tmp_path):
+    device, only = open_device("cpu"), ["throughput/Nano-4-8px-batch2-infer"]
+    for full_tokens in (False, True):
+        parts = ProfilePlan(WORKLOAD, device, 0.05, full_tokens).parts(only)
+        assert measure_parts(parts, device=device, results=tmp_path, seconds=0.05, fresh=False, say=print) == 0
+        (path,) = tmp_path.glob("profiles/*/throughput/*.json")
+        last_blocks = [row["last_block"] for row in json.loads(path.read_text())["facts"]["rows"]]
+        assert last_blocks == ["class token", "all tokens"][: 1 + full_tokens]
+    assert "full_tokens" not in ProfilePlan(WORKLOAD, device, 0.05).parts(only)[0].request
+
+
 def test_a_traced_step_s_rows_sum_to_it(tmp_path):
     _, parts = measured(tmp_path, ["traces/Nano-4-8px-batch2-train"])
     facts = parts["Nano-4-8px-batch2-train"]["facts"]
