@@ -42,7 +42,6 @@ NEEDED = (
     "numpy",
 )
 """Without these nothing runs; what else vitbench installs, a section misses by itself."""
-WHEELS = "pydantic pydantic-core annotated-types typing-inspection fvcore iopath yacs vit-pytorch"
 MINUTES = 8.0
 """For everything. Limits of sections are for it; with other `--minutes` they are in proportion."""
 LEAST = 15.0
@@ -226,8 +225,8 @@ def main() -> int:
         parser.error(f"minutes {options.minutes:g} is no time to check in; give more than 0")
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         parser.error(
-            f"not installed: {', '.join(missing)}; where there is a network, `python -m pip install --no-deps --target wheels "
-            f"{WHEELS}` for this Python, then set PYTHONPATH=wheels"
+            f"not installed: {', '.join(missing)}; where there is a network, put them into a folder with `python -m pip install "
+            "--target wheels`, for this version of Python, and set PYTHONPATH=wheels (docs/scale.md)"
         )
     try:
         facts = machine()
