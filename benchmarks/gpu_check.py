@@ -225,8 +225,8 @@ def main() -> int:
         parser.error(f"minutes {options.minutes:g} is no time to check in; give more than 0")
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         parser.error(
-            f"not installed: {', '.join(missing)}; where there is a network, put them into a folder with `python -m pip install "
-            "--target wheels`, for this version of Python, and set PYTHONPATH=wheels (docs/scale.md)"
+            f"not installed: {', '.join(missing)}; where there is a network, put them into a folder with `python -m pip "
+            "install --target wheels`, for this version of Python, and set PYTHONPATH=wheels (docs/scale.md)"
         )
     try:
         facts = machine()
