@@ -7,8 +7,9 @@ import re
 
 import pytest
 
+from tests.analysis.comparison.test_lasting import LONG, SHORT, lasting, records
 from tests.made_up_profiles import make_contest
-from tests.readme import NO_PROFILE, PAGES, README, REFERENCE, ROOT, renewed
+from tests.readme import NO_PROFILE, PAGES, README, REFERENCE, ROOT, _lasting, renewed
 from vitbench import cli
 from vitbench.profiling.profile_store import list_profiles
 from vitbench.studies.library import STUDIES
@@ -51,6 +52,16 @@ def test_its_table_of_speeds_has_every_device_with_ratios_date_and_torch(tmp_pat
     assert f"[cpu: Example, 2 threads, torch 2.14.1, measured 2026-11-22]({pages}/cpu-example/README.md)" in text
     assert f"[cuda: Example, torch 2.14.1, measured 2026-11-22]({pages}/cuda-example/README.md)" in text
     assert text.count(r"| 1.50 \[1.50, 1.50\] | 1.50 \[1.50, 1.50\] |") == 2
+
+
+def test_where_no_arm_has_a_short_and_a_long_ablation_its_block_is_empty_and_else_it_has_a_sentence_and_the_page():
+    assert _lasting(" page: tables/lasting.md", []) == ""
+    marked = "<!-- lasting page: tables/lasting.md -->\n\nold\n\n<!-- end of lasting -->"
+    assert "old" not in renewed(marked)
+    pairs = lasting(*records({"a": 0.02, "b": 0.01}, **SHORT), *records({"a": 0.03, "b": 0.0}, **LONG))
+    sentence, empty, link = _lasting(" page: tables/lasting.md", pairs).split("\n")
+    assert sentence.startswith("- On digits, a long ablation (Mini/2, 20 epochs, 45,000 images; ") and not empty
+    assert link == "[What does a short ablation say of a longer one?](tables/lasting.md) has every arm."
 
 
 @pytest.mark.parametrize("folder", list_profiles(ROOT / REFERENCE), ids=lambda folder: folder.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,6 +44,25 @@ def memory_bytes() -> int:
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return 0
+
+
+def available_bytes(root: Path = Path("/")) -> int | None:
+    """Memory that is free before the system ends a process for want of it; None where the platform does not tell.
+
+    Linux's MemAvailable, or what is left of the container's limit (control group, version 2) where that is less.
+    """
+    try:
+        kilobytes = re.search(r"MemAvailable:\s+(\d+) kB", (root / "proc" / "meminfo").read_text())
+    except OSError:
+        return None
+    if kilobytes is None:
+        return None
+    available, group = 1024 * int(kilobytes[1]), root / "sys" / "fs" / "cgroup"
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no such group, or its limit is "max"
+        return available
+    return min(available, limit - used)
 
 
 def utc_now() -> str:

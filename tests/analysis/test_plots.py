@@ -13,7 +13,7 @@ from tests.made_up_records import make_record
 from vitbench.analysis import plots
 from vitbench.analysis.charts.cost import LINE, pareto_front, spaced
 from vitbench.analysis.charts.shared import looks_of
-from vitbench.analysis.charts.verdict_looks import VERDICT_LOOKS
+from vitbench.analysis.charts.verdict_looks import TOGETHER_LOOKS, VERDICT_LOOKS
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.plots import KINDS, render, write_plots
@@ -271,7 +271,8 @@ def contrast(color: str, page: str) -> float:
 
 def test_every_colour_of_marks_and_lines_is_seen_on_a_white_and_on_a_dark_page():
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)  # WebAIM's checker
-    colors = {*drawing.PALETTE, drawing.GREY, *(look.color for look in VERDICT_LOOKS.values())}
+    looks = (*VERDICT_LOOKS.values(), *TOGETHER_LOOKS.values())
+    colors = {*drawing.PALETTE, drawing.GREY, *(look.color for look in looks)}
     for page in ("#ffffff", "#121212", "#16181c"):  # the last is the report's
         assert {color: contrast(color, page) for color in colors if contrast(color, page) < 3} == {}
     assert contrast(drawing.INK, "#ffffff") >= 7

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from tests.analysis.comparison.test_lasting import LONG, SHORT, records
 from tests.made_up_records import make_record
 from tests.made_up_transfer import make_transfer
 from vitbench.analysis.report import write_report
@@ -74,3 +75,20 @@ def test_several_data_sets_and_frozen_features_have_a_section_each(store_with):
         "87.50",
     ):
         assert part in html
+
+
+def test_short_and_long_ablations_have_a_section_with_picture_tables_and_sentences(store_with):
+    root = store_with(*records({"a": 0.02, "<b>": 0.01}, **SHORT), *records({"a": 0.03, "<b>": 0.0}, **LONG))
+    html = write_report(root).read_text(encoding="utf-8")
+    (section,) = re.findall(r'<section id="lasting">.*?</section>', html, re.DOTALL)
+    assert '<a href="#lasting">What does a short ablation say of a longer one?</a>' in html
+    assert section.count("<svg") == 1 and section.count("<table") == 1
+    assert "Verdicts of 2 arms: alike for 1; opposed for none; differs for 1; open for none." in section
+    assert "&lt;b&gt;" in section and "<b>" not in section
+    ids = Counter(re.findall(r'\bid="([^"]+)"', html))
+    assert [name for name, count in ids.items() if count > 1] == []
+
+
+def test_without_short_and_long_ablations_there_is_no_such_section(store_with):
+    html = write_report(store_with(make_record("cls"), make_record("gap"))).read_text(encoding="utf-8")
+    assert 'id="lasting"' not in html and "#lasting" not in html

@@ -13,17 +13,18 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from vitbench.analysis.comparison.across import across_studies
+from vitbench.analysis.comparison.across import arms_across, study_by_study
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.changes import NOTHING
 from vitbench.analysis.comparison.claims import Judgement
 from vitbench.analysis.comparison.findings import Findings
+from vitbench.analysis.comparison.lasting import TITLE, joined, of_each_study
 from vitbench.analysis.comparison.load import load_assessments, no_records
 from vitbench.analysis.comparison.metrics import by_both
 from vitbench.analysis.comparison.naming import study_words, title_on_data
 from vitbench.analysis.comparison.wording import settle_text
 from vitbench.analysis.profile.tables import write_profiles
-from vitbench.analysis.tables import page
+from vitbench.analysis.tables import lasting, page
 from vitbench.analysis.tables.across import across_table, summary
 from vitbench.analysis.tables.captions import judged_by_sentence
 from vitbench.analysis.tables.cells import DIFFERS_IN, arm_tables, needed_columns
@@ -82,16 +83,19 @@ def write_tables(
         written += write_each(directory / comparison.study / comparison.slug, texts)
     if not assessed and not faults:
         return others
-    arms = across_studies(assessed, store, faults)
+    arms = study_by_study(arms_across, assessed, store, faults)
+    lastings = joined(study_by_study(of_each_study, assessed, store, faults))
     claims = _all_claims(assessed)
     written += _write_page(directory, claims)
     written += _write_page(directory, across_table(arms), summary(arms))
+    written += write_each(directory / "lasting", lasting.page(lastings))
     metrics = by_both(assessment.comparison for assessment in assessed)
     written += _write_page(directory, loss_and_top1_table(metrics), *loss_and_top1_summary(metrics))
     left_out = [*faults.remarks(), *_earlier(directory, written, faults)]
     links = {
         "[What the literature says, and what was found here](claims.md).": claims,
         "[Does it hold on other data?](across.md)": arms,
+        f"[{TITLE}](lasting.md)": lastings,
         "[Do loss and top-1 judge alike?](metrics.md)": metrics,
         "[Frozen features: linear probe, few-shot, nearest neighbours](transfer.md).": transfer,
     }

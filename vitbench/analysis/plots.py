@@ -15,11 +15,15 @@ from vitbench.analysis.charts.accuracy import accuracy_figure
 from vitbench.analysis.charts.cost import cost_figure
 from vitbench.analysis.charts.curves import curves_figure
 from vitbench.analysis.charts.forest import forest_figure
+from vitbench.analysis.charts.lasting import lasting_figure
 from vitbench.analysis.charts.learning_rate import learning_rate_figure
 from vitbench.analysis.charts.resolution import resolution_figure
 from vitbench.analysis.charts.robustness import robustness_figure
 from vitbench.analysis.charts.scaling import scaling_figure
+from vitbench.analysis.comparison.across import study_by_study
+from vitbench.analysis.comparison.assessment import Assessment, assess
 from vitbench.analysis.comparison.comparison import Comparison
+from vitbench.analysis.comparison.lasting import PICTURE, joined, of_each_study, with_others_to_hold_against
 from vitbench.analysis.comparison.load import load_comparisons
 from vitbench.analysis.profile.roofline import write_rooflines
 from vitbench.analysis.transfer.chart import transfer_figure
@@ -55,7 +59,8 @@ FORMATS = ("svg", "png")
 
 def write_plots(store_root: str | Path, *, metric: str | None = None, faults: Faults | None = None) -> list[Path]:
     """Writes `plots/<study>/<slug>-<kind>.{svg,png}` for every comparison and kind in KINDS, `plots/transfer.{svg,png}` where
-    frozen features were measured, and every device's roofline.
+    frozen features were measured, `plots/lasting.{svg,png}` where arms were judged by a short and a long ablation, and every
+    device's roofline.
 
     Returns the paths. A kind that has nothing to show for a comparison is left out. `faults` (else stderr) are told of what
     is damaged; it is left out too. Raises ValueError where there are no records of any kind, nor profiles.
@@ -70,7 +75,9 @@ def write_plots(store_root: str | Path, *, metric: str | None = None, faults: Fa
         pictures = rendered(lambda: transfer_figure(rows), FORMATS)
     written = write_each(directory / "transfer", pictures)
     needed = not (rooflines or written)
-    for comparison in load_comparisons(store_root, metric=metric, needed=needed, faults=faults):
+    comparisons = load_comparisons(store_root, metric=metric, needed=needed, faults=faults)
+    written += write_each(directory / PICTURE, _lasting_pictures(comparisons, store, faults))
+    for comparison in comparisons:
         for kind in KINDS:
             pictures = {}
             with faults.leaving_out(store.path(comparison.study)):
@@ -78,6 +85,16 @@ def write_plots(store_root: str | Path, *, metric: str | None = None, faults: Fa
             written += write_each(directory / comparison.study / f"{comparison.slug}-{kind}", pictures)
     remove_stale(directory, written=written, suffixes=(".svg", ".png"), unread=faults.unread)
     return [*written, *rooflines]
+
+
+def _lasting_pictures(comparisons: Sequence[Comparison], store: RecordStore, faults: Faults) -> dict[str, bytes]:
+    """Of short and long ablations, over all studies."""
+    assessments: list[Assessment] = []
+    for comparison in with_others_to_hold_against(comparisons):
+        with faults.leaving_out(store.path(comparison.study)):
+            assessments.append(assess(comparison))
+    lastings = joined(study_by_study(of_each_study, assessments, store, faults))
+    return rendered(lambda: lasting_figure(lastings), FORMATS)
 
 
 def render(comparison: Comparison, kind: str, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:

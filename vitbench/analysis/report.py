@@ -13,11 +13,14 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vitbench.analysis.comparison.across import across_studies
+from vitbench.analysis.charts.lasting import lasting_figure
+from vitbench.analysis.comparison.across import arms_across, study_by_study
 from vitbench.analysis.comparison.assessment import Assessment
+from vitbench.analysis.comparison.lasting import TITLE, joined, of_each_study
 from vitbench.analysis.comparison.load import load_assessments
 from vitbench.analysis.comparison.naming import study_words, title_on_data
 from vitbench.analysis.plots import KINDS, render
+from vitbench.analysis.tables import lasting
 from vitbench.analysis.tables.across import across_table, summary
 from vitbench.analysis.tables.captions import conventions, facts
 from vitbench.analysis.tables.page import tables_of
@@ -85,7 +88,9 @@ def write_report(store_root: str | Path, *, metric: str | None = None, faults: F
             )
             studies[comparison.study].append(article)
     assessed = [article.assessment for articles in studies.values() for article in articles]
-    arms = across_studies(assessed, store, faults)
+    arms = study_by_study(arms_across, assessed, store, faults)
+    lastings = joined(study_by_study(of_each_study, assessed, store, faults))
+    lasting_svg = rendered(lambda: lasting_figure(lastings), ("svg",)).values()
     transfer, transfer_figure = None, Markup()
     with faults.leaving_out(TransferStore(store_root).directory):
         features = load_rows(store_root, faults)
@@ -98,6 +103,10 @@ def write_report(store_root: str | Path, *, metric: str | None = None, faults: F
         studies=studies,
         across=across_table(arms),
         across_summary=summary(arms),
+        lasting=TITLE,
+        lasting_tables=list(zip(lasting.tables(lastings), map(lasting.sentences, lastings), strict=True)),
+        lasting_figure=Markup("").join(_inline(svg, prefix="lasting-", label=TITLE) for svg in lasting_svg),
+        lasting_rules=lasting.RULES,
         left_out=faults.remarks(),
         transfer=transfer,
         transfer_figure=transfer_figure,

@@ -108,6 +108,10 @@ class Device(ABC):
         return None
 
     @abstractmethod
+    def free_bytes(self) -> int | None:
+        """Memory that work on the device may still take; None where the platform does not tell."""
+
+    @abstractmethod
     def energy_counter(self) -> EnergyCounter:
         """The device's count of joules. Raises NotAvailableError, with the reason, where the platform does not tell."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -71,6 +71,21 @@ class Evaluation:
             "ece": binned_error(self.confidences, self.correct),
             "ece_mass": binned_error_of_equal_mass(self.confidences, self.correct),
         }
+
+
+def joined(parts: Sequence[Evaluation]) -> Evaluation:
+    """The evaluation of all images, of which each part is of some, in their order. The slowest part's seconds are its own."""
+    top5 = [part.in_top5 for part in parts if part.in_top5 is not None]
+    total = sum(len(part.correct) for part in parts)
+    return Evaluation(
+        loss=sum(part.loss * len(part.correct) for part in parts) / total,
+        correct=np.concatenate([part.correct for part in parts]),
+        seconds=max(part.seconds for part in parts),
+        labels=np.concatenate([part.labels for part in parts]),
+        confidences=np.concatenate([part.confidences for part in parts]),
+        squared_errors=np.concatenate([part.squared_errors for part in parts]),
+        in_top5=np.concatenate(top5) if top5 else None,
+    )
 
 
 @torch.inference_mode()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from vitbench.config import block_width
+from vitbench.execution.job import images_a_device
 from vitbench.records import Environment, Record, describe_environment
 
 if TYPE_CHECKING:
@@ -21,16 +22,30 @@ class CurrentEnvironment:
     Without a device, as in `plan`, which imports no torch, a record of any device of this machine is of this environment.
     """
 
-    def __init__(self, device: Device | None = None, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        device: Device | None = None,
+        *,
+        threads: int = 1,
+        devices: int = 1,
+        micro_batch: int | Literal["auto"] | None = None,
+    ) -> None:
+        """`micro_batch`: what is asked for; with `auto` the free memory decides, so that any is what it may come to."""
         self._device = device
-        self.threads = threads
+        self.threads, self.devices, self.micro_batch = threads, devices, micro_batch
         self._operators = cache(self._operators_used)
         if device is not None:
             self._resolve_precision = cache(device.resolve_precision)  # which reads a file each time
 
     def would_repeat(self, record: Record) -> bool:
         """Whether the same run would have the same bits now, by all that is known before it runs."""
-        return record.environment.threads == self.threads and not self.differs(record)
+        environment, size = record.environment, self.micro_batch
+        if size != "auto":
+            is_whole = size is None or size >= images_a_device(record.config.train.batch_size, self.devices)
+            if environment.micro_batch != (None if is_whole else size) or environment.earlier_parts:
+                return False
+        is_alike = (environment.threads, environment.devices) == (self.threads, self.devices)
+        return is_alike and not self.differs(record)
 
     def differs(self, record: Record) -> tuple[str, ...]:
         """The parts of `Environment.comparison_key` in which a record is not what the same run would have now.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -15,14 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vitbench.config import block_width
+from vitbench.config import ViTConfig, block_width
 from vitbench.costs.macs import count, uncounted_operators
 from vitbench.data import Images, StreamedImages
 from vitbench.device import Device, is_out_of_memory, open_device
 from vitbench.evaluation import Evaluation
 from vitbench.execution.distorted import distorted_metrics
+from vitbench.execution.history import History, open_checkpoint
 from vitbench.execution.initial_model import initial_model
 from vitbench.execution.job import Job, Report
+from vitbench.execution.micro_batch import micro_batch_of
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
 from vitbench.execution.study_code import CodeError, load_code, self_initialised
 from vitbench.inspection.lost_numbers import code_that_loses_numbers
@@ -33,28 +34,30 @@ from vitbench.models import TimmModel, UserModel, ViT
 from vitbench.models.parts import PartError
 from vitbench.models.weights import save_trained, weights_sha256
 from vitbench.process_state import taken_back
+from vitbench.ranks import ALONE, LOST, Ranks, is_loss_of_a_rank
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
 from vitbench.signals import Ended
 from vitbench.text import say
 from vitbench.training import Checkpoint, Progress, TrainResult, freeze, train
 from vitbench.training.checkpoint import State
+from vitbench.training.whole_batch_norm import share_statistics
 
 EVALUATION_SHARE = 0.01
 INFERENCE_SECONDS = 0.05
 """The test split is evaluated again until this is spent, so that small sets give a throughput worth the name."""
-MADE_BY = ("machine", "device", "precision", "compiled", "threads", "torch", "timm", "numpy", "vitbench", "data_sha256")
-"""What of an environment decides the bits of a run, besides native operators."""
 
 
-def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> Record:
-    """Runs `job` in this process. Whatever goes wrong within the run is a record with outcome `failed` and a reason.
+def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None, ranks: Ranks = ALONE) -> Record:
+    """Runs `job` in this process, or this rank's part of it: each of `ranks` gets the record.
+
+    Whatever goes wrong within the run is a record with outcome `failed` and a reason.
 
     Where the job has a checkpoint, the run resumes from it; the checkpoint stays until the record is kept.
     """
     started = utc_now()
     try:
         with taken_back():  # what a user's code sets for the whole process must not reach the runs of other arms
-            return _execute(job, started, on_report)
+            return _execute(job, started, on_report, ranks)
     except Ended:
         raise
     except (Exception, SystemExit) as error:  # the one place where a run's errors, a user's code's too, become a record
@@ -62,21 +65,24 @@ def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> R
         reason = " ".join((str(error) if says_all else f"{type(error).__name__}: {error}").split())
         if is_out_of_memory(error):
             reason = f"out of memory at batch {job.run.config.train.batch_size}"
+        elif is_loss_of_a_rank(error):
+            reason = f"{LOST} ({reason})"
     return job.failed(reason, started=started)
 
 
-def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Record:
+def _execute(job: Job, started: str, on_report: Callable[[Report], None], ranks: Ranks) -> Record:
     torch.set_num_threads(job.threads)
     load_code(job.run.config, job.study_file, variant=job.run.variant)
     device = open_device(job.device)
     native.state()  # compiled here, where there is a compiler, and not within the first step
-    setup = _set_up(job, device)
-    checkpoint, history, saved = _open_checkpoint(setup, started)
+    setup = _set_up(job, device, ranks)
+    checkpoint, history, saved = open_checkpoint(job, device, setup.environment, ranks, started)
     if saved is not None:
         step, num_steps = saved["training"]["step"], setup.data.num_steps
-        on_report(Report(step / num_steps, f"goes on after step {step} of {num_steps}"))
+        earlier = "".join(f", before {part}" for part in history.earlier_parts(setup.environment))
+        on_report(Report(step / num_steps, f"goes on after step {step} of {num_steps}{earlier}"))
     result = _train(setup, history, checkpoint, saved, on_report)
-    peak_memory = history.peak_memory(device.peak_memory_bytes()) if setup.data.num_steps else None
+    peak_memory = _peak_memory(setup, history) if setup.data.num_steps else None
     tested = _test(setup, result, history)
     if tested.outcome is Outcome.COMPLETED:
         tested.metrics.update(
@@ -87,7 +93,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
                 tell=lambda text: on_report(Report(1.0, text)),
             )
         )
-    if tested.outcome is Outcome.COMPLETED and job.weights is not None:
+    if tested.outcome is Outcome.COMPLETED and job.weights is not None and ranks.is_first:
         images, config = setup.data.images, job.run.config
         mean, std, class_names = images.mean, images.std, images.class_names
         try:
@@ -109,28 +115,34 @@ class _Setup:
     """The model, or what it was compiled to."""
     environment: Environment
 
+    @property
+    def ranks(self) -> Ranks:
+        return self.data.ranks
+
     def evaluate(self, images: Images | StreamedImages, indices: NDArray[np.int64]) -> Evaluation:
         return self.data.evaluate(self.model_to_call, images, indices, precision=self.job.precision)
 
 
-def _set_up(job: Job, device: Device) -> _Setup:
+def _set_up(job: Job, device: Device, ranks: Ranks) -> _Setup:
     config = job.run.config
-    data = RunData.open(config, job.dataset, job.data_root, device)
-    # What a device keeps of the data is not the model's memory, and copying it there not the model's time.
-    example, _ = next(data.batches(0, 0, 1))
+    data = RunData.open(config, job.dataset, job.data_root, device, ranks)
+    micro_batch = ranks.of_first(micro_batch_of(job, device) if ranks.is_first else None)
+    example = data.example(micro_batch or config.train.batch_size)
     device.start_memory()
     model = device.place(install(initial_model(job)))
     freeze(model, config.train)
-    choose_attention(model, device, precision=job.precision, batch_size=config.train.batch_size)
+    share_statistics(model, ranks)
+    choose_attention(model, device, precision=job.precision, batch_size=len(example))
     eager_because = _eager_because(job, device)
     model_to_call, compiled, compile_note = device.compile(
-        model, "off" if eager_because else config.train.compile, example=data.normalised(example)
+        model, "off" if eager_because else config.train.compile, example=example
     )
     environment = describe_environment(
         device.name,
         precision=job.precision,
         threads=job.threads,
         workers=job.workers,
+        devices=ranks.size,
         compiled=compiled,
         compile_note=eager_because or compile_note,
         data_sha256=data.images.sha256,
@@ -141,6 +153,7 @@ def _set_up(job: Job, device: Device) -> _Setup:
             ),
             model,
         ),
+        micro_batch=micro_batch,
     )
     return _Setup(job, device, data, model, model_to_call, environment)
 
@@ -154,49 +167,14 @@ def _eager_because(job: Job, device: Device) -> str:
     return reason and f"runs eagerly: {reason}"
 
 
-@dataclass
-class _History:
-    """What a checkpoint keeps of a run besides its training."""
-
-    started: str
-    resumed: int = 0
-    """How often the run resumed from a checkpoint."""
-    peak: int | None = None
-    """Peak memory in bytes before the run was interrupted."""
-    validation: dict[int, tuple[float, float]] = field(default_factory=dict)
-    """Epoch, from 0 → (loss, top-1)."""
-
-    def peak_memory(self, since_resumed: int | None) -> int | None:
-        """In bytes, of the whole run."""
-        return max((peak for peak in (self.peak, since_resumed) if peak is not None), default=None)
-
-
-def _open_checkpoint(setup: _Setup, started: str) -> tuple[Checkpoint, _History, State | None]:
-    """(the run's checkpoint, its history, and the checkpoint's content where the run resumes from it)."""
-    job, device = setup.job, setup.device
-    checkpoint = Checkpoint(job.checkpoint, _made_by(setup.environment))
-    saved, why_not = checkpoint.read()
-    if why_not:
-        say(f"{why_not}; run {job.run.run_id} starts from the beginning")
-    history = _History(started)
-    if saved is not None:
-        history = _History(**saved["history"])
-        history.resumed += 1
-    checkpoint.more = lambda: {"history": {**asdict(history), "peak": history.peak_memory(device.peak_memory_bytes())}}
-    return checkpoint, history, saved
-
-
-def _made_by(environment: Environment) -> dict[str, str]:
-    """What decides the bits of a run besides its configuration; native operators are named by their compiled library."""
-    kernels = environment.kernels.partition(":")[0]
-    library, _ = native.state()
-    if kernels == "native" and library is not None:
-        kernels += f" {Path(library._name).stem}"
-    return {**{name: str(getattr(environment, name)) for name in MADE_BY}, "kernels": kernels}
+def _peak_memory(setup: _Setup, history: History) -> int | None:
+    """In bytes, of the device that needed most. Collective."""
+    peaks = setup.ranks.gather(history.peak_memory(setup.device.peak_memory_bytes()))
+    return max((peak for peak in peaks if peak is not None), default=None)
 
 
 def _train(
-    setup: _Setup, history: _History, checkpoint: Checkpoint, saved: State | None, on_report: Callable[[Report], None]
+    setup: _Setup, history: History, checkpoint: Checkpoint, saved: State | None, on_report: Callable[[Report], None]
 ) -> TrainResult:
     data, device, config = setup.data, setup.device, setup.job.run.config
     num_epochs = data.num_epochs
@@ -223,8 +201,11 @@ def _train(
         synchronize=device.synchronize,
         watch=nullcontext if setup.environment.compiled else device.watch_memory,
         on_progress=report,
+        micro_batch=setup.environment.micro_batch,
         checkpoint=checkpoint,
         resume=saved and saved.pop("training"),
+        ranks=setup.ranks,
+        leaves_out=not isinstance(config.model, ViTConfig) or bool(config.user_code),
     )
     if data.num_steps == 0:  # epoch −1 is before the first
         after_epoch(-1)
@@ -253,7 +234,7 @@ class _Tested:
     """Of one pass over the test split."""
 
 
-def _test(setup: _Setup, result: TrainResult, history: _History) -> _Tested:
+def _test(setup: _Setup, result: TrainResult, history: History) -> _Tested:
     if result.diverged:
         return _Tested(Outcome.DIVERGED, result.diverged + _code_to_blame(setup))
     test, seconds = _timed_test(setup)
@@ -293,7 +274,7 @@ def _code_to_blame(setup: _Setup) -> str:
     return ""
 
 
-def _record(setup: _Setup, history: _History, result: TrainResult, tested: _Tested, peak_memory: int | None) -> Record:
+def _record(setup: _Setup, history: History, result: TrainResult, tested: _Tested, peak_memory: int | None) -> Record:
     data, counts = setup.data, count(setup.job.run.config.model)
     return setup.job.record(
         started=history.started,
@@ -314,7 +295,7 @@ def _record(setup: _Setup, history: _History, result: TrainResult, tested: _Test
             peak_memory_bytes=peak_memory,
             resumed=history.resumed,
         ),
-        environment=setup.environment,
+        environment=setup.environment.model_copy(update={"earlier_parts": history.earlier_parts(setup.environment)}),
     )
 
 

@@ -36,6 +36,10 @@ class Environment(BaseModel):
     """Threads that a CPU run computes with."""
     workers: int = 1
     """Runs that shared the machine: images/s and seconds were measured beside them."""
+    devices: int = 1
+    """That computed the run together, each a part of every batch: GPUs, or processes on CPU. Seconds and images/s are of all
+    together, memory is that of the one that needed most.
+    """
     torch: str
     timm: str
     numpy: str
@@ -47,6 +51,14 @@ class Environment(BaseModel):
     memory_bytes: int
     data_sha256: str = ""
     """Hash of the decoded images and labels, in order."""
+    micro_batch: int | None = None
+    """Images of a training batch whose gradients a device computed at a time, and added up; None where that was its whole
+    part of the batch, as in all older records.
+    """
+    earlier_parts: tuple[str, ...] = ()
+    """How earlier parts of an interrupted run computed, where not as the last one did: `in whole batches on 2 devices`, `in
+    micro-batches of 32`.
+    """
     largest_class: float | None = None
     """Share of the test images that are of the most frequent class: whoever always answers it is right so often. None in older
     records.
@@ -54,7 +66,11 @@ class Environment(BaseModel):
 
     @property
     def comparison_key(self) -> tuple[str, ...]:
-        """Records are averaged or subtracted only where this is equal."""
+        """Records are averaged or subtracted only where this is equal.
+
+        The number of devices is not in it, as that of threads is not: the batch is the same whole batch, and sums are only
+        taken in another order.
+        """
         compiled = "compiled" if self.compiled else "eager"
         return (
             self.device,
@@ -69,10 +85,20 @@ class Environment(BaseModel):
 
     @property
     def determines_bits(self) -> tuple[str, ...] | None:
-        """Where this is equal, a run has the same numbers to the last bit; None where nothing makes sure of that: on a GPU."""
-        if self.device.partition(":")[0] != "cpu":
+        """Where this is equal, a run has the same numbers to the last bit.
+
+        None where nothing makes sure of that: on a GPU, and where parts of a run computed otherwise.
+        """
+        if self.device.partition(":")[0] != "cpu" or self.earlier_parts:
             return None
-        return (*self.comparison_key, self.data_sha256, str(self.threads), self.numpy, self.python)
+        run = (str(self.threads), str(self.devices), str(self.micro_batch), self.numpy, self.python)
+        return (*self.comparison_key, self.data_sha256, *run)
+
+    @property
+    def part(self) -> str:
+        """How a part of a run computes that another way of computing may continue; numbers then agree but for rounding."""
+        slices = f"in micro-batches of {self.micro_batch}" if self.micro_batch else "in whole batches"
+        return f"{slices} on {self.devices} devices" if self.devices > 1 else slices
 
     @property
     def before_data(self) -> Environment:
@@ -86,11 +112,13 @@ def describe_environment(
     precision: str,
     threads: int,
     workers: int = 1,
+    devices: int = 1,
     compiled: bool = False,
     compile_note: str = "",
     data_sha256: str = "",
     largest_class: float | None = None,
     kernels: str = "torch",
+    micro_batch: int | None = None,
 ) -> Environment:
     """The environment of a run on `device` (as in `Environment.device`)."""
     cpu, cores, memory = cpu_name(), cpu_cores(), memory_bytes()
@@ -103,6 +131,7 @@ def describe_environment(
         compile_note=compile_note,
         threads=threads,
         workers=workers,
+        devices=devices,
         torch=metadata.version("torch"),
         timm=metadata.version("timm"),
         numpy=metadata.version("numpy"),
@@ -115,4 +144,5 @@ def describe_environment(
         data_sha256=data_sha256,
         largest_class=largest_class,
         kernels=kernels,
+        micro_batch=micro_batch,
     )

@@ -75,7 +75,7 @@ def test_a_data_set_at_the_ceiling_says_nothing_of_the_arm():
     ]
     assert found(*records("digits", gap=0.02), *at_ceiling) == []
     (arm,) = found(*records("digits", gap=0.02), *at_ceiling, *records("bars", gap=0.02))
-    assert list(arm.findings) == ["bars", "digits"]
+    assert [place.dataset for place in arm.findings] == ["bars", "digits"]
 
 
 def test_the_cells_are_those_computed_by_hand():

@@ -1,9 +1,10 @@
-"""How is each verdict drawn, in every chart? By colour and by shape, so that either is enough."""
+"""How is each verdict drawn, and what two come to, in every chart? By colour and by shape, so that either is enough."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vitbench.analysis.comparison.together import Together
 from vitbench.analysis.statistics.verdicts import Verdict
 
 
@@ -27,3 +28,9 @@ VERDICT_LOOKS = {
 }
 """Colours of Okabe & Ito 2008 (jfly.uni-koeln.de/color), apart from each other also where red or green is not seen; the purple
 is darkened, so that every one is at least 3 : 1 on a white and on a dark page (WCAG 2.1, 1.4.11)."""
+TOGETHER_LOOKS = {
+    Together.ALIKE: VerdictLook("#009e73", "o"),
+    Together.OPPOSED: VerdictLook("#d55e00", "X"),
+    Together.DIFFERS: VerdictLook("#0072b2", "D"),
+    Together.OPEN: VerdictLook("#767676", "o", is_filled=False),
+}

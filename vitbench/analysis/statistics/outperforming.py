@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vitbench.analysis.statistics.pairing import CONFIDENCE, Interval
+from vitbench.analysis.statistics.proportion import exact_interval
 
 MEANINGFUL = 0.75
 """Their γ: an arm that wins three times in four."""
@@ -43,14 +44,10 @@ class Outperforming:
         of pairs that all agree, as resampling these gives back what was put in.
         """
         import numpy as np
-        from scipy.special import betaincinv
 
         tail = (1 - CONFIDENCE) / 2
         if self.n < FEWEST_FOR_BOOTSTRAP or self.n in (self.wins, self.ties, self.losses):
-            wins, others = self.wins + self.ties / 2, self.losses + self.ties / 2
-            low = float(betaincinv(wins, others + 1, tail)) if wins else 0.0
-            high = float(betaincinv(wins + 1, others, 1 - tail)) if others else 1.0
-            return Interval(low, high)
+            return exact_interval(self.wins + self.ties / 2, self.losses + self.ties / 2)
         # Without drawing: the mean of n resampled pairs has the n-fold convolution of one pair's distribution.
         of_a_pair = np.array([self.losses, self.ties, self.wins]) / self.n
         below = np.cumsum(np.polynomial.polynomial.polypow(of_a_pair, self.n, maxpower=None))

@@ -120,6 +120,11 @@ class PairedDifference:
         return None if self.estimate is None else self.estimate.interval(confidence)
 
 
+def sign_of(difference: float) -> int:
+    """−1, 0 or 1; of rounding alone, 0."""
+    return int(difference > NO_SPREAD) - int(difference < -NO_SPREAD)
+
+
 def t_quantile(probability: float, degrees_of_freedom: float) -> float:
     from scipy.special import stdtrit  # not scipy.stats, which takes longer to load than the tables to write
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vitbench.analysis.comparison.across import ArmAcross, agreements
+from vitbench.analysis.comparison.across import ArmAcross, Place, agreements
+from vitbench.analysis.comparison.findings import Finding
 from vitbench.analysis.comparison.naming import distinct_names, study_words
 from vitbench.analysis.comparison.together import Together
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.tables.further import raw_interval
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, listed
-from vitbench.records.metrics import Metric
 from vitbench.text import counted
 
 RULE = (
@@ -29,18 +29,14 @@ RULE = (
 
 def across_table(arms: Sequence[ArmAcross]) -> Table:
     """`study | budget | arm | CIFAR-10 | Fashion-MNIST | together`; empty where no arm is on two data sets."""
-    names = distinct_names(sorted({data for arm in arms for data in arm.findings}))
+    names = distinct_names(sorted({place.dataset for arm in arms for place in arm.findings}))
     rows = [
         {
             "study": study_words(arm.study),
             **{name: getattr(arm, name) for name in ("budget", "arm")},
             **dict.fromkeys(names.values(), ABSENT),
-            **{
-                names[data]: f"{difference_text(finding.decision, finding.metric)}{_unit(finding.metric)}: "
-                f"{verdict_text(finding.decision, finding.metric, edges=True)}"
-                for data, finding in arm.findings.items()
-            },
-            "together": _together(arm),
+            **{names[place.dataset]: difference_and_verdict(finding) for place, finding in arm.findings.items()},
+            "together": together_text(arm),
         }
         for arm in arms
     ]
@@ -48,7 +44,7 @@ def across_table(arms: Sequence[ArmAcross]) -> Table:
         name="across",
         title="Does it hold on other data?",
         rows=rows,
-        raw=[_raw_row(arm, data) for arm in arms for data in arm.findings],
+        raw=[_raw_row(arm, place) for arm in arms for place in arm.findings],
         texts=("study", "budget", "arm", "together"),
         conventions=(RULE,),
     )
@@ -61,7 +57,15 @@ def summary(arms: Sequence[ArmAcross]) -> str:
     return f"Verdicts of {counted(counts.total(), 'arm')} on two data sets or more: {each}."
 
 
-def _together(arm: ArmAcross) -> str:
+def difference_and_verdict(finding: Finding) -> str:
+    """`+5.21 [+4.08, +6.33]: better`; with its unit where that is not points, in which the page is."""
+    metric = finding.metric
+    unit = "" if metric.unit == "points" else f" {metric.unit}"
+    difference = difference_text(finding.decision, metric)
+    return f"{difference}{unit}: {verdict_text(finding.decision, metric, edges=True)}"
+
+
+def together_text(arm: ArmAcross) -> str:
     """`alike`; `open: 5, 8 seeds`."""
     if arm.together is not Together.OPEN:
         return arm.together.value
@@ -69,19 +73,11 @@ def _together(arm: ArmAcross) -> str:
     return f"open: {listed(str(difference.n if difference else 0) for difference in differences)} seeds"
 
 
-def _unit(metric: Metric) -> str:
-    """` nats`; nothing for points, in which the page is."""
-    return "" if metric.unit == "points" else f" {metric.unit}"
-
-
-def _raw_row(arm: ArmAcross, dataset: str) -> dict[str, Any]:
-    """An arm on one data set, at full precision."""
-    decision, metric = arm.findings[dataset].decision, arm.findings[dataset].metric
+def raw_finding(finding: Finding) -> dict[str, Any]:
+    """What an arm came to in one place, at full precision, with units in the names."""
+    decision, metric = finding.decision, finding.metric
     difference = decision.difference
     return {
-        **{name: getattr(arm, name) for name in ("study", "budget", "arm")},
-        "dataset": dataset,
-        "comparison": arm.slugs[dataset],
         "metric": metric.name,
         f"difference_{metric.unit}": metric.scale * difference.mean if difference else None,
         **raw_interval("interval", decision.interval, metric),
@@ -89,5 +85,14 @@ def _raw_row(arm: ArmAcross, dataset: str) -> dict[str, Any]:
         **raw_interval("difference_ci95", difference.interval() if difference else None, metric),
         "seeds": difference.n if difference else 0,
         "verdict": decision.verdict.value,
+    }
+
+
+def _raw_row(arm: ArmAcross, place: Place) -> dict[str, Any]:
+    return {
+        **{name: getattr(arm, name) for name in ("study", "budget", "arm")},
+        "dataset": place.dataset,
+        "comparison": arm.slugs[place],
+        **raw_finding(arm.findings[place]),
         "together": arm.together.value,
     }

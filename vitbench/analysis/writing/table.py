@@ -65,11 +65,12 @@ def markdown_list(sentences: Sequence[str], *, heading: str = "") -> list[str]:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a row, of equal keys, at least one; full precision; empty where there is no number."""
+    """One line a row, at least one; full precision; empty where there is no number, or where a row has not that key."""
+    names = dict.fromkeys(name for row in rows for name in row)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([escape_csv(name) for name in rows[0]])
-    writer.writerows([escape_csv(value) for value in row.values()] for row in rows)
+    writer.writerow([escape_csv(name) for name in names])
+    writer.writerows([escape_csv(row.get(name)) for name in names] for row in rows)
     return buffer.getvalue()
 
 
