@@ -42,7 +42,8 @@ NEEDED = (
     "numpy",
 )
 """Without these nothing runs; what else vitbench installs, a section misses by itself."""
-WHEELS = "pydantic pydantic-core annotated-types typing-inspection fvcore iopath yacs vit-pytorch"
+MINUTES = 8.0
+"""For everything. Limits of sections are for it; with other `--minutes` they are in proportion."""
 LEAST = 15.0
 """Seconds that must be left for a section to begin."""
 TAIL = 4000
@@ -82,7 +83,9 @@ def sections(out: Path, *, gpu: bool) -> list[Section]:
     peers = ("--peer", "timm", *(("--peer", "vit-pytorch") if importlib.util.find_spec("vit_pytorch") else ()))
     sizes = (("Micro/4", "512"), ("S/16", "256"), ("B/16", "128")) if gpu else (("Nano/4", "8"), ("Micro/4", "4"))
     compiles = ("--compile", "on", "--compile", "graphs") if gpu else ("--compile", "on")
-    seconds = ("--seconds", "1" if gpu else "0.05")
+    seconds = (
+        ("--seconds", "1") if gpu else ("--seconds", "0.05", "--no-memory")
+    )  # which takes a CPU a process for each row
     jobs = ("1", "8") if gpu else ("1", "2")
 
     def rate(variant: str, batch: str, *options: str) -> tuple[str, ...]:
@@ -93,7 +96,7 @@ def sections(out: Path, *, gpu: bool) -> list[Section]:
     pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "-W", "default")
     tests = (*pytest, "tests/device", "tests/kernels/test_attention_choice.py")
     return [
-        Section("doctor", (*vitbench, "doctor", "--json"), 60),
+        Section("doctor", (*vitbench, "doctor", "--json"), 90),
         Section("checks", (*own, "checks"), 90),
         Section("attention", (*own, "attention"), 60),
         *(Section(f"eager {v}", rate(v, batch, *peers, "--full-tokens"), 60) for v, batch in sizes),
@@ -126,11 +129,11 @@ def sections(out: Path, *, gpu: bool) -> list[Section]:
     ]
 
 
-def run(section: Section, *, seconds_left: float) -> Outcome:
-    """Runs a section for as long as it may; ends it, and all that it started, where that is over."""
+def run(section: Section, *, seconds_left: float, slowness: float = 1.0) -> Outcome:
+    """Runs a section for `slowness` times its limit; ends it, and all that it started, where that is over."""
     if section.needs and importlib.util.find_spec(section.needs) is None:
         return Outcome(section.name, "skipped", f"{section.needs} is not installed")
-    limit = min(section.limit, seconds_left)
+    limit = min(slowness * section.limit, seconds_left)
     if limit < LEAST:
         return Outcome(
             section.name,
@@ -215,7 +218,7 @@ def main() -> int:
     parser.add_argument(
         "--out", type=Path, default=ROOT / "results" / "local" / "gpu-check", help="folder; default: %(default)s"
     )
-    parser.add_argument("--minutes", type=float, default=8.0, help="for everything; default: %(default)s")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="for everything; default: %(default)s")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--only", action="append", help="sections whose name begins so; may be given again")
     options = parser.parse_args()
@@ -224,8 +227,8 @@ def main() -> int:
         parser.error(f"minutes {options.minutes:g} is no time to check in; give more than 0")
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         parser.error(
-            f"not installed: {', '.join(missing)}; where there is a network, `python -m pip install --no-deps --target wheels "
-            f"{WHEELS}` for this Python, then set PYTHONPATH=wheels"
+            f"not installed: {', '.join(missing)}; where there is a network, put them into a folder with `python -m pip "
+            "install --target wheels`, for this version of Python, and set PYTHONPATH=wheels (docs/scale.md)"
         )
     try:
         facts = machine()
@@ -242,12 +245,14 @@ def main() -> int:
         )
     outcomes: list[Outcome] = []
     for section in chosen:
-        outcome = run(section, seconds_left=60 * options.minutes - (time.monotonic() - began))
+        left = 60 * options.minutes - (time.monotonic() - began)
+        outcome = run(section, seconds_left=left, slowness=options.minutes / MINUTES)
         outcomes.append(outcome)
         name = "-".join(outcome.name.lower().replace("/", "-").replace(",", "").split())
         (out / f"{name}.json").write_text(json.dumps(asdict(outcome), indent=1) + "\n", encoding="utf-8")
         (out / "README.md").write_text(page(facts, outcomes, gpu=gpu, minutes=options.minutes), encoding="utf-8")
-        print(f"{outcome.name}: {outcome.outcome}, {outcome.seconds:.0f} s {outcome.reason}".rstrip(), flush=True)
+        why = f": {outcome.reason}" if outcome.reason else ""
+        print(f"{outcome.name}: {outcome.outcome}, {outcome.seconds:.0f} s{why}", flush=True)
     print(out / "README.md")
     return int(any(outcome.outcome in ("failed", "out of time") for outcome in outcomes))
 

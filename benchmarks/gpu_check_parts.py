@@ -30,8 +30,8 @@ from vitbench.kernels.attention_choice import AttentionShape, choose_attention, 
 from vitbench.models import build_model
 from vitbench.studies.recipes import RECIPES
 from vitbench.text import error_with_type
-from vitbench.training.loop import training_step
 from vitbench.training.optimizer import build_optimizer
+from vitbench.training.step import training_step
 
 BATCH = 8
 SMALL: dict[str, Any] = {"image_size": 16, "patch_size": 4, "width": 32, "depth": 2, "num_heads": 2, "num_classes": 7}

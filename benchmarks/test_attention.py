@@ -10,6 +10,7 @@ from einops import rearrange
 
 from vitbench.config import ViTConfig
 from vitbench.kernels import install
+from vitbench.kernels.attention_choice import AttentionShape, why_not
 from vitbench.models.attention import Attention, Kernel, attention
 
 KERNELS = [kernel for kernel in get_args(Kernel) if kernel != "auto"]
@@ -22,6 +23,14 @@ ROWS = 2048
 """Tokens of a batch, about."""
 
 
+def skip_unless_here(kernel, dtype, tokens, device):
+    """A CPU has no cuDNN, and a GPU no flash kernel in float32."""
+    if kernel != "auto" and (
+        reason := why_not(kernel, AttentionShape(1, HEADS, tokens, tokens, HEAD_DIM), dtype, device)
+    ):
+        pytest.skip(f"{kernel} is not here: {reason}")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     tokens = (*TOKENS, *MANY_TOKENS) if metafunc.config.getoption("--full") else TOKENS
     metafunc.parametrize("tokens", tokens)
@@ -31,6 +40,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("passes", PASSES)
 def test_attention(timed, device, tokens, kernel, dtype, passes):
+    skip_unless_here(kernel, dtype, tokens, device)
     batch = max(1, ROWS // tokens)
     # As a linear layer gives them: one tensor, of which q, k and v are views.
     shape = (batch, tokens, 3, HEADS, HEAD_DIM)
@@ -57,6 +67,7 @@ def test_attention(timed, device, tokens, kernel, dtype, passes):
 @pytest.mark.parametrize("passes", PASSES)
 def test_attention_layer(timed, device, tokens, kernel, dtype, passes):
     """With its two linear layers, which a kernel of `auto` may take in with it."""
+    skip_unless_here(kernel, dtype, tokens, device)
     batch, width = max(1, ROWS // tokens), HEADS * HEAD_DIM
     layer = install(Attention(ViTConfig(width=width, num_heads=HEADS))).to(device.torch_device)
     layer.kernel = kernel

@@ -31,9 +31,10 @@ from vitbench.models.positions import Learned1D
 from vitbench.models.recording import attention_maps
 from vitbench.models.stems import PatchStem
 from vitbench.studies.recipes import RECIPES
-from vitbench.training import average, loop
+from vitbench.training import average
 from vitbench.training.losses import LOSSES
 from vitbench.training.optimizer import build_optimizer, build_schedule
+from vitbench.training.step import training_step
 
 META = torch.device("meta")
 BATCH = 4
@@ -182,7 +183,9 @@ RECIPES_OF_STEPS: dict[str, dict[str, Any]] = {
 }
 
 
-def steps_on_meta(config: ModelConfig, recipe: TrainConfig, *, targets: Tensor) -> tuple[list[Tensor], Tensor]:
+def steps_on_meta(
+    config: ModelConfig, recipe: TrainConfig, *, targets: Tensor, micro_batch: int | None = None
+) -> tuple[list[Tensor], Tensor]:
     """Two steps: (what is left on the device: weights, gradients, optimizer's and averaged tensors; the loss)."""
     model = model_on(META, config).train()
     optimizer = build_optimizer(model, recipe)
@@ -192,7 +195,9 @@ def steps_on_meta(config: ModelConfig, recipe: TrainConfig, *, targets: Tensor) 
     for step in range(2):
         schedule.step_update(step + 1)
         images = torch.empty(BATCH, config.in_channels, *config.image_hw, device=META)
-        loss = loop.training_step(model, optimizer, images, targets, parameters, recipe, nullcontext)
+        loss = training_step(
+            model, optimizer, images, targets, parameters, recipe, nullcontext, micro_batch=micro_batch
+        )
         averaged.update(step)
     # torch keeps the number of steps on the CPU where the optimizer is not fused.
     states = [t for state in optimizer.state.values() for t in state.values() if isinstance(t, Tensor) and t.ndim]
@@ -215,6 +220,13 @@ def test_a_training_step_by_every_kind_of_recipe_stays_on_its_device(name, soft,
     recipe = TrainConfig(**RECIPES_OF_STEPS[name])
     targets = torch.zeros(BATCH, 5, device=META) if soft else torch.zeros(BATCH, dtype=torch.int64, device=META)
     tensors, loss = steps_on_meta(small_config(), recipe, targets=targets)
+    assert {tensor.device for tensor in (*tensors, loss)} == {META}
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_training_step_in_micro_batches_stays_on_its_device(soft):
+    targets = torch.zeros(BATCH, 5, device=META) if soft else torch.zeros(BATCH, dtype=torch.int64, device=META)
+    tensors, loss = steps_on_meta(small_config(), TrainConfig(optimizer="nadamw"), targets=targets, micro_batch=3)
     assert {tensor.device for tensor in (*tensors, loss)} == {META}
 
 

@@ -22,7 +22,7 @@ from vitbench.machine import all_remembered, remembered
 from vitbench.models import ViT
 from vitbench.models.attention import Attention, Kernel, attention
 from vitbench.models.parts import ALL, is_part
-from vitbench.text import error_with_type
+from vitbench.text import counted, error_with_type
 
 SWITCH = "VITBENCH_ATTENTION"
 """The environment variable that forces one kernel on a GPU."""
@@ -35,6 +35,8 @@ SECONDS = 0.5
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.03}
 """By how much of the largest value a kernel's results may differ from products in float32."""
 CHECKED_IMAGES = 2
+NO_KERNEL = ("No available kernel", "No viable backend")
+"""Parts of the messages of errors that torch gives no type."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 NAME = "attention_kernels"
 """Of the file in the cache."""
@@ -55,12 +57,15 @@ class AttentionShape:
     backward: bool = True
 
     def __str__(self) -> str:
-        queries = "" if self.queries == self.tokens else f", {self.queries} queries"
-        passes = "forward and backward" if self.backward else "forward"
-        bias = ", bias" if self.bias else ""
-        return (
-            f"{self.batch} images, {self.heads} heads of {self.head_dim}, {self.tokens} tokens{queries}{bias}, {passes}"
-        )
+        parts = [
+            counted(self.batch, "image"),
+            f"{counted(self.heads, 'head')} of {self.head_dim}",
+            counted(self.tokens, "token"),
+            *([] if self.queries == self.tokens else [counted(self.queries, "query", "queries")]),
+            *(["bias"] if self.bias else []),
+            "forward and backward" if self.backward else "forward",
+        ]
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,8 @@ def why_not(kernel: Kernel, shape: AttentionShape, precision: str, device: Devic
         results = _results(kernel, few, DTYPES[precision], device.torch_device)
         expected = _results("matmul", few, torch.float32, device.torch_device)
     except Exception as error:  # torch has no one type for a kernel that is not there
-        return error_with_type(error)
+        is_none = any(text in str(error) for text in NO_KERNEL)
+        return "torch has none for this" if is_none else error_with_type(error)
     for result, right in zip(results, expected, strict=True):
         difference = ((result.float() - right).abs().max() / right.abs().max()).item()
         if not difference <= TOLERANCE[precision]:
