@@ -32,8 +32,13 @@ MIXED = {"mixup": 0.8, "cutmix": 1.0, "flip": True, "random_erasing": 0.5, "crop
 TOGETHER: dict[str, dict[str, Any]] = {
     "clipping, EMA, mixup, Muon, layer decay, label smoothing": {
         "train": {
-            "optimizer": "muon", "clip_norm": 0.5, "ema_decay": 0.9, "layer_decay": 0.8, "label_smoothing": 0.1,
-            "epochs": 2, "batch_size": 44,
+            "optimizer": "muon",
+            "clip_norm": 0.5,
+            "ema_decay": 0.9,
+            "layer_decay": 0.8,
+            "label_smoothing": 0.1,
+            "epochs": 2,
+            "batch_size": 44,
         },
         "data": MIXED,
     },
