@@ -80,17 +80,18 @@ def assert_close(record: Record, other: Record, relative: float = RELATIVE) -> N
     assert record.run_id == other.run_id and len(record.correct) == len(other.correct)
 
 
-def test_two_and_three_ranks_follow_the_losses_of_one_process(job_of, processes):
+@pytest.mark.parametrize(
+    "devices", [2, pytest.param(3, marks=pytest.mark.slow)]
+)  # processes that import torch cost seconds each
+def test_ranks_follow_the_losses_of_one_process(job_of, processes, devices):
     for name in TOGETHER:
-        alone = execute(job_of(name))
-        for devices in (2, 3) if "Muon" in name else (2,) if "micro" in name else (3,):
-            together = processes.execute(job_of(name).on(["cpu"] * devices))
-            assert_close(together, alone)
-            assert together.environment.devices == devices and alone.environment.devices == 1
-            assert together.environment.comparison_key[:-2] == alone.environment.comparison_key[:-2]
-            # Measured of the whole batch, by all ranks together.
-            assert together.cost.train_images_per_second > 0 and together.cost.infer_images_per_second > 0
-            assert together.cost.peak_memory_bytes > 0
+        alone, together = execute(job_of(name)), processes.execute(job_of(name).on(["cpu"] * devices))
+        assert_close(together, alone)
+        assert together.environment.devices == devices and alone.environment.devices == 1
+        assert together.environment.comparison_key == alone.environment.comparison_key
+        # Measured of the whole batch, by all ranks together.
+        assert together.cost.train_images_per_second > 0 and together.cost.infer_images_per_second > 0
+        assert together.cost.peak_memory_bytes > 0
     # The losses tell ranks that share a batch from ranks that go their own ways.
     other_batch = execute(changed(job_of("micro-batches"), data={"train_images": 149}))
     assert abs(other_batch.metrics["test_loss"] / alone.metrics["test_loss"] - 1) > 10 * RELATIVE
@@ -178,7 +179,7 @@ def long_job(make_job, tmp_path):
     return dataclasses.replace(job, checkpoints=tmp_path / "checkpoints", checkpoint_minutes=1e-9)
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_rank_that_is_killed_ends_the_run_as_failed_and_one_device_goes_on_from_its_checkpoint(long_job, number):
     with RankProcesses() as processes:
         record = processes.execute(long_job.on(["cpu", "cpu"]), killing(processes, number, 3))
