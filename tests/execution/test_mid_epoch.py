@@ -1,4 +1,4 @@
-"""Does a run that is killed in the middle of an epoch go on there, with loader workers and augmentation, and decode no more?"""
+"""Does a run that is killed within an epoch go on there, with loader workers and augmentation, and decode nothing twice?"""
 
 from __future__ import annotations
 

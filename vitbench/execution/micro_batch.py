@@ -19,7 +19,7 @@ from filelock import FileLock
 from vitbench import __version__
 from vitbench.config import RunConfig
 from vitbench.config.base import canonical_json
-from vitbench.costs.memory import StepMemory
+from vitbench.costs.memory import StepMemory, room_for
 from vitbench.device import Device, is_out_of_memory
 from vitbench.execution.initial_model import untrained_model
 from vitbench.execution.job import Job, MicroBatch
@@ -31,10 +31,6 @@ from vitbench.machine import cache_directory
 
 TRIED = 16
 """Images, at most, that steps are measured on."""
-HEAD_ROOM = {True: 0.9, False: 0.75}
-"""Share of the free memory that a run may take, by whether the device raises when it runs out: what was chosen is then tried.
-Else what is counted leaves out the scratch memory of operators.
-"""
 _COSTS_NOTHING = ("epochs", "learning_rate", "min_learning_rate", "warmup_fraction", "schedule", "weight_decay")
 """Fields of the recipe that no memory depends on."""
 
@@ -139,7 +135,7 @@ def _measure(config: RunConfig, device: Device, *, runs: int) -> tuple[StepMemor
     free = device.free_bytes()
     if memory is None or free is None:
         return None, None
-    size = memory.largest_fitting(batch_size, HEAD_ROOM[device.raises_out_of_memory] * free / runs)
+    size = memory.largest_fitting(batch_size, room_for(free, runs, is_tried=device.raises_out_of_memory))
     while device.raises_out_of_memory and not _runs(config, bench, size or batch_size):
         if size == 1:
             raise ValueError("micro_batch auto: out of memory with one image at a time; use a smaller model")
