@@ -48,11 +48,12 @@ class MemoryNeeds:
             arms = [need for need in self.arms if (need.study, need.dataset) == place]
             most = max(arms, key=lambda need: need.needed_bytes)
             how = "measured" if most.is_measured else "estimated"
-            text = (
-                f"memory: {place[0]} on {place[1]} takes up to {size_in_bytes(most.needed_bytes)} a run ({most.arm}, batches of "
-                f"{most.batch_size:,}; {how}), and a run may take {size_in_bytes(self.room_bytes)} here{beside}"
+            needed, room = size_in_bytes(most.needed_bytes), size_in_bytes(self.room_bytes)
+            which = f"({most.arm}, batches of {most.batch_size:,}; {how})"
+            yield (
+                f"memory: {place[0]} on {place[1]} takes up to {needed} a run {which}, and a run may take {room} "
+                f"here{beside}: {_what_fits(arms, most)}"
             )
-            yield f"{text}: {_what_fits(arms, most)}"
 
 
 def _what_fits(arms: Sequence[MemoryNeed], most: MemoryNeed) -> str:

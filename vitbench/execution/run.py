@@ -23,7 +23,7 @@ from vitbench.evaluation import Evaluation
 from vitbench.execution.distorted import distorted_metrics
 from vitbench.execution.initial_model import initial_model
 from vitbench.execution.job import Job, Report
-from vitbench.execution.micro_batch import micro_batch_of
+from vitbench.execution.micro_batch import micro_batch_of, out_of_memory_reason
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
 from vitbench.execution.study_code import CodeError, load_code, self_initialised
 from vitbench.inspection.lost_numbers import code_that_loses_numbers
@@ -61,7 +61,7 @@ def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> R
         says_all = isinstance(error, CodeError | PartError)
         reason = " ".join((str(error) if says_all else f"{type(error).__name__}: {error}").split())
         if is_out_of_memory(error):
-            reason = f"out of memory at batch {job.run.config.train.batch_size}"
+            reason = out_of_memory_reason(job)
     return job.failed(reason, started=started)
 
 
