@@ -64,9 +64,10 @@ class StepMemory:
         size = batch_size
         while self.needed(batch_size, size) > room:
             if size == 1:
-                needed = size_in_bytes(self.needed(batch_size, 1))
+                needed, may_take = size_in_bytes(self.needed(batch_size, 1)), size_in_bytes(room)
                 raise ValueError(
-                    f"micro_batch auto: one image at a time takes {needed}, and a run may take {size_in_bytes(room)} here; use a smaller model or batch_size, or fewer jobs"
+                    f"micro_batch auto: one image at a time takes {needed}, and a run may take {may_take} here; use a smaller "
+                    "model or batch_size, or fewer jobs"
                 )
             size = -(-size // 2)
         return None if size == batch_size else size

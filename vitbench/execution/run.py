@@ -181,6 +181,8 @@ def _open_checkpoint(setup: _Setup, started: str) -> tuple[Checkpoint, _History,
     if saved is not None:
         history = _History(**saved["history"])
         history.resumed += 1
+        if others := [part for part in history.parts if part != setup.environment.part]:
+            say(f"run {job.run.run_id} goes on {setup.environment.part}, after {others[-1]}: the same but for rounding")
     history.parts = list(dict.fromkeys([*history.parts, setup.environment.part]))
     checkpoint.more = lambda: {"history": {**asdict(history), "peak": history.peak_memory(device.peak_memory_bytes())}}
     return checkpoint, history, saved
