@@ -74,8 +74,9 @@ def processes() -> Iterator[RankProcesses]:
 
 def assert_close(record: Record, other: Record, relative: float = RELATIVE) -> None:
     assert record.outcome is other.outcome is Outcome.COMPLETED, (record.reason, other.reason)
-    losses = [[point.train_loss for point in r.curve] + [point.val_loss for point in r.curve] for r in (record, other)]
-    assert losses[0] == pytest.approx(losses[1], rel=relative)
+    for name in ("train_loss", "val_loss"):  # of some epochs, nothing is validated
+        losses, others = ([value for p in r.curve if (value := getattr(p, name)) is not None] for r in (record, other))
+        assert losses and losses == pytest.approx(others, rel=relative)
     assert record.metrics["test_loss"] == pytest.approx(other.metrics["test_loss"], rel=relative)
     assert record.run_id == other.run_id and len(record.correct) == len(other.correct)
 
@@ -180,7 +181,9 @@ def long_job(make_job, tmp_path):
 
 
 @pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.slow), 1])
-def test_a_rank_that_is_killed_ends_the_run_as_failed_and_one_device_goes_on_from_its_checkpoint(long_job, number):
+def test_a_rank_that_is_killed_ends_the_run_as_failed_and_one_device_goes_on_from_its_checkpoint(
+    long_job, number, capfd
+):
     with RankProcesses() as processes:
         record = processes.execute(long_job.on(["cpu", "cpu"]), killing(processes, number, 3))
         assert record.outcome is Outcome.FAILED and record.environment.devices == 2
@@ -191,7 +194,8 @@ def test_a_rank_that_is_killed_ends_the_run_as_failed_and_one_device_goes_on_fro
     reports: list[Report] = []
     resumed = execute(long_job, reports.append)
     assert reports[0].text.startswith("goes on after step ")
-    assert reports[0].text.endswith("of 12, before in whole batches on 2 devices")
+    line = "goes on in whole batches, after in whole batches on 2 devices: the same but for rounding"
+    assert line in capfd.readouterr().err
     assert resumed.cost.resumed == 1 and resumed.environment.devices == 1
     assert resumed.environment.earlier_parts == ("in whole batches on 2 devices",)
     assert resumed.environment.determines_bits is None
