@@ -100,10 +100,11 @@ class Peers:
     def _lost(self, store: Store) -> str:
         others = [rank for rank in range(self.launch.size) if rank != self.launch.rank]
         size = self.launch.size
-        reasons = {rank: why for rank in others if (why := self._why_lost(rank, store))}
-        # A rank that only lost another is not the cause.
-        rank, why = min(reasons.items(), key=lambda pair: (pair[1].startswith(LOST), pair[0]), default=(0, ""))
-        return why and f"rank {rank} of {size}: {why}"
+        for rank in others:
+            why = self._why_lost(rank, store)
+            if why and not why.startswith(LOST):  # who only lost another is not the cause: it may have lost this one
+                return f"rank {rank} of {size}: {why}"
+        return ""
 
     def _why_lost(self, rank: int, store: Store) -> str:
         if store.check([f"failure {rank}"]):
@@ -184,7 +185,7 @@ def execute_first(
             record = job.failed(error_with_type(error), started=begun)
     with HeldSignals(patience=RECORDING_SECONDS), ending:  # torchrun's signal must not come between
         if record.outcome is Outcome.FAILED:
-            reason = peers.lost(within=LOST_SECONDS if record.reason.startswith(LOST) else 0.0)
+            reason = peers.lost(within=LOST_SECONDS + 5 if record.reason.startswith(LOST) else 0.0)
             record = job.failed(reason, started=begun) if reason else record
         keep(record)
         peers.tell_recorded()
