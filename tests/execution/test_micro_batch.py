@@ -11,7 +11,7 @@ import torch
 
 from tests.execution.run_results import bits
 from vitbench.config import TimmConfig
-from vitbench.costs.memory import StepMemory
+from vitbench.costs.memory import COUNTED, StepMemory
 from vitbench.device import CpuDevice
 from vitbench.execution import micro_batch as module
 from vitbench.execution.current_environment import CurrentEnvironment
@@ -146,14 +146,14 @@ def test_auto_takes_the_whole_batch_where_it_fits_and_else_what_fits(make_job, c
     assert size is None
     cache.unlink()
     for images in (40, 20, 3):
-        room = memory.needed(64, images) / module.HEAD_ROOM[False]
+        room = memory.needed(64, images) / COUNTED
         monkeypatch.setattr(CpuDevice, "free_bytes", lambda _, room=room: room + 1)
         _, size = fitting(config, cpu, runs=1)
         assert size == {40: 32, 20: 16, 3: 2}[images]
         cache.unlink()
-        _, shared = fitting(config, cpu, runs=2)
-        assert shared < size
-        cache.unlink()
+    monkeypatch.setattr(CpuDevice, "free_bytes", lambda _: 2 * memory.needed(64, 40) / COUNTED + 1)
+    _, beside_another = fitting(config, cpu, runs=2)
+    assert beside_another == 32
 
 
 def test_auto_is_measured_once(make_job, cpu, cache, monkeypatch):

@@ -74,23 +74,25 @@ def processes() -> Iterator[RankProcesses]:
 
 def assert_close(record: Record, other: Record, relative: float = RELATIVE) -> None:
     assert record.outcome is other.outcome is Outcome.COMPLETED, (record.reason, other.reason)
-    losses = [[point.train_loss for point in r.curve] + [point.val_loss for point in r.curve] for r in (record, other)]
-    assert losses[0] == pytest.approx(losses[1], rel=relative)
+    for name in ("train_loss", "val_loss"):  # of some epochs, nothing is validated
+        losses, others = ([value for p in r.curve if (value := getattr(p, name)) is not None] for r in (record, other))
+        assert losses and losses == pytest.approx(others, rel=relative)
     assert record.metrics["test_loss"] == pytest.approx(other.metrics["test_loss"], rel=relative)
     assert record.run_id == other.run_id and len(record.correct) == len(other.correct)
 
 
-def test_two_and_three_ranks_follow_the_losses_of_one_process(job_of, processes):
+@pytest.mark.parametrize(
+    "devices", [2, pytest.param(3, marks=pytest.mark.slow)]
+)  # processes that import torch cost seconds each
+def test_ranks_follow_the_losses_of_one_process(job_of, processes, devices):
     for name in TOGETHER:
-        alone = execute(job_of(name))
-        for devices in (2, 3) if "Muon" in name else (2,) if "micro" in name else (3,):
-            together = processes.execute(job_of(name).on(["cpu"] * devices))
-            assert_close(together, alone)
-            assert together.environment.devices == devices and alone.environment.devices == 1
-            assert together.environment.comparison_key[:-2] == alone.environment.comparison_key[:-2]
-            # Measured of the whole batch, by all ranks together.
-            assert together.cost.train_images_per_second > 0 and together.cost.infer_images_per_second > 0
-            assert together.cost.peak_memory_bytes > 0
+        alone, together = execute(job_of(name)), processes.execute(job_of(name).on(["cpu"] * devices))
+        assert_close(together, alone)
+        assert together.environment.devices == devices and alone.environment.devices == 1
+        assert together.environment.comparison_key == alone.environment.comparison_key
+        # Measured of the whole batch, by all ranks together.
+        assert together.cost.train_images_per_second > 0 and together.cost.infer_images_per_second > 0
+        assert together.cost.peak_memory_bytes > 0
     # The losses tell ranks that share a batch from ranks that go their own ways.
     other_batch = execute(changed(job_of("micro-batches"), data={"train_images": 149}))
     assert abs(other_batch.metrics["test_loss"] / alone.metrics["test_loss"] - 1) > 10 * RELATIVE
@@ -178,8 +180,10 @@ def long_job(make_job, tmp_path):
     return dataclasses.replace(job, checkpoints=tmp_path / "checkpoints", checkpoint_minutes=1e-9)
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_rank_that_is_killed_ends_the_run_as_failed_and_one_device_goes_on_from_its_checkpoint(long_job, number):
+@pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_rank_that_is_killed_ends_the_run_as_failed_and_one_device_goes_on_from_its_checkpoint(
+    long_job, number, capfd
+):
     with RankProcesses() as processes:
         record = processes.execute(long_job.on(["cpu", "cpu"]), killing(processes, number, 3))
         assert record.outcome is Outcome.FAILED and record.environment.devices == 2
@@ -190,7 +194,8 @@ def test_a_rank_that_is_killed_ends_the_run_as_failed_and_one_device_goes_on_fro
     reports: list[Report] = []
     resumed = execute(long_job, reports.append)
     assert reports[0].text.startswith("goes on after step ")
-    assert reports[0].text.endswith("of 12, before in whole batches on 2 devices")
+    line = "goes on in whole batches, after in whole batches on 2 devices: the same but for rounding"
+    assert line in capfd.readouterr().err
     assert resumed.cost.resumed == 1 and resumed.environment.devices == 1
     assert resumed.environment.earlier_parts == ("in whole batches on 2 devices",)
     assert resumed.environment.determines_bits is None

@@ -124,7 +124,6 @@ def _load_code(files: list[str] | None) -> list[str] | None:
 
 
 MOST_THREADS = 1024
-MOST_DEVICES = 256
 """More than any machine has cores, and fewer than a system lets a process have."""
 MOST_SECONDS = 86_400
 MOST_HOURS = 8760
@@ -171,12 +170,6 @@ Download = Annotated[bool, Option("--download", help="Let the data set's library
 AsJson = Annotated[bool, Option("--json", help="Print one JSON document and nothing else.")]
 DeviceName = Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, Option(min=1, max=MOST_THREADS, help="Threads a worker computes with on CPU.")]
-DevicesPerRun = Annotated[
-    int,
-    Option(
-        min=1, max=MOST_DEVICES, help="Devices that compute each run together: GPUs, or processes with --device cpu."
-    ),
-]
 KeepWeights = Annotated[bool, Option(help="Keep trained weights in checkpoints/, as RUN_ID.safetensors.")]
 Jobs = Annotated[str, Option(help="Worker processes: a number, or auto (one per CPU core or GPU).")]
 Seconds = Annotated[float, Option(callback=_seconds, help="Time to measure each row in, at most.")]

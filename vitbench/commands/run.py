@@ -12,7 +12,6 @@ from vitbench.commands.arguments import (
     FAILED,
     CheckpointMinutes,
     DeviceName,
-    DevicesPerRun,
     ExecutorName,
     Hours,
     Jobs,
@@ -23,6 +22,7 @@ from vitbench.commands.arguments import (
     images_at_a_time,
 )
 from vitbench.commands.options import with_options
+from vitbench.commands.several_devices import DevicesPerRun
 
 
 @with_options

@@ -9,6 +9,7 @@ import typer
 
 from vitbench.commands import arguments
 from vitbench.commands.options import DataFields, ModelFields, RecipeFields, with_options
+from vitbench.commands.several_devices import DevicesPerRun
 from vitbench.config.distortions import distorted_accuracies, strength_text
 from vitbench.launched import launched
 from vitbench.records import Faults, Outcome, Record, RecordStore
@@ -37,7 +38,7 @@ def train(
     evaluate: arguments.Evaluate = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
     device: arguments.DeviceName = "auto",
-    devices_per_run: arguments.DevicesPerRun = 1,
+    devices_per_run: DevicesPerRun = 1,
     threads: arguments.Threads = None,
     micro_batch: arguments.MicroBatch = None,
     checkpoint_minutes: arguments.CheckpointMinutes = arguments.CHECKPOINT_MINUTES,

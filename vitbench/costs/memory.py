@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vitbench.config import RunConfig
 from vitbench.costs.macs import count
+from vitbench.text import size_in_bytes
 
 BYTES = 4
 """Of a number in float32, as weights, their gradients and the optimizer's state are."""
@@ -17,6 +18,17 @@ reference, of which they are between 0.7 and 2.1.
 """
 COPIES = 3
 """Of a whole batch, while it is augmented: its images as they came, in float32, and once more while they are mixed."""
+
+
+TRIED, COUNTED = 0.9, 0.75
+"""Share of the free memory that runs may take: where a size is tried before it is taken, and where it is counted alone, as
+counts leave out the scratch memory of operators.
+"""
+
+
+def room_for(free: int, runs: int, *, is_tried: bool) -> float:
+    """Bytes that each of so many runs at a time may take."""
+    return (TRIED if is_tried else COUNTED) * free / runs
 
 
 @dataclass(frozen=True)
@@ -52,17 +64,13 @@ class StepMemory:
         size = batch_size
         while self.needed(batch_size, size) > room:
             if size == 1:
+                needed, may_take = size_in_bytes(self.needed(batch_size, 1)), size_in_bytes(room)
                 raise ValueError(
-                    f"micro_batch auto: one image at a time takes {gib(self.needed(batch_size, 1))}, and a run may take "
-                    f"{gib(room)} here; use a smaller model or batch_size, or fewer jobs"
+                    f"micro_batch auto: one image at a time takes {needed}, and a run may take {may_take} here; use a smaller "
+                    "model or batch_size, or fewer jobs"
                 )
             size = -(-size // 2)
         return None if size == batch_size else size
-
-
-def gib(amount: float) -> str:
-    """`1.2 GiB`."""
-    return f"{amount / 2**30:.3g} GiB"
 
 
 def image_bytes(config: RunConfig) -> int:

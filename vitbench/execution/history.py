@@ -67,6 +67,8 @@ def open_checkpoint(
         say(f"{why_not}; run {job.run.run_id} starts from the beginning")
     saved = ranks.of_first(saved)
     history = History(started) if saved is None else History.resumed_from(saved["history"])
+    if saved is not None and ranks.is_first and (others := history.earlier_parts(environment)):
+        say(f"run {job.run.run_id} goes on {environment.part}, after {others[-1]}: the same but for rounding")
     history.parts = list(dict.fromkeys([*history.parts, environment.part]))
     checkpoint.more = lambda: {"history": {**asdict(history), "peak": history.peak_memory(device.peak_memory_bytes())}}
     return checkpoint, history, saved

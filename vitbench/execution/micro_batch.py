@@ -19,7 +19,7 @@ from filelock import FileLock
 from vitbench import __version__
 from vitbench.config import RunConfig
 from vitbench.config.base import canonical_json
-from vitbench.costs.memory import StepMemory
+from vitbench.costs.memory import StepMemory, room_for
 from vitbench.device import Device, is_out_of_memory
 from vitbench.execution.initial_model import untrained_model
 from vitbench.execution.job import Job, MicroBatch, images_a_device
@@ -31,10 +31,6 @@ from vitbench.machine import cache_directory
 
 TRIED = 16
 """Images, at most, that steps are measured on."""
-HEAD_ROOM = {True: 0.9, False: 0.75}
-"""Share of the free memory that a run may take, by whether the device raises when it runs out: what was chosen is then tried.
-Else what is counted leaves out the scratch memory of operators.
-"""
 _COSTS_NOTHING = ("epochs", "learning_rate", "min_learning_rate", "warmup_fraction", "schedule", "weight_decay")
 """Fields of the recipe that no memory depends on."""
 
@@ -71,6 +67,14 @@ def check_micro_batch(asked: MicroBatch, configs: Mapping[str, RunConfig], *, de
                 f"micro_batch {asked}: {arm!r} has {reason}, for which the whole batch of {config.train.batch_size} images "
                 "counts; leave it out, or give auto, which keeps the batches of such models whole"
             )
+
+
+def out_of_memory_reason(job: Job) -> str:
+    """Of a run that had not enough of it, with the remedy that leaves the run what it is."""
+    batch = f"out of memory at batch {job.run.config.train.batch_size}"
+    if job.micro_batch is None:
+        return f"{batch}; --micro-batch auto computes fewer images at a time"
+    return f"{batch} with micro_batch {job.micro_batch}; give a smaller number"
 
 
 def runs_on_device(workers: int, device: Device) -> int:
@@ -143,7 +147,7 @@ def _measure(config: RunConfig, device: Device, *, runs: int) -> tuple[StepMemor
     free = device.free_bytes()
     if memory is None or free is None:
         return None, None
-    size = memory.largest_fitting(batch_size, HEAD_ROOM[device.raises_out_of_memory] * free / runs)
+    size = memory.largest_fitting(batch_size, room_for(free, runs, is_tried=device.raises_out_of_memory))
     while device.raises_out_of_memory and not _runs(config, bench, size or batch_size):
         if size == 1:
             raise ValueError("micro_batch auto: out of memory with one image at a time; use a smaller model")

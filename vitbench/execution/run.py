@@ -23,7 +23,7 @@ from vitbench.execution.distorted import distorted_metrics
 from vitbench.execution.history import History, open_checkpoint
 from vitbench.execution.initial_model import initial_model
 from vitbench.execution.job import Job, Report
-from vitbench.execution.micro_batch import micro_batch_of
+from vitbench.execution.micro_batch import micro_batch_of, out_of_memory_reason
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
 from vitbench.execution.study_code import CodeError, load_code, self_initialised
 from vitbench.inspection.lost_numbers import code_that_loses_numbers
@@ -64,7 +64,7 @@ def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None, rank
         says_all = isinstance(error, CodeError | PartError)
         reason = " ".join((str(error) if says_all else f"{type(error).__name__}: {error}").split())
         if is_out_of_memory(error):
-            reason = f"out of memory at batch {job.run.config.train.batch_size}"
+            reason = out_of_memory_reason(job)
         elif is_loss_of_a_rank(error):
             reason = f"{LOST} ({reason})"
     return job.failed(reason, started=started)
@@ -79,8 +79,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None], ranks:
     checkpoint, history, saved = open_checkpoint(job, device, setup.environment, ranks, started)
     if saved is not None:
         step, num_steps = saved["training"]["step"], setup.data.num_steps
-        earlier = "".join(f", before {part}" for part in history.earlier_parts(setup.environment))
-        on_report(Report(step / num_steps, f"goes on after step {step} of {num_steps}{earlier}"))
+        on_report(Report(step / num_steps, f"goes on after step {step} of {num_steps}"))
     result = _train(setup, history, checkpoint, saved, on_report)
     peak_memory = _peak_memory(setup, history) if setup.data.num_steps else None
     tested = _test(setup, result, history)

@@ -14,7 +14,7 @@ from vitbench.data import DataInfo, describe
 from vitbench.execution import display
 from vitbench.execution.claims import Claims
 from vitbench.execution.content import Content
-from vitbench.execution.job import Job, MicroBatch, Report
+from vitbench.execution.job import Job, MicroBatch
 from vitbench.execution.preparation import DataReader, make_job, run_devices, worker_devices
 from vitbench.execution.reuse import has_weights
 from vitbench.launched import launched
@@ -176,12 +176,9 @@ def execute_watched(job: Job) -> Record:
     from vitbench.execution.rank_processes import RankProcesses
     from vitbench.execution.run import execute
 
-    with display.progress("starting") as advance:
-        report = _shown_by(advance)
-        if job.num_devices == 1:
-            return execute(job, report)
-        with RankProcesses() as ranks:
-            return ranks.execute(job, report)
+    with display.progress("starting") as advance, RankProcesses() as ranks:
+        compute = execute if job.num_devices == 1 else ranks.execute
+        return compute(job, lambda report: advance(report.text, report.fraction, 1.0))
 
 
 def _execute_among(peers: Peers, job: Job, keep: Callable[[Record], None]) -> Record:
@@ -189,11 +186,7 @@ def _execute_among(peers: Peers, job: Job, keep: Callable[[Record], None]) -> Re
     from vitbench.execution.torchrun import execute_first
 
     with display.progress("starting") as advance:
-        return execute_first(peers, job, _shown_by(advance), keep)
-
-
-def _shown_by(advance: Callable[[str, float, float], None]) -> Callable[[Report], None]:
-    return lambda report: advance(report.text, report.fraction, 1.0)
+        return execute_first(peers, job, lambda report: advance(report.text, report.fraction, 1.0), keep)
 
 
 def _check_classes(init: str, dataset: str, data_root: Path | None, config: RunConfig) -> None:

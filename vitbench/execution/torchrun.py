@@ -7,6 +7,7 @@ torchrun ends all once one has died; so rank 0 sees to it itself that a run is r
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import pickle
@@ -50,8 +51,9 @@ class Peers:
         self._store, self._watched = _meet(launch), _meet(launch)  # a client serves one thread at a time
         self._beats: dict[int, tuple[bytes, float]] = {}
         """Rank → (what it showed last, when that was new)."""
-        self._over = threading.Event()
+        self._on_lost: Callable[[str], None] | None = None
         self._store.set(f"process {launch.rank}", json.dumps([this_machine(), os.getpid()]))
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def give(self, job: Job | None) -> None:
         """Rank 0 has this to compute, or nothing."""
@@ -98,10 +100,11 @@ class Peers:
     def _lost(self, store: Store) -> str:
         others = [rank for rank in range(self.launch.size) if rank != self.launch.rank]
         size = self.launch.size
-        reasons = {rank: why for rank in others if (why := self._why_lost(rank, store))}
-        # A rank that only lost another is not the cause.
-        rank, why = min(reasons.items(), key=lambda pair: (pair[1].startswith(LOST), pair[0]), default=(0, ""))
-        return why and f"rank {rank} of {size}: {why}"
+        for rank in others:
+            why = self._why_lost(rank, store)
+            if why and not why.startswith(LOST):  # who only lost another is not the cause: it may have lost this one
+                return f"rank {rank} of {size}: {why}"
+        return ""
 
     def _why_lost(self, rank: int, store: Store) -> str:
         if store.check([f"failure {rank}"]):
@@ -121,27 +124,29 @@ class Peers:
 
     @contextmanager
     def watched(self, on_lost: Callable[[str], None]) -> Iterator[None]:
-        """While entered, shows that this rank is there, and calls `on_lost` in another thread where another no longer is."""
-        threading.Thread(target=self._watch, args=(on_lost,), daemon=True).start()
+        """While entered, `on_lost` is called in another thread once another rank is lost: for followers, rank 0."""
+        self._on_lost = on_lost
         try:
             yield
         finally:
-            self._over.set()
+            self._on_lost = None
 
-    def _watch(self, on_lost: Callable[[str], None]) -> None:
-        number, is_told = 0, False
-        while not self._over.wait(BEAT_SECONDS):
-            number += 1
+    def _watch(self) -> None:
+        """Shows that this rank is there, from the beginning to its end."""
+        for number in itertools.count():
             try:
                 self._watched.set(f"beat {self.launch.rank}", str(number))
-                # Followers need rank 0 alone.
-                reason = self._lost(self._watched) if self.launch.rank == 0 else self._why_lost(0, self._watched)
+                reason = ""
+                if self._on_lost is not None:
+                    first = self.launch.rank == 0
+                    reason = self._lost(self._watched) if first else self._why_lost(0, self._watched)
             except RuntimeError:  # the store has ended with torchrun
                 reason = "torchrun has ended"
-            if reason and not is_told:
-                is_told = True
-                if not self._over.wait(STUCK_SECONDS):
+            if reason:
+                time.sleep(STUCK_SECONDS)
+                if (on_lost := self._on_lost) is not None:
                     on_lost(reason)
+            time.sleep(BEAT_SECONDS)
 
 
 def _meet(launch: Launched) -> Store:
@@ -180,7 +185,7 @@ def execute_first(
             record = job.failed(error_with_type(error), started=begun)
     with HeldSignals(patience=RECORDING_SECONDS), ending:  # torchrun's signal must not come between
         if record.outcome is Outcome.FAILED:
-            reason = peers.lost(within=LOST_SECONDS if record.reason.startswith(LOST) else 0.0)
+            reason = peers.lost(within=LOST_SECONDS + 5 if record.reason.startswith(LOST) else 0.0)
             record = job.failed(reason, started=begun) if reason else record
         keep(record)
         peers.tell_recorded()

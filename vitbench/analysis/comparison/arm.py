@@ -241,6 +241,14 @@ class ArmResult:
         return tuple(sorted({Load.of(record.environment) for record in self._timed}))
 
     @property
+    def micro_batches(self) -> tuple[str, ...]:
+        """The ways in which the runs behind the images/s computed their batches; () where all computed them whole."""
+        environments = [record.environment for record in self._timed]
+        if all(environment.micro_batch is None for environment in environments):
+            return ()
+        return tuple(sorted({environment.part for environment in environments}))
+
+    @property
     def _timed(self) -> list[Record]:
         return [
             record

@@ -213,6 +213,11 @@ def _about_speeds(comparison: Comparison) -> Iterator[str]:
     if not all(map(unread_macs, timed.values())) and (sentence := unread_sentence(timed)):
         yield sentence
     yield from _about_loads(comparison)
+    for ways, names in _labels_by(comparison.arms, lambda arm: arm.micro_batches).items():
+        yield (
+            f"{listed(names)}: trained {' or '.join(ways)}; memory and images/s are of that, and all other numbers are those "
+            "of whole batches, but for rounding."
+        )
     # A machine is not as fast on every day.
     labels = _labels_by(comparison.arms, lambda arm: arm.days)
     if len(labels) > 1:
