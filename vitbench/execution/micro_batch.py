@@ -70,11 +70,9 @@ def check_micro_batch(asked: MicroBatch, configs: Mapping[str, RunConfig], *, de
 
 
 def out_of_memory_reason(job: Job) -> str:
-    """Of a run that had not enough of it, with the remedy that leaves the run what it is."""
-    batch = f"out of memory at batch {job.run.config.train.batch_size}"
-    if job.micro_batch is None:
-        return f"{batch}; --micro-batch auto computes fewer images at a time"
-    return f"{batch} with micro_batch {job.micro_batch}; give a smaller number"
+    """At which batch, and in which slices of it."""
+    slices = "" if job.micro_batch is None else f" with micro_batch {job.micro_batch}; give a smaller number"
+    return f"out of memory at batch {job.run.config.train.batch_size}{slices}"
 
 
 def runs_on_device(workers: int, device: Device) -> int:
