@@ -41,11 +41,13 @@ MOST_THREADS = 32
 
 
 class Shape(ctypes.Structure):
-    """Of self-attention, as native.cpp has it: `queries` of the tokens, from `first` on, attend to all of them."""
+    """Of self-attention, as attention.h has it: `queries` of the tokens, from `first` on, attend to all of them. The first
+    `prefix` tokens are no patches.
+    """
 
     _fields_: ClassVar = [
-        *((name, ctypes.c_int64) for name in ("batch", "tokens", "first", "queries", "heads", "head_dim")),
-        ("scale", ctypes.c_float),
+        *((name, ctypes.c_int64) for name in ("batch", "tokens", "first", "queries", "heads", "head_dim", "prefix")),
+        *((name, ctypes.c_float) for name in ("scale", "norm_eps")),
     ]
 
 
