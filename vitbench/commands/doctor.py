@@ -6,10 +6,14 @@ import importlib.util
 import json
 import shutil
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vitbench.commands.arguments import AsJson, DataRoot
+
+WIDTHS = (64, 96, 192, 384, 768)
+"""Of models, for which operators are chosen: Micro, Mini, Ti and Small32, S, B."""
 
 
 def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
@@ -31,6 +35,8 @@ def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
     )
     print(f"compiler    {facts['compiler'] or 'none: torch.compile needs g++ on CPU (Debian: apt-get install g++)'}")
     print(f"kernels     on CPU in bf16: {facts['kernels']}")
+    for width, choice in facts["kernel_choices"].items():
+        print(f"            width {width}: {choice['operators']} ({choice['why']})")
     for name, module in (("tensorboard", "traces in TensorBoard"), ("nvml", "energy, clocks and temperature of a GPU")):
         print(f"{name:11} {'installed' if facts[name] else f'not installed ({module}): pip install vitbench[{name}]'}")
     print(f"ray         {'installed' if facts['ray'] else 'not installed: pip install vitbench[ray]'}")
@@ -45,8 +51,10 @@ def _facts(data_root: Path | None) -> dict[str, Any]:
     from vitbench.device import open_device
     from vitbench.device.device import FAST_BF16
     from vitbench.kernels import native
+    from vitbench.kernels.choice import can_be_native, chosen
     from vitbench.machine import cache_directory
 
+    native.check_asked()
     device = open_device("auto")
     speedup = device.bf16_speedup()
     try:
@@ -61,6 +69,7 @@ def _facts(data_root: Path | None) -> dict[str, Any]:
         "auto_precision": "bf16" if speedup >= FAST_BF16 else "fp32",
         "compiler": shutil.which("g++") or shutil.which("clang++") or "",
         "kernels": native.describe(),
+        "kernel_choices": {width: asdict(chosen(width)) for width in WIDTHS if can_be_native(width)},
         "tensorboard": importlib.util.find_spec("torch_tb_profiler") is not None,
         "nvml": importlib.util.find_spec("pynvml") is not None,
         "cache": cache,

@@ -30,7 +30,14 @@ class CurrentEnvironment:
 
     def would_repeat(self, record: Record) -> bool:
         """Whether the same run would have the same bits now, by all that is known before it runs."""
-        return record.environment.threads == self.threads and not self.differs(record)
+        recorded = record.environment
+        if recorded.threads != self.threads or self.differs(record):
+            return False
+        if self._device is None or not record.is_done:
+            return True
+        precision = self._resolve_precision(record.config.train.precision)
+        kernels = self._kernels(precision, recorded.compiled, block_width(record.config.model))
+        return recorded.model_copy(update={"kernels": kernels}).operators == recorded.operators
 
     def differs(self, record: Record) -> tuple[str, ...]:
         """The parts of `Environment.comparison_key` in which a record is not what the same run would have now.
@@ -57,21 +64,22 @@ class CurrentEnvironment:
         return tuple(differing)
 
     def _operators_used(self, precision: str, compiled: bool, width: int | None) -> str:
-        """`native` or `torch`: whose operators a worker computes with, with its number of threads."""
+        """`native` or `torch`: the first word of `Environment.kernels`."""
+        return self._kernels(precision, compiled, width).partition(":")[0]
+
+    def _kernels(self, precision: str, compiled: bool, width: int | None) -> str:
+        """As `Environment.kernels` has it: whose operators a worker computes with, with its number of threads."""
         import torch
 
-        from vitbench.kernels import native
+        from vitbench.kernels.choice import describe_use
 
         assert self._device is not None
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            used = native.describe_use(
-                self._device.torch_device.type, precision=precision, compiled=compiled, width=width
-            )
+            return describe_use(self._device.torch_device.type, precision=precision, compiled=compiled, width=width)
         finally:
             torch.set_num_threads(before)
-        return used.partition(":")[0]
 
 
 @lru_cache(maxsize=8)

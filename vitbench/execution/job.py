@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from vitbench.costs.counts import Counts
 from vitbench.costs.macs import count
@@ -12,6 +13,9 @@ from vitbench.files import remove_leftovers
 from vitbench.machine import utc_now
 from vitbench.records import Cost, Outcome, Record, describe_environment
 from vitbench.studies.plan import PlannedRun
+
+SettledOperators = tuple[Literal["native", "torch"], str]
+"""(whose operators compute, why)."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,9 @@ class Job:
     """The user's file that the run was planned from, absolute, as named: where workers find its classes."""
     counts: Counts | None = None
     """Of the model, counted where the run was planned: a worker may not have the user's code that it is of."""
+
+    operators: Mapping[str, SettledOperators] = field(default_factory=dict)
+    """By machine (`Environment.machine`), where native operators or torch's could compute on a CPU."""
 
     @property
     def checkpoint(self) -> Path | None:

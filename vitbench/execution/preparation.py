@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitbench.costs.macs import count
 from vitbench.execution import display
-from vitbench.execution.job import Job
+from vitbench.execution.job import Job, SettledOperators
 from vitbench.machine import cpu_cores
 from vitbench.studies import PlannedRun
 from vitbench.studies.resolved_study import check_batch
@@ -93,6 +93,7 @@ def make_job(
     init: str | None = None,
     keep_weights: bool = False,
     study_file: Path | None = None,
+    operators: Mapping[str, SettledOperators] | None = None,
 ) -> Job:
     """The job of a planned run, which keeps its state in `results` until it is finished. Raises ValueError for an optimizer
     that is not there, or has not the options that it is to have.
@@ -114,6 +115,7 @@ def make_job(
         keep_weights=keep_weights,
         study_file=study_file,
         counts=count(run.config.model),
+        operators=operators or {},
     )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -26,7 +25,7 @@ from vitbench.execution.job import Job, Report
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
 from vitbench.execution.study_code import CodeError, load_code, self_initialised
 from vitbench.inspection.lost_numbers import code_that_loses_numbers
-from vitbench.kernels import install, native
+from vitbench.kernels import choice, install, native
 from vitbench.machine import utc_now
 from vitbench.models import TimmModel, UserModel, ViT
 from vitbench.models.parts import PartError
@@ -69,6 +68,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
     load_code(job.run.config, job.study_file, variant=job.run.variant)
     device = open_device(job.device)
     native.state()  # compiled here, where there is a compiler, and not within the first step
+    _settle_operators(job, device)
     setup = _set_up(job, device)
     checkpoint, history, saved = _open_checkpoint(setup, started)
     if saved is not None:
@@ -94,6 +94,16 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
         except ValueError as error:  # what was measured is not lost for it
             say(f"run {job.run.run_id} is recorded, but its {error}")
     return _record(setup, history, result, tested, peak_memory)
+
+
+def _settle_operators(job: Job, device: Device) -> None:
+    """Takes the operators that the command has settled for this machine, so that a study is not computed by two."""
+    machine, width = (
+        describe_environment(device.name, precision="", threads=1).machine,
+        block_width(job.run.config.model),
+    )
+    if width is not None and machine in job.operators:
+        choice.settle(width, *job.operators[machine])
 
 
 @dataclass(frozen=True)
@@ -133,7 +143,7 @@ def _set_up(job: Job, device: Device) -> _Setup:
         compile_note=eager_because or compile_note,
         data_sha256=data.images.sha256,
         largest_class=float(np.bincount(data.images.test.labels).max() / len(data.images.test.labels)),
-        kernels=native.describe_use(
+        **choice.recorded_use(
             device.torch_device.type, precision=job.precision, compiled=compiled, width=block_width(config.model)
         ),
     )
@@ -144,8 +154,9 @@ def _eager_because(job: Job, device: Device) -> str:
     """Why a run with `compile="auto"` is not compiled; empty where compiling is tried."""
     if job.run.config.train.compile != "auto" or device.torch_device.type != "cpu":
         return ""
-    uses = native.describe_use("cpu", precision=job.precision, compiled=False, width=block_width(job.run.config.model))
-    reason = "native operators are faster" if uses.partition(":")[0] == "native" else job.run.eager_on_cpu_because()
+    uses = choice.describe_use("cpu", precision=job.precision, compiled=False, width=block_width(job.run.config.model))
+    is_measured = uses.partition(":")[0] == "native"  # against operators that are not compiled
+    reason = "native operators are faster" if is_measured else job.run.eager_on_cpu_because()
     return reason and f"runs eagerly: {reason}"
 
 
@@ -183,10 +194,7 @@ def _open_checkpoint(setup: _Setup, started: str) -> tuple[Checkpoint, _History,
 
 def _made_by(environment: Environment) -> dict[str, str]:
     """What decides the bits of a run besides its configuration; native operators are named by their compiled library."""
-    kernels = environment.kernels.partition(":")[0]
-    library, _ = native.state()
-    if kernels == "native" and library is not None:
-        kernels += f" {Path(library._name).stem}"
+    kernels = f"{environment.operators} {environment.kernel_library}".strip()
     return {**{name: str(getattr(environment, name)) for name in MADE_BY}, "kernels": kernels}
 
 

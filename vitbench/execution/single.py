@@ -8,10 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vitbench.config import DataConfig, ModelConfig, ModuleConfig, RunConfig, TimmConfig, TrainConfig, ViTConfig
+from vitbench.config import (
+    DataConfig,
+    ModelConfig,
+    ModuleConfig,
+    RunConfig,
+    TimmConfig,
+    TrainConfig,
+    ViTConfig,
+    block_width,
+)
 from vitbench.costs import count
 from vitbench.data import DataInfo, describe
-from vitbench.execution import display
+from vitbench.execution import display, operators
 from vitbench.execution.claims import Claims
 from vitbench.execution.content import Content
 from vitbench.execution.job import Job
@@ -85,16 +94,19 @@ def train_one(request: SingleRequest, faults: Faults) -> tuple[Record, bool]:
         return record, True
     from vitbench.device import open_device
 
+    device, threads = open_device(request.device), request.threads or cpu_cores()
+    settled = operators.settle(store.read(STUDY), [run.config], device=device, threads=threads)
     job = make_job(
         request.dataset,
         run,
-        device=open_device(request.device),
+        device=device,
         data_root=request.data_root,
-        threads=request.threads or cpu_cores(),
+        threads=threads,
         workers=1,
         results=request.results,
         init=init,
         keep_weights=request.keep_weights,
+        operators=settled.get(block_width(run.config.model) or 0),
     )
     reader.read([(request.dataset, run)])
     store.prepare()

@@ -12,6 +12,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from vitbench.kernels import native, operators
+from vitbench.kernels.choice import usable
 from vitbench.models.attention import FEW_TOKENS, Attention
 from vitbench.models.blocks import MLP, Block, LayerScale
 from vitbench.models.parts import ALL
@@ -22,7 +23,7 @@ class NativeLayerNorm(nn.LayerNorm):
     """One pass from the float32 residual stream to the bf16 that matrix products take."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if native.usable(x, self.weight, self.bias):
+        if usable(x, self.weight, self.bias):
             return operators.norm(x, self.weight, self.bias, self.eps)
         return super().forward(x)
 
@@ -45,7 +46,7 @@ class NativeMLP(MLP):
             and len(self.fc1.weight) % native.LANES == 0
             and not drops_out
             and type(self.fc1) is type(self.fc2) is nn.Linear
-            and native.usable(x, *self.fc1.parameters(), *self.fc2.parameters())
+            and usable(x, *self.fc1.parameters(), *self.fc2.parameters())
         )
 
 
@@ -88,7 +89,7 @@ class NativeAttention(Attention):
             and type(self.qkv) is type(self.proj) is nn.Linear
             and _are_alike(self.q_norm, self.k_norm)
             and type(self.relative) in (type(None), RelativePosition)
-            and native.usable(x, *(p for part in (self.qkv, self.proj, *within) for p in part.parameters()))
+            and usable(x, *(p for part in (self.qkv, self.proj, *within) for p in part.parameters()))
         )
 
 
@@ -118,7 +119,7 @@ class NativeBlock(Block):
             and type(self.norm2) is NativeLayerNorm
             and not (self.training and (self.mlp.dropout.p > 0 or isinstance(self.drop_path, DropPath)))
             and not scales
-            and native.usable(x, *self.norm2.parameters())
+            and usable(x, *self.norm2.parameters())
         )
 
 

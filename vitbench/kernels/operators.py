@@ -1,6 +1,6 @@
 """The parts of a block as native operators, forward and backward: norms on a residual stream, MLP, self-attention.
 
-For tensors that `native.usable` accepts. The residual stream [..., D] is float32, branches are bf16, parameters and their
+For tensors that `choice.usable` accepts. The residual stream [..., D] is float32, branches are bf16, parameters and their
 gradients float32. A branch leaves out its last bias, which is added where it joins the stream. Second derivatives cannot
 be taken.
 """
@@ -80,7 +80,7 @@ def self_attention(
     *,
     num_heads: int,
     read: slice = slice(None),
-    between: Between = Between(),  # noqa: B008 (immutable)
+    between: Between = Between(),
 ) -> Tensor:
     """Multi-head self-attention with its projection (Vaswani et al. 2017). x: bf16 [B, N, D] → bf16 [B, M, D].
 

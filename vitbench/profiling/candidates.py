@@ -10,7 +10,7 @@ from torch import nn
 
 from vitbench.config import ModelConfig, TimmConfig, ViTConfig, block_width, user_names
 from vitbench.costs.macs import count
-from vitbench.kernels import install
+from vitbench.kernels import install, native
 from vitbench.models import build_model
 from vitbench.profiling.peers import build_peer, check_peer
 from vitbench.profiling.throughput import Candidate
@@ -32,8 +32,10 @@ def candidate_of(
 ) -> Candidate:
     """What to measure of a model that is called `name`. `batch_size`: images, or how to search for it.
 
-    Raises ValueError for a model that the peer named in `implementation` does not have.
+    Raises ValueError for a model that the peer named in `implementation` does not have, and where the user asks for native
+    operators that there are not.
     """
+    native.check_asked()
     if implementation != OURS:
         if not isinstance(config, ViTConfig):
             whose = "timm's own" if isinstance(config, TimmConfig) else "a user's own"

@@ -29,8 +29,13 @@ class Environment(BaseModel):
     kernels: str = "torch"
     """Whose operators computed: `native`, or `torch` and, where that is not by choice, a colon and the reason.
 
-    `native: not in this model` of timm's models, where ours beside them are computed natively.
+    `native:` and a reason where torch's computed, but native ones were to be had: of timm's models, `not in this model`;
+    of ours, where torch's were measured to be faster. Records of these stand beside those of `native`.
     """
+    kernels_note: str = ""
+    """Why these, where both could compute: what was measured, what earlier runs of the study used, or what was asked for."""
+    kernel_library: str = ""
+    """Hash of the native operators that computed: of their sources, compiler and processor. Empty in older records."""
     threads: int
     """Threads that a CPU run computes with."""
     workers: int = 1
@@ -67,16 +72,23 @@ class Environment(BaseModel):
         )
 
     @property
+    def operators(self) -> str:
+        """`native` or `torch`: whose operators computed."""
+        return "native" if self.kernels == "native" else "torch"
+
+    @property
     def determines_bits(self) -> tuple[str, ...] | None:
         """Where this is equal, a run has the same numbers to the last bit; None where nothing makes sure of that: on a GPU."""
         if self.device.partition(":")[0] != "cpu":
             return None
-        return (*self.comparison_key, self.data_sha256, str(self.threads), self.numpy, self.python)
+        kernels = self.operators, self.kernel_library
+        return (*self.comparison_key, *kernels, self.data_sha256, str(self.threads), self.numpy, self.python)
 
     @property
     def before_data(self) -> Environment:
         """What is known of it before data are read and the model is compiled."""
-        return self.model_copy(update={"compiled": False, "data_sha256": "", "kernels": "torch"})
+        kernels = {"kernels": "torch", "kernels_note": "", "kernel_library": ""}
+        return self.model_copy(update={"compiled": False, "data_sha256": "", **kernels})
 
 
 def describe_environment(
@@ -90,6 +102,8 @@ def describe_environment(
     data_sha256: str = "",
     largest_class: float | None = None,
     kernels: str = "torch",
+    kernels_note: str = "",
+    kernel_library: str = "",
 ) -> Environment:
     """The environment of a run on `device` (as in `Environment.device`)."""
     cpu, cores, memory = cpu_name(), cpu_cores(), memory_bytes()
@@ -114,4 +128,6 @@ def describe_environment(
         data_sha256=data_sha256,
         largest_class=largest_class,
         kernels=kernels,
+        kernels_note=kernels_note,
+        kernel_library=kernel_library,
     )
