@@ -155,8 +155,12 @@ def _eager_because(job: Job, device: Device) -> str:
     if job.run.config.train.compile != "auto" or device.torch_device.type != "cpu":
         return ""
     uses = choice.describe_use("cpu", precision=job.precision, compiled=False, width=block_width(job.run.config.model))
-    is_measured = uses.partition(":")[0] == "native"  # against operators that are not compiled
-    reason = "native operators are faster" if is_measured else job.run.eager_on_cpu_because()
+    if uses == choice.TORCH_IS_FASTER:
+        reason = "operators are chosen by their speed without compilation"
+    elif uses.partition(":")[0] == "native":
+        reason = "native operators are faster"
+    else:
+        reason = job.run.eager_on_cpu_because()
     return reason and f"runs eagerly: {reason}"
 
 
