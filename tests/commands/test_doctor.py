@@ -31,3 +31,12 @@ def test_doctor_speaks_to_people_too(vitbench):
     said = vitbench("doctor")
     assert said.status == 0
     assert "precision" in said.out and "digits" in said.out
+
+
+def test_doctor_tells_whose_operators_are_chosen_at_which_width(vitbench):
+    facts = json.loads(vitbench("doctor", "--json").out)
+    if facts["kernels"] != "native":
+        assert facts["kernel_choices"] == {}
+        return
+    assert facts["kernel_choices"]["64"] == {"operators": "native", "why": "VITBENCH_KERNELS=native"}
+    assert "width 64: native (VITBENCH_KERNELS=native)" in vitbench("doctor").out
