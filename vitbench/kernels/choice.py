@@ -39,7 +39,7 @@ LONGEST = 4.0
 """By the clock in any case, where other processes share the cores."""
 FLOPS_OF_A_CALL = 4e9
 """For each thread, about: 20 ms."""
-FEWEST_IMAGES = 3
+FEWEST_IMAGES, MOST_IMAGES = 3, 64
 """For each thread: with fewer, packing weights takes native operators longer than it does in a training step."""
 IMAGE_SIZE, PATCH_SIZE = 32, 4
 """Of the images that the measured block is for: 65 tokens."""
@@ -254,7 +254,7 @@ def _passes(width: int, threads: int) -> tuple[Callable[[], None], Callable[[], 
         block = Block(config, drop_path=0.0)
     generator = torch.Generator().manual_seed(0)
     flops = 6 * config.num_tokens * sum(p.numel() for p in block.parameters())
-    images = threads * max(FEWEST_IMAGES, round(FLOPS_OF_A_CALL / flops))
+    images = threads * min(max(FEWEST_IMAGES, round(FLOPS_OF_A_CALL / flops)), MOST_IMAGES)
     x = torch.randn(images, config.num_tokens, width, generator=generator, requires_grad=True)
     ones = torch.ones_like(x)
 
