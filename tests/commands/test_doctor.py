@@ -55,3 +55,12 @@ def test_the_doctor_of_a_gpu_shows_the_attention_kernels_that_were_measured(monk
     assert f"cudnn for {shape}; times over the fastest: cudnn 1, fused 2" in told.values()
     monkeypatch.setenv("VITBENCH_ATTENTION", "math")
     assert doctor._attention(MadeUpGpu(), "bf16") == {"forced": "math, forced by VITBENCH_ATTENTION"}
+
+
+def test_doctor_tells_whose_operators_are_chosen_at_which_width(vitbench):
+    facts = json.loads(vitbench("doctor", "--json").out)
+    if facts["kernels"] != "native":
+        assert facts["kernel_choices"] == {}
+        return
+    assert facts["kernel_choices"]["64"] == {"operators": "native", "why": "VITBENCH_KERNELS=native"}
+    assert "width 64: native (VITBENCH_KERNELS=native)" in vitbench("doctor").out

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from vitbench.commands.arguments import AsJson, DataRoot
 
 if TYPE_CHECKING:
     from vitbench.device import Device
+WIDTHS = (64, 96, 192, 384, 768)
+"""Of models, for which operators are chosen: Micro, Mini, Ti and Small32, S, B."""
 
 
 def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
@@ -38,6 +41,8 @@ def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
         print(f"attention   {line}")
     if not facts["attention"]:
         print("attention   by a rule on CPU; on CUDA the fastest kernel is measured for each shape")
+    for width, choice in facts["kernel_choices"].items():
+        print(f"            width {width}: {choice['operators']} ({choice['why']})")
     for name, module in (("tensorboard", "traces in TensorBoard"), ("nvml", "energy, clocks and temperature of a GPU")):
         print(f"{name:11} {'installed' if facts[name] else f'not installed ({module}): pip install vitbench[{name}]'}")
     print(f"ray         {'installed' if facts['ray'] else 'not installed: pip install vitbench[ray]'}")
@@ -52,8 +57,10 @@ def _facts(data_root: Path | None) -> dict[str, Any]:
     from vitbench.device import open_device
     from vitbench.device.device import FAST_BF16
     from vitbench.kernels import native
+    from vitbench.kernels.choice import can_be_native, chosen
     from vitbench.machine import cache_directory
 
+    native.check_asked()
     device = open_device("auto")
     speedup = device.bf16_speedup()
     try:
@@ -69,6 +76,7 @@ def _facts(data_root: Path | None) -> dict[str, Any]:
         "compiler": shutil.which("g++") or shutil.which("clang++") or "",
         "kernels": native.describe(),
         "attention": _attention(device, "bf16" if speedup >= FAST_BF16 else "fp32"),
+        "kernel_choices": {width: asdict(chosen(width)) for width in WIDTHS if can_be_native(width)},
         "tensorboard": importlib.util.find_spec("torch_tb_profiler") is not None,
         "nvml": importlib.util.find_spec("pynvml") is not None,
         "cache": cache,

@@ -39,13 +39,19 @@ class CurrentEnvironment:
 
     def would_repeat(self, record: Record) -> bool:
         """Whether the same run would have the same bits now, by all that is known before it runs."""
-        environment, size = record.environment, self.micro_batch
+        recorded, size = record.environment, self.micro_batch
         if size != "auto":
             is_whole = size is None or size >= images_a_device(record.config.train.batch_size, self.devices)
-            if environment.micro_batch != (None if is_whole else size) or environment.earlier_parts:
+            if recorded.micro_batch != (None if is_whole else size) or recorded.earlier_parts:
                 return False
-        is_alike = (environment.threads, environment.devices) == (self.threads, self.devices)
-        return is_alike and not self.differs(record)
+        is_alike = (recorded.threads, recorded.devices) == (self.threads, self.devices)
+        if not is_alike or self.differs(record):
+            return False
+        if self._device is None or not record.is_done:
+            return True
+        precision = self._resolve_precision(record.config.train.precision)
+        kernels = self._kernels(precision, recorded.compiled, block_width(record.config.model))
+        return recorded.model_copy(update={"kernels": kernels}).operators == recorded.operators
 
     def differs(self, record: Record) -> tuple[str, ...]:
         """The parts of `Environment.comparison_key` in which a record is not what the same run would have now.
@@ -72,21 +78,22 @@ class CurrentEnvironment:
         return tuple(differing)
 
     def _operators_used(self, precision: str, compiled: bool, width: int | None) -> str:
-        """`native` or `torch`: whose operators a worker computes with, with its number of threads."""
+        """`native` or `torch`: the first word of `Environment.kernels`."""
+        return self._kernels(precision, compiled, width).partition(":")[0]
+
+    def _kernels(self, precision: str, compiled: bool, width: int | None) -> str:
+        """As `Environment.kernels` has it: whose operators a worker computes with, with its number of threads."""
         import torch
 
-        from vitbench.kernels import native
+        from vitbench.kernels.choice import describe_use
 
         assert self._device is not None
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            used = native.describe_use(
-                self._device.torch_device.type, precision=precision, compiled=compiled, width=width
-            )
+            return describe_use(self._device.torch_device.type, precision=precision, compiled=compiled, width=width)
         finally:
             torch.set_num_threads(before)
-        return used.partition(":")[0]
 
 
 @lru_cache(maxsize=8)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from vitbench.device import Device
 from vitbench.execution.job import Job
-from vitbench.kernels import native
 from vitbench.ranks import Ranks
 from vitbench.records import Environment
 from vitbench.text import say
@@ -76,8 +74,5 @@ def open_checkpoint(
 
 def _made_by(environment: Environment) -> dict[str, str]:
     """What decides the bits of a run besides its configuration; native operators are named by their compiled library."""
-    kernels = environment.kernels.partition(":")[0]
-    library, _ = native.state()
-    if kernels == "native" and library is not None:
-        kernels += f" {Path(library._name).stem}"
+    kernels = f"{environment.operators} {environment.kernel_library}".strip()
     return {**{name: str(getattr(environment, name)) for name in MADE_BY}, "kernels": kernels}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,8 @@ from vitbench.records import Cost, Outcome, Record, describe_environment
 from vitbench.studies.plan import PlannedRun
 
 MicroBatch = int | Literal["auto"] | None
+SettledOperators = tuple[Literal["native", "torch"], str]
+"""(whose operators compute, why)."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Job:
     """Images of a batch whose gradients are computed at a time: all, so many, or as many as fit."""
     checkpoint_minutes: float = math.inf
     """After which the state is kept within an epoch, too."""
+    operators: Mapping[str, SettledOperators] = field(default_factory=dict)
+    """By machine (`Environment.machine`), where native operators or torch's could compute on a CPU."""
 
     @property
     def num_devices(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vitbench.config import RunConfig
 from vitbench.costs.macs import count
 from vitbench.execution import display
-from vitbench.execution.job import Job, MicroBatch
+from vitbench.execution.job import Job, MicroBatch, SettledOperators
 from vitbench.machine import cpu_cores
 from vitbench.studies import PlannedRun
 from vitbench.studies.resolved_study import check_batch
@@ -99,6 +99,7 @@ def make_job(
     devices: int = 1,
     micro_batch: MicroBatch = None,
     checkpoint_minutes: float = math.inf,
+    operators: Mapping[str, SettledOperators] | None = None,
 ) -> Job:
     """The job of a planned run, which keeps its state in `results` until it is finished. `devices`: how many compute it
     together; which, `Job.on` decides.
@@ -128,6 +129,7 @@ def make_job(
         counts=count(run.config.model),
         micro_batch=micro_batch,
         checkpoint_minutes=checkpoint_minutes,
+        operators=operators or {},
     )
 
 

@@ -27,7 +27,7 @@ from vitbench.execution.micro_batch import micro_batch_of, out_of_memory_reason
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
 from vitbench.execution.study_code import CodeError, load_code, self_initialised
 from vitbench.inspection.lost_numbers import code_that_loses_numbers
-from vitbench.kernels import install, native
+from vitbench.kernels import choice, install, native
 from vitbench.kernels.attention_choice import choose_attention, with_attention
 from vitbench.machine import utc_now
 from vitbench.models import TimmModel, UserModel, ViT
@@ -75,6 +75,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None], ranks:
     load_code(job.run.config, job.study_file, variant=job.run.variant)
     device = open_device(job.device)
     native.state()  # compiled here, where there is a compiler, and not within the first step
+    _settle_operators(job, device)
     setup = _set_up(job, device, ranks)
     checkpoint, history, saved = open_checkpoint(job, device, setup.environment, ranks, started)
     if saved is not None:
@@ -100,6 +101,16 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None], ranks:
         except ValueError as error:  # what was measured is not lost for it
             say(f"run {job.run.run_id} is recorded, but its {error}")
     return _record(setup, history, result, tested, peak_memory)
+
+
+def _settle_operators(job: Job, device: Device) -> None:
+    """Takes the operators that the command has settled for this machine, so that a study is not computed by two."""
+    machine, width = (
+        describe_environment(device.name, precision="", threads=1).machine,
+        block_width(job.run.config.model),
+    )
+    if width is not None and machine in job.operators:
+        choice.settle(width, *job.operators[machine])
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,10 @@ def _set_up(job: Job, device: Device, ranks: Ranks) -> _Setup:
     model_to_call, compiled, compile_note = device.compile(
         model, "off" if eager_because else config.train.compile, example=example
     )
+    operators = choice.recorded_use(
+        device.torch_device.type, precision=job.precision, compiled=compiled, width=block_width(config.model)
+    )
+    operators["kernels"] = with_attention(operators["kernels"], model)
     environment = describe_environment(
         device.name,
         precision=job.precision,
@@ -146,12 +161,7 @@ def _set_up(job: Job, device: Device, ranks: Ranks) -> _Setup:
         compile_note=eager_because or compile_note,
         data_sha256=data.images.sha256,
         largest_class=float(np.bincount(data.images.test.labels).max() / len(data.images.test.labels)),
-        kernels=with_attention(
-            native.describe_use(
-                device.torch_device.type, precision=job.precision, compiled=compiled, width=block_width(config.model)
-            ),
-            model,
-        ),
+        **operators,
         micro_batch=micro_batch,
     )
     return _Setup(job, device, data, model, model_to_call, environment)
@@ -161,8 +171,13 @@ def _eager_because(job: Job, device: Device) -> str:
     """Why a run with `compile="auto"` is not compiled; empty where compiling is tried."""
     if job.run.config.train.compile != "auto" or device.torch_device.type != "cpu":
         return ""
-    uses = native.describe_use("cpu", precision=job.precision, compiled=False, width=block_width(job.run.config.model))
-    reason = "native operators are faster" if uses.partition(":")[0] == "native" else job.run.eager_on_cpu_because()
+    uses = choice.describe_use("cpu", precision=job.precision, compiled=False, width=block_width(job.run.config.model))
+    if uses == choice.TORCH_IS_FASTER:
+        reason = "operators are chosen by their speed without compilation"
+    elif uses.partition(":")[0] == "native":
+        reason = "native operators are faster"
+    else:
+        reason = job.run.eager_on_cpu_because()
     return reason and f"runs eagerly: {reason}"
 
 

@@ -8,10 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitbench.config import DataConfig, ModelConfig, ModuleConfig, RunConfig, TimmConfig, TrainConfig, ViTConfig
+from vitbench.config import (
+    DataConfig,
+    ModelConfig,
+    ModuleConfig,
+    RunConfig,
+    TimmConfig,
+    TrainConfig,
+    ViTConfig,
+    block_width,
+)
 from vitbench.costs import count
 from vitbench.data import DataInfo, describe
-from vitbench.execution import display
+from vitbench.execution import display, operators
 from vitbench.execution.claims import Claims
 from vitbench.execution.content import Content
 from vitbench.execution.job import Job, MicroBatch
@@ -109,7 +118,7 @@ def _train_one(request: SingleRequest, faults: Faults, peers: Peers | None) -> t
     recorded = partial(_recorded, store, run, content, with_weights=request.keep_weights)
     if (record := recorded()) is not None:
         return record, True
-    job = _job(request, run, init, peers)
+    job = _job(request, run, init, peers, store)
     reader.read([(request.dataset, run)])
     store.prepare()
     on_wait = partial(say, f"run {run.run_id} is claimed by another process: waiting for it")
@@ -130,7 +139,7 @@ def _train_one(request: SingleRequest, faults: Faults, peers: Peers | None) -> t
         return record, False
 
 
-def _job(request: SingleRequest, run: PlannedRun, init: str | None, peers: Peers | None) -> Job:
+def _job(request: SingleRequest, run: PlannedRun, init: str | None, peers: Peers | None, store: RecordStore) -> Job:
     from vitbench.device import open_device
     from vitbench.execution.micro_batch import check_micro_batch
 
@@ -145,12 +154,14 @@ def _job(request: SingleRequest, run: PlannedRun, init: str | None, peers: Peers
         launch = peers.launch
         devices, on_this_machine = [device_of(str(device.torch_device), launch)] * launch.size, launch.local_size
     check_micro_batch(request.micro_batch, {run.arm: run.config}, devices=len(devices))
+    threads = request.threads or max(1, cpu_cores() // on_this_machine)
+    settled = operators.settle(store.read(STUDY), [run.config], device=device, threads=threads)
     job = make_job(
         request.dataset,
         run,
         device=device,
         data_root=request.data_root,
-        threads=request.threads or max(1, cpu_cores() // on_this_machine),
+        threads=threads,
         workers=1,
         results=request.results,
         init=init,
@@ -158,6 +169,7 @@ def _job(request: SingleRequest, run: PlannedRun, init: str | None, peers: Peers
         devices=len(devices),
         micro_batch=request.micro_batch,
         checkpoint_minutes=request.checkpoint_minutes,
+        operators=settled.get(block_width(run.config.model) or 0),
     )
     return job.on(devices)
 

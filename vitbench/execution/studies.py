@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from vitbench.execution import rates
+from vitbench.config import block_width
+from vitbench.execution import operators, rates
 from vitbench.execution.arrivals import Arrivals
 from vitbench.execution.claims import Claims, JobQueue, SharedWork
 from vitbench.execution.current_environment import CurrentEnvironment
@@ -157,6 +158,7 @@ class StudyRuns:
         with self.claims.held("rates", on_wait=partial(say, "another process measures images/s: waiting for it")):
             for resolved in self.request.resolved_studies():
                 records = self.store.read(resolved.study.name)
+                operators.settle(records, resolved.arms.values(), device=device, threads=self.threads)
                 rates.settle(self.request.results, resolved, records, device=device, threads=self.threads)
 
     def _standing(self) -> Standing:
@@ -178,6 +180,8 @@ class StudyRuns:
         pretrained = Pretrained(request.results, standing.records, self.current, self.trained)
         wave = pretrained.wave(pending, standing.planned)
         ready = list(wave.ready.values())
+        configs = [run.config for _, run in ready]
+        settled = operators.settle(standing.records, configs, device=self.device, threads=self.threads)
         job_of = partial(
             make_job,
             device=self.device,
@@ -201,6 +205,7 @@ class StudyRuns:
                     init=str(weights) if weights else None,
                     keep_weights=keeps,
                     study_file=request.study_files.get(run.study),
+                    operators=settled.get(block_width(run.config.model) or 0),
                 )
         hashes = self.reader.read([*pending, *ready])
         self.store.prepare()

@@ -10,7 +10,7 @@ from torch import nn
 
 from vitbench.config import ModelConfig, TimmConfig, ViTConfig, block_width, user_names
 from vitbench.costs.macs import count, unread_macs
-from vitbench.kernels import install
+from vitbench.kernels import install, native
 from vitbench.models import ViT, build_model
 from vitbench.models.parts import ALL
 from vitbench.profiling.peers import build_peer, check_peer
@@ -36,8 +36,10 @@ def candidate_of(
     """What to measure of a model that is called `name`. `batch_size`: images, or how to search for it.
 
     With `full_tokens`, the last block computes all tokens, also where pooling reads the class token alone. Raises ValueError
-    for a model that the peer named in `implementation` does not have.
+    for a model that the peer named in `implementation` does not have, and where the user asks for native operators that there
+    are not.
     """
+    native.check_asked()
     if implementation != OURS:
         if not isinstance(config, ViTConfig):
             whose = "timm's own" if isinstance(config, TimmConfig) else "a user's own"

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vitbench.kernels.native import describe_use
+from vitbench.kernels.choice import describe_use
 from vitbench.profiling.candidates import OURS
 from vitbench.profiling.roofline import Ceilings
 from vitbench.profiling.throughput import Result

@@ -30,8 +30,13 @@ class Environment(BaseModel):
     """Whose operators computed: `native`, or `torch` and, where that is not by choice, a colon and the reason; on CUDA, a
     colon and which attention kernel was fastest: `torch: attention cudnn`.
 
-    `native: not in this model` of timm's models, where ours beside them are computed natively.
+    `native:` and a reason where torch's computed, but native ones were to be had: of timm's models, `not in this model`;
+    of ours, where torch's were measured to be faster. Records of these stand beside those of `native`.
     """
+    kernels_note: str = ""
+    """Why these, where both could compute: what was measured, what earlier runs of the study used, or what was asked for."""
+    kernel_library: str = ""
+    """Hash of the native operators that computed: of their sources, compiler and processor. Empty in older records."""
     threads: int
     """Threads that a CPU run computes with."""
     workers: int = 1
@@ -84,6 +89,11 @@ class Environment(BaseModel):
         )
 
     @property
+    def operators(self) -> str:
+        """`native` or `torch`: whose operators computed."""
+        return "native" if self.kernels == "native" else "torch"
+
+    @property
     def determines_bits(self) -> tuple[str, ...] | None:
         """Where this is equal, a run has the same numbers to the last bit.
 
@@ -91,8 +101,9 @@ class Environment(BaseModel):
         """
         if self.device.partition(":")[0] != "cpu" or self.earlier_parts:
             return None
+        kernels = self.operators, self.kernel_library
         run = (str(self.threads), str(self.devices), str(self.micro_batch), self.numpy, self.python)
-        return (*self.comparison_key, self.data_sha256, *run)
+        return (*self.comparison_key, *kernels, self.data_sha256, *run)
 
     @property
     def part(self) -> str:
@@ -103,7 +114,8 @@ class Environment(BaseModel):
     @property
     def before_data(self) -> Environment:
         """What is known of it before data are read and the model is compiled."""
-        return self.model_copy(update={"compiled": False, "data_sha256": "", "kernels": "torch"})
+        kernels = {"kernels": "torch", "kernels_note": "", "kernel_library": ""}
+        return self.model_copy(update={"compiled": False, "data_sha256": "", **kernels})
 
 
 def describe_environment(
@@ -119,6 +131,8 @@ def describe_environment(
     largest_class: float | None = None,
     kernels: str = "torch",
     micro_batch: int | None = None,
+    kernels_note: str = "",
+    kernel_library: str = "",
 ) -> Environment:
     """The environment of a run on `device` (as in `Environment.device`)."""
     cpu, cores, memory = cpu_name(), cpu_cores(), memory_bytes()
@@ -145,4 +159,6 @@ def describe_environment(
         largest_class=largest_class,
         kernels=kernels,
         micro_batch=micro_batch,
+        kernels_note=kernels_note,
+        kernel_library=kernel_library,
     )
