@@ -11,9 +11,11 @@ from vitbench.commands.arguments import (
     FAILED,
     DeviceName,
     ExecutorName,
+    GpusPerRun,
     Hours,
     Jobs,
     KeepWeights,
+    RayAddress,
     StudyOptions,
     Threads,
 )
@@ -29,11 +31,15 @@ def run(
     threads: Threads = None,
     keep_weights: KeepWeights = False,
     hours: Hours = None,
+    ray_address: RayAddress = None,
+    gpus_per_run: GpusPerRun = None,
 ) -> None:
     """Run what is not yet recorded in --results. Interrupt it whenever you like; the next call goes on."""
     request = options.request()
+    from vitbench.execution.cluster import ClusterOptions
     from vitbench.execution.studies import StudyRuns
 
+    of_cluster = ray_address is not None or gpus_per_run is not None
     runs = StudyRuns(
         request,
         device=device,
@@ -42,5 +48,6 @@ def run(
         threads=threads or 1,
         keep_weights=keep_weights,
         hours=math.inf if hours is None else hours,
+        cluster=ClusterOptions(ray_address, gpus_per_run or "1") if of_cluster else None,
     )
     raise typer.Exit(FAILED if runs.run_all() or request.faults else DONE)

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from vitbench.config import block_width
+from vitbench.config import Precision, block_width
 from vitbench.records import Environment, Record, describe_environment
 
 if TYPE_CHECKING:
-    from vitbench.device import Device
+    import torch
 
 PARTS = ("device", "machine", "torch", "timm", "precision", "compiled", "kernels")
 """Of `Environment.comparison_key`, all that can be known before a run."""
 
 
+class RunDevice(Protocol):
+    """What must be known of the device that runs are on: a `Device` of this machine, or that of a cluster's nodes."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def torch_device(self) -> torch.device: ...
+    def resolve_precision(self, precision: Precision) -> Literal["fp32", "bf16"]: ...
+
+
 class CurrentEnvironment:
-    """This machine, as far as a command knows it.
+    """This machine, as far as a command knows it; with `machine`, the nodes of a cluster instead.
 
     Without a device, as in `plan`, which imports no torch, a record of any device of this machine is of this environment.
     """
 
-    def __init__(self, device: Device | None = None, *, threads: int = 1) -> None:
-        self._device = device
+    def __init__(
+        self, device: RunDevice | None = None, *, threads: int = 1, machine: Environment | None = None
+    ) -> None:
+        self._device, self._elsewhere = device, machine
         self.threads = threads
         self._operators = cache(self._operators_used)
         if device is not None:
@@ -39,7 +51,7 @@ class CurrentEnvironment:
         recorded neither, without compilation and kernels.
         """
         recorded = record.environment
-        current = _machine(recorded.device if self._device is None else self._device.name)
+        current = self._elsewhere or _machine(recorded.device if self._device is None else self._device.name)
         differing = [name for name in PARTS[:4] if getattr(current, name) != getattr(recorded, name)]
         if self._device is not None:
             train, width = record.config.train, block_width(record.config.model)
@@ -58,6 +70,8 @@ class CurrentEnvironment:
 
     def _operators_used(self, precision: str, compiled: bool, width: int | None) -> str:
         """`native` or `torch`: whose operators a worker computes with, with its number of threads."""
+        if self._elsewhere is not None and self._elsewhere.kernels.partition(":")[0] == "torch":
+            return "torch"  # where the nodes have native operators, this machine has them too, or their answer is not known
         import torch
 
         from vitbench.kernels import native

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from vitbench.costs.macs import count
 from vitbench.execution import display
+from vitbench.execution.current_environment import RunDevice
 from vitbench.execution.job import Job
 from vitbench.machine import cpu_cores
 from vitbench.studies import PlannedRun
 from vitbench.studies.resolved_study import check_batch
 
 if TYPE_CHECKING:
-    from vitbench.device import Device
+    pass
 
 MOST_JOBS = 1024
 
@@ -85,7 +86,7 @@ def make_job(
     dataset: str,
     run: PlannedRun,
     *,
-    device: Device,
+    device: RunDevice,
     data_root: Path | None,
     threads: int,
     workers: int,
@@ -119,13 +120,17 @@ def make_job(
 
 def resolve_jobs(jobs: str, *, device: str, pending: int) -> int:
     """How many workers: a number, or `auto` (one per GPU, else one per CPU core); never more than there are runs."""
-    if jobs == "auto":
-        workers = num_gpus(device) or cpu_cores()
-    elif jobs.isascii() and jobs.isdecimal() and 0 < float(jobs) <= MOST_JOBS:
-        workers = int(jobs)
-    else:
-        raise ValueError(f"jobs {jobs!r} is not a number from 1 to {MOST_JOBS}; give one, or auto")
+    workers = num_jobs(jobs) or num_gpus(device) or cpu_cores()
     return max(1, min(workers, pending))
+
+
+def num_jobs(jobs: str) -> int | None:
+    """None for `auto`. Raises ValueError for what is no number of jobs."""
+    if jobs == "auto":
+        return None
+    if jobs.isascii() and jobs.isdecimal() and 0 < float(jobs) <= MOST_JOBS:
+        return int(jobs)
+    raise ValueError(f"jobs {jobs!r} is not a number from 1 to {MOST_JOBS}; give one, or auto")
 
 
 def num_gpus(device: str) -> int:
@@ -137,7 +142,7 @@ def num_gpus(device: str) -> int:
     return torch.cuda.device_count()
 
 
-def worker_devices(device: Device, asked: str) -> list[str]:
+def worker_devices(device: RunDevice, asked: str) -> list[str]:
     """What workers are dealt: all GPUs, unless one was named."""
     if device.torch_device.type == "cpu":
         return ["cpu"]

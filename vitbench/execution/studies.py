@@ -8,13 +8,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from vitbench.execution import rates
 from vitbench.execution.arrivals import Arrivals
 from vitbench.execution.claims import Claims, JobQueue, SharedWork
-from vitbench.execution.current_environment import CurrentEnvironment
+from vitbench.execution.cluster import ClusterOptions, RayCluster
+from vitbench.execution.current_environment import CurrentEnvironment, RunDevice
 from vitbench.execution.display import RunDisplay
 from vitbench.execution.job import Job
 from vitbench.execution.preparation import DataReader, Planned, make_job, resolve_jobs, worker_devices
@@ -43,17 +46,23 @@ class StudyRuns:
         threads: int,
         keep_weights: bool,
         hours: float = math.inf,
+        cluster: ClusterOptions | None = None,
     ) -> None:
         """`executor`: `local` or `ray`. `jobs`: how many at a time, a number or `auto`. `threads`: of each, on CPU.
-        `hours`: after which no further run is begun.
+        `hours`: after which no further run is begun. `cluster`: of executor `ray`. Raises ValueError where that cannot be.
         """
         self.until = time.monotonic() + 3600 * hours
         self.request, self.keep_weights = request, keep_weights
-        self.device_name, self.executor, self.jobs, self.threads = device, executor, jobs, threads
+        self.device_name, self.jobs, self.threads = device, jobs, threads
+        self.cluster: RayCluster | None = None
+        if executor == "ray":
+            self.cluster = RayCluster(cluster or ClusterOptions(), device=device, jobs=jobs, threads=threads)
+        elif cluster is not None:
+            raise ValueError("ray-address and gpus-per-run are of a Ray cluster; add --executor ray, or leave them out")
         self.store = request.store
         self.reader = DataReader(request.data_root, request.download)
         self.claims = Claims(request.results)
-        self.shared = SharedWork(self.claims, Arrivals(self.store), by_process=executor != "ray")
+        self.shared = SharedWork(self.claims, Arrivals(self.store), by_process=self.cluster is None)
         self.recorded = 0
         """Runs that did not fail in this process."""
         self.failed: set[tuple[str, str]] = set()
@@ -78,7 +87,7 @@ class StudyRuns:
         counts. Returns how many runs failed; they are tried again by the next call. Raises ValueError for what is wrong with
         the request.
         """
-        with self.claims:
+        with self.claims, self.cluster or nullcontext():
             if self.request.overrides.match == "time":
                 self._settle_rates()
             _print(self.request.left_out())  # which refuses a wrong request before torch is imported
@@ -118,14 +127,17 @@ class StudyRuns:
                 _print([looked_at.sentence(study, dataset)])
 
     @cached_property
-    def device(self) -> Device:
+    def device(self) -> RunDevice:
+        if self.cluster is not None:
+            return self.cluster.device
         from vitbench.device import open_device
 
         return open_device(self.device_name)
 
     @cached_property
     def current(self) -> CurrentEnvironment:
-        return CurrentEnvironment(self.device, threads=self.threads)
+        machine = self.cluster.machine if self.cluster else None
+        return CurrentEnvironment(self.device, threads=self.threads, machine=machine)
 
     def _settle_rates(self) -> None:
         """Sees to it that the images/s of all arms are kept, by which plans match epochs; what cannot run is refused first.
@@ -133,13 +145,25 @@ class StudyRuns:
         One process measures them: plans of other rates would have other epochs.
         """
         estimated = Standing.of(self.request, self.request.content()).planned
-        device = self.device
+        device = self._device_here()
         self.reader.read(estimated)
         self.store.prepare()
         with self.claims.held("rates", on_wait=partial(say, "another process measures images/s: waiting for it")):
             for resolved in self.request.resolved_studies():
                 records = self.store.read(resolved.study.name)
                 rates.settle(self.request.results, resolved, records, device=device, threads=self.threads)
+
+    def _device_here(self) -> Device:
+        """That of the runs. Raises ValueError where this machine has another."""
+        from vitbench.device import open_device
+
+        device = open_device(self.device_name if self.cluster is None else "auto")
+        if device.name != self.device.name:
+            raise ValueError(
+                f"match 'time': images/s are measured by this machine, on {device.name}, and the runs are on "
+                f"{self.device.name}; start the command on a node of the cluster that has it, or use --match flops"
+            )
+        return device
 
     def _standing(self) -> Standing:
         arrivals = self.shared.arrivals
@@ -154,7 +178,11 @@ class StudyRuns:
     def _run_wave(self, standing: Standing, pending: Sequence[Planned]) -> None:
         """Runs what of `pending` can run now."""
         request = self.request
-        num_workers = resolve_jobs(self.jobs, device=self.device_name, pending=len(pending))
+        num_workers = (
+            self.cluster.resolve_jobs(len(pending))
+            if self.cluster
+            else resolve_jobs(self.jobs, device=self.device_name, pending=len(pending))
+        )
         pretrained = Pretrained(request.results, standing.records, self.current, self.trained)
         wave = pretrained.wave(pending, standing.planned)
         ready = list(wave.ready.values())
@@ -192,7 +220,11 @@ class StudyRuns:
         self.executed |= {run.key for _, run in ready} - {run.key for _, run in left}
         places = by_run_id(left)
         _print(_about_other_studies(len(ready), len(left), len(places)))
-        self._execute([jobs[run_id] for run_id in places], places, num_workers)
+        to_run = [
+            replace(jobs[run_id], data_sha256=hashes[name, run.config.model.image_hw])
+            for run_id, [(name, run), *_] in places.items()
+        ]
+        self._execute(to_run, places, num_workers, standing.records)
 
     def _record_hopeless(self, hopeless: Sequence[tuple[Job, Record]]) -> None:
         """Records what can never run, as its pretraining, whose record comes with it, diverged, failed or left no weights."""
@@ -206,8 +238,17 @@ class StudyRuns:
             self.recorded += record.is_done
             (self.hopeless if record.is_done else self.failed).add(run.key)
 
-    def _execute(self, jobs: list[Job], places: Mapping[str, Sequence[Planned]], num_workers: int) -> None:
-        """Runs the jobs that no other process has claimed, and records each in all `places` of its run_id."""
+    def _execute(
+        self,
+        jobs: list[Job],
+        places: Mapping[str, Sequence[Planned]],
+        num_workers: int,
+        records: Sequence[Record],
+    ) -> None:
+        """Runs the jobs that no other process has claimed, and records each in all `places` of its run_id.
+
+        `records` are those of earlier runs.
+        """
         with RunDisplay(jobs) as display:
 
             def on_settled(job: Job) -> None:
@@ -239,11 +280,16 @@ class StudyRuns:
                 display.say(f"waiting for {counted(left, 'run')} that other processes have claimed")
 
             queue = JobQueue(jobs, self.shared, on_settled=on_settled, on_wait=on_wait, until=self.until)
-            if self.executor == "ray":
-                from vitbench.execution import cluster
-
-                on_gpus = self.device.torch_device.type == "cuda"
-                cluster.run_jobs(queue, workers=num_workers, on_gpus=on_gpus, on_record=on_record)
+            if self.cluster is not None:
+                self.cluster.run(
+                    queue,
+                    jobs,
+                    records=records,
+                    results=self.request.results,
+                    on_record=on_record,
+                    on_report=display.report if display.live else None,
+                    say=display.say,
+                )
             else:
                 from vitbench.execution import local
 
