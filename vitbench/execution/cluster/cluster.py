@@ -164,7 +164,8 @@ class RayCluster:
             peaks.learn([record])
             return on_record(job, record)
 
-        limit, expected = Limit(self._most, share), self._expected
+        limit = Limit(self._most, share)
+        expected = replace(self._expected, is_watched=on_report is not None)
         Sweep(self._ray, queue, nodes, limit, expected, on_record=learn, on_report=on_report, say=say).run()
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from vitbench.signals import Ended, HeldSignals
 
-TCP_SECONDS = 5.0
-PROBE_SECONDS = 9.0
+TCP_SECONDS = 3.0
+PROBE_SECONDS = 11.0
 """With TCP_SECONDS, below the 15 s after which an address that does not answer is refused; Ray's own limit is two minutes."""
 _PROBE = """
 import sys, ray

@@ -163,7 +163,11 @@ class Nodes:
             for node in nodes
         }
         answers, waiting, until = {}, list(asked), float("inf")
+        tell_at = time.monotonic() + PATIENCE_SECONDS
         while waiting and time.monotonic() < until:
+            if until == float("inf") and time.monotonic() > tell_at:
+                self._say("no node of the cluster has answered yet: waiting (Ctrl-C ends)")
+                tell_at = float("inf")
             done, waiting = ray.wait(waiting, timeout=1.0)
             for reference in done:
                 node = asked[reference]
