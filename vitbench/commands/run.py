@@ -48,6 +48,6 @@ def run(
         threads=threads or 1,
         keep_weights=keep_weights,
         hours=math.inf if hours is None else hours,
-        cluster=ClusterOptions(ray_address, gpus_per_run or "1") if of_cluster else None,
+        cluster=ClusterOptions(ray_address, "1" if gpus_per_run is None else gpus_per_run) if of_cluster else None,
     )
     raise typer.Exit(FAILED if runs.run_all() or request.faults else DONE)

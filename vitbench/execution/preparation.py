@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from vitbench.studies import PlannedRun
 from vitbench.studies.resolved_study import check_batch
 
 if TYPE_CHECKING:
-    pass
+    from vitbench.device import Device
 
 MOST_JOBS = 1024
 
@@ -140,6 +141,22 @@ def num_gpus(device: str) -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def open_here(device: RunDevice) -> Device:
+    """The device of the runs, for this process. Raises ValueError where this machine has another than a cluster's nodes."""
+    from vitbench.device import open_device
+
+    here, name = None, "no GPU"
+    with suppress(ValueError):  # there is none of this kind
+        here = open_device(str(device.torch_device))
+        name = here.name
+    if here is None or name != device.name:
+        raise ValueError(
+            f"match 'time': this machine, which measures images/s, has {name}, and the runs are on {device.name}; start the "
+            f"command on a node of the cluster that has it, or use --match flops"
+        )
+    return here
 
 
 def worker_devices(device: RunDevice, asked: str) -> list[str]:

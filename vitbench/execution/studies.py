@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
 
 from vitbench.execution import rates
 from vitbench.execution.arrivals import Arrivals
@@ -20,7 +19,7 @@ from vitbench.execution.cluster import ClusterOptions, RayCluster
 from vitbench.execution.current_environment import CurrentEnvironment, RunDevice
 from vitbench.execution.display import RunDisplay
 from vitbench.execution.job import Job
-from vitbench.execution.preparation import DataReader, Planned, make_job, resolve_jobs, worker_devices
+from vitbench.execution.preparation import DataReader, Planned, make_job, open_here, resolve_jobs, worker_devices
 from vitbench.execution.pretraining import Pretrained, Wave
 from vitbench.execution.request import Request
 from vitbench.execution.reuse import by_run_id, has_weights, recorded_as, take_over
@@ -28,9 +27,6 @@ from vitbench.execution.standing import Standing
 from vitbench.records import Outcome, Record
 from vitbench.records.metrics import TOP1
 from vitbench.text import agreeing, counted, printable, say
-
-if TYPE_CHECKING:
-    from vitbench.device import Device
 
 
 class StudyRuns:
@@ -145,25 +141,13 @@ class StudyRuns:
         One process measures them: plans of other rates would have other epochs.
         """
         estimated = Standing.of(self.request, self.request.content()).planned
-        device = self._device_here()
+        device = open_here(self.device)
         self.reader.read(estimated)
         self.store.prepare()
         with self.claims.held("rates", on_wait=partial(say, "another process measures images/s: waiting for it")):
             for resolved in self.request.resolved_studies():
                 records = self.store.read(resolved.study.name)
                 rates.settle(self.request.results, resolved, records, device=device, threads=self.threads)
-
-    def _device_here(self) -> Device:
-        """That of the runs. Raises ValueError where this machine has another."""
-        from vitbench.device import open_device
-
-        device = open_device(self.device_name if self.cluster is None else "auto")
-        if device.name != self.device.name:
-            raise ValueError(
-                f"match 'time': images/s are measured by this machine, on {device.name}, and the runs are on "
-                f"{self.device.name}; start the command on a node of the cluster that has it, or use --match flops"
-            )
-        return device
 
     def _standing(self) -> Standing:
         arrivals = self.shared.arrivals

@@ -49,7 +49,9 @@ def test_a_worker_that_is_killed_costs_no_record_and_doubles_none(sweep, make_jo
     done = sweep(victim, other, on_report=kill_once)
     assert killed
     assert sorted(record.arm for record in done.records) == ["other", "victim"]
-    assert any("tests, victim, seed 0: its worker process was killed" in line and "(1 of 2)" in line for line in done.said)
+    assert any(
+        "tests, victim, seed 0: its worker process was killed" in line and "(1 of 2)" in line for line in done.said
+    )
     for record in done.records:
         assert bits(record) == bits(execute(victim if record.arm == "victim" else other))
 
@@ -59,7 +61,9 @@ def test_a_run_that_is_lost_three_times_has_failed_and_says_why(sweep, make_job,
     done = sweep(fatal)
     (record,) = done.records
     assert record.outcome is Outcome.FAILED
-    assert record.reason.startswith("lost 3 times with its node or worker, at last: its worker process was killed on node")
+    assert record.reason.startswith(
+        "lost 3 times with its node or worker, at last: its worker process was killed on node"
+    )
     assert [line[-20:] for line in done.said] == ["; tried again (1 of 2)"[-20:], "; tried again (2 of 2)"[-20:]]
 
 
@@ -94,9 +98,7 @@ def test_without_the_actor_that_reports_go_through_runs_go_on(sweep, make_job, t
             boxes.append(self)
 
     monkeypatch.setattr(module, "Mailbox", Watched)
-    done = sweep(
-        make_job(train={"epochs": 60}), make_job(seed=1), on_report=lambda *_: two_nodes.kill(boxes[0].actor)
-    )
+    done = sweep(make_job(train={"epochs": 60}), make_job(seed=1), on_report=lambda *_: two_nodes.kill(boxes[0].actor))
     assert [record.outcome for record in done.records] == [Outcome.COMPLETED] * 2
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from vitbench.signals import Ended, HeldSignals
 
+OLDEST = (2, 49)
+"""Of Ray, with selectors of labels, by which runs are kept from nodes."""
 TCP_SECONDS = 3.0
 PROBE_SECONDS = 11.0
 """With TCP_SECONDS, below the 15 s after which an address that does not answer is refused; Ray's own limit is two minutes."""
@@ -23,11 +25,14 @@ _REMEDY = "start a cluster with `ray start --head`, or leave it out to use this 
 
 
 def import_ray() -> Any:
-    """The module. Raises ValueError where Ray is not installed."""
+    """The module. Raises ValueError where Ray is not installed, or is too old."""
     try:
         import ray
     except ImportError as error:
         raise ValueError("executor 'ray' needs Ray; install vitbench[ray] or use --executor local") from error
+    if tuple(int(part) for part in ray.__version__.split(".")[:2]) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise ValueError(f"executor 'ray' needs Ray {oldest} or newer, and {ray.__version__} is installed; upgrade it")
     return ray
 
 
