@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from vitbench.execution.claims import JobQueue
+from vitbench.execution.cluster.mailbox import Mailbox
 from vitbench.execution.cluster.nodes import Needs, Nodes
 from vitbench.execution.cluster.sweep import Limit, Sweep
 from vitbench.execution.cluster.task import Expected
@@ -78,6 +78,7 @@ class SweepRun:
     records: list[Record] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     nodes: Any = None
+    mailbox: Any = None
 
 
 @pytest.fixture(scope="module")
@@ -93,22 +94,26 @@ def two_nodes(start_cluster: Callable[..., Any], tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture
-def sweep(two_nodes: Any) -> Callable[..., SweepRun]:
+def sweep(two_nodes: Any) -> Iterator[Callable[..., SweepRun]]:
     """Runs jobs on the two nodes."""
 
+    mailbox = Mailbox(two_nodes)
+
     def run(*jobs: Job, share: float | None = None, most: int | None = 2, on_report: Any = None) -> SweepRun:
-        done = SweepRun()
+        done = SweepRun(mailbox=mailbox)
         done.nodes = Nodes(two_nodes, Needs(1, on_gpu=share is not None), done.said.append)
         Sweep(
             two_nodes,
             JobQueue(jobs),
             done.nodes,
             Limit(most, lambda _: share or 1.0),
-            Expected("cpu", 1, os.getcwd()),  # noqa: PTH109
+            Expected("cpu", 1, str(Path.cwd())),
+            mailbox,
             on_record=lambda _, record: done.records.append(record),
             on_report=on_report,
             say=done.said.append,
         ).run()
         return done
 
-    return run
+    yield run
+    two_nodes.kill(mailbox.actor)

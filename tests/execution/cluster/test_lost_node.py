@@ -35,6 +35,7 @@ STUDY = Study(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds Ray's workers through /proc")
 def test_a_node_killed_in_the_middle_costs_no_record_and_changes_no_bit(start_cluster, process, vitbench, tmp_path):
     (tmp_path / "mine.py").write_text(STUDY)
@@ -48,9 +49,9 @@ def test_a_node_killed_in_the_middle_costs_no_record_and_changes_no_bit(start_cl
         assert child.poll() is None, (tmp_path / "stderr").read_text()
         return bool(task_processes(raylet(victim))) and len(list((results / "checkpoints").glob("*.pt"))) >= 2
 
-    wait_until(is_in_the_middle, seconds=240)
+    wait_until(is_in_the_middle, seconds=900)
     cluster.remove_node(victim, allow_graceful=False)
-    assert child.wait(240) == 0, (tmp_path / "stderr").read_text()
+    assert child.wait(900) == 0, (tmp_path / "stderr").read_text()
     said = (tmp_path / "stderr").read_text()
     assert "the node died on node" in said and "tried again (1 of 2)" in said
 

@@ -14,6 +14,7 @@ from vitbench.config import Precision
 from vitbench.execution.claims import JobQueue
 from vitbench.execution.cluster.connection import chosen_address, connect, import_ray
 from vitbench.execution.cluster.gpu_share import MOST_ON_A_GPU, PeakMemory, gpu_share, parse_gpus_per_run
+from vitbench.execution.cluster.mailbox import Mailbox
 from vitbench.execution.cluster.nodes import Needs, Nodes, with_kind
 from vitbench.execution.cluster.sweep import Limit, Sweep
 from vitbench.execution.cluster.task import Expected
@@ -93,7 +94,13 @@ class RayCluster:
             self._expected = Expected(needs.device, self._threads, self._expected.folder)
             nodes.describe(self._expected)
             self._expected = with_kind(self._expected, nodes.facts)
+        else:
+            nodes.examined.update(nodes.fit)  # this machine is what the command has checked
         return nodes
+
+    @cached_property
+    def _mailbox(self) -> Mailbox:
+        return Mailbox(self._ray)
 
     def _on_gpus(self) -> bool:
         if self._device != "auto" or self._address is None:
@@ -166,7 +173,9 @@ class RayCluster:
 
         limit = Limit(self._most, share)
         expected = replace(self._expected, is_watched=on_report is not None)
-        Sweep(self._ray, queue, nodes, limit, expected, on_record=learn, on_report=on_report, say=say).run()
+        Sweep(
+            self._ray, queue, nodes, limit, expected, self._mailbox, on_record=learn, on_report=on_report, say=say
+        ).run()
 
 
 @contextmanager

@@ -157,7 +157,7 @@ class Nodes:
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         remote = ray.remote(num_cpus=0, num_gpus=_GLIMPSE if self.needs.on_gpu else 0, max_retries=2)(function)
         asked = {
-            remote.options(scheduling_strategy=affinity(node, soft=False), **environment(self.needs)).remote(
+            remote.options(scheduling_strategy=affinity(node, soft=False), **with_threads(self.needs)).remote(
                 *arguments
             ): node
             for node in nodes
@@ -187,7 +187,7 @@ class Nodes:
         return answers
 
 
-def environment(needs: Needs) -> dict[str, Any]:
+def with_threads(needs: Needs) -> dict[str, Any]:
     """Ray's option for a process that computes with so many threads: OpenMP reads it when torch is imported."""
     return {"runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(needs.threads)}}}
 

@@ -15,7 +15,7 @@ from typing import Any
 from vitbench.execution.claims import POLL_SECONDS, JobQueue
 from vitbench.execution.cluster import task
 from vitbench.execution.cluster.mailbox import Mailbox
-from vitbench.execution.cluster.nodes import Nodes, environment
+from vitbench.execution.cluster.nodes import Nodes, with_threads
 from vitbench.execution.cluster.task import Answer, Expected
 from vitbench.execution.job import Job, OnRecord, OnReport
 from vitbench.execution.local import SAVING_SECONDS
@@ -60,6 +60,7 @@ class Sweep:
         nodes: Nodes,
         limit: Limit,
         expected: Expected,
+        mailbox: Mailbox,
         *,
         on_record: OnRecord,
         on_report: OnReport | None,
@@ -67,7 +68,7 @@ class Sweep:
     ) -> None:
         self._ray, self._queue, self._nodes, self._limit, self._expected = ray, queue, nodes, limit, expected
         self._on_record, self._on_report, self._say = on_record, on_report, say
-        self._mailbox = Mailbox(ray)
+        self._mailbox = mailbox
         self._task = ray.remote(num_cpus=nodes.needs.threads, max_retries=0)(task.run)
         self._pending: dict[Any, _Attempt] = {}
         """By the reference to its answer."""
@@ -106,7 +107,7 @@ class Sweep:
 
     def _submit(self, attempt: _Attempt) -> None:
         needs = self._nodes.needs
-        options = {**environment(needs), **self._nodes.where(attempt.avoid)}
+        options = {**with_threads(needs), **self._nodes.where(attempt.avoid)}
         if needs.on_gpu:
             options["num_gpus"] = attempt.share
         reference = self._task.options(**options).remote(
@@ -179,8 +180,14 @@ class Sweep:
         self._submit(replace(attempt, losses=losses, avoid=avoid, node=None))
 
     def _fail(self, attempt: _Attempt, reason: str) -> None:
-        self._on_record(attempt.job, attempt.job.failed(reason[:300], started=attempt.started))  # its checkpoint stays
-        self._queue.done(attempt.job)
+        job = attempt.job
+        record = job.failed(reason[:300], started=attempt.started)
+        if self._nodes.facts is not None:  # the nodes' machine, not that of this process
+            known = {"precision": job.precision, "threads": job.threads, "workers": job.workers, "kernels": "torch"}
+            environment = self._nodes.facts.environment.model_copy(update=known)
+            record = record.model_copy(update={"environment": environment})
+        self._on_record(job, record)  # its checkpoint stays
+        self._queue.done(job)
 
     def _end(self, *, record: bool) -> None:
         """Has all tasks that are left save their state and end; records what they had finished, where asked to."""
@@ -200,7 +207,6 @@ class Sweep:
         finally:
             for reference in self._pending:
                 ray.cancel(reference, force=True)
-            ray.kill(self._mailbox.actor)
 
 
 _HOW = {
