@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.made_up_records import make_record
@@ -48,6 +50,25 @@ def test_only_runs_of_the_same_model_recipe_precision_and_device_tell_the_peak()
     elsewhere = PeakMemory("cuda: Another")
     elsewhere.learn([measured(100)])
     assert elsewhere.of(record.config, "bf16") is None
+
+
+def test_where_no_run_is_recorded_the_profile_of_the_model_tells(tmp_path):
+    config = make_record().config
+    rows = [
+        {"implementation": "vitbench", "mode": "train", "device": "cuda: Example", "precision": "bf16"},
+        {"implementation": "timm", "mode": "train", "device": "cuda: Example", "precision": "bf16"},
+    ]
+    folder = tmp_path / "profiles" / "cuda-example" / "throughput"
+    folder.mkdir(parents=True)
+    (folder / "damaged.json").write_text("{")
+    for peak, row in zip((700, 900), rows, strict=True):
+        row |= {"batch_size": config.train.batch_size, "peak_memory_bytes": peak}
+    content = {"request": {"model": config.model.model_dump(mode="json")}, "facts": {"rows": rows}}
+    (folder / "train.json").write_text(json.dumps(content))
+    peaks = PeakMemory("cuda: Example")
+    peaks.learn_profiles(tmp_path)
+    assert peaks.of(config, "bf16") == 700
+    assert peaks.of(config, "fp32") is None
 
 
 @pytest.mark.parametrize("text", ["0", "2", "-0.5", "nan", "inf", "half", "", "1e-9"])

@@ -160,6 +160,8 @@ class RayCluster:
                 nodes.check(jobs, replace(self._expected, marker=marker))
         peaks = PeakMemory(self.device.name)
         peaks.learn(records)
+        if self._gpus_per_run is None:
+            peaks.learn_profiles(results)
         memory = nodes.facts.device_memory if nodes.facts else _memory_here() if nodes.needs.on_gpu else None
 
         def share(job: Job) -> float:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
-from vitbench.config import RunConfig
+from vitbench.config import RunConfig, ViTConfig
 from vitbench.records import Record
 
 HEAD_ROOM = 1.25
@@ -21,11 +24,24 @@ Key = tuple[object, ...]
 
 
 class PeakMemory:
-    """The largest peak of each configuration that was recorded on one device."""
+    """The largest peak of each configuration that was recorded on one device, else that of its profile."""
 
     def __init__(self, device_name: str) -> None:
         self._device_name = device_name
         self._peaks: dict[Key, int] = {}
+        self._of_profiles: dict[Key, int] = {}
+
+    def learn_profiles(self, results: Path) -> None:
+        """From what `vitbench profile` measured of training steps. A file that cannot be read tells nothing."""
+        for path in results.glob("profiles/*/throughput/*.json"):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                content = json.loads(path.read_text(encoding="utf-8"))
+                model = ViTConfig.model_validate(content["request"]["model"])
+                for row in content["facts"]["rows"]:
+                    is_ours = row["implementation"] == "vitbench" and row["mode"] == "train"
+                    if is_ours and row["device"] == self._device_name and row["peak_memory_bytes"] is not None:
+                        key = model, row["precision"], row["batch_size"]
+                        self._of_profiles[key] = max(row["peak_memory_bytes"], self._of_profiles.get(key, 0))
 
     def learn(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -36,7 +52,8 @@ class PeakMemory:
 
     def of(self, config: RunConfig, precision: str) -> int | None:
         """Bytes; None where no run like it is recorded. `precision`: what `auto` became."""
-        return self._peaks.get(_key(config, precision))
+        profiled = self._of_profiles.get((config.model, precision, config.train.batch_size))
+        return self._peaks.get(_key(config, precision), profiled)
 
 
 def _key(config: RunConfig, precision: str) -> Key:
