@@ -47,7 +47,8 @@ def test_a_node_killed_in_the_middle_costs_no_record_and_changes_no_bit(start_cl
 
     def is_in_the_middle() -> bool:
         assert child.poll() is None, (tmp_path / "stderr").read_text()
-        return bool(task_processes(raylet(victim))) and len(list((results / "checkpoints").glob("*.pt"))) >= 2
+        are_saved = len(list((results / "checkpoints").glob("*.pt"))) >= 2
+        return are_saved and bool(task_processes(raylet(victim)))
 
     wait_until(is_in_the_middle, seconds=900)
     cluster.remove_node(victim, allow_graceful=False)

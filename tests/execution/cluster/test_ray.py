@@ -26,6 +26,7 @@ def quiet_ray(tmp_path, monkeypatch) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (vitbench[ray])")
     monkeypatch.setenv("HOME", str(tmp_path))  # Ray writes a token there
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else 15, and a busy machine starves them
     monkeypatch.setenv("VITBENCH_KERNELS", "torch")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
@@ -62,7 +63,7 @@ def test_a_signal_ends_ray_as_it_ends_local_workers(process, tmp_path, number):
     results = tmp_path / "results"
     child = process(*SMALL, "--epochs", "3000", "--executor", "ray", "--jobs", "1", "--results", results)
     state = results / "checkpoints"
-    wait_until(lambda: task_processes(child.pid) and list(state.glob("*.pt")), seconds=240)
+    wait_until(lambda: list(state.glob("*.pt")) and task_processes(child.pid), seconds=240)
     before = next(state.glob("*.pt")).stat().st_mtime_ns
     child.send_signal(number)
     assert child.wait(60) == 128 + number
