@@ -80,13 +80,19 @@ class SweepRun:
     said: list[str] = field(default_factory=list)
     nodes: Any = None
     mailbox: Any = None
+    sweep: Any = None
 
 
 @pytest.fixture(scope="module")
-def two_nodes(start_cluster: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Ray, connected to a cluster of two nodes: one says that it has 4 GPUs, the other is LACKING."""
+def cluster(start_cluster: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Of two nodes: one says that it has 4 GPUs, the other is LACKING."""
     other = {LACKING: "1", "VITBENCH_CACHE": str(tmp_path_factory.mktemp("other-cache"))}
-    cluster = start_cluster({"num_cpus": 2, "num_gpus": 4}, {"num_cpus": 1, "env_vars": other})
+    return start_cluster({"num_cpus": 2, "num_gpus": 4}, {"num_cpus": 1, "env_vars": other})
+
+
+@pytest.fixture(scope="module")
+def two_nodes(cluster: Any) -> Iterator[Any]:
+    """Ray, connected to the cluster."""
     import ray
 
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
@@ -96,14 +102,14 @@ def two_nodes(start_cluster: Callable[..., Any], tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 def sweep(two_nodes: Any) -> Iterator[Callable[..., SweepRun]]:
-    """Runs jobs on the two nodes."""
+    """Runs jobs on the two nodes; `on_report` is called with what is done so far, and the job of the report."""
 
     mailbox = Mailbox(two_nodes)
 
     def run(*jobs: Job, share: float | None = None, most: int | None = 2, on_report: Any = None) -> SweepRun:
         done = SweepRun(mailbox=mailbox)
         done.nodes = Nodes(two_nodes, Needs(1, on_gpu=share is not None), done.said.append)
-        Sweep(
+        done.sweep = Sweep(
             two_nodes,
             JobQueue(jobs),
             done.nodes,
@@ -111,9 +117,10 @@ def sweep(two_nodes: Any) -> Iterator[Callable[..., SweepRun]]:
             Expected("cpu", 1, str(Path.cwd())),
             mailbox,
             on_record=lambda _, record: done.records.append(record),
-            on_report=on_report,
+            on_report=None if on_report is None else lambda job, _: on_report(done, job),
             say=done.said.append,
-        ).run()
+        )
+        done.sweep.run()
         return done
 
     yield run

@@ -26,7 +26,7 @@ def quiet_ray(tmp_path, monkeypatch) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (vitbench[ray])")
     monkeypatch.setenv("HOME", str(tmp_path))  # Ray writes a token there
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # else 15, and a busy machine starves them
+    monkeypatch.delenv("RAY_worker_niceness", raising=False)
     monkeypatch.setenv("VITBENCH_KERNELS", "torch")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 

@@ -39,7 +39,7 @@ def data_that(tmp_path, line: str) -> str:
 def test_a_worker_that_is_killed_costs_no_record_and_doubles_none(sweep, make_job):
     killed = []
 
-    def kill_once(job, report) -> None:
+    def kill_once(_, job) -> None:
         if job.run.arm == "victim" and not killed:
             killed.extend(task_processes())
             for pid in killed:
@@ -54,6 +54,24 @@ def test_a_worker_that_is_killed_costs_no_record_and_doubles_none(sweep, make_jo
     )
     for record in done.records:
         assert bits(record) == bits(execute(victim if record.arm == "victim" else other))
+
+
+@pytest.mark.parametrize("time", range(5))
+def test_a_node_that_is_killed_costs_no_record_and_doubles_none(sweep, make_job, cluster, time):
+    jobs = [make_job(arm=str(seed), seed=seed, train={"epochs": 60}) for seed in range(4)]
+    node, dead = cluster.add_node(num_cpus=1), []
+
+    def kill_its_node(done, job) -> None:
+        if not dead and node.node_id in [
+            attempt.node for attempt in done.sweep._pending.values() if attempt.job is job
+        ]:
+            dead.append(job.run.arm)
+            cluster.remove_node(node, allow_graceful=False)
+
+    done = sweep(*jobs, most=4, on_report=kill_its_node)
+    assert [line for line in done.said if "the node died" in line and "(1 of 2)" in line]
+    assert sorted(record.arm for record in done.records) == ["0", "1", "2", "3"]
+    assert {record.arm: bits(record) for record in done.records} == {job.run.arm: bits(execute(job)) for job in jobs}
 
 
 def test_a_run_that_is_lost_three_times_has_failed_and_says_why(sweep, make_job, tmp_path):

@@ -45,6 +45,8 @@ def connect(ray: Any, address: str | None, *, num_cpus: int | None) -> None:
         _check(ray, address)
     # Without an address, Ray would take whatever cluster was last started on this machine.
     where: dict[str, Any] = {"address": address} if address else {"address": "local", "num_cpus": num_cpus}
+    if address is None:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # as local workers; Ray's 15 starves runs on a busy machine
     with HeldSignals():
         handler = signal.getsignal(signal.SIGTERM)
         try:

@@ -127,7 +127,7 @@ class Sweep:
             references = [*self._pending, *([asked] if asked is not None else [])]
             done, _ = self._ray.wait(references, num_returns=1, timeout=seconds)
             for reference in done:
-                if reference is asked:
+                if reference == asked:
                     self._deliver()
                 else:
                     self._settle(reference, again=True)
