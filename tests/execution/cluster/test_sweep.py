@@ -50,7 +50,8 @@ def test_a_worker_that_is_killed_costs_no_record_and_doubles_none(sweep, make_jo
     assert killed
     assert sorted(record.arm for record in done.records) == ["other", "victim"]
     assert any(
-        "tests, victim, seed 0: its worker process was killed" in line and "(1 of 2)" in line for line in done.said
+        "tests, victim, seed 0: its worker process on" in line and "was killed; tried again (1 of 2)" in line
+        for line in done.said
     )
     for record in done.records:
         assert bits(record) == bits(execute(victim if record.arm == "victim" else other))
@@ -69,7 +70,7 @@ def test_a_node_that_is_killed_costs_no_record_and_doubles_none(sweep, make_job,
             cluster.remove_node(node, allow_graceful=False)
 
     done = sweep(*jobs, most=4, on_report=kill_its_node)
-    assert [line for line in done.said if "the node died" in line and "(1 of 2)" in line]
+    assert [line for line in done.said if "died; tried again (1 of 2)" in line]
     assert sorted(record.arm for record in done.records) == ["0", "1", "2", "3"]
     assert {record.arm: bits(record) for record in done.records} == {job.run.arm: bits(execute(job)) for job in jobs}
 
@@ -80,7 +81,7 @@ def test_a_run_that_is_lost_three_times_has_failed_and_says_why(sweep, make_job,
     (record,) = done.records
     assert record.outcome is Outcome.FAILED
     assert record.reason.startswith(
-        "lost 3 times with its node or worker, at last: its worker process was killed on node"
+        "lost 3 times with its node or worker, at last: its worker process on node"
     )
     assert [line[-20:] for line in done.said] == ["; tried again (1 of 2)"[-20:], "; tried again (2 of 2)"[-20:]]
 

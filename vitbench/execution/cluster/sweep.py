@@ -169,8 +169,8 @@ class Sweep:
 
     def _lose(self, attempt: _Attempt, error: Exception) -> None:
         losses = attempt.losses + 1
-        where = self._nodes.name(attempt.node) if attempt.node else "its node"
-        how = f"{_HOW.get(type(error).__name__, type(error).__name__)} on {where}"
+        node = self._nodes.name(attempt.node) if attempt.node else "its node"
+        how = _HOW.get(type(error).__name__, type(error).__name__ + " on {node}").format(node=node)
         if losses > RETRIES:
             self._fail(attempt, f"lost {losses} times with its node or worker, at last: {how}")
             return
@@ -210,8 +210,8 @@ class Sweep:
 
 
 _HOW = {
-    "NodeDiedError": "the node died",
-    "WorkerCrashedError": "its worker process was killed",
-    "OutOfMemoryError": "killed by Ray, as memory ran out",
+    "NodeDiedError": "{node} died",
+    "WorkerCrashedError": "its worker process on {node} was killed",
+    "OutOfMemoryError": "killed by Ray, as memory ran out on {node}",
     "TaskCancelledError": "cancelled from outside",
 }
