@@ -172,6 +172,13 @@ DeviceName = Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, Option(min=1, max=MOST_THREADS, help="Threads a worker computes with on CPU.")]
 KeepWeights = Annotated[bool, Option(help="Keep trained weights in checkpoints/, as RUN_ID.safetensors.")]
 Jobs = Annotated[str, Option(help="Worker processes: a number, or auto (one per CPU core or GPU).")]
+RayAddress = Annotated[
+    str | None,
+    Option(help="Of --executor ray: HOST:PORT of a cluster, or auto; default: RAY_ADDRESS, else one is started."),
+]
+GpusPerRun = Annotated[
+    str | None, Option(help="Of --executor ray: share of a GPU, as 0.25, or auto (by measured memory); default: 1.")
+]
 Seconds = Annotated[float, Option(callback=_seconds, help="Time to measure each row in, at most.")]
 Hours = Annotated[
     float | None, Option(callback=_hours, help="Begin no further run after so many hours; the next call goes on.")

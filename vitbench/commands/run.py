@@ -13,10 +13,12 @@ from vitbench.commands.arguments import (
     CheckpointMinutes,
     DeviceName,
     ExecutorName,
+    GpusPerRun,
     Hours,
     Jobs,
     KeepWeights,
     MicroBatch,
+    RayAddress,
     StudyOptions,
     Threads,
     images_at_a_time,
@@ -37,11 +39,15 @@ def run(
     hours: Hours = None,
     micro_batch: MicroBatch = None,
     checkpoint_minutes: CheckpointMinutes = CHECKPOINT_MINUTES,
+    ray_address: RayAddress = None,
+    gpus_per_run: GpusPerRun = None,
 ) -> None:
     """Run what is not yet recorded in --results. Interrupt it whenever you like; the next call goes on."""
     request = options.request()
+    from vitbench.execution.cluster import ClusterOptions
     from vitbench.execution.studies import StudyRuns
 
+    of_cluster = ray_address is not None or gpus_per_run is not None
     runs = StudyRuns(
         request,
         device=device,
@@ -53,5 +59,6 @@ def run(
         hours=math.inf if hours is None else hours,
         micro_batch=images_at_a_time(micro_batch),
         checkpoint_minutes=checkpoint_minutes,
+        cluster=ClusterOptions(ray_address, "1" if gpus_per_run is None else gpus_per_run) if of_cluster else None,
     )
     raise typer.Exit(FAILED if runs.run_all() or request.faults else DONE)

@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from vitbench.config import block_width
+from vitbench.config import Precision, block_width
 from vitbench.execution.job import images_a_device
 from vitbench.records import Environment, Record, describe_environment
 
 if TYPE_CHECKING:
-    from vitbench.device import Device
+    import torch
 
 PARTS = ("device", "machine", "torch", "timm", "precision", "compiled", "kernels")
 """Of `Environment.comparison_key`, all that can be known before a run."""
 
 
+class RunDevice(Protocol):
+    """What must be known of the device that runs are on: a `Device` of this machine, or that of a cluster's nodes."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def torch_device(self) -> torch.device: ...
+    def resolve_precision(self, precision: Precision) -> Literal["fp32", "bf16"]: ...
+
+
 class CurrentEnvironment:
-    """This machine, as far as a command knows it.
+    """This machine, as far as a command knows it; with `machine`, the nodes of a cluster instead.
 
     Without a device, as in `plan`, which imports no torch, a record of any device of this machine is of this environment.
     """
 
     def __init__(
         self,
-        device: Device | None = None,
+        device: RunDevice | None = None,
         *,
         threads: int = 1,
         devices: int = 1,
         micro_batch: int | Literal["auto"] | None = None,
+        machine: Environment | None = None,
     ) -> None:
-        """`micro_batch`: what is asked for; with `auto` the free memory decides, so that any is what it may come to."""
-        self._device = device
+        """`micro_batch`: what is asked for; with `auto` the free memory decides, so that any is what it may come to.
+        `machine`: that of a cluster's nodes, where it is not this one.
+        """
+        self._device, self._elsewhere = device, machine
         self.threads, self.devices, self.micro_batch = threads, devices, micro_batch
         self._operators = cache(self._operators_used)
         if device is not None:
@@ -60,7 +73,7 @@ class CurrentEnvironment:
         recorded neither, without compilation and kernels.
         """
         recorded = record.environment
-        current = _machine(recorded.device if self._device is None else self._device.name)
+        current = self._elsewhere or _machine(recorded.device if self._device is None else self._device.name)
         differing = [name for name in PARTS[:4] if getattr(current, name) != getattr(recorded, name)]
         if self._device is not None:
             train, width = record.config.train, block_width(record.config.model)
@@ -83,6 +96,8 @@ class CurrentEnvironment:
 
     def _kernels(self, precision: str, compiled: bool, width: int | None) -> str:
         """As `Environment.kernels` has it: whose operators a worker computes with, with its number of threads."""
+        if self._elsewhere is not None and self._elsewhere.kernels.partition(":")[0] == "torch":
+            return "torch"  # where the nodes have native operators, this machine has them too, or their answer is not known
         import torch
 
         from vitbench.kernels.choice import describe_use

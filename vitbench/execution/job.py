@@ -49,6 +49,8 @@ class Job:
     """Whether the weights of the finished run are kept there, too."""
     study_file: Path | None = None
     """The user's file that the run was planned from, absolute, as named: where workers find its classes."""
+    data_sha256: str = ""
+    """Of the images that it was planned with, where they are known: a node of a cluster that has others is given no runs."""
     counts: Counts | None = None
     """Of the model, counted where the run was planned: a worker may not have the user's code that it is of."""
     micro_batch: MicroBatch = None

@@ -16,7 +16,7 @@ from vitbench.execution.job import SettledOperators
 from vitbench.records import Record, describe_environment
 
 if TYPE_CHECKING:
-    from vitbench.device import Device
+    from vitbench.execution.current_environment import RunDevice
 
 AS_RECORDED = "as the study's earlier runs on this machine"
 
@@ -34,7 +34,7 @@ def recorded_operators(records: Iterable[Record]) -> dict[int, dict[str, Literal
 
 
 def settle(
-    records: Iterable[Record], configs: Iterable[RunConfig], *, device: Device, threads: int
+    records: Iterable[Record], configs: Iterable[RunConfig], *, device: RunDevice, threads: int
 ) -> Mapping[int, Mapping[str, SettledOperators]]:
     """Width -> machine -> operators: of machines with records, and of this one, where they are taken from now on.
 
@@ -70,7 +70,7 @@ def settle(
     return settled
 
 
-def _may_be_native(config: RunConfig, device: Device) -> bool:
+def _may_be_native(config: RunConfig, device: RunDevice) -> bool:
     return config.train.compile != "on" and device.resolve_precision(config.train.precision) == "bf16"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from vitbench.config import RunConfig
 from vitbench.costs.macs import count
 from vitbench.execution import display
+from vitbench.execution.current_environment import RunDevice
 from vitbench.execution.job import Job, MicroBatch, SettledOperators
 from vitbench.machine import cpu_cores
 from vitbench.studies import PlannedRun
@@ -88,7 +90,7 @@ def make_job(
     dataset: str,
     run: PlannedRun,
     *,
-    device: Device,
+    device: RunDevice,
     data_root: Path | None,
     threads: int,
     workers: int,
@@ -149,13 +151,17 @@ def resolve_jobs(jobs: str, *, device: str, pending: int, devices_per_run: int =
     """How many workers: a number, or `auto` (one per GPU, else one per CPU core, that a run takes); never more than there are
     runs.
     """
-    if jobs == "auto":
-        workers = max(1, (num_gpus(device) or cpu_cores()) // devices_per_run)
-    elif jobs.isascii() and jobs.isdecimal() and 0 < float(jobs) <= MOST_JOBS:
-        workers = int(jobs)
-    else:
-        raise ValueError(f"jobs {jobs!r} is not a number from 1 to {MOST_JOBS}; give one, or auto")
+    workers = num_jobs(jobs) or max(1, (num_gpus(device) or cpu_cores()) // devices_per_run)
     return max(1, min(workers, pending))
+
+
+def num_jobs(jobs: str) -> int | None:
+    """None for `auto`. Raises ValueError for what is no number of jobs."""
+    if jobs == "auto":
+        return None
+    if jobs.isascii() and jobs.isdecimal() and 0 < float(jobs) <= MOST_JOBS:
+        return int(jobs)
+    raise ValueError(f"jobs {jobs!r} is not a number from 1 to {MOST_JOBS}; give one, or auto")
 
 
 def num_gpus(device: str) -> int:
@@ -167,7 +173,23 @@ def num_gpus(device: str) -> int:
     return torch.cuda.device_count()
 
 
-def worker_devices(device: Device, asked: str, devices_per_run: int = 1) -> list[str]:
+def open_here(device: RunDevice) -> Device:
+    """The device of the runs, for this process. Raises ValueError where this machine has another than a cluster's nodes."""
+    from vitbench.device import open_device
+
+    here, name = None, "no GPU"
+    with suppress(ValueError):  # there is none of this kind
+        here = open_device(str(device.torch_device))
+        name = here.name
+    if here is None or name != device.name:
+        raise ValueError(
+            f"match 'time': this machine, which measures images/s, has {name}, and the runs are on {device.name}; start the "
+            f"command on a node of the cluster that has it, or use --match flops"
+        )
+    return here
+
+
+def worker_devices(device: RunDevice, asked: str, devices_per_run: int = 1) -> list[str]:
     """What workers are dealt: all GPUs, unless one was named. Raises ValueError where a run is to have more."""
     if device.torch_device.type == "cpu":
         return ["cpu"]

@@ -8,17 +8,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
 
 from vitbench.config import block_width
 from vitbench.execution import operators, rates
 from vitbench.execution.arrivals import Arrivals
 from vitbench.execution.claims import Claims, JobQueue, SharedWork
-from vitbench.execution.current_environment import CurrentEnvironment
+from vitbench.execution.cluster import ClusterOptions, RayCluster
+from vitbench.execution.current_environment import CurrentEnvironment, RunDevice
 from vitbench.execution.display import RunDisplay
 from vitbench.execution.job import Job, MicroBatch
-from vitbench.execution.preparation import DataReader, Planned, make_job, resolve_jobs, worker_devices
+from vitbench.execution.preparation import DataReader, Planned, make_job, open_here, resolve_jobs, worker_devices
 from vitbench.execution.pretraining import Pretrained, Wave
 from vitbench.execution.request import Request
 from vitbench.execution.reuse import by_run_id, has_weights, recorded_as, take_over
@@ -26,9 +28,6 @@ from vitbench.execution.standing import Standing
 from vitbench.records import Outcome, Record
 from vitbench.records.metrics import TOP1
 from vitbench.text import agreeing, counted, printable, say
-
-if TYPE_CHECKING:
-    from vitbench.device import Device
 
 
 class StudyRuns:
@@ -47,21 +46,28 @@ class StudyRuns:
         hours: float = math.inf,
         micro_batch: MicroBatch = None,
         checkpoint_minutes: float = math.inf,
+        cluster: ClusterOptions | None = None,
     ) -> None:
         """`executor`: `local` or `ray`. `jobs`: how many at a time, a number or `auto`. `threads`: of each on CPU, and of
         each of its devices. `hours`: after which no further run is begun. `micro_batch`, `checkpoint_minutes`: see `Job`.
+        `cluster`: of executor `ray`. Raises ValueError where that cannot be.
         """
         if devices_per_run > 1 and executor != "local":
             raise ValueError(f"devices_per_run {devices_per_run} is for --executor local; on Ray a run has one device")
         self.devices_per_run = devices_per_run
         self.until = time.monotonic() + 3600 * hours
         self.request, self.keep_weights = request, keep_weights
-        self.device_name, self.executor, self.jobs, self.threads = device, executor, jobs, threads
+        self.device_name, self.jobs, self.threads = device, jobs, threads
         self.micro_batch, self.checkpoint_minutes = micro_batch, checkpoint_minutes
+        self.cluster: RayCluster | None = None
+        if executor == "ray":
+            self.cluster = RayCluster(cluster or ClusterOptions(), device=device, jobs=jobs, threads=threads)
+        elif cluster is not None:
+            raise ValueError("ray-address and gpus-per-run are of a Ray cluster; add --executor ray, or leave them out")
         self.store = request.store
         self.reader = DataReader(request.data_root, request.download)
         self.claims = Claims(request.results)
-        self.shared = SharedWork(self.claims, Arrivals(self.store), by_process=executor != "ray")
+        self.shared = SharedWork(self.claims, Arrivals(self.store), by_process=self.cluster is None)
         self.recorded = 0
         """Runs that did not fail in this process."""
         self.failed: set[tuple[str, str]] = set()
@@ -86,7 +92,7 @@ class StudyRuns:
         counts. Returns how many runs failed; they are tried again by the next call. Raises ValueError for what is wrong with
         the request.
         """
-        with self.claims:
+        with self.claims, self.cluster or nullcontext():
             self._check_micro_batch()
             if self.request.overrides.match == "time":
                 self._settle_rates()
@@ -135,7 +141,9 @@ class StudyRuns:
                 _print([looked_at.sentence(study, dataset)])
 
     @cached_property
-    def device(self) -> Device:
+    def device(self) -> RunDevice:
+        if self.cluster is not None:
+            return self.cluster.device
         from vitbench.device import open_device
 
         return open_device(self.device_name)
@@ -143,7 +151,11 @@ class StudyRuns:
     @cached_property
     def current(self) -> CurrentEnvironment:
         return CurrentEnvironment(
-            self.device, threads=self.threads, devices=self.devices_per_run, micro_batch=self.micro_batch
+            self.device,
+            threads=self.threads,
+            devices=self.devices_per_run,
+            micro_batch=self.micro_batch,
+            machine=self.cluster.machine if self.cluster else None,
         )
 
     def _settle_rates(self) -> None:
@@ -152,7 +164,7 @@ class StudyRuns:
         One process measures them: plans of other rates would have other epochs.
         """
         estimated = Standing.of(self.request, self.request.content()).planned
-        device = self.device
+        device = open_here(self.device)
         self.reader.read(estimated)
         self.store.prepare()
         with self.claims.held("rates", on_wait=partial(say, "another process measures images/s: waiting for it")):
@@ -175,8 +187,13 @@ class StudyRuns:
         """Runs what of `pending` can run now."""
         request = self.request
         per_run = self.devices_per_run
-        num_workers = resolve_jobs(self.jobs, device=self.device_name, pending=len(pending), devices_per_run=per_run)
-        devices = [] if self.executor == "ray" else worker_devices(self.device, self.device_name, per_run)
+        if self.cluster:
+            num_workers, devices = self.cluster.resolve_jobs(len(pending)), []
+        else:
+            num_workers = resolve_jobs(
+                self.jobs, device=self.device_name, pending=len(pending), devices_per_run=per_run
+            )
+            devices = worker_devices(self.device, self.device_name, per_run)
         pretrained = Pretrained(request.results, standing.records, self.current, self.trained)
         wave = pretrained.wave(pending, standing.planned)
         ready = list(wave.ready.values())
@@ -221,7 +238,11 @@ class StudyRuns:
         self.executed |= {run.key for _, run in ready} - {run.key for _, run in left}
         places = by_run_id(left)
         _print(_about_other_studies(len(ready), len(left), len(places)))
-        self._execute([jobs[run_id] for run_id in places], places, num_workers, devices)
+        to_run = [
+            replace(jobs[run_id], data_sha256=hashes[name, run.config.model.image_hw])
+            for run_id, [(name, run), *_] in places.items()
+        ]
+        self._execute(to_run, places, num_workers, devices, standing.records)
 
     def _record_hopeless(self, hopeless: Sequence[tuple[Job, Record]]) -> None:
         """Records what can never run, as its pretraining, whose record comes with it, diverged, failed or left no weights."""
@@ -236,9 +257,17 @@ class StudyRuns:
             (self.hopeless if record.is_done else self.failed).add(run.key)
 
     def _execute(
-        self, jobs: list[Job], places: Mapping[str, Sequence[Planned]], num_workers: int, devices: Sequence[str]
+        self,
+        jobs: list[Job],
+        places: Mapping[str, Sequence[Planned]],
+        num_workers: int,
+        devices: Sequence[str],
+        records: Sequence[Record],
     ) -> None:
-        """Runs the jobs that no other process has claimed, and records each in all `places` of its run_id."""
+        """Runs the jobs that no other process has claimed, and records each in all `places` of its run_id.
+
+        `records` are those of earlier runs.
+        """
         with RunDisplay(jobs) as display:
 
             def on_settled(job: Job) -> None:
@@ -270,11 +299,16 @@ class StudyRuns:
                 display.say(f"waiting for {counted(left, 'run')} that other processes have claimed")
 
             queue = JobQueue(jobs, self.shared, on_settled=on_settled, on_wait=on_wait, until=self.until)
-            if self.executor == "ray":
-                from vitbench.execution import cluster
-
-                on_gpus = self.device.torch_device.type == "cuda"
-                cluster.run_jobs(queue, workers=num_workers, on_gpus=on_gpus, on_record=on_record)
+            if self.cluster is not None:
+                self.cluster.run(
+                    queue,
+                    jobs,
+                    records=records,
+                    results=self.request.results,
+                    on_record=on_record,
+                    on_report=display.report if display.live else None,
+                    say=display.say,
+                )
             else:
                 from vitbench.execution import local
 
