@@ -71,7 +71,7 @@ def _one_study(root: Path, records: int, file: BinaryIO) -> None:
     file.writelines(islice(lines, records))
 
 
-def _many_comparisons(root: Path, records: int, file: BinaryIO) -> None:
+def _many_comparisons(_: Path, records: int, file: BinaryIO) -> None:
     rates, seeds, arms = RATES[4:6], 10, 5
     names = tuple(f"{n} registers" for n in range(arms))
     design = Design(question="?", source="made up", baseline=names[0], arms=names, learning_rates=rates, seeds=seeds)

@@ -1,9 +1,9 @@
 """How do loading, `plan`, `tables` and `report` grow with the number of records? Made-up stores of up to 200,000.
 
-`python -m benchmarks.scale` measures all of `SIZES` in both shapes, an hour of CPU, and writes docs/scale-store.json and, from it,
-the tables between `<!-- store -->` and `<!-- /store -->` of docs/scale.md. Each step is a process of its own: CPU seconds of it and
-of the workers that it waited for, as cores may be shared, and the largest resident size of any of them. `--records N`,
-`--shape`, `--step` measure some; `--checkout FOLDER` measures the code in another folder and writes nothing.
+`python -m benchmarks.scale` measures all of `SIZES` in both shapes, and writes docs/scale-store.json and, from it, the tables
+between `<!-- store -->` and `<!-- /store -->` of docs/scale.md. Each step is a process of its own: CPU seconds of it and of
+workers that it waited for, as cores may be shared, and the largest resident size of any of them. `--records N`, `--shape`,
+`--step` measure some; `--checkout FOLDER` measures the code in another folder and writes nothing.
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
@@ -129,12 +131,30 @@ class RunConfig(Config):
         parts = (self.model, self.train, self.data)
         return {name: value for part in parts for name, value in part.model_dump(mode="json").items()}
 
-    @property
+    def at_seed(self, seed: int) -> RunConfig:
+        """The run and its pretraining at another seed."""
+        before = self.pretraining
+        return self.model_copy(update={"seed": seed, "pretraining": before and before.at_seed(seed)})
+
+    @cached_property
+    def _canonical(self) -> str:
+        """Put together from that of its parts, which other runs have too."""
+        parts = {name: part for name, part in self if isinstance(part, Config)}
+        others = self.model_copy(update=dict.fromkeys(parts)).model_dump(mode="json", warnings=False)
+        texts = {name: json.dumps(value, sort_keys=True, separators=(",", ":")) for name, value in others.items()}
+        texts |= {name: part.canonical_json() for name, part in parts.items()}
+        return "{" + ",".join(f'"{name}":{texts[name]}' for name in sorted(texts)) + "}"
+
+    @cached_property
     def run_id(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON."""
-        return run_id(self.model_dump(mode="json"))
+        return _digest(self.canonical_json())
 
 
 def run_id(config: dict[str, Any]) -> str:
     """First 16 hex digits of the SHA-256 of a configuration's canonical JSON."""
-    return hashlib.sha256(canonical_json(config).encode()).hexdigest()[:16]
+    return _digest(canonical_json(config))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
