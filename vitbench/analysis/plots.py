@@ -6,6 +6,7 @@ Each kind of figure answers one question; the same arm has the same colour and m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from vitbench.analysis.transfer.chart import transfer_figure
 from vitbench.analysis.transfer.tables import load_rows
 from vitbench.analysis.writing.drawing import rendered
 from vitbench.analysis.writing.files import remove_stale, write_each
+from vitbench.analysis.writing.rendering import render_each
 from vitbench.records import Faults, RecordStore
 from vitbench.records.transfer import TransferStore
 
@@ -53,12 +55,15 @@ KINDS = {
 FORMATS = ("svg", "png")
 
 
-def write_plots(store_root: str | Path, *, metric: str | None = None, faults: Faults | None = None) -> list[Path]:
+def write_plots(
+    store_root: str | Path, *, metric: str | None = None, faults: Faults | None = None, workers: int = 1
+) -> list[Path]:
     """Writes `plots/<study>/<slug>-<kind>.{svg,png}` for every comparison and kind in KINDS, `plots/transfer.{svg,png}` where
     frozen features were measured, and every device's roofline.
 
     Returns the paths. A kind that has nothing to show for a comparison is left out. `faults` (else stderr) are told of what
-    is damaged; it is left out too. Raises ValueError where there are no records of any kind, nor profiles.
+    is damaged; it is left out too. `workers`: processes that save figures, as of `render_each`. Raises ValueError where
+    there are no records of any kind, nor profiles.
     """
     faults = Faults() if faults is None else faults
     store = RecordStore(store_root, faults)
@@ -70,18 +75,24 @@ def write_plots(store_root: str | Path, *, metric: str | None = None, faults: Fa
         pictures = rendered(lambda: transfer_figure(rows), FORMATS)
     written = write_each(directory / "transfer", pictures)
     needed = not (rooflines or written)
-    for comparison in load_comparisons(store_root, metric=metric, needed=needed, faults=faults):
-        for kind in KINDS:
-            pictures = {}
-            with faults.leaving_out(store.path(comparison.study)):
-                pictures = render(comparison, kind, formats=FORMATS)
-            written += write_each(directory / comparison.study / f"{comparison.slug}-{kind}", pictures)
+    comparisons = load_comparisons(store_root, metric=metric, needed=needed, faults=faults)
+    figures = (((comparison, kind), figure_of(comparison, kind)) for comparison in comparisons for kind in KINDS)
+    for (comparison, kind), files in render_each(figures, FORMATS, workers=workers):
+        pictures = {}
+        with faults.leaving_out(store.path(comparison.study)):
+            pictures = files()
+        written += write_each(directory / comparison.study / f"{comparison.slug}-{kind}", pictures)
     remove_stale(directory, written=written, suffixes=(".svg", ".png"), unread=faults.unread)
     return [*written, *rooflines]
 
 
 def render(comparison: Comparison, kind: str, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
     """One figure in each of `formats`; empty where this kind has nothing to show. Equal records give equal bytes."""
+    return rendered(figure_of(comparison, kind), formats)
+
+
+def figure_of(comparison: Comparison, kind: str) -> Callable[[], Figure | None]:
+    """Draws one figure; None where this kind has nothing to show."""
     if comparison.design.held_factors and KINDS[kind].of_few_arms:
-        return {}
-    return rendered(lambda: KINDS[kind].draw(comparison), formats)
+        return lambda: None
+    return partial(KINDS[kind].draw, comparison)

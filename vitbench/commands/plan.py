@@ -13,6 +13,7 @@ from vitbench.commands.arguments import DONE, FAILED, AsJson, Jobs, StudyOptions
 from vitbench.commands.options import with_options
 from vitbench.commands.terminal_table import print_table
 from vitbench.costs import count
+from vitbench.records import reading_once
 from vitbench.records.metrics import metric_named
 from vitbench.studies.settings import value_text
 from vitbench.text import agreeing, counted, duration
@@ -35,7 +36,8 @@ def plan(options: StudyOptions, jobs: Jobs = "auto", as_json: AsJson = False) ->
     request = options.request()
     from vitbench.execution.forecast import Forecast
 
-    forecast = Forecast.of(request, jobs=jobs)
+    with reading_once():
+        forecast = Forecast.of(request, jobs=jobs)
     if as_json:
         print(json.dumps(_facts(request, forecast)))
     else:

@@ -65,11 +65,6 @@ class Curve(Sequence[EpochPoint]):
     def points(self) -> tuple[EpochPoint, ...]:
         return _POINTS.validate_python(json.loads(self._kept)) if isinstance(self._kept, str) else self._kept
 
-    @property
-    def has_texts(self) -> bool:
-        """Whether it may hold more than numbers: fields of a later version."""
-        return not isinstance(self._kept, str)
-
     @overload
     def __getitem__(self, index: int) -> EpochPoint: ...
     @overload

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 from vitbench.records.faults import Fault, Faults
@@ -73,8 +73,22 @@ class RecordStore:
         Left out are: a torn last line, whose writer was killed; damaged lines; and a line that contradicts an earlier one of
         the same run. Without `faults`, the latter two raise ValueError, naming file and line.
         """
+        path = self.directory / f"{study}.jsonl"
+        if _kept is None:
+            return self._read(path, self.faults)
+        stamp = _stamp(path)
+        if path not in _kept or _kept[path].stamp != stamp:
+            faults = None if self.faults is None else Faults(say=lambda _: None)
+            _kept[path] = _Reading(stamp, self._read(path, faults), [] if faults is None else [*faults])
+        for fault in _kept[path].faults:
+            if self.faults is None:
+                raise ValueError(str(fault))
+            self.faults.add(fault)
+        return [*_kept[path].records]
+
+    def _read(self, path: Path, faults: Faults | None) -> list[Record]:
         with _collecting_later():
-            return sound(self.entries(self.directory / f"{study}.jsonl"), self.faults)
+            return sound(self.entries(path), faults)
 
     def done(
         self, run_ids: Iterable[str], *, where: Callable[[Record], bool], study: str | None = None
@@ -105,6 +119,40 @@ class RecordStore:
                     yield replace(entry, record=None, fault=Fault(path, conflict, entry.number, "conflict"))
                 else:
                     yield entry
+
+
+class _Reading(NamedTuple):
+    """What a file held when it was of this stamp."""
+
+    stamp: object
+    records: list[Record]
+    faults: list[Fault]
+
+
+_kept: dict[Path, _Reading] | None = None
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Within, a record file is read again only when it has changed, whichever `RecordStore` reads it.
+
+    For one command: it takes the memory of all that was read.
+    """
+    global _kept
+    before, _kept = _kept, {}
+    try:
+        yield
+    finally:
+        _kept = before
+
+
+def _stamp(path: Path) -> object:
+    """Another one when the file was written to, replaced, or is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @contextmanager
