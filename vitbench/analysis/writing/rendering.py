@@ -27,6 +27,8 @@ Files = Callable[[], dict[str, bytes]]
 FEWEST = 24
 """Figures from which starting processes, a second each, pays."""
 MOST_WORKERS = 16
+_STYLE_OF_SAVING = {name: value for name, value in STYLE.items() if name != "image.cmap"}
+"""Images have theirs when they are drawn; the default is seaborn's, which takes a second to be imported."""
 
 
 def render_each(
@@ -43,6 +45,7 @@ def render_each(
         return
     waiting: deque[tuple[Name, _Parallel]] = deque()
     pool: ProcessPoolExecutor | None = None
+    ended_early = True
     try:
         for name, draw in figures:
             waiting.append((name, _Parallel(draw, formats)))
@@ -55,9 +58,10 @@ def render_each(
                 if len(waiting) > FEWEST + 2 * workers:
                     yield waiting.popleft()
         yield from waiting
+        ended_early = False
     finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+        if pool is not None:  # whoever gathered all may ask for their files only now
+            pool.shutdown(cancel_futures=ended_early)
 
 
 @dataclass
@@ -85,7 +89,7 @@ class _Parallel:
             except Exception:  # told when the files are asked for
                 return
         if letters.all_there:
-            self._future = pool.submit(saved_elsewhere, drawn, self._here.formats, STYLE)
+            self._future = pool.submit(saved_elsewhere, drawn, self._here.formats, _STYLE_OF_SAVING)
 
     def __call__(self) -> dict[str, bytes]:
         try:
