@@ -42,7 +42,12 @@ class RunConfig(Config):
     def _without_empty_evaluate(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A run on plain images alone is written as before there were others, so that its run_id stays."""
         values: dict[str, Any] = handler(self)
-        return values if self.evaluate else {name: value for name, value in values.items() if name != "evaluate"}
+        return {name: value for name, value in values.items() if name in self._written}
+
+    @property
+    def _written(self) -> list[str]:
+        """Names of the fields that are written."""
+        return [name for name in RunConfig.model_fields if name != "evaluate" or self.evaluate]
 
     def _objections(self) -> Iterator[str]:
         model, data, train = self.model, self.data, self.train
@@ -139,11 +144,8 @@ class RunConfig(Config):
     @cached_property
     def _canonical(self) -> str:
         """Put together from that of its parts, which other runs have too."""
-        parts = {name: part for name, part in self if isinstance(part, Config)}
-        others = self.model_copy(update=dict.fromkeys(parts)).model_dump(mode="json", warnings=False)
-        texts = {name: json.dumps(value, sort_keys=True, separators=(",", ":")) for name, value in others.items()}
-        texts |= {name: part.canonical_json() for name, part in parts.items()}
-        return "{" + ",".join(f'"{name}":{texts[name]}' for name in sorted(texts)) + "}"
+        values = ((name, getattr(self, name)) for name in sorted(self._written))
+        return "{" + ",".join(f'"{name}":{_json(value)}' for name, value in values) + "}"
 
     @cached_property
     def run_id(self) -> str:
@@ -154,6 +156,10 @@ class RunConfig(Config):
 def run_id(config: dict[str, Any]) -> str:
     """First 16 hex digits of the SHA-256 of a configuration's canonical JSON."""
     return _digest(canonical_json(config))
+
+
+def _json(value: Config | str | bool | int | tuple[str, ...] | None) -> str:
+    return value.canonical_json() if isinstance(value, Config) else json.dumps(value, separators=(",", ":"))
 
 
 def _digest(text: str) -> str:

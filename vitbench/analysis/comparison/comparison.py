@@ -136,7 +136,7 @@ class Comparison:
     def seeds(self) -> tuple[int, ...]:
         return tuple(sorted({seed for arm in self.arms for seed in arm.seeds}))
 
-    @property
+    @cached_property
     def has_choice(self) -> bool:
         """Whether more than one setting of the grid was tried."""
         return len({setting for arm in self.arms for setting in self.grid_settings(arm)}) > 1
