@@ -46,7 +46,8 @@ Results = dict[str, dict[str, dict[str, Measured]]]
 
 def measure(command: Sequence[str], *, checkout: Path) -> Measured:
     """Runs a command to its end. Raises RuntimeError where it fails: a status of 1 tells of faults in records."""
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    # Not from the working directory, which may be another checkout.
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
     start = time.perf_counter()
     quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
     process = os.posix_spawn(sys.executable, [sys.executable, *command], environment, file_actions=quiet)

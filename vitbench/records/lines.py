@@ -25,10 +25,9 @@ from vitbench.text import printable
 
 Read = TypeVar("Read")
 
-BEFORE_DIGEST = '{"digest":"'
-_BEFORE, _AFTER = BEFORE_DIGEST.encode(), b'",'
+_BEFORE, _AFTER = b'{"digest":"', b'",'
 _DIGITS = 64
-AFTER_DIGEST = len(_BEFORE) + _DIGITS + len(_AFTER)
+_HEAD = len(_BEFORE) + _DIGITS + len(_AFTER)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -118,8 +117,8 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _has_its_digest(line: bytes) -> bool:
     digest = hashlib.sha256(b"{")
-    digest.update(memoryview(line)[AFTER_DIGEST:])
-    return line[:AFTER_DIGEST] == _BEFORE + digest.hexdigest().encode() + _AFTER
+    digest.update(memoryview(line)[_HEAD:])
+    return line[:_HEAD] == _BEFORE + digest.hexdigest().encode() + _AFTER
 
 
 def sound(entries: Iterable[Entry[Read]], faults: Faults | None) -> list[Read]:
@@ -173,7 +172,7 @@ def parse(line: bytes, *, schema: int, names: Collection[str]) -> dict[str, Any]
 
 def without_digest(line: bytes) -> bytes:
     """The object's JSON."""
-    return b"{" + line[AFTER_DIGEST:] if line.startswith(_BEFORE) else line
+    return b"{" + line[_HEAD:] if line.startswith(_BEFORE) else line
 
 
 def not_a_file(path: Path) -> str:

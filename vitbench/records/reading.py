@@ -18,13 +18,14 @@ from vitbench.config import RunConfig, canonical_json
 from vitbench.records.curve import Curve
 from vitbench.records.design import Design
 from vitbench.records.environment import Environment
-from vitbench.records.lines import AFTER_DIGEST, BEFORE_DIGEST, DECODER, parse
+from vitbench.records.lines import DECODER, parse
 from vitbench.records.schema import SCHEMA, Record
 
 NAMES = frozenset(field.alias or name for name, field in Record.model_fields.items())
 _UNTIL = {"design": ',"seed":', "config": ',"outcome":', "curve": "]", "environment": ',"taken_from":'}
 """Parts in their order, and what they end before, or with, in lines that vitbench wrote."""
 _SHARED: dict[str, type[BaseModel]] = {"design": Design, "environment": Environment}
+_START = re.compile(r'(\{(?:"digest":"[0-9a-f]{64}",)?)"schema":')
 _SEED = re.compile(r'\},"seed":(0|[1-9][0-9]{0,8}),')
 _OF_FEW = ("study", "arm", "budget", "variant", "taken_from")
 """Fields with the same text in many lines."""
@@ -83,9 +84,10 @@ class RecordReader:
 
     def _fields(self, text: str) -> dict[str, Any]:
         """The fields of a line, the parts among them as models. Raises an error for another form."""
-        index = AFTER_DIGEST if text.startswith(BEFORE_DIGEST) else 1
-        if "\\u" in text or not text.startswith('"schema":', index):
+        head = _START.match(text)
+        if head is None or "\\u" in text:
             raise ValueError("not as vitbench writes it")
+        index = head.end(1)
         pieces, parts = [], {}
         for name, until in _UNTIL.items():
             start = text.index(f'"{name}":', index) + len(name) + 3
