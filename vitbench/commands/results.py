@@ -57,7 +57,7 @@ def report(results: Results = LOCAL_RESULTS, metric: Metric = None) -> None:
 def _at_once() -> Iterator[None]:
     """Each file of records is read once, and by one thread: more of them would wait for each other over tiny products."""
     import numpy  # noqa: F401  # whose threads these are
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with reading_once(), threadpool_limits(1, "blas"):
         yield
