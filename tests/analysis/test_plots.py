@@ -18,7 +18,7 @@ from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.plots import KINDS, render, write_plots
 from vitbench.analysis.statistics.verdicts import Verdict
-from vitbench.analysis.writing import drawing
+from vitbench.analysis.writing import drawing, saving
 from vitbench.records import Design, Outcome
 
 ARMS = [
@@ -67,7 +67,7 @@ def test_every_kind_is_written_as_svg_and_png_small_enough_for_a_readme(store_wi
             assert ElementTree.parse(path).getroot().tag.endswith("svg")
         else:
             with Image.open(path) as image:
-                assert image.width == drawing.WIDTH * drawing.PNG_DOTS_PER_INCH
+                assert image.width == drawing.WIDTH * saving.PNG_DOTS_PER_INCH
 
 
 def test_equal_records_give_equal_bytes():

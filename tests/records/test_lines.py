@@ -195,10 +195,10 @@ def test_a_file_that_may_not_be_read_is_one_fault(store, made_up, monkeypatch):
         store.path("pooling").chmod(0)
     else:  # root reads everything
 
-        def refuse(path) -> bytes:
+        def refuse(path, mode):
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+        monkeypatch.setattr("pathlib.Path.open", refuse)
     assert store.read("pooling") == []
     assert "cannot be read (Permission denied)" in str(*store.faults)
 

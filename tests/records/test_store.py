@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from vitbench.config import run_id
-from vitbench.records import Outcome, RecordStore
+from vitbench.records import Outcome, RecordStore, reading_once
+from vitbench.records import store as store_module
 from vitbench.records.faults import Faults
 
 APPEND_200 = """
@@ -356,3 +357,29 @@ def test_the_folder_of_records_is_no_results_folder(tolerant, made_up):
     tolerant.append(made_up())
     with pytest.raises(ValueError, match="is the folder of the records themselves; give"):
         RecordStore(tolerant.directory)
+
+
+def test_one_command_reads_a_file_once_until_it_changes_and_tells_every_store_of_its_faults(
+    made_up, tmp_path, monkeypatch
+):
+    writer = RecordStore(tmp_path)
+    writer.append(made_up(seed=0))
+    with writer.path("pooling").open("a") as file:
+        file.write("damaged\n")
+    opened = []
+    original = store_module.read_entries
+    monkeypatch.setattr(store_module, "read_entries", lambda *asked: opened.append(asked) or original(*asked))
+    with reading_once():
+        for _ in range(2):
+            faults = Faults(say=lambda _: None)
+            records = RecordStore(tmp_path, faults).read("pooling")
+            assert [record.seed for record in records] == [0] and len(faults) == 1
+            records.clear()  # the reader's own list
+        assert len(opened) == 1
+        with pytest.raises(ValueError, match="line 2"):
+            RecordStore(tmp_path).read("pooling")
+        writer.append(made_up(seed=1))
+        assert [record.seed for record in RecordStore(tmp_path, faults).read("pooling")] == [0, 1]
+        assert len(opened) == 2 and RecordStore(tmp_path).read("position") == []
+    RecordStore(tmp_path, faults).read("pooling")
+    assert len(opened) == 3

@@ -6,6 +6,7 @@ Each kind of figure answers one question; the same arm has the same colour and m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ from vitbench.analysis.transfer.chart import transfer_figure
 from vitbench.analysis.transfer.tables import load_rows
 from vitbench.analysis.writing.drawing import rendered
 from vitbench.analysis.writing.files import remove_stale, write_each
+from vitbench.analysis.writing.rendering import render_each
 from vitbench.records import Faults, RecordStore
 from vitbench.records.transfer import TransferStore
 
@@ -57,13 +59,16 @@ KINDS = {
 FORMATS = ("svg", "png")
 
 
-def write_plots(store_root: str | Path, *, metric: str | None = None, faults: Faults | None = None) -> list[Path]:
+def write_plots(
+    store_root: str | Path, *, metric: str | None = None, faults: Faults | None = None, workers: int = 1
+) -> list[Path]:
     """Writes `plots/<study>/<slug>-<kind>.{svg,png}` for every comparison and kind in KINDS, `plots/transfer.{svg,png}` where
     frozen features were measured, `plots/lasting.{svg,png}` where arms were judged by a short and a long ablation, and every
     device's roofline.
 
     Returns the paths. A kind that has nothing to show for a comparison is left out. `faults` (else stderr) are told of what
-    is damaged; it is left out too. Raises ValueError where there are no records of any kind, nor profiles.
+    is damaged; it is left out too. `workers`: processes that save figures, as of `render_each`. Raises ValueError where
+    there are no records of any kind, nor profiles.
     """
     faults = Faults() if faults is None else faults
     store = RecordStore(store_root, faults)
@@ -77,12 +82,12 @@ def write_plots(store_root: str | Path, *, metric: str | None = None, faults: Fa
     needed = not (rooflines or written)
     comparisons = load_comparisons(store_root, metric=metric, needed=needed, faults=faults)
     written += write_each(directory / PICTURE, _lasting_pictures(comparisons, store, faults))
-    for comparison in comparisons:
-        for kind in KINDS:
-            pictures = {}
-            with faults.leaving_out(store.path(comparison.study)):
-                pictures = render(comparison, kind, formats=FORMATS)
-            written += write_each(directory / comparison.study / f"{comparison.slug}-{kind}", pictures)
+    figures = (((comparison, kind), figure_of(comparison, kind)) for comparison in comparisons for kind in KINDS)
+    for (comparison, kind), files in render_each(figures, FORMATS, workers=workers):
+        pictures = {}
+        with faults.leaving_out(store.path(comparison.study)):
+            pictures = files()
+        written += write_each(directory / comparison.study / f"{comparison.slug}-{kind}", pictures)
     remove_stale(directory, written=written, suffixes=(".svg", ".png"), unread=faults.unread)
     return [*written, *rooflines]
 
@@ -99,6 +104,11 @@ def _lasting_pictures(comparisons: Sequence[Comparison], store: RecordStore, fau
 
 def render(comparison: Comparison, kind: str, *, formats: Sequence[str] = ("svg",)) -> dict[str, bytes]:
     """One figure in each of `formats`; empty where this kind has nothing to show. Equal records give equal bytes."""
+    return rendered(figure_of(comparison, kind), formats)
+
+
+def figure_of(comparison: Comparison, kind: str) -> Callable[[], Figure | None]:
+    """Draws one figure; None where this kind has nothing to show."""
     if comparison.design.held_factors and KINDS[kind].of_few_arms:
-        return {}
-    return rendered(lambda: KINDS[kind].draw(comparison), formats)
+        return lambda: None
+    return partial(KINDS[kind].draw, comparison)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,7 +21,7 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.lasting import TITLE, joined, of_each_study
 from vitbench.analysis.comparison.load import load_assessments
 from vitbench.analysis.comparison.naming import study_words, title_on_data
-from vitbench.analysis.plots import KINDS, render
+from vitbench.analysis.plots import KINDS, figure_of
 from vitbench.analysis.tables import lasting
 from vitbench.analysis.tables.across import across_table, summary
 from vitbench.analysis.tables.captions import conventions, facts
@@ -29,6 +31,7 @@ from vitbench.analysis.transfer.tables import WHERE, load_rows, table_of
 from vitbench.analysis.writing.drawing import rendered
 from vitbench.analysis.writing.files import MARK, write
 from vitbench.analysis.writing.markup import html_id
+from vitbench.analysis.writing.rendering import Files, render_each
 from vitbench.analysis.writing.table import Table
 from vitbench.records import Faults, RecordStore
 from vitbench.records.transfer import TransferStore
@@ -60,33 +63,26 @@ class Article:
     conventions: list[str]
 
 
-def write_report(store_root: str | Path, *, metric: str | None = None, faults: Faults | None = None) -> Path:
+def write_report(
+    store_root: str | Path, *, metric: str | None = None, faults: Faults | None = None, workers: int = 1
+) -> Path:
     """Writes `report.html` from the records alone; returns its path.
 
-    `faults` (else stderr) are told of what is damaged; it is left out, and the page says so. Raises ValueError where there
-    are no records or the file cannot be written.
+    `faults` (else stderr) are told of what is damaged; it is left out, and the page says so. `workers`: processes that save
+    figures, as of `render_each`. Raises ValueError where there are no records or the file cannot be written.
     """
     faults = Faults() if faults is None else faults
     store = RecordStore(store_root, faults)
     studies: dict[str, list[Article]] = defaultdict(list)
-    for assessment in load_assessments(store_root, metric=metric, faults=faults):
-        comparison = assessment.comparison
+    assessments = load_assessments(store_root, metric=metric, faults=faults)
+    drawn = (
+        ((assessment, kind), figure_of(assessment.comparison, kind)) for assessment in assessments for kind in KINDS
+    )
+    rendered_figures = render_each(drawn, ("svg",), workers=workers)
+    for assessment, of_one in groupby(rendered_figures, lambda figure: figure[0][0]):
+        comparison, figures = assessment.comparison, [(kind, files) for (_, kind), files in of_one]
         with faults.leaving_out(store.path(comparison.study)):
-            name = (comparison.study, comparison.slug)
-            figures = {
-                kind: _inline(svg, prefix=html_id(*name, kind, ""), label=f"{KINDS[kind].heading}: {comparison.title}")
-                for kind in KINDS
-                for svg in render(comparison, kind).values()
-            }
-            article = Article(
-                assessment,
-                html_id(*name),
-                facts(comparison),
-                tables_of(assessment),
-                figures,
-                conventions(assessment),
-            )
-            studies[comparison.study].append(article)
+            studies[comparison.study].append(_article(assessment, figures))
     assessed = [article.assessment for articles in studies.values() for article in articles]
     arms = study_by_study(arms_across, assessed, store, faults)
     lastings = joined(study_by_study(of_each_study, assessed, store, faults))
@@ -113,6 +109,20 @@ def write_report(store_root: str | Path, *, metric: str | None = None, faults: F
         where_transfer=WHERE,
     )
     return write(Path(store_root) / "report.html", html)
+
+
+def _article(assessment: Assessment, figures: Iterable[tuple[str, Files]]) -> Article:
+    """`figures`: of each kind."""
+    comparison = assessment.comparison
+    name = (comparison.study, comparison.slug)
+    inlined = {
+        kind: _inline(svg, prefix=html_id(*name, kind, ""), label=f"{KINDS[kind].heading}: {comparison.title}")
+        for kind, files in figures
+        for svg in files().values()
+    }
+    return Article(
+        assessment, html_id(*name), facts(comparison), tables_of(assessment), inlined, conventions(assessment)
+    )
 
 
 def _inline(picture: bytes, *, prefix: str, label: str) -> Markup:

@@ -14,6 +14,7 @@ from vitbench.commands.arguments import DONE, FAILED, AsJson, Jobs, StudyOptions
 from vitbench.commands.options import with_options
 from vitbench.commands.terminal_table import print_table
 from vitbench.costs import count
+from vitbench.records import reading_once
 from vitbench.records.metrics import metric_named
 from vitbench.studies.settings import value_text
 from vitbench.text import agreeing, counted, duration
@@ -42,7 +43,8 @@ def plan(options: StudyOptions, jobs: Jobs = "auto", device: MeasuredOn = None, 
     request = options.request()
     from vitbench.execution.forecast import Forecast
 
-    forecast = Forecast.of(request, jobs=jobs, device=device)
+    with reading_once():
+        forecast = Forecast.of(request, jobs=jobs, device=device)
     if as_json:
         print(json.dumps(_facts(request, forecast)))
     else:

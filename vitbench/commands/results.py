@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -10,7 +11,8 @@ import typer
 
 from vitbench.commands.arguments import DONE, FAILED, LOCAL_RESULTS, Results
 from vitbench.files import shown
-from vitbench.records import Faults
+from vitbench.machine import cpu_cores
+from vitbench.records import Faults, reading_once
 
 Metric = Annotated[
     str | None,
@@ -24,9 +26,10 @@ def tables(results: Results = LOCAL_RESULTS, metric: Metric = None) -> None:
     from vitbench.analysis.pages import print_tables, write_tables
 
     faults = Faults()
-    assessments = load_assessments(results, metric=metric, needed=False, faults=faults)
-    paths = write_tables(results, assessments, faults=faults)
-    print_tables(results, assessments, faults=faults)
+    with _at_once():
+        assessments = load_assessments(results, metric=metric, needed=False, faults=faults)
+        paths = write_tables(results, assessments, faults=faults)
+        print_tables(results, assessments, faults=faults)
     _end(paths, faults)
 
 
@@ -35,7 +38,9 @@ def plots(results: Results = LOCAL_RESULTS, metric: Metric = None) -> None:
     from vitbench.analysis.plots import write_plots
 
     faults = Faults()
-    _end(write_plots(results, metric=metric, faults=faults), faults)
+    with _at_once():
+        paths = write_plots(results, metric=metric, faults=faults, workers=cpu_cores())
+    _end(paths, faults)
 
 
 def report(results: Results = LOCAL_RESULTS, metric: Metric = None) -> None:
@@ -43,7 +48,19 @@ def report(results: Results = LOCAL_RESULTS, metric: Metric = None) -> None:
     from vitbench.analysis.report import write_report
 
     faults = Faults()
-    _end([write_report(results, metric=metric, faults=faults)], faults)
+    with _at_once():
+        path = write_report(results, metric=metric, faults=faults, workers=cpu_cores())
+    _end([path], faults)
+
+
+@contextmanager
+def _at_once() -> Iterator[None]:
+    """Each file of records is read once, and by one thread: more of them would wait for each other over tiny products."""
+    import numpy  # noqa: F401  # whose threads these are
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    with reading_once(), threadpool_limits(1, "blas"):
+        yield
 
 
 def _end(paths: Iterable[Path], faults: Faults) -> NoReturn:

@@ -6,7 +6,8 @@ Also the kinds of number that their fields take.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -56,6 +57,10 @@ def canonical_json(values: dict[str, Any]) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
 
+_DERIVED = ("_canonical", "run_id")
+"""Kept once computed: hundreds of thousands of runs share a few hundred recipes and models."""
+
+
 class Config(BaseModel):
     """Base of all configurations: frozen, no unknown fields, no infinities, one canonical JSON form."""
 
@@ -89,8 +94,19 @@ class Config(BaseModel):
         """A copy that differs in the given fields, validated like a new one."""
         return type(self).model_validate({**self.model_dump(), **changes})
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic has it, without what was derived from the values before."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in _DERIVED:
+            copy.__dict__.pop(name, None)
+        return copy
+
     def canonical_json(self) -> str:
         """Sorted keys, no spaces, every field written out."""
+        return self._canonical
+
+    @cached_property
+    def _canonical(self) -> str:
         return canonical_json(self.model_dump(mode="json"))
 
 

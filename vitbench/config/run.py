@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
@@ -40,7 +42,12 @@ class RunConfig(Config):
     def _without_empty_evaluate(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A run on plain images alone is written as before there were others, so that its run_id stays."""
         values: dict[str, Any] = handler(self)
-        return values if self.evaluate else {name: value for name, value in values.items() if name != "evaluate"}
+        return {name: value for name, value in values.items() if name in self._written}
+
+    @property
+    def _written(self) -> list[str]:
+        """Names of the fields that are written."""
+        return [name for name in RunConfig.model_fields if name != "evaluate" or self.evaluate]
 
     def _objections(self) -> Iterator[str]:
         model, data, train = self.model, self.data, self.train
@@ -129,12 +136,31 @@ class RunConfig(Config):
         parts = (self.model, self.train, self.data)
         return {name: value for part in parts for name, value in part.model_dump(mode="json").items()}
 
-    @property
+    def at_seed(self, seed: int) -> RunConfig:
+        """The run and its pretraining at another seed."""
+        before = self.pretraining
+        return self.model_copy(update={"seed": seed, "pretraining": before and before.at_seed(seed)})
+
+    @cached_property
+    def _canonical(self) -> str:
+        """Put together from that of its parts, which other runs have too."""
+        values = ((name, getattr(self, name)) for name in sorted(self._written))
+        return "{" + ",".join(f'"{name}":{_json(value)}' for name, value in values) + "}"
+
+    @cached_property
     def run_id(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON."""
-        return run_id(self.model_dump(mode="json"))
+        return _digest(self.canonical_json())
 
 
 def run_id(config: dict[str, Any]) -> str:
     """First 16 hex digits of the SHA-256 of a configuration's canonical JSON."""
-    return hashlib.sha256(canonical_json(config).encode()).hexdigest()[:16]
+    return _digest(canonical_json(config))
+
+
+def _json(value: Config | str | bool | int | tuple[str, ...] | None) -> str:
+    return value.canonical_json() if isinstance(value, Config) else json.dumps(value, separators=(",", ":"))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -6,7 +6,7 @@ Parameters, multiply–accumulates (MACs) and activations by `CONVENTIONS`; `cou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,15 @@ def count(config: ModelConfig) -> Counts:
         return closed_form(config) or _count_built(config)
     if isinstance(config, ModuleConfig):
         return sum(_count_user_model(config).parts.values(), Counts())
+    return _count_users(config) if user_names(config) else _count_ours(config)
+
+
+@lru_cache(4096)
+def _count_ours(config: ViTConfig) -> Counts:
+    return _count_users(config)
+
+
+def _count_users(config: ViTConfig) -> Counts:
     return sum(count_parts(config).values(), Counts())
 
 

@@ -85,15 +85,12 @@ def read_entries(path: Path, read: Callable[[bytes], Read]) -> Iterator[Entry[Re
     try:
         if reason := not_a_file(path):  # a pipe would wait for a writer
             raise OSError(None, reason)
-        lines = path.read_bytes().split(b"\n")
-        if is_torn(lines[-1]):
-            lines.pop()
-        for number, line in enumerate((line.removesuffix(b"\r") for line in lines), start=1):
+        for number, line in enumerate(_lines(path), start=1):
             if not line.strip():
                 continue
             try:
                 record = read(line)  # before the digest, as other refusals say more
-                if line.startswith(_BEFORE) and with_digest(without_digest(line)) != line:
+                if line.startswith(_BEFORE) and not _has_its_digest(line):
                     raise ValueError("its digest is not that of its bytes")
                 yield Entry(number, line, record)
             except ValueError as error:
@@ -102,6 +99,26 @@ def read_entries(path: Path, read: Callable[[bytes], Read]) -> Iterator[Entry[Re
                 yield Entry(number, line, fault=Fault(path, "nested too deeply", number))
     except OSError as error:
         yield Entry(None, b"", fault=Fault(path, f"cannot be read ({error.strerror})", kind="unreadable"))
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Without line breaks, one after the other: a file may be as large as memory. A torn last one is left out.
+
+    What is appended meanwhile may end within a line too, and is the next reading's.
+    """
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                if not is_torn(line):
+                    yield line.removesuffix(b"\r")
+                return
+            yield line[:-1].removesuffix(b"\r")
+
+
+def _has_its_digest(line: bytes) -> bool:
+    digest = hashlib.sha256(b"{")
+    digest.update(memoryview(line)[_HEAD:])
+    return line[:_HEAD] == _BEFORE + digest.hexdigest().encode() + _AFTER
 
 
 def sound(entries: Iterable[Entry[Read]], faults: Faults | None) -> list[Read]:
@@ -135,7 +152,7 @@ def parse(line: bytes, *, schema: int, names: Collection[str]) -> dict[str, Any]
     Raises ValueError for a line that is no JSON object of this `schema`.
     """
     try:
-        fields = _DECODER.decode(line.decode())
+        fields = DECODER.decode(line.decode())
         if b"\\ud" in line.lower():  # an escape of half a character, which cannot be printed
             json.dumps(fields, ensure_ascii=False).encode()
     except RecursionError as error:
@@ -186,7 +203,7 @@ def _no_number(name: str) -> NoReturn:
     raise _NoNumberError(f"{printable(name)} is no number")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_number)
+DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def mend_tail(path: Path) -> None:

@@ -6,14 +6,15 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, WrapValidator, model_validator
 
 from vitbench.config import RunConfig, run_id
+from vitbench.records.curve import Curve
 from vitbench.records.design import Design
 from vitbench.records.environment import Environment
 from vitbench.records.stored import Stored
@@ -25,8 +26,6 @@ SCHEMA = 1
 STUDY_NAME = re.compile(r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)$)[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 """A study names files and folders, on Windows too."""
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Loss = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Measured = Annotated[float, Field(ge=0, le=1e15)]
 """Seconds, or images a second."""
@@ -36,19 +35,6 @@ class Outcome(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     DIVERGED = "diverged"
-
-
-class EpochPoint(Stored):
-    """One epoch of the learning curve. Accuracies are fractions in [0, 1], losses in nats."""
-
-    epoch: Annotated[int, Field(ge=1)]
-    """1 after the first pass over the training images."""
-    train_loss: Loss | None
-    """Mean over the epoch; None where it was not finite."""
-    val_loss: Loss | None = None
-    val_top1: Share | None = None
-    fraction: Share = 1.0
-    """Share of the epoch that was trained: below 1 where a run of a broken number of epochs ends."""
 
 
 class Cost(Stored):
@@ -68,6 +54,11 @@ class Cost(Stored):
     """How often the run was interrupted and went on from a checkpoint; seconds and rates are then of all parts together."""
 
 
+def _checked_once(value: Any, validated: Callable[[Any], RunConfig]) -> RunConfig:
+    """A configuration was checked when it was made; records of one arm share their parts."""
+    return value if type(value) is RunConfig else validated(value)
+
+
 class Record(Stored):
     """One run, as measured. Never edited, only appended."""
 
@@ -82,7 +73,7 @@ class Record(Stored):
     design: Design
     seed: int
     learning_rate: float
-    config: RunConfig
+    config: Annotated[RunConfig, WrapValidator(_checked_once)]
     outcome: Outcome
     reason: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -90,7 +81,7 @@ class Record(Stored):
     records have `test_top1` and `test_loss` alone of the latter. On distorted test images: `shift_4/test_top1`,
     `shift_4/test_loss` (`config.distortions`).
     """
-    curve: tuple[EpochPoint, ...] = ()
+    curve: Curve = Field(default_factory=Curve)
     correct: str = ""
     """Which test images were classified right, in data set order: bits packed big-endian, base64 (`unpack_correct`)."""
     weights_sha256: str = ""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 from vitbench.records.faults import Fault, Faults
-from vitbench.records.lines import Entry, append_line, files_in, parse, read_entries, sound
-from vitbench.records.schema import SCHEMA, STUDY_NAME, Outcome, Record
+from vitbench.records.lines import Entry, append_line, files_in, read_entries, sound
+from vitbench.records.reading import RecordReader
+from vitbench.records.schema import STUDY_NAME, Outcome, Record
 from vitbench.records.sources import keep_sources
 
-_NAMES = frozenset(field.alias or name for name, field in Record.model_fields.items())
+Firsts = dict[Hashable, tuple[int | None, Record]]
+"""The number of the first line of each run, and its record; by the run and all that its bits depend on."""
 
 
 class RecordStore:
@@ -69,7 +73,22 @@ class RecordStore:
         Left out are: a torn last line, whose writer was killed; damaged lines; and a line that contradicts an earlier one of
         the same run. Without `faults`, the latter two raise ValueError, naming file and line.
         """
-        return sound(self.entries(self.directory / f"{study}.jsonl"), self.faults)
+        path = self.directory / f"{study}.jsonl"
+        if _kept is None:
+            return self._read(path, self.faults)
+        stamp = _stamp(path)
+        if path not in _kept or _kept[path].stamp != stamp:
+            faults = None if self.faults is None else Faults(say=lambda _: None)
+            _kept[path] = _Reading(stamp, self._read(path, faults), [] if faults is None else [*faults])
+        for fault in _kept[path].faults:
+            if self.faults is None:
+                raise ValueError(str(fault))
+            self.faults.add(fault)
+        return [*_kept[path].records]
+
+    def _read(self, path: Path, faults: Faults | None) -> list[Record]:
+        with _collecting_later():
+            return sound(self.entries(path), faults)
 
     def done(
         self, run_ids: Iterable[str], *, where: Callable[[Record], bool], study: str | None = None
@@ -93,30 +112,67 @@ class RecordStore:
             what = f"{study!r} is no name of a study (at most 100 letters, digits, - and _)"
             yield Entry(None, b"", fault=Fault(path, what, kind="unreadable"))
         elif os.path.lexists(path):
-            firsts: dict[Hashable, Entry[Any]] = {}
-            for entry in read_entries(path, lambda line: _record(study, line)):
+            firsts: Firsts = {}
+            for entry in read_entries(path, RecordReader(study)):
                 # The first line of a run counts, as it may have been reported.
-                conflict = conflict_with_first(entry, firsts)
-                fault = Fault(path, conflict, entry.number, "conflict")
-                yield replace(entry, record=None, fault=fault) if conflict else entry
+                if conflict := conflict_with_first(entry, firsts):
+                    yield replace(entry, record=None, fault=Fault(path, conflict, entry.number, "conflict"))
+                else:
+                    yield entry
 
 
-def _record(study: str, line: bytes) -> Record:
-    """Raises ValueError for a line that is no record of the study, or contradicts itself."""
-    record = Record.model_validate(parse(line, schema=SCHEMA, names=_NAMES))
-    if record.study != study:
-        raise ValueError(f"study {record.study!r} is not that of its file, {study!r}")
-    if objection := record.objection():
-        raise ValueError(objection)
-    return record
+class _Reading(NamedTuple):
+    """What a file held when it was of this stamp."""
+
+    stamp: object
+    records: list[Record]
+    faults: list[Fault]
 
 
-def conflict_with_first(entry: Entry[Any], firsts: dict[Hashable, Entry[Any]], *, file: str = "") -> str:
+_kept: dict[Path, _Reading] | None = None
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Within, a record file is read again only when it has changed, whichever `RecordStore` reads it.
+
+    For one command: it takes the memory of all that was read.
+    """
+    global _kept
+    before, _kept = _kept, {}
+    try:
+        yield
+    finally:
+        _kept = before
+
+
+def _stamp(path: Path) -> object:
+    """Another one when the file was written to, replaced, or is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """While many objects are made that all stay, looking for unused ones takes a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def conflict_with_first(entry: Entry[Any], firsts: Firsts, *, file: str = "") -> str:
     """How an entry contradicts the first line of the same run, which is in `file`; empty where it does not.
 
-    `firsts` are by run and all that its bits depend on; where the entry is the first of its kind, it is added. Other bits
-    may be right on a GPU, in another environment, and for a run that went on from another, as its record does not tell where
-    that ran. Frozen features never conflict: what was measured last counts.
+    Where the entry is the first of its kind, it is added to `firsts`. Other bits may be right on a GPU, in another
+    environment, and for a run that went on from another, as its record does not tell where that ran. Frozen features never
+    conflict: what was measured last counts.
     """
     record = entry.record
     if not isinstance(record, Record) or not record.is_done:
@@ -126,11 +182,10 @@ def conflict_with_first(entry: Entry[Any], firsts: dict[Hashable, Entry[Any]], *
     environment = record.environment.determines_bits
     if environment is None or record.config.pretraining is not None:
         return ""
-    first = firsts.setdefault((record.arm, record.config, environment), entry)
-    assert isinstance(first.record, Record)
-    if not (differing := record.differing_numbers(first.record)):
+    number, first = firsts.setdefault((record.arm, record.config, environment), (entry.number, record))
+    if first is record or not (differing := record.differing_numbers(first)):
         return ""
-    where = f"{file} line {first.number}" if file else f"line {first.number}"
+    where = f"{file} line {number}" if file else f"line {number}"
     return (
         f"run {record.run_id} ({record.arm}, seed {record.seed}) is in {where} with other {', '.join(differing)}, "
         "which counts"

@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from vitbench.config import run_id
+from vitbench.records.curve import Share
 from vitbench.records.environment import Environment
 from vitbench.records.faults import Faults
 from vitbench.records.lines import Entry, append_line, files_in, parse, read_entries, sound
-from vitbench.records.schema import Measured, Share, with_id_checked
+from vitbench.records.schema import Measured, with_id_checked
 from vitbench.records.stored import Stored
 
 SCHEMA = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from vitbench.records.faults import Fault, Faults, Kind
 from vitbench.records.lines import Entry, append_lines, is_torn, lock_of, mend_tail, not_a_file, sound, without_digest
 from vitbench.records.schema import Record
 from vitbench.records.sources import copy_sources, source_fault
-from vitbench.records.store import RecordStore, conflict_with_first
+from vitbench.records.store import Firsts, RecordStore, conflict_with_first
 from vitbench.records.transfer import TransferStore
 
 SIDE_FILE = ".damaged"
@@ -121,7 +121,7 @@ def merge(into: str | Path, source: str | Path, faults: Faults) -> dict[Path, in
 
 def _new_entries(file: RecordFile, present: Iterable[Entry[Any]], into: Path, faults: Faults) -> Iterator[Entry[Any]]:
     objects: set[bytes] = set()
-    firsts: dict[Hashable, Entry[Any]] = {}
+    firsts: Firsts = {}
     for entry in present:
         objects.add(without_digest(entry.line))
         conflict_with_first(entry, firsts)

@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from vitbench.config import DataConfig, TrainConfig
-from vitbench.records import Design, Outcome, Record
+from vitbench.records import Design, OncePerPlace, Outcome, Record
 from vitbench.studies.settings import Setting
 
 Key = TypeVar("Key", bound=Hashable)
@@ -126,22 +126,25 @@ def base_of(record: Record) -> tuple[TrainConfig, DataConfig]:
 
 
 def grouped(records: Iterable[Record], key_of: Callable[[Record], Key]) -> dict[Key, list[Record]]:
-    """Records by key, both in the order of the records.
+    """Records by key, both in the order of the records. A key may not depend on the seed, nor on what was measured.
 
     A run that failed before its data was read or its model compiled has an incomplete environment. It joins the latest group
     that agrees in all else: it has no numbers to mix up, and its failure is shown there.
     """
-    keyed = [(key_of(record), record) for record in records]
+    records = list(records)
     firsts: dict[Key, Record] = {}
-    for key, record in keyed:
+    note_first = OncePerPlace(lambda record: firsts.setdefault(key_of(record), record))
+    for record in records:
         if not record.ended_before_data:
-            firsts.setdefault(key, record)
+            note_first(record)
 
     def early_key(record: Record) -> Key:
         return key_of(record.model_copy(update={"environment": record.environment.before_data}))
 
     latest = {early_key(record): key for key, record in firsts.items()}
     groups: dict[Key, list[Record]] = {}
-    for key, record in keyed:
-        groups.setdefault(latest.get(early_key(record), key) if record.ended_before_data else key, []).append(record)
+    group_of = OncePerPlace(lambda record: groups.setdefault(key_of(record), []))
+    early_group_of = OncePerPlace(lambda record: groups.setdefault(latest.get(early_key(record), key_of(record)), []))
+    for record in records:
+        (early_group_of if record.ended_before_data else group_of)(record).append(record)
     return groups

@@ -19,7 +19,7 @@ from vitbench.studies.overrides import Overrides
 from vitbench.studies.recipes import Recipe, recipe_named
 from vitbench.studies.remarks import on_distortions, overruled, overruled_recipe, without_muon, wrong_labels
 from vitbench.studies.resolved_arms import Base, arms_on, asked_for, changes_of, runs_of
-from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
+from vitbench.studies.settings import RATE, Grid, Setting, with_setting
 from vitbench.studies.study import Study
 from vitbench.studies.tunable import check_tuned
 from vitbench.variants import variant as named_variant
@@ -84,7 +84,7 @@ class ResolvedStudy:
                 by_the_arm = arm in self.design.learning_rate_scales or "batch_size" in self.design.changes.get(arm, {})
                 raise ValueError(f"arm {arm!r}: {one_line(error)}" if by_the_arm else one_line(error)) from error
             self._configs[arm, setting] = config
-        return with_seed(self._configs[arm, setting], seed)
+        return self._configs[arm, setting].at_seed(seed)
 
     def images_of(self, config: RunConfig) -> int:
         """Images of an epoch of one of these runs."""

@@ -97,12 +97,6 @@ def with_setting(
     return RunConfig.model_validate(fields_of_run | parts | {"pretraining": pretraining})
 
 
-def with_seed(config: RunConfig, seed: int) -> RunConfig:
-    """The run and its pretraining at another seed."""
-    before = config.pretraining
-    return config.model_copy(update={"seed": seed, "pretraining": before and with_seed(before, seed)})
-
-
 def without(config: SomeConfig, fields: Collection[str]) -> SomeConfig:
     """The configuration with None for these fields: equal for those that differ in nothing else, but not one to run."""
     present = [field for field in fields if field in type(config).model_fields]

@@ -18,7 +18,7 @@ from vitbench.analysis.insides.cka import cka_figure
 from vitbench.analysis.insides.confusion import confusion_figure
 from vitbench.analysis.insides.figures import KINDS, render
 from vitbench.analysis.insides.weights import filters_figure, position_figure
-from vitbench.analysis.writing import drawing
+from vitbench.analysis.writing import drawing, saving
 
 ABOUT = "Run 01234567: width 64, depth 4"
 DRAWS = np.random.default_rng(0)
@@ -100,7 +100,7 @@ def test_every_kind_is_drawn_as_svg_and_png_of_the_width_of_a_readme_the_same_ev
     assert render(kind, numbers, ABOUT, formats=("svg",))["svg"] == files["svg"]
     assert ElementTree.fromstring(files["svg"]).tag.endswith("svg") and b"fill: #ffffff" in files["svg"]
     with Image.open(io.BytesIO(files["png"])) as image:
-        assert image.width == drawing.WIDTH * drawing.PNG_DOTS_PER_INCH
+        assert image.width == drawing.WIDTH * saving.PNG_DOTS_PER_INCH
         # On a dark page as on a light one: the background is white, and covers all.
         assert image.mode == "RGB" and image.getpixel((2, 2)) == (255, 255, 255)
 

@@ -9,37 +9,14 @@ from vitbench.analysis.writing.words import listed
 from vitbench.text import agreeing, counted
 
 
-def seeds_were_added(comparison: Comparison) -> bool:
-    """Whether the number of seeds was fixed, and raised once the runs of the first plan had ended.
-
-    Whoever looked at them could go on until they liked what they saw.
-    """
-    records = comparison.records
-    if comparison.design.looks:
-        return False
-    if _rule_was_given_up(comparison):
-        return True
-    of_old_records = 1 + max((record.seed for record in records if record.design.seeds is None), default=-1)
-    for planned in {record.design.seeds or of_old_records for record in records}:
-        ends = [record.finished for record in records if (record.design.seeds or of_old_records) == planned]
-        starts = [r.started for r in records if r.seed >= planned and (r.design.seeds or 0) > planned]
-        if ends and starts and min(starts) > max(ends):
-            return True
-    return False
-
-
-def _rule_was_given_up(comparison: Comparison) -> bool:
-    return not comparison.design.looks and any(record.design.looks for record in comparison.records)
-
-
 def about_looks(comparison: Comparison) -> Iterator[str]:
     """Sentences on the rule by which seeds were added, and what of it was not fixed before."""
-    if _rule_was_given_up(comparison):
+    if comparison.gave_up_its_looks:
         yield (
             "Seeds were added after looking: they came by a rule, which was then given up for a fixed number, whose test does "
             "not allow for the looks. `--until settled` takes the rule up again."
         )
-    elif seeds_were_added(comparison):
+    elif comparison.seeds_were_added:
         yield (
             "Seeds were added after looking: the number of seeds was raised once runs had ended. A test at a fixed number is "
             "then wrong more often than it says; `--until settled` adds seeds by a rule that is not."

@@ -85,10 +85,16 @@ class Comparison:
     def records(self) -> tuple[Record, ...]:
         return tuple(record for arm in self.arms for record in arm.runs.values())
 
-    @property
+    @cached_property
+    def environments(self) -> tuple[Environment, ...]:
+        """Each that some record has, at least once."""
+        return tuple({id(record.environment): record.environment for record in self.records}.values())
+
+    @cached_property
     def crop_paddings(self) -> list[int]:
         """The base's, and those that follow from it where arms have another image size, ascending."""
-        paddings = (run.config.data.crop_padding for run in self.records if self.pads_as_base(run.config))
+        configs = {(run.config.data.crop_padding, run.config.model.image_hw): run.config for run in self.records}
+        paddings = (config.data.crop_padding for config in configs.values() if self.pads_as_base(config))
         return sorted({self.data.crop_padding, *paddings})
 
     def pads_as_base(self, config: RunConfig) -> bool:
@@ -96,6 +102,29 @@ class Comparison:
         sizes = (arm.model.image_hw for arm in self.arms if "image_size" not in (arm.changes or {}))
         size = config.model.image_hw
         return config.data.crop_padding == self.data.resampled(next(sizes, size), size).crop_padding
+
+    @property
+    def gave_up_its_looks(self) -> bool:
+        """Whether seeds came by a rule, which was then given up for a fixed number."""
+        return not self.design.looks and any(record.design.looks for record in self.records)
+
+    @cached_property
+    def seeds_were_added(self) -> bool:
+        """Whether the number of seeds was fixed, and raised once the runs of the first plan had ended.
+
+        Whoever looked at them could go on until they liked what they saw.
+        """
+        if self.design.looks:
+            return False
+        if self.gave_up_its_looks:
+            return True
+        of_old_records = 1 + max((record.seed for record in self.records if record.design.seeds is None), default=-1)
+        for planned in {record.design.seeds or of_old_records for record in self.records}:
+            ends = [record.finished for record in self.records if (record.design.seeds or of_old_records) == planned]
+            starts = [r.started for r in self.records if r.seed >= planned and (r.design.seeds or 0) > planned]
+            if ends and starts and min(starts) > max(ends):
+                return True
+        return False
 
     def images_of(self, arm: ArmResult) -> int | None:
         """Images that an epoch of an arm trained on; None where its records do not say."""
@@ -107,7 +136,7 @@ class Comparison:
     def seeds(self) -> tuple[int, ...]:
         return tuple(sorted({seed for arm in self.arms for seed in arm.seeds}))
 
-    @property
+    @cached_property
     def has_choice(self) -> bool:
         """Whether more than one setting of the grid was tried."""
         return len({setting for arm in self.arms for setting in self.grid_settings(arm)}) > 1
@@ -138,7 +167,7 @@ class Comparison:
 
     def environment_values(self, name: str) -> tuple[Any, ...]:
         """The different values of an environment field over all records, sorted; fields nobody recorded give ()."""
-        values = {getattr(record.environment, name, None) for record in self.records} - {None, ""}
+        values = {getattr(environment, name, None) for environment in self.environments} - {None, ""}
         return tuple(sorted(values, key=lambda value: (str(type(value)), value)))
 
     @property

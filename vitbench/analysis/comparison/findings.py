@@ -7,7 +7,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from vitbench.analysis.comparison.added_seeds import seeds_were_added
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.claims import ClaimRow, claim_rows, claims_of
 from vitbench.analysis.comparison.comparison import Comparison
@@ -207,7 +206,7 @@ def _contrast(
             # At the baseline's setting nothing was chosen for the arm.
             at_edge=bool(arm.edges) and not at_baseline_setting,
             baseline_at_edge=bool(reference.edges),
-            seeds_added=seeds_were_added(comparison),
+            seeds_added=comparison.seeds_were_added,
         ),
     )
 

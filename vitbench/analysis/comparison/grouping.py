@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
 
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.changes import of_recipe_and_data, recorded_changes
 from vitbench.analysis.comparison.naming import digest
 from vitbench.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from vitbench.records import Design, Record
+from vitbench.records import Design, OncePerPlace, Record, by_place
 from vitbench.studies.choice import Runs, add_run, base_of, environment_key, grouped
-from vitbench.studies.settings import setting_of, without
+from vitbench.studies.settings import Setting, setting_of, without
 
 Key = tuple[Hashable, ...]
 ArmKey = tuple[str, ModelConfig, TrainConfig, DataConfig, str | None]
@@ -47,48 +49,80 @@ def _plan_of(record: Record) -> Key:
 
 def _plans(records: Iterable[Record]) -> dict[Key, Plan]:
     """Each plan of a study's records, by `_plan_of`."""
-    plans: dict[Key, Plan] = {}
+    designs: dict[Key, Design] = {}
+    changes: dict[Key, dict[str, dict[str, Any]]] = defaultdict(dict)
+    image_hw: dict[Key, tuple[int, int]] = {}
+    of_place = OncePerPlace(lambda record: (_plan_of(record), _base_image_hw(record)))
     for record in records:
-        plan, design = plans.get(key := _plan_of(record)), record.design
-        changes = {**(plan.design.changes if plan else {})}
-        for arm, of_arm in design.changes.items():
-            changes[arm] = {**changes.get(arm, {}), **of_arm}
-        image_hw = plan.image_hw if plan else None
-        if record.config.pretraining is None and "image_size" not in design.changes.get(record.arm, {}):
-            image_hw = record.config.model.image_hw
-        plans[key] = Plan(design.model_copy(update={"changes": changes}), image_hw)
-    return plans
+        (key, of_base), design = of_place(record), record.design
+        if designs.get(key) is not design:
+            designs[key] = design
+            for arm, of_arm in design.changes.items():
+                changes[key][arm] = {**changes[key].get(arm, {}), **of_arm}
+        if of_base is not None:
+            image_hw[key] = of_base
+    return {
+        key: Plan(design.model_copy(update={"changes": changes[key]}), image_hw.get(key))
+        for key, design in designs.items()
+    }
+
+
+def _base_image_hw(record: Record) -> tuple[int, int] | None:
+    """Height and width of the base's images, where its arm has these."""
+    config = record.config
+    changes_size = "image_size" in record.design.changes.get(record.arm, {})
+    return None if changes_size or config.pretraining is not None else config.model.image_hw
 
 
 def groups(records: Iterable[Record]) -> list[Group]:
     """Comparable records, in the order of each group's first."""
     records = list(records)
-    plans_differ = len({record.design.kind for record in records}) > 1
     plans = _plans(records)
+    elsewhere = _PlannedElsewhere(records) if len({kind for *_, kind in plans}) > 1 else None
     groups = []
     for key, members in grouped(records, lambda record: _key(record, plans[_plan_of(record)])).items():
         plan, design = plans[_plan_of(members[-1])], members[-1].design
-        if plans_differ:
-            members = _with_planned_elsewhere(members, records, key, plan)
+        if elsewhere is not None:
+            members = elsewhere.with_members(members, key, plan)
         groups += [Group(part, design) for part in (_by_data(members) if plan.design.image_sizes_differ else [members])]
     return groups
 
 
-def _with_planned_elsewhere(members: Sequence[Record], records: Sequence[Record], key: Key, plan: Plan) -> list[Record]:
-    """A group, and what of all records is of another plan, but among the runs of the group's last plan too."""
-    design = members[-1].design
-    of_the_group = {id(record) for record in members}
-    settings = {arm: {*design.settings_of(arm)} for arm in {record.arm for record in records}}
+class _PlannedElsewhere:
+    """Of a study's records, what is of one plan, but among the runs of another too."""
 
-    def belongs(record: Record) -> bool:
-        return (
-            record.design.kind != design.kind
-            and _key(record, plan) == key
-            and setting_of(record.config, design.tuned_fields) in settings[record.arm]
-            and record.config.train.epochs == design.epochs.get(record.arm, record.config.train.epochs)
-        )
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._order = {id(record): index for index, record in enumerate(records)}
+        self._places: dict[Key, list[list[Record]]] = defaultdict(list)
+        for place in by_place(records):
+            self._places[_plan_of(place[0])[:-1]].append(place)
+        self._by_key: dict[int, dict[Key, list[list[Record]]]] = {}
 
-    return [record for record in records if id(record) in of_the_group or belongs(record)]
+    def with_members(self, members: Sequence[Record], key: Key, plan: Plan) -> list[Record]:
+        """A group of this key, and what belongs to the group's last plan besides, in the order of all records."""
+        design = members[-1].design
+        settings: dict[str, set[Setting]] = {}
+
+        def belongs(record: Record) -> bool:
+            if record.arm not in settings:
+                settings[record.arm] = {*design.settings_of(record.arm)}
+            return (
+                record.design.kind != design.kind
+                and setting_of(record.config, design.tuned_fields) in settings[record.arm]
+                and record.config.train.epochs == design.epochs.get(record.arm, record.config.train.epochs)
+            )
+
+        others = [place for place in self._of_key(key, members[-1], plan) if belongs(place[0])]
+        of_the_group = {id(record): record for record in chain(members, *others)}
+        return sorted(of_the_group.values(), key=lambda record: self._order[id(record)])
+
+    def _of_key(self, key: Key, member: Record, plan: Plan) -> list[list[Record]]:
+        """Places whose records have this key under the plan."""
+        if id(plan) not in self._by_key:  # plans are there as long as this is
+            places = self._by_key[id(plan)] = defaultdict(list)
+            for place in self._places[_plan_of(member)[:-1]]:
+                places[_key(place[0], plan)].append(place)
+        return self._by_key[id(plan)].get(key, [])
 
 
 def _by_data(records: Sequence[Record]) -> list[list[Record]]:
@@ -110,17 +144,17 @@ def arms_of(group: Group) -> list[ArmResult]:
     """Arms in the order of their first record; a name with several definitions, or initial weights, gives several arms."""
     design, fields = group.design, group.design.tuned_fields
     by_arm: dict[ArmKey, list[Record]] = defaultdict(list)
+    runs_of = OncePerPlace(lambda record: by_arm[_arm_key(record, fields)])
     for record in group.records:
-        config = record.config
-        parts = without(config.model, fields), without(config.train, fields), without(config.data, fields)
-        by_arm[record.arm, *parts, _initial_weights(config, fields)].append(record)
+        runs_of(record).append(record)
     names = Counter(name for name, *_ in by_arm)
     recorded_macs = {record.config.model: record.cost.macs for record in group.records if record.cost.macs}
     arms = []
     for (name, *_, init), records in by_arm.items():
         runs = Runs()
         suffix = f" #{_identity(records[0], init, design)[:4]}" if names[name] > 1 else ""
-        retried = sum(add_run(runs, record, setting_of(record.config, fields)) for record in records)
+        setting = OncePerPlace(lambda record: setting_of(record.config, fields))
+        retried = sum(add_run(runs, record, setting(record)) for record in records)
         arms.append(
             ArmResult(
                 label=name + suffix,
@@ -140,6 +174,12 @@ def arms_of(group: Group) -> list[ArmResult]:
     chosen_with = {name: first.get(design.chosen_with(name)) for name in first if design.chosen_with(name) != name}
     # Of a name whose epochs were changed, what trained chooses for itself.
     return [replace(arm, chosen_with=None if arm.epochs else chosen_with.get(arm.name)) for arm in arms]
+
+
+def _arm_key(record: Record, fields: Sequence[str]) -> ArmKey:
+    config = record.config
+    parts = without(config.model, fields), without(config.train, fields), without(config.data, fields)
+    return record.arm, *parts, _initial_weights(config, fields)
 
 
 def _initial_weights(config: RunConfig, fields: Sequence[str]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 
 from vitbench.analysis.comparison.comparison import Comparison
@@ -46,7 +47,17 @@ class ByBoth:
 
     def seeds(self, metric: Metric) -> SeedsToSettle | None:
         """That a study of as many arms would need from the first, at the mean and spread seen; None without a spread."""
-        decision = self.top1 if metric.is_top1 else self.loss
+        return self._seeds_by_top1 if metric.is_top1 else self._seeds_by_loss
+
+    @cached_property
+    def _seeds_by_top1(self) -> SeedsToSettle | None:
+        return self._seeds(self.top1, TOP1)
+
+    @cached_property
+    def _seeds_by_loss(self) -> SeedsToSettle | None:
+        return self._seeds(self.loss, LOSS)
+
+    def _seeds(self, decision: Decision, metric: Metric) -> SeedsToSettle | None:
         if decision.difference is None or decision.over_images:
             return None
         return seeds_to_settle(decision.difference, num_arms=self.num_arms, margin=metric.margin, from_the_first=True)

@@ -103,14 +103,17 @@ def with_distinct_names(comparisons: Sequence[Comparison]) -> list[Comparison]:
     All that clash get it, so that a name does not depend on which was recorded first.
     """
     slugs = Counter(comparison.slug for comparison in comparisons)
-    plain = [(comparison.slug, _circumstances(comparison)) for comparison in comparisons]
+    plain = [_circumstances(comparison) for comparison in comparisons]
+    alike = [(comparison.slug, _hashable(facts)) for comparison, facts in zip(comparisons, plain, strict=True)]
+    number_alike = Counter(alike)
     circumstances = [  # the same runs may stand in plans of two kinds
-        facts | {"plan": digest(comparison.design.kind)[:6]} if plain.count((slug, facts)) > 1 else facts
-        for comparison, (slug, facts) in zip(comparisons, plain, strict=True)
+        facts | {"plan": digest(comparison.design.kind)[:6]} if number_alike[key] > 1 else facts
+        for comparison, facts, key in zip(comparisons, plain, alike, strict=True)
     ]
     by_title: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for comparison, facts in zip(comparisons, circumstances, strict=True):
         by_title[comparison.title].append(facts)
+    differing = {title: _differing(of_title) for title, of_title in by_title.items()}
     named = []
     for comparison, facts in zip(comparisons, circumstances, strict=True):
         slug, title = comparison.slug, comparison.title
@@ -118,12 +121,24 @@ def with_distinct_names(comparisons: Sequence[Comparison]) -> list[Comparison]:
             # Without what is as usual, so that a field that a later version adds renames no file.
             unusual = {name: value for name, value in facts.items() if name not in _USUAL or value != _USUAL[name]}
             slug = f"{slug}-{digest([comparison.budget, comparison.variant, unusual])[:6]}"
-        others = by_title[title]
-        if len(others) > 1:
-            differing = (name for name, value in facts.items() if any(other.get(name) != value for other in others))
-            title = f"{title} ({', '.join(f'{name} {facts[name]}' for name in differing)})"
+        if len(by_title[title]) > 1:
+            words = (f"{name} {value}" for name, value in facts.items() if name in differing[title])
+            title = f"{title} ({', '.join(words)})"
         named.append(replace(comparison, slug=slug, title=title))
     return named
+
+
+def _differing(facts: Sequence[dict[str, Any]]) -> set[str]:
+    """Names of which not all have the same value, or any."""
+    names = {name for each in facts for name in each}
+    return {name for name in names if len({_hashable(each.get(name)) for each in facts}) > 1}
+
+
+def _hashable(value: Any) -> Any:
+    """Equal for equal values of what JSON can hold."""
+    if isinstance(value, dict):
+        return frozenset((name, _hashable(item)) for name, item in value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 def _circumstances(comparison: Comparison) -> dict[str, Any]:

@@ -88,15 +88,17 @@ def seeds_to_settle(
         return None
     import numpy as np
 
-    candidates = np.arange(FEWEST_SEEDS if from_the_first else max(FEWEST_SEEDS, difference.n + 1), MOST_SEEDS + 1)
-    power_to_differ = power_of_difference(difference.mean, difference.sd, candidates, alpha=ALPHA / num_arms)
-    power_to_equate = power_of_equivalence(difference.mean, difference.sd, candidates, margin=margin)
-    to_differ, to_equate = _first(power_to_differ >= POWER), _first(power_to_equate >= POWER)
-    index = min(to_differ, to_equate)
-    return SeedsToSettle(
-        num_seeds=None if math.isinf(index) else int(candidates[int(index)]),
-        shows="equivalence" if to_equate < to_differ else "a difference",
-    )
+    first = FEWEST_SEEDS if from_the_first else max(FEWEST_SEEDS, difference.n + 1)
+    while first <= MOST_SEEDS:  # some at a time: most that settle do so with few
+        candidates = np.arange(first, min(2 * first, MOST_SEEDS) + 1)
+        power_to_differ = power_of_difference(difference.mean, difference.sd, candidates, alpha=ALPHA / num_arms)
+        power_to_equate = power_of_equivalence(difference.mean, difference.sd, candidates, margin=margin)
+        to_differ, to_equate = _first(power_to_differ >= POWER), _first(power_to_equate >= POWER)
+        if not math.isinf(index := min(to_differ, to_equate)):
+            shows: Literal["a difference", "equivalence"] = "equivalence" if to_equate < to_differ else "a difference"
+            return SeedsToSettle(int(candidates[int(index)]), shows)
+        first = int(candidates[-1]) + 1
+    return SeedsToSettle(None, "a difference")
 
 
 def _noncentral_t(

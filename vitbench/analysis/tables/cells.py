@@ -10,7 +10,7 @@ from typing import Any
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.comparison.differing import differs_in, not_shared
+from vitbench.analysis.comparison.differing import differs_in
 from vitbench.analysis.comparison.wording import difference_text, number_text, verdict_text
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
@@ -94,7 +94,10 @@ def _row(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
     baseline, finding, metric = comparison.baseline, assessment.findings.arms.get(arm.label), comparison.metric
     noun = comparison.design.short_noun
     training_tflop = significant(arm.training_flops and arm.training_flops / 1e12)
-    epochs_differ, cost_differs = comparison.design.epochs_differ, "batch_size" in not_shared(comparison)
+    epochs_differ, cost_differs = (
+        comparison.design.epochs_differ,
+        any("batch_size" in (arm.changes or {}) for arm in comparison.arms),
+    )
     at_baselines = ABSENT if finding is None else at_baseline(finding, with_pairs=True)
     remark = " (fixed)" if arm.is_fixed else " (edge)" if arm.edges else ""
     return {

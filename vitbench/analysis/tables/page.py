@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.tables.captions import conventions, facts, judged_by_sentence
@@ -23,7 +24,12 @@ from vitbench.analysis.writing.table import (
 
 def texts_of(assessment: Assessment) -> dict[str, str]:
     """The content of each file, by suffix."""
-    return {"md": markdown(assessment), "csv": csv_text(raw_rows(assessment)), "tex": latex(assessment)}
+    tables = tables_of(assessment)
+    return {
+        "md": markdown(assessment, tables),
+        "csv": csv_text(raw_rows(assessment)),
+        "tex": latex(assessment, tables),
+    }
 
 
 def tables_of(assessment: Assessment) -> list[Table]:
@@ -32,12 +38,12 @@ def tables_of(assessment: Assessment) -> list[Table]:
     return [main, *further_tables(assessment), details]
 
 
-def markdown(assessment: Assessment) -> str:
-    """A page: title, picture, facts, tables, notes and conventions."""
+def markdown(assessment: Assessment, tables: Sequence[Table] = ()) -> str:
+    """A page: title, picture, facts, its `tables_of` (made where not given), notes and conventions."""
     comparison = assessment.comparison
     lines = [*markdown_head(comparison.title), *_picture(assessment, plots="../../plots")]
     lines += [f"- **{label}:** {escape_markdown(text)}" for label, text in facts(comparison).items()]
-    main, *others = tables_of(assessment)
+    main, *others = tables or tables_of(assessment)
     lines += ["", *markdown_rows(main)]
     for table in others:
         lines += ["", f"## {table.title}", "", *markdown_rows(table)]
@@ -68,13 +74,13 @@ def _picture(assessment: Assessment, *, plots: str) -> list[str]:
     return [f"![{text}]({plots}/{comparison.study}/{comparison.slug}-forest.png)", ""]
 
 
-def latex(assessment: Assessment) -> str:
-    """`table` environments in booktabs style: the first columns of each of the comparison's tables.
+def latex(assessment: Assessment, tables: Sequence[Table] = ()) -> str:
+    """`table` environments in booktabs style: the first columns of each of its `tables_of`.
 
     All columns are in the CSV file.
     """
     comparison = assessment.comparison
-    main, *others = tables_of(assessment)
+    main, *others = tables or tables_of(assessment)
     main, count = with_count_once(main)
     sentences = [f"{main.title}.", comparison.design.question, *judged_by_sentence(comparison)]
     caption = " ".join(filter(None, (*sentences, *conventions(assessment), count)))

@@ -184,8 +184,8 @@ def _runs(store: RecordStore, run_ids: set[str]) -> dict[str, Record]:
     """run_id → its completed training record, of the first study that has it."""
     runs: dict[str, Record] = {}
     for study in store.studies() if run_ids else ():
-        for record in presentable(store.read(study)):
+        for record in store.read(study):
             run_id = record.run_id if record.run_id in run_ids else record.identity
-            if record.outcome is Outcome.COMPLETED and run_id in run_ids:
-                runs.setdefault(run_id, record)
+            if record.outcome is Outcome.COMPLETED and run_id in run_ids and run_id not in runs:
+                (runs[run_id],) = presentable([record])
     return runs

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import re
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,16 +10,12 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from vitbench.analysis.writing.files import MARK
 from vitbench.analysis.writing.glyphs import legibly
+from vitbench.analysis.writing.saving import saved
 
 WIDTH = 8.0
 """Inches; at 100 px per inch the width of a README's column."""
-PNG_DOTS_PER_INCH = 150
-SVG_IMAGE_DOTS_PER_INCH = 72
 LINE = 0.19
 """Inches from one line of a heading to the next."""
 
@@ -85,35 +79,7 @@ def rendered(draw: Callable[[], Figure | None], formats: Sequence[str], *, all_t
             # Laid out once: a second time, for the next format, would move things by a hair.
             figure.draw_without_rendering()
             figure.set_layout_engine("none")
-        return {suffix: _saved(figure, suffix, all_tones=all_tones) for suffix in formats}
+        return {suffix: saved(figure, suffix, all_tones=all_tones) for suffix in formats}
 
     with mpl.rc_context(STYLE):
         return legibly(drawn)
-
-
-def _saved(figure: Figure, suffix: str, *, all_tones: bool) -> bytes:
-    file = io.BytesIO()
-    dpi = SVG_IMAGE_DOTS_PER_INCH if suffix == "svg" and not all_tones else PNG_DOTS_PER_INCH
-    figure.savefig(file, format=suffix, dpi=dpi, metadata={"Date": None, "Creator": MARK} if suffix == "svg" else None)
-    if suffix == "svg":
-        return file.getvalue() if all_tones else _compact(file.getvalue().decode()).encode()
-    image: Image.Image = Image.open(file).convert("RGB")
-    if not all_tones:  # a palette makes a file a third of the size; a chart has few colours
-        image = image.quantize(255, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    remark, smaller = PngInfo(), io.BytesIO()
-    remark.add_text("Software", MARK)
-    image.save(smaller, format="png", optimize=True, pnginfo=remark, dpi=(PNG_DOTS_PER_INCH, PNG_DOTS_PER_INCH))
-    return smaller.getvalue()
-
-
-def _compact(svg: str) -> str:
-    """The same drawing without remarks and indentation, in hundredths of a point: half the size."""
-    lines = (line.strip() for line in re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL).splitlines())
-    svg = "\n".join(line for line in lines if line) + "\n"
-    return re.sub(
-        r'(?: d| x| y| points)="[^"]*"|translate\([^)]*\)',
-        lambda values: re.sub(
-            r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), values[0]
-        ),
-        svg,
-    )

@@ -6,6 +6,7 @@ import logging
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -84,6 +85,22 @@ def _columns(text: str) -> int:
 
 def _escaped(letter: str) -> str:
     return letter.encode("ascii", "backslashreplace").decode() if letter > "\x7f" else f"\\x{ord(letter):02x}"
+
+
+@dataclass
+class Letters:
+    """Whether the font had every letter of what was drawn; known at the end."""
+
+    all_there: bool = False
+
+
+@contextmanager
+def has_all_letters() -> Iterator[Letters]:
+    """For what is drawn in the block. Where not all are there, it is drawn anew, by `legibly`."""
+    letters = Letters()
+    with _spelling():
+        yield letters
+        letters.all_there = not _lacking
 
 
 @contextmanager

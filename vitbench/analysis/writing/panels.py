@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -47,7 +48,11 @@ def mark_ticks(axis: Axis, ticks: Sequence[float], text: Callable[[float], str] 
     """These ticks and no others, each with its `text`: for a logarithmic axis."""
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+    axis.set_major_formatter(FuncFormatter(partial(_tick_text, text)))
+
+
+def _tick_text(text: Callable[[float], str], value: float, _: int | None) -> str:
+    return text(value)
 
 
 def round_ticks(low: float, high: float) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import is_ as _is
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -13,19 +14,32 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def presentable(models: Iterable[Model]) -> list[Model]:
-    """The same models; of those with such text, copies that have it as `printable` writes it."""
-    texts = ((model, model.model_dump_json()) for model in models)
-    # JSON writes most of what is not printable with a backslash.
-    return [model if text.isprintable() and "\\" not in text else _printable(model) for model, text in texts]
+    """The same models; of those with such text, copies that have it as `printable` writes it.
+
+    A part that several models share is looked at once, and is one object in their copies too.
+    """
+    models = list(models)
+    parts: dict[int, Any] = {}
+    return [_printable(model, parts) for model in models]
 
 
-def _printable(value: Any) -> Any:
+def _printable(value: Any, parts: dict[int, Any]) -> Any:
+    """`parts`: what became of each model that was looked at, by the `id` that it has as long as all models are there."""
+    if type(value) is str:
+        return printable(value)
     if isinstance(value, BaseModel):
-        fields = {name: _printable(field) for name, field in value}
-        changed = {name: field for name, field in fields.items() if field is not getattr(value, name)}
-        return value.model_copy(update=changed)
+        if id(value) not in parts:
+            parts[id(value)] = _printable_model(value, parts)
+        return parts[id(value)]
     if isinstance(value, dict):
-        return {printable(str(name)): _printable(item) for name, item in value.items()}
+        items = {printable(str(name)): _printable(item, parts) for name, item in value.items()}
+        return value if all(map(_is, items.values(), value.values())) and all(map(_is, items, value)) else items
     if isinstance(value, tuple | list):
-        return type(value)(map(_printable, value))
-    return printable(value) if type(value) is str else value
+        items_of = [_printable(item, parts) for item in value]
+        return value if all(map(_is, items_of, value)) else type(value)(items_of)
+    return value
+
+
+def _printable_model(model: BaseModel, parts: dict[int, Any]) -> BaseModel:
+    changed = {name: new for name, field in model if (new := _printable(field, parts)) is not field}
+    return model.model_copy(update=changed) if changed else model
