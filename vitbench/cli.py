@@ -34,7 +34,7 @@ from vitbench.commands.throughput import throughput
 from vitbench.commands.trace import trace
 from vitbench.commands.train import train
 from vitbench.files import FULL
-from vitbench.refusals import TRACEBACK, one_line
+from vitbench.refusals import TRACEBACK, one_line, without_prefix
 from vitbench.signals import ENDING, obeyed, outlive_terminal
 
 app = typer.Typer(
@@ -46,6 +46,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+UsageError = typer.BadParameter.__base__
+"""Of what cannot be parsed; typer brings it from click, or has its own."""
 INTERRUPTED = 130
 _USERS_TO_MEND = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 ENDED = {128 + number: number.name for number in ENDING}
@@ -106,10 +108,16 @@ def _outcome() -> tuple[int, str]:
     except FileNotFoundError:  # MKL ends a process that is nowhere
         return WRONG, "vitbench: the working directory is gone; change to one that exists"
     try:
-        app()
+        ended = app(standalone_mode=False)
+        status = ended if isinstance(ended, int) else DONE
+        return status, _line_of_signal(status) if status in ENDED else ""  # typer's answer to Ctrl-C is silent
+    except UsageError as error:
+        error.message = without_prefix(error.message)
+        error.show()
+        return WRONG, ""
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else DONE
-        return status, _line_of_signal(status) if status in ENDED else ""  # typer's answer to Ctrl-C is silent
+        return status, _line_of_signal(status) if status in ENDED else ""
     except KeyboardInterrupt:
         return INTERRUPTED, _line_of_signal(INTERRUPTED)
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
@@ -117,7 +125,6 @@ def _outcome() -> tuple[int, str]:
         if not line or os.environ.get(TRACEBACK):
             raise
         return status, f"vitbench: {line}"
-    return DONE, ""
 
 
 def _line_of_signal(status: int) -> str:

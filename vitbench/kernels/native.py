@@ -23,6 +23,7 @@ from torch import Tensor
 
 from vitbench.files import replacing, write_whole
 from vitbench.machine import cache_directory, cpu_name
+from vitbench.text import counted
 
 SOURCES = sorted(path for pattern in ("*.cpp", "*.h") for path in Path(__file__).parent.glob(pattern))
 FLAGS = (
@@ -76,7 +77,7 @@ def _why_not(width: int) -> str:
     if width % LANES:
         return f"width {width} is not a multiple of {LANES}"
     if torch.get_num_threads() > MOST_THREADS:
-        return f"{torch.get_num_threads()} threads are more than {MOST_THREADS}"
+        return f"{counted(torch.get_num_threads(), 'thread')} are more than {MOST_THREADS}"
     return ""
 
 

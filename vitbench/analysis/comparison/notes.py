@@ -227,7 +227,7 @@ def _about_loads(comparison: Comparison) -> Iterator[str]:
     if len(different) <= 1:
         for workers, _ in different:
             if workers > 1:
-                yield f"Images per second were measured while up to {workers} workers shared the machine."
+                yield f"Images per second were measured while up to {counted(workers, 'worker')} shared the machine."
         return
     workers_differ, threads_differ = (len(set(values)) > 1 for values in zip(*different, strict=True))
 
