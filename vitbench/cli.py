@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, TextIO, cast
 
 import typer
 
@@ -46,8 +46,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-UsageError = typer.BadParameter.__base__
-"""Of what cannot be parsed; typer brings it from click, or has its own."""
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+"""Of all that cannot be parsed: click's or, in a newer typer, its own."""
 INTERRUPTED = 130
 _USERS_TO_MEND = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 ENDED = {128 + number: number.name for number in ENDING}
