@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, TextIO, cast
 
 import typer
 
@@ -36,7 +36,7 @@ from vitbench.commands.trace import trace
 from vitbench.commands.train import train
 from vitbench.files import FULL
 from vitbench.launched import is_follower, launched
-from vitbench.refusals import TRACEBACK, one_line
+from vitbench.refusals import TRACEBACK, one_line, without_prefix
 from vitbench.signals import ENDING, obeyed, outlive_terminal
 
 app = typer.Typer(
@@ -48,6 +48,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+"""Of all that cannot be parsed: click's or, in a newer typer, its own."""
 INTERRUPTED = 130
 _USERS_TO_MEND = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 ENDED = {128 + number: number.name for number in ENDING}
@@ -117,10 +119,16 @@ def _outcome() -> tuple[int, str]:
     except FileNotFoundError:  # MKL ends a process that is nowhere
         return WRONG, "vitbench: the working directory is gone; change to one that exists"
     try:
-        app()
+        ended = app(standalone_mode=False)
+        status = ended if isinstance(ended, int) else DONE
+        return status, _line_of_signal(status) if status in ENDED else ""  # typer's answer to Ctrl-C is silent
+    except UsageError as error:
+        error.message = without_prefix(error.message)
+        error.show()
+        return WRONG, ""
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else DONE
-        return status, _line_of_signal(status) if status in ENDED else ""  # typer's answer to Ctrl-C is silent
+        return status, _line_of_signal(status) if status in ENDED else ""
     except KeyboardInterrupt:
         return INTERRUPTED, _line_of_signal(INTERRUPTED)
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
@@ -128,7 +136,6 @@ def _outcome() -> tuple[int, str]:
         if not line or os.environ.get(TRACEBACK):
             raise
         return status, f"vitbench: {line}"
-    return DONE, ""
 
 
 def _line_of_signal(status: int) -> str:

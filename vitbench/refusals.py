@@ -37,13 +37,18 @@ def _complaint(error: ValueError) -> str:
     # Of the branches of a union, report the one that got furthest: the one that the value was meant for.
     same_field = [c for c in complaints if _field(c["loc"]) == _field(complaints[0]["loc"])]
     first = max(same_field, key=lambda c: (len(c["loc"]), c["type"] == "too_long"))
-    message = str(first["msg"]).removeprefix("Value error, ")
+    message = without_prefix(str(first["msg"]))
     where = _field(first["loc"])
     if first["type"].startswith("missing"):  # its input is all that was given instead
         if not isinstance(first["loc"][-1], int):
             return f"{where} is missing; give one"
         message = f"It has too few values; give {'one number or two' if len(same_field) > 1 else 'two numbers'}"
     return f"{where} {shortened(first['input'])}: {message}" if where else message
+
+
+def without_prefix(message: str) -> str:
+    """What a ValueError of ours or of typer's says, without pydantic's words for that it is one."""
+    return message.removeprefix("Value error, ")
 
 
 def shortened(value: Any) -> str:

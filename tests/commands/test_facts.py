@@ -51,6 +51,8 @@ def test_list_names_studies_budgets_data_sets_and_variants(vitbench):
     assert (status, err) == (0, "")
     assert [study["name"] for study in facts["studies"]] == list(STUDIES)
     assert [budget["name"] for budget in facts["budgets"]] == list(BUDGETS) == ["smoke", "quick", "standard", "paper"]
+    seeds = {budget["name"]: (budget["seeds"], budget["seeds_of_built_in_data"]) for budget in facts["budgets"]}
+    assert seeds == {"smoke": (2, 2), "quick": (3, 8), "standard": (5, 5), "paper": (3, 3)}
     assert {"digits", "shapes"} <= {data["name"] for data in facts["datasets"]}
     sizes = {row["name"]: row["params"] for row in facts["variants"]}
     # Dosovitskiy et al. 2021, Table 1 (86M, 307M, 632M); Touvron et al. 2021, Table 1 (5M, 22M).
@@ -139,7 +141,7 @@ def test_a_plan_in_stages_says_what_is_known_and_how_much_may_follow(vitbench, t
     facts = json.loads(vitbench(*STAGED, tmp_path, "--json").out)
     assert len(facts["runs"]) == 8
     assert facts["later"]["runs_at_most"] == 4 * 2 + 3 * 7 and facts["later"]["hours_at_most"] > 0
-    assert "then at most 29 more" in vitbench(*STAGED, tmp_path).out
+    assert "then at most 29 more runs, about" in vitbench(*STAGED, tmp_path).out
     whole = vitbench("plan", "pooling", "--budget", "smoke", "--results", tmp_path)
     assert "then at most" not in whole.out
     assert (

@@ -287,3 +287,26 @@ def test_weights_are_evaluated_on_fewer_images_than_a_batch(vitbench, tmp_path, 
     told = vitbench("train", "--init", run, "--keep-head", "--epochs", "0", *fields)
     assert told.status == 0, told.err
     assert json.loads(told.out)["metrics"]["test_top1"] == json.loads(trained.out)["metrics"]["test_top1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("plan", "pooling", "--budget", "quik"),
+            "Invalid value for '--budget': 'quik' is not one of 'smoke', 'quick'",
+        ),
+        (
+            ("run", "pooling", "--executor", "slurm"),
+            "Invalid value for '--executor': 'slurm' is not one of 'local', 'ray'",
+        ),
+        (("plan", "pooling", "--seeds", "many"), "Invalid value for '--seeds': Input should be a valid integer"),
+        (("tables", "--results"), "Option '--results' requires an argument"),
+        (("probe", "RUN"), "Missing option '--data'"),
+        (("plann",), "No such command 'plann'"),
+    ],
+)
+def test_what_cannot_be_parsed_is_refused_without_the_words_of_the_library_that_parses(vitbench, arguments, message):
+    said = vitbench(*arguments)
+    assert (said.status, said.out) == (2, "") and message in said.err
+    assert "Value error" not in said.err and "Traceback" not in said.err

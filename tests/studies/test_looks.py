@@ -60,7 +60,7 @@ def test_what_contradicts_itself_is_refused(asked, line):
         ("setled", "until: 'setled' is no rule; give settled, or 5,8,12"),
         ("5,x", "until: '5,x' is no rule"),
         ("8,5", "until: .* is no rule"),
-        ("1,5", "until: the first look, at 1 seeds, is too early"),
+        ("1,5", "until: the first look, at 1 seed, is too early"),
         ("5,1001", "until: the last look, at 1001 seeds, is too late; give 1000 or fewer"),
     ],
 )

@@ -183,7 +183,7 @@ def test_all_seeds_to_tune_on_is_one_stage_and_not_marked_as_two(made_up):
 
 
 @pytest.mark.parametrize(
-    ("budget", "tuning_seeds", "extend"), [("smoke", 2, 0), ("quick", 3, 0), ("standard", 2, 1), ("paper", 1, 1)]
+    ("budget", "tuning_seeds", "extend"), [("smoke", 2, 0), ("quick", 8, 0), ("standard", 2, 1), ("paper", 1, 1)]
 )
 def test_budgets_tune_on_the_seeds_that_they_say(budget, tuning_seeds, extend):
     asked = Overrides(learning_rates=THREE_RATES, variant="Nano/2")

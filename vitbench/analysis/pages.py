@@ -193,7 +193,7 @@ def _beyond_the_table(findings: Findings) -> Iterator[str]:
         yield f"To settle at the mean and spread seen: {'; '.join(open_arms)}."
     for row in findings.claims:
         if row.judgement is not Judgement.NOT_COMPARABLE:
-            yield f"Claim: {row.claim} (paper: {row.paper}). Here {row.ours}: {row.judgement}."
+            yield f"Claim: {row.claim} (paper: {row.paper}). Here {row.ours}. {row.judgement.sentence}"
 
 
 def _earlier(directory: Path, written: Sequence[Path], faults: Faults) -> list[str]:

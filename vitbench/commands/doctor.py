@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.commands.arguments import AsJson, DataRoot
+from vitbench.text import counted
 
 if TYPE_CHECKING:
     from vitbench.device import Device
@@ -30,7 +31,7 @@ def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
         return
     from vitbench.data import BUILT_IN
 
-    print(f"device      {facts['device']}, torch {facts['torch']}, {facts['threads']} threads")
+    print(f"device      {facts['device']}, torch {facts['torch']}, {counted(facts['threads'], 'thread')}")
     print(
         f"precision   bf16 matrix products run {facts['bf16_over_fp32']:g} × as fast as fp32: "
         f"`auto` is {facts['auto_precision']}"

@@ -21,6 +21,7 @@ from vitbench.commands.arguments import (
 )
 from vitbench.commands.options import with_options
 from vitbench.config import MOST
+from vitbench.text import counted
 
 if TYPE_CHECKING:
     from vitbench.data.loading import OnProgress
@@ -88,6 +89,6 @@ def features(
         print(json.dumps(document))
     else:
         print(
-            f"{document['images']:,} images of {document['dataset']} {split}, {document['width']} features each, of "
-            f"{document['weights']}: {out}"
+            f"{document['images']:,} images of {document['dataset']} {split}, {counted(document['width'], 'feature')} each, "
+            f"of {document['weights']}: {out}"
         )

@@ -81,8 +81,8 @@ def _shape(config: ModelConfig) -> str:
         model = "as timm has it" if isinstance(config, TimmConfig) else config.model_name
         return f"{_size(config.image_hw)} px, {model}" + (f" with {config.options}" if config.options else "")
     return (
-        f"{_size(config.image_hw)} px in {config.num_patches} patches of {_size(config.patch_hw)} px, "
-        f"{config.num_tokens} tokens × {config.width} channels × {config.depth} blocks"
+        f"{_size(config.image_hw)} px in {counted(config.num_patches, 'patch', 'patches')} of {_size(config.patch_hw)} px, "
+        f"{counted(config.num_tokens, 'token')} × {counted(config.width, 'channel')} × {counted(config.depth, 'block')}"
     )
 
 

@@ -25,7 +25,10 @@ def list_(as_json: AsJson = False) -> None:
         )
     studies = [{"name": name, "question": (s := load_study(name)).question, "source": s.source} for name in STUDIES]
     datasets = [{"name": name, "summary": summary} for name, summary in BUILT_IN.items()]
-    budgets = [{"name": b.name, "summary": b.summary, "seeds": b.seeds} for b in BUDGETS.values()]
+    budgets = [
+        {"name": b.name, "summary": b.summary, "seeds": b.seeds, "seeds_of_built_in_data": b.seeds_on("digits")}
+        for b in BUDGETS.values()
+    ]
     recipes = [
         {"name": r.name, "summary": r.summary, "source": r.source, "not_here": r.not_here} for r in RECIPES.values()
     ]

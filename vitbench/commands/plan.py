@@ -142,15 +142,15 @@ def _eager_on_cpu(run: PlannedRun) -> str:
 def _sentences(forecast: Forecast) -> Iterator[str]:
     standing, cost, again = forecast.standing, forecast.cost, forecast.again
     pending, num_to_train = standing.pending(), len(forecast.to_train)
-    rate = "measured from records of this machine" if cost.measured else "assumed: no record of this machine yet"
     has_shared = len(pending) != num_to_train - again
-    shared = f" ({num_to_train} to train, the others are runs of another study too)" if has_shared else ""
-    yield (
-        f"{len(pending)} of {counted(len(standing.planned), 'run')} to do{shared}, "
-        f"{cost.training_flops / 1e12:.3g} TFLOP of training (6 × MACs an image): "
-        f"about {duration(cost.hours * 3600)} with {counted(cost.workers, 'worker')} at "
-        f"{cost.flops_per_second / 1e9:.3g} GFLOP/s each ({rate})"
-    )
+    shared = f" ({num_to_train} to train; the others are runs of another study too)" if has_shared else ""
+    yield f"{len(pending)} of {counted(len(standing.planned), 'run')} to do{shared}"
+    if num_to_train:
+        yield (
+            f"training takes about {duration(cost.hours * 3600)} with {counted(cost.workers, 'worker')}: "
+            f"{cost.training_flops / 1e12:.3g} TFLOP (6 × MACs an image) at {cost.flops_per_second / 1e9:.3g} GFLOP/s "
+            f"a worker, {'as measured on this machine' if cost.measured else 'a guess until this machine has records'}"
+        )
     if forecast.memory is not None:
         yield from forecast.memory.sentences()
     if again:
@@ -158,13 +158,13 @@ def _sentences(forecast: Forecast) -> Iterator[str]:
         yield f"{again} of them {which} weights, from which others go on"
     if later := standing.later:
         yield (
-            f"then at most {later.runs} more, {later.training_flops / 1e12:.3g} TFLOP: about "
-            f"{duration(cost.hours_of(later.training_flops) * 3600)} at most; which, the results of these decide "
-            "(docs/tuning.md)"
+            f"then at most {counted(later.runs, 'more run', 'more runs')}, about "
+            f"{duration(cost.hours_of(later.training_flops) * 3600)} ({later.training_flops / 1e12:.3g} TFLOP): results "
+            "decide how many (docs/tuning.md)"
         )
     if later and (expected := standing.expected):
         yield (
-            f"of these, {expected.runs} are expected, if seeds go on to show what they have shown: about "
+            f"by the mean and spread of the seeds so far, expect {expected.runs} of those {later.runs}: about "
             f"{duration(cost.hours_of(expected.training_flops) * 3600)}"
         )
     for study, dataset, looked_at in standing.looked_at:

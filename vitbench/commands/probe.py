@@ -14,6 +14,7 @@ from vitbench.commands.arguments import DONE, FAILED, AsJson, DeviceOptions
 from vitbench.commands.features import FeatureOptions
 from vitbench.commands.options import with_options
 from vitbench.config import MOST
+from vitbench.text import counted
 
 if TYPE_CHECKING:
     from vitbench.records.transfer import TransferRecord
@@ -63,16 +64,17 @@ def _numbers(shots: str) -> list[int]:
 
 def _print_records(records: Sequence[TransferRecord]) -> None:
     first = records[0]
-    print(
-        f"{first.request.weights} on {first.request.dataset}: {first.width} features of {first.train_images:,} train and "
-        f"{first.test_images:,} test images, {first.num_classes} classes; test top-1:"
-    )
+    sizes = f"{counted(first.width, 'feature')} of {first.train_images:,} train and {first.test_images:,} test images"
+    classes = counted(first.num_classes, "class", "classes")
+    print(f"{first.request.weights} on {first.request.dataset}: {sizes}, {classes}; test top-1:")
     for record in records:
         details, remark = record.details, ""
         if record.request.method == "linear":
             edge = ", at the edge of the grid" if details["at_edge"] else ""
             doubt = "" if details["converged"] else "; NOT converged"
-            remark = f"  (L2 {details['l2']:g} by validation{edge}; {details['iterations']} iterations{doubt})"
+            remark = (
+                f"  (L2 {details['l2']:g} by validation{edge}; {counted(details['iterations'], 'iteration')}{doubt})"
+            )
         for classifier, draws in groupby(record.accuracies, key=lambda accuracy: accuracy.classifier):
             top1 = [draw.top1 for draw in draws]
             spread = f" ± {100 * stdev(top1):.2f} over {len(top1)} draws" if len(top1) > 1 else ""

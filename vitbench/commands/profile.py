@@ -14,6 +14,7 @@ from vitbench.commands.arguments import DONE, FAILED, LOCAL_RESULTS, DeviceOptio
 from vitbench.commands.options import ModelFields, with_options
 from vitbench.config import MOST, TimmConfig
 from vitbench.files import shown
+from vitbench.text import counted
 
 
 @with_options
@@ -66,7 +67,8 @@ def profile(
         workload = replace(workload, models=named, contests=named)
     parts = ProfilePlan(workload, device, seconds, full_tokens).parts(only or [])
     without = "no CUDA device here, so " if on_cpu and device_options.device == "auto" else ""
-    say(f"{without}this is a profile of {device.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    threads = counted(torch.get_num_threads(), "thread")
+    say(f"{without}this is a profile of {device.name}, {threads}, torch {torch.__version__}")
     if not only or any(name.partition("/")[0] == "peers" for name in only):
         for contestant in workload.contests:
             if isinstance(contestant.config(), TimmConfig):

@@ -15,6 +15,7 @@ from vitbench.commands.options import ModelFields, with_options
 from vitbench.commands.terminal_table import print_table
 from vitbench.config import MOST, Precision
 from vitbench.costs.macs import MFU_MEANS, unread_sentence
+from vitbench.text import counted
 
 if TYPE_CHECKING:
     from vitbench.device import Device, DeviceState
@@ -76,7 +77,7 @@ def throughput(
             rows.append({**row, "config": configs[name].model_dump(mode="json"), "not_measured": unmeasured[name]})
         print(json.dumps(rows))
     else:
-        print(f"{device.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+        print(f"{device.name}, {counted(torch.get_num_threads(), 'thread')}, torch {torch.__version__}")
         has_energy = any(result.energy for result in results)
         differ = len({result.candidate.last_block for result in results}) > 1
         table = [_table_row(result, ceilings, has_energy=has_energy, last_block=differ) for result in results]

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from vitbench.execution.job import Job, Report
 from vitbench.records import Outcome, Record
-from vitbench.text import duration, printable
+from vitbench.text import counted, duration, printable
 
 STARTING_FLOPS = 2e9
 """Added to every run's training FLOPs in the estimate of time left: data, evaluation and start cost something too."""
@@ -54,7 +54,7 @@ class RunDisplay:
         self._rows: dict[str, TaskID] = {}
         """By run_id."""
         self._total = sum(map(_weight, jobs))
-        self._all = self.progress.add_task(f"[bold]{len(jobs)} runs", total=self._total, detail="")
+        self._all = self.progress.add_task(f"[bold]{counted(len(jobs), 'run')}", total=self._total, detail="")
         self._num_jobs, self._num_done, self._done = len(jobs), 0, 0.0
 
     def __enter__(self) -> Self:

@@ -21,6 +21,7 @@ from vitbench.machine import cpu_name
 from vitbench.records import Record
 from vitbench.studies.resolved_study import ResolvedStudy
 from vitbench.studies.settings import without
+from vitbench.text import counted
 
 if TYPE_CHECKING:
     from vitbench.device import Device
@@ -75,7 +76,8 @@ def settle(results: Path, resolved: ResolvedStudy, records: Sequence[Record], *,
     if speeds is None:
         source = "measured"
         timed = [resolved.baseline, *(arm for arm in missing if arm != resolved.baseline)]
-        print(f"match time: measuring how fast the {len(timed)} arms of {resolved.study.name} train", flush=True)
+        arms = counted(len(timed), "arm")
+        print(f"match time: measuring the training speed of {arms} of {resolved.study.name}", flush=True)
         speeds = _measure(resolved, timed, device=device, threads=threads)
         if resolved.baseline in kept_speeds:
             scale = kept_speeds[resolved.baseline] / speeds[resolved.baseline]

@@ -350,8 +350,9 @@ def _print(lines: Iterable[str]) -> None:
 def _about_wave(standing: Standing, wave: Wave) -> list[str]:
     lines = []
     if standing.later is not None:
-        likely = f", and {standing.expected.runs} by what seeds have shown" if standing.expected else ""
-        lines.append(f"then at most {standing.later.runs} more, which the results of these decide{likely}")
+        most = standing.later.runs
+        likely = f"; by the mean and spread so far, expect {standing.expected.runs}" if standing.expected else ""
+        lines.append(f"then at most {counted(most, 'more run', 'more runs')}: results decide how many{likely}")
     if kept := len(wave.kept):
         lines.append(f"{kept} of them {agreeing(kept, 'comes', 'come')} before others, which go on from their weights")
     if again := len(wave.again):

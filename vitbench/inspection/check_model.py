@@ -16,6 +16,7 @@ from vitbench.inspection.check_masks import drops
 from vitbench.inspection.checked_arm import CheckedArm, SharedStart, named
 from vitbench.models import UserModel
 from vitbench.models.parts import parts_of, role_of
+from vitbench.text import counted
 from vitbench.training.step import seed_dropout
 
 TORCH = "torch's generator"
@@ -93,7 +94,7 @@ def check_batch_sizes(arm: CheckedArm, config: RunConfig, bench: Bench) -> bool:
                 logits = _logits(model, images[-size:])
             except Exception as error:
                 text = " ".join(str(error).split())[:300]
-                arm.error("batch size", f"works with {len(images)} images, and not with {size}: {text}")
+                arm.error("batch size", f"works with {counted(len(images), 'image')}, and not with {size}: {text}")
                 return False
             if whole.isfinite().all() and differ(logits, whole[-size:], tolerance):
                 arm.error(

@@ -105,7 +105,7 @@ def _why_not(width: int) -> str:
     if width % native.LANES:
         return f"width {width} is not a multiple of {native.LANES}"
     if torch.get_num_threads() > native.MOST_THREADS:
-        return f"{torch.get_num_threads()} threads are more than {native.MOST_THREADS}"
+        return f"{counted(torch.get_num_threads(), 'thread')} are more than {native.MOST_THREADS}"
     return ""
 
 

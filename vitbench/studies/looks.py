@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vitbench.config import MOST_SEEDS
+from vitbench.text import counted
 
 LOOKS = (5, 8, 12, 18, 27, 40)
 """Seeds: each about half as many again, as fewer would come to the same."""
@@ -31,7 +32,7 @@ class LookedAt:
         """`pooling on digits after 8 seeds. Better: gap. Worse: map. Open, to 12 seeds: mean_all`; arms may have commas."""
         where = f"{study} on {dataset}"
         if not self.look:
-            return f"{where} is first looked at after {max(self.wanted.values(), default=0)} seeds"
+            return f"{where} is first looked at after {counted(max(self.wanted.values(), default=0), 'seed')}"
         by_verdict: dict[str, list[str]] = {}
         for arm, verdict in self.verdicts.items():
             if arm not in self.open:
@@ -40,7 +41,7 @@ class LookedAt:
         if self.open:
             by_verdict[f"open, to {max(self.wanted[arm] for arm in self.open)} seeds"] = [*self.open]
         parts = [f"{verdict.capitalize()}: {'; '.join(arms)}" for verdict, arms in by_verdict.items()]
-        return ". ".join([f"{where} after {self.look} seeds", *parts])
+        return ". ".join([f"{where} after {counted(self.look, 'seed')}", *parts])
 
 
 Until = Literal["settled"] | tuple[int, ...] | None
@@ -61,9 +62,11 @@ def check_until(value: Any) -> Until:
     if not is_list or not value or any(type(look) is not int for look in value) or [*value] != sorted({*value}):
         raise ValueError(f"{value!r} is no rule; give 'settled', or ascending numbers of seeds: (5, 8, 12)")
     if value[0] < FEWEST:
-        raise ValueError(f"the first look, at {value[0]} seeds, is too early for a verdict; give {FEWEST} or more")
+        raise ValueError(
+            f"the first look, at {counted(value[0], 'seed')}, is too early for a verdict; give {FEWEST} or more"
+        )
     if value[-1] > MOST_SEEDS:
-        raise ValueError(f"the last look, at {value[-1]} seeds, is too late; give {MOST_SEEDS} or fewer")
+        raise ValueError(f"the last look, at {counted(value[-1], 'seed')}, is too late; give {MOST_SEEDS} or fewer")
     return tuple(value)
 
 

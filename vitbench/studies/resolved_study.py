@@ -141,7 +141,7 @@ def resolve_study(
     # A fixed number of seeds that is asked for goes before a study's rule.
     until = overrides.until or (study.until if overrides.seeds is None else None)
     looks = looks_of(until, seeds=overrides.seeds, max_seeds=overrides.max_seeds)
-    seeds = looks[0] if looks else overrides.seeds or budget.seeds
+    seeds = looks[0] if looks else overrides.seeds or budget.seeds_on(data.dataset)
     tuning_seeds = _tuning_seeds(overrides, budget, grid, seeds)
     # Seeds that are added later must not move a choice that was made.
     below = tuning_seeds if tuning_seeds < seeds or (looks and len(grid.settings) > 1) else None

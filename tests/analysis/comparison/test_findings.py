@@ -161,7 +161,14 @@ def test_what_is_said_of_runs_that_another_study_trained_and_of_what_would_settl
     settle = settle_text(one.findings.arms["map"].to_settle)
     assert f"To settle at the mean and spread seen: map {settle}." in said
     assert "Claim: Averaging the patch tokens does better than a class token (paper: +1.5" in said
-    assert said.count("Claim: ") == 3 and "5 seeds: better: agrees." in said
+    assert said.count("Claim: ") == 3 and "5 seeds: better. Both agree." in said
+
+
+def test_a_claim_is_a_sentence_whatever_the_verdict(capsys, store_with):
+    arms = {"cls": CLS, "gap": [value + 0.001 * (-1) ** seed * (seed + 9) for seed, value in enumerate(CLS)]}
+    print_tables(store_with(*records_of(arms, study="pooling")))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "5 seeds: open. Whether they agree is not known yet." in said and ": open: open" not in said
 
 
 def test_a_diverged_run_in_any_corner_leaves_an_interaction_open():

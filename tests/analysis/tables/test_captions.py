@@ -105,3 +105,11 @@ def test_augmentation_that_some_arms_change_is_not_said_to_be_none(padding, says
     assert (
         facts["Data"].endswith(f"augmentation: {says}") and f"crop_padding (else {padding})" in facts["Changed by arms"]
     )
+
+
+@pytest.mark.parametrize(
+    ("threads", "words"), [((1,), "torch 2.14.0, 1 thread\n"), ((1, 2), "torch 2.14.0, 1, 2 threads\n")]
+)
+def test_one_thread_is_not_called_threads(store_with, threads, words):
+    records = [make_record(seed=seed, environment={"threads": number}) for seed, number in enumerate(threads)]
+    assert words in write_tables(store_with(*records))[0].read_text(encoding="utf-8")

@@ -34,7 +34,7 @@ def about_looks(comparison: Comparison) -> Iterator[str]:
     others = {record.design.looks for record in comparison.records} - {looks}
     if () in others:
         number = max(record.seed for record in comparison.records if not record.design.looks) + 1
-        yield f"The rule was fixed when {number} seeds of a fixed number had been run."
+        yield f"The rule was fixed when {counted(number, 'seed')} of a fixed number had been run."
     if changed := sorted(others - {()}):
         rules = " and ".join(f"({', '.join(map(str, other))})" for other in changed)
         yield f"The looks were changed on the way: before, they were {rules}."

@@ -21,6 +21,16 @@ class Judgement(StrEnum):
     OPEN = "open"
     NOT_COMPARABLE = "not comparable"
 
+    @property
+    def sentence(self) -> str:
+        """Of the paper and of what was found here."""
+        return {
+            Judgement.AGREES: "Both agree.",
+            Judgement.DISAGREES: "They disagree.",
+            Judgement.OPEN: "Whether they agree is not known yet.",
+            Judgement.NOT_COMPARABLE: "They cannot be compared.",
+        }[self]
+
 
 def judge(claim: Claim, decision: Decision | None) -> Judgement:
     """Whether the verdict on a claim's subject is what the claim expects. The first case that applies, of:

@@ -232,7 +232,8 @@ def _about_loads(comparison: Comparison) -> Iterator[str]:
     if len(different) <= 1:
         for load in different:
             if load.workers > 1:
-                yield f"Images per second were measured while up to {load.workers} workers shared the machine."
+                workers = counted(load.workers, "worker")
+                yield f"Images per second were measured while up to {workers} shared the machine."
             if load.devices > 1:
                 yield f"Images per second are of {load.devices} devices together, memory of one of them."
         return

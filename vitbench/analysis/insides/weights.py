@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from vitbench.analysis.insides.tiles import DIVERGING, Tiles, array, scale_beside, show
 from vitbench.analysis.writing.drawing import headed_figure
+from vitbench.text import counted
 
 COLUMNS = 7
 GAP = "#d8d8d8"
@@ -27,7 +28,7 @@ def filters_figure(numbers: Mapping[str, Any], about: str) -> Figure:
     colored = components.shape[1] == 3
     figure = headed_figure(
         "Patch-embedding filters: principal components",
-        f"{about}. The first {len(components)} components of {numbers['num_filters']} filters about their mean, "
+        f"{about}. The first {counted(len(components), 'component')} of {numbers['num_filters']} filters about their mean, "
         f"{height} × {width} px of {'red, green and blue' if colored else 'grey'} each, min–max scaled each; percent: "
         "share of the variance.",
         tiles.height,

@@ -12,6 +12,7 @@ from vitbench.analysis.profile.profile import Profile, is_of_timm, model_label, 
 from vitbench.analysis.writing.words import listed
 from vitbench.config import ModelConfig
 from vitbench.costs.macs import unread_sentence
+from vitbench.text import counted
 
 
 def warnings_of(profile: Profile, kind: str) -> Iterator[str]:
@@ -62,6 +63,6 @@ def left_out(profile: Profile) -> list[str]:
     for part in profile.left_out:
         others[part.environment["torch"], part.environment["threads"], part.environment["machine"]].append(part.name)
     return [
-        f"Left out, measured with torch {torch} and {threads} threads on machine {machine}: {listed(names)}."
+        f"Left out, measured with torch {torch} and {counted(threads, 'thread')} on machine {machine}: {listed(names)}."
         for (torch, threads, machine), names in others.items()
     ]

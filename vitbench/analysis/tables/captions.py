@@ -12,6 +12,7 @@ from vitbench.analysis.writing.words import listed, seeds_text
 from vitbench.config import Config
 from vitbench.records.metrics import METRICS
 from vitbench.studies.settings import value_text
+from vitbench.text import counted
 
 MATCHED = {
     "flops": "Training FLOPs are equal, not epochs: each arm trains until it has spent the FLOPs of {baseline}, counted as "
@@ -31,7 +32,7 @@ def facts(comparison: Comparison) -> dict[str, str]:
         comparison.precision_text,
         comparison.compiled_text,
         f"torch {environment.torch}",
-        f"{listed(comparison.environment_values('threads'))} threads",
+        _threads_text(comparison),
     ]
     named = {
         "Question": comparison.design.question,
@@ -47,6 +48,12 @@ def facts(comparison: Comparison) -> dict[str, str]:
         "Harness version": str(comparison.harness_version),
     }
     return {label: text for label, text in named.items() if text}
+
+
+def _threads_text(comparison: Comparison) -> str:
+    """`1 thread`; `1 and 2 threads`, where runs differ in it."""
+    numbers = comparison.environment_values("threads")
+    return counted(numbers[0], "thread") if len(numbers) == 1 else f"{listed(numbers)} threads"
 
 
 def _judged_by(comparison: Comparison) -> str:
@@ -159,7 +166,7 @@ def _data_text(comparison: Comparison) -> str:
         ((channels, classes),) = kinds
         images = sorted({arm.model.image_hw for arm in comparison.arms})
         pixels = " to ".join(f"{height} × {width}" for height, width in dict.fromkeys((images[0], images[-1])))
-        sizes.append(f"{pixels} × {channels} pixels, {classes} classes")
+        sizes.append(f"{pixels} × {channels} pixels, {counted(classes, 'class', 'classes')}")
     has_more = {*_unusual(data)} & not_shared(comparison).keys()
     augmentation = listed(_augmentation(comparison)) or ("none that all arms share" if has_more else "none")
     return f"{data.dataset}: {'; '.join(sizes)}; augmentation: {augmentation}"

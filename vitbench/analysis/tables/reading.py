@@ -130,7 +130,7 @@ def _judged_on(comparison: Comparison) -> list[str]:
 
 def narrowing_text(narrowing: StudyNarrowing, of: str = "accuracies") -> str:
     fewest, most = narrowing.num_seeds
-    seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
+    seeds = counted(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
     correlation = f"{narrowing.correlation:+.2f}".replace("-", "−")
     return (
         f"Pairing by seed makes intervals {narrowing.ratio:.2f} times as wide as those of the same runs taken as unpaired "

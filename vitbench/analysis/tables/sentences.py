@@ -11,6 +11,7 @@ from vitbench.analysis.comparison.wording import caveats_text, difference_text, 
 from vitbench.analysis.statistics.verdicts import Decision, Verdict
 from vitbench.analysis.writing.words import listed
 from vitbench.records.metrics import Metric
+from vitbench.text import counted
 
 WORDS = {
     Verdict.BETTER: "better",
@@ -46,8 +47,9 @@ def sentence(assessment: Assessment) -> str:
                 arms = [_arm(label, decision, metric) for label, decision in decisions.items()]
             parts.append(f"{words.format(margin=margin_text(metric.margin, metric))}: {listed(arms)}")
     pairs = {finding.decision.difference.n for finding in findings.arms.values() if finding.decision.difference}
-    seeds = f"{min(pairs, default=0)} to {max(pairs, default=0)}" if len(pairs) > 1 else f"{max(pairs, default=0)}"
-    reached = f"{_reached(comparison)}{seeds} seeds, {metric.unit} with the interval that decides"
+    fewest, most = min(pairs, default=0), max(pairs, default=0)
+    seeds = f"{fewest} to {most} seeds" if fewest < most else counted(most, "seed")
+    reached = f"{_reached(comparison)}{seeds}, {metric.unit} with the interval that decides"
     return (
         f"{_by(comparison)}gainst {comparison.reference_text} ({reached}): {'; '.join(parts)}."
         f"{_interactions(findings, metric)}"
