@@ -88,11 +88,11 @@ def raw_shared_rates(assessment: Assessment, label: str) -> dict[str, Any]:
     metric, raws = assessment.comparison.metric, dict[str, Any]()
     for rate, arms in assessment.at_shared_rates.items():
         decision, place = arms.get(label), f"with_both_at_rate_{value_text(rate)}"
-        difference = decision and decision.difference
+        difference = None if decision is None else decision.difference
         raws |= {
-            f"verdict_{place}": decision and decision.verdict.value,
-            f"difference_{place}_mean_{metric.unit}": in_unit(difference and difference.mean, metric),
-            **raw_interval(f"interval_{place}", decision and decision.interval, metric),
+            f"verdict_{place}": decision.verdict.value if decision else None,
+            f"difference_{place}_mean_{metric.unit}": in_unit(difference.mean if difference else None, metric),
+            **raw_interval(f"interval_{place}", decision.interval if decision else None, metric),
         }
     return raws
 

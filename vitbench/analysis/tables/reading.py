@@ -36,7 +36,7 @@ def reading(assessment: Assessment) -> list[str]:
         rates = listed(map(value_text, shared))
         sentences.append(
             f"{SHARED_RATES}: what a study with that rate alone would have found, at {rates}, where all arms have the seeds; "
-            "arms of one rate are tested together. Misleading: where the verdict is settled, and not as at each arm's own rate."
+            "arms of one rate are tested together. Misleading: where the verdict is settled, but not as at each arm's own."
         )
     if findings.narrowing:
         sentences.append(narrowing_text(findings.narrowing, "accuracies" if comparison.metric.is_top1 else "values"))
