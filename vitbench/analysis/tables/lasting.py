@@ -28,9 +28,9 @@ RULES = (
     "Study, baseline, metric, data set, environment and recipe are equal, but for what size, epochs and number of images "
     "bring. The same runs in two studies count once in the sentences, and so in one of the rows.",
     "Same sign: Clopper and Pearson's interval, as if arms were independent; a lucky baseline shifts all of its arms alike.",
-    "Order: Kendall's τ, which no such shift changes among arms of one baseline. Its interval takes the arms as a sample of those that one could try, "
-    "each with as many seeds as here: the spread over seeds lowers τ, and is not taken out. Of eight arms it holds the true τ "
-    "in 95 % of simulated cases, or little less where most arms do nothing.",
+    "Order: Kendall's τ, which no such shift changes among arms of one baseline. Its interval takes the arms as a sample of "
+    "those that one could try, each with as many seeds as here: the spread over seeds lowers τ, and is not taken out. Of "
+    "eight arms it holds the true τ in 95 % of simulated cases, or little less where most arms do nothing.",
 )
 
 
