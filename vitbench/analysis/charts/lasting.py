@@ -51,7 +51,7 @@ def lasting_figure(lastings: Sequence[Lasting]) -> Figure | None:
     for row, (title, lasting) in enumerate(panels):
         axes = figure.add_subplot(grid[row, 0])
         _draw(axes, lasting)
-        axes.set_title(wrapped(title, 70))
+        axes.set_title(wrapped(title, 80))
         _list(figure.add_subplot(grid[row, 1]), lasting)
     return figure
 
@@ -85,7 +85,7 @@ def _scale_of(findings: Sequence[Finding], metric: Metric) -> Scale:
 def _draw_arm(axes: Axes, arm: LastingArm, metric: Metric) -> None:
     look = TOGETHER_LOOKS[arm.together]
     x, y = (metric.scale * difference for difference in arm.differences)
-    bar: dict[str, Any] = {"color": look.color, "linewidth": 1.3, "alpha": 0.6, "solid_capstyle": "butt", "zorder": 2}
+    bar: dict[str, Any] = {"color": look.color, "linewidth": 1.2, "solid_capstyle": "butt", "zorder": 2}
     if (interval := arm.short.decision.interval) is not None:
         axes.plot([metric.scale * bound for bound in interval], [y, y], **bar)
     if (interval := arm.long.decision.interval) is not None:
