@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 ENVIRONMENT = HERE / ".nox" / "env"
 BIN = ENVIRONMENT / ("Scripts" if sys.platform == "win32" else "bin")
 STAMP = ENVIRONMENT / "installed.sha256"
-EXTRAS = "ray,test,benchmarks,lint,tensorboard"
+EXTRAS = "ray,test,benchmarks,lint,tensorboard,docs,onnx"
 
 
 @nox.session
@@ -40,6 +40,19 @@ def slow_tests(session: nox.Session) -> None:
     """The tests that take minutes, or need data sets that do not ship."""
     prepare(session)
     run_tests(session, "slow", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Processes killed, memory and disk full, data cut off, …: after each, the next call completes the study to the same bits.
+
+    Then the table of docs/faults.md. Arguments go to pytest: `nox -s faults -- -k disk`.
+    """
+    prepare(session)
+    seen = str(HERE / "docs" / "faults.json")
+    command = (tool("python"), "-m", "pytest", "tests/faults", "-m", "slow", *session.posargs)
+    session.run(*command, env={"OMP_NUM_THREADS": "1", "VITBENCH_FAULTS_SEEN": seen}, external=True)
+    session.run(tool("python"), "-m", "tests.readme", external=True)
 
 
 def run_tests(session: nox.Session, selection: str, *arguments: str) -> None:
@@ -135,6 +148,16 @@ def lint(session: nox.Session) -> None:
     session.run(tool("ruff"), "check", external=True)
     session.run(tool("mypy"), external=True)
     session.run(tool("lint-imports"), external=True)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site, in .nox/docs/site; a dead link or any other warning fails."""
+    prepare(session)
+    session.run(tool("python"), "docs/site/assemble.py", external=True)
+    command = (tool("mkdocs"), "build", "--strict", "--quiet", "--config-file", "docs/site/mkdocs.yml")
+    session.run(*command, env={"NO_MKDOCS_2_WARNING": "1"}, external=True)
+    session.log("the site: .nox/docs/site/index.html")
 
 
 def rebuild(session: nox.Session, results: str) -> None:

@@ -19,8 +19,8 @@ from vitbench.data.image_transform import ImageTransform
 from vitbench.data.loading import stored_train
 from vitbench.kernels import install
 from vitbench.models import build_model
-from vitbench.training.loop import training_step
 from vitbench.training.optimizer import build_optimizer
+from vitbench.training.step import training_step
 from vitbench.variants import variant
 
 BATCH = 128

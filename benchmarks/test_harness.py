@@ -17,8 +17,8 @@ from vitbench.models import build_model
 from vitbench.records import Outcome
 from vitbench.studies import BUDGETS, Overrides, load_study, make_plan
 from vitbench.studies.plan import PlannedRun
-from vitbench.training.loop import training_step
 from vitbench.training.optimizer import build_optimizer
+from vitbench.training.step import training_step
 
 BARE_SECONDS = 5
 EXTENT = {

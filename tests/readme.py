@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -17,6 +18,7 @@ from vitbench.analysis.comparison.across import arms_across
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.lasting import TITLE, Lasting, lasting_of
 from vitbench.analysis.comparison.load import load_assessments
+from vitbench.analysis.comparison.naming import study_words
 from vitbench.analysis.profile.contests import summary
 from vitbench.analysis.profile.notes import left_out
 from vitbench.analysis.profile.profile import load_profile
@@ -27,13 +29,16 @@ from vitbench.analysis.writing.markup import escape_markdown
 from vitbench.analysis.writing.table import markdown_rows
 from vitbench.profiling.profile_store import list_profiles
 from vitbench.records import RecordStore
+from vitbench.studies.library import STUDIES, load_study
+from vitbench.text import counted
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "examples" / "README.md")
 REFERENCE = "results/reference"
 _BLOCK = re.compile(
-    r"(?P<start><!-- (?P<kind>table|found|across|lasting|going on|evidence|profiles|simulated)\b(?P<arguments>.*?) -->)\n.*?"
+    r"(?P<start><!-- (?P<kind>table|found|across|lasting|going on|evidence|profiles|simulated|examples|studies|faults)\b"
+    r"(?P<arguments>.*?) -->)\n.*?"
     r"<!-- end of (?P=kind) -->",
     re.DOTALL,
 )
@@ -50,6 +55,9 @@ def renewed(text: str, *, root: Path = ROOT) -> str:
         "going on": _fine_tuning,
         "evidence": lambda _: evidence.table(ROOT),
         "profiles": lambda _: _profiles(root),
+        "examples": lambda _: _examples(),
+        "studies": lambda _: _studies(),
+        "faults": lambda _: _faults(),
         "simulated": lambda name: statistics_page.table(name.removeprefix(": ")),
     }
 
@@ -83,13 +91,64 @@ def _profiles(root: Path) -> str:
     return "\n\n".join(sections) or NO_PROFILE
 
 
+def _examples() -> str:
+    """The study files of docs/examples/, a row each."""
+    rows = []
+    for path in sorted((ROOT / "docs" / "examples").glob("*.py")):
+        study = load_study(str(path))
+        rows.append([f"[{path.name}]({path.name})", study.question, study.source])
+    return _lines([["file", "question", "source"], ["---"] * 3, *rows])
+
+
+def _studies() -> str:
+    """Each shipped study: question, source, arms, what the reference results of it cost and showed."""
+    sections = []
+    for name in STUDIES:
+        study = load_study(name)
+        of_it = [each for each in _assessments() if each.comparison.study == name]
+        records = [record for each in of_it for record in each.comparison.records]
+        lines = [
+            f"## {study_words(name)}",
+            "",
+            f"{escape_markdown(study.question)} Source: {escape_markdown(study.source)}. `vitbench run {name}`",
+        ]
+        if records:
+            trained = [record for record in records if not record.taken_from]
+            hours = sum(record.cost.train_seconds or 0 for record in trained) / 3600
+            elsewhere = len(records) - len(trained)
+            shared = f", {elsewhere} of them shared with other studies" if elsewhere else ""
+            took = f"training took {hours:.1f} hours of one core"
+            lines += ["", f"The reference: {counted(len(records), 'run')}{shared}; {took}.", ""]
+            lines += [f"- {_found(each)}" for each in of_it]
+        sections.append("\n".join(lines))
+    return "\n\n".join(sections)
+
+
+def _found(assessment: Assessment) -> str:
+    return f"**{escape_markdown(assessment.comparison.title)}.** {escape_markdown(sentence(assessment))}"
+
+
+def _faults() -> str:
+    """What `nox -s faults` saw, as it is kept in docs/faults.json."""
+    heading = [
+        "what happens",
+        "what follows",
+        "times",
+        "runs recorded before the next call",
+        "resumed from a checkpoint",
+        "recorded after it, bits as undisturbed",
+    ]
+    rows = [
+        [row["what"], row["then"], *(str(row[name]) for name in ("turns", "before", "resumed", "completed"))]
+        for row in json.loads((ROOT / "docs" / "faults.json").read_text()).values()
+    ]
+    return _lines([heading, ["---"] * 2 + ["---:"] * 4, *rows])
+
+
 def _sentences(arguments: str) -> str:
     """What each comparison showed, in a sentence: `: pooling/quick-digits position/quick-digits`."""
     assessments = {f"{each.comparison.study}/{each.comparison.slug}": each for each in _assessments()}
-    return "\n".join(
-        f"- **{escape_markdown(assessments[name].comparison.title)}.** {escape_markdown(sentence(assessments[name]))}"
-        for name in arguments.removeprefix(":").split()
-    )
+    return "\n".join(f"- {_found(assessments[name])}" for name in arguments.removeprefix(":").split())
 
 
 def _lasting(arguments: str, lastings: Sequence[Lasting] | None = None) -> str:

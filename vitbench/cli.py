@@ -20,6 +20,7 @@ from vitbench import __version__
 from vitbench.commands.arguments import DONE, FAILED, WRONG
 from vitbench.commands.check import check
 from vitbench.commands.doctor import doctor
+from vitbench.commands.export import export
 from vitbench.commands.features import features
 from vitbench.commands.figures import figures
 from vitbench.commands.flops import flops
@@ -34,6 +35,7 @@ from vitbench.commands.throughput import throughput
 from vitbench.commands.trace import trace
 from vitbench.commands.train import train
 from vitbench.files import FULL
+from vitbench.launched import is_follower, launched
 from vitbench.refusals import TRACEBACK, one_line
 from vitbench.signals import ENDING, obeyed, outlive_terminal
 
@@ -53,16 +55,23 @@ ENDED = {128 + number: number.name for number in ENDING}
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def root(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
     if version:
         typer.echo(__version__)
         raise typer.Exit
+    if context.invoked_subcommand != train.__name__ and (launch := launched()) is not None:
+        raise ValueError(
+            f"{context.invoked_subcommand} is for one process, and torchrun has started {launch.size}; start it without "
+            "torchrun (run has --devices-per-run)"
+        )
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(list_, plan, check, run, train),
     *(flops, throughput, trace, profile),
-    *(features, probe, figures),
+    *(features, probe, figures, export),
     *(tables, plots, report, doctor),
 )
 for command in COMMANDS:
@@ -97,6 +106,8 @@ def _open_streams() -> None:
         elif isinstance(stream, io.TextIOWrapper):
             # A pipe on Windows has no × and no −, and a file's name need not be UTF-8.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+        if is_follower():
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 – rank 0 tells it
 
 
 def _outcome() -> tuple[int, str]:

@@ -61,3 +61,11 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def size_in_bytes(amount: float) -> str:
+    """`1.2 GiB`, `34.5 MiB`, `6.78 KiB`."""
+    for factor, unit in ((2**30, "GiB"), (2**20, "MiB")):
+        if amount >= factor:
+            return f"{amount / factor:.3g} {unit}"
+    return f"{amount / 2**10:.3g} KiB"

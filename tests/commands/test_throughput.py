@@ -60,6 +60,28 @@ def test_a_row_alone_is_enough_to_make_every_figure_of_it_again(vitbench):
     assert row["in_turn"] and row["batch_sizes_tried"] == [] and row["batch_size_search"] == ""
 
 
+def test_full_tokens_gives_a_class_token_model_both_ways_and_says_which(vitbench):
+    asked = ("throughput", "Nano/8", "--mode", "infer", "--peer", "timm", "--full-tokens", *QUICK)
+    rows = json.loads(vitbench(*asked, "--json").out)
+    named = [(row["implementation"], row["last_block"], row["macs"]) for row in rows]
+    macs = rows[0]["macs"]
+    assert named == [("vitbench", "class token", macs), ("vitbench", "all tokens", macs), ("timm", "all tokens", macs)]
+    lines = vitbench(*asked).out.splitlines()
+    assert "last block" in lines[1] and any("vitbench" in line and "all tokens" in line for line in lines)
+
+
+def test_full_tokens_adds_nothing_where_all_tokens_are_computed_anyway(vitbench):
+    asked = ("throughput", "Nano/8", "--pool", "gap", "--mode", "infer", "--full-tokens", *QUICK)
+    (row,) = json.loads(vitbench(*asked, "--json").out)
+    assert row["last_block"] == "all tokens" and "last block" not in vitbench(*asked).out
+
+
+def test_cuda_graphs_are_refused_on_a_cpu(vitbench):
+    said = vitbench("throughput", "Nano/8", "--compile", "graphs", *QUICK)
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert "compile 'graphs' is of CUDA, and this is cpu: " in said.err and "use on" in said.err
+
+
 def test_energy_is_null_with_the_reason_where_the_platform_does_not_tell(vitbench, monkeypatch, tmp_path):
     from vitbench.device import cpu, rapl
 
@@ -145,7 +167,7 @@ def test_the_table_has_a_line_for_each_row_and_says_what_mfu_is(vitbench):
         (["Nano/9"], "unknown variant"),
         (["Nano/8", "--mode", "both"], "mode 'both' is not known; use infer, train"),
         (["Nano/8", "--precision", "fp8"], "precision 'fp8' is not known; use auto, fp32, bf16"),
-        (["Nano/8", "--compile", "auto"], "compile 'auto' is not known; use off, on"),
+        (["Nano/8", "--compile", "auto"], "compile 'auto' is not known; use off, on, graphs"),
         (
             ["Nano/8", "--batch-size", "0"],
             "batch_size 0 is not from 1 to 1000000 images; give such a number, or best, max",

@@ -7,7 +7,8 @@ import os
 import pytest
 
 from vitbench.device import cpu_state as module
-from vitbench.device.cpu_state import available_bytes, cpu_state, others_cores
+from vitbench.device.cpu_state import cpu_state, others_cores
+from vitbench.machine import available_bytes
 
 needs_ticks = pytest.mark.skipif(not hasattr(os, "sysconf"), reason="no clock ticks on this platform")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import random
 import signal
 import sys
@@ -22,7 +23,7 @@ from vitbench.execution.run import execute
 from vitbench.records import Environment, Outcome, Record, RecordStore, describe_environment
 from vitbench.signals import Ended
 from vitbench.training import checkpoint as checkpoint_module
-from vitbench.training.loop import step_seed as step_seed_itself
+from vitbench.training.step import step_seed as step_seed_itself
 
 EVERYTHING_RANDOM = {
     "model": {"patch_size": 4, "stem": "conv", "stem_width": 8, "dropout": 0.1, "drop_path": 0.1},
@@ -230,7 +231,7 @@ def test_a_worker_that_is_told_to_end_or_killed_leaves_what_the_next_call_goes_o
 
     def kill(job, report) -> None:
         if not report.text.startswith("goes on"):
-            (worker,) = local.multiprocessing.active_children()
+            (worker,) = multiprocessing.active_children()
             worker.kill()
 
     part(kill)

@@ -168,7 +168,7 @@ def test_a_position_embedding_is_what_shapes_are_learned_by(make_job):
 
 
 def test_a_model_of_timm_runs_eagerly_where_vits_beside_it_do(make_job, monkeypatch):
-    monkeypatch.setattr(run_module.native, "describe_use", lambda *_, **__: "native: not in this model")
+    monkeypatch.setattr(run_module.choice, "describe_use", lambda *_, **__: "native: not in this model")
     monkeypatch.setattr(
         sys.modules["vitbench.studies.plan"], "COMPILING_PAYS_FROM", 0
     )  # by its length alone it would be compiled

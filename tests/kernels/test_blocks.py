@@ -33,6 +33,10 @@ VARIANTS = {
     "relative": SMALL.replace(position="relative", position_site="every_layer"),
     "every layer": SMALL.replace(position_site="every_layer"),
     "qk_norm": SMALL.replace(qk_norm=True),
+    "qk_norm and rope": SMALL.replace(qk_norm=True, position="rope_2d", position_site="every_layer"),
+    "qk_norm, relative, registers": SMALL.replace(
+        qk_norm=True, num_registers=3, pool="gap", position="relative", position_site="every_layer_shared"
+    ),
     "layer_scale": SMALL.replace(layer_scale=0.5),
     "swiglu": SMALL.replace(activation="swiglu"),
     "no biases": SMALL.replace(qkv_bias=False, proj_bias=False),
@@ -88,7 +92,7 @@ def test_without_gradients_nothing_is_kept_and_logits_are_the_same(monkeypatch):
     kept: list[bool] = []
 
     def note(name: str, *arguments: object, **others: object) -> None:
-        if name in (places := {"mlp": 4, "self_attention": 5}):
+        if name in (places := {"mlp": 4, "self_attention": 7}):
             kept.append(arguments[places[name]] is not None)
         native.call(name, *arguments, **others)
 

@@ -1,4 +1,4 @@
-"""Which tensors are native operators used on, and what happens where they cannot be compiled or loaded?"""
+"""What happens where native operators cannot be compiled or loaded, and how are they asked for?"""
 
 from __future__ import annotations
 
@@ -9,31 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from vitbench.kernels import native
 from vitbench.machine import cache_directory
 
 needs_native = pytest.mark.skipif(native.state()[0] is None, reason=f"no native operators: {native.state()[1]}")
-
-
-@needs_native
-def test_they_are_used_under_bf16_autocast_on_dense_cpu_tensors_alone():
-    x = torch.randn(2, 4, 32)
-    assert not native.usable(x)
-    with torch.autocast("cpu", torch.float16):
-        assert not native.usable(x)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert native.usable(x)
-        assert not native.usable(x[..., :30])
-        assert not native.usable(x.double())
-        assert not native.usable(x.to("meta"))
-        assert not native.usable(torch.nn.Parameter(x))
-        assert not native.usable(x[:0])
-        weight = torch.randn(32, 48)
-        assert native.usable(x, weight)
-        assert not native.usable(x, weight.t())
-        assert not native.usable(x, weight.bfloat16())
 
 
 def reason_of(environment: dict[str, str]) -> str:
@@ -63,6 +43,28 @@ def test_a_compiler_that_fails_is_quoted(tmp_path):
 
 def test_they_can_be_switched_off():
     assert reason_of({**os.environ, native.SWITCH: "torch"}) == f"torch: {native.SWITCH}=torch"
+
+
+def test_what_is_asked_for_is_auto_native_or_torch_and_nothing_else(monkeypatch):
+    monkeypatch.delenv(native.SWITCH, raising=False)
+    assert native.asked() == "auto"
+    for name, meant in {"": "auto", "auto": "auto", "native": "native", "torch": "torch"}.items():
+        monkeypatch.setenv(native.SWITCH, name)
+        assert native.asked() == meant
+    monkeypatch.setenv(native.SWITCH, "Native")
+    with pytest.raises(ValueError, match=r"VITBENCH_KERNELS 'Native' is not known; set it to native, torch or auto"):
+        native.asked()
+
+
+def test_native_operators_that_cannot_be_had_are_refused_with_the_reason(monkeypatch):
+    monkeypatch.setattr(native, "state", lambda: (None, "no C++ compiler found (install g++)"))
+    monkeypatch.setenv(native.SWITCH, "native")
+    with pytest.raises(
+        ValueError, match=r"VITBENCH_KERNELS=native cannot be had: no C\+\+ compiler found .*; unset it"
+    ):
+        native.check_asked()
+    monkeypatch.setenv(native.SWITCH, "auto")
+    native.check_asked()
 
 
 COMPILER = """#!/bin/sh

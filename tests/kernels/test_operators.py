@@ -112,10 +112,11 @@ def test_rotated_self_attention_is_that_of_float64(images, tokens, heads, head_d
     with torch.no_grad():
         w_qkv *= width**-0.5
     angles = 3 * torch.randn(tokens, head_dim // 2, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    cos, sin = angles.cos().float(), angles.sin().float()
-    turns = torch.stack([torch.stack([cos, cos], -1).flatten(1), torch.stack([-sin, sin], -1).flatten(1)])
+    turns = turns_of(angles)
     x64, w64, b64, p64 = arguments = exact(x, w_qkv.bfloat16(), b_qkv, w_proj.bfloat16())
-    out = operators.self_attention(x, w_qkv, b_qkv, w_proj, num_heads=heads, read=read, turns=turns)
+    out = operators.self_attention(
+        x, w_qkv, b_qkv, w_proj, num_heads=heads, read=read, between=operators.Between(turns=turns)
+    )
     q, k, v = rearrange(F.linear(x64, w64, b64), "b n (three h d) -> three b h n d", three=3, h=heads)
     q, k = (
         torch.view_as_real(
@@ -127,6 +128,96 @@ def test_rotated_self_attention_is_that_of_float64(images, tokens, heads, head_d
     reference = F.linear(rearrange(attended, "b h n d -> b n (h d)"), p64)
     assert_close(out, reference.detach(), roundings=3)
     assert_same_gradients(out, reference, [x, w_qkv, b_qkv, w_proj], arguments, roundings=6)
+
+
+def attention_of_float64(
+    x: Tensor,
+    w_qkv: Tensor,
+    bias: Tensor,
+    w_proj: Tensor,
+    *,
+    heads: int,
+    read: slice,
+    norms: Tensor | None = None,
+    eps: float = 0.0,
+    angles: Tensor | None = None,
+    table: Tensor | None = None,
+    prefix: int = 0,
+) -> Tensor:
+    """With all that may stand between: LayerNorm and rotation of queries and keys, then Shaw's logits pair by pair."""
+    q, k, v = rearrange(F.linear(x, w_qkv, bias), "b n (three h d) -> three b h n d", three=3, h=heads)
+    if norms is not None:
+        d = q.shape[-1]
+        q, k = F.layer_norm(q, (d,), norms[0], norms[1], eps), F.layer_norm(k, (d,), norms[2], norms[3], eps)
+    if angles is not None:
+        turn = torch.polar(torch.ones_like(angles), angles)
+        q, k = (
+            torch.view_as_real(torch.view_as_complex(rows.unflatten(-1, (-1, 2)).contiguous()) * turn).flatten(-2)
+            for rows in (q, k)
+        )
+    logits = q @ k.transpose(-1, -2)
+    if table is not None:
+        embeddings = rearrange(table, "offsets (h d) -> h offsets d", h=heads)
+        n = x.shape[1] - prefix
+        places = torch.arange(n)
+        offsets = places[None, :] - places[:, None] + n - 1  # of key j, as query i sees it
+        of_pairs = torch.einsum("bhid,hijd->bhij", q[:, :, prefix:], embeddings[:, offsets])
+        logits = logits + F.pad(of_pairs, (prefix, 0, prefix, 0))
+    attended = (logits * q.shape[-1] ** -0.5).softmax(-1)[:, :, read] @ v
+    return F.linear(rearrange(attended, "b h n d -> b n (h d)"), w_proj)
+
+
+def turns_of(angles: Tensor) -> Tensor:
+    cos, sin = angles.cos().float(), angles.sin().float()
+    return torch.stack([torch.stack([cos, cos], -1).flatten(1), torch.stack([-sin, sin], -1).flatten(1)])
+
+
+WITHIN_ATTENTION = {
+    "normed": ("norms",),
+    "relative": ("table",),
+    "normed, rotated": ("norms", "angles"),
+    "normed, relative": ("norms", "table"),
+}
+
+
+@needs_native
+@pytest.mark.parametrize("within", WITHIN_ATTENTION.values(), ids=WITHIN_ATTENTION)
+@pytest.mark.parametrize("read", [slice(None), slice(0, 1), slice(2, None), slice(3, 10)], ids=str)
+@pytest.mark.parametrize(
+    ("images", "tokens", "prefix", "heads", "head_dim"),
+    [(3, 65, 1, 3, 64), (2, 33, 0, 2, 80), (2, 70, 20, 1, 16), (1, 11, 9, 2, 32), (1, 300, 4, 1, 128)],
+)
+def test_what_is_within_attention_is_that_of_float64(images, tokens, prefix, heads, head_dim, read, within):
+    width, eps = heads * head_dim, 1e-6
+    x = random(images, tokens, width, dtype=torch.bfloat16)
+    w_qkv, b_qkv, w_proj = random(3 * width, width, seed=1), random(3 * width, seed=2), random(width, width, seed=3)
+    with torch.no_grad():
+        w_qkv *= width**-0.5
+    norms = random(4, head_dim, seed=5) if "norms" in within else None
+    table = random(2 * (tokens - prefix) - 1, width, seed=6) if "table" in within else None
+    generator = torch.Generator().manual_seed(4)
+    angles = 3 * torch.randn(tokens, head_dim // 2, dtype=torch.float64, generator=generator)
+    angles = angles if "angles" in within else None
+    between = operators.Between(None if angles is None else turns_of(angles), norms, eps, table, prefix)
+    out = operators.self_attention(x, w_qkv, b_qkv, w_proj, num_heads=heads, read=read, between=between)
+    x64, w64, b64, p64, norms64, _ = exact(x, w_qkv.bfloat16(), b_qkv, w_proj.bfloat16(), norms, table)
+    (table64,) = exact(None if table is None else table.bfloat16())
+    reference = attention_of_float64(
+        x64,
+        w64,
+        b64,
+        p64,
+        heads=heads,
+        read=read,
+        norms=norms64,
+        eps=eps,
+        angles=angles,
+        table=table64,
+        prefix=prefix,
+    )
+    assert_close(out, reference.detach(), roundings=3)
+    arguments = [x64, w64, b64, p64, norms64, table64]
+    assert_same_gradients(out, reference, [x, w_qkv, b_qkv, w_proj, norms, table], arguments, roundings=6)
 
 
 @needs_native

@@ -14,7 +14,8 @@ from timm.layers.attention import AttentionRope
 from tests.models.small_models import images_for, small_model
 from vitbench.models.attention import attention
 
-KERNELS = ["fused", "matmul", "auto"]
+KERNELS = ["fused", "matmul", "auto", "math"]
+"""Those that a CPU has, in float64 and with a bias."""
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -35,6 +35,17 @@ def test_throughput_rows_are_those_of_the_command_with_samples_and_memory(tmp_pa
     assert environment["device"].startswith("cpu: ") and environment["threads"] >= 1 and environment["torch"]
 
 
+def test_full_tokens_are_further_rows_of_throughput_and_a_measurement_of_their_own(tmp_path):
+    device, only = open_device("cpu"), ["throughput/Nano-4-8px-batch2-infer"]
+    for full_tokens in (False, True):
+        parts = ProfilePlan(WORKLOAD, device, 0.05, full_tokens).parts(only)
+        assert measure_parts(parts, device=device, results=tmp_path, seconds=0.05, fresh=False, say=print) == 0
+        (path,) = tmp_path.glob("profiles/*/throughput/*.json")
+        last_blocks = [row["last_block"] for row in json.loads(path.read_text())["facts"]["rows"]]
+        assert last_blocks == ["class token", "all tokens"][: 1 + full_tokens]
+    assert "full_tokens" not in ProfilePlan(WORKLOAD, device, 0.05).parts(only)[0].request
+
+
 def test_a_traced_step_s_rows_sum_to_it(tmp_path):
     _, parts = measured(tmp_path, ["traces/Nano-4-8px-batch2-train"])
     facts = parts["Nano-4-8px-batch2-train"]["facts"]
@@ -113,7 +124,8 @@ def test_the_default_parts_have_names_of_their_own_and_all_peers_in_every_contes
     assert len(set(names)) == len(names)
     cls = [part for part in planned if part.name.startswith("peers/") and "-cls-" in part.name]
     assert len(cls) == 4 and all(part.request["implementations"] == ["vitbench", *PEERS] for part in cls)
-    assert all(len(part.request["settings"]) == 4 for part in cls)
+    # On CUDA with CUDA graphs too.
+    assert {len(part.request["settings"]) for part in cls} == {4 if workload is CPU else 6}
 
 
 def test_the_contests_on_cpu_are_the_two_published_shapes():

@@ -13,7 +13,7 @@ from vitbench.device import open_device
 from vitbench.profiling import throughput
 from vitbench.profiling.batch_size import Trial
 from vitbench.profiling.roofline import Ceilings
-from vitbench.profiling.throughput import Candidate, Result, measure
+from vitbench.profiling.throughput import Candidate, Result, measure, prepare
 from vitbench.profiling.timing import Timing
 
 
@@ -206,6 +206,15 @@ def test_every_row_has_the_state_of_the_device_around_the_timed_calls(monkeypatc
     for result in results:
         assert (result.state.before["cpu_mhz"], result.state.after["cpu_mhz"]) == (first, last)
         assert abs(datetime.fromisoformat(result.started) - before).total_seconds() < 1
+
+
+@pytest.mark.parametrize(("graphs", "options"), [(False, {}), (True, {"mode": "reduce-overhead"})])
+def test_cuda_graphs_are_asked_for_by_torch_s_name(monkeypatch, graphs, options):
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda model, **given: asked.append(given) or model)
+    graphed = candidate(compiled=True, cuda_graphs=graphs)
+    prepare(graphed, open_device("cpu"))
+    assert asked == [{"dynamic": False, **options}] and (" graphs " in graphed.name) is graphs
 
 
 @pytest.mark.filterwarnings("default")

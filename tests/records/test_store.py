@@ -310,6 +310,8 @@ def test_a_retry_a_repetition_and_another_environment_are_no_conflict(tolerant, 
         {"torch": "1.0"},
         {"precision": "bf16"},
         {"compiled": True},
+        {"kernels": "native: torch's are faster here"},
+        {"kernel_library": "0123456789abcdef"},
     ],
     ids=str,
 )

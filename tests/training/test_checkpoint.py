@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import signal
 import threading
@@ -52,13 +53,22 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 class Loop:
     """One part of a run in this process: what it trains, what it evaluated, and what ends it."""
 
-    def __init__(self, path: Path | None, config: TrainConfig = RECIPE, *, interrupt_in: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        config: TrainConfig = RECIPE,
+        *,
+        interrupt_in: int | None = None,
+        minutes: float = math.inf,
+        micro_batch: int | None = None,
+    ) -> None:
         self.model = build_model(EVERYTHING_RANDOM)
         self.config = config
         self.interrupt_in = interrupt_in
         self.evaluated: list[tuple[int, list[Tensor]]] = []
         self.steps: list[int] = []
-        self.checkpoint = Checkpoint(path, {"torch": "2"})
+        self.micro_batch = micro_batch
+        self.checkpoint = Checkpoint(path, {"torch": "2"}, minutes=minutes)
         self.checkpoint.more = lambda: {"evaluated": self.evaluated}
 
     def batches(self, epoch: int, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -85,6 +95,7 @@ class Loop:
             after_epoch=self.evaluate,
             autocast=nullcontext,
             synchronize=lambda: None,
+            micro_batch=self.micro_batch,
             checkpoint=self.checkpoint,
             resume=saved and saved["training"],
         )
@@ -301,6 +312,67 @@ def test_a_state_is_due_after_five_seconds_and_when_writing_takes_a_hundredth_of
         due.append(checkpoint.is_due())
     assert due == [False, True, False, False, True]
     assert not Checkpoint(None).is_due()
+
+
+def test_a_state_is_due_within_an_epoch_once_the_minutes_are_over_however_long_writing_takes(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    checkpoint = Checkpoint(tmp_path / "run.pt", minutes=15)
+
+    def slow(*_: object) -> None:
+        now[0] += 60.0  # worth 6,000 s of training
+
+    monkeypatch.setattr(module, "_write", slow)
+    checkpoint.write({})
+    seen = []
+    for seconds in (599.0, 300.0, 2.0):  # 599, 899, 901
+        now[0] += seconds
+        seen.append((checkpoint.is_due(), checkpoint.is_due(ahead=600.0), checkpoint.is_overdue()))
+    assert seen == [(False, True, False), (False, True, False), (True, True, True)]
+    checkpoint.write({})
+    assert not checkpoint.is_overdue() and not Checkpoint(None, minutes=15).is_overdue()
+
+
+class Killed(BaseException):
+    """What a test ends a run by, where nothing may be written any more."""
+
+
+def kill_in(step: int, path: Path, *, minutes: float) -> None:
+    """Ends a run as one that is killed in that step: with what the file holds then."""
+    loop = Loop(path, minutes=minutes)
+
+    def die(*_: object) -> None:
+        if loop.steps[-1] == step:
+            raise Killed
+
+    loop.model.register_forward_pre_hook(die)
+    with pytest.raises(Killed):
+        loop.run()
+
+
+@pytest.mark.parametrize("step", range(1, NUM_STEPS))
+def test_a_run_that_is_killed_goes_on_from_the_middle_of_an_epoch_to_the_same_bits(tmp_path, step):
+    kill_in(step, tmp_path / "run.pt", minutes=1e-9)
+    second = Loop(tmp_path / "run.pt", minutes=1e-9)
+    assert outcome(second, second.run()) == uninterrupted(RECIPE)
+    assert second.steps == list(range(step, NUM_STEPS))  # nothing but the step in which it was killed is taken again
+
+
+def test_a_run_that_ends_between_two_slices_takes_their_step_again_to_the_same_bits(tmp_path):
+    first, slices = Loop(tmp_path / "run.pt", micro_batch=2), list[int]()
+
+    def interrupt(*_: object) -> None:
+        slices.append(first.steps[-1])
+        if slices == [0, 0, 1, 1, 2]:
+            signal.raise_signal(signal.SIGINT)
+
+    first.model.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    assert slices == [0, 0, 1, 1, 2]  # whose BatchNorm has moved its statistics by then
+    second, whole = Loop(tmp_path / "run.pt", micro_batch=2), Loop(None, micro_batch=2)
+    assert outcome(second, second.run()) == outcome(whole, whole.run())
+    assert second.steps == list(range(2, NUM_STEPS))
 
 
 # The signals

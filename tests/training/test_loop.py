@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vitbench.config import TrainConfig
 from vitbench.training import Progress, TrainResult, train
-from vitbench.training.loop import step_seed
+from vitbench.training.step import step_seed
 
 STEPS = 4
 

@@ -12,8 +12,8 @@ from timm.loss import BinaryCrossEntropy
 from torch import Tensor
 
 from vitbench.config import TrainConfig
-from vitbench.training.loop import training_step
 from vitbench.training.losses import LOSSES, binary_cross_entropy
+from vitbench.training.step import training_step
 
 CLASSES = torch.tensor([0, 3, 3, 1])
 

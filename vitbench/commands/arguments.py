@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args
 
 from typer import Argument, CallbackParam, Option
 
@@ -71,6 +71,28 @@ def _hours(hours: float | None) -> float | None:
     return hours
 
 
+def images_at_a_time(text: str | None) -> int | Literal["auto"] | None:
+    """What `--micro-batch` stands for: None where it was not given. Raises ValueError for another text."""
+    if text is None or text == "auto":
+        return cast(Literal["auto"] | None, text)
+    if not (text.isascii() and text.isdecimal() and 0 < len(text) < 10 and int(text) > 0):
+        raise ValueError(f"micro_batch {text!r} is no number of images; give 1 or more, or auto")
+    return int(text)
+
+
+def _checked_micro_batch(text: str | None) -> str | None:
+    images_at_a_time(text)
+    return text
+
+
+def _checkpoint_minutes(minutes: float) -> float:
+    if not 0 < minutes <= MOST_MINUTES:
+        raise ValueError(
+            f"checkpoint_minutes {minutes:g} is no time between two checkpoints; give more than 0, and {MOST_MINUTES} at most"
+        )
+    return minutes
+
+
 def _path(path: Path | None) -> Path | None:
     return None if path is None else expanded(path)
 
@@ -105,8 +127,11 @@ MOST_THREADS = 1024
 """More than any machine has cores, and fewer than a system lets a process have."""
 MOST_SECONDS = 86_400
 MOST_HOURS = 8760
+MOST_MINUTES = 525_600
 MODES, PRECISIONS, COMPILES = ("infer", "train"), get_args(Precision), ("off", "on")
+TIMED_COMPILES = (*COMPILES, "graphs")
 LOCAL_RESULTS = Path("results/local")
+CHECKPOINT_MINUTES = 15.0
 """The default of `--results`."""
 
 DONE, FAILED, WRONG = 0, 1, 2
@@ -151,6 +176,20 @@ Seconds = Annotated[float, Option(callback=_seconds, help="Time to measure each 
 Hours = Annotated[
     float | None, Option(callback=_hours, help="Begin no further run after so many hours; the next call goes on.")
 ]
+MicroBatch = Annotated[
+    str | None,
+    Option(
+        callback=_checked_micro_batch,
+        help="Images of a batch that are computed at a time, their gradients added up: a number, or auto (what fits).",
+    ),
+]
+CheckpointMinutes = Annotated[
+    float,
+    Option(
+        callback=_checkpoint_minutes,
+        help="Keep the state of a run so often within its epochs, too: what kill -9 costs.",
+    ),
+]
 Mode = Annotated[str, Option(callback=one_of(*MODES), help="infer (forward) or train (3 × forward).")]
 Modes = Annotated[list[str] | None, Option(callback=one_of(*MODES), help="infer or train; both by default.")]
 _ARMS = "an arm's, where its study sets one"
@@ -167,7 +206,8 @@ CompileName = Annotated[
 CompileNames = Annotated[
     list[str] | None,
     Option(
-        callback=one_of(*COMPILES), help=f"torch.compile: off or on, may be given again; default: {_ARMS}, else off."
+        callback=one_of(*TIMED_COMPILES),
+        help=f"torch.compile: off, on, or graphs (CUDA graphs too), may be given again; default: {_ARMS}, else off.",
     ),
 ]
 MEASURED_SETTINGS = {"batch_size": 64, "precision": "auto", "compile": "off"}

@@ -11,7 +11,7 @@ from vitbench.analysis.comparison.changes import difference_text
 from vitbench.commands.arguments import DONE, FAILED, AsJson, DeviceOptions, StudyOptions
 from vitbench.commands.options import with_options
 from vitbench.commands.terminal_table import print_table
-from vitbench.text import agreeing, counted
+from vitbench.text import agreeing, counted, size_in_bytes
 
 if TYPE_CHECKING:
     from vitbench.execution.check_study import CheckedStudy
@@ -87,19 +87,12 @@ def _row(arm: CheckedArm, design: Design) -> dict[str, str]:
         "differs in": difference_text(design, arm.arm),
         "params": "" if arm.params is None else f"{arm.params:,}",
         "MMACs": "" if arm.macs is None else f"{arm.macs / 1e6:.3g}" + ("+" if arm.macs_incomplete else ""),
-        "step": "" if peak is None else f"{about}{_size(peak)}",
+        "step": "" if peak is None else f"{about}{size_in_bytes(peak)}",
         "shared": "" if start is None else f"{len(start.equal)}/{own}",
         "seen in": ", ".join(dict.fromkeys(effect or "nothing" for effect in arm.effects.values())),
         "position": position,
         "found": _found(arm),
     }
-
-
-def _size(amount: int) -> str:
-    for factor, unit in ((2**30, "GiB"), (2**20, "MiB")):
-        if amount >= factor:
-            return f"{amount / factor:.3g} {unit}"
-    return f"{amount / 2**10:.3g} KiB"
 
 
 def _found(arm: CheckedArm) -> str:

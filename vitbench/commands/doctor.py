@@ -6,10 +6,16 @@ import importlib.util
 import json
 import shutil
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitbench.commands.arguments import AsJson, DataRoot
+
+if TYPE_CHECKING:
+    from vitbench.device import Device
+WIDTHS = (64, 96, 192, 384, 768)
+"""Of models, for which operators are chosen: Micro, Mini, Ti and Small32, S, B."""
 
 
 def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
@@ -31,6 +37,12 @@ def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
     )
     print(f"compiler    {facts['compiler'] or 'none: torch.compile needs g++ on CPU (Debian: apt-get install g++)'}")
     print(f"kernels     on CPU in bf16: {facts['kernels']}")
+    for line in facts["attention"].values():
+        print(f"attention   {line}")
+    if not facts["attention"]:
+        print("attention   by a rule on CPU; on CUDA the fastest kernel is measured for each shape")
+    for width, choice in facts["kernel_choices"].items():
+        print(f"            width {width}: {choice['operators']} ({choice['why']})")
     for name, module in (("tensorboard", "traces in TensorBoard"), ("nvml", "energy, clocks and temperature of a GPU")):
         print(f"{name:11} {'installed' if facts[name] else f'not installed ({module}): pip install vitbench[{name}]'}")
     print(f"ray         {'installed' if facts['ray'] else 'not installed: pip install vitbench[ray]'}")
@@ -45,8 +57,10 @@ def _facts(data_root: Path | None) -> dict[str, Any]:
     from vitbench.device import open_device
     from vitbench.device.device import FAST_BF16
     from vitbench.kernels import native
+    from vitbench.kernels.choice import can_be_native, chosen
     from vitbench.machine import cache_directory
 
+    native.check_asked()
     device = open_device("auto")
     speedup = device.bf16_speedup()
     try:
@@ -61,11 +75,30 @@ def _facts(data_root: Path | None) -> dict[str, Any]:
         "auto_precision": "bf16" if speedup >= FAST_BF16 else "fp32",
         "compiler": shutil.which("g++") or shutil.which("clang++") or "",
         "kernels": native.describe(),
+        "attention": _attention(device, "bf16" if speedup >= FAST_BF16 else "fp32"),
+        "kernel_choices": {width: asdict(chosen(width)) for width in WIDTHS if can_be_native(width)},
         "tensorboard": importlib.util.find_spec("torch_tb_profiler") is not None,
         "nvml": importlib.util.find_spec("pynvml") is not None,
         "cache": cache,
         "ray": importlib.util.find_spec("ray") is not None,
         "datasets": _well_known_sets(data_root),
+    }
+
+
+def _attention(device: Device, precision: str) -> dict[str, str]:
+    """By shape: which kernel is fastest on this GPU, and times of all over its. Empty on CPU."""
+    from vitbench.kernels.attention_choice import AttentionShape, forced_kernel, measured, remembered_choices
+
+    if device.torch_device.type != "cuda":
+        return {}
+    forced = forced_kernel()
+    if forced != "auto":
+        return {"forced": f"{forced}, forced by VITBENCH_ATTENTION"}
+    for heads, tokens in ((12, 197), (6, 197), (3, 65)):  # of B/16, S/16, Ti/4 on 32 pixels
+        measured(AttentionShape(128, heads, tokens, tokens, 64), precision, device)
+    return {
+        shape: f"{kernels.fastest} for {shape.replace(' | ', ', ')}; times over the fastest: {kernels.ratios}"
+        for shape, kernels in remembered_choices(device).items()
     }
 
 

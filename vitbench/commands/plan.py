@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,17 +26,23 @@ if TYPE_CHECKING:
     from vitbench.studies.looks import LookedAt
     from vitbench.studies.redefined import Redefined
 
+MeasuredOn = Annotated[
+    str | None,
+    typer.Option(
+        help="Measure on auto, cpu, cuda or cuda:N what memory a step takes; by default it is estimated for the CPU."
+    ),
+]
 MOST_FIELDS = 3
 """In which an arm's definition differs from what was recorded, that are named."""
 
 
 @with_options
-def plan(options: StudyOptions, jobs: Jobs = "auto", as_json: AsJson = False) -> None:
-    """The runs that studies need, their FLOPs and estimated hours on this machine, and which are done."""
+def plan(options: StudyOptions, jobs: Jobs = "auto", device: MeasuredOn = None, as_json: AsJson = False) -> None:
+    """The runs that studies need, their FLOPs, memory and estimated hours on this machine, and which are done."""
     request = options.request()
     from vitbench.execution.forecast import Forecast
 
-    forecast = Forecast.of(request, jobs=jobs)
+    forecast = Forecast.of(request, jobs=jobs, device=device)
     if as_json:
         print(json.dumps(_facts(request, forecast)))
     else:
@@ -70,6 +77,7 @@ def _facts(request: Request, forecast: Forecast) -> dict[str, Any]:
         "unknown_images": dict(standing.unknown_images),
         "redefined_arms": [_redefined_facts(arm) for arm in standing.redefined()],
         "runs_to_train": len(forecast.to_train),
+        "memory": None if forecast.memory is None else asdict(forecast.memory),
         "runs": [_run_facts(run, is_done=run.key in standing.done) for _, run in standing.planned],
     }
 
@@ -141,6 +149,8 @@ def _sentences(forecast: Forecast) -> Iterator[str]:
         f"about {duration(cost.hours * 3600)} with {counted(cost.workers, 'worker')} at "
         f"{cost.flops_per_second / 1e9:.3g} GFLOP/s each ({rate})"
     )
+    if forecast.memory is not None:
+        yield from forecast.memory.sentences()
     if again:
         which = agreeing(again, "is recorded, but trains again for its", "are recorded, but train again for their")
         yield f"{again} of them {which} weights, from which others go on"

@@ -30,6 +30,12 @@ def profile(
         typer.Option(help="ceilings, flops, throughput, traces or peers, or one part of these; may be given again."),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is there already.")] = False,
+    full_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--full-tokens", help="Throughput of models with a class token also with all tokens in the last block."
+        ),
+    ] = False,
     seconds: Seconds = 5.0,
     device_options: DeviceOptions = DeviceOptions(),
     results: Results = LOCAL_RESULTS,
@@ -58,7 +64,7 @@ def profile(
             if isinstance(config, TimmConfig):
                 count_timm(config)  # refuses a model that cannot be made, or run at this size
         workload = replace(workload, models=named, contests=named)
-    parts = ProfilePlan(workload, device, seconds).parts(only or [])
+    parts = ProfilePlan(workload, device, seconds, full_tokens).parts(only or [])
     without = "no CUDA device here, so " if on_cpu and device_options.device == "auto" else ""
     say(f"{without}this is a profile of {device.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     if not only or any(name.partition("/")[0] == "peers" for name in only):

@@ -7,17 +7,22 @@ import math
 import typer
 
 from vitbench.commands.arguments import (
+    CHECKPOINT_MINUTES,
     DONE,
     FAILED,
+    CheckpointMinutes,
     DeviceName,
     ExecutorName,
     Hours,
     Jobs,
     KeepWeights,
+    MicroBatch,
     StudyOptions,
     Threads,
+    images_at_a_time,
 )
 from vitbench.commands.options import with_options
+from vitbench.commands.several_devices import DevicesPerRun
 
 
 @with_options
@@ -26,9 +31,12 @@ def run(
     device: DeviceName = "auto",
     executor: ExecutorName = ExecutorName.local,
     jobs: Jobs = "auto",
+    devices_per_run: DevicesPerRun = 1,
     threads: Threads = None,
     keep_weights: KeepWeights = False,
     hours: Hours = None,
+    micro_batch: MicroBatch = None,
+    checkpoint_minutes: CheckpointMinutes = CHECKPOINT_MINUTES,
 ) -> None:
     """Run what is not yet recorded in --results. Interrupt it whenever you like; the next call goes on."""
     request = options.request()
@@ -39,8 +47,11 @@ def run(
         device=device,
         executor=executor,
         jobs=jobs,
+        devices_per_run=devices_per_run,
         threads=threads or 1,
         keep_weights=keep_weights,
         hours=math.inf if hours is None else hours,
+        micro_batch=images_at_a_time(micro_batch),
+        checkpoint_minutes=checkpoint_minutes,
     )
     raise typer.Exit(FAILED if runs.run_all() or request.faults else DONE)

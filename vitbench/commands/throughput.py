@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -41,6 +42,10 @@ def throughput(
         list[str] | None,
         typer.Option(help="timm, vit-pytorch, torchvision or transformers beside it; may be given again."),
     ] = None,
+    full_tokens: Annotated[
+        bool,
+        typer.Option("--full-tokens", help="Of models with a class token, also with all tokens in the last block."),
+    ] = False,
     seconds: arguments.Seconds = 5.0,
     memory: Annotated[bool, typer.Option(help="Measure peak memory too; on CPU in a new process for each row.")] = True,
     model_options: arguments.ModelOptions = arguments.ModelOptions(),
@@ -58,7 +63,7 @@ def throughput(
     device = device_options.open_device()
     sizes = list(dict.fromkeys(_batch_size(text, device) for text in batch_size or ()))
     targets = {variant: model_options.target(variant, model) for variant in variants}
-    asked = [OURS, *(peer or [])], mode or arguments.MODES, precision, compile, sizes
+    asked = [OURS, *(peer or [])], mode or arguments.MODES, precision, compile, sizes, full_tokens
     candidates = [candidate for variant in variants for candidate in _candidates(targets[variant], device, *asked)]
     unmeasured = {name: target.tell_unmeasured(arguments.MEASURED_SETTINGS) for name, target in targets.items()}
     configs = {name: target.model for name, target in targets.items()}
@@ -73,8 +78,9 @@ def throughput(
     else:
         print(f"{device.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
         has_energy = any(result.energy for result in results)
-        table = [_table_row(result, ceilings, has_energy=has_energy) for result in results]
-        print_table(table, texts=["variant", "implementation", "mode", "precision", ""])
+        differ = len({result.candidate.last_block for result in results}) > 1
+        table = [_table_row(result, ceilings, has_energy=has_energy, last_block=differ) for result in results]
+        print_table(table, texts=["variant", "implementation", "mode", "precision", "", "last block"][: 5 + differ])
         _print_notes(results, ceilings, seconds)
         if sentence := unread_sentence(configs):
             print(sentence)
@@ -89,18 +95,24 @@ def _candidates(
     precisions: Sequence[str] | None,
     compiles: Sequence[str] | None,
     batch_sizes: Sequence[int | str],
+    full_tokens: bool,
 ) -> Iterator[Candidate]:
     """All combinations. What is not given is as the target's study sets it, or else as for every variant."""
     from vitbench.profiling.candidates import candidate_of, is_compiled
 
     settings = {**arguments.MEASURED_SETTINGS, **target.settings}
     resolved = (device.resolve_precision(cast(Precision, name)) for name in precisions or [settings["precision"]])
-    compiled = [is_compiled(name, device.torch_device) for name in compiles or [settings["compile"]]]
+    compiled = [
+        (is_compiled(name, device.torch_device), name == "graphs") for name in compiles or [settings["compile"]]
+    ]
+    if any(graphs for _, graphs in compiled) and device.torch_device.type != "cuda":
+        raise ValueError(f"compile 'graphs' is of CUDA, and this is {device.name}; use on")
     sizes = batch_sizes or [settings["batch_size"]]
-    for implementation, mode, precision, is_on, size in product(
+    for implementation, mode, precision, (is_on, graphs), size in product(
         implementations, modes, dict.fromkeys(resolved), compiled, sizes
     ):
-        yield candidate_of(
+        candidate = partial(
+            candidate_of,
             target.model,
             target.name,
             implementation=implementation,
@@ -108,7 +120,11 @@ def _candidates(
             precision=precision,
             compiled=is_on,
             batch_size=size,
+            cuda_graphs=graphs,
         )
+        yield candidate()
+        if full_tokens and (full := candidate(full_tokens=True)).is_full:
+            yield full
 
 
 def _batch_size(text: str, device: Device) -> int | str:
@@ -129,7 +145,7 @@ def _batch_size(text: str, device: Device) -> int | str:
     return int(text)
 
 
-def _table_row(result: Result, ceilings: Ceilings, *, has_energy: bool) -> dict[str, str]:
+def _table_row(result: Result, ceilings: Ceilings, *, has_energy: bool, last_block: bool) -> dict[str, str]:
     candidate, timing, interval = result.candidate, result.timing, result.interval
     memory, joules = result.peak_memory_bytes, result.joules_per_image
     row = {
@@ -137,7 +153,8 @@ def _table_row(result: Result, ceilings: Ceilings, *, has_energy: bool) -> dict[
         "implementation": candidate.implementation,
         "mode": candidate.mode,
         "precision": candidate.precision,
-        "": "compiled" if candidate.compiled else "eager",
+        "": candidate.compiled_word,
+        **({"last block": candidate.last_block} if last_block else {}),
         "batch": f"{candidate.search} {candidate.batch_size}".strip(),
     }
     columns = ("images/s", "95 %", "p50 ms", "p99 ms", "MFU", "memory", *(["mJ/image"] if has_energy else []), "n")

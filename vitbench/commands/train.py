@@ -9,7 +9,9 @@ import typer
 
 from vitbench.commands import arguments
 from vitbench.commands.options import DataFields, ModelFields, RecipeFields, with_options
+from vitbench.commands.several_devices import DevicesPerRun
 from vitbench.config.distortions import distorted_accuracies, strength_text
+from vitbench.launched import launched
 from vitbench.records import Faults, Outcome, Record, RecordStore
 from vitbench.text import printable
 
@@ -36,14 +38,22 @@ def train(
     evaluate: arguments.Evaluate = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
     device: arguments.DeviceName = "auto",
+    devices_per_run: DevicesPerRun = 1,
     threads: arguments.Threads = None,
+    micro_batch: arguments.MicroBatch = None,
+    checkpoint_minutes: arguments.CheckpointMinutes = arguments.CHECKPOINT_MINUTES,
     keep_weights: arguments.KeepWeights = True,
     results: arguments.Results = arguments.LOCAL_RESULTS,
     study: arguments.StudyFiles = None,  # noqa: ARG001 – loaded when it is parsed
     download: arguments.Download = False,
     as_json: arguments.AsJson = False,
 ) -> None:
-    """One run, any field of the model, the recipe and the data as an option."""
+    """One run, any field of the model, the recipe and the data as an option; started by torchrun, on several devices."""
+    launch = launched()
+    if launch is not None and launch.rank:
+        from vitbench.execution.torchrun import follow
+
+        raise typer.Exit(arguments.DONE if follow(launch) else arguments.FAILED)
     from vitbench.execution.single import STUDY, SingleRequest, train_one
 
     request = SingleRequest(
@@ -61,8 +71,11 @@ def train(
         seed=seed,
         device=device,
         threads=threads,
+        micro_batch=arguments.images_at_a_time(micro_batch),
+        checkpoint_minutes=checkpoint_minutes,
         keep_weights=keep_weights,
         results=results,
+        devices_per_run=devices_per_run,
     )
     faults = Faults()
     record, recorded_before = train_one(request, faults)

@@ -21,6 +21,7 @@ from vitbench.config import CHANNELS_WITH_COLOUR, DataConfig, PaddingMode
 from vitbench.data.auto_augment import policy
 from vitbench.data.color_jitter import color_jitter, draw_jitter
 from vitbench.data.erasing import erase
+from vitbench.data.part import WHOLE, Part
 from vitbench.data.pillow_pixels import luma
 from vitbench.data.resized_crop import draw_boxes, resized_crop
 from vitbench.data.seeding import random_state, seed_words
@@ -80,9 +81,16 @@ class Augment:
     """Changes images as a `DataConfig` says, normalises and mixes them; one for each run."""
 
     def __init__(
-        self, config: DataConfig, num_classes: int, label_smoothing: float, mean: Sequence[float], std: Sequence[float]
+        self,
+        config: DataConfig,
+        num_classes: int,
+        label_smoothing: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+        part: Part = WHOLE,
     ) -> None:
-        self.config = config
+        """`part`: which images of every batch it is called with. These come out as they would among the whole batch."""
+        self.config, self.part = config, part
         self.mean, self.std = tuple(mean), tuple(std)
         self.auto_augment = (
             None
@@ -109,22 +117,23 @@ class Augment:
         return self.finished(normalise(images, self.mean, self.std), labels, seed, step)
 
     def cropped_and_flipped(self, images: Tensor, seed: int, step: int) -> Tensor:
-        config, batch = self.config, len(images)
+        config, part = self.config, self.part
+        batch = part.whole(len(images))
         height, width = images.shape[-2:]
         (top, left), mirrored = windows_and_mirrors(
             config.crop_padding, config.flip, seed=seed, step=step, num_images=batch
         )
         if config.crop_padding:
-            images = crop(images, config.crop_padding, top, left, config.padding_mode)
+            images = crop(images, config.crop_padding, part.of(top), part.of(left), config.padding_mode)
         if config.crop_scale is not None:
             crop_draws = random_state("resized crop", seed, step)
             boxes = draw_boxes(crop_draws, batch, (height, width), config.crop_scale, config.crop_ratio)
             bicubic = crop_draws.randint(2, size=batch) == 1
             if config.crop_interpolation != "random":
                 bicubic[:] = config.crop_interpolation == "bicubic"
-            images = resized_crop(images, boxes, bicubic)
+            images = resized_crop(images, boxes.of(part), part.of(bicubic))
         if config.flip:
-            images = mirror(images, mirrored)
+            images = mirror(images, part.of(mirrored))
         return images
 
     def with_colours_changed(self, images: Tensor, seed: int, step: int) -> Tensor:
@@ -134,10 +143,11 @@ class Augment:
         # Refused before: by RunConfig, and by DataInfo.augmentation_objection.
         assert images.dtype == torch.uint8 and images.shape[1] in CHANNELS_WITH_COLOUR, (field, images.shape)
         if self.auto_augment is not None:
-            images = self.auto_augment(images, seed, step)
+            images = self.auto_augment(images, seed, step, self.part)
         if self.config.color_jitter:
             draws = random_state("color jitter", seed, step)
-            images = color_jitter(images, *draw_jitter(draws, len(images), self.config.color_jitter))
+            factors, orders = draw_jitter(draws, self.part.whole(len(images)), self.config.color_jitter)
+            images = color_jitter(images, self.part.of(factors), self.part.of(orders))
         return images
 
     def finished(self, floats: Tensor, labels: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:
@@ -145,10 +155,11 @@ class Augment:
         config = self.config
         if config.random_erasing:
             draws, noise = random_state("erasing", seed, step), random_state("erasing noise", seed, step)
-            floats = erase(floats, config.random_erasing, config.erasing_mode, draws, noise)
+            floats = erase(floats, config.random_erasing, config.erasing_mode, draws, noise, self.part)
         if self.mixup is None:
             return floats, labels
-        assert len(floats) % 2 == 0, len(floats)  # refused by RunConfig
+        # Refused by RunConfig. timm pairs the first image with the last, and so on: so do the parts of `Ranks.places`.
+        assert len(floats) % 2 == 0, len(floats)
         with seeded(0, numpy_seed=seed_words("mixup", seed, step)):  # timm draws from numpy's global generator
             mixed, targets = self.mixup(floats, labels)
         return mixed, targets

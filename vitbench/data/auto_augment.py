@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from vitbench.config import Interpolation
 from vitbench.data.affine import affine, rotation
+from vitbench.data.part import WHOLE, Part
 from vitbench.data.pillow_pixels import BY_NEIGHBOURS, BY_TABLE, blend, look_up
 from vitbench.data.seeding import random_state, seed_words
 
@@ -30,7 +31,12 @@ _AUGMIX_TRANSLATION = 0.3
 """Largest share of the side that AugMix translates by, as in timm's transforms (elsewhere 0.45)."""
 _BLUR = (0.1, 2.0)
 """Radii of timm's `gaussian_blur_rand`, which draws them itself."""
-Apply = Callable[[Tensor, int, int], Tensor]
+
+
+class Apply(Protocol):
+    """(uint8 images [b, C, H, W], seed, step, which of the batch they are) → the same, changed."""
+
+    def __call__(self, images: Tensor, seed: int, step: int, part: Part = WHOLE) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,13 @@ class Layer:
     arguments: NDArray[np.float64]
     bicubic: NDArray[np.bool_]
 
+    def of(self, part: Part) -> Layer:
+        """That of the images at hand."""
+        return Layer(part.of(self.names), part.of(self.arguments), part.of(self.bicubic))
+
 
 def policy(text: str, mean: Sequence[float], interpolation: Interpolation) -> Apply:
-    """(uint8 images [B, C, H, W], seed, step) → the same, changed as timm's policy `text` says.
+    """What changes images as timm's policy `text` says.
 
     What lies outside a rotated, sheared or translated image gets the colour `mean` (in [0, 1], as in timm), by
     `interpolation` bilinear, bicubic or random. Raises AssertionError for what is no policy; `DataConfig` refuses it.
@@ -75,9 +85,16 @@ def _posterize(image: Image.Image, bits: int, **kwargs: Any) -> Image.Image:
 
 
 def _in_layers(
-    layers: Callable[..., list[Layer]], transform: Any, fill: Sequence[int], images: Tensor, seed: int, step: int
+    layers: Callable[..., list[Layer]],
+    transform: Any,
+    fill: Sequence[int],
+    images: Tensor,
+    seed: int,
+    step: int,
+    part: Part = WHOLE,
 ) -> Tensor:
-    return apply_layers(images, layers(transform, len(images), seed, step), fill)
+    drawn = layers(transform, part.whole(len(images)), seed, step)
+    return apply_layers(images, [layer.of(part) for layer in drawn], fill)
 
 
 def rand_layers(transform: timm_policies.RandAugment, batch: int, seed: int, step: int) -> list[Layer]:
@@ -103,10 +120,15 @@ def policy_layers(transform: timm_policies.AutoAugment, batch: int, seed: int, s
 
 
 def _augmix(
-    transform: timm_policies.AugMixAugment, fill: Sequence[int], images: Tensor, seed: int, step: int
+    transform: timm_policies.AugMixAugment,
+    fill: Sequence[int],
+    images: Tensor,
+    seed: int,
+    step: int,
+    part: Part = WHOLE,
 ) -> Tensor:
     draws = random_state("auto augment", seed, step)
-    batch, width = len(images), transform.width
+    batch, width = part.whole(len(images)), transform.width
     weights = draws.dirichlet([transform.alpha] * width, size=batch).astype(np.float32)
     strength = draws.beta(transform.alpha, transform.alpha, size=batch).astype(np.float32)
     branches = []
@@ -115,7 +137,8 @@ def _augmix(
             depths = np.full(batch, transform.depth) if transform.depth > 0 else draws.randint(1, 4, size=batch)
             chosen = draws.randint(len(transform.ops), size=(depths.max(), batch))
             layers = [_layer([transform.ops[i] for i in row], draws, depths > k) for k, row in enumerate(chosen)]
-            branches.append(apply_layers(images, layers, fill))
+            branches.append(apply_layers(images, [layer.of(part) for layer in layers], fill))
+    weights, strength = part.of(weights), part.of(strength)
     if transform.blended:
         # timm's faster form: each chain is blended over those before it.
         shares = [transform._calc_blended_weights(w, m) for w, m in zip(weights, strength, strict=True)]

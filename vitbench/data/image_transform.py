@@ -18,6 +18,7 @@ from vitbench.config.data import PaddingMode
 from vitbench.data.augment import windows_and_mirrors
 from vitbench.data.auto_augment import mend
 from vitbench.data.decode import StoredImage, as_array, as_picture, by_channel, covering
+from vitbench.data.part import WHOLE, Part
 from vitbench.data.seeding import draws
 
 _BY_IMAGE = (
@@ -45,10 +46,13 @@ class ImageTransform:
     first_step: int
     """The step of batch 0."""
     batch_size: int
+    """Of whole batches."""
+    part: Part = WHOLE
+    """Which images of every batch it is called with."""
 
-    def __call__(self, image: StoredImage, number: int, place: int) -> np.ndarray:
-        """An image of any size → [C, H, W] of `size`; `number` of its batch, `place` in that, both from 0."""
-        step = self.first_step + number
+    def __call__(self, image: StoredImage, number: int, index: int) -> np.ndarray:
+        """An image of any size → [C, H, W] of `size`; `number` of its batch, `index` among its images at hand, both from 0."""
+        step, place = self.first_step + number, self.part.place(index)
         image = as_picture(image)
         if isinstance(image, Image.Image):
             return as_array(self._with_colours_changed(self._cropped_and_flipped(image, step, place), step, place))

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitbench.data.part import Part
+
 TRIES = 10
 _BITS = 22
 """Of the fraction of Pillow's weights (`PRECISION_BITS`, Resample.c)."""
@@ -26,6 +28,10 @@ class Boxes:
     left: NDArray[np.int64]
     height: NDArray[np.int64]
     width: NDArray[np.int64]
+
+    def of(self, part: Part) -> Boxes:
+        """Those of the images at hand."""
+        return Boxes(part.of(self.top), part.of(self.left), part.of(self.height), part.of(self.width))
 
 
 def draw_boxes(

@@ -9,13 +9,12 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from vitbench.device.cpu_state import available_bytes
 from vitbench.device.device import Device
 from vitbench.device.energy import EnergyCounter
 from vitbench.device.fresh_process import peak_bytes, peak_rise, start_peak
 from vitbench.device.memory import LiveBytes
 from vitbench.device.rapl import RaplCounter
-from vitbench.machine import cpu_name
+from vitbench.machine import available_bytes, cpu_name
 
 
 class CpuDevice(Device):
@@ -60,6 +59,9 @@ class CpuDevice(Device):
         before = start_peak()
         work()
         return free / max(peak_bytes() - before, 1)
+
+    def free_bytes(self) -> int | None:
+        return available_bytes()
 
     def energy_counter(self) -> EnergyCounter:
         return RaplCounter()

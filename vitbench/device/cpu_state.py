@@ -43,25 +43,6 @@ def others_cores(before: State, after: State, *, shortest: float = SHORTEST) -> 
     return max(0.0, (busy - used) / seconds)
 
 
-def available_bytes(root: Path = Path("/")) -> int | None:
-    """Memory that is free before the system ends a process for want of it; None where the platform does not tell.
-
-    Linux's MemAvailable, or what is left of the container's limit (control group, version 2) where that is less.
-    """
-    try:
-        kilobytes = re.search(r"MemAvailable:\s+(\d+) kB", (root / "proc" / "meminfo").read_text())
-    except OSError:
-        return None
-    if kilobytes is None:
-        return None
-    available, group = 1024 * int(kilobytes[1]), root / "sys" / "fs" / "cgroup"
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no such group, or its limit is "max"
-        return available
-    return min(available, limit - used)
-
-
 def _rise(before: State, after: State, name: str) -> float | None:
     first, last = before[name], after[name]
     return None if first is None or last is None else last - first

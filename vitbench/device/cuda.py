@@ -71,6 +71,11 @@ class CudaDevice(Device):
     def peak_memory_bytes(self) -> int | None:
         return torch.cuda.max_memory_allocated(self.torch_device) - self._allocated_before
 
+    def free_bytes(self) -> int | None:
+        free, _ = torch.cuda.mem_get_info(self.torch_device)
+        kept_for_reuse = torch.cuda.memory_reserved(self.torch_device) - torch.cuda.memory_allocated(self.torch_device)
+        return free + kept_for_reuse
+
     def release(self) -> None:
         super().release()
         torch.cuda.empty_cache()

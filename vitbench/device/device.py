@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import gc
-import json
 import platform
 import warnings
 from abc import ABC, abstractmethod
@@ -19,14 +18,12 @@ from functools import partial
 from typing import ClassVar, Literal, TypeVar, cast
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
 from vitbench.config import Compile, Precision
 from vitbench.device.cpu_state import State, cpu_state, others_cores
 from vitbench.device.energy import EnergyCounter
-from vitbench.files import write_whole
-from vitbench.machine import cache_directory
+from vitbench.machine import remembered
 from vitbench.text import error_with_type
 
 # torch prints it for each of torch.compile's guards; how fast they are is measured.
@@ -111,6 +108,10 @@ class Device(ABC):
         return None
 
     @abstractmethod
+    def free_bytes(self) -> int | None:
+        """Memory that work on the device may still take; None where the platform does not tell."""
+
+    @abstractmethod
     def energy_counter(self) -> EnergyCounter:
         """The device's count of joules. Raises NotAvailableError, with the reason, where the platform does not tell."""
 
@@ -146,20 +147,8 @@ class Device(ABC):
     def bf16_speedup(self) -> float:
         """Rate of bf16 matrix products over that of fp32: measured once and remembered in the cache, where it can be."""
         key = f"{self.name} | torch {torch.__version__}"
-        try:
-            path = cache_directory() / "bf16_speedup.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):
-                try:
-                    speedups: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-                except (FileNotFoundError, ValueError):  # damaged: measured anew
-                    speedups = {}
-                if key not in speedups:
-                    speedups[key] = self._measure_bf16_speedup()
-                    write_whole(path, json.dumps(speedups, indent=1))
-                return speedups[key]
-        except (OSError, ValueError):  # no cache, or one that cannot be written
-            return self._measure_bf16_speedup()
+        speedup: float = remembered("bf16_speedup", key, self._measure_bf16_speedup, is_valid=_is_rate)
+        return speedup
 
     def _measure_bf16_speedup(self) -> float:
         """From products of 1024³, the best of 6 of each, in turn."""
@@ -191,6 +180,10 @@ class Device(ABC):
             except Exception as error:  # whatever the compiler raises, the run goes on eagerly and says so
                 return model, False, f"runs eagerly: {error_with_type(error)}"
         return cast(nn.Module, torch.compile(model, mode=self.compile_mode)), True, ""
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, int | float) and value > 0
 
 
 def _is_glibc() -> bool:

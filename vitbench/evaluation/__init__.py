@@ -1,5 +1,5 @@
 """How good is a trained model, and how good are its features?"""
 
-from vitbench.evaluation.accuracy import Evaluation, evaluate
+from vitbench.evaluation.accuracy import Evaluation, evaluate, joined
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "joined"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -73,6 +73,21 @@ class Evaluation:
         }
 
 
+def joined(parts: Sequence[Evaluation]) -> Evaluation:
+    """The evaluation of all images, of which each part is of some, in their order. The slowest part's seconds are its own."""
+    top5 = [part.in_top5 for part in parts if part.in_top5 is not None]
+    total = sum(len(part.correct) for part in parts)
+    return Evaluation(
+        loss=sum(part.loss * len(part.correct) for part in parts) / total,
+        correct=np.concatenate([part.correct for part in parts]),
+        seconds=max(part.seconds for part in parts),
+        labels=np.concatenate([part.labels for part in parts]),
+        confidences=np.concatenate([part.confidences for part in parts]),
+        squared_errors=np.concatenate([part.squared_errors for part in parts]),
+        in_top5=np.concatenate(top5) if top5 else None,
+    )
+
+
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
@@ -87,14 +102,9 @@ def evaluate(
     """
     training = model.training
     model.eval()
-    scores: list[_Scores] = []
     synchronize()
     start = time.perf_counter()
-    for images, labels in batches:
-        with autocast():
-            logits = model(images)
-        scores.append(_scores(logits, labels))
-    losses, labels_, correct, confidences, errors, in_top5 = (torch.cat(values) for values in zip(*scores, strict=True))
+    losses, labels, correct, confidences, errors, in_top5 = scores_of(model, batches, autocast=autocast)
     right = correct.cpu().numpy()
     loss = losses.double().sum().item() / len(right)
     synchronize()
@@ -104,17 +114,34 @@ def evaluate(
         loss=loss,
         correct=right,
         seconds=seconds,
-        labels=labels_.cpu().numpy(),
+        labels=labels.cpu().numpy(),
         confidences=confidences.cpu().numpy(),
         squared_errors=errors.cpu().numpy(),
         in_top5=in_top5.cpu().numpy() if len(in_top5) else None,
     )
 
 
-_Scores = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Scores = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-def _scores(logits: Tensor, labels: Tensor) -> _Scores:
+def scores_of(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> Scores:
+    """As `_scores` gives them, of all images, on the model's device: the losses are one for each batch."""
+    scores: list[Scores] = []
+    for images, labels in batches:
+        with autocast():
+            logits = model(images)
+        scores.append(_scores(logits, labels))
+    losses, *others = (torch.cat(values) for values in zip(*scores, strict=True))
+    labels, correct, confidences, errors, in_top5 = others
+    return losses, labels, correct, confidences, errors, in_top5
+
+
+def _scores(logits: Tensor, labels: Tensor) -> Scores:
     """Of logits [B, K] and labels [B]: (the summed loss [1], labels, correct, confidences, squared errors, in_top5), each
     [B], in float32; in_top5 is [0] with five classes or fewer.
     """

@@ -23,6 +23,7 @@ from filelock import FileLock
 
 from vitbench.execution.arrivals import Arrivals
 from vitbench.execution.job import Job
+from vitbench.execution.processes import is_alive, this_machine
 from vitbench.files import ANOTHER_RESULTS, cannot_write, write_whole
 
 LEASE_SECONDS = 60.0
@@ -128,7 +129,7 @@ class Claims:
         return self._folder / run_id
 
     def _content(self, processes: Sequence[int]) -> str:
-        return json.dumps({"token": self._token, "machine": _machine(), "processes": list(processes)})
+        return json.dumps({"token": self._token, "machine": this_machine(), "processes": list(processes)})
 
     def _is_taken(self, run_id: str) -> bool:
         claim = _read(self._path(run_id))
@@ -174,8 +175,8 @@ class _Claim:
 
     def has_ended(self) -> bool:
         """Whether it was made on this machine, by processes that are all gone; False where that cannot be known."""
-        is_this_machines = bool(self.machine) and self.machine == _machine()
-        return is_this_machines and bool(self.processes) and not any(map(_is_alive, self.processes))
+        is_this_machines = bool(self.machine) and self.machine == this_machine()
+        return is_this_machines and bool(self.processes) and not any(map(is_alive, self.processes))
 
 
 def _read(path: Path) -> _Claim | None:
@@ -192,23 +193,6 @@ def _read(path: Path) -> _Claim | None:
         )
     except (ValueError, KeyError, TypeError, OverflowError):
         return _Claim(renewed)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return False
-    return state not in "ZX"
-
-
-def _machine() -> str:
-    """This boot of this machine, and within it the set of processes that see each other; empty where it is not told."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
 
 
 @dataclass(frozen=True)

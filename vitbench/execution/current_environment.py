@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from vitbench.config import block_width
+from vitbench.execution.job import images_a_device
 from vitbench.records import Environment, Record, describe_environment
 
 if TYPE_CHECKING:
@@ -21,16 +22,36 @@ class CurrentEnvironment:
     Without a device, as in `plan`, which imports no torch, a record of any device of this machine is of this environment.
     """
 
-    def __init__(self, device: Device | None = None, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        device: Device | None = None,
+        *,
+        threads: int = 1,
+        devices: int = 1,
+        micro_batch: int | Literal["auto"] | None = None,
+    ) -> None:
+        """`micro_batch`: what is asked for; with `auto` the free memory decides, so that any is what it may come to."""
         self._device = device
-        self.threads = threads
+        self.threads, self.devices, self.micro_batch = threads, devices, micro_batch
         self._operators = cache(self._operators_used)
         if device is not None:
             self._resolve_precision = cache(device.resolve_precision)  # which reads a file each time
 
     def would_repeat(self, record: Record) -> bool:
         """Whether the same run would have the same bits now, by all that is known before it runs."""
-        return record.environment.threads == self.threads and not self.differs(record)
+        recorded, size = record.environment, self.micro_batch
+        if size != "auto":
+            is_whole = size is None or size >= images_a_device(record.config.train.batch_size, self.devices)
+            if recorded.micro_batch != (None if is_whole else size) or recorded.earlier_parts:
+                return False
+        is_alike = (recorded.threads, recorded.devices) == (self.threads, self.devices)
+        if not is_alike or self.differs(record):
+            return False
+        if self._device is None or not record.is_done:
+            return True
+        precision = self._resolve_precision(record.config.train.precision)
+        kernels = self._kernels(precision, recorded.compiled, block_width(record.config.model))
+        return recorded.model_copy(update={"kernels": kernels}).operators == recorded.operators
 
     def differs(self, record: Record) -> tuple[str, ...]:
         """The parts of `Environment.comparison_key` in which a record is not what the same run would have now.
@@ -57,21 +78,22 @@ class CurrentEnvironment:
         return tuple(differing)
 
     def _operators_used(self, precision: str, compiled: bool, width: int | None) -> str:
-        """`native` or `torch`: whose operators a worker computes with, with its number of threads."""
+        """`native` or `torch`: the first word of `Environment.kernels`."""
+        return self._kernels(precision, compiled, width).partition(":")[0]
+
+    def _kernels(self, precision: str, compiled: bool, width: int | None) -> str:
+        """As `Environment.kernels` has it: whose operators a worker computes with, with its number of threads."""
         import torch
 
-        from vitbench.kernels import native
+        from vitbench.kernels.choice import describe_use
 
         assert self._device is not None
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            used = native.describe_use(
-                self._device.torch_device.type, precision=precision, compiled=compiled, width=width
-            )
+            return describe_use(self._device.torch_device.type, precision=precision, compiled=compiled, width=width)
         finally:
             torch.set_num_threads(before)
-        return used.partition(":")[0]
 
 
 @lru_cache(maxsize=8)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from vitbench.config import ViTConfig, distorted_metric, strengths_on
@@ -34,16 +35,19 @@ def distorted_metrics(
 
 
 def evaluate_distorted(data: RunData, model: nn.Module, name: str, strength: float, *, precision: str) -> Evaluation:
-    """`model` on the whole test split, each image distorted; at strength 0, as it is."""
+    """`model` on the whole test split, each image distorted; at strength 0, as it is. Collective."""
     test, config, device = data.evaluated.test, data.config.model, data.device
-    indices = np.arange(len(test.labels))
-    places = (indices[start : start + EVALUATION_BATCH] for start in range(0, len(indices), EVALUATION_BATCH))
-    batches = test.batches(indices, EVALUATION_BATCH, device.torch_device)
     patch_hw = config.patch_hw if isinstance(config, ViTConfig) else None
     change = partial(distorted, name=name, strength=strength, normalise=data.normalised, patch_hw=patch_hw)
-    return evaluate(
-        model,
-        ((change(pixels, indices=place), labels) for place, (pixels, labels) in zip(places, batches, strict=True)),
-        autocast=partial(device.autocast, precision),
-        synchronize=device.synchronize,
-    )
+
+    def evaluate_part(indices: NDArray[np.int64]) -> Evaluation:
+        places = (indices[start : start + EVALUATION_BATCH] for start in range(0, len(indices), EVALUATION_BATCH))
+        batches = test.batches(indices, EVALUATION_BATCH, device.torch_device)
+        return evaluate(
+            model,
+            ((change(pixels, indices=place), labels) for place, (pixels, labels) in zip(places, batches, strict=True)),
+            autocast=partial(device.autocast, precision),
+            synchronize=device.synchronize,
+        )
+
+    return data.evaluated_in_parts(np.arange(len(test.labels)), evaluate_part)

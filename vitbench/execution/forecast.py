@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vitbench.execution import rates
 from vitbench.execution.current_environment import CurrentEnvironment
+from vitbench.execution.memory_needs import MemoryNeeds, memory_needs
 from vitbench.execution.preparation import resolve_jobs
 from vitbench.execution.pretraining import Pretrained
 from vitbench.execution.request import Request
@@ -26,12 +27,17 @@ class Forecast:
     """Of these, how many for their weights alone."""
     recorded_elsewhere: RecordedElsewhere
     cost: Estimate
+    memory: MemoryNeeds | None
+    """Of the runs to train; None where there are none, and where the free memory is not told."""
     rates_made_elsewhere: list[tuple[str, str]]
     """(study, of which device and torch the rates are that its epochs are matched by), where `run` would refuse them."""
 
     @classmethod
-    def of(cls, request: Request, *, jobs: str) -> Forecast:
-        """Without torch: the GPUs of this machine are not known. Raises ValueError for what is wrong with the request."""
+    def of(cls, request: Request, *, jobs: str, device: str | None = None) -> Forecast:
+        """Without torch: the GPUs of this machine are not known. On a `device`, with torch, memory is measured.
+
+        Raises ValueError for what is wrong with the request.
+        """
         content, current, store = request.content(), CurrentEnvironment(), request.store
         standing = Standing.of(request, content)
         pending = standing.pending()
@@ -40,7 +46,7 @@ class Forecast:
         to_train = [wanted[0][1] for run_id, wanted in places.items() if run_id not in recorded]
         again = Pretrained(request.results, standing.records, current).wave(pending, standing.planned).again
         to_train += {run.run_id: run for _, run in standing.planned if run.run_id in again}.values()
-        workers = resolve_jobs(jobs, device="cpu", pending=len(to_train))
+        workers = resolve_jobs(jobs, device=device or "cpu", pending=len(to_train))
         records = [record for study in store.studies() for record in store.read(study)]
         rates_made_elsewhere = [
             (resolved.study.name, differing)
@@ -52,6 +58,7 @@ class Forecast:
             to_train=to_train,
             again=len(again),
             recorded_elsewhere=standing.recorded_elsewhere(current),
+            memory=memory_needs(to_train, workers=workers, device=device) if to_train else None,
             cost=estimate(to_train, records, cpu=cpu_name(), cpu_cores=cpu_cores(), workers=workers),
             rates_made_elsewhere=rates_made_elsewhere,
         )

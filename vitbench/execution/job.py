@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from vitbench.costs.counts import Counts
 from vitbench.costs.macs import count
@@ -12,6 +14,10 @@ from vitbench.files import remove_leftovers
 from vitbench.machine import utc_now
 from vitbench.records import Cost, Outcome, Record, describe_environment
 from vitbench.studies.plan import PlannedRun
+
+MicroBatch = int | Literal["auto"] | None
+SettledOperators = tuple[Literal["native", "torch"], str]
+"""(whose operators compute, why)."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,11 @@ class Job:
     precision: str
     """`fp32` or `bf16`: what `auto` became on this machine."""
     threads: int
+    """Of each device, on CPU."""
     workers: int
     """Runs that share the machine with this one, itself among them."""
+    rank_devices: tuple[str, ...] = ()
+    """The devices that compute the run together, the first of them `device`; empty where that does alone."""
     init: str | None = None
     """Where the weights to start from are, as the user named them, or the file that a pretraining's are kept in.
 
@@ -42,6 +51,20 @@ class Job:
     """The user's file that the run was planned from, absolute, as named: where workers find its classes."""
     counts: Counts | None = None
     """Of the model, counted where the run was planned: a worker may not have the user's code that it is of."""
+    micro_batch: MicroBatch = None
+    """Images of a batch whose gradients are computed at a time: all, so many, or as many as fit."""
+    checkpoint_minutes: float = math.inf
+    """After which the state is kept within an epoch, too."""
+    operators: Mapping[str, SettledOperators] = field(default_factory=dict)
+    """By machine (`Environment.machine`), where native operators or torch's could compute on a CPU."""
+
+    @property
+    def num_devices(self) -> int:
+        return max(1, len(self.rank_devices))
+
+    def on(self, devices: Sequence[str]) -> Job:
+        """The same job, on these devices."""
+        return replace(self, device=devices[0], rank_devices=tuple(devices) if len(devices) > 1 else ())
 
     @property
     def checkpoint(self) -> Path | None:
@@ -54,15 +77,22 @@ class Job:
         return weights_path(self.checkpoints, self.run.run_id) if self.keep_weights and self.checkpoints else None
 
     def remove_checkpoint(self) -> None:
-        """For whoever has recorded the run. Takes what writers that were killed left half-written with it."""
+        """Takes what writers that were killed left half-written with it."""
         if self.checkpoint is not None:
             self.checkpoint.unlink(missing_ok=True)
             remove_leftovers(self.checkpoint)
 
+    def clean_up(self, record: Record) -> None:
+        """For whoever has recorded the run. One that failed on several devices keeps its checkpoint, as one device's end may
+        not be the run's doing.
+        """
+        if record.is_done or self.num_devices == 1:
+            self.remove_checkpoint()
+
     def hand_over(self, record: Record, on_record: OnRecord) -> None:
         """Gives the record of the finished run to whoever keeps it; then the checkpoint goes."""
         if on_record(self, record) is not False:
-            self.remove_checkpoint()
+            self.clean_up(record)
 
     def failed(self, reason: str, *, started: str) -> Record:
         """The record of this run as one that could not be done."""
@@ -73,7 +103,11 @@ class Job:
             reason=reason,
             cost=Cost(params=counts.params, macs=counts.macs),
             environment=describe_environment(
-                self.device_name, precision=self.precision, threads=self.threads, workers=self.workers
+                self.device_name,
+                precision=self.precision,
+                threads=self.threads,
+                workers=self.workers,
+                devices=self.num_devices,
             ),
         )
 
@@ -104,6 +138,13 @@ class Job:
 def place_in_study(run: PlannedRun) -> dict[str, object]:
     """The fields of a record that say which planned run it is of."""
     return {name: getattr(run, name) for name in ("run_id", "study", "arm", "budget", "variant", "design")}
+
+
+def images_a_device(batch_size: int, devices: int) -> int:
+    """The most images of every batch that one of so many devices computes, by `Ranks.places`."""
+    pairs = -(-batch_size // 2)
+    has_single = batch_size % 2 and (devices == 1 or pairs % devices == 1)  # and no other device has as many pairs
+    return 2 * -(-pairs // devices) - bool(has_single)
 
 
 def weights_path(checkpoints: Path, run_id: str) -> Path:

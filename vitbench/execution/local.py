@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
-import signal
 import threading
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from multiprocessing import resource_tracker
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from vitbench.execution.claims import POLL_SECONDS, JobQueue
 from vitbench.execution.job import Job, OnRecord, OnReport, Report
+from vitbench.execution.preparation import run_devices
+from vitbench.execution.processes import SPAWN, end_after_parent, end_all, how_it_died, started
 from vitbench.machine import utc_now
 from vitbench.records import Outcome, Record
-from vitbench.signals import ENDING, RECORDING_SECONDS, HeldSignals, leave_to_parent, obeyed, outlive_terminal
-
-_SPAWN = multiprocessing.get_context("spawn")
-_CAN_MASK = hasattr(signal, "pthread_sigmask")
-_PARENT_DECIDES = frozenset(ENDING) - {signal.SIGTERM}
-SAVING_SECONDS = 30.0
-"""What workers get, once they are told to end, to finish their step and write a checkpoint; then they are killed."""
+from vitbench.signals import RECORDING_SECONDS, HeldSignals, leave_to_parent, obeyed, outlive_terminal
 
 
 @dataclass
@@ -38,7 +29,7 @@ class _Worker:
     started: str = ""
 
     def give(self, job: Job, devices: Sequence[str]) -> None:
-        self.job = replace(job, device=devices[self.index % len(devices)])
+        self.job = job.on(run_devices(devices, job.num_devices, worker=self.index))
         self.started = utc_now()
         with contextlib.suppress(OSError):  # it has died between two runs: reading from it will say so
             self.pipe.send(self.job)
@@ -79,7 +70,7 @@ def run_jobs(
             interrupted = True
             raise
         finally:
-            _end_all([worker.process for worker in pool])
+            end_all([worker.process for worker in pool])
             if interrupted:
                 with HeldSignals(patience=RECORDING_SECONDS):
                     _receive_last(pool, on_record)
@@ -110,42 +101,9 @@ def _receive_last(pool: Sequence[_Worker], on_record: OnRecord) -> None:
                     job.hand_over(Record.model_validate_json(message), on_record)
 
 
-def _end_all(processes: Sequence[SpawnProcess]) -> None:
-    try:
-        for process in processes:
-            process.terminate()
-        deadline = time.monotonic() + SAVING_SECONDS
-        for process in processes:
-            process.join(max(0.0, deadline - time.monotonic()))
-    finally:
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.join()
-
-
 def _start(index: int, first: Job) -> _Worker:
-    ours, theirs = _SPAWN.Pipe()
-    # Ctrl-C and a closing terminal signal the whole process group, and the parent decides. A worker starts with these
-    # signals masked, as its imports take a second. The resource tracker starts first, since its start lifts the mask.
-    before_mask = set()
-    if _CAN_MASK:
-        before_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENT_DECIDES)
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, _PARENT_DECIDES)
-    # Read by OpenMP when torch is imported, so it must be set before the process starts.
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(first.threads)
-    try:
-        process = _SPAWN.Process(target=_serve, args=(theirs,))
-        process.start()
-    finally:
-        if _CAN_MASK:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before_mask)
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+    ours, theirs = SPAWN.Pipe()
+    process = started(_serve, (theirs,), threads=first.threads)
     theirs.close()
     return _Worker(index, process, ours)
 
@@ -158,7 +116,7 @@ def _receive(worker: _Worker, on_record: OnRecord, on_report: OnReport) -> None:
     except (EOFError, OSError):  # OSError: it died half-way through a message
         worker.process.join()
         worker.job = None
-        on_record(job, job.failed(_how_it_died(worker.process.exitcode), started=worker.started))
+        on_record(job, job.failed(how_it_died(worker.process.exitcode), started=worker.started))
         return
     if isinstance(message, Report):
         on_report(job, message)
@@ -172,40 +130,21 @@ def _receive(worker: _Worker, on_record: OnRecord, on_report: OnReport) -> None:
         job.hand_over(record, on_record)
 
 
-def _how_it_died(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        hint = ", perhaps out of memory" if name == "SIGKILL" else ""
-        return f"worker process ended by {name}{hint}"
-    return f"worker process ended with exit status {exit_code}"
-
-
 def _serve(pipe: Connection) -> None:
     """Runs the jobs that come through the pipe, sends reports and records back, until the other end is gone."""
     leave_to_parent()  # where there is no mask to inherit
     outlive_terminal()
-    threading.Thread(target=_end_after_parent, daemon=True).start()
+    threading.Thread(target=end_after_parent, daemon=True).start()
+    from vitbench.execution.rank_processes import RankProcesses
     from vitbench.execution.run import execute
 
     def report(report: Report) -> None:
         with contextlib.suppress(OSError):  # the parent is gone, and SIGTERM on its way
             pipe.send(report)
 
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError), RankProcesses() as ranks:
         while True:
             job = pipe.recv()
+            record = execute(job, report) if job.num_devices == 1 else ranks.execute(job, report)
             # As JSON, so that what the parent appends is what a reader will see.
-            pipe.send(execute(job, report).to_json())
-
-
-def _end_after_parent() -> None:
-    """Once the parent is gone, ends this worker as the parent would have: told to save its state, then killed.
-
-    Both before the claim of its run lapses.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(SAVING_SECONDS)
-    os._exit(1)
+            pipe.send(record.to_json())

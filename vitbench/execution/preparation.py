@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitbench.config import RunConfig
 from vitbench.costs.macs import count
 from vitbench.execution import display
-from vitbench.execution.job import Job
+from vitbench.execution.job import Job, MicroBatch, SettledOperators
 from vitbench.machine import cpu_cores
 from vitbench.studies import PlannedRun
 from vitbench.studies.resolved_study import check_batch
+from vitbench.text import counted
 
 if TYPE_CHECKING:
     from vitbench.device import Device
@@ -93,18 +96,28 @@ def make_job(
     init: str | None = None,
     keep_weights: bool = False,
     study_file: Path | None = None,
+    devices: int = 1,
+    micro_batch: MicroBatch = None,
+    checkpoint_minutes: float = math.inf,
+    operators: Mapping[str, SettledOperators] | None = None,
 ) -> Job:
-    """The job of a planned run, which keeps its state in `results` until it is finished. Raises ValueError for an optimizer
-    that is not there, or has not the options that it is to have.
+    """The job of a planned run, which keeps its state in `results` until it is finished. `devices`: how many compute it
+    together; which, `Job.on` decides.
+
+    Raises ValueError for an optimizer that is not there, or has not the options that it is to have, and for a batch of which
+    some device would get nothing.
     """
     from vitbench.training import check_optimizer
 
     check_optimizer(run.config.train)
+    check_devices(run.config, devices)
+    name = str(device.torch_device)
     return Job(
         run=run,
         dataset=dataset,
         data_root=data_root,
-        device=str(device.torch_device),
+        device=name,
+        rank_devices=(name,) * devices if devices > 1 else (),
         device_name=device.name,
         precision=device.resolve_precision(run.config.train.precision),
         threads=threads,
@@ -114,13 +127,30 @@ def make_job(
         keep_weights=keep_weights,
         study_file=study_file,
         counts=count(run.config.model),
+        micro_batch=micro_batch,
+        checkpoint_minutes=checkpoint_minutes,
+        operators=operators or {},
     )
 
 
-def resolve_jobs(jobs: str, *, device: str, pending: int) -> int:
-    """How many workers: a number, or `auto` (one per GPU, else one per CPU core); never more than there are runs."""
+def check_devices(config: RunConfig, devices: int) -> None:
+    """Raises ValueError where a batch has no images for each of so many devices."""
+    from vitbench.ranks import least_batch
+
+    batch_size = config.train.batch_size
+    if batch_size < least_batch(devices):
+        raise ValueError(
+            f"devices_per_run {devices} is too many for batch_size {batch_size}, of which each gets a pair of images; use "
+            f"{(batch_size + 1) // 2} or fewer"
+        )
+
+
+def resolve_jobs(jobs: str, *, device: str, pending: int, devices_per_run: int = 1) -> int:
+    """How many workers: a number, or `auto` (one per GPU, else one per CPU core, that a run takes); never more than there are
+    runs.
+    """
     if jobs == "auto":
-        workers = num_gpus(device) or cpu_cores()
+        workers = max(1, (num_gpus(device) or cpu_cores()) // devices_per_run)
     elif jobs.isascii() and jobs.isdecimal() and 0 < float(jobs) <= MOST_JOBS:
         workers = int(jobs)
     else:
@@ -137,8 +167,17 @@ def num_gpus(device: str) -> int:
     return torch.cuda.device_count()
 
 
-def worker_devices(device: Device, asked: str) -> list[str]:
-    """What workers are dealt: all GPUs, unless one was named."""
+def worker_devices(device: Device, asked: str, devices_per_run: int = 1) -> list[str]:
+    """What workers are dealt: all GPUs, unless one was named. Raises ValueError where a run is to have more."""
     if device.torch_device.type == "cpu":
         return ["cpu"]
-    return [asked] if ":" in asked else [f"cuda:{i}" for i in range(num_gpus("cuda"))]
+    dealt = [asked] if ":" in asked else [f"cuda:{i}" for i in range(num_gpus("cuda"))]
+    if devices_per_run > len(dealt):
+        there = f"device {asked!r} is" if ":" in asked else f"this machine has {counted(len(dealt), 'GPU')}, which is"
+        raise ValueError(f"devices_per_run {devices_per_run}: {there} fewer; use {len(dealt)}, or --device cpu")
+    return dealt
+
+
+def run_devices(dealt: Sequence[str], devices_per_run: int, *, worker: int = 0) -> list[str]:
+    """Which of the devices that are dealt a worker's runs have; a CPU is there for all."""
+    return [dealt[(worker * devices_per_run + k) % len(dealt)] for k in range(devices_per_run)]

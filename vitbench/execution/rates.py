@@ -168,7 +168,8 @@ def _recorded(
             for ran, planned in ((config.model, arm.model), (config.data, arm.data), (config.train, arm.train))
         )
         if is_same and not current.differs(record):
-            load = (*environment.comparison_key, environment.threads, environment.workers)
+            how = (environment.threads, environment.workers, environment.micro_batch, environment.devices)
+            load = (*environment.comparison_key, *how)
             by_load[load][record.arm].append(speed)
     complete = [speeds for speeds in by_load.values() if speeds.keys() == resolved.arms.keys()]
     return {arm: median(speeds) for arm, speeds in complete[-1].items()} if complete else None

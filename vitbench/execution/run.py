@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -15,67 +14,75 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vitbench.config import block_width
+from vitbench.config import ViTConfig, block_width
 from vitbench.costs.macs import count, uncounted_operators
 from vitbench.data import Images, StreamedImages
 from vitbench.device import Device, is_out_of_memory, open_device
 from vitbench.evaluation import Evaluation
 from vitbench.execution.distorted import distorted_metrics
+from vitbench.execution.history import History, open_checkpoint
 from vitbench.execution.initial_model import initial_model
 from vitbench.execution.job import Job, Report
+from vitbench.execution.micro_batch import micro_batch_of, out_of_memory_reason
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
 from vitbench.execution.study_code import CodeError, load_code, self_initialised
 from vitbench.inspection.lost_numbers import code_that_loses_numbers
-from vitbench.kernels import install, native
+from vitbench.kernels import choice, install, native
+from vitbench.kernels.attention_choice import choose_attention, with_attention
 from vitbench.machine import utc_now
 from vitbench.models import TimmModel, UserModel, ViT
 from vitbench.models.parts import PartError
 from vitbench.models.weights import save_trained, weights_sha256
 from vitbench.process_state import taken_back
+from vitbench.ranks import ALONE, LOST, Ranks, is_loss_of_a_rank
 from vitbench.records import Cost, Environment, EpochPoint, Outcome, Record, describe_environment, pack_correct
 from vitbench.signals import Ended
 from vitbench.text import say
 from vitbench.training import Checkpoint, Progress, TrainResult, freeze, train
 from vitbench.training.checkpoint import State
+from vitbench.training.whole_batch_norm import share_statistics
 
 EVALUATION_SHARE = 0.01
 INFERENCE_SECONDS = 0.05
 """The test split is evaluated again until this is spent, so that small sets give a throughput worth the name."""
-MADE_BY = ("machine", "device", "precision", "compiled", "threads", "torch", "timm", "numpy", "vitbench", "data_sha256")
-"""What of an environment decides the bits of a run, besides native operators."""
 
 
-def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None) -> Record:
-    """Runs `job` in this process. Whatever goes wrong within the run is a record with outcome `failed` and a reason.
+def execute(job: Job, on_report: Callable[[Report], None] = lambda _: None, ranks: Ranks = ALONE) -> Record:
+    """Runs `job` in this process, or this rank's part of it: each of `ranks` gets the record.
+
+    Whatever goes wrong within the run is a record with outcome `failed` and a reason.
 
     Where the job has a checkpoint, the run resumes from it; the checkpoint stays until the record is kept.
     """
     started = utc_now()
     try:
         with taken_back():  # what a user's code sets for the whole process must not reach the runs of other arms
-            return _execute(job, started, on_report)
+            return _execute(job, started, on_report, ranks)
     except Ended:
         raise
     except (Exception, SystemExit) as error:  # the one place where a run's errors, a user's code's too, become a record
         says_all = isinstance(error, CodeError | PartError)
         reason = " ".join((str(error) if says_all else f"{type(error).__name__}: {error}").split())
         if is_out_of_memory(error):
-            reason = f"out of memory at batch {job.run.config.train.batch_size}"
+            reason = out_of_memory_reason(job)
+        elif is_loss_of_a_rank(error):
+            reason = f"{LOST} ({reason})"
     return job.failed(reason, started=started)
 
 
-def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Record:
+def _execute(job: Job, started: str, on_report: Callable[[Report], None], ranks: Ranks) -> Record:
     torch.set_num_threads(job.threads)
     load_code(job.run.config, job.study_file, variant=job.run.variant)
     device = open_device(job.device)
     native.state()  # compiled here, where there is a compiler, and not within the first step
-    setup = _set_up(job, device)
-    checkpoint, history, saved = _open_checkpoint(setup, started)
+    _settle_operators(job, device)
+    setup = _set_up(job, device, ranks)
+    checkpoint, history, saved = open_checkpoint(job, device, setup.environment, ranks, started)
     if saved is not None:
         step, num_steps = saved["training"]["step"], setup.data.num_steps
         on_report(Report(step / num_steps, f"goes on after step {step} of {num_steps}"))
     result = _train(setup, history, checkpoint, saved, on_report)
-    peak_memory = history.peak_memory(device.peak_memory_bytes()) if setup.data.num_steps else None
+    peak_memory = _peak_memory(setup, history) if setup.data.num_steps else None
     tested = _test(setup, result, history)
     if tested.outcome is Outcome.COMPLETED:
         tested.metrics.update(
@@ -86,7 +93,7 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
                 tell=lambda text: on_report(Report(1.0, text)),
             )
         )
-    if tested.outcome is Outcome.COMPLETED and job.weights is not None:
+    if tested.outcome is Outcome.COMPLETED and job.weights is not None and ranks.is_first:
         images, config = setup.data.images, job.run.config
         mean, std, class_names = images.mean, images.std, images.class_names
         try:
@@ -94,6 +101,16 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
         except ValueError as error:  # what was measured is not lost for it
             say(f"run {job.run.run_id} is recorded, but its {error}")
     return _record(setup, history, result, tested, peak_memory)
+
+
+def _settle_operators(job: Job, device: Device) -> None:
+    """Takes the operators that the command has settled for this machine, so that a study is not computed by two."""
+    machine, width = (
+        describe_environment(device.name, precision="", threads=1).machine,
+        block_width(job.run.config.model),
+    )
+    if width is not None and machine in job.operators:
+        choice.settle(width, *job.operators[machine])
 
 
 @dataclass(frozen=True)
@@ -108,34 +125,44 @@ class _Setup:
     """The model, or what it was compiled to."""
     environment: Environment
 
+    @property
+    def ranks(self) -> Ranks:
+        return self.data.ranks
+
     def evaluate(self, images: Images | StreamedImages, indices: NDArray[np.int64]) -> Evaluation:
         return self.data.evaluate(self.model_to_call, images, indices, precision=self.job.precision)
 
 
-def _set_up(job: Job, device: Device) -> _Setup:
+def _set_up(job: Job, device: Device, ranks: Ranks) -> _Setup:
     config = job.run.config
-    data = RunData.open(config, job.dataset, job.data_root, device)
-    # What a device keeps of the data is not the model's memory, and copying it there not the model's time.
-    example, _ = next(data.batches(0, 0, 1))
+    data = RunData.open(config, job.dataset, job.data_root, device, ranks)
+    micro_batch = ranks.of_first(micro_batch_of(job, device) if ranks.is_first else None)
+    example = data.example(micro_batch or config.train.batch_size)
     device.start_memory()
     model = device.place(install(initial_model(job)))
     freeze(model, config.train)
+    share_statistics(model, ranks)
+    choose_attention(model, device, precision=job.precision, batch_size=len(example))
     eager_because = _eager_because(job, device)
     model_to_call, compiled, compile_note = device.compile(
-        model, "off" if eager_because else config.train.compile, example=data.normalised(example)
+        model, "off" if eager_because else config.train.compile, example=example
     )
+    operators = choice.recorded_use(
+        device.torch_device.type, precision=job.precision, compiled=compiled, width=block_width(config.model)
+    )
+    operators["kernels"] = with_attention(operators["kernels"], model)
     environment = describe_environment(
         device.name,
         precision=job.precision,
         threads=job.threads,
         workers=job.workers,
+        devices=ranks.size,
         compiled=compiled,
         compile_note=eager_because or compile_note,
         data_sha256=data.images.sha256,
         largest_class=float(np.bincount(data.images.test.labels).max() / len(data.images.test.labels)),
-        kernels=native.describe_use(
-            device.torch_device.type, precision=job.precision, compiled=compiled, width=block_width(config.model)
-        ),
+        **operators,
+        micro_batch=micro_batch,
     )
     return _Setup(job, device, data, model, model_to_call, environment)
 
@@ -144,54 +171,24 @@ def _eager_because(job: Job, device: Device) -> str:
     """Why a run with `compile="auto"` is not compiled; empty where compiling is tried."""
     if job.run.config.train.compile != "auto" or device.torch_device.type != "cpu":
         return ""
-    uses = native.describe_use("cpu", precision=job.precision, compiled=False, width=block_width(job.run.config.model))
-    reason = "native operators are faster" if uses.partition(":")[0] == "native" else job.run.eager_on_cpu_because()
+    uses = choice.describe_use("cpu", precision=job.precision, compiled=False, width=block_width(job.run.config.model))
+    if uses == choice.TORCH_IS_FASTER:
+        reason = "operators are chosen by their speed without compilation"
+    elif uses.partition(":")[0] == "native":
+        reason = "native operators are faster"
+    else:
+        reason = job.run.eager_on_cpu_because()
     return reason and f"runs eagerly: {reason}"
 
 
-@dataclass
-class _History:
-    """What a checkpoint keeps of a run besides its training."""
-
-    started: str
-    resumed: int = 0
-    """How often the run resumed from a checkpoint."""
-    peak: int | None = None
-    """Peak memory in bytes before the run was interrupted."""
-    validation: dict[int, tuple[float, float]] = field(default_factory=dict)
-    """Epoch, from 0 → (loss, top-1)."""
-
-    def peak_memory(self, since_resumed: int | None) -> int | None:
-        """In bytes, of the whole run."""
-        return max((peak for peak in (self.peak, since_resumed) if peak is not None), default=None)
-
-
-def _open_checkpoint(setup: _Setup, started: str) -> tuple[Checkpoint, _History, State | None]:
-    """(the run's checkpoint, its history, and the checkpoint's content where the run resumes from it)."""
-    job, device = setup.job, setup.device
-    checkpoint = Checkpoint(job.checkpoint, _made_by(setup.environment))
-    saved, why_not = checkpoint.read()
-    if why_not:
-        say(f"{why_not}; run {job.run.run_id} starts from the beginning")
-    history = _History(started)
-    if saved is not None:
-        history = _History(**saved["history"])
-        history.resumed += 1
-    checkpoint.more = lambda: {"history": {**asdict(history), "peak": history.peak_memory(device.peak_memory_bytes())}}
-    return checkpoint, history, saved
-
-
-def _made_by(environment: Environment) -> dict[str, str]:
-    """What decides the bits of a run besides its configuration; native operators are named by their compiled library."""
-    kernels = environment.kernels.partition(":")[0]
-    library, _ = native.state()
-    if kernels == "native" and library is not None:
-        kernels += f" {Path(library._name).stem}"
-    return {**{name: str(getattr(environment, name)) for name in MADE_BY}, "kernels": kernels}
+def _peak_memory(setup: _Setup, history: History) -> int | None:
+    """In bytes, of the device that needed most. Collective."""
+    peaks = setup.ranks.gather(history.peak_memory(setup.device.peak_memory_bytes()))
+    return max((peak for peak in peaks if peak is not None), default=None)
 
 
 def _train(
-    setup: _Setup, history: _History, checkpoint: Checkpoint, saved: State | None, on_report: Callable[[Report], None]
+    setup: _Setup, history: History, checkpoint: Checkpoint, saved: State | None, on_report: Callable[[Report], None]
 ) -> TrainResult:
     data, device, config = setup.data, setup.device, setup.job.run.config
     num_epochs = data.num_epochs
@@ -218,8 +215,11 @@ def _train(
         synchronize=device.synchronize,
         watch=nullcontext if setup.environment.compiled else device.watch_memory,
         on_progress=report,
+        micro_batch=setup.environment.micro_batch,
         checkpoint=checkpoint,
         resume=saved and saved.pop("training"),
+        ranks=setup.ranks,
+        leaves_out=not isinstance(config.model, ViTConfig) or bool(config.user_code),
     )
     if data.num_steps == 0:  # epoch −1 is before the first
         after_epoch(-1)
@@ -248,7 +248,7 @@ class _Tested:
     """Of one pass over the test split."""
 
 
-def _test(setup: _Setup, result: TrainResult, history: _History) -> _Tested:
+def _test(setup: _Setup, result: TrainResult, history: History) -> _Tested:
     if result.diverged:
         return _Tested(Outcome.DIVERGED, result.diverged + _code_to_blame(setup))
     test, seconds = _timed_test(setup)
@@ -288,7 +288,7 @@ def _code_to_blame(setup: _Setup) -> str:
     return ""
 
 
-def _record(setup: _Setup, history: _History, result: TrainResult, tested: _Tested, peak_memory: int | None) -> Record:
+def _record(setup: _Setup, history: History, result: TrainResult, tested: _Tested, peak_memory: int | None) -> Record:
     data, counts = setup.data, count(setup.job.run.config.model)
     return setup.job.record(
         started=history.started,
@@ -309,7 +309,7 @@ def _record(setup: _Setup, history: _History, result: TrainResult, tested: _Test
             peak_memory_bytes=peak_memory,
             resumed=history.resumed,
         ),
-        environment=setup.environment,
+        environment=setup.environment.model_copy(update={"earlier_parts": history.earlier_parts(setup.environment)}),
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,10 @@ from vitbench.config import RunConfig
 from vitbench.data import Augment, ImageData, Images, StreamedImages, epoch_order, fingerprint, load, normalise, split
 from vitbench.data.image_transform import ImageTransform, left_for_batches
 from vitbench.data.loading import stored_train
+from vitbench.data.part import WHOLE, Part
 from vitbench.device import Device
-from vitbench.evaluation import Evaluation, evaluate
+from vitbench.evaluation import Evaluation, evaluate, joined
+from vitbench.ranks import ALONE, Ranks
 
 EVALUATION_BATCH = 256
 
@@ -39,9 +41,13 @@ class RunData:
     """The train split as it is stored, where the loader's workers change images one by one."""
     train_indices: NDArray[np.int64]
     validation_indices: NDArray[np.int64]
+    ranks: Ranks = ALONE
+    """Which of every batch, and of what is evaluated, this process sees to."""
 
     @classmethod
-    def open(cls, config: RunConfig, dataset: str, data_root: Path | None, device: Device) -> RunData:
+    def open(
+        cls, config: RunConfig, dataset: str, data_root: Path | None, device: Device, ranks: Ranks = ALONE
+    ) -> RunData:
         """`dataset` as the user named it. Raises ValueError where it cannot be read, or the model was not made for it."""
         files = fingerprint(dataset, root=data_root)
         images = _load_once(dataset, data_root, config.model.image_hw, 1.0, files)
@@ -54,7 +60,18 @@ class RunData:
             seed=config.seed,
         )
         stored = stored_train(images, config.data, dataset, root=data_root)
-        return cls(config, device, images, evaluated, stored, train_indices, validation_indices)
+        return cls(config, device, images, evaluated, stored, train_indices, validation_indices, ranks)
+
+    @cached_property
+    def part(self) -> Part:
+        """Of every batch."""
+        batch_size = self.config.train.batch_size
+        return WHOLE if self.ranks.size == 1 else Part(self.ranks.places(batch_size), batch_size)
+
+    @property
+    def images_a_step(self) -> int:
+        """That this process sees to."""
+        return len(self.part.of(np.arange(self.config.train.batch_size)))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -70,12 +87,12 @@ class RunData:
         return math.ceil(self.num_steps / self.steps_per_epoch)
 
     def batches(self, epoch: int, first: int, last: int) -> Batches:
-        """The epoch's training batches `first` to `last`, as they are in the data set."""
-        order, batch_size = self._order(epoch, first, last), self.config.train.batch_size
-        return self.images.train.batches(order, batch_size, self.device.torch_device)
+        """This process's part of the epoch's training batches `first` to `last`, as they are in the data set."""
+        order = self._order(epoch, first, last)
+        return self.images.train.batches(order, self.images_a_step, self.device.torch_device)
 
     def _order(self, epoch: int, first: int, last: int) -> NDArray[np.int64]:
-        return epoch_order(
+        whole_batches = epoch_order(
             self.train_indices,
             batch_size=self.config.train.batch_size,
             seed=self.config.seed,
@@ -84,6 +101,7 @@ class RunData:
             first_batch=first,
             last_batch=last,
         )
+        return self.part.order(whole_batches)
 
     def augmented_batches(self, epoch: int, first: int, last: int) -> Batches:
         """The same, as the model is trained on them."""
@@ -100,22 +118,36 @@ class RunData:
             label_smoothing=config.train.label_smoothing,
             mean=images.mean,
             std=images.std,
+            part=self.part,
         )
         for step, (pixels, labels) in enumerate(batches, start=first_step):
             yield augment(pixels, labels, seed=config.seed, step=step)
 
     def _changed_by_image(self, stored: StreamedImages, order: NDArray[np.int64], first_step: int) -> Batches:
         """uint8 [B, C, H, W] and labels [B] of the images in `order`, each cropped and coloured by a worker process."""
-        config, batch_size = self.config, self.config.train.batch_size
+        config = self.config
         transform = ImageTransform(
             config.data,
             size=self.images.size,
             mean=self.images.mean,
             seed=config.seed,
             first_step=first_step,
-            batch_size=batch_size,
+            batch_size=config.train.batch_size,
+            part=self.part,
         )
-        return stored.batches(order, batch_size, self.device.torch_device, change=transform)
+        return stored.batches(order, self.images_a_step, self.device.torch_device, change=transform)
+
+    def example(self, images: int) -> Tensor:
+        """So many normalised images [B, C, H, W], of the shape of those that are trained on.
+
+        The first ones, where they are in memory: what a device keeps of them is then there. Of streamed images, which would
+        have to be decoded for it, zeros.
+        """
+        if isinstance(self.images.train, Images):
+            pixels, _ = next(self.batches(0, 0, 1))
+            return self.normalised(pixels[:images])
+        shape = self.images.train.image_shape
+        return torch.zeros(min(images, self.images_a_step), *shape, device=self.device.torch_device)
 
     def normalised(self, pixels: Tensor) -> Tensor:
         return normalise(pixels, self.images.mean, self.images.std)
@@ -130,14 +162,28 @@ class RunData:
     def evaluate(
         self, model: torch.nn.Module, images: Images | StreamedImages, indices: NDArray[np.int64], *, precision: str
     ) -> Evaluation:
-        """`model` on these images of the train or test split."""
-        batches = images.batches(indices, EVALUATION_BATCH, self.device.torch_device)
-        return evaluate(
-            model,
-            ((self.normalised(pixels), labels) for pixels, labels in batches),
-            autocast=partial(self.device.autocast, precision),
-            synchronize=self.device.synchronize,
-        )
+        """`model` on these images of the train or test split. Collective."""
+
+        def evaluate_part(part: NDArray[np.int64]) -> Evaluation:
+            batches = images.batches(part, EVALUATION_BATCH, self.device.torch_device)
+            return evaluate(
+                model,
+                ((self.normalised(pixels), labels) for pixels, labels in batches),
+                autocast=partial(self.device.autocast, precision),
+                synchronize=self.device.synchronize,
+            )
+
+        return self.evaluated_in_parts(indices, evaluate_part)
+
+    def evaluated_in_parts(
+        self, indices: NDArray[np.int64], evaluate_part: Callable[[NDArray[np.int64]], Evaluation]
+    ) -> Evaluation:
+        """The evaluation of `indices`, each by one rank. Collective."""
+        if self.ranks.size == 1:
+            return evaluate_part(indices)
+        part = self.ranks.part(indices)
+        parts = self.ranks.gather(evaluate_part(part) if len(part) else None)
+        return joined([part for part in parts if part is not None])
 
 
 @lru_cache(maxsize=4)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vitbench.config import DataConfig, ModelConfig, ModuleConfig, RunConfig, TimmConfig, TrainConfig, ViTConfig
+from vitbench.config import (
+    DataConfig,
+    ModelConfig,
+    ModuleConfig,
+    RunConfig,
+    TimmConfig,
+    TrainConfig,
+    ViTConfig,
+    block_width,
+)
 from vitbench.costs import count
 from vitbench.data import DataInfo, describe
-from vitbench.execution import display
+from vitbench.execution import display, operators
 from vitbench.execution.claims import Claims
 from vitbench.execution.content import Content
-from vitbench.execution.job import Job
-from vitbench.execution.preparation import DataReader, make_job
+from vitbench.execution.job import Job, MicroBatch
+from vitbench.execution.preparation import DataReader, make_job, run_devices, worker_devices
 from vitbench.execution.reuse import has_weights
+from vitbench.launched import launched
 from vitbench.machine import cpu_cores
 from vitbench.records import Design, Faults, Outcome, Record, RecordStore
 from vitbench.signals import RECORDING_SECONDS, HeldSignals
@@ -29,6 +39,9 @@ from vitbench.text import agreeing, say
 from vitbench.variants import TIMM
 from vitbench.variants import model as named_model
 from vitbench.variants import variant as named_variant
+
+if TYPE_CHECKING:
+    from vitbench.execution.torchrun import Peers
 
 STUDY = "train"
 """Under which single runs are recorded."""
@@ -56,8 +69,11 @@ class SingleRequest:
     seed: int
     device: str
     threads: int | None
+    micro_batch: MicroBatch
+    checkpoint_minutes: float
     keep_weights: bool
     results: Path
+    devices_per_run: int = 1
 
 
 def train_one(request: SingleRequest, faults: Faults) -> tuple[Record, bool]:
@@ -66,6 +82,25 @@ def train_one(request: SingleRequest, faults: Faults) -> tuple[Record, bool]:
     What is recorded already is not run again, unless its weights are to be kept and are not there. Raises ValueError for what
     is wrong with the request.
     """
+    launch = launched()
+    if launch is None:
+        return _train_one(request, faults, None)
+    if request.devices_per_run > 1:
+        raise ValueError(
+            f"devices_per_run {request.devices_per_run} is for torchrun to say, which started this; leave it out"
+        )
+    if ":" in request.device:
+        raise ValueError(f"device {request.device!r} is one for {launch.size} processes of torchrun; use cuda or cpu")
+    from vitbench.execution.torchrun import Peers
+
+    peers = Peers(launch)
+    record, recorded_before = _train_one(request, faults, peers)
+    if recorded_before:
+        peers.give(None)
+    return record, recorded_before
+
+
+def _train_one(request: SingleRequest, faults: Faults, peers: Peers | None) -> tuple[Record, bool]:
     info = describe(request.dataset, root=request.data_root, download=request.download)
     init = request.init
     if init is not None:
@@ -83,31 +118,60 @@ def train_one(request: SingleRequest, faults: Faults) -> tuple[Record, bool]:
     recorded = partial(_recorded, store, run, content, with_weights=request.keep_weights)
     if (record := recorded()) is not None:
         return record, True
-    from vitbench.device import open_device
-
-    job = make_job(
-        request.dataset,
-        run,
-        device=open_device(request.device),
-        data_root=request.data_root,
-        threads=request.threads or cpu_cores(),
-        workers=1,
-        results=request.results,
-        init=init,
-        keep_weights=request.keep_weights,
-    )
+    job = _job(request, run, init, peers, store)
     reader.read([(request.dataset, run)])
     store.prepare()
     on_wait = partial(say, f"run {run.run_id} is claimed by another process: waiting for it")
     with Claims(store.root) as claims, claims.held(run.run_id, on_wait=on_wait):
         if (record := recorded()) is not None:
             return record, True
-        record = execute_watched(job)
-        with HeldSignals(patience=RECORDING_SECONDS):
+
+        def keep(record: Record) -> None:
             store.append(record)
             if not claims.is_taken_by_another(run.run_id):  # as after it was stopped for longer than a lease
-                job.remove_checkpoint()
+                job.clean_up(record)
+
+        if peers is not None:
+            return _execute_among(peers, job, keep), False
+        record = execute_watched(job)
+        with HeldSignals(patience=RECORDING_SECONDS):
+            keep(record)
         return record, False
+
+
+def _job(request: SingleRequest, run: PlannedRun, init: str | None, peers: Peers | None, store: RecordStore) -> Job:
+    from vitbench.device import open_device
+    from vitbench.execution.micro_batch import check_micro_batch
+
+    device = open_device(request.device)
+    if peers is None:
+        alone = request.devices_per_run == 1
+        dealt = [str(device.torch_device)] if alone else worker_devices(device, request.device, request.devices_per_run)
+        devices, on_this_machine = run_devices(dealt, request.devices_per_run), request.devices_per_run
+    else:
+        from vitbench.execution.torchrun import device_of
+
+        launch = peers.launch
+        devices, on_this_machine = [device_of(str(device.torch_device), launch)] * launch.size, launch.local_size
+    check_micro_batch(request.micro_batch, {run.arm: run.config}, devices=len(devices))
+    threads = request.threads or max(1, cpu_cores() // on_this_machine)
+    settled = operators.settle(store.read(STUDY), [run.config], device=device, threads=threads)
+    job = make_job(
+        request.dataset,
+        run,
+        device=device,
+        data_root=request.data_root,
+        threads=threads,
+        workers=1,
+        results=request.results,
+        init=init,
+        keep_weights=request.keep_weights,
+        devices=len(devices),
+        micro_batch=request.micro_batch,
+        checkpoint_minutes=request.checkpoint_minutes,
+        operators=settled.get(block_width(run.config.model) or 0),
+    )
+    return job.on(devices)
 
 
 def _recorded(store: RecordStore, run: PlannedRun, content: Content, *, with_weights: bool) -> Record | None:
@@ -120,11 +184,21 @@ def _recorded(store: RecordStore, run: PlannedRun, content: Content, *, with_wei
 
 
 def execute_watched(job: Job) -> Record:
-    """Runs it in this process."""
+    """Runs it in this process, or in one for each of its devices."""
+    from vitbench.execution.rank_processes import RankProcesses
     from vitbench.execution.run import execute
 
+    with display.progress("starting") as advance, RankProcesses() as ranks:
+        compute = execute if job.num_devices == 1 else ranks.execute
+        return compute(job, lambda report: advance(report.text, report.fraction, 1.0))
+
+
+def _execute_among(peers: Peers, job: Job, keep: Callable[[Record], None]) -> Record:
+    """Runs it as rank 0 of those that torchrun has started; `keep` gets its record."""
+    from vitbench.execution.torchrun import execute_first
+
     with display.progress("starting") as advance:
-        return execute(job, lambda report: advance(report.text, report.fraction, 1.0))
+        return execute_first(peers, job, lambda report: advance(report.text, report.fraction, 1.0), keep)
 
 
 def _check_classes(init: str, dataset: str, data_root: Path | None, config: RunConfig) -> None:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from vitbench.execution import rates
+from vitbench.config import block_width
+from vitbench.execution import operators, rates
 from vitbench.execution.arrivals import Arrivals
 from vitbench.execution.claims import Claims, JobQueue, SharedWork
 from vitbench.execution.current_environment import CurrentEnvironment
 from vitbench.execution.display import RunDisplay
-from vitbench.execution.job import Job
+from vitbench.execution.job import Job, MicroBatch
 from vitbench.execution.preparation import DataReader, Planned, make_job, resolve_jobs, worker_devices
 from vitbench.execution.pretraining import Pretrained, Wave
 from vitbench.execution.request import Request
@@ -42,14 +43,21 @@ class StudyRuns:
         jobs: str,
         threads: int,
         keep_weights: bool,
+        devices_per_run: int = 1,
         hours: float = math.inf,
+        micro_batch: MicroBatch = None,
+        checkpoint_minutes: float = math.inf,
     ) -> None:
-        """`executor`: `local` or `ray`. `jobs`: how many at a time, a number or `auto`. `threads`: of each, on CPU.
-        `hours`: after which no further run is begun.
+        """`executor`: `local` or `ray`. `jobs`: how many at a time, a number or `auto`. `threads`: of each on CPU, and of
+        each of its devices. `hours`: after which no further run is begun. `micro_batch`, `checkpoint_minutes`: see `Job`.
         """
+        if devices_per_run > 1 and executor != "local":
+            raise ValueError(f"devices_per_run {devices_per_run} is for --executor local; on Ray a run has one device")
+        self.devices_per_run = devices_per_run
         self.until = time.monotonic() + 3600 * hours
         self.request, self.keep_weights = request, keep_weights
         self.device_name, self.executor, self.jobs, self.threads = device, executor, jobs, threads
+        self.micro_batch, self.checkpoint_minutes = micro_batch, checkpoint_minutes
         self.store = request.store
         self.reader = DataReader(request.data_root, request.download)
         self.claims = Claims(request.results)
@@ -79,6 +87,7 @@ class StudyRuns:
         the request.
         """
         with self.claims:
+            self._check_micro_batch()
             if self.request.overrides.match == "time":
                 self._settle_rates()
             _print(self.request.left_out())  # which refuses a wrong request before torch is imported
@@ -97,6 +106,14 @@ class StudyRuns:
             if pending:
                 _print([f"the hours are over with {counted(len(pending), 'run')} left; the next call goes on"])
             return len(self.failed) + len(changed)
+
+    def _check_micro_batch(self) -> None:
+        """Raises ValueError where an arm's batch cannot be computed in slices."""
+        if self.micro_batch is not None:
+            from vitbench.execution.micro_batch import check_micro_batch
+
+            for resolved in self.request.resolved_studies():
+                check_micro_batch(self.micro_batch, resolved.arms, devices=self.devices_per_run)
 
     def _tell_of_ceiling(self, record: Record, tell: Callable[[str], None]) -> None:
         """Says once, as soon as a seed shows it, that no arm can be better than the baseline by more than the margin."""
@@ -125,7 +142,9 @@ class StudyRuns:
 
     @cached_property
     def current(self) -> CurrentEnvironment:
-        return CurrentEnvironment(self.device, threads=self.threads)
+        return CurrentEnvironment(
+            self.device, threads=self.threads, devices=self.devices_per_run, micro_batch=self.micro_batch
+        )
 
     def _settle_rates(self) -> None:
         """Sees to it that the images/s of all arms are kept, by which plans match epochs; what cannot run is refused first.
@@ -139,6 +158,7 @@ class StudyRuns:
         with self.claims.held("rates", on_wait=partial(say, "another process measures images/s: waiting for it")):
             for resolved in self.request.resolved_studies():
                 records = self.store.read(resolved.study.name)
+                operators.settle(records, resolved.arms.values(), device=device, threads=self.threads)
                 rates.settle(self.request.results, resolved, records, device=device, threads=self.threads)
 
     def _standing(self) -> Standing:
@@ -154,10 +174,14 @@ class StudyRuns:
     def _run_wave(self, standing: Standing, pending: Sequence[Planned]) -> None:
         """Runs what of `pending` can run now."""
         request = self.request
-        num_workers = resolve_jobs(self.jobs, device=self.device_name, pending=len(pending))
+        per_run = self.devices_per_run
+        num_workers = resolve_jobs(self.jobs, device=self.device_name, pending=len(pending), devices_per_run=per_run)
+        devices = [] if self.executor == "ray" else worker_devices(self.device, self.device_name, per_run)
         pretrained = Pretrained(request.results, standing.records, self.current, self.trained)
         wave = pretrained.wave(pending, standing.planned)
         ready = list(wave.ready.values())
+        configs = [run.config for _, run in ready]
+        settled = operators.settle(standing.records, configs, device=self.device, threads=self.threads)
         job_of = partial(
             make_job,
             device=self.device,
@@ -165,6 +189,9 @@ class StudyRuns:
             threads=self.threads,
             workers=num_workers,
             results=request.results,
+            devices=per_run,
+            micro_batch=self.micro_batch,
+            checkpoint_minutes=self.checkpoint_minutes,
         )
         jobs = {}
         for name, run in reversed(ready):
@@ -178,11 +205,13 @@ class StudyRuns:
                     init=str(weights) if weights else None,
                     keep_weights=keeps,
                     study_file=request.study_files.get(run.study),
+                    operators=settled.get(block_width(run.config.model) or 0),
                 )
         hashes = self.reader.read([*pending, *ready])
         self.store.prepare()
         to_do = f"{len(pending)} of {counted(len(standing.planned), 'run')} to do"
-        _print([f"{to_do}, {num_workers} at a time, on {self.device.name}", *_about_wave(standing, wave)])
+        each = f", {per_run} devices for each" * (per_run > 1)
+        _print([f"{to_do}, {num_workers} at a time, on {self.device.name}{each}", *_about_wave(standing, wave)])
         if not self.recorded:
             _print([*standing.about_images(), *standing.recorded_elsewhere(self.current).lines])
         self._record_hopeless([(job_of(name, run), before) for (name, run), before in wave.hopeless])
@@ -192,7 +221,7 @@ class StudyRuns:
         self.executed |= {run.key for _, run in ready} - {run.key for _, run in left}
         places = by_run_id(left)
         _print(_about_other_studies(len(ready), len(left), len(places)))
-        self._execute([jobs[run_id] for run_id in places], places, num_workers)
+        self._execute([jobs[run_id] for run_id in places], places, num_workers, devices)
 
     def _record_hopeless(self, hopeless: Sequence[tuple[Job, Record]]) -> None:
         """Records what can never run, as its pretraining, whose record comes with it, diverged, failed or left no weights."""
@@ -206,7 +235,9 @@ class StudyRuns:
             self.recorded += record.is_done
             (self.hopeless if record.is_done else self.failed).add(run.key)
 
-    def _execute(self, jobs: list[Job], places: Mapping[str, Sequence[Planned]], num_workers: int) -> None:
+    def _execute(
+        self, jobs: list[Job], places: Mapping[str, Sequence[Planned]], num_workers: int, devices: Sequence[str]
+    ) -> None:
         """Runs the jobs that no other process has claimed, and records each in all `places` of its run_id."""
         with RunDisplay(jobs) as display:
 
@@ -247,7 +278,6 @@ class StudyRuns:
             else:
                 from vitbench.execution import local
 
-                devices = worker_devices(self.device, self.device_name)
                 local.run_jobs(
                     queue, workers=num_workers, devices=devices, on_record=on_record, on_report=display.report
                 )

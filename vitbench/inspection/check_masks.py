@@ -13,7 +13,7 @@ from vitbench.config import RunConfig
 from vitbench.inspection.check_bench import Bench
 from vitbench.inspection.checked_arm import CheckedArm
 from vitbench.models import Attention
-from vitbench.training.loop import seed_dropout
+from vitbench.training.step import seed_dropout
 
 NOISE = (nn.modules.dropout._DropoutNd, DropPath)
 

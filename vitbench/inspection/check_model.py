@@ -16,7 +16,7 @@ from vitbench.inspection.check_masks import drops
 from vitbench.inspection.checked_arm import CheckedArm, SharedStart, named
 from vitbench.models import UserModel
 from vitbench.models.parts import parts_of, role_of
-from vitbench.training.loop import seed_dropout
+from vitbench.training.step import seed_dropout
 
 TORCH = "torch's generator"
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from vitbench.config import RunConfig
 from vitbench.inspection.check_bench import MORE_STEPS, Bench
-from vitbench.training.loop import seed_dropout, step_seed, training_step
 from vitbench.training.optimizer import build_schedule
+from vitbench.training.step import seed_dropout, step_seed, training_step
 
 SCHEDULE_POINTS = 50
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor, nn
 
@@ -12,9 +10,10 @@ from vitbench.inspection.check_bench import MOVED, Bench
 from vitbench.inspection.check_trace import Trace
 from vitbench.inspection.checked_arm import NAMED, CheckedArm, named
 from vitbench.inspection.lost_numbers import code_that_loses_numbers
+from vitbench.inspection.step_memory import step_memory, step_peak
 from vitbench.kernels import install
-from vitbench.training.loop import seed_dropout, step_seed, training_step
 from vitbench.training.losses import LOSSES
+from vitbench.training.step import seed_dropout, step_seed
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -114,37 +113,11 @@ def check_gradients(arm: CheckedArm, trace: Trace) -> None:
 
 
 def check_memory(arm: CheckedArm, config: RunConfig, bench: Bench) -> None:
-    """Peak bytes of one training step, as records have it; where whole batches cost too much here, extended from two sizes."""
+    """The peak of one training step, extended from smaller batches where the whole one costs too much here."""
     with arm.guarded("memory"):
         images, targets = bench.batches(config, 1)[0]
-        peak = _peak(config, bench, images, targets)
-        whole, tried = config.train.batch_size, len(images)
-        if peak is not None and tried < whole:
-            # Of few images, the optimizer's step may take more than they do: then the peak itself hardly grows with them.
-            of_images = _peak(config, bench, images, targets, keep_gradients=False) or 0
-            of_half = _peak(config, bench, images[: tried // 2], targets[: tried // 2], keep_gradients=False) or 0
-            per_image = (of_images - of_half) / (tried - tried // 2)
-            peak = max(peak, round(of_images + per_image * (whole - tried)))
-            arm.peak_memory_is_estimated = True
-        arm.peak_memory_bytes = peak
-
-
-def _peak(
-    config: RunConfig, bench: Bench, images: Tensor, targets: Tensor, *, keep_gradients: bool = True
-) -> int | None:
-    """Of the second step, the first in which the optimizer has its state; without gradients, of what images take alone."""
-    device = bench.device
-    device.start_memory()
-    model, optimizer, named_parameters = bench.trained(config)
-    parameters = [*named_parameters.values()]
-    for context in (nullcontext(), device.watch_memory()):
-        if not keep_gradients:
-            for parameter in parameters:
-                parameter.register_post_accumulate_grad_hook(_drop_gradient)
-        with context:
-            training_step(model, optimizer, images, targets, parameters, config.train, lambda: bench.autocast(config))
-    return device.peak_memory_bytes()
-
-
-def _drop_gradient(parameter: Tensor) -> None:
-    parameter.grad = None
+        whole = config.train.batch_size
+        if len(images) == whole:
+            arm.peak_memory_bytes = step_peak(config, bench, images, targets)
+        elif memory := step_memory(config, bench, images, targets):
+            arm.peak_memory_bytes, arm.peak_memory_is_estimated = memory.peak_of(whole), True

@@ -19,7 +19,8 @@ from vitbench.device import Device
 from vitbench.evaluation.exports import export
 from vitbench.evaluation.features import LabelledFeatures, feature_batches, keep
 from vitbench.inspection.loaded_model import LoadedModel
-from vitbench.kernels import install, native
+from vitbench.kernels import install
+from vitbench.kernels.choice import recorded_use
 from vitbench.machine import cache_directory
 from vitbench.records import Environment, describe_environment
 
@@ -80,10 +81,10 @@ def make_extractor(
 ) -> FeatureExtractor:
     """Moves the model to the device; `progress` is told how many images have their features."""
     kind, width = device.torch_device.type, block_width(loaded.model.config)
-    kernels = native.describe_use(kind, precision=precision, compiled=False, width=width)
+    kernels = recorded_use(kind, precision=precision, compiled=False, width=width)
     threads = torch.get_num_threads()
     environment = describe_environment(
-        device.name, precision=precision, threads=threads, data_sha256=data.sha256, kernels=kernels
+        device.name, precision=precision, threads=threads, data_sha256=data.sha256, **kernels
     )
     loaded = replace(loaded, model=device.place(install(loaded.model)))
     return FeatureExtractor(loaded, data, device, precision, batch_size, environment, progress)

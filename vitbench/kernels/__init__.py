@@ -17,13 +17,16 @@ def install(model: SomeModule) -> SomeModule:
     """The same model or layer, which computes with native operators from now on, where they can; timm's stays as it is.
 
     So do users' parts, and the norms before them: these get the float32 that they get without native operators. Parameters
-    and buffers, their names, hooks and `isinstance` stay as they are, and copies compute natively too.
+    and buffers, their names, hooks and `isinstance` stay as they are, and copies compute natively too. Raises ValueError where
+    the user asks for native operators, and there are none.
     """
+    from vitbench.kernels import native
     from vitbench.kernels.blocks import NATIVE, NativeLayerNorm
     from vitbench.models import ViT
     from vitbench.models.blocks import Block
     from vitbench.models.parts import is_part
 
+    native.check_asked()
     for module in model.modules():
         if isinstance(module, ViT | Block):  # norms of the residual stream
             readers = _readers(module)

@@ -1,10 +1,12 @@
-// The attention branch: projection, rotation of queries and keys by their place, attention of every head, projection.
+// The attention branch: projection, norms and rotation of queries and keys, attention of every head, projection.
 
 #pragma once
 
 #include <cmath>
 
+#include "heads.h"
 #include "products.h"
+#include "relative.h"
 
 namespace {
 
@@ -32,9 +34,13 @@ void softmax(float* logits, bf16* weights, int64_t wide, int64_t n, int64_t m, f
     }
 }
 
-// q, k and v of one image and what surrounds them: rows of heads · d values, `q_stride` or `kv_stride` apart.
+// q, k and v of one image: rows of heads · d values.
+struct Image {
+    Rows q, k, v;
+};
+
 struct Heads {
-    int64_t heads, queries, keys, d, q_stride, kv_stride, wide;
+    int64_t heads, queries, keys, d, wide;
     float scale;
 };
 
@@ -44,29 +50,32 @@ struct AttentionScratch {
     Scratch<bf16> slopes;
     explicit AttentionScratch(const Heads& s)
         : packed((s.queries > s.wide ? s.queries + 1 : s.wide) * s.d),
-          transposed(s.keys * round_up((s.queries + 1) / 2, LANES)),
+          transposed((s.keys > GROUP ? s.keys : GROUP) * round_up((s.queries + 1) / 2, LANES)),
           logits(s.queries * s.wide),
           slopes(s.queries * s.wide) {}
 };
 
 // out: [queries, heads · d]; weights: [heads, queries, wide].
-void attend(const bf16* q, const bf16* k, const bf16* v, bf16* out, bf16* weights, const Heads& s, AttentionScratch& t) {
+void attend(const Image& x, bf16* out, bf16* weights, const Heads& s, AttentionScratch& t, RelativeLogits& relative) {
     const int64_t width = s.heads * s.d;
     for (int64_t h = 0; h < s.heads; ++h) {
         bf16* w = weights + h * s.queries * s.wide;
-        pack_columns(k + h * s.d, s.kv_stride, t.packed, s.keys, s.d);
-        multiply(q + h * s.d, s.q_stride, s.queries, {t.packed, s.wide, s.d / 2},
-                 [&](int64_t i, int64_t j, Floats x) { store(t.logits + i * s.wide + j, x); });
+        const bf16* q = x.q.values + h * s.d;
+        if (relative) relative.multiply_queries(q, x.q.stride, h);
+        pack_columns(x.k.values + h * s.d, x.k.stride, t.packed, s.keys, s.d);
+        multiply(q, x.q.stride, s.queries, {t.packed, s.wide, s.d / 2}, [&](int64_t i, int64_t j, Floats logits) {
+            store(t.logits + i * s.wide + j, relative ? logits + relative.at(i, j) : logits);
+        });
         softmax(t.logits, w, s.wide, s.queries, s.keys, s.scale);
-        pack_rows(v + h * s.d, s.kv_stride, t.packed, s.keys, s.d);
+        pack_rows(x.v.values + h * s.d, x.v.stride, t.packed, s.keys, s.d);
         multiply(w, s.wide, s.queries, {t.packed, s.d, (s.keys + 1) / 2},
-                 [&](int64_t i, int64_t j, Floats x) { store(out + i * width + h * s.d + j, x); });
+                 [&](int64_t i, int64_t j, Floats sums) { store(out + i * width + h * s.d + j, sums); });
     }
 }
 
-// Gradients lie as q, k and v do.
-void attend_backward(const bf16* q, const bf16* k, const bf16* v, const bf16* weights, const bf16* grad, bf16* grad_q,
-                     bf16* grad_k, bf16* grad_v, const Heads& s, AttentionScratch& t) {
+// grad_table: [2n − 1, heads · d], added to, of relative positions.
+void attend_backward(const Image& x, const bf16* weights, const bf16* grad, const Image& grads, float* grad_table,
+                     const Heads& s, AttentionScratch& t, RelativeLogits& relative) {
     const int64_t width = s.heads * s.d, query_pairs = (s.queries + 1) / 2, pair_stride = round_up(query_pairs, LANES);
     for (int64_t h = 0; h < s.heads; ++h) {
         const bf16 *w = weights + h * s.queries * s.wide, *g = grad + h * s.d;
@@ -74,69 +83,102 @@ void attend_backward(const bf16* q, const bf16* k, const bf16* v, const bf16* we
         transpose_pairs(w, s.wide, t.transposed, pair_stride, s.queries, s.keys);
         pack_rows(g, width, t.packed, s.queries, s.d);
         multiply(t.transposed.values, pair_stride, s.keys, {t.packed, s.d, query_pairs},
-                 [&](int64_t i, int64_t j, Floats x) { store(grad_v + i * s.kv_stride + h * s.d + j, x); });
+                 [&](int64_t i, int64_t j, Floats sums) { store(grads.v.values + i * grads.v.stride + h * s.d + j, sums); });
         // slopes = scale · weights · (p − Σ p · weights), p = grad · vᵀ
-        pack_columns(v + h * s.d, s.kv_stride, t.packed, s.keys, s.d);
+        pack_columns(x.v.values + h * s.d, x.v.stride, t.packed, s.keys, s.d);
         multiply(g, width, s.queries, {t.packed, s.wide, s.d / 2},
-                 [&](int64_t i, int64_t j, Floats x) { store(t.logits + i * s.wide + j, x); });
+                 [&](int64_t i, int64_t j, Floats sums) { store(t.logits + i * s.wide + j, sums); });
         for (int64_t i = 0; i < s.queries; ++i) {
             const float* p = t.logits + i * s.wide;
             Floats dots{};
             for (int64_t j = 0; j < s.wide; j += LANES) dots += load(p + j) * load(w + i * s.wide + j);
             const float dot = sum(dots);
-            for (int64_t j = 0; j < s.wide; j += LANES)
-                store(t.slopes + i * s.wide + j, load(w + i * s.wide + j) * (load(p + j) - dot) * s.scale);
+            for (int64_t j = 0; j < s.wide; j += LANES) {
+                const Floats slopes = load(w + i * s.wide + j) * (load(p + j) - dot) * s.scale;
+                store(t.slopes + i * s.wide + j, slopes);
+                if (relative) relative.put(i, j, slopes);
+            }
         }
         // grad_q = slopes · k
-        pack_rows(k + h * s.d, s.kv_stride, t.packed, s.keys, s.d);
+        if (relative) relative.multiply_slopes(h);
+        pack_rows(x.k.values + h * s.d, x.k.stride, t.packed, s.keys, s.d);
         multiply(t.slopes.values, s.wide, s.queries, {t.packed, s.d, (s.keys + 1) / 2},
-                 [&](int64_t i, int64_t j, Floats x) { store(grad_q + i * s.q_stride + h * s.d + j, x); });
+                 [&](int64_t i, int64_t j, Floats sums) {
+                     store(grads.q.values + i * grads.q.stride + h * s.d + j,
+                           relative ? sums + load(relative.grad_q + i * s.d + j) : sums);
+                 });
         // grad_k = slopesᵀ · q
         transpose_pairs(t.slopes, s.wide, t.transposed, pair_stride, s.queries, s.keys);
-        pack_rows(q + h * s.d, s.q_stride, t.packed, s.queries, s.d);
+        pack_rows(x.q.values + h * s.d, x.q.stride, t.packed, s.queries, s.d);
         multiply(t.transposed.values, pair_stride, s.keys, {t.packed, s.d, query_pairs},
-                 [&](int64_t i, int64_t j, Floats x) { store(grad_k + i * s.kv_stride + h * s.d + j, x); });
+                 [&](int64_t i, int64_t j, Floats sums) { store(grads.k.values + i * grads.k.stride + h * s.d + j, sums); });
+        if (relative) relative.add_to_table({t.packed, s.d, query_pairs}, grad_table + h * s.d, width, t.transposed, pair_stride);
     }
 }
 
 // Of self-attention: all tokens are keys; `queries` tokens from `first_query` on are queries, and the result has these alone.
+// The first `prefix` tokens are no patches.
 struct Shape {
-    int64_t batch, tokens, first_query, queries, heads, d;
-    float scale;
+    int64_t batch, tokens, first_query, queries, heads, d, prefix;
+    float scale, norm_eps;
+};
+
+// What may stand between the projection and attention, each null where it does not: rotations [2, tokens, d]; qk-norm, weight and
+// bias of queries, then of keys [4, d]; embeddings of relative positions [2 · patches − 1, heads · d].
+struct Between {
+    const float *turns, *norms, *table;
 };
 
 struct Layout {  // q beside k and v where every token is a query, else in a tensor of its own
+    const Shape& s;
     bool together;
     int64_t width, q_stride, kv_stride;
     explicit Layout(const Shape& s)
-        : together(s.queries == s.tokens), width(s.heads * s.d), q_stride(together ? 3 * width : width),
+        : s(s), together(s.queries == s.tokens), width(s.heads * s.d), q_stride(together ? 3 * width : width),
           kv_stride(together ? 3 * width : 2 * width) {}
-    Heads heads(const Shape& s) const {
-        return {s.heads, s.queries, s.tokens, s.d, q_stride, kv_stride, round_up(s.tokens, LANES), s.scale};
+    Heads heads() const { return {s.heads, s.queries, s.tokens, s.d, round_up(s.tokens, LANES), s.scale}; }
+    // Image `b` of those that begin at q and kv.
+    Image image(const bf16* q, const bf16* kv, int64_t b) const {
+        bf16* keys = const_cast<bf16*>(kv) + b * s.tokens * kv_stride + (together ? width : 0);
+        return {{const_cast<bf16*>(q) + b * s.queries * q_stride, q_stride, s.first_query, s.queries},
+                {keys, kv_stride, 0, s.tokens},
+                {keys + width, kv_stride, 0, s.tokens}};
     }
 };
 
-// Rotary positions: cosines [tokens, d], then sines; without, null, nothing turns.
-struct Turns {
-    const float* cosines;
-    int64_t tokens, d;
+// Queries and keys of one image as attention takes them; what is not normed is turned already.
+struct Prepared {
+    const Turns& turn;
+    const bool is_normed;
+    const HeadNorm q_norm, k_norm;
+    Scratch<bf16> q, k;
+    Prepared(const Between& between, const Turns& turn, const Shape& s)
+        : turn(turn), is_normed(between.norms), q_norm{between.norms, between.norms + s.d, s.heads, s.d, s.norm_eps},
+          k_norm{between.norms + 2 * s.d, between.norms + 3 * s.d, s.heads, s.d, s.norm_eps},
+          q(is_normed ? s.queries * s.heads * s.d : 0), k(is_normed ? s.tokens * s.heads * s.d : 0) {}
 
-    inline Floats operator()(Floats x, int64_t token, int64_t column) const {
-        const float* at = cosines + token * d + column % d;
-        return turned(x, load(at), load(at + tokens * d));
+    Image operator()(const Image& raw) {
+        if (!is_normed) return raw;
+        q_norm.apply(raw.q, q, turn);
+        k_norm.apply(raw.k, k, turn);
+        const int64_t width = q_norm.heads * q_norm.d;
+        return {{q, width, raw.q.first, raw.q.count}, {k, width, 0, raw.k.count}, raw.v};
     }
-
-    // Of one image's gradients with respect to what was turned, back to those of what it was: rows of heads · d.
-    void back(bf16* rows, int64_t stride, int64_t first, int64_t count, int64_t width) const {
-        if (!cosines) return;
-        for (int64_t i = 0; i < count; ++i)
-            for (int64_t j = 0; j < width; j += LANES) {
-                const float* at = cosines + (first + i) * d + j % d;
-                bf16* row = rows + i * stride + j;
-                store(row, turned(load(row), load(at), -load(at + tokens * d)));
-            }
+    // From gradients with respect to what was prepared to those of what the projection gave; to sums [4, d] those of norms.
+    void back(const Image& raw, const Image& grads, int64_t width, float* sums) const {
+        if (is_normed) {
+            q_norm.back(raw.q, grads.q, turn, sums);
+            k_norm.back(raw.k, grads.k, turn, sums + 2 * k_norm.d);
+        } else if (turn.cosines) {
+            turn_back(grads.q, width, turn);
+            turn_back(grads.k, width, turn);
+        }
     }
 };
+
+inline Windows windows_of(const Between& between, const Shape& s) {
+    return {between.table ? s.tokens - s.prefix : 0, s.prefix, s.first_query, s.queries, s.tokens};
+}
 
 inline int64_t images_at_a_time(const Shape& s, int64_t rows, int threads) {
     const int64_t most = rows / s.tokens;
@@ -149,23 +191,27 @@ inline void gather(const bf16* x, bf16* to, const Shape& s, int64_t images, int6
         std::memcpy(to + b * s.queries * width, x + (b * s.tokens + s.first_query) * width, s.queries * width * sizeof(bf16));
 }
 
-// x: [B, N, D]; w_qkv: [3D, D]; turns: [2, N, d] or null; qkv, queries and keys turned: [B, N, 3D], or k and v [B, N, 2D] and q_alone [B, M, D]; attended, out: [B, M, D].
-// Without kept_kv nothing is kept for the backward pass.
-void self_attention(const bf16* x, const float* w_qkv, const float* bias, const float* w_proj, const float* turns,
+// x: [B, N, D]; w_qkv: [3D, D]; qkv, queries and keys turned where they are not normed: [B, N, 3D], or k and v [B, N, 2D] and
+// q [B, M, D]; attended, out: [B, M, D]. Without kept_kv nothing is kept for the backward pass.
+void self_attention(const bf16* x, const float* w_qkv, const float* bias, const float* w_proj, const Between& between,
                     bf16* kept_kv, bf16* kept_q, bf16* kept_attended, bf16* kept_weights, bf16* out, const Shape& s) {
     const Layout layout(s);
-    const Turns turn{turns, s.tokens, s.d};
-    const Heads heads = layout.heads(s);
+    const Turns turn{between.turns, s.tokens, s.d};
+    const Heads heads = layout.heads();
+    const Windows windows = windows_of(between, s);
+    const PackedTable table(between.table, windows, s.heads, s.d, false);
     const int64_t width = layout.width, wide = heads.wide, q_width = layout.together ? 0 : width;
     const Packed proj(w_proj, width, width, false);
     const Packed q_weight(w_qkv, q_width, width, false);
     const Packed kv_weight(w_qkv + q_width * width, 3 * width - q_width, width, false);
     const int threads = threads_for(s.batch * s.tokens * width);
     const int64_t size = images_at_a_time(s, ROWS, threads);
-    const bool keep = kept_kv != nullptr;
+    const bool keep = kept_kv != nullptr, turns_here = between.turns && !between.norms;
 #pragma omp parallel num_threads(threads)
     {
         AttentionScratch scratch(heads);
+        RelativeLogits relative(windows, table, false);
+        Prepared prepared(between, turn, s);
         Scratch<bf16> own_kv(keep ? 0 : size * s.tokens * layout.kv_stride), own_q(keep ? 0 : size * s.queries * q_width);
         Scratch<bf16> own_attended(keep ? 0 : size * s.queries * width), rows(size * s.queries * q_width);
         Scratch<bf16> own_weights(keep ? 0 : s.heads * s.queries * wide);
@@ -177,7 +223,7 @@ void self_attention(const bf16* x, const float* w_qkv, const float* bias, const 
             bf16* attended = keep ? kept_attended + start * s.queries * width : own_attended.values;
             const bf16* part = x + start * s.tokens * width;
             const float* kv_bias = bias ? bias + q_width : nullptr;
-            const int64_t turning = turns ? layout.kv_stride - width : 0;  // all columns but those of v
+            const int64_t turning = turns_here ? layout.kv_stride - width : 0;  // all columns but those of v
             multiply(part, width, images * s.tokens, kv_weight.panels, [&](int64_t i, int64_t j, Floats sums) {
                 const Floats x = kv_bias ? sums + load(kv_bias + j) : sums;
                 store(kv + i * layout.kv_stride + j, j < turning ? turn(x, i % s.tokens, j) : x);
@@ -186,14 +232,13 @@ void self_attention(const bf16* x, const float* w_qkv, const float* bias, const 
                 gather(part, rows, s, images, width);
                 multiply(rows.values, width, images * s.queries, q_weight.panels, [&](int64_t i, int64_t j, Floats sums) {
                     const Floats x = bias ? sums + load(bias + j) : sums;
-                    store(q + i * width + j, turns ? turn(x, s.first_query + i % s.queries, j) : x);
+                    store(q + i * width + j, turns_here ? turn(x, s.first_query + i % s.queries, j) : x);
                 });
             }
             for (int64_t b = 0; b < images; ++b) {
-                const bf16* qb = q + b * s.queries * layout.q_stride;
-                const bf16* kb = kv + b * s.tokens * layout.kv_stride + (layout.together ? width : 0);
                 bf16* weights = keep ? kept_weights + (start + b) * s.heads * s.queries * wide : own_weights.values;
-                attend(qb, kb, kb + width, attended + b * s.queries * width, weights, heads, scratch);
+                const Image image = prepared(layout.image(q, kv, b));
+                attend(image, attended + b * s.queries * width, weights, heads, scratch, relative);
             }
             multiply(attended, width, images * s.queries, proj.panels, [&](int64_t i, int64_t j, Floats sums) {
                 store(out + (start * s.queries + i) * width + j, sums);
@@ -202,31 +247,40 @@ void self_attention(const bf16* x, const float* w_qkv, const float* bias, const 
     }
 }
 
-void self_attention_backward(const bf16* x, const float* w_qkv, const float* w_proj, const float* turns, const bf16* kept_kv,
-                             const bf16* kept_q, const bf16* kept_attended, const bf16* kept_weights, const bf16* grad,
-                             bf16* grad_x, float* grad_w_qkv, float* grad_bias, float* grad_w_proj, const Shape& s) {
+// Gradients of parameters, each as the parameter is laid out; null where there is none.
+struct AttentionGradients {
+    float *qkv, *bias, *proj, *norms, *table;
+};
+
+void self_attention_backward(const bf16* x, const float* w_qkv, const float* w_proj, const Between& between,
+                             const bf16* kept_kv, const bf16* kept_q, const bf16* kept_attended, const bf16* kept_weights,
+                             const bf16* grad, bf16* grad_x, const AttentionGradients& to, const Shape& s) {
     const Layout layout(s);
-    const Turns turn{turns, s.tokens, s.d};
-    const Heads heads = layout.heads(s);
+    const Turns turn{between.turns, s.tokens, s.d};
+    const Heads heads = layout.heads();
+    const Windows windows = windows_of(between, s);
+    const PackedTable table(between.table, windows, s.heads, s.d, true);
     const int64_t width = layout.width, q_width = layout.together ? 0 : width, kv_width = 3 * width - q_width;
     const Packed proj(w_proj, width, width, true);
     const Packed q_weight(w_qkv, q_width, width, true);
     const Packed kv_weight(w_qkv + q_width * width, kv_width, width, true);
     const int threads = threads_for(s.batch * s.tokens * width);
     const int64_t size = images_at_a_time(s, ROWS_BACKWARD, threads), most_rows = size * s.tokens;
-    Gradient g_proj(width, width, grad_w_proj, nullptr, threads);
-    Gradient g_q(q_width, width, grad_w_qkv, grad_bias, threads);
-    Gradient g_kv(kv_width, width, grad_w_qkv + q_width * width, grad_bias ? grad_bias + q_width : nullptr, threads);
+    Gradient g_proj(width, width, to.proj, nullptr, threads);
+    Gradient g_q(q_width, width, to.qkv, to.bias, threads);
+    Gradient g_kv(kv_width, width, to.qkv + q_width * width, to.bias ? to.bias + q_width : nullptr, threads);
+    Gradient g_norms(between.norms ? 4 : 0, s.d, to.norms, nullptr, threads);
+    Gradient g_table(windows.offsets(), width, to.table, nullptr, threads);
 #pragma omp parallel num_threads(threads)
     {
         const int thread = omp_get_thread_num();
         AttentionScratch scratch(heads);
+        RelativeLogits relative(windows, table, true);
+        Prepared prepared(between, turn, s);
         Scratch<bf16> back(size * s.queries * width), kv_back(most_rows * layout.kv_stride);
         Scratch<bf16> q_back(size * s.queries * q_width), rows(size * s.queries * q_width);
         Scratch<uint32_t> transposed(Gradient::transposed_size(most_rows, kv_width)), packed((most_rows + 1) / 2 * width);
-        g_proj.start(thread);
-        g_q.start(thread);
-        g_kv.start(thread);
+        for (Gradient* gradient : {&g_proj, &g_q, &g_kv, &g_norms, &g_table}) gradient->start(thread);
 #pragma omp for schedule(static)
         for (int64_t start = 0; start < s.batch; start += size) {
             const int64_t images = s.batch - start < size ? s.batch - start : size;
@@ -236,24 +290,22 @@ void self_attention_backward(const bf16* x, const float* w_qkv, const float* w_p
             const bf16* q = layout.together ? kv : kept_q + start * s.queries * width;
             const bf16* g = grad + start * s.queries * width;
             bf16* grad_part = grad_x + start * s.tokens * width;
-            bf16* q_slopes = layout.together ? kv_back.values : q_back.values;
+            const bf16* q_slopes = layout.together ? kv_back.values : q_back.values;
             multiply(g, width, queries, proj.panels,
                      [&](int64_t i, int64_t j, Floats sums) { store(back + i * width + j, sums); });
             for (int64_t b = 0; b < images; ++b) {
-                const int64_t q_at = b * s.queries * layout.q_stride;
-                const int64_t k_at = b * s.tokens * layout.kv_stride + (layout.together ? width : 0);
-                attend_backward(q + q_at, kv + k_at, kv + k_at + width,
-                                kept_weights + (start + b) * s.heads * s.queries * heads.wide, back + b * s.queries * width,
-                                q_slopes + q_at, kv_back + k_at, kv_back + k_at + width, heads, scratch);
-                turn.back(q_slopes + q_at, layout.q_stride, s.first_query, s.queries, width);
-                turn.back(kv_back + k_at, layout.kv_stride, 0, s.tokens, width);
+                const Image raw = layout.image(q, kv, b), grads = layout.image(q_slopes, kv_back, b);
+                const bf16* weights = kept_weights + (start + b) * s.heads * s.queries * heads.wide;
+                attend_backward(prepared(raw), weights, back + b * s.queries * width, grads, g_table.sums[thread], heads, scratch,
+                                relative);
+                prepared.back(raw, grads, width, g_norms.sums[thread]);
             }
             multiply(kv_back.values, layout.kv_stride, tokens, kv_weight.panels,
                      [&](int64_t i, int64_t j, Floats sums) { store(grad_part + i * width + j, sums); });
             if (!layout.together) {
                 multiply(q_back.values, width, queries, q_weight.panels, [&](int64_t i, int64_t j, Floats sums) {
-                    bf16* to = grad_part + (i / s.queries * s.tokens + s.first_query + i % s.queries) * width + j;
-                    store(to, load(to) + sums);
+                    bf16* at = grad_part + (i / s.queries * s.tokens + s.first_query + i % s.queries) * width + j;
+                    store(at, load(at) + sums);
                 });
                 gather(part, rows, s, images, width);
                 g_q.add(thread, q_back, width, rows, width, queries, transposed, packed);
@@ -261,9 +313,7 @@ void self_attention_backward(const bf16* x, const float* w_qkv, const float* w_p
             g_kv.add(thread, kv_back, layout.kv_stride, part, width, tokens, transposed, packed);
             g_proj.add(thread, g, width, kept_attended + start * s.queries * width, width, queries, transposed, packed);
         }
-        g_proj.finish();
-        g_q.finish();
-        g_kv.finish();
+        for (Gradient* gradient : {&g_proj, &g_q, &g_kv, &g_norms, &g_table}) gradient->finish();
     }
 }
 

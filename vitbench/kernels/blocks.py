@@ -12,17 +12,18 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from vitbench.kernels import native, operators
+from vitbench.kernels.choice import usable
 from vitbench.models.attention import FEW_TOKENS, Attention
 from vitbench.models.blocks import MLP, Block, LayerScale
 from vitbench.models.parts import ALL
-from vitbench.models.positions import RotaryPosition
+from vitbench.models.positions import RelativePosition, RotaryPosition
 
 
 class NativeLayerNorm(nn.LayerNorm):
     """One pass from the float32 residual stream to the bf16 that matrix products take."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if native.usable(x, self.weight, self.bias):
+        if usable(x, self.weight, self.bias):
             return operators.norm(x, self.weight, self.bias, self.eps)
         return super().forward(x)
 
@@ -45,19 +46,18 @@ class NativeMLP(MLP):
             and len(self.fc1.weight) % native.LANES == 0
             and not drops_out
             and type(self.fc1) is type(self.fc2) is nn.Linear
-            and native.usable(x, *self.fc1.parameters(), *self.fc2.parameters())
+            and usable(x, *self.fc1.parameters(), *self.fc2.parameters())
         )
 
 
 class NativeAttention(Attention):
-    """Projections, rotation and both products in one operator."""
+    """Projections, norms and rotation of queries and keys, logits of relative positions and both products in one operator."""
 
     def forward(self, x: Tensor, *, read: slice = ALL, add_bias: bool = True) -> Tensor:
         """Without `add_bias`, the projection's bias is left to whoever adds the result to the residual stream."""
         if self._is_usable(x):
-            turns = None if self.rotary is None else turns_of(self.rotary)
             weights = self.qkv.weight, self.qkv.bias, self.proj.weight
-            out = operators.self_attention(x, *weights, num_heads=self.num_heads, read=read, turns=turns)
+            out = operators.self_attention(x, *weights, num_heads=self.num_heads, read=read, between=self._between())
             if add_bias and self.proj.bias is not None:
                 out = out + self.proj.bias.to(out.dtype)
         else:
@@ -66,19 +66,38 @@ class NativeAttention(Attention):
         dropped: Tensor = self.proj_dropout(out)
         return dropped
 
+    def _between(self) -> operators.Between:
+        norms = [norm for norm in (self.q_norm, self.k_norm) if isinstance(norm, nn.LayerNorm)]
+        return operators.Between(
+            turns=None if self.rotary is None else turns_of(self.rotary),
+            norms=torch.stack([p for norm in norms for p in (norm.weight, norm.bias)]) if norms else None,
+            norm_eps=norms[0].eps if norms else 0.0,
+            table=None if self.relative is None else self.relative.table,
+            prefix=0 if self.relative is None else self.relative.num_prefix_tokens,
+        )
+
     def _is_usable(self, x: Tensor) -> bool:
         drops_out = self.training and self.dropout > 0
-        between = self.relative or self.position or drops_out or isinstance(self.q_norm, nn.LayerNorm)
         head_dim = self.qkv.in_features // self.num_heads
+        within = [part for part in (self.q_norm, self.k_norm, self.relative) if part is not None]
         return (
             self.kernel == "auto"
             and x.dtype == torch.bfloat16
             and x.shape[1] <= FEW_TOKENS[x.dtype]
             and head_dim % native.LANES == 0
-            and not between
+            and not (self.position or drops_out)
             and type(self.qkv) is type(self.proj) is nn.Linear
-            and native.usable(x, *self.qkv.parameters(), *self.proj.parameters())
+            and _are_alike(self.q_norm, self.k_norm)
+            and type(self.relative) in (type(None), RelativePosition)
+            and usable(x, *(p for part in (self.qkv, self.proj, *within) for p in part.parameters()))
         )
+
+
+def _are_alike(q_norm: nn.Module, k_norm: nn.Module) -> bool:
+    """Whether queries and keys are normed by LayerNorms with weight and bias that differ in these alone, or not at all."""
+    if type(q_norm) is type(k_norm) is nn.LayerNorm:
+        return q_norm.eps == k_norm.eps and all(norm.bias is not None for norm in (q_norm, k_norm))
+    return type(q_norm) is type(k_norm) is nn.Identity
 
 
 class NativeBlock(Block):
@@ -100,7 +119,7 @@ class NativeBlock(Block):
             and type(self.norm2) is NativeLayerNorm
             and not (self.training and (self.mlp.dropout.p > 0 or isinstance(self.drop_path, DropPath)))
             and not scales
-            and native.usable(x, *self.norm2.parameters())
+            and usable(x, *self.norm2.parameters())
         )
 
 

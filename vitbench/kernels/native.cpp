@@ -76,17 +76,21 @@ int vitbench_mlp_backward(const bf16* x, const bf16* before, const float* w1, co
 }
 
 int vitbench_self_attention(const bf16* x, const float* w_qkv, const float* bias, const float* w_proj, const float* turns,
-                            bf16* kv, bf16* q, bf16* attended, bf16* weights, bf16* out, const Shape* shape) {
-    return or_out_of_memory([=] { self_attention(x, w_qkv, bias, w_proj, turns, kv, q, attended, weights, out, *shape); });
+                            const float* norms, const float* table, bf16* kv, bf16* q, bf16* attended, bf16* weights, bf16* out,
+                            const Shape* shape) {
+    return or_out_of_memory([=] {
+        self_attention(x, w_qkv, bias, w_proj, {turns, norms, table}, kv, q, attended, weights, out, *shape);
+    });
 }
 
 int vitbench_self_attention_backward(const bf16* x, const float* w_qkv, const float* w_proj, const float* turns,
-                                     const bf16* kv, const bf16* q, const bf16* attended, const bf16* weights, const bf16* grad,
-                                     bf16* grad_x, float* grad_w_qkv, float* grad_bias, float* grad_w_proj,
-                                     const Shape* shape) {
+                                     const float* norms, const float* table, const bf16* kv, const bf16* q,
+                                     const bf16* attended, const bf16* weights, const bf16* grad, bf16* grad_x,
+                                     float* grad_w_qkv, float* grad_bias, float* grad_w_proj, float* grad_norms,
+                                     float* grad_table, const Shape* shape) {
     return or_out_of_memory([=] {
-        self_attention_backward(x, w_qkv, w_proj, turns, kv, q, attended, weights, grad, grad_x, grad_w_qkv, grad_bias,
-                                grad_w_proj, *shape);
+        const AttentionGradients to{grad_w_qkv, grad_bias, grad_w_proj, grad_norms, grad_table};
+        self_attention_backward(x, w_qkv, w_proj, {turns, norms, table}, kv, q, attended, weights, grad, grad_x, to, *shape);
     });
 }
 }

@@ -1,4 +1,4 @@
-"""Can native operators compute on this machine, with these tensors, and if not, why not?
+"""Can native operators compute on this machine, and if not, why not?
 
 `native.cpp` is compiled once a machine and loaded once a process.
 """
@@ -15,7 +15,7 @@ import subprocess
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, cast
 
 import torch
 from filelock import FileLock
@@ -32,7 +32,7 @@ FLAGS = (
 NEEDED = "avx512_bf16"
 """What the processor must have, by Linux's name."""
 SWITCH = "VITBENCH_KERNELS"
-"""The environment variable which, set to `torch`, leaves everything to torch's operators; nothing is compiled."""
+"""The environment variable that chooses operators: `native`, `torch` (then nothing is compiled), or `auto`: by measurement."""
 
 LANES = 16
 """Widths must be multiples of this."""
@@ -41,43 +41,14 @@ MOST_THREADS = 32
 
 
 class Shape(ctypes.Structure):
-    """Of self-attention, as native.cpp has it: `queries` of the tokens, from `first` on, attend to all of them."""
+    """Of self-attention, as attention.h has it: `queries` of the tokens, from `first` on, attend to all of them. The first
+    `prefix` tokens are no patches.
+    """
 
     _fields_: ClassVar = [
-        *((name, ctypes.c_int64) for name in ("batch", "tokens", "first", "queries", "heads", "head_dim")),
-        ("scale", ctypes.c_float),
+        *((name, ctypes.c_int64) for name in ("batch", "tokens", "first", "queries", "heads", "head_dim", "prefix")),
+        *((name, ctypes.c_float) for name in ("scale", "norm_eps")),
     ]
-
-
-def usable(x: Tensor, *parameters: Tensor) -> bool:
-    """Whether native operators can compute with activations like `x` [..., D] and these parameters, here and now.
-
-    They can under bf16 autocast on CPU, for dense float32 parameters, outside of torch.compile and whatever subclasses,
-    wraps or traces tensors. `blocks` says what each part of a model needs besides.
-    """
-    return (
-        not torch.compiler.is_compiling()
-        and x.device.type == "cpu"
-        and torch.is_autocast_enabled("cpu")
-        and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        and x.dtype in (torch.float32, torch.bfloat16)
-        and x.numel() > 0
-        and all(p.dtype == torch.float32 and p.is_contiguous() for p in parameters)
-        and torch._C._get_tracing_state() is None
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and type(x) is Tensor
-        and not _why_not(x.shape[-1])
-        and state()[0] is not None
-    )
-
-
-def _why_not(width: int) -> str:
-    """Why a model of this width, on this many threads, cannot use native operators; empty where it can."""
-    if width % LANES:
-        return f"width {width} is not a multiple of {LANES}"
-    if torch.get_num_threads() > MOST_THREADS:
-        return f"{torch.get_num_threads()} threads are more than {MOST_THREADS}"
-    return ""
 
 
 def describe() -> str:
@@ -86,24 +57,30 @@ def describe() -> str:
     return "native" if library is not None else f"torch: {reason}"
 
 
-def describe_use(device_type: str, *, precision: str, compiled: bool, width: int | None) -> str:
-    """Which operators compute a model on such a device, at `fp32` or `bf16`, eagerly or compiled, as `describe` has it.
+def asked() -> Literal["auto", "native", "torch"]:
+    """Whose operators the user asks for. Raises ValueError for a name that is not known."""
+    name = os.environ.get(SWITCH, "") or "auto"
+    if name not in ("auto", "native", "torch"):
+        raise ValueError(f"{SWITCH} {name!r} is not known; set it to native, torch or auto, or unset it")
+    return cast(Literal["auto", "native", "torch"], name)
 
-    `width` is that of the model's blocks. None, a model of timm: it computes with torch's operators on any machine, so
-    `native: not in this model` lets it stand beside models that are computed natively.
-    """
-    if device_type != "cpu" or precision != "bf16" or compiled:
-        return "torch"
-    if width is None:
-        return "native: not in this model" if describe() == "native" else describe()
-    reason = _why_not(width)
-    return f"torch: {reason}" if reason else describe()
+
+def check_asked() -> None:
+    """Raises ValueError where the user asks for operators that are not known, or cannot compute here."""
+    if asked() == "native" and state()[0] is None:
+        raise ValueError(f"{SWITCH}=native cannot be had: {state()[1]}; unset it, or set it to auto")
+
+
+def library_name() -> str:
+    """Of the compiled library: a hash of its sources, compiler and processor. Empty without one."""
+    library, _ = state()
+    return "" if library is None else Path(library._name).stem
 
 
 @lru_cache(maxsize=1)
 def state() -> tuple[ctypes.CDLL | None, str]:
     """(the library, why there is none)."""
-    if os.environ.get(SWITCH) == "torch":
+    if asked() == "torch":
         return None, f"{SWITCH}=torch"
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return None, f"native operators are for x86-64 Linux, not for {platform.machine()} {platform.system()}"

@@ -1,12 +1,13 @@
 """The parts of a block as native operators, forward and backward: norms on a residual stream, MLP, self-attention.
 
-For tensors that `native.usable` accepts. The residual stream [..., D] is float32, branches are bf16, parameters and their
+For tensors that `choice.usable` accepts. The residual stream [..., D] is float32, branches are bf16, parameters and their
 gradients float32. A branch leaves out its last bias, which is added where it joins the stream. Second derivatives cannot
 be taken.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -52,6 +53,25 @@ def mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, activation: 
     return result
 
 
+@dataclass(frozen=True)
+class Between:
+    """What `self_attention` does to queries, keys and logits besides. All tensors are float32."""
+
+    turns: MaybeTensor = None
+    """[2, N, d] rotates queries and keys (Su et al. 2021): cosines and sines for the channels of a head, as `blocks.turns_of`
+    has them.
+    """
+    norms: MaybeTensor = None
+    """[4, d]: weight and bias of the LayerNorm of each head's queries, then of its keys, before they are rotated (qk-norm)."""
+    norm_eps: float = 0.0
+    table: MaybeTensor = None
+    """[2n − 1, D]: embeddings of the offsets −(n−1) … n−1 between the n patches, whose products with queries are added to the
+    logits (Shaw et al. 2018).
+    """
+    prefix: int = 0
+    """The first tokens, which are no patches and have no offsets."""
+
+
 def self_attention(
     x: Tensor,
     qkv_weight: Tensor,
@@ -60,21 +80,24 @@ def self_attention(
     *,
     num_heads: int,
     read: slice = slice(None),
-    turns: Tensor | None = None,
+    between: Between = Between(),
 ) -> Tensor:
     """Multi-head self-attention with its projection (Vaswani et al. 2017). x: bf16 [B, N, D] → bf16 [B, M, D].
 
     Only the tokens of `read` are queries. Attention weights are kept for the backward pass.
-    `turns`, float32 [2, N, d], rotates queries and keys (Su et al. 2021): cosines and sines for the channels of a head, as
-    `blocks.turns_of` has them.
     """
     first, end, step = read.indices(x.shape[1])
     assert step == 1 and first < end, read
-    keep = torch.is_grad_enabled()
-    assert turns is None or turns.shape == (2, x.shape[1], x.shape[2] // num_heads), turns.shape
-    result: Tensor = _SelfAttention.apply(
-        x, qkv_weight, qkv_bias, proj_weight, turns, num_heads, first, end - first, keep
+    batch, tokens, width = x.shape
+    head_dim, (turns, norms, table) = width // num_heads, (between.turns, between.norms, between.table)
+    assert turns is None or turns.shape == (2, tokens, head_dim), turns.shape
+    assert norms is None or norms.shape == (4, head_dim), norms.shape
+    assert table is None or table.shape == (2 * (tokens - between.prefix) - 1, width), table.shape
+    shape = Shape(
+        batch, tokens, first, end - first, num_heads, head_dim, between.prefix, head_dim**-0.5, between.norm_eps
     )
+    keep = torch.is_grad_enabled()
+    result: Tensor = _SelfAttention.apply(x, qkv_weight, qkv_bias, proj_weight, turns, norms, table, shape, keep)
     return result
 
 
@@ -184,15 +207,13 @@ class _SelfAttention(Function):
         qkv_bias: MaybeTensor,
         proj_weight: Tensor,
         turns: MaybeTensor,
-        num_heads: int,
-        first: int,
-        queries: int,
+        norms: MaybeTensor,
+        table: MaybeTensor,
+        shape: Shape,
         keep: bool,
     ) -> Tensor:
         x = x.contiguous()
-        batch, tokens, width = x.shape
-        head_dim = width // num_heads
-        shape = Shape(batch, tokens, first, queries, num_heads, head_dim, head_dim**-0.5)
+        batch, tokens, width, queries = *x.shape, shape.queries
         out = x.new_empty(batch, queries, width)
         kept: tuple[MaybeTensor, ...] = (None, None, None, None)
         if keep:
@@ -201,21 +222,27 @@ class _SelfAttention(Function):
                 x.new_empty(batch, tokens, 3 * width if together else 2 * width),
                 None if together else torch.empty_like(out),
                 torch.empty_like(out),
-                x.new_empty(batch, num_heads, queries, -(-tokens // LANES) * LANES),
+                x.new_empty(batch, shape.heads, queries, -(-tokens // LANES) * LANES),
             )
         ctx.flops = 4 * batch * width * (width * (queries + tokens) + queries * tokens)
-        arguments = (x, qkv_weight, qkv_bias, proj_weight, turns, *kept, out)
+        if table is not None:
+            patches = range(max(shape.first, shape.prefix), shape.first + queries)  # which are queries
+            ctx.flops += 2 * batch * len(patches) * table.numel()
+        arguments = (x, qkv_weight, qkv_bias, proj_weight, turns, norms, table, *kept, out)
         call("self_attention", *arguments, shape, flops=ctx.flops)
-        ctx.save_for_backward(x, qkv_weight, qkv_bias, proj_weight, turns, *kept)
+        ctx.save_for_backward(x, qkv_weight, qkv_bias, proj_weight, turns, norms, table, *kept)
         ctx.shape = shape
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[MaybeTensor, ...]:
-        x, qkv_weight, qkv_bias, proj_weight, turns, *kept = ctx.saved_tensors
-        bias_grad = None if qkv_bias is None else torch.empty_like(qkv_bias)
-        grads = torch.empty_like(x), torch.empty_like(qkv_weight), bias_grad, torch.empty_like(proj_weight)
-        arguments = (x, qkv_weight, proj_weight, turns, *kept, grad.contiguous(), *grads)
+        x, qkv_weight, qkv_bias, proj_weight, turns, norms, table, *kept = ctx.saved_tensors
+        grad_x, *grads = (
+            None if tensor is None else torch.empty_like(tensor)
+            for tensor in (x, qkv_weight, qkv_bias, proj_weight, norms, table)
+        )
+        arguments = (x, qkv_weight, proj_weight, turns, norms, table, *kept, grad.contiguous(), grad_x, *grads)
         call("self_attention_backward", *arguments, ctx.shape, flops=2 * ctx.flops)
-        return *grads, None, None, None, None, None
+        *of_projections, norms_grad, table_grad = grads
+        return grad_x, *of_projections, None, norms_grad, table_grad, None, None

@@ -8,12 +8,20 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vitbench.config import ViTConfig
 from vitbench.models.parts import ALL, PositionInAttention
 from vitbench.models.positions import RelativePosition, RotaryPosition
 
-Kernel = Literal["auto", "fused", "matmul"]
+Kernel = Literal["auto", "fused", "matmul", "flash", "cudnn", "efficient", "math"]
+BACKENDS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+"""Kernels among which torch's scaled_dot_product_attention chooses by itself, by our names."""
 FEW_TOKENS = {torch.float32: 256, torch.bfloat16: 1025}
 """Up to here, on CPU, kernels that hold all logits of a head beat those that go through them in blocks (LOG.md).
 
@@ -27,12 +35,16 @@ def attention(
     """softmax(q·kᵀ/√d + bias)·v (Vaswani et al. 2017, eq. 1).
 
     q, k, v: [B, H, N, d]; `bias`, added to the scaled logits: broadcastable to [B, H, N, N]; returns [B, H, N, d].
-    `fused` is torch's scaled_dot_product_attention, `matmul` two batched products; `auto` chooses by device and dtype.
+    `fused` is torch's scaled_dot_product_attention, `flash`, `cudnn`, `efficient` and `math` are one of its kernels alone,
+    `matmul` is two batched products; `auto` chooses by device and dtype. Raises RuntimeError where a kernel cannot do it.
     """
     if kernel == "auto":
         # The backward of torch's fused CPU kernel is what costs at few tokens (measured: benchmarks/LOG.md).
         few_tokens = q.shape[-2] <= FEW_TOKENS.get(q.dtype, FEW_TOKENS[torch.float32])
         kernel = "matmul" if q.device.type == "cpu" and torch.is_grad_enabled() and few_tokens else "fused"
+    if kernel in BACKENDS:
+        with sdpa_kernel(BACKENDS[kernel]):
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
     if kernel == "fused":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)

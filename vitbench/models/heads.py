@@ -55,7 +55,7 @@ class AttentionPool(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """[B, N, D] → [B, D]."""
         patches = tokens[:, self.num_prefix_tokens :]
-        q = repeat(self.q(self.query), "n (h d) -> b h n d", b=len(tokens), h=self.num_heads)
+        q = repeat(self.q(self.query), "n (h d) -> b h n d", b=tokens.shape[0], h=self.num_heads)
         k, v = rearrange(self.kv(patches), "b n (two h d) -> two b h n d", two=2, h=self.num_heads)
         x = self.proj(rearrange(attention(q, k, v), "b h 1 d -> b (h d)"))
         return x + self.mlp(self.norm(x))

@@ -62,7 +62,7 @@ class ViT(nn.Module):
                 f"images are {image_hw} pixels, but image_size is {self.config.image_hw}; resize them, or the model"
             )
         x = self.stem(images)
-        prefix = [repeat(p, "n d -> b n d", b=len(x)) for p in (self.class_token, self.registers) if p is not None]
+        prefix = [repeat(p, "n d -> b n d", b=x.shape[0]) for p in (self.class_token, self.registers) if p is not None]
         x = torch.cat([*(p.to(x.dtype) for p in prefix), x], dim=1) if prefix else x
         # The residual stream has the parameters' precision, whatever that of the branches that are added to it.
         x = x.to(next(self.blocks.parameters(), next(self.parameters(), x)).dtype)

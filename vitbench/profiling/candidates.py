@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from vitbench.config import ModelConfig, TimmConfig, ViTConfig, block_width, user_names
-from vitbench.costs.macs import count
-from vitbench.kernels import install
-from vitbench.models import build_model
+from vitbench.costs.macs import count, unread_macs
+from vitbench.kernels import install, native
+from vitbench.models import ViT, build_model
+from vitbench.models.parts import ALL
 from vitbench.profiling.peers import build_peer, check_peer
-from vitbench.profiling.throughput import Candidate
+from vitbench.profiling.throughput import ALL_TOKENS, CLASS_TOKEN, Candidate
 from vitbench.user_code import Carried, carried
 
 OURS = "vitbench"
@@ -29,20 +30,26 @@ def candidate_of(
     precision: str,
     compiled: bool,
     batch_size: int | str,
+    cuda_graphs: bool = False,
+    full_tokens: bool = False,
 ) -> Candidate:
     """What to measure of a model that is called `name`. `batch_size`: images, or how to search for it.
 
-    Raises ValueError for a model that the peer named in `implementation` does not have.
+    With `full_tokens`, the last block computes all tokens, also where pooling reads the class token alone. Raises ValueError
+    for a model that the peer named in `implementation` does not have, and where the user asks for native operators that there
+    are not.
     """
+    native.check_asked()
     if implementation != OURS:
         if not isinstance(config, ViTConfig):
             whose = "timm's own" if isinstance(config, TimmConfig) else "a user's own"
             raise ValueError(f"peer {implementation!r} has no {name}, which is {whose}; leave it out")
         check_peer(implementation, config)
+    reads_class_token = implementation == OURS and unread_macs(config) > 0
     return Candidate(
         variant=name,
         implementation=implementation,
-        build=partial(build, implementation, config, carried(user_names(config))),
+        build=partial(build, implementation, config, carried(user_names(config)), full_tokens),
         image_shape=(config.in_channels, *config.image_hw),
         num_classes=config.num_classes,
         macs=count(config).macs,
@@ -52,24 +59,33 @@ def candidate_of(
         batch_size=1 if isinstance(batch_size, str) else batch_size,
         search=batch_size if isinstance(batch_size, str) else "",
         width=block_width(config),
+        cuda_graphs=cuda_graphs,
+        chooses_attention=implementation == OURS,
+        last_block=CLASS_TOKEN if reads_class_token and not full_tokens else ALL_TOKENS,
+        is_full=reads_class_token and full_tokens,
     )
 
 
 def is_compiled(compile: str, device: torch.device) -> bool:
-    """Whether a step at this value of `TrainConfig.compile` is compiled. `auto`: on all devices but CPU, where it depends on
-    the length of a run.
+    """Whether a step at this value of `TrainConfig.compile`, or at `graphs`, is compiled. `auto`: on all devices but CPU,
+    where it depends on the length of a run.
     """
-    return compile == "on" or (compile == "auto" and device.type != "cpu")
+    return compile in ("on", "graphs") or (compile == "auto" and device.type != "cpu")
 
 
-def build(implementation: str, config: ModelConfig, code: Iterable[Carried] = ()) -> nn.Module:
+def build(
+    implementation: str, config: ModelConfig, code: Iterable[Carried] = (), full_tokens: bool = False
+) -> nn.Module:
     """A model of ours, from seed 0 and with native blocks where they can be, or a peer's of the same configuration.
 
-    `code`: the user's that it needs, for a process that has not loaded it.
+    `code`: the user's that it needs, for a process that has not loaded it. `full_tokens` as `candidate_of` has it.
     """
     for part in code:
         part.load()
     if implementation == OURS:
-        return install(build_model(config))
+        model = install(build_model(config))
+        if full_tokens and isinstance(model, ViT):
+            model.read = ALL
+        return model
     assert isinstance(config, ViTConfig), implementation
     return build_peer(implementation, config)

@@ -32,7 +32,8 @@ def measure_parts(
     directory, num_failed = profile_directory(results, device.name), 0
     described = describe_environment(device.name, precision="", threads=torch.get_num_threads())
     # Without what may differ between the rows of a part.
-    of_rows_and_data = {"precision", "compiled", "compile_note", "workers", "data_sha256", "largest_class"}
+    of_rows = {"precision", "compiled", "compile_note", "workers", "micro_batch", "earlier_parts"}
+    of_rows_and_data = of_rows | {"data_sha256", "largest_class"}
     environment = described.model_dump(exclude=of_rows_and_data)
     for number, planned in enumerate(parts, start=1):
         place = f"[{number}/{len(parts)}] {planned.name}"

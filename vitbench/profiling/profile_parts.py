@@ -13,7 +13,7 @@ import torch
 
 from vitbench.config import TimmConfig, ViTConfig
 from vitbench.costs.cross_check import cross_check
-from vitbench.costs.macs import FORWARDS
+from vitbench.costs.macs import FORWARDS, unread_macs
 from vitbench.device import Device
 from vitbench.profiling.breakdown import Row, block_name, role_name
 from vitbench.profiling.candidates import OURS, candidate_of
@@ -48,11 +48,14 @@ class PlannedPart:
 
 @dataclass(frozen=True)
 class ProfilePlan:
-    """The profile of `device` over `workload`, each row of which may take `seconds`."""
+    """The profile of `device` over `workload`, each row of which may take `seconds`. With `full_tokens`, throughput has models
+    with a class token also with all tokens in their last block.
+    """
 
     workload: Workload
     device: Device
     seconds: float
+    full_tokens: bool = False
 
     def parts(self, only: Sequence[str] = ()) -> list[PlannedPart]:
         """All parts, or those whose names or folders `only` holds; what takes longest comes last.
@@ -91,16 +94,25 @@ class ProfilePlan:
 
     def _throughput(self, model: ProfiledModel, mode: str) -> PlannedPart:
         compiles = self.workload.compiles
+        ways = (False, True) if self.full_tokens and unread_macs(model.config()) else (False,)
 
         def measure_throughput() -> Measurement:
             precision = self.device.resolve_precision("auto")
-            candidates = [_candidate(model, OURS, mode, precision=precision, compile=compile) for compile in compiles]
+            candidates = [
+                _candidate(model, OURS, mode, precision=precision, compile=compile, full_tokens=full)
+                for compile, full in product(compiles, ways)
+            ]
             ceilings = measure_ceilings(self.device)
             results = measure(candidates, device=self.device, max_seconds=self.seconds, memory=True)
             return self._rows(results, ceilings)
 
         name = f"throughput/{model.slug}-batch{model.batch_size}-{mode}"
-        return PlannedPart(name, {**_request(model, mode), "compile": list(compiles)}, measure_throughput)
+        request = {
+            **_request(model, mode),
+            "compile": list(compiles),
+            **({"full_tokens": True} if len(ways) > 1 else {}),
+        }
+        return PlannedPart(name, request, measure_throughput)
 
     def _trace(self, model: ProfiledModel, mode: str) -> PlannedPart:
         def measure_trace() -> Measurement:
@@ -144,6 +156,7 @@ class ProfilePlan:
                     "implementation": heat.candidate.implementation,
                     "precision": heat.candidate.precision,
                     "compiled": heat.candidate.compiled,
+                    "cuda_graphs": heat.candidate.cuda_graphs,
                     "warmup": heat.warmup,
                     "samples": heat.samples,
                     "reason": heat.reason,
@@ -168,7 +181,14 @@ class ProfilePlan:
 
 
 def _candidate(
-    model: ProfiledModel, implementation: str, mode: str, *, precision: str, compile: str, **changes: Any
+    model: ProfiledModel,
+    implementation: str,
+    mode: str,
+    *,
+    precision: str,
+    compile: str,
+    full_tokens: bool = False,
+    **changes: Any,
 ) -> Candidate:
     return candidate_of(
         model.config(**changes),
@@ -176,8 +196,10 @@ def _candidate(
         implementation=implementation,
         mode=mode,
         precision=precision,
-        compiled=compile == "on",
+        compiled=compile != "off",
         batch_size=model.batch_size,
+        cuda_graphs=compile == "graphs",
+        full_tokens=full_tokens,
     )
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from vitbench.costs.macs import FORWARDS
-from vitbench.device import Device, DeviceState, is_out_of_memory
+from vitbench.device import CudaDevice, Device, DeviceState, is_out_of_memory
 from vitbench.device.energy import Energy, NotAvailableError, measure_energy
+from vitbench.kernels.attention_choice import choose_attention, describe_attention
 from vitbench.machine import utc_now
 from vitbench.profiling.batch_size import Trial, chosen_size, failure_reason, search_batch_size
 from vitbench.profiling.roofline import Ceilings
@@ -21,6 +22,9 @@ from vitbench.profiling.timing import MIN_SAMPLES, Interval, Timing, time_in_tur
 
 MOST_COMPILED = 256
 """Compiled candidates in one process; torch's limit is 8 for one function, which all models of one kind share."""
+
+
+ALL_TOKENS, CLASS_TOKEN = "all tokens", "class token"
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,26 @@ class Candidate:
     """How `batch_size` is chosen: `best`, `max`, or empty for a fixed one."""
     width: int | None = None
     """Channels of a token, which decide the operators that compute."""
+    cuda_graphs: bool = False
+    """Whether what is compiled is launched as CUDA graphs, a whole pass at once."""
+    chooses_attention: bool = False
+    """Whether the fastest attention kernel is chosen for it on CUDA, as for a run."""
+    last_block: str = ALL_TOKENS
+    """Which tokens the last block computes: `ALL_TOKENS` or `CLASS_TOKEN`."""
+    is_full: bool = False
+    """Whether all tokens are computed on request, where the class token alone would do."""
 
     @property
     def name(self) -> str:
-        compiled = "compiled" if self.compiled else "eager"
         search = f" ({self.search})" if self.search else ""
-        facts = (self.variant, self.implementation, self.mode, self.precision, compiled)
+        search += ", all tokens" if self.is_full else ""
+        facts = (self.variant, self.implementation, self.mode, self.precision, self.compiled_word)
         return f"{' '.join(facts)} batch {self.batch_size}{search}"
+
+    @property
+    def compiled_word(self) -> str:
+        """`eager`, `compiled` or `graphs`."""
+        return "graphs" if self.cuda_graphs else "compiled" if self.compiled else "eager"
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,8 @@ class Result:
     energy: Energy | None = None
     energy_note: str = ""
     """How `energy` was measured, or why it was not."""
+    attention: str = ""
+    """Which attention kernel was chosen, as `describe_attention` has it."""
     in_turn: bool = True
     """Whether it took turns with the others; False where it did not fit into memory beside them."""
     batch_sizes_tried: tuple[Trial, ...] = ()
@@ -137,11 +156,15 @@ def prepare(candidate: Candidate, device: Device) -> Work:
     images = torch.randn(candidate.batch_size, *candidate.image_shape, generator=generator).to(device.torch_device)
     model: Any = device.place(candidate.build())
     model.train(candidate.mode == "train")
+    if candidate.chooses_attention:
+        trains, size = candidate.mode == "train", candidate.batch_size
+        choose_attention(model, device, precision=candidate.precision, batch_size=size, backward=trains)
     if candidate.compiled:
         torch._dynamo.config.fail_on_recompile_limit_hit = True  # rather than run eagerly under the name of compiled
         # For this batch size, in every row: torch's default compiles the second size that it meets for any size.
         torch._dynamo.config.recompile_limit = MOST_COMPILED
-        model = torch.compile(model, dynamic=False)
+        graphs: dict[str, Any] = {"mode": CudaDevice.compile_mode} if candidate.cuda_graphs else {}
+        model = torch.compile(model, dynamic=False, **graphs)
     autocast = partial(device.autocast, candidate.precision)
     if candidate.mode == "infer":
         return InferencePass(model, images, autocast=autocast)
@@ -182,7 +205,8 @@ def _time(results: Sequence[Result], device: Device, max_seconds: float) -> list
         for index, work in works.items():
             energy, note = _energy(work, device)
             timing, phases = timings[str(index)], _phases(work, device)
-            results[index] = replace(results[index], timing=timing, phases=phases, energy=energy, energy_note=note)
+            result = replace(results[index], timing=timing, phases=phases, energy=energy, energy_note=note)
+            results[index] = replace(result, attention=describe_attention(work.model))
     except Exception as error:
         if len(works) > 1 and not is_out_of_memory(error):
             raise  # it cannot be told which candidate failed

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vitbench.kernels.native import describe_use
+from vitbench.kernels.choice import describe_use
 from vitbench.profiling.candidates import OURS
 from vitbench.profiling.roofline import Ceilings
 from vitbench.profiling.throughput import Result
@@ -23,6 +23,7 @@ def throughput_row(result: Result, ceilings: Ceilings, *, device: str) -> dict[s
     if candidate.implementation == OURS:
         kind, precision = device.partition(":")[0], candidate.precision
         kernels = describe_use(kind, precision=precision, compiled=candidate.compiled, width=candidate.width)
+        kernels = ": ".join(filter(None, (kernels, result.attention)))
     return {
         "schema": SCHEMA,
         "started": result.started,
@@ -35,6 +36,8 @@ def throughput_row(result: Result, ceilings: Ceilings, *, device: str) -> dict[s
         "mode": candidate.mode,
         "precision": candidate.precision,
         "compiled": candidate.compiled,
+        "cuda_graphs": candidate.cuda_graphs,
+        "last_block": candidate.last_block,
         "kernels": kernels,
         "batch_size": candidate.batch_size,
         "batch_size_search": candidate.search,

@@ -12,6 +12,7 @@ from vitbench.config import ModelConfig, TimmConfig, canonical_json
 from vitbench.variants import model as named_model
 
 COMPILES = ("off", "on")
+CUDA_COMPILES = (*COMPILES, "graphs")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ CUDA = Workload(
         ProfiledModel("R50+B/16", 128),
     ),
     contests=(ProfiledModel("S/16", 256), ProfiledModel("B/16", 128)),
-    compiles=COMPILES,
+    compiles=CUDA_COMPILES,
+    contest_compiles=CUDA_COMPILES,
     batch_size=128,
 )

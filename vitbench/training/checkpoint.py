@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,11 +33,15 @@ class Checkpoint:
     """The file of a run's latest state, and the signals that ask for a newer one.
 
     `made_by` names what decides the bits of a run besides its configuration; a state made by something else is not used: the
-    run would belong to neither. Without a path, nothing is kept and no signal is held.
+    run would belong to neither. Without a path, nothing is kept and no signal is held. After `minutes` a state is written all
+    the same, and within an epoch too: a run that is killed loses no more.
     """
 
-    def __init__(self, path: Path | None = None, made_by: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, path: Path | None = None, made_by: Mapping[str, str] | None = None, *, minutes: float = math.inf
+    ) -> None:
         self.path = path
+        self.longest = 60 * minutes
         self.made_by = dict(made_by or {})
         self.signals = HeldSignals()
         self.more: Callable[[], State] = dict
@@ -48,11 +53,19 @@ class Checkpoint:
         """Whether a signal waits for the state to be written."""
         return self.signals.held is not None
 
-    def is_due(self) -> bool:
-        """Whether the state is to be written because an epoch has ended."""
+    def is_due(self, *, ahead: float = 0.0) -> bool:
+        """Whether the state is to be written because an epoch has ended.
+
+        `ahead`: seconds that follow in which it cannot be written.
+        """
         if self.path is None:
             return False
-        return time.monotonic() - self._written >= max(SECONDS_BETWEEN, self._took / LARGEST_SHARE)
+        since = time.monotonic() - self._written
+        return since >= max(SECONDS_BETWEEN, self._took / LARGEST_SHARE) or since + ahead >= self.longest
+
+    def is_overdue(self) -> bool:
+        """Whether the state is to be written wherever the run is."""
+        return self.path is not None and time.monotonic() - self._written >= self.longest
 
     def read(self) -> tuple[State | None, str]:
         """(the content of the file, why it cannot be used): at most one of them; neither where there is no file.
@@ -68,9 +81,12 @@ class Checkpoint:
             content = _read(self.path)
         except (OSError, ValueError) as error:
             return None, f"checkpoint {str(self.path)!r} {error}"
+        made_by = {"devices": "1", **content["made_by"]}  # older ones do not say so
+        # On other devices a run goes on all the same, with the same steps but for rounding; threads are then shared anew.
+        is_moved = made_by["devices"] != self.made_by.get("devices", "1")
         for name, value in self.made_by.items():
-            saved = content["made_by"].get(name)
-            if saved != value:
+            saved = made_by.get(name)
+            if saved != value and not (is_moved and name in ("devices", "threads")):
                 return None, f"checkpoint {str(self.path)!r} was made with {name} {saved!r}, and here it is {value!r}"
         return content, ""
 

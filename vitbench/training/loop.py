@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from vitbench.config import TrainConfig
+from vitbench.ranks import ALONE, Ranks
 from vitbench.training.average import Average
 from vitbench.training.checkpoint import Checkpoint, State
-from vitbench.training.losses import LOSSES
 from vitbench.training.optimizer import build_optimizer, build_schedule
+from vitbench.training.step import seed_dropout, step_seed, training_step
 
 PROGRESS_SECONDS = 0.5
 WARMUP_STEPS = 2
@@ -61,21 +60,41 @@ def train(
     synchronize: Callable[[], None],
     watch: Callable[[], AbstractContextManager[object]] = nullcontext,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    micro_batch: int | None = None,
     checkpoint: Checkpoint | None = None,
     resume: State | None = None,
+    ranks: Ranks = ALONE,
+    leaves_out: bool = False,
 ) -> TrainResult:
     """Trains `model` in place; with `ema_decay` it ends with the average of its weights.
 
     `batches(epoch, first, last)` yields the epoch's batches from the first to before the last, of `steps_per_epoch`:
     pairs of images [B, C, H, W] on the model's device and targets, class indices [B] or probabilities [B, K].
     `after_epoch(epoch)` may evaluate the model. Epochs count from 0; the last may end early. `watch` is the context of one
-    step, the second: the first in which the optimizer has its state. Stops early, with a reason, where the loss is no longer
-    finite. With `resume`, which was written to a `checkpoint`, the run ends as it would have without the interruption.
+    step, the second: the first in which the optimizer has its state. With a `micro_batch`, gradients are accumulated over
+    slices of so many images. Stops early, with a reason, where the loss is no longer finite. With `resume`, which was written
+    to a `checkpoint`, the run ends as it would have without the interruption.
+
+    Each of `ranks` calls it with its slices of the batches, and `leaves_out` as of `Ranks.parallel`; all get the losses of the
+    whole batches. A checkpoint is rank 0's.
     """
     num_steps = config.num_steps(steps_per_epoch)
     if num_steps == 0:
         return TrainResult([], 0.0, 0.0, "")
-    training = _Training(model, config, seed, num_steps, autocast, watch, on_progress, _Clock(synchronize))
+    training = _Training(
+        model,
+        config,
+        seed,
+        num_steps,
+        autocast,
+        watch,
+        on_progress,
+        _Clock(synchronize),
+        micro_batch,
+        checkpoint or Checkpoint(),
+        ranks,
+        leaves_out,
+    )
     if resume is not None:
         training.restore(resume)
         del resume
@@ -83,14 +102,17 @@ def train(
         first_step = epoch * steps_per_epoch
         last = min(steps_per_epoch, num_steps - first_step)
         epoch_batches = batches(epoch, training.step - first_step, last)
-        training.run_epoch(epoch, epoch_batches, first_step, checkpoint or Checkpoint())
+        training.run_epoch(epoch, epoch_batches, first_step)
         assert training.step == first_step + last, (training.step, first_step, last)
-        loss = training.loss_sum.item() / last
+        loss = training.mean_loss(last)
         if not math.isfinite(loss):
             training.losses.append(loss)
             return training.result(diverged=f"training loss is {loss} in epoch {epoch + 1}")
+        ranks.equalise(model.buffers())
+        before = time.monotonic()
         with training.average.applied() if training.average else nullcontext():
             after_epoch(epoch)
+        training.evaluation_seconds = time.monotonic() - before
         training.losses.append(loss)
         training.loss_sum.zero_()
         on_progress(training.progress(epoch, loss))
@@ -115,6 +137,10 @@ class _Training:
     watch: Callable[[], AbstractContextManager[object]]
     on_progress: Callable[[Progress], None]
     clock: _Clock
+    micro_batch: int | None
+    checkpoint: Checkpoint
+    ranks: Ranks
+    leaves_out: bool
     step: int = 0
     losses: list[float] = field(default_factory=list)
     """Of the epochs that are over, their evaluation included."""
@@ -125,15 +151,21 @@ class _Training:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.average = None if self.config.ema_decay is None else Average(self.model, self.config.ema_decay)
         self.resumed_at = 0
+        self.evaluation_seconds = 0.0
+        """Between the last two epochs, in which no state is kept."""
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=next(self.model.parameters()).device)
-        """Over the steps of the current epoch."""
+        """Over the steps of the current epoch, of this rank's images."""
+        self.share = self.ranks.share(self.config.batch_size)
+        self.parallel = self.ranks.parallel(self.model, leaves_out=self.leaves_out)
 
-    def run_epoch(
-        self, epoch: int, batches: Iterable[tuple[Tensor, Tensor]], first_step: int, checkpoint: Checkpoint
-    ) -> None:
+    def mean_loss(self, steps: int) -> float:
+        """Of the whole batches of an epoch's first `steps`. Collective."""
+        return self.ranks.add_up(self.loss_sum * self.share).item() / steps
+
+    def run_epoch(self, epoch: int, batches: Iterable[tuple[Tensor, Tensor]], first_step: int) -> None:
         """Trains on what is left of an epoch that began at `first_step`; keeps the state where it is due or asked for."""
         self.model.train()
-        with checkpoint.signals if checkpoint.path else nullcontext():
+        with self.checkpoint.signals if self.checkpoint.path else nullcontext():
             self.clock.start()
             last_report = time.perf_counter()
             for images, targets in batches:
@@ -141,28 +173,54 @@ class _Training:
                 if time.perf_counter() - last_report > PROGRESS_SECONDS:
                     last_report = time.perf_counter()
                     self.on_progress(self.progress(epoch, self.loss_sum.item() / (self.step - first_step)))
-                if checkpoint.is_asked_for:
-                    self.clock.stop()
-                    checkpoint.write(self.state())
-                    checkpoint.signals.release()
-                    self.clock.start()
+                self.keep_if_needed()
             self.clock.stop()
             # Before the evaluation, which may be long, and which a resumed run repeats.
-            if checkpoint.is_due() or checkpoint.is_asked_for:
-                checkpoint.write(self.state())
+            if self.checkpoint.is_due(ahead=self.evaluation_seconds) or self.checkpoint.is_asked_for:
+                self.checkpoint.write(self.state())
+
+    def keep_if_needed(self, buffers: Mapping[str, Tensor] | None = None) -> None:
+        """Keeps the state within an epoch where a signal asks for it, which then has its effect, or it is overdue.
+
+        `buffers`: those of the model as they were before a step that is under way, and that a resumed run begins again.
+        """
+        if self.checkpoint.is_asked_for or self.checkpoint.is_overdue():
+            self.clock.stop()
+            self.checkpoint.write(self.state(buffers))
+            self.checkpoint.signals.release()
+            self.clock.start()
 
     def take_step(self, images: Tensor, targets: Tensor) -> None:
-        seed_dropout(step_seed(self.seed, self.step), self.parameters[0].device)
         self.schedule.step_update(self.step + 1)
+        is_sliced = self.micro_batch is not None and self.micro_batch < len(images)
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()} if is_sliced else {}
+
+        def begin_slice(first: int) -> None:
+            if first:
+                self.keep_if_needed(buffers)
+            # Of later ranks, images count on from those of earlier ones.
+            number = first + self.ranks.rank * self.config.batch_size
+            seed = step_seed(self.seed, self.step, number) if number else step_seed(self.seed, self.step)
+            seed_dropout(seed, images.device)
+
         with self.watch() if self.step == min(1, self.num_steps - 1) else nullcontext():
             loss = training_step(
-                self.model, self.optimizer, images, targets, self.parameters, self.config, self.autocast
+                self.parallel,
+                self.optimizer,
+                images,
+                targets,
+                self.parameters,
+                self.config,
+                self.autocast,
+                micro_batch=self.micro_batch,
+                begin_slice=begin_slice,
+                weight=self.share * self.ranks.size,
             )
         if self.average:
             self.average.update(self.step)
-        self.loss_sum += loss.detach()
+        self.loss_sum += loss
         self.step += 1
-        self.clock.images += len(images)
+        self.clock.images += round(len(images) / self.share)
         if self.step - self.resumed_at == WARMUP_STEPS and self.step < self.num_steps:
             self.clock.forget()
 
@@ -172,12 +230,13 @@ class _Training:
     def result(self, *, diverged: str = "") -> TrainResult:
         return TrainResult(self.losses, self.clock.total_seconds, self.clock.images_per_second, diverged)
 
-    def state(self) -> State:
+    def state(self, buffers: Mapping[str, Tensor] | None = None) -> State:
+        weights = self.model.state_dict()
         return {
             "step": self.step,
             "losses": list(self.losses),
             "loss_sum": self.loss_sum,
-            "weights": self.model.state_dict(),
+            "weights": weights | {name: buffer for name, buffer in (buffers or {}).items() if name in weights},
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.tensors if self.average else [],
             "clock": self.clock.state(),
@@ -234,42 +293,3 @@ class _Clock:
     def images_per_second(self) -> float:
         running = time.perf_counter() - self._started if self._started else 0.0
         return self.images / max(self._seconds + running, 1e-9)
-
-
-def training_step(
-    model: nn.Module,
-    optimizer: Optimizer,
-    images: Tensor,
-    targets: Tensor,
-    parameters: list[nn.Parameter],
-    config: TrainConfig,
-    autocast: Callable[[], AbstractContextManager[object]],
-) -> Tensor:
-    """Forward, backward and one step of the optimizer; returns the loss."""
-    with autocast():
-        logits = model(images)
-    loss = LOSSES[config.loss](logits.float(), targets, label_smoothing=config.label_smoothing)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    if config.clip_norm is not None:
-        nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-    optimizer.step()
-    return loss
-
-
-def seed_dropout(seed: int, device: torch.device) -> None:
-    """Seeds dropout and drop path on `device`.
-
-    Not by torch.manual_seed: where CUDA is not in use, it keeps every call with its stack for later, at 0.7 ms a step.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-
-
-def step_seed(seed: int, step: int) -> int:
-    """Seed of all that is random within a step: a function of (seed, step) alone.
-
-    Hashed, because torch's generator for CPU keeps only the low 32 bits of what it is given.
-    """
-    return int.from_bytes(hashlib.sha256(f"{seed}:{step}".encode()).digest()[:4], "big")

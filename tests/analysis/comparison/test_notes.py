@@ -87,6 +87,15 @@ def test_workers_that_shared_the_machine_are_noted():
     assert any("while up to 4 workers shared the machine" in note for note in assess(comparison).notes)
 
 
+def test_arms_that_trained_in_micro_batches_are_compared_and_noted():
+    records = [make_record("cls"), make_record("gap", environment={"micro_batch": 32})]
+    (comparison,) = compare(records)
+    (note,) = (note for note in assess(comparison).notes if "micro-batches" in note)
+    assert note.startswith("gap: trained in micro-batches of 32; memory and images/s are of that")
+    (comparison,) = compare(records[:1])
+    assert not any("micro-batch" in note for note in assess(comparison).notes)
+
+
 def test_what_a_class_token_saves_is_said_where_arms_differ_in_pooling_and_nowhere_else():
     pools = [make_record(pool, model={"pool": pool}) for pool in ("cls", "gap", "mean_all")]
     (comparison,) = compare(pools)

@@ -94,3 +94,10 @@ def test_qualifying_rounds_are_told_setting_by_setting(tmp_path):
     ours, timm = (settings(profile_in(tmp_path)).rows[index] for index in (0, 1))
     assert timm["fp32 compiled"] == "4.00" and timm["bf16 eager"] == "8.00" and timm["bf16 compiled"] == "–"
     assert ours["fp32 compiled"] == "–" and ours["bf16 eager"] == "16.0"
+
+
+def test_cuda_graphs_are_a_setting_of_their_own_where_they_were_tried(tmp_path):
+    graphs = make_heat("timm", [4.0] * 3, compiled=True, cuda_graphs=True)
+    make_contest(tmp_path, {"vitbench": [1.0] * 3, "timm": [2.0] * 3}, heats=[graphs])
+    ours, timm = (settings(profile_in(tmp_path)).rows[index] for index in (0, 1))
+    assert (ours["bf16 graphs"], timm["bf16 graphs"], timm["bf16 compiled"]) == ("–", "4.00", "–")

@@ -46,6 +46,19 @@ def test_throughput_has_a_row_for_each_and_says_why_one_is_empty(tmp_path):
     assert "S/16, 224 px, train, bf16 compiled: out of memory at batch 16." in table.notes
 
 
+def test_the_last_block_is_a_column_where_both_ways_were_asked_for(tmp_path):
+    rows = [make_row("vitbench", [0.1] * 3, last_block=tokens) for tokens in ("class token", "all tokens")]
+    make_throughput(tmp_path, *rows)
+    table = throughput(profile_in(tmp_path))
+    assert "last block" not in table.rows[0] and "last_block" not in table.raw[0]
+    make_part(
+        tmp_path, "throughput/S-16-224px-batch16-train", {**model_request("train"), "full_tokens": True}, {"rows": rows}
+    )
+    table = throughput(profile_in(tmp_path))
+    assert [row["last block"] for row in table.rows] == ["class token", "all tokens"]
+    assert [row["last_block"] for row in table.raw] == ["class token", "all tokens"]
+
+
 TRACE = [
     ("blocks.0.attention", "blocks.0", "attention", "linear", "forward", 0.1, 2, 10 * 10**9, 10**9),
     ("blocks.0.mlp", "blocks.0", "mlp", "linear", "backward", 0.3, 4, 30 * 10**9, 3 * 10**9),

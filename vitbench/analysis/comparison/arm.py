@@ -7,16 +7,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.statistics.verdicts import FEWEST_SEEDS
 from vitbench.config import ModelConfig, RunConfig, ViTConfig, user_names
 from vitbench.costs.macs import count
-from vitbench.records import Outcome, Record
+from vitbench.records import Environment, Outcome, Record
 from vitbench.studies.choice import Choice, Scores, choose, outcome_of, scores_of
 from vitbench.studies.match import training_images
 from vitbench.studies.settings import RATE, Setting, setting_text
+
+
+class Load(NamedTuple):
+    """What images/s rest on besides the machine."""
+
+    workers: int
+    threads: int
+    devices: int
+
+    @classmethod
+    def of(cls, environment: Environment) -> Load:
+        return cls(environment.workers, environment.threads, environment.devices)
 
 
 @dataclass(frozen=True)
@@ -224,9 +236,17 @@ class ArmResult:
         return tuple(sorted({record.started[:10] for record in self._timed}))
 
     @property
-    def loads(self) -> tuple[tuple[int, int], ...]:
-        """The different (workers, threads) of the runs behind the images/s, ascending."""
-        return tuple(sorted({(record.environment.workers, record.environment.threads) for record in self._timed}))
+    def loads(self) -> tuple[Load, ...]:
+        """The different loads of the runs behind the images/s, ascending."""
+        return tuple(sorted({Load.of(record.environment) for record in self._timed}))
+
+    @property
+    def micro_batches(self) -> tuple[str, ...]:
+        """The ways in which the runs behind the images/s computed their batches; () where all computed them whole."""
+        environments = [record.environment for record in self._timed]
+        if all(environment.micro_batch is None for environment in environments):
+            return ()
+        return tuple(sorted({environment.part for environment in environments}))
 
     @property
     def _timed(self) -> list[Record]:

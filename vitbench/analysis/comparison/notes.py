@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TypeVar
 
 from vitbench.analysis.comparison.added_seeds import about_looks
-from vitbench.analysis.comparison.arm import ArmResult
+from vitbench.analysis.comparison.arm import ArmResult, Load
 from vitbench.analysis.comparison.changes import changes_text
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.differing import user_code
@@ -213,6 +213,11 @@ def _about_speeds(comparison: Comparison) -> Iterator[str]:
     if not all(map(unread_macs, timed.values())) and (sentence := unread_sentence(timed)):
         yield sentence
     yield from _about_loads(comparison)
+    for ways, names in _labels_by(comparison.arms, lambda arm: arm.micro_batches).items():
+        yield (
+            f"{listed(names)}: trained {' or '.join(ways)}; memory and images/s are of that, and all other numbers are those "
+            "of whole batches, but for rounding."
+        )
     # A machine is not as fast on every day.
     labels = _labels_by(comparison.arms, lambda arm: arm.days)
     if len(labels) > 1:
@@ -221,23 +226,26 @@ def _about_speeds(comparison: Comparison) -> Iterator[str]:
 
 
 def _about_loads(comparison: Comparison) -> Iterator[str]:
-    """Whether images/s were measured with as many runs at a time, and as many threads in each."""
+    """Whether images/s were measured with as many runs at a time, and as many threads and devices in each."""
     arms, baseline = [arm for arm in comparison.arms if arm.loads], comparison.baseline
     different = {load for arm in arms for load in arm.loads}
     if len(different) <= 1:
-        for workers, _ in different:
-            if workers > 1:
-                yield f"Images per second were measured while up to {workers} workers shared the machine."
+        for load in different:
+            if load.workers > 1:
+                yield f"Images per second were measured while up to {load.workers} workers shared the machine."
+            if load.devices > 1:
+                yield f"Images per second are of {load.devices} devices together, memory of one of them."
         return
-    workers_differ, threads_differ = (len(set(values)) > 1 for values in zip(*different, strict=True))
+    workers_differ, threads_differ, devices_differ = (len(set(values)) > 1 for values in zip(*different, strict=True))
 
-    def text(loads: tuple[tuple[int, int], ...]) -> str:
+    def text(loads: tuple[Load, ...]) -> str:
         return " or ".join(
             listed(
-                [f"{counted(workers, 'run')} at a time"] * workers_differ
-                + [counted(threads, "thread") + (" each" if workers_differ else "")] * threads_differ
+                [f"{counted(load.workers, 'run')} at a time"] * workers_differ
+                + [counted(load.devices, "device") + (" each" if workers_differ else "")] * devices_differ
+                + [counted(load.threads, "thread") + (" each" if workers_differ else "")] * threads_differ
             )
-            for workers, threads in loads
+            for load in loads
         )
 
     # Medians over a mixture of loads compare with nothing, not even with the same mixture.

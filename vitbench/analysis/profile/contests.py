@@ -111,8 +111,9 @@ def settings(profile: Profile) -> Table:
     """A row for each implementation of each contest: images/s of each setting in the qualifying rounds."""
     contests = contests_of(profile)
     rows, raw = [], []
+    tried = dict.fromkeys([*SETTINGS, *(heat.setting for contest in contests for heat in contest.heats)])
     for contest in contests:
-        rates: dict[str, dict[str, float | None]] = defaultdict(lambda: dict.fromkeys(SETTINGS))
+        rates: dict[str, dict[str, float | None]] = defaultdict(lambda: dict.fromkeys(tried))
         batch_size = contest.part.request["batch_size"]
         for heat in contest.heats:
             rates[heat.implementation][heat.setting] = batch_size / float(np.median(heat.samples)) if heat.ran else None

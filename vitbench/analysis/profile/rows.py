@@ -17,6 +17,7 @@ class Heat:
     implementation: str
     precision: str
     compiled: bool
+    cuda_graphs: bool = False
     samples: Sequence[float]
     reason: str
 
@@ -28,7 +29,7 @@ class Heat:
     @property
     def setting(self) -> str:
         """`bf16 compiled`."""
-        return f"{self.precision} {'compiled' if self.compiled else 'eager'}"
+        return f"{self.precision} {'graphs' if self.cuda_graphs else 'compiled' if self.compiled else 'eager'}"
 
     @property
     def ran(self) -> bool:
@@ -50,6 +51,8 @@ class Row(Heat):
     mfu: float | None
     peak_memory_bytes: int | None
     settled: bool
+    last_block: str = ""
+    """`class token` or `all tokens`: which it computes; empty in older rows."""
     in_turn: bool = True
     """False where it did not fit into memory beside the others, and was timed alone."""
     device_state: Mapping[str, Any] | None = None

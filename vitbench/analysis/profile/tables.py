@@ -61,11 +61,13 @@ def tables_of(profile: Profile) -> list[Table]:
 def throughput(profile: Profile) -> Table:
     """Our models: images/s, latency, MFU and memory."""
     pairs = [(part, row) for part in profile.of("throughput") for row in rows_of(part)]
+    has_both = any(part.request.get("full_tokens") for part, _ in pairs)
     rows = [
         {
             "model": model_label(part),
             "mode": row.mode,
             "setting": row.setting,
+            **({"last block": row.last_block or ABSENT} if has_both else {}),
             "batch": str(row.batch_size),
             "images/s [95 %]": row.rate_text,
             "p50 (ms)": filled("{:,.2f}", row.latency_p50_ms),
@@ -80,8 +82,11 @@ def throughput(profile: Profile) -> Table:
         name="throughput",
         title="Throughput, latency and memory",
         rows=rows,
-        raw=[{**identity_of(part), **row.raw()} for part, row in pairs],
-        texts=("model", "mode", "setting"),
+        raw=[
+            {**identity_of(part), **row.raw(), **({"last_block": row.last_block} if has_both else {})}
+            for part, row in pairs
+        ],
+        texts=("model", "mode", "setting", *(("last block",) if has_both else ())),
         conventions=(
             "images/s is the batch over the median step, with the 95 % bootstrap interval; p50 and p99 are of a whole batch.",
             MFU_MEANS,
