@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from tests.analysis import simulated_studies as simulated
+from tests.analysis.simulated_orders import ORDERS, held, true_tau
 from tests.analysis.simulated_sequential import JUST_WITHIN, WORLDS, Design, equal_spreads, shares
 from vitbench.analysis.statistics.power import power_of_difference, power_of_equivalence
 from vitbench.analysis.statistics.verdicts import MARGIN, Verdict
@@ -150,6 +151,13 @@ def _power(of_equivalence: bool, effect: float, num_seeds: int, studies: int) ->
     return [share, predicted_power(effect, num_seeds, of_equivalence=of_equivalence)]
 
 
+# The order of few arms
+
+
+def _orders(world: str, studies: int) -> list[float]:
+    return [true_tau(world), *held(world, 8, studies), held(world, 20, studies)[-1]]
+
+
 TABLES = {
     "looking again": Table(
         ("rule",),
@@ -239,6 +247,18 @@ TABLES = {
             )
             for effect, seeds in cases
         },
+        FEW,
+    ),
+    "orders": Table(
+        ("differences of the arms",),
+        {
+            "true τ": lambda tau: f"{round(tau, 2) + 0.0:.2f}",
+            "8 arms: exact alone": percent,
+            "jackknife alone": percent,
+            "both": percent,
+            "20 arms: both": percent,
+        },
+        {(world,): partial(_orders, world) for world in ORDERS},
         FEW,
     ),
 }

@@ -25,6 +25,7 @@ from vitbench.files import write_whole
 from vitbench.kernels import native, operators
 from vitbench.machine import cache_directory, cpu_name
 from vitbench.models.blocks import Block
+from vitbench.text import counted
 
 Operators = Literal["native", "torch"]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from itertools import combinations
+
 import pytest
 
 from tests.analysis.comparison.test_lasting import LONG, SHORT, WIDE, lasting, records
-from vitbench.analysis.charts.lasting import lasting_figure
+from vitbench.analysis.charts.lasting import beside, lasting_figure
 from vitbench.analysis.charts.verdict_looks import TOGETHER_LOOKS
 from vitbench.analysis.comparison.together import Together
 from vitbench.analysis.plots import write_plots
@@ -81,3 +84,10 @@ def test_plots_write_it_and_remove_it_once_one_of_the_two_is_left(store_with):
     (root / "records" / "pool.jsonl").unlink()
     write_plots(store_with(*records(SHORT_OF, **SHORT)))
     assert not (root / "plots" / "lasting.svg").exists()
+
+
+def test_numbers_of_arms_that_lie_together_are_kept_apart():
+    marks = [(100.0, 100.0), (101.0, 103.0), (96.0, 99.0), (100.0, 100.0), (300.0, 20.0)]
+    places = [(x + dx, y + dy) for (x, y), (dx, dy) in zip(marks, beside(marks), strict=True)]
+    assert min(math.dist(a, b) for a, b in combinations(places, 2)) >= 11
+    assert beside([(0.0, 0.0)]) == [pytest.approx((11 / math.sqrt(2), 11 / math.sqrt(2)))]  # at the upper right

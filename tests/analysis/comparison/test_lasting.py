@@ -106,6 +106,11 @@ def test_what_differs_in_more_than_size_and_length_is_no_pair(other):
     assert lasting_of(map(assess, [*short, *long])) == []
 
 
+def test_whose_operators_computed_may_differ_as_it_follows_from_the_size():
+    native = {"environment": {"kernels": "native"}}
+    assert len(lasting(*records({"gap": 0.02}, **SHORT, **native), *records({"gap": 0.02}, **LONG))) == 1
+
+
 def test_equal_training_flops_are_no_pair():
     assert lasting(*records({"gap": 0.02}, **SHORT), *records({"gap": 0.03}, **SHORT, budget="standard")) == []
 

@@ -87,7 +87,8 @@ def test_what_differs_between_short_and_long_is_said_and_equal_studies_share_a_l
     (table,) = tables(made_lasting(made))
     short, long, of_third, environment = table.notes
     assert short == (
-        "Short: Micro/2, 4 epochs, 20,000 images; quick budget; learning rate 0.001; 5 seeds; 1 arm tested together."
+        "Short: Micro/2, 4 epochs, 20,000 images; quick budget; learning rate 0.001; 5 seeds; 1 arm tested together; "
+        "operators: torch."
     )
     assert long.startswith("Long (Other, Pool): Mini/2, 20 epochs, 45,000 images; custom budget; learning rate 0.001;")
     assert of_third.startswith("Long (Third): ") and "learning rates 0.001, 0.002, chosen on 2 seeds" in of_third

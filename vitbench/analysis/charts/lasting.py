@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,16 @@ from vitbench.records.metrics import Metric
 HEIGHT, LINE = 4.5, 0.3
 """Inches: of a panel at least, and of each arm in the list beside it."""
 LIST_LETTERS = 46
+PANEL_POINTS = (405.0, 270.0)
+"""Width and height of a panel of that height, roughly: numbers are kept apart by them."""
+CLEAR = 12.0
+"""Points between a number and the next mark or number."""
+Point = tuple[float, float]
+OFFSETS: tuple[Point, ...] = tuple(
+    (radius * math.cos(angle), radius * math.sin(angle))
+    for radius in (11.0, 19.0, 28.0)
+    for angle in (math.pi / 4 * eighth for eighth in (1, 3, 7, 5, 0, 4, 2, 6))
+)
 CAPTION = (
     "Bars: the interval that decides each verdict; they end where the picture does. Shaded: differences that count as none. "
     "Dashed: as far from the baseline in both. Numbers: the arms in the list."
@@ -40,7 +51,7 @@ def lasting_figure(lastings: Sequence[Lasting]) -> Figure | None:
     for row, (title, lasting) in enumerate(panels):
         axes = figure.add_subplot(grid[row, 0])
         _draw(axes, lasting)
-        axes.set_title(wrapped(title, 70))
+        axes.set_title(wrapped(title, 80))
         _list(figure.add_subplot(grid[row, 1]), lasting)
     return figure
 
@@ -53,8 +64,9 @@ def _draw(axes: Axes, lasting: Lasting) -> None:
     axes.axvspan(-margin, margin, color=GREY, alpha=0.13, linewidth=0, zorder=0)
     axes.axhspan(-margin, margin, color=GREY, alpha=0.13, linewidth=0, zorder=0)
     axes.axline((0, 0), slope=1, color=GREY, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
-    for number, arm in enumerate(arms, start=1):
-        _draw_arm(axes, number, arm, metric)
+    for arm in arms:
+        _draw_arm(axes, arm, metric)
+    _write_numbers(axes, lasting, x_scale, y_scale)
     axes.set(xlim=x_scale, ylim=y_scale)
     axes.set_xlabel(f"short: {lasting.short.text}\ndifference in test {metric.words} ({metric.unit})")
     axes.set_ylabel(f"long: {lasting.long.text}\ndifference in test {metric.words} ({metric.unit})")
@@ -70,17 +82,57 @@ def _scale_of(findings: Sequence[Finding], metric: Metric) -> Scale:
     return Scale(min(scale.low, min(means) - room), max(scale.high, max(means) + room))
 
 
-def _draw_arm(axes: Axes, number: int, arm: LastingArm, metric: Metric) -> None:
+def _draw_arm(axes: Axes, arm: LastingArm, metric: Metric) -> None:
     look = TOGETHER_LOOKS[arm.together]
     x, y = (metric.scale * difference for difference in arm.differences)
-    bar: dict[str, Any] = {"color": look.color, "linewidth": 1.3, "alpha": 0.75, "solid_capstyle": "butt", "zorder": 2}
+    bar: dict[str, Any] = {"color": look.color, "linewidth": 1.2, "solid_capstyle": "butt", "zorder": 2}
     if (interval := arm.short.decision.interval) is not None:
         axes.plot([metric.scale * bound for bound in interval], [y, y], **bar)
     if (interval := arm.long.decision.interval) is not None:
         axes.plot([x, x], [metric.scale * bound for bound in interval], **bar)
     _mark(axes, x, y, look)
-    place: dict[str, Any] = {"xytext": (5, 5), "textcoords": "offset points", "fontsize": 9, "weight": "bold"}
-    axes.annotate(str(number), (x, y), **place, color=look.color, zorder=5)
+
+
+def _write_numbers(axes: Axes, lasting: Lasting, x_scale: Scale, y_scale: Scale) -> None:
+    arms, scale = lasting.distinct_arms, lasting.metric.scale
+    marks = []
+    for arm in arms:
+        x, y = (scale * difference for difference in arm.differences)
+        right = (x - x_scale.low) / (x_scale.high - x_scale.low) * PANEL_POINTS[0]
+        marks.append((right, (y - y_scale.low) / (y_scale.high - y_scale.low) * PANEL_POINTS[1]))
+    paper: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8}
+    middle: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center", "bbox": paper}
+    for number, (arm, offset) in enumerate(zip(arms, beside(marks), strict=True), start=1):
+        color = TOGETHER_LOOKS[arm.together].color
+        short, long = arm.differences
+        axes.annotate(
+            str(number),
+            (scale * short, scale * long),
+            offset,
+            **middle,
+            fontsize=9,
+            weight="bold",
+            color=color,
+            zorder=5,
+        )
+
+
+def beside(marks: Sequence[Point]) -> list[Point]:
+    """Where the number of each mark goes, from the mark: the nearest of several places that is clear of all marks and of the
+    numbers before it, or else the clearest. All in points.
+    """
+    taken, offsets = [*marks], list[Point]()
+    for x, y in marks:
+        others = [place for place in taken if place != (x, y)]
+
+        def room(offset: Point, x: float = x, y: float = y, others: Sequence[Point] = others) -> float:
+            clear = min((math.dist((x + offset[0], y + offset[1]), place) for place in others), default=CLEAR)
+            return min(clear, CLEAR)
+
+        offset = max(OFFSETS, key=room)  # of equal room, the first
+        taken.append((x + offset[0], y + offset[1]))
+        offsets.append(offset)
+    return offsets
 
 
 def _mark(axes: Axes, x: float, y: float, look: VerdictLook) -> None:

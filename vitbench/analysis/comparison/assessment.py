@@ -9,6 +9,7 @@ from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Findings, findings_of
 from vitbench.analysis.comparison.notes import notes_about
 from vitbench.analysis.comparison.robustness import Robustness, robustness_of
+from vitbench.analysis.comparison.shared_rates import SharedRates, at_shared_rates
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,16 @@ class Assessment:
     """Plain sentences; whoever prints them escapes them."""
     robustness: tuple[Robustness, ...]
     """On distorted test images, by distortion; empty where no run was evaluated on any."""
+    at_shared_rates: SharedRates
+    """The verdicts at each learning rate that all arms were run at, which one rate for all would have given."""
 
 
 def assess(comparison: Comparison, further_notes: Iterable[str] = ()) -> Assessment:
     """The findings of a comparison, and all notes about it with the further ones last."""
     return Assessment(
-        comparison, findings_of(comparison), (*notes_about(comparison), *further_notes), robustness_of(comparison)
+        comparison,
+        findings_of(comparison),
+        (*notes_about(comparison), *further_notes),
+        robustness_of(comparison),
+        at_shared_rates(comparison),
     )

@@ -106,7 +106,7 @@ def findings_of(comparison: Comparison) -> Findings:
 def decisions_of(comparison: Comparison) -> dict[str, Decision]:
     """The decision on each arm alone, at its own setting, by label."""
     contrasts = {arm.label: _contrast(comparison, arm, other) for arm, other in _pairs(comparison)}
-    return _decide(comparison, contrasts, num_arms=len(comparison.design.compared_arms))
+    return decide_contrasts(comparison, contrasts, num_arms=len(comparison.design.compared_arms))
 
 
 def _pairs(comparison: Comparison) -> list[tuple[ArmResult, ArmResult]]:
@@ -121,8 +121,8 @@ def _decided(comparison: Comparison) -> Decided:
     cells, values = _arms_by_cell(comparison), _values_by_cell(comparison)
     return Decided(
         decisions_of(comparison),
-        _decide(comparison, at_baseline, at_fixed_seeds=True),
-        _decide(comparison, _interaction_contrasts(comparison.baseline, cells, values)),
+        decide_contrasts(comparison, at_baseline, at_fixed_seeds=True),
+        decide_contrasts(comparison, _interaction_contrasts(comparison.baseline, cells, values)),
     )
 
 
@@ -237,7 +237,7 @@ def _sequential(comparison: Comparison, contrasts: Mapping[Key, Contrast], num_a
     return SequentialPlan(comparison.design.looks, max(len(contrasts), num_arms), reached)
 
 
-def _decide(
+def decide_contrasts(
     comparison: Comparison, contrasts: Mapping[Key, Contrast], *, num_arms: int = 0, at_fixed_seeds: bool = False
 ) -> dict[Key, Decision]:
     """`decide`, with the test images of those differences of top-1 that spread over seeds by less than one."""

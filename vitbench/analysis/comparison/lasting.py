@@ -131,8 +131,8 @@ def lasting_of(assessments: Iterable[Assessment]) -> list[Lasting]:
     against the one that took most of all that have the arm; by data set, then by the shorter.
 
     Pairs are equal in study and baseline, metric, harness, environment, recipe and data, but for what size, epochs and
-    number of images bring. Budgets, grids, and how many seeds there are and tune, may differ. Where a place was measured
-    twice, the last recorded counts; one without training FLOPs cannot be placed, and is left out.
+    number of images bring. Budgets, grids, operators, and how many seeds there are and tune, may differ. Where a place was
+    measured twice, the last recorded counts; one without training FLOPs cannot be placed, and is left out.
     """
     return joined(of_each_study(assessments))
 
@@ -182,7 +182,7 @@ def joined(parts: Iterable[Lasting]) -> list[Lasting]:
     groups: dict[tuple[Hashable, ...], list[Lasting]] = defaultdict(list)
     for part in sorted(parts, key=lambda part: part.comparisons[0][0].study):
         comparison = part.comparisons[0][0]
-        where = comparison.harness_version, *comparison.environment.comparison_key
+        where = comparison.harness_version, *_environment_key(comparison)
         groups[part.short, part.long, part.metric.name, *where].append(part)
     together = [
         replace(
@@ -235,9 +235,14 @@ def _circumstances(comparison: Comparison) -> tuple[Hashable, ...]:
         comparison.study,
         baseline and baseline.label,
         data,
-        *comparison.environment.comparison_key,
+        *_environment_key(comparison),
         *judged_and_trained(comparison),
     )
+
+
+def _environment_key(comparison: Comparison) -> tuple[str, ...]:
+    """But for whose operators computed: which a model has depends on its size, and each difference is of one kind alone."""
+    return comparison.environment.model_copy(update={"kernels": ""}).comparison_key
 
 
 def _environment_text(comparison: Comparison) -> str:

@@ -50,6 +50,12 @@ def verdict_text(decision: Decision, metric: Metric = TOP1, *, edges: bool = Fal
     return ", ".join([str(decision.verdict), *within, *_caveats(decision.caveats, edges=edges)])
 
 
+def verdict_and_mean(decision: Decision, metric: Metric = TOP1) -> str:
+    """`worse, −1.20`; the verdict alone without a pair of runs."""
+    mean = "" if decision.difference is None else f", {points(decision.difference.mean, metric)}"
+    return f"{verdict_text(decision, metric)}{mean}"
+
+
 def caveats_text(caveats: Caveats) -> str:
     """`2 runs diverged; at the edge of the grid`; empty where there is none."""
     return "; ".join(_caveats(caveats, edges=True))

@@ -14,7 +14,7 @@ from vitbench.analysis.comparison.differing import differs_in
 from vitbench.analysis.comparison.wording import difference_text, number_text, verdict_text
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
-from vitbench.analysis.tables.further import at_baseline, raw_interval
+from vitbench.analysis.tables.further import at_baseline, raw_interval, raw_shared_rates
 from vitbench.analysis.tables.further import raw as raw_verdict
 from vitbench.analysis.tables.robustness import raw_robustness
 from vitbench.analysis.writing.table import MOST_COLUMNS, Table
@@ -161,6 +161,7 @@ def _raw_row(assessment: Assessment, arm: ArmResult) -> dict[str, Any]:
         "metric_declared": comparison.design.metric,
         **_raw_others(arm),
         **raw_robustness(assessment, arm.label),
+        **raw_shared_rates(assessment, arm.label),
     }
 
 

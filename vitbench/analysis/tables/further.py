@@ -9,7 +9,14 @@ from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Finding, Findings
 from vitbench.analysis.comparison.fine_tuning import gains
 from vitbench.analysis.comparison.growth import series_of
-from vitbench.analysis.comparison.wording import difference_text, settle_text, verdict_text, with_interval
+from vitbench.analysis.comparison.shared_rates import misleading_rates
+from vitbench.analysis.comparison.wording import (
+    difference_text,
+    settle_text,
+    verdict_and_mean,
+    verdict_text,
+    with_interval,
+)
 from vitbench.analysis.statistics.crossed import CrossedDifference
 from vitbench.analysis.statistics.pairing import Interval
 from vitbench.analysis.statistics.power import POWER
@@ -17,16 +24,18 @@ from vitbench.analysis.statistics.verdicts import Verdict
 from vitbench.analysis.tables.robustness import robustness
 from vitbench.analysis.tables.secondary import secondary
 from vitbench.analysis.writing.table import Table
-from vitbench.analysis.writing.words import ABSENT, filled, interval_text, significant
+from vitbench.analysis.writing.words import ABSENT, filled, interval_text, listed, significant
 from vitbench.records.metrics import TOP1, Metric
+from vitbench.studies.settings import value_text
 
+SHARED_RATES = "One learning rate for all"
 CLAIM_HEADINGS = ("claim", "paper", "here", "verdict")
 
 
 def further_tables(assessment: Assessment) -> list[Table]:
     """Those that have a row."""
     comparison = assessment.comparison
-    first = (verdicts(assessment), secondary(comparison), interactions(assessment))
+    first = (verdicts(assessment), shared_rates(assessment), secondary(comparison), interactions(assessment))
     tables = (*first, fine_tuning(comparison), power_laws(comparison))
     return [table for table in (*tables, claims(assessment), *robustness(assessment)) if table]
 
@@ -55,6 +64,37 @@ def verdicts(assessment: Assessment) -> Table:
         )
     have_verdict = any(finding.decision.verdict is not Verdict.NONE for finding in findings.arms.values())
     return Table("Verdicts", rows if have_verdict else (), texts=("arm", "verdict"))
+
+
+def shared_rates(assessment: Assessment) -> Table:
+    """A row for every arm but the baseline, a column for every learning rate that all arms were run at; empty for fewer than
+    two such rates.
+    """
+    shared, findings, metric = assessment.at_shared_rates, assessment.findings.arms, assessment.comparison.metric
+    rows = [
+        {
+            "arm": label,
+            **{f"both at {value_text(rate)}": verdict_and_mean(arms[label], metric) for rate, arms in shared.items()},
+            "each at its own": verdict_and_mean(finding.decision, metric),
+            "misleading": listed(map(value_text, misleading_rates(shared, label, finding.decision))) or ABSENT,
+        }
+        for label, finding in findings.items()
+    ]
+    return Table(SHARED_RATES, rows if shared else (), texts=tuple(rows[0]) if rows else ())
+
+
+def raw_shared_rates(assessment: Assessment, label: str) -> dict[str, Any]:
+    """The same of an arm at full precision, None for the baseline; empty where there is no such table."""
+    metric, raws = assessment.comparison.metric, dict[str, Any]()
+    for rate, arms in assessment.at_shared_rates.items():
+        decision, place = arms.get(label), f"with_both_at_rate_{value_text(rate)}"
+        difference = None if decision is None else decision.difference
+        raws |= {
+            f"verdict_{place}": decision.verdict.value if decision else None,
+            f"difference_{place}_mean_{metric.unit}": in_unit(difference.mean if difference else None, metric),
+            **raw_interval(f"interval_{place}", decision.interval if decision else None, metric),
+        }
+    return raws
 
 
 def _over_images(crossed: CrossedDifference | None, images: tuple[float, float] | None) -> dict[str, str]:

@@ -12,9 +12,10 @@ from vitbench.analysis.statistics.narrowing import StudyNarrowing
 from vitbench.analysis.statistics.power import MOST_SEEDS, POWER
 from vitbench.analysis.statistics.power_law import FURTHEST
 from vitbench.analysis.statistics.verdicts import ALPHA, FEWEST_SEEDS
-from vitbench.analysis.tables.further import p_text
-from vitbench.analysis.writing.words import seeds_text
+from vitbench.analysis.tables.further import SHARED_RATES, p_text
+from vitbench.analysis.writing.words import listed, seeds_text
 from vitbench.records.metrics import TOP1, Metric
+from vitbench.studies.settings import value_text
 from vitbench.text import counted
 
 
@@ -31,6 +32,12 @@ def reading(assessment: Assessment) -> list[str]:
     ]
     if any(finding.at_baseline_setting for finding in findings.arms.values()):
         sentences += _judged_on(comparison)
+    if shared := assessment.at_shared_rates:
+        rates = listed(map(value_text, shared))
+        sentences.append(
+            f"{SHARED_RATES}: what a study with that rate alone would have found, at {rates}, where all arms have the seeds; "
+            "arms of one rate are tested together. Misleading: where the verdict is settled, but not as at each arm's own."
+        )
     if findings.narrowing:
         sentences.append(narrowing_text(findings.narrowing, "accuracies" if comparison.metric.is_top1 else "values"))
     if any(series.law for series in series_of(comparison)):
