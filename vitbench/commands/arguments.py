@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from typer import Argument, CallbackParam, Option
+from typer import Argument, Option
 
-from vitbench.config import DISTORTIONS, MOST_SEEDS, Precision, distortion_names
-from vitbench.files import expanded
+from vitbench.commands.callbacks import (
+    check_checkpoint_minutes,
+    check_evaluate,
+    check_hours,
+    check_micro_batch,
+    check_results,
+    check_seconds,
+    evaluated,
+    expand,
+    load_code,
+    one_of,
+)
+from vitbench.config import DISTORTIONS, MOST_SEEDS, Precision
 
 if TYPE_CHECKING:
     from vitbench.device import Device
@@ -21,118 +32,19 @@ if TYPE_CHECKING:
     from vitbench.studies.resolved_study import ResolvedStudy
     from vitbench.studies.target import Target
 
-Names = TypeVar("Names", str, str | None, list[str] | None)
-
-
 BudgetName = StrEnum("BudgetName", ["smoke", "quick", "standard", "paper"])
 RECIPES = ("deit", "better-vit", "deit3")
 """Names of `studies.recipes.RECIPES`, which need not be imported to be known."""
 ExecutorName = StrEnum("ExecutorName", ["local", "ray"])
 
 
-def one_of(*choices: str) -> Callable[[CallbackParam, Names], Names]:
-    """A callback of an option that takes one of these names, or several: it raises ValueError for another."""
-
-    def check(option: CallbackParam, value: Names) -> Names:
-        for name in [value] if isinstance(value, str) else value or []:
-            if name not in choices:
-                raise ValueError(f"{option.name} {name!r} is not known; use {', '.join(choices)}")
-        return value
-
-    return check
-
-
-def at_least_one(option: CallbackParam, value: int | None) -> int | None:
-    """A callback of an option that counts something."""
-    if value is not None and value < 1:
-        raise ValueError(f"{option.name} {value} is too few; give 1 or more")
-    return value
-
-
-def evaluated(names: str | None) -> tuple[str, ...] | None:
-    """What `--evaluate` stands for: None where it was not given, empty for `none`."""
-    return None if names is None else () if names == "none" else distortion_names(names)
-
-
-def _checked_evaluate(names: str | None) -> str | None:
-    evaluated(names)
-    return names
-
-
-def _seconds(seconds: float) -> float:
-    if not 0 < seconds <= MOST_SECONDS:
-        raise ValueError(f"seconds {seconds:g} is no time to measure in; give more than 0, and {MOST_SECONDS} at most")
-    return seconds
-
-
-def _hours(hours: float | None) -> float | None:
-    if hours is not None and not 0 < hours <= MOST_HOURS:
-        raise ValueError(f"hours {hours:g} is no time to run for; give more than 0, and {MOST_HOURS} at most")
-    return hours
-
-
-def images_at_a_time(text: str | None) -> int | Literal["auto"] | None:
-    """What `--micro-batch` stands for: None where it was not given. Raises ValueError for another text."""
-    if text is None or text == "auto":
-        return cast(Literal["auto"] | None, text)
-    if not (text.isascii() and text.isdecimal() and 0 < len(text) < 10 and int(text) > 0):
-        raise ValueError(f"micro_batch {text!r} is no number of images; give 1 or more, or auto")
-    return int(text)
-
-
-def _checked_micro_batch(text: str | None) -> str | None:
-    images_at_a_time(text)
-    return text
-
-
-def _checkpoint_minutes(minutes: float) -> float:
-    if not 0 < minutes <= MOST_MINUTES:
-        raise ValueError(
-            f"checkpoint_minutes {minutes:g} is no time between two checkpoints; give more than 0, and {MOST_MINUTES} at most"
-        )
-    return minutes
-
-
-def _path(path: Path | None) -> Path | None:
-    return None if path is None else expanded(path)
-
-
-def expanded_name(name: str | None) -> str | None:
-    """What may be a path or another name, with the home folder for a `~`."""
-    return str(expanded(Path(name))) if name and name.startswith("~") else name
-
-
-def _results(path: Path) -> Path:
-    folder = expanded(path)
-    for place in (folder, *folder.parents):
-        if place.exists():
-            if not place.is_dir():
-                why = "is" if place == folder else f"cannot be written below {str(place)!r}, which is"
-                raise ValueError(f"results {str(folder)!r} {why} not a folder; give another --results")
-            break
-    return folder
-
-
-def _load_code(files: list[str] | None) -> list[str] | None:
-    from vitbench.user_code import load_file
-
-    for file in map(Path, files or ()):
-        if not file.is_file():
-            raise ValueError(f"study {str(file)!r} is not there; give the file that has the code of the model")
-        load_file(expanded(file), "study")
-    return files
-
-
 MOST_THREADS = 1024
 """More than any machine has cores, and fewer than a system lets a process have."""
-MOST_SECONDS = 86_400
-MOST_HOURS = 8760
-MOST_MINUTES = 525_600
 MODES, PRECISIONS, COMPILES = ("infer", "train"), get_args(Precision), ("off", "on")
 TIMED_COMPILES = (*COMPILES, "graphs")
 LOCAL_RESULTS = Path("results/local")
-CHECKPOINT_MINUTES = 15.0
 """The default of `--results`."""
+CHECKPOINT_MINUTES = 15.0
 
 DONE, FAILED, WRONG = 0, 1, 2
 """Exit statuses: of a request that was wrong, the user has to mend something."""
@@ -144,11 +56,11 @@ Variants = Annotated[list[str], _VARIANT]
 StudyFiles = Annotated[
     list[str] | None,
     Option(
-        "--study", callback=_load_code, help="FILE.py with the code of a user's part of the model; may be given again."
+        "--study", callback=load_code, help="FILE.py with the code of a user's part of the model; may be given again."
     ),
 ]
-Results = Annotated[Path, Option(callback=_results, help="Folder with records/, tables/ and plots/.")]
-DataRoot = Annotated[Path | None, Option(callback=_path, help="Folder in which the data set lies.")]
+Results = Annotated[Path, Option(callback=check_results, help="Folder with records/, tables/ and plots/.")]
+DataRoot = Annotated[Path | None, Option(callback=expand, help="Folder in which the data set lies.")]
 RecipeOption = Annotated[
     str | None,
     Option(callback=one_of(*RECIPES), help=f"{', '.join(RECIPES)}: train as this paper does, at the budget's size."),
@@ -157,12 +69,12 @@ RecipeOrBudget = Annotated[
     str | None,
     Option(callback=one_of(*RECIPES, *BudgetName), help="Train as this paper or budget does, but for what is given."),
 ]
-TraceOut = Annotated[Path, Option(callback=_path, help="Folder; each trace gets one of its own within.")]
-Out = Annotated[Path, Option(callback=_path, help="FILE.npz or FILE.parquet.")]
+TraceOut = Annotated[Path, Option(callback=expand, help="Folder; each trace gets one of its own within.")]
+Out = Annotated[Path, Option(callback=expand, help="FILE.npz or FILE.parquet.")]
 Evaluate = Annotated[
     str | None,
     Option(
-        callback=_checked_evaluate,
+        callback=check_evaluate,
         help=f"Test on distorted images too: some of {','.join(DISTORTIONS)}, with commas between them; or none.",
     ),
 ]
@@ -179,21 +91,21 @@ RayAddress = Annotated[
 GpusPerRun = Annotated[
     str | None, Option(help="Of --executor ray: share of a GPU, as 0.25, or auto (by measured memory); default: 1.")
 ]
-Seconds = Annotated[float, Option(callback=_seconds, help="Time to measure each row in, at most.")]
+Seconds = Annotated[float, Option(callback=check_seconds, help="Time to measure each row in, at most.")]
 Hours = Annotated[
-    float | None, Option(callback=_hours, help="Begin no further run after so many hours; the next call goes on.")
+    float | None, Option(callback=check_hours, help="Begin no further run after so many hours; the next call goes on.")
 ]
 MicroBatch = Annotated[
     str | None,
     Option(
-        callback=_checked_micro_batch,
+        callback=check_micro_batch,
         help="Images of a batch that are computed at a time, their gradients added up: a number, or auto (what fits).",
     ),
 ]
 CheckpointMinutes = Annotated[
     float,
     Option(
-        callback=_checkpoint_minutes,
+        callback=check_checkpoint_minutes,
         help="Keep the state of a run so often within its epochs, too: what kill -9 costs.",
     ),
 ]

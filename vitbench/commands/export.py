@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from vitbench.commands.arguments import LOCAL_RESULTS, AsJson, Results, one_of
+from vitbench.commands.arguments import LOCAL_RESULTS, AsJson, Results
+from vitbench.commands.callbacks import one_of
 from vitbench.files import expanded
 
 

@@ -17,8 +17,8 @@ from vitbench.commands.arguments import (
     Out,
     Results,
     StudyFiles,
-    one_of,
 )
+from vitbench.commands.callbacks import one_of
 from vitbench.commands.options import with_options
 from vitbench.config import MOST
 from vitbench.text import counted

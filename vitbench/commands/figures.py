@@ -7,16 +7,8 @@ from typing import Annotated
 
 import typer
 
-from vitbench.commands.arguments import (
-    LOCAL_RESULTS,
-    AsJson,
-    DataRoot,
-    DeviceName,
-    Download,
-    Results,
-    StudyFiles,
-    expanded_name,
-)
+from vitbench.commands.arguments import LOCAL_RESULTS, AsJson, DataRoot, DeviceName, Download, Results, StudyFiles
+from vitbench.commands.callbacks import expanded_name
 from vitbench.config import MOST
 from vitbench.files import shown
 

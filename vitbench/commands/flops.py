@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitbench.commands.arguments import FAILED, AsJson, Mode, ModelOptions, Variant, at_least_one
+from vitbench.commands.arguments import FAILED, AsJson, Mode, ModelOptions, Variant
+from vitbench.commands.callbacks import at_least_one
 from vitbench.commands.options import ModelFields, with_options
 from vitbench.commands.terminal_table import print_table
 from vitbench.config import MOST, ModelConfig, TimmConfig, ViTConfig

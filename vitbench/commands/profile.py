@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from vitbench.commands.arguments import DONE, FAILED, LOCAL_RESULTS, DeviceOptions, Results, Seconds, at_least_one
+from vitbench.commands.arguments import DONE, FAILED, LOCAL_RESULTS, DeviceOptions, Results, Seconds
+from vitbench.commands.callbacks import at_least_one
 from vitbench.commands.options import ModelFields, with_options
 from vitbench.config import MOST, TimmConfig
 from vitbench.files import shown

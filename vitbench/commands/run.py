@@ -21,8 +21,8 @@ from vitbench.commands.arguments import (
     RayAddress,
     StudyOptions,
     Threads,
-    images_at_a_time,
 )
+from vitbench.commands.callbacks import images_at_a_time
 from vitbench.commands.options import with_options
 from vitbench.commands.several_devices import DevicesPerRun
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vitbench.commands import arguments
+from vitbench.commands.callbacks import evaluated, images_at_a_time
 from vitbench.commands.options import DataFields, ModelFields, RecipeFields, with_options
 from vitbench.commands.several_devices import DevicesPerRun
 from vitbench.config.distortions import distorted_accuracies, strength_text
@@ -67,11 +68,11 @@ def train(
         dataset=data,
         data_root=data_root,
         download=download,
-        evaluate=arguments.evaluated(evaluate) or (),
+        evaluate=evaluated(evaluate) or (),
         seed=seed,
         device=device,
         threads=threads,
-        micro_batch=arguments.images_at_a_time(micro_batch),
+        micro_batch=images_at_a_time(micro_batch),
         checkpoint_minutes=checkpoint_minutes,
         keep_weights=keep_weights,
         results=results,

@@ -10,12 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from vitbench.config import (
     DataConfig,
-    ModelConfig,
-    ModuleConfig,
     RunConfig,
-    TimmConfig,
     TrainConfig,
-    ViTConfig,
     block_width,
 )
 from vitbench.costs import count
@@ -26,6 +22,7 @@ from vitbench.execution.content import Content
 from vitbench.execution.job import Job, MicroBatch
 from vitbench.execution.preparation import DataReader, make_job, run_devices, worker_devices
 from vitbench.execution.reuse import has_weights
+from vitbench.execution.single_model import single_model
 from vitbench.launched import launched
 from vitbench.machine import cpu_cores
 from vitbench.records import Design, Faults, Outcome, Record, RecordStore
@@ -34,11 +31,8 @@ from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.budgets import CUSTOM
 from vitbench.studies.recipes import RECIPES, Recipe
 from vitbench.studies.resolved_study import check_batch, data_settings
-from vitbench.studies.target import arm_name, model_of, target_of
+from vitbench.studies.target import arm_name, target_of
 from vitbench.text import agreeing, say
-from vitbench.variants import TIMM
-from vitbench.variants import model as named_model
-from vitbench.variants import variant as named_variant
 
 if TYPE_CHECKING:
     from vitbench.execution.torchrun import Peers
@@ -218,82 +212,6 @@ def _check_classes(init: str, dataset: str, data_root: Path | None, config: RunC
         tell_unknown_classes(init, data.info)
 
 
-def _model(
-    variant: str | None,
-    init: str | None,
-    info: DataInfo,
-    fields: Mapping[str, Any],
-    *,
-    keep_head: bool,
-    recipe: Recipe | None,
-) -> tuple[str, ModelConfig, str | None]:
-    """(what to call it, its configuration, the identity of its initial weights).
-
-    `recipe` has a say in a ViT that starts from the seed; what starts from weights is what these are.
-    """
-    shape = {"in_channels": info.in_channels, "num_classes": info.num_classes}
-    for name, value in shape.items():
-        if str(fields.get(name, value)) != str(value):
-            raise ValueError(f"{name} {fields[name]} does not fit {info.dataset}, which has {value}; leave it out")
-    if init is None:
-        if variant is None:
-            raise ValueError("VARIANT is missing: give one (see `vitbench list`), or weights to start from with --init")
-        if (arm := arm_name(variant)) is not None:
-            return arm.label, model_of(variant, info, BUDGETS["quick"], fields=fields), None
-        wanted = {"image_size": info.image_size, **shape, **fields}
-        model = named_model(variant, **wanted)
-        if recipe is not None and isinstance(model, ViTConfig):
-            model = named_model(variant, **{**recipe.model_on(model), **wanted})
-        return variant, model, None
-    from vitbench.models import convert
-    from vitbench.models.inherit import inherited_config
-    from vitbench.models.weights import SUFFIX, load_trained
-
-    wanted = {**shape, **fields}
-    trained = load_trained(init) if init.endswith(SUFFIX) else None
-    if trained is not None and not isinstance(trained.config.model, ViTConfig):
-        label = trained.identity if variant is None else f"{variant} from {trained.identity}"
-        model = _whole_model_from(trained.config.model, variant, init, wanted, keep_head=keep_head)
-        return label, model, trained.identity
-    if variant is not None and variant.startswith(TIMM):
-        raise ValueError(f"variant {variant!r} is timm's, but init {init!r} is read as a ViT of ours; leave it out")
-    hints = convert.Hints(**{name: fields.get(name) for name in ("image_size", "activation", "position")})
-    source = convert.load_named(init, in_channels=info.in_channels, hints=hints)
-    if variant is not None:
-        # The image size is the weights' own, unless one is asked for: that is what their patches were made for.
-        named = _named_vit(variant, info, {"image_size": source.config.image_size, **wanted})
-        wanted = {name: getattr(named, name) for name in named.model_fields_set}
-    identity = convert.weights_identity(init, source)
-    label = identity if variant is None else f"{variant} from {identity}"
-    return label, inherited_config(source.config, wanted, keep_head=keep_head), identity
-
-
-def _named_vit(variant: str, info: DataInfo, fields: Mapping[str, Any]) -> ViTConfig:
-    """Of a variant of ours, or of an arm whose model is a ViT."""
-    if arm_name(variant) is None:
-        return named_variant(variant, **fields)
-    model = model_of(variant, info, BUDGETS["quick"], fields=fields)
-    if not isinstance(model, ViTConfig):
-        raise ValueError(f"variant {variant!r} is no ViT, but the initial weights are read as one; leave it out")
-    return model
-
-
-def _whole_model_from(
-    whole: TimmConfig | ModuleConfig, variant: str | None, init: str, wanted: dict[str, Any], *, keep_head: bool
-) -> ModelConfig:
-    """The model, with its name and options, whose weights `init` are, and what is wanted of it."""
-    from vitbench.models.inherit import inherited_whole_config
-
-    name = TIMM + whole.timm if isinstance(whole, TimmConfig) else whole.model_name
-    if variant is not None and variant != name:
-        raise ValueError(f"variant {variant!r} is not that of the initial weights, {name!r}; leave it out")
-    if whole.in_channels != wanted["in_channels"]:
-        raise ValueError(
-            f"init {init!r} is for images of {whole.in_channels} channels, but the data's have {wanted['in_channels']}"
-        )
-    return inherited_whole_config(whole, wanted, keep_head=keep_head)
-
-
 def _tell_left_out(request: SingleRequest, info: DataInfo) -> None:
     """Says what a study sets for its arm beside the model, which alone is taken, and the request does not give."""
     if request.variant is None or arm_name(request.variant) is None:
@@ -319,7 +237,7 @@ def planned_run(request: SingleRequest, init: str | None, info: DataInfo) -> Pla
     """The run, with all its fields. `init` as it is loaded. Raises ValueError for fields that do not fit each other."""
     published = RECIPES.get(request.recipe or "")
     recipe, of_the_recipe = _recipe(request, info, published)
-    label, model, identity = _model(
+    label, model, identity = single_model(
         request.variant, init, info, request.model, keep_head=request.keep_head, recipe=published
     )
     data, _ = data_settings(info, wanted=None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
@@ -21,13 +21,14 @@ from vitbench.execution.current_environment import CurrentEnvironment, RunDevice
 from vitbench.execution.display import RunDisplay
 from vitbench.execution.job import Job, MicroBatch
 from vitbench.execution.preparation import DataReader, Planned, make_job, open_here, resolve_jobs, worker_devices
-from vitbench.execution.pretraining import Pretrained, Wave
+from vitbench.execution.pretraining import Pretrained
 from vitbench.execution.request import Request
 from vitbench.execution.reuse import by_run_id, has_weights, recorded_as, take_over
 from vitbench.execution.standing import Standing
+from vitbench.execution.told import about_other_studies, about_wave, print_lines
 from vitbench.records import Outcome, Record
 from vitbench.records.metrics import TOP1
-from vitbench.text import agreeing, counted, printable, say
+from vitbench.text import agreeing, counted, say
 
 
 class StudyRuns:
@@ -96,7 +97,7 @@ class StudyRuns:
             self._check_micro_batch()
             if self.request.overrides.match == "time":
                 self._settle_rates()
-            _print(self.request.left_out())  # which refuses a wrong request before torch is imported
+            print_lines(self.request.left_out())  # which refuses a wrong request before torch is imported
             while pending := (standing := self._standing()).pending(self.failed | self.hopeless | self.executed):
                 self._print_looks(standing)
                 if time.monotonic() >= self.until:
@@ -107,10 +108,10 @@ class StudyRuns:
                 self._print_without_weights(standing)
             changed = self.executed - self.failed - standing.done
             if changed or not self.recorded:
-                _print([*standing.about_metrics(), *standing.about_images()])
+                print_lines([*standing.about_metrics(), *standing.about_images()])
             self._print_end(len(standing.planned))
             if pending:
-                _print([f"the hours are over with {counted(len(pending), 'run')} left; the next call goes on"])
+                print_lines([f"the hours are over with {counted(len(pending), 'run')} left; the next call goes on"])
             return len(self.failed) + len(changed)
 
     def _check_micro_batch(self) -> None:
@@ -138,7 +139,7 @@ class StudyRuns:
         for study, dataset, looked_at in standing.looked_at:
             if looked_at.look > self.looks.get((study, dataset), 0):
                 self.looks[study, dataset] = looked_at.look
-                _print([looked_at.sentence(study, dataset)])
+                print_lines([looked_at.sentence(study, dataset)])
 
     @cached_property
     def device(self) -> RunDevice:
@@ -228,16 +229,16 @@ class StudyRuns:
         self.store.prepare()
         to_do = f"{len(pending)} of {counted(len(standing.planned), 'run')} to do"
         each = f", {per_run} devices for each" * (per_run > 1)
-        _print([f"{to_do}, {num_workers} at a time, on {self.device.name}{each}", *_about_wave(standing, wave)])
+        print_lines([f"{to_do}, {num_workers} at a time, on {self.device.name}{each}", *about_wave(standing, wave)])
         if not self.recorded:
-            _print([*standing.about_images(), *standing.recorded_elsewhere(self.current).lines])
+            print_lines([*standing.about_images(), *standing.recorded_elsewhere(self.current).lines])
         self._record_hopeless([(job_of(name, run), before) for (name, run), before in wave.hopeless])
         kept = {run_id for run_id, job in jobs.items() if job.keep_weights}
         left = take_over(self.store, ready, self.current, hashes, self.shared, with_weights=kept)
         self.recorded += len(ready) - len(left)
         self.executed |= {run.key for _, run in ready} - {run.key for _, run in left}
         places = by_run_id(left)
-        _print(_about_other_studies(len(ready), len(left), len(places)))
+        print_lines(about_other_studies(len(ready), len(left), len(places)))
         to_run = [
             replace(jobs[run_id], data_sha256=hashes[name, run.config.model.image_hw])
             for run_id, [(name, run), *_] in places.items()
@@ -252,7 +253,7 @@ class StudyRuns:
             record = job.without_pretraining(pretraining_records[run.run_id])
             self.store.append(record)
             self.claims.release(run.run_id)
-            _print([f"{run.study}, {run.arm}, seed {record.seed}: {record.outcome}: {record.reason}"])
+            print_lines([f"{run.study}, {run.arm}, seed {record.seed}: {record.outcome}: {record.reason}"])
             self.recorded += record.is_done
             (self.hopeless if record.is_done else self.failed).add(run.key)
 
@@ -326,46 +327,17 @@ class StudyRuns:
             line = (
                 f"{without} of the recorded runs {were} recorded without --keep-weights; give another --results to have"
             )
-            _print([f"{line} {their} weights"])
+            print_lines([f"{line} {their} weights"])
 
     def _print_end(self, planned: int) -> None:
         by_others = self.by_others - self.executed
         if not self.recorded and not by_others and not self.failed:
             runs = agreeing(planned, "the run is", f"all {planned} runs are")
-            _print([f"{runs} recorded in {self.store.root}"])
+            print_lines([f"{runs} recorded in {self.store.root}"])
             return
         parts = [f"{counted(self.recorded, 'run')} recorded in {self.store.directory}"]
         if by_others:
             parts.append(f"{len(by_others)} by other processes")
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
-        _print([", ".join(parts)])
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(printable(line), flush=True)
-
-
-def _about_wave(standing: Standing, wave: Wave) -> list[str]:
-    lines = []
-    if standing.later is not None:
-        most = standing.later.runs
-        likely = f"; by the mean and spread so far, expect {standing.expected.runs}" if standing.expected else ""
-        lines.append(f"then at most {counted(most, 'more run', 'more runs')}: results decide how many{likely}")
-    if kept := len(wave.kept):
-        lines.append(f"{kept} of them {agreeing(kept, 'comes', 'come')} before others, which go on from their weights")
-    if again := len(wave.again):
-        are, their, run = agreeing(again, "is", "are"), agreeing(again, "its", "their"), agreeing(again, "runs", "run")
-        lines.append(f"{again} of these {are} recorded without {their} weights, and {run} again for them")
-    return lines
-
-
-def _about_other_studies(ready: int, left: int, distinct: int) -> list[str]:
-    lines = []
-    if shared := left - distinct:
-        are, is_once = agreeing(shared, "is a run", "are runs"), agreeing(shared, "is", "are")
-        lines.append(f"{shared} of them {are} of another study too, and {is_once} trained once")
-    if taken := ready - left:
-        lines.append(f"{taken} of them {agreeing(taken, 'is', 'are')} taken over from the records of another study")
-    return lines
+        print_lines([", ".join(parts)])
