@@ -6,24 +6,20 @@ torch's faster. A process keeps what it was told or has found, so that a model d
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal, TypedDict
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from vitbench.config import ViTConfig
-from vitbench.files import write_whole
 from vitbench.kernels import native, operators
-from vitbench.machine import cache_directory, cpu_name
+from vitbench.machine import cpu_name, remembered
 from vitbench.models.blocks import Block
 from vitbench.text import counted
 
@@ -168,28 +164,14 @@ def _choose(width: int, threads: int) -> Choice:
 
 def measured_once(width: int, threads: int) -> Measured:
     """From the cache, where this library and this torch were measured on such a processor; else measured, and kept."""
-    measured = None
-    try:
-        path = cache_directory() / "kernel_choices.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            kept = _read(path)
-            key = f"{cpu_name()} | {native.library_name()} | torch {torch.__version__} | width {width} | threads {threads}"
-            measured = _valid(kept.get(key))
-            if measured is None:
-                measured = measure(width, threads)
-                write_whole(path, json.dumps({**kept, key: asdict(measured)}, indent=1))
-    except (OSError, ValueError):  # no cache, or one that cannot be written
-        pass
-    return measured or measure(width, threads)
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet, or damaged
-        return {}
-    return content if isinstance(content, dict) else {}
+    key = f"{cpu_name()} | {native.library_name()} | torch {torch.__version__} | width {width} | threads {threads}"
+    kept = remembered(
+        "kernel_choices",
+        key,
+        lambda: asdict(measure(width, threads)),
+        is_valid=lambda value: _valid(value) is not None,
+    )
+    return Measured(**kept)
 
 
 def _valid(kept: object) -> Measured | None:
