@@ -202,6 +202,7 @@ def test_a_rank_that_is_killed_ends_the_run_as_failed_and_one_device_goes_on_fro
     assert_close(resumed, execute(dataclasses.replace(long_job, checkpoints=None)))
 
 
+@pytest.mark.slow
 def test_what_one_device_began_several_go_on_with(long_job, processes):
     def interrupt(report: Report) -> None:
         if report.text.startswith("epoch 3/"):
@@ -214,6 +215,7 @@ def test_what_one_device_began_several_go_on_with(long_job, processes):
     assert_close(resumed, execute(dataclasses.replace(long_job, checkpoints=None)))
 
 
+@pytest.mark.slow
 def test_an_error_of_a_rank_is_the_reason_and_the_ranks_after_it_are_new(make_job, processes):
     unknown = dataclasses.replace(make_job(), dataset="nowhere.npz").on(["cpu", "cpu"])
     failed = processes.execute(unknown)
@@ -222,6 +224,7 @@ def test_an_error_of_a_rank_is_the_reason_and_the_ranks_after_it_are_new(make_jo
     assert processes.execute(make_job().on(["cpu", "cpu"])).outcome is Outcome.COMPLETED
 
 
+@pytest.mark.slow
 def test_a_signal_has_rank_0_keep_its_state_and_ends_all(long_job):
     job = dataclasses.replace(long_job, checkpoint_minutes=math.inf)
     with RankProcesses() as processes:

@@ -104,7 +104,7 @@ def train(
         epoch_batches = batches(epoch, training.step - first_step, last)
         training.run_epoch(epoch, epoch_batches, first_step)
         assert training.step == first_step + last, (training.step, first_step, last)
-        loss = training.mean_loss(last)
+        loss = training.loss_sum.item() / last
         if not math.isfinite(loss):
             training.losses.append(loss)
             return training.result(diverged=f"training loss is {loss} in epoch {epoch + 1}")
@@ -154,13 +154,9 @@ class _Training:
         self.evaluation_seconds = 0.0
         """Between the last two epochs, in which no state is kept."""
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=next(self.model.parameters()).device)
-        """Over the steps of the current epoch, of this rank's images."""
+        """Over the steps of the current epoch."""
         self.share = self.ranks.share(self.config.batch_size)
         self.parallel = self.ranks.parallel(self.model, leaves_out=self.leaves_out)
-
-    def mean_loss(self, steps: int) -> float:
-        """Of the whole batches of an epoch's first `steps`. Collective."""
-        return self.ranks.add_up(self.loss_sum * self.share).item() / steps
 
     def run_epoch(self, epoch: int, batches: Iterable[tuple[Tensor, Tensor]], first_step: int) -> None:
         """Trains on what is left of an epoch that began at `first_step`; keeps the state where it is due or asked for."""
@@ -218,7 +214,8 @@ class _Training:
             )
         if self.average:
             self.average.update(self.step)
-        self.loss_sum += loss
+        # Of the whole batch, in every step: a checkpoint, which rank 0 writes alone, has the sum.
+        self.loss_sum += self.ranks.add_up(loss * self.share)
         self.step += 1
         self.clock.images += round(len(images) / self.share)
         if self.step - self.resumed_at == WARMUP_STEPS and self.step < self.num_steps:
