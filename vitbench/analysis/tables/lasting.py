@@ -120,7 +120,7 @@ def _how(comparison: Comparison) -> str:
     tuned = f"learning rates {rates}, chosen on {on}" if len(tried) > 1 else f"learning rate {rates}"
     also = f", and {listed(design.tuned)} with them" if design.tuned else ""
     tested = f"{counted(len(design.compared_arms), 'arm')} tested together"
-    operators = comparison.environment.kernels.partition(":")[0]
+    operators = comparison.environment.operators
     return f"{comparison.budget} budget; {tuned}{also}; {seeds}; {tested}; operators: {operators}"
 
 
