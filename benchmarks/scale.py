@@ -98,7 +98,10 @@ def page_section(results: Mapping[str, Mapping[str, Mapping[str, Measured]]]) ->
         steps = [step for step in STEPS[shape] if any(step in of_size for of_size in by_size.values())]
         lines += ["", TITLES[shape], "", f"| records | {' | '.join(steps)} |", f"|---:|{'---:|' * len(steps)}"]
         for records, of_size in by_size.items():
-            cells = (f"{m['cpu_seconds']:.0f} s, {m['peak_bytes'] / 1e9:.1f} GB" for m in map(of_size.get, steps) if m)
+            cells = (
+                f"{m['cpu_seconds']:.0f} s, {m['peak_bytes'] / 1e9:.1f} GB" if m else "–"
+                for m in map(of_size.get, steps)
+            )
             lines.append(f"| {int(records):,} | {' | '.join(cells)} |")
     return "\n".join([*lines[1:], ""])
 

@@ -158,8 +158,11 @@ def run_id(config: dict[str, Any]) -> str:
     return _digest(canonical_json(config))
 
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
+
+
 def _json(value: Config | str | bool | int | tuple[str, ...] | None) -> str:
-    return value.canonical_json() if isinstance(value, Config) else json.dumps(value, separators=(",", ":"))
+    return value.canonical_json() if isinstance(value, Config) else _COMPACT.encode(value)
 
 
 def _digest(text: str) -> str:
