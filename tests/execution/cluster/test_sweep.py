@@ -80,9 +80,7 @@ def test_a_run_that_is_lost_three_times_has_failed_and_says_why(sweep, make_job,
     done = sweep(fatal)
     (record,) = done.records
     assert record.outcome is Outcome.FAILED
-    assert record.reason.startswith(
-        "lost 3 times with its node or worker, at last: its worker process on node"
-    )
+    assert record.reason.startswith("lost 3 times with its node or worker, at last: its worker process on node")
     assert [line[-20:] for line in done.said] == ["; tried again (1 of 2)"[-20:], "; tried again (2 of 2)"[-20:]]
 
 
