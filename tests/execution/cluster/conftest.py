@@ -55,7 +55,6 @@ def start_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # Ray writes a token there
         patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.setenv("RAY_raylet_start_wait_time_s", "300")
         patch.setenv("RAY_worker_niceness", "0")  # else 15, and a busy machine starves them
         patch.setenv("VITBENCH_KERNELS", "torch")
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
