@@ -53,8 +53,11 @@ def connect(ray: Any, address: str | None, *, num_cpus: int | None) -> None:
             ray.init(**where, include_dashboard=None if address else False, log_to_driver=False, logging_level="ERROR")
         except SystemExit as end:  # raised by the handler that Ray puts in place of ours
             raise Ended(128 + signal.SIGTERM) from end
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise _refused(address or "local", str(error)) from error
+        except Exception as error:  # a plain one, where its processes do not start in time
+            if address is None:
+                reason = " ".join(str(error).split())[:200]
+                raise ValueError(f"executor 'ray': Ray could not start here: {reason}; use --executor local") from error
+            raise _refused(address, str(error)) from error
         finally:
             signal.signal(signal.SIGTERM, handler)
     _silence(ray)
