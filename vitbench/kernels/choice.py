@@ -141,6 +141,8 @@ def recorded_use(device_type: str, *, precision: str, compiled: bool, width: int
 
 def chosen(width: int) -> Choice:
     """For a model of this width on as many threads as this process computes with now, where native operators can compute."""
+    if (asked := native.asked()) != "auto":
+        return Choice(asked, f"{native.SWITCH}={asked}")
     key = width, torch.get_num_threads()
     if key not in _settled:
         _settled[key] = _choose(*key)
@@ -149,14 +151,10 @@ def chosen(width: int) -> Choice:
 
 def settle(width: int, operators: Operators, why: str) -> None:
     """Takes these operators from now on, at this width and on as many threads as now, unless the user asks for others."""
-    if native.asked() == "auto":
-        _settled[width, torch.get_num_threads()] = Choice(operators, why)
+    _settled[width, torch.get_num_threads()] = Choice(operators, why)
 
 
 def _choose(width: int, threads: int) -> Choice:
-    asked = native.asked()
-    if asked != "auto":
-        return Choice(asked, f"{native.SWITCH}={asked}")
     measured = measured_once(width, threads)
     on = f"at width {width} on {threads} thread{'s' if threads > 1 else ''}"
     return Choice(measured.operators, f"measured: native {measured.native_over_torch:.2f} × as fast as torch's {on}")
