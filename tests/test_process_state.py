@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,30 @@ def test_code_changes_every_one_of_these_and_all_are_taken_back() -> None:
         within = state()
     assert all(a != b for a, b in zip(before, within, strict=True))
     assert state() == before
+
+
+def test_of_a_library_that_is_imported_within_it_is_as_that_starts() -> None:
+    code = """
+import sys
+from vitbench.process_state import taken_back
+
+assert "torch" not in sys.modules
+with taken_back():
+    import torch
+
+    torch.set_float32_matmul_precision("medium")
+    torch.set_grad_enabled(False)
+    torch.use_deterministic_algorithms(True)
+    torch.autograd.set_detect_anomaly(True)
+print(
+    torch.get_float32_matmul_precision(),
+    torch.is_grad_enabled(),
+    torch.are_deterministic_algorithms_enabled(),
+    torch.is_anomaly_enabled(),
+)
+"""
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert said.stdout.split() == ["highest", "True", "False", "False"]
 
 
 def test_a_part_that_sets_them_leaves_other_parts_and_models_as_they_are() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vitbench.config import RunConfig, TrainConfig, ViTConfig, one_line
+from vitbench.config import RunConfig, TrainConfig, ViTConfig
+from vitbench.refusals import one_line
 
 
 @pytest.mark.parametrize("inner", [{"model": {"depth": 0}}, {"train": {"epochs": -1}}, {"data": {"mixup": -1}}])

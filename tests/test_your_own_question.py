@@ -52,6 +52,22 @@ def test_its_commands_run_and_print_what_it_says(call, tmp_path, in_this_process
     assert (tmp_path / "results/local/report.html").stat().st_size > 10_000
 
 
+def test_its_check_and_its_plan_have_the_name_of_the_class_and_the_numbers_of_parameters_of_its_study(call, tmp_path):
+    """At the page's budget, by `plan`, which builds no model and takes a second."""
+    (tmp_path / "my_study.py").write_text(study_of(TEXT))
+    call.budget = ""
+    blocks = printed_on(TEXT)
+    planned, *on_page = (
+        re.findall(r"Convolution@\w{8}|\d+,\d{3}", text)
+        for text in (
+            call(["plan", "my_study.py", "--data", "digits"]),
+            blocks["vitbench check my_study.py --data digits"],
+            blocks["vitbench plan my_study.py --data digits"],
+        )
+    )
+    assert len(planned) == len(ARMS) + 1 and on_page == [planned, planned]
+
+
 def test_an_edited_line_makes_the_runs_of_that_arm_pending_and_a_comment_none(call, tmp_path, in_this_process):
     def pending() -> set[str]:
         plan = json.loads(call(["plan", "my_study.py", "--data", "digits", "--json"]))

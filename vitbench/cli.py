@@ -33,8 +33,8 @@ from vitbench.commands.run import run
 from vitbench.commands.throughput import throughput
 from vitbench.commands.trace import trace
 from vitbench.commands.train import train
-from vitbench.config import TRACEBACK, one_line
 from vitbench.files import FULL
+from vitbench.refusals import TRACEBACK, one_line
 from vitbench.signals import ENDING, obeyed, outlive_terminal
 
 app = typer.Typer(

@@ -48,8 +48,9 @@ def many_records(*, num_arms=9, num_seeds=3, rates=(3e-4, 1e-3, 3e-3), **fields)
     ]
 
 
-ALWAYS = [kind for kind in KINDS if kind not in ("scaling", "resolution")]
-"""What any comparison of two arms on a grid has; `test_power_laws` and `test_resolution` have arms that grow."""
+ALWAYS = [kind for kind in KINDS if kind not in ("scaling", "resolution", "robustness")]
+"""What any comparison of two arms on a grid has; `test_power_laws` and `test_resolution` have arms that grow,
+`test_robustness` has distorted images."""
 
 
 def test_every_kind_is_written_as_svg_and_png_small_enough_for_a_readme(store_with):

@@ -10,7 +10,7 @@ import pytest
 
 from vitbench.config import RunConfig
 from vitbench.records import Record, RecordStore
-from vitbench.studies import BUDGETS, STUDIES
+from vitbench.studies import BUDGETS, IN_ALL, STUDIES
 
 WITHOUT_TORCH = """
 import sys
@@ -63,7 +63,7 @@ def test_the_plan_as_json_has_the_keys_of_the_contract_and_nothing_else_is_on_st
     status, out, err = vitbench("plan", "all", "--budget", "smoke", "--results", tmp_path / "none", "--json")
     facts = json.loads(out)
     assert (status, err) == (0, "")
-    assert {run["study"] for run in facts["runs"]} == set(STUDIES)
+    assert {run["study"] for run in facts["runs"]} == set(IN_ALL)
     for run in facts["runs"]:
         assert set(run) >= {"run_id", "arm", "seed", "learning_rate", "macs", "done"}
         assert len(run["run_id"]) == 16 and run["macs"] > 0 and run["done"] is False

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.users_study import write_study
 from vitbench.data import describe
 from vitbench.records import RecordStore
 from vitbench.studies import BUDGETS, Overrides, load_study, make_plan
@@ -59,6 +60,17 @@ def test_the_table_says_it_too_where_arms_differ_in_more_than_the_model(vitbench
     assert re.search(r"SGD .* optimizer sgd, learning rates × 50 ", out)
     assert re.search(r"twice as long .* epochs 2 .* 2 ", out) and re.search(r"as it is .* nothing ", out)
     assert "differs in" not in vitbench("plan", "pooling", "--budget", "smoke", "--results", tmp_path / "results").out
+
+
+def test_an_arm_that_differs_by_the_scale_of_its_rates_alone_has_the_column_too(vitbench, tmp_path):
+    study = write_study(
+        tmp_path,
+        "from vitbench.studies import Arm, Study\n"
+        'STUDY = Study("?", "", Arm("as it is"), [Arm("slow", learning_rate_scale=0.1)], name="mine")\n',
+    )
+    out = vitbench("plan", study, "--budget", "smoke", "--results", tmp_path / "results").out
+    assert re.search(r"arm +variant +differs in +params", out)
+    assert re.search(r"slow .* learning rates × 0\.1 ", out) and re.search(r"as it is .* nothing ", out)
 
 
 def test_an_edited_arm_is_pending_and_told_while_all_others_stay_done(vitbench, my_study, tmp_path, made_up):

@@ -121,3 +121,19 @@ class TestTrained:
         assert said.status == 2 and "--keep-weights keeps those of new runs" in said.err
         said = vitbench("figures", "pooling:gap", "--results", results)
         assert said.status == 2 and "run it: vitbench run pooling --keep-weights" in said.err
+
+    def test_after_the_study_file_has_gone_the_other_way_to_the_run_is_named(self, vitbench, results, tmp_path):
+        runs = {record.arm: record.run_id for record in RecordStore(results).read("mine")}
+        (tmp_path / "mine.py").rename(tmp_path / "renamed.py")
+        options = ("--only", "filters", "--results", results, "--data", "digits", "--device", "cpu", "--json")
+        gone = f"vitbench: study file '{tmp_path}/mine.py' does not exist; give its path, or the run itself: "
+        with_code = ", and --study FILE.py where the model is of your code\n"
+        for arm, ending in (
+            ("1-D", f"{runs['1-D']}\n"),
+            ("shift", runs["shift"] + with_code),
+            ("?", f"RUN_ID{with_code}"),
+        ):
+            said = vitbench("figures", f"{tmp_path}/mine.py:{arm}", *options)
+            assert (said.status, said.err) == (2, gone + ending)
+        assert vitbench("figures", runs["1-D"], *options).status == 0
+        assert vitbench("figures", runs["shift"], *options, "--study", tmp_path / "renamed.py").status == 0

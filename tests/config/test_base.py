@@ -15,8 +15,8 @@ from vitbench.config import (
     TrainConfig,
     ViTConfig,
     canonical_json,
-    one_line,
 )
+from vitbench.refusals import one_line
 
 
 def test_canonical_json_has_sorted_keys_and_no_spaces():

@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitbench.config import (
-    ViTConfig,
-    one_line,
-)
+from vitbench.config import ViTConfig
+from vitbench.refusals import one_line
 
 REFUSALS: list[tuple[dict[str, Any], list[str]]] = [
     # Each with what its one line must hold: field, value, remedy.

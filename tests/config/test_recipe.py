@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vitbench.config import (
-    RunConfig,
-    TrainConfig,
-    one_line,
-)
+from vitbench.config import RunConfig, TrainConfig
+from vitbench.refusals import one_line
 
 
 def test_a_whole_number_of_epochs_is_the_same_run_however_it_is_written():

@@ -233,10 +233,10 @@ def test_a_change_of_any_single_field_changes_the_id(kind):
 def test_seed_init_and_harness_version_are_part_of_the_id():
     init = RunConfig(init="timm:a@1a2b3c4d")
     started = (init, init.replace(keep_head=True), RunConfig(pretraining=RunConfig()), RunConfig(pretraining=init))
-    others = (RunConfig(seed=1), RunConfig(harness_version=2), *started)
-    assert len({RunConfig().run_id, *(other.run_id for other in others)}) == 7
+    others = (RunConfig(seed=1), RunConfig(harness_version=2), RunConfig(evaluate=("shift",)), *started)
+    assert len({RunConfig().run_id, *(other.run_id for other in others)}) == 8
     assert set(RunConfig.model_fields) == {
-        *("model", "data", "train", "seed", "init", "pretraining", "keep_head", "harness_version")
+        *("model", "data", "train", "seed", "init", "pretraining", "keep_head", "evaluate", "harness_version")
     }
 
 

@@ -13,13 +13,21 @@ from PIL import Image
 from scipy import stats
 from timm.data import auto_augment as timm_policies
 
+import vitbench.data.auto_augment as module
 from tests.data.pillow import IMAGES, as_image, images_of_all_kinds
 from vitbench.data.auto_augment import Layer, apply_layers, policy, policy_layers, rand_layers
 
 MEAN = (0.4, 0.5, 0.6)
 FILL = (102, 128, 153)
 SETTINGS = {"img_mean": FILL, "interpolation": Image.Resampling.BICUBIC}
-RAND = ("rand-m9-mstd0.5-inc1", "rand-m15-mmax20-n3-p0.7", "rand-m7-mstd101", "rand-m8-n4-tweights", "rand-m9-n3-t3aw")
+RAND = (
+    "rand-m9-mstd0.5-inc1",
+    "rand-m15-mmax20-n3-p0.7",
+    "rand-m7-mstd101",
+    "rand-m8-n4-tweights",
+    "rand-m9-n3-t3aw",
+    "rand-m5-n1-mstd3",
+)
 AUTO = ("original", "originalr-mstd0.5", "v0", "v0r-mstd1", "3a")
 AUGMIX = ("augmix-m4", "augmix-m5-w2-d2-mstd0.5", "augmix-m3-a0.7-b1")
 NUMBER = 6000
@@ -134,6 +142,33 @@ def test_augmix_gives_images_like_timms(text):
         lambda x: x[:, 1, 6, 5],
     ):
         assert stats.ks_2samp(feature(ours.astype(float)), feature(theirs.astype(float))).pvalue > 0.0005
+
+
+def test_augmix_translates_by_at_most_three_tenths_of_the_side():
+    """As in timm's transforms: elsewhere 0.45."""
+    operations = policy("augmix-m10", MEAN, "bicubic").args[0].ops
+    shares = {op.hparams["translate_pct"] for op in operations if "translate" in op.aug_fn.__name__}
+    assert shares == {0.3}
+
+
+def test_chains_of_augmix_are_one_to_three_operations_long(monkeypatch):
+    """Hendrycks et al. 2020, section 3: each chain of one to three operations."""
+    lengths = []
+
+    def record(images, layers, fill):
+        lengths.extend(sum((layer.names != "").astype(int) for layer in layers))
+        return apply_layers(images, layers, fill)
+
+    monkeypatch.setattr(module, "apply_layers", record)
+    policy("augmix-m4", MEAN, "bicubic")(torch.zeros(64, 3, 4, 4, dtype=torch.uint8), 0, 0)
+    assert len(lengths) == 3 * 64 and set(lengths) == {1, 2, 3}
+
+
+def test_signs_of_levels_are_drawn_anew_in_every_step():
+    transform = timm_transform("rand-m9-n1-p1")
+    transform.ops = [operation for operation in transform.ops if operation.aug_fn.__name__ == "rotate"]
+    first, second = (np.sign(rand_layers(transform, 64, 0, step)[0].arguments) for step in (0, 1))
+    assert set(first) == {-1, 1} and not np.array_equal(first, second)
 
 
 def test_what_lies_outside_gets_the_mean_colour_as_in_timm():

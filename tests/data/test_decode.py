@@ -54,13 +54,13 @@ def test_black_and_white_becomes_0_and_255():
 
 def test_a_coloured_image_in_a_grey_set_is_refused_by_name():
     with pytest.raises(ValueError, match=r"^image 'cat/1.png' is coloured \(RGB\)"):
-        fit(picture(5, 5), (5, 5), 1, "cat/1.png")
+        fit(picture(5, 5), (5, 5), 1, "image 'cat/1.png'")
 
 
 def test_sixteen_bits_are_refused_by_name():
     deep = Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16))
     with pytest.raises(ValueError, match=r"^image 'deep.png' has mode I;16.* convert it to 8 bits$"):
-        fit(deep, (4, 4), 1, "deep.png")
+        fit(deep, (4, 4), 1, "image 'deep.png'")
 
 
 def read(image: Image.Image, format: str = "PNG", **options) -> Image.Image:
@@ -136,7 +136,7 @@ def test_cmyk_is_the_colour_that_its_inks_leave():
 def test_more_than_eight_bits_are_refused_and_not_clipped(mode):
     deep = read(Image.fromarray(np.full((4, 4), 40000, np.int32)).convert(mode), "TIFF")
     with pytest.raises(ValueError, match=r"^image 'deep.tif' has mode [IF].* convert it to 8 bits$"):
-        fit(deep, (4, 4), 1, "deep.tif")
+        fit(deep, (4, 4), 1, "image 'deep.tif'")
 
 
 @pytest.mark.parametrize("stored", [(3, 999), (999, 3), (7, 400)])
@@ -187,14 +187,14 @@ def test_grey_levels_of_more_than_eight_bits_are_kept_in_a_set_of_them(mode, for
 def test_a_level_that_float32_would_round_is_refused():
     deep = read(Image.fromarray(np.full((4, 4), 2**24 + 1, np.int32)), "TIFF")
     with pytest.raises(ValueError, match="has values above 2²⁴, which float32 would round; scale them down"):
-        fit(deep, (4, 4), 1, "deep.tif", dtype="float32")
+        fit(deep, (4, 4), 1, "image 'deep.tif'", dtype="float32")
 
 
 def test_an_image_of_eight_bits_in_a_set_of_sixteen_is_refused_by_name():
     with pytest.raises(
         ValueError, match=r"image 'shallow.png' has mode L, but .* first are uint16; make all of one kind"
     ):
-        fit(picture(4, 4, 1), (4, 4), 1, "shallow.png", dtype="uint16")
+        fit(picture(4, 4, 1), (4, 4), 1, "image 'shallow.png'", dtype="uint16")
 
 
 def png_of_sixteen_bits(channels: int) -> bytes:

@@ -92,6 +92,7 @@ def test_comments_leave_the_name_and_reached_code_and_content_change_it(file):
         (ARRAYS.replace("# fixed", "# fixed, as it must be"), True),
         (ARRAYS + "\ndef not_reached():\n    return 1\n", True),
         (ARRAYS.replace("default_rng(0)", "default_rng(1)"), False),
+        (ARRAYS.replace("np.arange(20) % 2", "np.arange(20) & 1"), False),  # the same arrays, by other code
     ):
         file.write_text(text)
         assert (describe(str(file)).dataset == name) is stays
@@ -178,3 +179,20 @@ def test_a_dataset_above_the_cache_s_limit_is_refused_with_remedies(tmp_path, mo
     (tmp_path / "mine.py").write_text(DATASETS.replace("KIND", "'PIL'"))
     with pytest.raises(ValueError, match=r"keeps in memory; give a folder or an uncompressed FILE.npz, or raise"):
         describe(str(tmp_path / "mine.py"))
+
+
+@pytest.mark.parametrize(
+    ("given", "where"),
+    [
+        ('"train": (images[:12], labels[:12])', "train_images: image #7"),
+        ('"train": list(zip(images[:12], labels[:12]))', "train: image #7"),
+    ],
+)
+def test_pixels_that_are_not_finite_are_refused_with_file_function_and_split(file, given, where):
+    floats = ARRAYS.replace("labels = ", "images = images.astype(np.float32); images[7, 0, 0, 0] = np.nan; labels = ")
+    file.write_text(floats.replace('"train": (images[:12], labels[:12])', given))
+    with pytest.raises(ValueError) as error:
+        load(str(file))
+    assert str(error.value) == (
+        f"data file '{file}': data(): {where} has pixels that are NaN or infinite; replace them"
+    )

@@ -32,7 +32,7 @@ answers = {}
 for index in range(len(split)):
     try:
         image, _ = split.read(index)
-        pixels = fit(image, (224, 224), 3, split.filename(index))
+        pixels = fit(image, (224, 224), 3, split.image_name(index))
         answers[split.filename(index)] = [list(image.size), pixels[:, 112, 112].tolist()]
     except ValueError as error:
         answers[split.filename(index)] = str(error)
@@ -164,7 +164,7 @@ def test_where_memory_is_short_a_large_image_is_one_line(tmp_path):
         "image 'a/large.png' of the train split cannot be read (MemoryError); mend or remove it"
     )
     assert answers["a/less.png"] == (
-        "image 'a/less.png' of 6000 × 6000 pixels needs more memory than there is; make it smaller"
+        "image 'a/less.png' of the train split has 6000 × 6000 pixels, which need more memory than there is; make it smaller"
     )
 
 

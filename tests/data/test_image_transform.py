@@ -16,7 +16,8 @@ from timm.data.transforms_factory import transforms_imagenet_train
 from vitbench.config import DataConfig
 from vitbench.data import Augment
 from vitbench.data.decode import as_array, fit
-from vitbench.data.image_transform import ImageTransform, draws, left_for_batches
+from vitbench.data.image_transform import ImageTransform, left_for_batches
+from vitbench.data.seeding import draws
 
 MEAN = (0.5, 0.4, 0.3)
 CROPS = {"crop_scale": (0.08, 1.0)}
@@ -101,6 +102,12 @@ def test_draws_depend_on_seed_step_and_place_and_on_nothing_else():
     assert not np.array_equal(transform(**fields)(image, 3, 3), first)
     assert not np.array_equal(transform(**fields)(image, 4, 2), first)
     assert not np.array_equal(transform(seed=1, **fields)(image, 3, 2), first)
+
+
+def test_crops_of_workers_depend_on_the_seed():
+    image = photograph()
+    first, second = (transform(seed=seed, **CROPS)(image, 3, 2) for seed in (0, 1))
+    assert not np.array_equal(first, second)
 
 
 def test_generators_of_the_caller_go_on_as_if_nothing_had_been_drawn():

@@ -37,3 +37,12 @@ def test_floats_far_from_zero_keep_their_deviation(offset):
     double = images.astype(np.float64)
     assert np.allclose(measure.result()["mean"], double.mean(axis=(0, 2, 3)), rtol=1e-12)
     assert np.allclose(measure.result()["std"], double.std(axis=(0, 2, 3)), rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_channel_of_one_value_has_no_deviation_at_all(dtype):
+    for level in range(0, 256, 5):
+        measure = Measure(1, dtype)
+        for count in (256, 256, 37):
+            measure.add(np.full((count, 1, 4, 4), level, dtype), train=True)
+        assert measure.result()["std"] == [0.0], level

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -218,11 +220,51 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line(tmp_path, change, comp
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_pixels_that_are_not_finite_are_refused_with_their_number(tmp_path, value):
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("limit", ["4", "0"])
+def test_pixels_that_are_not_finite_are_refused_with_file_array_and_number(tmp_path, monkeypatch, value, split, limit):
+    monkeypatch.setenv("VITBENCH_CACHE_LIMIT_GB", limit)
     content = arrays(dtype="float32")
-    content["train_images"][7, 0, 0, 0] = value
-    with pytest.raises(ValueError, match="image '#7' has pixels that are NaN or infinite; replace them"):
+    content[f"{split}_images"][5, 0, 0, 0] = value
+    with pytest.raises(ValueError) as error:
         load(write(tmp_path / "x.npz", **content))
+    assert str(error.value) == (
+        f"dataset '{tmp_path}/x.npz': {split}_images: image #5 has pixels that are NaN or infinite; replace them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("channels", "words"),
+    [
+        ((2,), "channel 2 has one value"),
+        ((0, 2), "channels 0 and 2 have one value"),
+        ((0, 1, 3), "channels 0, 1 and 3 have"),
+    ],
+)
+def test_channels_that_never_vary_are_said(tmp_path, capfd, monkeypatch, channels, words):
+    monkeypatch.setattr("vitbench.data.loading._SAID", set())
+    pixels = arrays((4, 8, 8))
+    for split in ("train", "test"):
+        pixels[f"{split}_images"][:, channels] = 7
+    for _ in range(2):
+        data = load(write(tmp_path / "flat.npz", **pixels))
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"vitbench: {data.info.dataset}: {words}")
+    tells = "tells nothing" if len(channels) == 1 else "tell nothing"
+    assert line.endswith(f" one value in all training images, and {tells}")
+    assert [std == 0 for std in data.std] == [channel in channels for channel in range(4)]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_training_images_of_a_single_colour_are_refused_in_one_line(tmp_path, dtype, channels):
+    pixels = arrays((channels, 8, 8), dtype)
+    pixels["train_images"][:] = 3
+    for _ in range(2):  # from the cache too
+        with pytest.raises(
+            ValueError, match=r"^dataset 'x@.*': all training images are .* single colour.*; give other im"
+        ):
+            load(write(tmp_path / "x.npz", **pixels))
 
 
 def test_test_images_that_are_the_training_images_are_refused(tmp_path):
@@ -246,6 +288,50 @@ def test_damage_is_refused_in_one_line(tmp_path):
         with pytest.raises(ValueError, match=complaint) as error:
             load(str(file))
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_images_that_are_not_those_of_their_checksum_are_refused(tmp_path, save, order, split):
+    """More than zipfile reads at once: the checksum is compared after the last image."""
+    file = tmp_path / "x.npz"
+    save(file, **{name: np.asarray(array, order=order) for name, array in arrays((3, 32, 32)).items()})
+    with zipfile.ZipFile(file) as archive:
+        checksum = archive.getinfo(f"{split}_images.npy").CRC.to_bytes(4, "little")
+    file.write_bytes(file.read_bytes().replace(checksum, checksum[::-1]))
+    with pytest.raises(ValueError, match=f"the {split} split of .* cannot be read .*Bad CRC.*; save it again"):
+        load(str(file))
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("twin", ["train_labels.npy", "train_labels"])
+def test_an_array_that_is_there_twice_is_refused(tmp_path, twin):
+    """Which of both a reader takes is its own choice: numpy takes the last."""
+    file = write(tmp_path / "x.npz", **arrays())
+    with zipfile.ZipFile(file, "a") as archive, warnings.catch_warnings(action="ignore"):
+        archive.writestr(twin, npy(np.zeros(12, int)))
+    with pytest.raises(ValueError, match=r"x\.npz' holds train_labels twice; save it again"):
+        describe(file)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("change", [lambda content: content[:-10], lambda content: content + bytes(10)])
+def test_an_array_of_other_bytes_than_its_header_says_is_refused(tmp_path, change, split):
+    file = tmp_path / "x.npz"
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays().items():
+            content = npy(array)
+            archive.writestr(f"{name}.npy", change(content) if name == f"{split}_images" else content)
+    whole = len(npy(arrays()[f"{split}_images"]))
+    said = f"{split}_images has {len(change(bytes(whole))):,} bytes, where its header says {whole:,}; save it again"
+    with pytest.raises(ValueError, match=said):
+        describe(str(file))
 
 
 def test_a_compressed_file_above_the_cache_s_limit_is_refused_with_both_remedies(tmp_path, monkeypatch):

@@ -63,6 +63,7 @@ def test_crops_see_pixels_that_a_centre_crop_had_cut_off(tmp_path):
     """A red band at the left edge of a wide image."""
     pixels = np.zeros((80, 200, 3), dtype=np.uint8)
     pixels[:, :40, 0] = 255
+    pixels[:, 100, 1] = 255  # a line in the centre, where there would be one colour alone
     folder = write_folder(tmp_path / "bands", {f"{s}/{c}/0.png": pixels for s in ("train", "test") for c in "ab"})
     images = stored(folder, CROPS, (32, 32))
     config = DataConfig(crop_scale=(0.1, 0.1))
@@ -82,7 +83,7 @@ def test_an_image_of_more_colours_than_its_set_is_named_before_it_is_changed(tmp
     folder = write_folder(tmp_path / "grey", random_pixels(train=2, shape=(80, 100)))
     images = stored(folder, CROPS, (32, 32))
     Image.new("RGB", (80, 80)).save(folder / "train" / "dog" / "0.png")
-    with pytest.raises(ValueError, match=r"^image 'dog/0.png' is coloured"):
+    with pytest.raises(ValueError, match=r"^image 'dog/0.png' of the train split of 'grey@.*' is coloured"):
         list(images.batches(np.arange(4), 4, CPU, change=transform_of(DataConfig(crop_scale=(0.5, 1.0)))))
 
 
@@ -91,7 +92,10 @@ def test_an_image_that_cannot_be_changed_is_named(photographs):
         raise TypeError("no colour")
 
     images = stored(photographs, CROPS, (32, 32))
-    with pytest.raises(ValueError, match=r"^image 'cat/2.png' cannot be augmented \(no colour\); leave auto_augment"):
+    with pytest.raises(
+        ValueError,
+        match=r"^image 'cat/2.png' of the train split of '.*' cannot be augmented \(no colour\); leave auto_",
+    ):
         list(images.batches(np.array([2]), 1, CPU, change=change))
 
 

@@ -16,6 +16,7 @@ from vitbench.execution import run as run_module
 from vitbench.execution.run import epochs_between_evaluations, execute
 from vitbench.models import build_model
 from vitbench.records import Outcome, unpack_correct
+from vitbench.records.metrics import METRICS
 
 
 def measured(record) -> tuple:
@@ -74,6 +75,8 @@ def test_a_record_agrees_with_itself_and_with_its_job(make_job):
     record = execute(job, reports.append)
     correct = unpack_correct(record.correct, 599)  # scikit-learn's 1,797 digits: the last third is for testing
     assert record.metrics["test_top1"] == correct.mean()
+    assert {*record.metrics} == {*(metric.key for metric in METRICS.values()), "val_top1", "val_loss"}
+    assert record.objection() == ""
     assert [point.epoch for point in record.curve] == [1, 2, 3]
     assert record.curve[-1].val_top1 == record.metrics["val_top1"]
     assert (record.run_id, record.config, record.arm) == (job.run.run_id, job.run.config, job.run.arm)

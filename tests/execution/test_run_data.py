@@ -46,8 +46,12 @@ def job_on(make_job, photographs, tmp_path):
     return job
 
 
+def open_data(job: Job) -> RunData:
+    return RunData.open(job.run.config, job.dataset, job.data_root, open_device("cpu"))
+
+
 def batches_of(job: Job, epoch: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    data = RunData.of_job(job, open_device("cpu"))
+    data = open_data(job)
     return list(data.augmented_batches(epoch, 0, data.steps_per_epoch))
 
 
@@ -88,8 +92,8 @@ def test_a_run_on_crops_that_was_interrupted_ends_with_the_bits_of_the_whole_one
 def test_validation_and_test_see_the_middle_of_resized_images_and_the_record_the_hash_of_whole_ones(
     job_on, photographs
 ):
-    data = RunData.of_job(job_on(eval_crop=0.5), open_device("cpu"))
-    whole = RunData.of_job(job_on(), open_device("cpu"))
+    data = open_data(job_on(eval_crop=0.5))
+    whole = open_data(job_on())
     assert data.images is whole.images and data.evaluated.sha256 == whole.images.sha256
     row = int(data.validation_indices[0])
     image = Image.open(photographs / "train" / ("cat", "dog")[row // 20] / f"{row % 20}.png")
@@ -111,9 +115,9 @@ def test_a_trained_run_is_looked_into_on_images_as_it_was_evaluated(job_on, phot
     config, info = job.run.config, describe(str(photographs))
     loaded = LoadedModel(ViT(config.model), "run:0@0", "0", run=config, mean=(0.5,) * 3, std=(0.5,) * 3)
     _, data = load_images(loaded, str(photographs), info, data_root=None, download=False, progress=lambda *_: None)
-    evaluated = RunData.of_job(job, open_device("cpu")).evaluated
+    evaluated = open_data(job).evaluated
     assert np.array_equal(data.test.array, evaluated.test.array)
-    whole = RunData.of_job(job_on(), open_device("cpu")).evaluated
+    whole = open_data(job_on()).evaluated
     assert not np.array_equal(data.test.array, whole.test.array)
 
 

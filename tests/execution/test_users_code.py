@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -160,12 +161,54 @@ def test_code_that_wants_to_end_the_process_fails_its_run_alone(vitbench, tmp_pa
     assert "position Shift@" in found["shift"].reason and "SystemExit" in found["shift"].reason
 
 
-def test_values_that_are_not_finite_are_traced_to_the_part_that_makes_them(vitbench, tmp_path, in_this_process):
-    text = STUDY_TEXT.replace("SCALE * self.weight", "SCALE * torch.log(-self.weight)")
-    vitbench("run", write_study(tmp_path, text), *ONE_RUN, "--jobs", "1", "--results", tmp_path / "results")
-    shift = records(tmp_path / "results")["shift"]
-    assert shift.outcome is Outcome.DIVERGED
-    assert "; position Shift@" in shift.reason and "values that are not finite, before training" in shift.reason
+LOST = {
+    "forward": ("SCALE * self.weight", "SCALE * torch.log(-self.weight)", r"position Shift@\w{8} \(position\)"),
+    "bias": (
+        "forward(self, tokens, block):\n        return tokens + SCALE * self.weight",
+        "attention_bias(self, q, block):\n        return (-q @ q.transpose(-2, -1)).square().neg().sqrt()",
+        r"position Shift@\w{8}\.attention_bias \(position\)",
+    ),
+    "rotate": (
+        "forward(self, tokens, block):\n        return tokens + SCALE * self.weight",
+        "rotate(self, x, block):\n        return x / (x - x)",
+        r"position Shift@\w{8}\.rotate \(position\)",
+    ),
+    "function": (
+        "STUDY = Study",
+        "def lost(x):\n    return x.log()\n\n\nSTUDY = Study",
+        r"activation lost@\w{8}",
+    ),
+    "pre_logits": (
+        "STUDY = Study",
+        "class Before(nn.Linear):\n    def __init__(self, config):\n        "
+        "super().__init__(config.width, config.num_classes)\n\n    "
+        "def pre_logits(self, pooled):\n        return pooled / 0\n\n\nSTUDY = Study",
+        r"head Before@\w{8}\.pre_logits \(head\)",
+    ),
+    "in training": (
+        "SCALE * self.weight",
+        "(float('inf') if self.training else self.weight)",
+        r"position Shift@\w{8} \(position\)",
+    ),
+    "in bf16": (
+        "SCALE * self.weight",
+        "(tokens @ tokens.mT).mean() / ((tokens @ tokens.mT).dtype != torch.bfloat16)",
+        r"position Shift@\w{8} \(position\)",
+    ),
+}
+ARMS = {"function": "activation=lost", "pre_logits": "head=Before"}
+
+
+@pytest.mark.parametrize("where", LOST)
+def test_values_that_are_not_finite_are_traced_to_the_part_that_makes_them(vitbench, tmp_path, in_this_process, where):
+    old, new, code = LOST[where]
+    text = STUDY_TEXT.replace(old, new).replace("position=Shift", ARMS.get(where, "position=Shift"))
+    precision = ("--precision", "bf16" if where == "in bf16" else "fp32")
+    path, results = write_study(tmp_path, text), tmp_path / "results"
+    vitbench("run", path, *ONE_RUN, *precision, "--jobs", "1", "--results", results)
+    shift = records(results)["shift"]
+    assert shift.outcome is Outcome.DIVERGED, shift.reason
+    assert re.search(f"; {code} puts out values that are not finite, before training", shift.reason), shift.reason
 
 
 def test_a_record_says_which_code_initialises_itself_and_its_source_is_beside_it(vitbench, tmp_path, in_this_process):

@@ -54,6 +54,16 @@ class NoPosition(nn.Module):
         return tokens + self.shift
 
 
+class DoesNothing(nn.Module):
+    """A position that leaves tokens as they are: it is the convolutions of the stem that know where a patch is."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tensor, block: int) -> Tensor:
+        return tokens
+
+
 class DrawsInEvaluation(MLP):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x + 0.01 * torch.randn_like(x))
@@ -112,6 +122,31 @@ class SeesNeighbours(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         pooled = tokens.mean(dim=1)
         return pooled - pooled.mean(dim=0)
+
+
+class SeesNeighboursInTraining(nn.Module):
+    """As BatchNorm does, but without being one."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        pooled = tokens.mean(dim=1)
+        return pooled - pooled.mean(dim=0) if self.training else pooled
+
+
+class TwiceInTraining(MLP):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (2 if self.training else 1)
+
+
+class EvenBatches(MLP):
+    """Pairs images, but for one alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > 1 and len(x) % 2:
+            raise RuntimeError("images come in pairs")
+        return super().forward(x)
 
 
 class LostInBF16(MLP):
@@ -198,3 +233,134 @@ class WholeModel(nn.Module):
 class WrongLogits(WholeModel):
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images)[:, 1:]
+
+
+class Plain(nn.Module):
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.config = config
+
+
+class LostBias(Plain):
+    """A logarithm of negative values."""
+
+    def attention_bias(self, q: Tensor, block: int) -> Tensor:
+        return torch.log(-(q @ q.transpose(-2, -1)).square())
+
+
+class NothingSeen(Plain):
+    """A mask that leaves the first token nothing to attend to."""
+
+    def attention_bias(self, q: Tensor, block: int) -> Tensor:
+        mask = q.new_zeros(q.shape[2], q.shape[2])
+        mask[0] = -torch.inf
+        return mask
+
+
+class Neighbourhood(Plain):
+    """A good part: a token sees itself and the next."""
+
+    def attention_bias(self, q: Tensor, block: int) -> Tensor:
+        seen = torch.eye(q.shape[2], dtype=torch.bool, device=q.device)
+        return q.new_zeros(seen.shape).masked_fill(~(seen | seen.roll(1, dims=1)), -torch.inf)
+
+
+class LostTurn(Plain):
+    def rotate(self, x: Tensor, block: int) -> Tensor:
+        return x / (x - x)
+
+
+def lost(x: Tensor) -> Tensor:
+    return x.log()
+
+
+class LostBeforeLogits(nn.Linear):
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__(config.width, config.num_classes)
+
+    def pre_logits(self, pooled: Tensor) -> Tensor:
+        return pooled / 0
+
+
+class Logarithm(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.log()
+
+
+class LostLayerBeforeLogits(nn.Linear):
+    """Has a layer of this name, in place of a method."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__(config.width, config.num_classes)
+        self.pre_logits = Logarithm()
+
+
+class LostInTraining(MLP):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / (0 if self.training else 1)
+
+
+class LostInEvaluation(MLP):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / (1 if self.training else 0)
+
+
+class LostPool(Plain):
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens.mean(dim=1) / 0
+
+
+class RefusesNaN(Plain):
+    def forward(self, tokens: Tensor) -> Tensor:
+        if tokens.isnan().any():
+            raise RuntimeError("NaN")
+        return tokens.mean(dim=1)
+
+
+class LostModel(WholeModel):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) / 0
+
+
+class Counts(MLP):
+    """Another function at every call."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__(config)
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(x) * self.calls
+
+
+class LostMLP(MLP):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / 0
+
+
+class LostOnceMoved(MLP):
+    """The root of a gate that starts at zero."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__(config)
+        self.gate = nn.Parameter(torch.zeros(config.width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + (self.gate + 1e-3).sqrt()
+
+
+class DrawsInTraining(MLP):
+    """Noise is added in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y + 0.01 * torch.randn_like(y) if self.training else y
+
+
+class DrawsAtTheEnd(Plain):
+    """After all that drops."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        pooled = tokens.mean(dim=1)
+        return pooled + 0.01 * torch.randn_like(pooled) if self.training else pooled

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.models.small_models import PLACES, num_parameters
-from vitbench.config import MOST, ViTConfig, one_line
+from vitbench.config import MOST, ViTConfig
 from vitbench.costs.macs import count
 from vitbench.models import ViT, build_model
 from vitbench.models.parts import ALL
+from vitbench.refusals import one_line
 
 RATES = st.sampled_from([0.0, 0.3])
 

@@ -20,7 +20,7 @@ from tests.models.users_parts import (
     OneLayer,
     ScaleNorm,
 )
-from vitbench.config import ROLES, ViTConfig, one_line
+from vitbench.config import ROLES, ViTConfig
 from vitbench.kernels import install
 from vitbench.models import Attention, PartError, build_model
 from vitbench.models.insides import NoSuchPartError, patch_filters, position_tables
@@ -29,6 +29,7 @@ from vitbench.models.positions import Learned1D
 from vitbench.models.recording import attention_maps, layer_outputs
 from vitbench.models.resize import resize
 from vitbench.models.seeding import key
+from vitbench.refusals import one_line
 from vitbench.signals import Ended
 from vitbench.user_code import register
 
@@ -202,6 +203,61 @@ def test_what_is_ours_in_a_users_part_is_initialised_as_ours():
     assert (position.bias == 7).all()
 
 
+class Gated(OneLayer):
+    """Its gate is drawn by the constructor."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__(config)
+        self.gate = nn.Parameter(torch.rand(config.width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) * self.gate
+
+
+def test_constructors_of_one_part_in_several_blocks_draw_other_numbers():
+    first, second, third = (block.mlp.gate for block in build_model(with_part("mlp", Gated)).blocks)
+    assert not torch.equal(first, second) and not torch.equal(second, third) and not torch.equal(first, third)
+
+
+class Embedded(OneLayer):
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__(config)
+        self.rows = nn.Embedding(40, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + self.rows.weight.mean(dim=0)
+
+
+def test_an_embedding_in_a_users_part_starts_at_the_scale_of_position_tables():
+    """At 1/√width, as in big_vision; torch's own start is at 1."""
+    rows = build_model(with_part("mlp", Embedded)).blocks[0].mlp.rows
+    assert rows.weight.std().item() == pytest.approx(BASE.width**-0.5, rel=0.1)
+
+
+class ScaledLinear(nn.Linear):
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width)
+        self.scale = nn.Parameter(torch.full((1,), 7.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.scale
+
+
+class WithScaledLinear(nn.Module):
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.layer = ScaledLinear(config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+def test_what_a_user_adds_to_a_layer_of_torchs_stays_as_the_constructor_has_it():
+    layer = build_model(with_part("mlp", WithScaledLinear)).blocks[0].mlp.layer
+    assert layer.scale.item() == 7
+    assert not layer.bias.any() and 0 < layer.weight.abs().max() <= (6 / (2 * BASE.width)) ** 0.5
+
+
 # Where they run.
 
 
@@ -350,6 +406,16 @@ class WrongTurn(NoMethod):
         return x[..., :2]
 
 
+class WrongPreLogits(Part):
+    def pre_logits(self, pooled: Tensor) -> Tensor:
+        return pooled[:, :5]
+
+
+class RaisesInPreLogits(Part):
+    def pre_logits(self, pooled: Tensor) -> Tensor:
+        return pooled @ pooled
+
+
 class Exits(Part):
     def forward(self, x: Tensor, *_: int) -> Tensor:
         raise SystemExit(3)
@@ -359,6 +425,14 @@ class Unfilled(Part):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__(config)
         self.gate = nn.Parameter(torch.empty(config.width))
+
+
+class HalfUnfilled(Part):
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__(config)
+        self.gate = nn.Parameter(torch.ones(config.width))
+        with torch.no_grad():
+            self.gate[: config.width // 2] = torch.nan
 
 
 class BadInit(Part):
@@ -388,9 +462,15 @@ class BadInit(Part):
         (
             "position",
             WrongBias,
-            r"WrongBias.attention_bias gives \[1, 1, 18, 3\], expected what broadcasts to \[4, 2, 18, 18\]",
+            r"WrongBias@\w{8}.attention_bias gives \[1, 1, 18, 3\], expected what broadcasts to \[4, 2, 18, 18\]",
         ),
-        ("position", WrongTurn, r"WrongTurn.rotate gives \[4, 2, 18, 2\], expected \[4, 2, 18, 16\]"),
+        ("position", WrongTurn, r"WrongTurn@\w{8}.rotate gives \[4, 2, 18, 2\], expected \[4, 2, 18, 16\]"),
+        ("head", WrongPreLogits, r"head WrongPreLogits@\w{8}.pre_logits gives \[4, 5\], expected \[4, 32\]"),
+        (
+            "head",
+            RaisesInPreLogits,
+            r"RaisesInPreLogits@\w{8}.pre_logits fails with an input \[4, 32\]: RuntimeError: .*\(test_parts.py:\d+\)",
+        ),
         (
             "mlp",
             BadInit,
@@ -398,6 +478,7 @@ class BadInit(Part):
         ),
         ("mlp", Exits, r"mlp Exits@\w{8} fails with an input \[4, 18, 32\]: SystemExit: 3"),
         ("mlp", Unfilled, r"blocks.0.mlp Unfilled leaves gate NaN, or unfilled \(torch.empty\)"),
+        ("mlp", HalfUnfilled, r"blocks.0.mlp HalfUnfilled leaves gate NaN, or unfilled"),
     ],
 )
 def test_what_a_part_does_wrong_is_one_line_that_names_it(role, code, reason):

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.models.users_parts import TinyModel
-from vitbench.config import ModuleConfig, RunConfig, TrainConfig, one_line
+from vitbench.config import ModuleConfig, RunConfig, TrainConfig
 from vitbench.models import PartError, UserModel, build_model
 from vitbench.models.inherit import inherit_whole, inherited_whole_config
 from vitbench.models.insides import NoSuchPartError
 from vitbench.models.recording import layers_of
 from vitbench.models.weights import load_trained, save_trained
+from vitbench.refusals import one_line
 from vitbench.training.optimizer import undecayed
 from vitbench.user_code import register
 

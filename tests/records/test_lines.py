@@ -93,6 +93,12 @@ def changed(fields: dict, **changes: object) -> str:
         ({"metrics": {"test_top1": 1 / 3, "val_top1": 1.5}}, "val_top1 1.5 is not in"),
         ({"metrics": {"test_top1": 1 / 3, "val_top1": 0.1, "test_top5": 2}}, "test_top5 2.0 is not in"),
         ({"metrics": {"test_top1": 1 / 3, "val_top1": 0.1, "test_ece": 3}}, "test_ece 3.0 is not in"),
+        ({"metrics": {"test_top1": 1 / 3, "val_top1": 0.1, "test_ece_mass": -0.1}}, "test_ece_mass -0.1 is not in"),
+        ({"metrics": {"test_top1": 1 / 3, "val_top1": 0.1, "test_brier": 2.1}}, "test_brier 2.1 is not in"),
+        (
+            {"metrics": {"test_top1": 1 / 3, "val_top1": 0.1, "test_balanced_top1": 1.1}},
+            "test_balanced_top1 1.1 is not in",
+        ),
         ({"metrics": {"test_top1": 1 / 3, "val_top1": 0.1, "test_loss": -1}}, "test_loss -1.0 is not in"),
         ({"metrics": {"test_top1": float("nan"), "val_top1": 0.1}}, "NaN is no number"),
         ({"metrics": {"test_top1": 1 / 3, "val_top1": 0.1, "test_loss": float("inf")}}, "Infinity is no number"),

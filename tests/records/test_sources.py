@@ -79,6 +79,15 @@ def test_merging_takes_sources_along_and_mends_what_is_missing(results, tmp_path
     assert objection(into, shift) == ""
 
 
+def test_merging_takes_no_damaged_source_along(results, tmp_path, shift):
+    path = source_path(results, shift)
+    path.write_text(path.read_text()[:-5])
+    into = tmp_path / "b"
+    into.mkdir()
+    assert list(merge(into, results, quiet()).values()) == [1]
+    assert not source_path(into, shift).exists()
+
+
 def test_a_process_without_the_code_appends_all_the_same(tmp_path, made_up):
     store = RecordStore(tmp_path)
     store.append(made_up(config=config_of("Gone@00000000")))

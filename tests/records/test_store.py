@@ -292,6 +292,7 @@ def test_a_retry_a_repetition_and_another_environment_are_no_conflict(tolerant, 
         made_up(outcome=Outcome.FAILED, metrics={}, correct="", reason="out of memory"),
         made_up(),
         made_up(cost={"train_seconds": 3.0}, started="2027-01-01T00:00:00Z"),
+        made_up(metrics={**made_up().metrics, "test_brier": 0.5}),  # a metric that came later
         made_up(environment={"machine": "89abcdef"}, metrics={"test_top1": 2 / 3, "val_top1": 0.1}, correct=""),
         made_up(outcome=Outcome.FAILED, metrics={}, correct="", reason="out of memory"),
     ]

@@ -3,7 +3,7 @@ from itertools import combinations
 import pytest
 
 from vitbench.config import DataConfig, TimmConfig, TrainConfig, ViTConfig
-from vitbench.studies import Arm
+from vitbench.studies import Arm, Study
 
 REFUSED = ("in_channels", "num_classes", "dataset", "learning_rate", "train_images", "validation_fraction")
 
@@ -37,6 +37,16 @@ def test_an_arm_that_no_study_could_run_is_refused_in_one_line(fields, says):
         ({"batch_size": 0}, "arm 'on': batch_size 0: Input should be greater than 0"),
         ({"batch_size": 6.5}, "arm 'on': batch_size 6.5: Input should be a valid integer"),
         ({"schedule": "step"}, "arm 'on': schedule 'step': Input should be 'cosine' or 'linear'"),
+        (
+            {"auto_augment": "nope"},
+            "arm 'on': auto_augment 'nope': must begin with one of rand, original, .*; give 'rand-m9",
+        ),
+        ({"auto_augment": "rand-n0"}, "arm 'on': auto_augment 'rand-n0': n must be from 1 to 100"),
+        ({"crop_scale": (1.0, 0.5)}, r"arm 'on': crop_scale \(1.0, 0.5\): must be the least .*; give \(0.5, 1\)"),
+        (
+            {"crop_ratio": (2, 1)},
+            r"arm 'on': crop_ratio \(2, 1\): must be the least value and the largest; give \(1, 2\)",
+        ),
         ({"mixup": float("nan")}, "arm 'on': mixup nan: "),
         ({"clip_norm": -1}, "arm 'on': clip_norm -1: Input should be greater than 0"),
         ({"betas": 0.9}, "arm 'on': betas 0.9: "),
@@ -64,3 +74,15 @@ def test_every_field_that_an_arm_may_set_takes_its_own_default():
 def test_what_no_arm_may_set_is_refused_with_a_reason_and_a_remedy(field):
     with pytest.raises(ValueError, match=f"arm 'on': {field} (is|are) .*(leave it out|give|with)"):
         Arm("on", **{field: 1})
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"auto_augment": "nope"}, "data: auto_augment 'nope': must begin with one of rand"),
+        ({"crop_scale": (1.0, 0.5)}, r"data: crop_scale \(1.0, 0.5\): must be the least value and the largest"),
+    ],
+)
+def test_a_study_refuses_at_birth_what_its_arms_do(data, says):
+    with pytest.raises(ValueError, match=says):
+        Study(question="?", source="?", baseline=Arm("as it is"), arms=[Arm("gap", pool="gap")], data=data)

@@ -10,7 +10,7 @@ from vitbench.data import describe
 from vitbench.execution.job import Job
 from vitbench.execution.run import execute
 from vitbench.records import Outcome
-from vitbench.studies import BUDGETS, STUDIES, Overrides, load_study, make_plan
+from vitbench.studies import BUDGETS, IN_ALL, Overrides, load_study, make_plan
 
 QUICK = BUDGETS["quick"]
 FLOOR, CEILING = 0.70, 0.95
@@ -19,7 +19,7 @@ FLOOR, CEILING = 0.70, 0.95
 def baselines(dataset):
     """A run of each configuration that is the baseline of some study, and the studies."""
     runs = {}
-    for name in STUDIES:
+    for name in IN_ALL:
         for run in make_plan(load_study(name), QUICK, describe(dataset), Overrides()).runs:
             if run.arm == run.design.baseline:
                 runs.setdefault(run.run_id, (run, set()))[1].add(name)
@@ -39,7 +39,7 @@ def test_the_default_run_is_of_digits_and_of_the_shapes_that_no_model_knows_all_
 def test_all_studies_but_that_of_the_recipe_have_one_baseline_whose_difficulty_is_that_of_each():
     for dataset in QUICK.datasets:
         at_the_default_rate = [studies for run, studies in baselines(dataset) if run.config.train.learning_rate == 2e-3]
-        assert at_the_default_rate == [{*STUDIES} - {"recipe"}] * 3 + [{"recipe"}] * 3
+        assert at_the_default_rate == [{*IN_ALL} - {"recipe"}] * 3 + [{"recipe"}] * 3
 
 
 @pytest.mark.slow
@@ -52,7 +52,7 @@ def test_every_study_s_baseline_ends_between_70_and_95_percent(dataset):
         for study in studies:
             rates = top1.setdefault(study, {})
             rates.setdefault(run.config.train.learning_rate, []).append(record.metrics["test_top1"])
-    assert set(top1) == set(STUDIES)
+    assert set(top1) == set(IN_ALL)
     for study, rates in top1.items():
         # The best rate of a grid is the one that is chosen, or near it.
         assert FLOOR < max(map(fmean, rates.values())) < CEILING, (study, rates)

@@ -86,6 +86,16 @@ def test_rates_without_a_meaning_for_the_arm_that_scales_them_are_refused_by_its
         World(made_up, {}).plan(study=study, train=train, learning_rates=rates)
 
 
+def test_an_arm_that_trains_nothing_has_the_scale_and_so_the_setting_of_what_it_goes_on_from(made_up):
+    larger = Arm("sgd, larger", start="sgd", epochs=0, image_size=12)
+    study = Study("?", "", Arm("cls"), [*SCALED.arms, larger], name="scaled")
+    made = World(made_up, {}).plan(study=study)
+    assert rates_of(made, "sgd, larger") == rates_of(made, "sgd") == [0.05, 0.1, 0.2]
+    (design, *_) = (run.design for run in made.runs)
+    assert design.settings_of("sgd, larger") == ((0.05,), (0.1,), (0.2,))
+    assert design.to_grid("sgd, larger", (0.1,)) == (2e-3,)
+
+
 def test_tables_choose_for_each_arm_the_setting_that_plans_ran_final_seeds_at(made_up):
     world = World(made_up, {"cls": 2e-3, "sgd": 0.4})
     _, made = world.rounds(study=SCALED)

@@ -11,9 +11,9 @@ import random
 import pytest
 
 from vitbench.analysis.comparison.load import compare
-from vitbench.config import one_line
 from vitbench.data import describe
 from vitbench.records import Outcome
+from vitbench.refusals import one_line
 from vitbench.studies import BUDGETS, Arm, Overrides, Study, make_plan
 
 DIGITS = describe("digits")

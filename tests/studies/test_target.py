@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from vitbench.config import TimmConfig
+from vitbench.config import TimmConfig, ViTConfig
 from vitbench.data import describe
 from vitbench.studies import BUDGETS
-from vitbench.studies.target import ArmName, arm_name, model_of
+from vitbench.studies.target import ArmName, Target, arm_name, model_of, target_of
 from vitbench.variants import variant
 
 QUICK = BUDGETS["quick"]
@@ -80,3 +80,28 @@ def test_what_stands_for_nothing_is_refused_in_a_line_with_the_remedy(text, opti
     with pytest.raises(ValueError) as refusal:
         model_of(text, describe("digits"), QUICK, **{"fields": {}, **options})
     assert said in str(refusal.value)
+
+
+def test_the_settings_of_an_arm_are_those_of_recipe_and_data_that_its_study_sets(tmp_path):
+    path = tmp_path / "t.py"
+    path.write_text(
+        "from vitbench.studies import Arm, Study\n"
+        "STUDY = Study(question='?', source='', baseline=Arm('base'), train={'optimizer': 'sgd'}, data={'flip': True},\n"
+        "    arms=[Arm('rec', mixup=0.2, optimizer='lion', depth=1), Arm('gap', pool='gap')])\n"
+    )
+    of_all = {"optimizer": "sgd", "flip": True}
+    for arm, settings in (
+        ("base", of_all),
+        ("gap", of_all),
+        ("rec", {"optimizer": "lion", "flip": True, "mixup": 0.2}),
+    ):
+        assert target_of(f"{path}:{arm}", describe("digits"), QUICK, fields={}).settings == settings
+    assert target_of("Ti/8", None, QUICK, fields={}).settings == {}
+    assert target_of("pooling:gap", describe("digits"), QUICK, fields={}).settings == {}
+
+
+def test_what_is_measured_of_the_settings_is_not_told(capsys):
+    target = Target("t.py:rec", ViTConfig(), {"mixup": 0.2, "batch_size": 32})
+    assert target.tell_unmeasured(["batch_size"]) == ["mixup"]
+    assert capsys.readouterr().err == "vitbench: t.py:rec also sets mixup, which this does not measure\n"
+    assert Target("Ti/8", ViTConfig()).tell_unmeasured() == [] and capsys.readouterr().err == ""

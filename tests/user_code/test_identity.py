@@ -98,6 +98,7 @@ def changed(old: str, new: str) -> str:
         ("return ALPHA * x + beta", "return (\n        ALPHA  # why\n\n        * x + beta)"),
         ('f"{x:>{block}} a" "b"', "f'{x:>{block}} ab'"),
         ("class Part(Base):", "print(ALPHA)\nclass Part(Base):"),
+        ("ALPHA = 0.3", 'ALPHA = 0.3\nif __name__ == "__main__":\n    ALPHA = 9'),
     ],
 )
 def test_what_is_not_reached_and_what_is_only_layout_does_not_count(import_study, old, new):

@@ -17,13 +17,16 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.claims import Judgement
 from vitbench.analysis.comparison.findings import Findings
 from vitbench.analysis.comparison.load import load_assessments, no_records
+from vitbench.analysis.comparison.metrics import by_both
 from vitbench.analysis.comparison.wording import settle_text
 from vitbench.analysis.profile.tables import write_profiles
 from vitbench.analysis.tables.across import across_table, summary
+from vitbench.analysis.tables.captions import judged_by_sentence
 from vitbench.analysis.tables.cells import DIFFERS_IN, main_table
 from vitbench.analysis.tables.further import CLAIM_HEADINGS
 from vitbench.analysis.tables.further import claims as claims_table
 from vitbench.analysis.tables.page import markdown, texts_of
+from vitbench.analysis.tables.secondary import loss_and_top1_summary, loss_and_top1_table
 from vitbench.analysis.transfer.tables import write_transfer
 from vitbench.analysis.writing.files import is_marked, remove_stale, write, write_each
 from vitbench.analysis.writing.markup import escape_markdown
@@ -34,15 +37,16 @@ from vitbench.records import Faults, RecordStore
 COLUMNS = (
     "arm",
     DIFFERS_IN,
-    "top-1 (%)",
-    "difference (points)",
+    "{heading}",
+    "difference ({unit})",
     "verdict",
     "learning rate",
     "setting",
     "GMACs",
     "epochs",
 )
-"""What fits a terminal of 80 columns, where the table has it; notes tell what did not complete."""
+"""What fits a terminal of 80 columns, where the table has it, with the heading and the unit of the metric; notes tell what did
+not complete."""
 ROOM_FOR_CHANGES = 110
 """Columns of a terminal from which the table also says in what arms differ; below, that stands under it."""
 LEFT_OUT = "Left out, as something is wrong with the records:"
@@ -87,10 +91,13 @@ def write_tables(
     claims = _all_claims(assessed)
     written += _write_page(directory, claims)
     written += _write_page(directory, across_table(arms), summary(arms))
+    metrics = by_both(assessment.comparison for assessment in assessed)
+    written += _write_page(directory, loss_and_top1_table(metrics), *loss_and_top1_summary(metrics))
     left_out = [*faults.remarks(), *_earlier(directory, written, faults)]
     links = {
         "[What the literature says, and what was found here](claims.md).": claims,
         "[Does it hold on other data?](across.md)": arms,
+        "[Do loss and top-1 judge alike?](metrics.md)": metrics,
         "[Frozen features: linear probe, few-shot, nearest neighbours](transfer.md).": transfer,
     }
     index = _index(assessed, [link for link, is_there in links.items() if is_there], left_out)
@@ -150,9 +157,10 @@ def print_tables(
 
 def _terminal_parts(assessment: Assessment, width: int) -> list[RenderableType]:
     """Its table and the lines below it, for a terminal of so many columns."""
-    table = main_table(assessment)
+    table, metric = main_table(assessment), assessment.comparison.metric
+    columns = [name.format(heading=metric.heading, unit=metric.unit) for name in COLUMNS]
     has_room = width >= ROOM_FOR_CHANGES
-    names = [name for name in COLUMNS if name in table.columns and (name != DIFFERS_IN or has_room)]
+    names = [name for name in columns if name in table.columns and (name != DIFFERS_IN or has_room)]
     changes = [
         f"{row['arm']}: differs in {row[DIFFERS_IN]}" for row in table.rows if DIFFERS_IN in row and not has_room
     ]
@@ -162,13 +170,20 @@ def _terminal_parts(assessment: Assessment, width: int) -> list[RenderableType]:
         printed.add_column(heading, justify="left" if name in ("arm", DIFFERS_IN) else "right", overflow="fold")
     for row in table.rows:
         printed.add_row(*(Text(row[name]) for name in names))
-    lines = (*changes, *assessment.notes, *_beyond_the_table(assessment.findings))
+    lines = (
+        *judged_by_sentence(assessment.comparison),
+        *changes,
+        *assessment.notes,
+        *_beyond_the_table(assessment.findings),
+    )
     return [printed, *(Text(f"- {line}") for line in lines), ""]
 
 
 def _beyond_the_table(findings: Findings) -> Iterator[str]:
     """What would settle the open arms, and which claims of the literature the others agree with."""
-    open_arms = [f"{label} {settle_text(arm.to_settle)}" for label, arm in findings.arms.items() if arm.to_settle]
+    open_arms = [
+        f"{label} {settle_text(arm.to_settle, arm.metric)}" for label, arm in findings.arms.items() if arm.to_settle
+    ]
     if open_arms:
         yield f"To settle at the mean and spread seen: {'; '.join(open_arms)}."
     for row in findings.claims:

@@ -16,6 +16,7 @@ from vitbench.analysis.charts.cost import cost_figure
 from vitbench.analysis.charts.curves import curves_figure
 from vitbench.analysis.charts.learning_rate import learning_rate_figure
 from vitbench.analysis.charts.resolution import resolution_figure
+from vitbench.analysis.charts.robustness import robustness_figure
 from vitbench.analysis.charts.scaling import scaling_figure
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.load import load_comparisons
@@ -45,11 +46,12 @@ KINDS = {
     "curves": Kind("Learning curves", curves_figure, of_few_arms=True),
     "scaling": Kind("Error against what grows", scaling_figure),
     "resolution": Kind("Accuracy against image size", resolution_figure),
+    "robustness": Kind("Accuracy on distorted test images", robustness_figure, of_few_arms=True),
 }
 FORMATS = ("svg", "png")
 
 
-def write_plots(store_root: str | Path, *, faults: Faults | None = None) -> list[Path]:
+def write_plots(store_root: str | Path, *, metric: str | None = None, faults: Faults | None = None) -> list[Path]:
     """Writes `plots/<study>/<slug>-<kind>.{svg,png}` for every comparison and kind in KINDS, `plots/transfer.{svg,png}` where
     frozen features were measured, and every device's roofline.
 
@@ -65,7 +67,8 @@ def write_plots(store_root: str | Path, *, faults: Faults | None = None) -> list
         rows = load_rows(store_root, faults)
         pictures = rendered(lambda: transfer_figure(rows), FORMATS)
     written = write_each(directory / "transfer", pictures)
-    for comparison in load_comparisons(store_root, needed=not (rooflines or written), faults=faults):
+    needed = not (rooflines or written)
+    for comparison in load_comparisons(store_root, metric=metric, needed=needed, faults=faults):
         for kind in KINDS:
             pictures = {}
             with faults.leaving_out(store.path(comparison.study)):

@@ -56,7 +56,7 @@ class Article:
     conventions: list[str]
 
 
-def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Path:
+def write_report(store_root: str | Path, *, metric: str | None = None, faults: Faults | None = None) -> Path:
     """Writes `report.html` from the records alone; returns its path.
 
     `faults` (else stderr) are told of what is damaged; it is left out, and the page says so. Raises ValueError where there
@@ -65,7 +65,7 @@ def write_report(store_root: str | Path, *, faults: Faults | None = None) -> Pat
     faults = Faults() if faults is None else faults
     store = RecordStore(store_root, faults)
     studies: dict[str, list[Article]] = defaultdict(list)
-    for assessment in load_assessments(store_root, faults=faults):
+    for assessment in load_assessments(store_root, metric=metric, faults=faults):
         comparison = assessment.comparison
         with faults.leaving_out(store.path(comparison.study)):
             name = (comparison.study, comparison.slug)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 from typer import Argument, CallbackParam, Option
 
-from vitbench.config import ModelConfig, Precision
+from vitbench.config import DISTORTIONS, Precision, distortion_names
 from vitbench.files import expanded
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from vitbench.records import Record
     from vitbench.studies.looks import LookedAt
     from vitbench.studies.resolved_study import ResolvedStudy
+    from vitbench.studies.target import Target
 
-Names = TypeVar("Names", str, list[str] | None)
+Names = TypeVar("Names", str, str | None, list[str] | None)
 
 
 BudgetName = StrEnum("BudgetName", ["smoke", "quick", "standard", "paper"])
@@ -48,10 +49,26 @@ def at_least_one(option: CallbackParam, value: int | None) -> int | None:
     return value
 
 
+def evaluated(names: str | None) -> tuple[str, ...] | None:
+    """What `--evaluate` stands for: None where it was not given, empty for `none`."""
+    return None if names is None else () if names == "none" else distortion_names(names)
+
+
+def _checked_evaluate(names: str | None) -> str | None:
+    evaluated(names)
+    return names
+
+
 def _seconds(seconds: float) -> float:
     if not 0 < seconds <= MOST_SECONDS:
         raise ValueError(f"seconds {seconds:g} is no time to measure in; give more than 0, and {MOST_SECONDS} at most")
     return seconds
+
+
+def _hours(hours: float | None) -> float | None:
+    if hours is not None and not 0 < hours <= MOST_HOURS:
+        raise ValueError(f"hours {hours:g} is no time to run for; give more than 0, and {MOST_HOURS} at most")
+    return hours
 
 
 def _path(path: Path | None) -> Path | None:
@@ -88,6 +105,7 @@ MOST_THREADS = 1024
 """More than any machine has cores, and fewer than a system lets a process have."""
 MOST_SEEDS = 1000
 MOST_SECONDS = 86_400
+MOST_HOURS = 8760
 MODES, PRECISIONS, COMPILES = ("infer", "train"), get_args(Precision), ("off", "on")
 LOCAL_RESULTS = Path("results/local")
 """The default of `--results`."""
@@ -117,6 +135,13 @@ RecipeOrBudget = Annotated[
 ]
 TraceOut = Annotated[Path, Option(callback=_path, help="Folder; each trace gets one of its own within.")]
 Out = Annotated[Path, Option(callback=_path, help="FILE.npz or FILE.parquet.")]
+Evaluate = Annotated[
+    str | None,
+    Option(
+        callback=_checked_evaluate,
+        help=f"Test on distorted images too: some of {','.join(DISTORTIONS)}, with commas between them; or none.",
+    ),
+]
 Download = Annotated[bool, Option("--download", help="Let the data set's library download what is missing.")]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON document and nothing else.")]
 DeviceName = Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")]
@@ -124,16 +149,30 @@ Threads = Annotated[int | None, Option(min=1, max=MOST_THREADS, help="Threads a 
 KeepWeights = Annotated[bool, Option(help="Keep trained weights in checkpoints/, as RUN_ID.safetensors.")]
 Jobs = Annotated[str, Option(help="Worker processes: a number, or auto (one per CPU core or GPU).")]
 Seconds = Annotated[float, Option(callback=_seconds, help="Time to measure each row in, at most.")]
+Hours = Annotated[
+    float | None, Option(callback=_hours, help="Begin no further run after so many hours; the next call goes on.")
+]
 Mode = Annotated[str, Option(callback=one_of(*MODES), help="infer (forward) or train (3 × forward).")]
 Modes = Annotated[list[str] | None, Option(callback=one_of(*MODES), help="infer or train; both by default.")]
-PrecisionName = Annotated[str, Option(callback=one_of(*PRECISIONS), help="auto, fp32 or bf16.")]
+_ARMS = "an arm's, where its study sets one"
+PrecisionName = Annotated[
+    str | None, Option(callback=one_of(*PRECISIONS), help=f"auto, fp32 or bf16; default: {_ARMS}, else auto.")
+]
 PrecisionNames = Annotated[
-    list[str] | None, Option(callback=one_of(*PRECISIONS), help="auto, fp32 or bf16; may be given again.")
+    list[str] | None,
+    Option(callback=one_of(*PRECISIONS), help=f"auto, fp32 or bf16, may be given again; default: {_ARMS}, else auto."),
 ]
-CompileName = Annotated[str, Option(callback=one_of(*COMPILES), help="torch.compile: off or on.")]
+CompileName = Annotated[
+    str | None, Option(callback=one_of(*COMPILES), help=f"torch.compile: off or on; default: {_ARMS}, else off.")
+]
 CompileNames = Annotated[
-    list[str] | None, Option(callback=one_of(*COMPILES), help="torch.compile: off or on; may be given again.")
+    list[str] | None,
+    Option(
+        callback=one_of(*COMPILES), help=f"torch.compile: off or on, may be given again; default: {_ARMS}, else off."
+    ),
 ]
+MEASURED_SETTINGS = {"batch_size": 64, "precision": "auto", "compile": "off"}
+"""What a timed step has of a recipe: an arm's, where its study sets it, else these."""
 
 
 @dataclass(frozen=True)
@@ -165,16 +204,16 @@ class ModelOptions:
         str | None, Option(help="Of an arm: the variant that it differs from; default: the quick budget's.")
     ] = None
 
-    def model(self, variant: str, fields: Mapping[str, Any]) -> ModelConfig:
-        """Of a VARIANT, with fields on top. Raises ValueError for what stands for nothing."""
+    def target(self, variant: str, fields: Mapping[str, Any]) -> Target:
+        """What a VARIANT stands for, its model with fields on top. Raises ValueError for what stands for nothing."""
         from vitbench.data import describe
         from vitbench.studies import BUDGETS
-        from vitbench.studies.target import arm_name, model_of
+        from vitbench.studies.target import arm_name, target_of
 
         budget = BUDGETS[BudgetName.quick]
         dataset = self.data or (budget.datasets[0] if arm_name(variant) else None)
         info = None if dataset is None else describe(dataset, root=self.data_root)
-        return model_of(variant, info, budget, base=self.base, fields=fields)
+        return target_of(variant, info, budget, base=self.base, fields=fields)
 
 
 def _judge(resolved: ResolvedStudy, records: Sequence[Record]) -> LookedAt:
@@ -226,6 +265,11 @@ class StudyOptions:
         ),
     ] = None
     match: Annotated[str, Option(help="Equal for all arms: epochs, flops or time (of training).")] = "epochs"
+    evaluate: Evaluate = None
+    metric: Annotated[
+        str | None,
+        Option(help="By which arms are judged: top1, top5, balanced, loss, brier, ece; default: the study's, top1."),
+    ] = None
     precision: Annotated[str | None, Option(help="auto, fp32 or bf16; default: the budget's.")] = None
     compile: Annotated[str | None, Option(help="torch.compile: off, auto or on; default: the budget's.")] = None
     again: Annotated[bool, Option("--again", help="Also run what was recorded on another machine or torch.")] = False
@@ -251,6 +295,8 @@ class StudyOptions:
             extend=self.extend,
             tune=parse_tune(self.tune or ()),
             match=self.match,
+            evaluate=evaluated(self.evaluate),
+            metric=self.metric,
         )
         return Request(
             studies=self.studies or ["all"],

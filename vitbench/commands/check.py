@@ -22,7 +22,8 @@ TEXTS = ("arm", "differs in", "seen in", "position", "found")
 NOTES = """\
 MMACs: of one image, forward; + where operators have no count. Step: peak memory of one training step at the arm's batch; ≈
 where it is extended from smaller batches. Shared: tensors that start with the baseline's values, of all of the arm. Seen in:
-what each difference from the baseline changes first. Position: whether logits change when an image's patches are shuffled."""
+what each difference from the baseline changes first. Position: whether logits change when an image's patches are shuffled;
+of a model other than a ViT, its quarters."""
 
 
 @with_options
@@ -71,6 +72,8 @@ def _print(study: CheckedStudy) -> None:
             print(f"{arm.arm}: note: {_start_masked(arm)}")
         if arm.training_differs_by:
             print(f"{arm.arm}: note: {_training_differs(arm)}")
+        if arm.other_masks_from:
+            print(f"{arm.arm}: note: {_other_masks(arm)}")
     print(NOTES)
 
 
@@ -120,3 +123,10 @@ def _training_differs(arm: CheckedArm) -> str:
     first, number = arm.training_differs_by[0], len(arm.training_differs_by)
     norms = "; BatchNorm makes an image's logits depend on its batch" if arm.batch_norms else ""
     return f"training differs from evaluation by {counted(number, 'module')} (as {first}){norms}"
+
+
+def _other_masks(arm: CheckedArm) -> str:
+    return (
+        f"it draws at other places than the baseline, so that from {arm.other_masks_from} on, dropout and drop path do not "
+        "leave out what they do there: between two runs of one seed, that differs too"
+    )

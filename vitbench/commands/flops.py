@@ -40,16 +40,19 @@ def flops(
     from vitbench.costs.cross_check import CountMismatchError, cross_check
     from vitbench.device import open_device
 
-    config = model_options.model(variant, model)
+    target = model_options.target(variant, model)
+    config = target.model
     torch_device = torch.device("meta") if device == "meta" else open_device(device).torch_device
     try:
         agreed = cross_check(config, device=torch_device, training=mode == "train")
     except CountMismatchError as error:
         print(f"vitbench: {error}", file=sys.stderr)
         raise typer.Exit(FAILED) from error
+    unmeasured = target.tell_unmeasured()
     batch_flops = 2 * agreed.total().macs * batch_size * FORWARDS[mode]
     if as_json:
         request = {"variant": variant, "mode": mode, "batch_size": batch_size, "device": str(torch_device)}
+        request["not_measured"] = unmeasured
         print(json.dumps({**request, **_facts(config, agreed), "flops": batch_flops}))
         return
     print(f"{variant}: {_shape(config)}")

@@ -14,6 +14,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from vitbench.config import ROLES, Config, DataConfig, TrainConfig, ViTConfig
+from vitbench.user_code.named_code import named_code
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -42,8 +43,6 @@ class ConfigFields:
         }
         for name in ROLES if self.config is ViTConfig else ():
             if ":" in str(parsed.get(name, "")):
-                from vitbench.studies.named_code import named_code
-
                 parsed[name] = named_code(parsed[name], name)
         return {**parsed, **model_kwargs(kwargs)}
 

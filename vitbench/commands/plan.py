@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from vitbench.analysis.comparison.changes import difference_text, value_text
+from vitbench.analysis.comparison.changes import difference_text
 from vitbench.commands.arguments import DONE, FAILED, AsJson, Jobs, StudyOptions
 from vitbench.commands.options import with_options
 from vitbench.commands.terminal_table import print_table
 from vitbench.costs import count
+from vitbench.records.metrics import metric_named
+from vitbench.studies.settings import value_text
 from vitbench.text import agreeing, counted, duration
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from vitbench.execution.request import Request
     from vitbench.execution.standing import Standing
     from vitbench.studies import PlannedRun
+    from vitbench.studies.looks import LookedAt
     from vitbench.studies.redefined import Redefined
 
 MOST_FIELDS = 3
@@ -44,19 +47,24 @@ def plan(options: StudyOptions, jobs: Jobs = "auto", as_json: AsJson = False) ->
 
 def _facts(request: Request, forecast: Forecast) -> dict[str, Any]:
     standing, cost = forecast.standing, forecast.cost
+    expected = standing.expected
     later = standing.later and {
         "runs_at_most": standing.later.runs,
         "training_flops_at_most": standing.later.training_flops,
         "hours_at_most": cost.hours_of(standing.later.training_flops),
+        "runs_expected": expected and expected.runs,
+        "hours_expected": expected and cost.hours_of(expected.training_flops),
     }
     return {
         "budget": request.budget.name,
+        "metrics": {run.study: run.design.metric for _, run in standing.planned},
         "hours": cost.hours,
         "flops_per_second_per_worker": cost.flops_per_second,
         "rate_is_measured": cost.measured,
         "workers": cost.workers,
         "epochs_are_estimates": standing.epochs_are_estimates,
         "later": later,
+        "looks": [_look_facts(*looked_at) for looked_at in standing.looked_at],
         "recorded_elsewhere": forecast.recorded_elsewhere.runs,
         "of_other_images": standing.of_other_images,
         "unknown_images": dict(standing.unknown_images),
@@ -83,6 +91,19 @@ def _run_facts(run: PlannedRun, *, is_done: bool) -> dict[str, Any]:
         "eager_on_cpu_because": _eager_on_cpu(run),
         "done": is_done,
     }
+
+
+def _look_facts(study: str, dataset: str, looked_at: LookedAt) -> dict[str, Any]:
+    arms = {
+        arm: {
+            "verdict": looked_at.verdicts.get(arm),
+            "seeds": seeds,
+            "seeds_expected": looked_at.open.get(arm, seeds),
+            "is_open": arm in looked_at.open,
+        }
+        for arm, seeds in looked_at.wanted.items()
+    }
+    return {"study": study, "dataset": dataset, "look": looked_at.look, "arms": arms}
 
 
 def _redefined_facts(arm: Redefined) -> dict[str, Any]:
@@ -129,9 +150,19 @@ def _sentences(forecast: Forecast) -> Iterator[str]:
             f"{duration(cost.hours_of(later.training_flops) * 3600)} at most; which, the results of these decide "
             "(docs/tuning.md)"
         )
+    if later and (expected := standing.expected):
+        yield (
+            f"of these, {expected.runs} are expected, if seeds go on to show what they have shown: about "
+            f"{duration(cost.hours_of(expected.training_flops) * 3600)}"
+        )
+    for study, dataset, looked_at in standing.looked_at:
+        yield looked_at.sentence(study, dataset)
     if standing.epochs_are_estimates:
         yield "epochs are estimates by FLOPs: `vitbench run` measures how fast each arm trains, and plans by that"
     yield from map(_redefined_sentence, standing.redefined())
+    for metric, studies in _judged_by(standing).items():
+        yield f"{', '.join(studies)}: arms will be judged by {metric}; the other metrics are secondary"
+    yield from standing.about_metrics()
     yield from standing.about_images()
     yield from forecast.recorded_elsewhere.lines
     for study, differing in forecast.rates_made_elsewhere:
@@ -142,6 +173,15 @@ def _sentences(forecast: Forecast) -> Iterator[str]:
             f"compile auto: on CPU, eagerly where native operators compute (bf16: see `vitbench doctor`); elsewhere "
             f"{len(asked) - too_short} of {len(asked)} runs compiled, the others too short for it; on CUDA, all compiled"
         )
+
+
+def _judged_by(standing: Standing) -> dict[str, list[str]]:
+    """Studies by what their arms are judged by, where that is not top-1."""
+    studies: dict[str, list[str]] = {}
+    for study, name in {run.study: run.design.metric for _, run in standing.planned}.items():
+        if not (metric := metric_named(name)).is_top1:
+            studies.setdefault(metric.words, []).append(study)
+    return studies
 
 
 def _print_runs(standing: Standing) -> None:

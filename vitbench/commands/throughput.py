@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from vitbench.device import Device, DeviceState
     from vitbench.profiling.batch_size import Trial
     from vitbench.profiling.roofline import Ceilings
-    from vitbench.profiling.throughput import Result
+    from vitbench.profiling.throughput import Candidate, Result
+    from vitbench.studies.target import Target
 
 
 @with_options
@@ -31,7 +32,10 @@ def throughput(
     compile: arguments.CompileNames = None,
     batch_size: Annotated[
         list[str] | None,
-        typer.Option(help="Images, or best or max, searched for each row; may be given again; 64 by default."),
+        typer.Option(
+            help="Images, or best or max, searched for each row, may be given again; default: an arm's, where its study sets "
+            "it, else 64."
+        ),
     ] = None,
     peer: Annotated[
         list[str] | None,
@@ -46,33 +50,26 @@ def throughput(
     """Images/s, latency and MFU of models, and of peers beside them, timed in turn. Any field of the model is an option."""
     import torch
 
-    from vitbench.profiling.candidates import OURS, candidate_of
+    from vitbench.profiling.candidates import OURS
     from vitbench.profiling.roofline import measure_ceilings
     from vitbench.profiling.throughput import measure
     from vitbench.profiling.throughput_row import throughput_row
 
     device = device_options.open_device()
-    sizes = dict.fromkeys(_batch_size(text, device) for text in batch_size or ["64"])
-    resolved = dict.fromkeys(device.resolve_precision(cast(Precision, name)) for name in precision or ["auto"])
-    configs = {variant: model_options.model(variant, model) for variant in variants}
-    settings = product(variants, [OURS, *(peer or [])], mode or arguments.MODES, resolved, compile or ["off"], sizes)
-    candidates = [
-        candidate_of(
-            configs[variant],
-            variant,
-            implementation=implementation,
-            mode=mode_name,
-            precision=precision_name,
-            compiled=compile_name == "on",
-            batch_size=size,
-        )
-        for variant, implementation, mode_name, precision_name, compile_name, size in settings
-    ]
+    sizes = list(dict.fromkeys(_batch_size(text, device) for text in batch_size or ()))
+    targets = {variant: model_options.target(variant, model) for variant in variants}
+    asked = [OURS, *(peer or [])], mode or arguments.MODES, precision, compile, sizes
+    candidates = [candidate for variant in variants for candidate in _candidates(targets[variant], device, *asked)]
+    unmeasured = {name: target.tell_unmeasured(arguments.MEASURED_SETTINGS) for name, target in targets.items()}
+    configs = {name: target.model for name, target in targets.items()}
     ceilings = measure_ceilings(device)
     results = measure(candidates, device=device, max_seconds=seconds, memory=memory)
     if as_json:
-        rows = [throughput_row(result, ceilings, device=device.name) for result in results]
-        print(json.dumps([{**row, "config": configs[row["variant"]].model_dump(mode="json")} for row in rows]))
+        rows = []
+        for result in results:
+            name, row = result.candidate.variant, throughput_row(result, ceilings, device=device.name)
+            rows.append({**row, "config": configs[name].model_dump(mode="json"), "not_measured": unmeasured[name]})
+        print(json.dumps(rows))
     else:
         print(f"{device.name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
         has_energy = any(result.energy for result in results)
@@ -82,6 +79,36 @@ def throughput(
         if sentence := unread_sentence(configs):
             print(sentence)
     raise typer.Exit(arguments.FAILED if any(result.reason for result in results) else arguments.DONE)
+
+
+def _candidates(
+    target: Target,
+    device: Device,
+    implementations: Sequence[str],
+    modes: Sequence[str],
+    precisions: Sequence[str] | None,
+    compiles: Sequence[str] | None,
+    batch_sizes: Sequence[int | str],
+) -> Iterator[Candidate]:
+    """All combinations. What is not given is as the target's study sets it, or else as for every variant."""
+    from vitbench.profiling.candidates import candidate_of, is_compiled
+
+    settings = {**arguments.MEASURED_SETTINGS, **target.settings}
+    resolved = (device.resolve_precision(cast(Precision, name)) for name in precisions or [settings["precision"]])
+    compiled = [is_compiled(name, device.torch_device) for name in compiles or [settings["compile"]]]
+    sizes = batch_sizes or [settings["batch_size"]]
+    for implementation, mode, precision, is_on, size in product(
+        implementations, modes, dict.fromkeys(resolved), compiled, sizes
+    ):
+        yield candidate_of(
+            target.model,
+            target.name,
+            implementation=implementation,
+            mode=mode,
+            precision=precision,
+            compiled=is_on,
+            batch_size=size,
+        )
 
 
 def _batch_size(text: str, device: Device) -> int | str:

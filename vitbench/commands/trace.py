@@ -28,9 +28,16 @@ def trace(
     model: ModelFields,
     variant: arguments.Variant,
     mode: arguments.Modes = None,
-    precision: arguments.PrecisionName = "auto",
-    compile: arguments.CompileName = "off",
-    batch_size: Annotated[int, typer.Option(max=MOST, callback=arguments.at_least_one, help="Images.")] = 64,
+    precision: arguments.PrecisionName = None,
+    compile: arguments.CompileName = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            max=MOST,
+            callback=arguments.at_least_one,
+            help="Images; default: an arm's, where its study sets it, else 64.",
+        ),
+    ] = None,
     peer: Annotated[
         str | None, typer.Option(help="timm, vit-pytorch, torchvision or transformers in place of ours.")
     ] = None,
@@ -43,22 +50,24 @@ def trace(
     as_json: arguments.AsJson = False,
 ) -> None:
     """Where the time of a step goes, by block, kind of operation and operator; traces for Perfetto and TensorBoard."""
-    from vitbench.profiling.candidates import OURS, candidate_of
+    from vitbench.profiling.candidates import OURS, candidate_of, is_compiled
 
-    device = device_options.open_device()
-    config, resolved = model_options.model(variant, model), device.resolve_precision(cast(Precision, precision))
+    device, target = device_options.open_device(), model_options.target(variant, model)
+    settings = {**arguments.MEASURED_SETTINGS, **target.settings}
+    unmeasured = target.tell_unmeasured(arguments.MEASURED_SETTINGS)
     documents = []
     for mode_name in dict.fromkeys(mode or arguments.MODES):
         candidate = candidate_of(
-            config,
+            target.model,
             variant,
             implementation=peer or OURS,
             mode=mode_name,
-            precision=resolved,
-            compiled=compile == "on",
-            batch_size=batch_size,
+            precision=device.resolve_precision(cast(Precision, precision or settings["precision"])),
+            compiled=is_compiled(compile or settings["compile"], device.torch_device),
+            batch_size=batch_size or settings["batch_size"],
         )
-        documents.append(_trace(candidate, device, steps=steps, folder=out / slug(candidate, model), quiet=as_json))
+        document = _trace(candidate, device, steps=steps, folder=out / slug(candidate, model), quiet=as_json)
+        documents.append({**document, "not_measured": unmeasured})
     if as_json:
         print(json.dumps(documents))
     raise typer.Exit(arguments.FAILED if any(document["reason"] for document in documents) else arguments.DONE)

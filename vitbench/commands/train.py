@@ -9,6 +9,7 @@ import typer
 
 from vitbench.commands import arguments
 from vitbench.commands.options import DataFields, ModelFields, RecipeFields, with_options
+from vitbench.config.distortions import distorted_accuracies, strength_text
 from vitbench.records import Faults, Outcome, Record, RecordStore
 from vitbench.text import printable
 
@@ -32,6 +33,7 @@ def train(
     recipe: arguments.RecipeOrBudget = None,
     data: Annotated[str, typer.Option(help="Data set: a name, a folder, FILE.npz or FILE.py[:NAME].")] = "digits",
     data_root: arguments.DataRoot = None,
+    evaluate: arguments.Evaluate = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
     device: arguments.DeviceName = "auto",
     threads: arguments.Threads = None,
@@ -55,6 +57,7 @@ def train(
         dataset=data,
         data_root=data_root,
         download=download,
+        evaluate=arguments.evaluated(evaluate) or (),
         seed=seed,
         device=device,
         threads=threads,
@@ -77,6 +80,9 @@ def _print_record(record: Record, *, recorded_before: bool, path: Path) -> None:
         return
     cost = record.cost
     print(f"test top-1 {record.metrics['test_top1']:.2%}, validation top-1 {record.metrics['val_top1']:.2%}")
+    for name, values in distorted_accuracies(record.metrics).items():
+        texts = (f"{value:.2%} at {strength_text(name, strength)}" for strength, value in values.items())
+        print(f"{name}: test top-1 {', '.join(texts)}")
     print(f"{cost.params:,} parameters, {cost.macs / 1e6:,.3g} MMACs an image (1 MAC = 2 FLOPs)")
     if cost.macs_incomplete:
         print(printable(f"MACs are incomplete: {', '.join(cost.macs_incomplete)} have no count"))

@@ -5,7 +5,16 @@ Imports no torch. Everything that can change a number is a field here; where a r
 
 from vitbench.config.base import MOST, Config, Size, as_pair, canonical_json, divisors, size_text, square_as_int
 from vitbench.config.data import CHANNELS_WITH_COLOUR, DataConfig, ErasingMode, Interpolation, PaddingMode
-from vitbench.config.model import ModelConfig, ModuleConfig, TimmConfig, WholeModelConfig, block_width, user_names
+from vitbench.config.distortions import DISTORTIONS, Distortion, distorted_metric, distortion_names, strengths_on
+from vitbench.config.model import (
+    ModelConfig,
+    ModuleConfig,
+    TimmConfig,
+    WholeModelConfig,
+    block_width,
+    shape_of,
+    user_names,
+)
 from vitbench.config.recipe import OPTIMIZER_OPTIONS, Compile, Precision, TrainConfig
 from vitbench.config.run import RunConfig, run_id
 from vitbench.config.vit import (
@@ -21,11 +30,11 @@ from vitbench.config.vit import (
     Stem,
     ViTConfig,
 )
-from vitbench.refusals import TRACEBACK, one_line, shortened
 from vitbench.user_code import ROLES
 
 __all__ = [
     "CHANNELS_WITH_COLOUR",
+    "DISTORTIONS",
     "FREE",
     "MOST",
     "OF_BLOCKS",
@@ -33,11 +42,11 @@ __all__ = [
     "OPTIMIZER_OPTIONS",
     "POSITION_SITES",
     "ROLES",
-    "TRACEBACK",
     "Activation",
     "Compile",
     "Config",
     "DataConfig",
+    "Distortion",
     "ErasingMode",
     "FinalNorm",
     "Head",
@@ -58,11 +67,13 @@ __all__ = [
     "as_pair",
     "block_width",
     "canonical_json",
+    "distorted_metric",
+    "distortion_names",
     "divisors",
-    "one_line",
     "run_id",
-    "shortened",
+    "shape_of",
     "size_text",
     "square_as_int",
+    "strengths_on",
     "user_names",
 ]

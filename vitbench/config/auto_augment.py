@@ -23,33 +23,39 @@ _WEIGHTED = {"weights": 15, "3aw": 14}
 _LARGEST = {"n": 100, "w": 100, "d": 100}
 
 
-def policy_objection(text: str) -> Iterator[str]:
-    """Why `text` is no policy, in one line; nothing where it is one."""
+def checked_policy(text: str) -> str:
+    """`text`, where it is a policy. Raises ValueError where it is none, in one line without field and value."""
+    for objection in _objections(text):
+        raise ValueError(objection)
+    return text
+
+
+def _objections(text: str) -> Iterator[str]:
     kind, *sections = text.split("-")
     if kind not in _SECTIONS:
         known = ", ".join(_SECTIONS)
-        yield f"auto_augment {text!r} must begin with one of {known}; give 'rand-m9-mstd0.5-inc1', say"
+        yield f"must begin with one of {known}; give 'rand-m9-mstd0.5-inc1', say"
         return
     allowed, values = _SECTIONS[kind], dict[str, str]()
     for section in sections:
         name = next((key for key, value in allowed.items() if re.fullmatch(f"{key}({value})", section, re.ASCII)), None)
         if name is None:
-            yield f"auto_augment {text!r}: {kind!r} has no section {section!r}; write sections as in {_EXAMPLE[kind]!r}"
+            yield f"{kind!r} has no section {section!r}; write sections as in {_EXAMPLE[kind]!r}"
             return
         if name in values:
-            yield f"auto_augment {text!r} gives {name} twice; leave one out"
+            yield f"gives {name} twice; leave one out"
             return
         values[name] = section.removeprefix(name)
     for name, least in (("n", 1), ("w", 1), ("d", 1)):
         if name in values and not least <= int(values[name]) <= _LARGEST[name]:
-            yield f"auto_augment {text!r}: {name} must be from {least} to {_LARGEST[name]}"
+            yield f"{name} must be from {least} to {_LARGEST[name]}"
     if float(values.get("p", 0)) > 1:
-        yield f"auto_augment {text!r}: p is a probability; give 1 or less"
+        yield "p is a probability; give 1 or less"
     if float(values.get("a", 1)) == 0:
-        yield f"auto_augment {text!r}: a, of the Beta distribution, must be more than 0"
+        yield "a, of the Beta distribution, must be more than 0"
     available = _WEIGHTED.get(values.get("t", ""))
     if available is not None and int(values.get("n", 2)) > available:
-        yield f"auto_augment {text!r}: n is more than the {available} operations of {values['t']!r}; make it smaller"
+        yield f"n is more than the {available} operations of {values['t']!r}; make it smaller"
 
 
 _EXAMPLE = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -91,3 +91,6 @@ class Config(BaseModel):
     def canonical_json(self) -> str:
         """Sorted keys, no spaces, every field written out."""
         return canonical_json(self.model_dump(mode="json"))
+
+
+SomeConfig = TypeVar("SomeConfig", bound=Config)

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from vitbench.config.auto_augment import policy_objection
+from vitbench.config.auto_augment import checked_policy
 from vitbench.config.base import MOST, MOST_IMAGES, Config, Extent, NotNegative, Positive, Rate
 
+
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    least, largest = limits
+    if least > largest:
+        raise ValueError(f"must be the least value and the largest; give ({largest:g}, {least:g})")
+    return limits
+
+
 Share = Annotated[float, Field(gt=0, le=1)]
+Shares = Annotated[tuple[Share, Share], AfterValidator(_ascending)]
+Ratios = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
+Policy = Annotated[str, AfterValidator(checked_policy)]
 Interpolation = Literal["bilinear", "bicubic", "random"]
 PaddingMode = Literal["zeros", "reflect"]
 ErasingMode = Literal["pixel", "rand", "const"]
@@ -30,17 +41,17 @@ class DataConfig(Config):
     padding_mode: PaddingMode = "zeros"
     """What the padding of `crop_padding` shows. With `reflect` and 4 pixels it is DeiT III's simple random crop (Touvron et
     al. 2022)."""
-    crop_scale: tuple[Share, Share] | None = None
+    crop_scale: Shares | None = None
     """Random resized crop (Szegedy et al. 2015; torchvision's `RandomResizedCrop`): least and largest share of the image's
     area. None is off; ImageNet recipes take (0.08, 1)."""
-    crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    crop_ratio: Ratios = (3 / 4, 4 / 3)
     """Least and largest width : height of a random resized crop."""
     crop_interpolation: Interpolation = "bicubic"
     """Of random resized crops and, as in timm, of `auto_augment`'s rotations, shears and translations. `random` is bilinear
     or bicubic, drawn for each."""
     flip: bool = False
     """Mirror left–right with probability ½."""
-    auto_augment: str | None = None
+    auto_augment: Policy | None = None
     """A policy, as timm writes it: `rand-m9-mstd0.5-inc1` (RandAugment, Cubuk et al. 2020), `original` or `v0` (AutoAugment,
     2019), `3a` (3-Augment, Touvron et al. 2022), `augmix-m3` (AugMix, Hendrycks et al. 2020)."""
     color_jitter: NotNegative = 0.0
@@ -71,16 +82,11 @@ class DataConfig(Config):
         return self.auto_augment is None or "3a" in self.auto_augment
 
     def _objections(self) -> Iterator[str]:
-        if self.crop_scale is not None:
-            if self.crop_padding:
-                yield (
-                    f"crop_scale {self.crop_scale} and crop_padding {self.crop_padding} are two crops; "
-                    "set crop_padding to 0, or leave crop_scale out"
-                )
-            yield from _order_objection("crop_scale", self.crop_scale)
-        yield from _order_objection("crop_ratio", self.crop_ratio)
-        if self.auto_augment is not None:
-            yield from policy_objection(self.auto_augment)
+        if self.crop_scale is not None and self.crop_padding:
+            yield (
+                f"crop_scale {self.crop_scale} and crop_padding {self.crop_padding} are two crops; "
+                "set crop_padding to 0, or leave crop_scale out"
+            )
         if self.color_jitter and not self.policy_has_jitter:
             yield (
                 f"color_jitter {self.color_jitter:g} has no effect beside auto_augment {self.auto_augment!r}: timm leaves it "
@@ -113,9 +119,3 @@ class DataConfig(Config):
         """
         padding = int(self.crop_padding * after[0] / before[0] + 0.5)
         return self.replace(crop_padding=padding, padding_mode=self.padding_mode if padding else "zeros")
-
-
-def _order_objection(name: str, limits: tuple[float, float]) -> Iterator[str]:
-    least, largest = limits
-    if least > largest:
-        yield f"{name} {limits} must be the least value and the largest; give ({largest:g}, {least:g})"

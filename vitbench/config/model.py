@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, field_validator
 
 from vitbench.config.base import MOST, Config, Extent, Size, as_pair
 from vitbench.config.vit import UserPart, ViTConfig
-from vitbench.user_code import ROLES, is_user_name
+from vitbench.user_code import ROLES, SHAPE, is_user_name
 
 
 class WholeModelConfig(Config):
@@ -95,10 +95,13 @@ class ModuleConfig(WholeModelConfig):
 
     named_by: ClassVar[str] = "module"
     whose: ClassVar[str] = "the user's"
-    refused_options: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("image_size", "in_channels", "num_classes"), "is told to every module"
-    )
+    refused_options: ClassVar[dict[str, str]] = dict.fromkeys(SHAPE, "is told to every module")
     other_fields: ClassVar[str] = "give an argument that the module takes, by its name, in options"
+
+
+def shape_of(model: ViTConfig | WholeModelConfig) -> dict[str, Any]:
+    """The fields of a model that its images and labels decide."""
+    return {name: getattr(model, name) for name in SHAPE}
 
 
 def block_width(config: ViTConfig | WholeModelConfig) -> int | None:

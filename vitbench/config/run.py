@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from vitbench.config.base import Config, canonical_json, size_text
 from vitbench.config.data import CHANNELS_WITH_COLOUR, DataConfig
+from vitbench.config.distortions import distortion_names, distortion_objections
 from vitbench.config.model import ModelConfig, ModuleConfig, TimmConfig, user_names
 from vitbench.config.recipe import TrainConfig
 from vitbench.config.vit import FREE, OF_THE_HEAD, ViTConfig
@@ -31,7 +32,15 @@ class RunConfig(Config):
     """The run, complete, whose weights it starts from; in place of `init`, where both runs belong to one plan."""
     keep_head: bool = False
     """Whether the head of the initial weights is kept; else a new head is drawn from the seed."""
+    evaluate: Annotated[tuple[str, ...], BeforeValidator(distortion_names)] = ()
+    """Names of `DISTORTIONS`: the final model is evaluated on test images that are changed so, too."""
     harness_version: int = HARNESS_VERSION
+
+    @model_serializer(mode="wrap")
+    def _without_empty_evaluate(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A run on plain images alone is written as before there were others, so that its run_id stays."""
+        values: dict[str, Any] = handler(self)
+        return values if self.evaluate else {name: value for name, value in values.items() if name != "evaluate"}
 
     def _objections(self) -> Iterator[str]:
         model, data, train = self.model, self.data, self.train
@@ -43,6 +52,12 @@ class RunConfig(Config):
                 "make it smaller"
             )
         yield from self._augmentation_objections()
+        yield from distortion_objections(
+            self.evaluate,
+            image_hw=model.image_hw,
+            channels=model.in_channels,
+            patches=model.num_patches if isinstance(model, ViTConfig) else None,
+        )
         yield from self._start_objections()
         if not isinstance(model, ViTConfig):
             whose = "timm's models" if isinstance(model, TimmConfig) else "a user's"

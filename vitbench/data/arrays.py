@@ -176,15 +176,16 @@ class ArraySplit(FileSplit):
         self,
         images: Sequence[StoredImage] | np.ndarray,
         labels: np.ndarray,
-        title: str,
+        place: str,
         *,
         kind: Kind | None,
         names: Sequence[str] = (),
-        notes: Sequence[str] = (),
     ) -> None:
-        """`images` in the order of `kind`; [C, H, W] each, or pictures, without one. `title`: `the train split of 'x'`."""
-        self.title = title
-        self.notes = notes
+        """`images` in the order of `kind`; [C, H, W] each, or pictures, without one.
+
+        `place`: with what refusals of single images begin, `dataset 'x.npz': train_images`.
+        """
+        self.place = self.title = place
         self.kind = kind
         self._images = images
         self._labels = labels
@@ -202,6 +203,9 @@ class ArraySplit(FileSplit):
 
     def __iter__(self) -> Iterator[tuple[StoredImage, int]]:
         return (self.read(index) for index in range(len(self)))
+
+    def image_name(self, index: int) -> str:
+        return f"{self.place}: image {self.filename(index)}"
 
     def filename(self, index: int) -> str:
         return f"#{index}"

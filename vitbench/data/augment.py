@@ -102,8 +102,8 @@ class Augment:
         """uint8 [B, C, H, W] and int64 [B] → float32 [B, C, H, W], normalised, and targets.
 
         Targets are the class indices [B]; with mixup or cutmix they are probabilities [B, K], label smoothing
-        included (for indices the loss applies it). Raises ValueError for mixing an odd batch, and for changing the colours
-        of other images than grey and RGB of 8 bits.
+        included (for indices the loss applies it). Configurations mix even batches alone, and change the colours of grey and
+        RGB images of 8 bits alone.
         """
         images = self.with_colours_changed(self.cropped_and_flipped(images, seed, step), seed, step)
         return self.finished(normalise(images, self.mean, self.std), labels, seed, step)
@@ -131,11 +131,8 @@ class Augment:
         field = self.config.changes_colours
         if not field:
             return images
-        if images.dtype != torch.uint8 or images.shape[1] not in CHANNELS_WITH_COLOUR:
-            raise ValueError(
-                f"{field} is for grey and RGB images of 8 bits, and these are {images.shape[1]} channels of "
-                f"{str(images.dtype).removeprefix('torch.')}; leave it out"
-            )
+        # Refused before: by RunConfig, and by DataInfo.augmentation_objection.
+        assert images.dtype == torch.uint8 and images.shape[1] in CHANNELS_WITH_COLOUR, (field, images.shape)
         if self.auto_augment is not None:
             images = self.auto_augment(images, seed, step)
         if self.config.color_jitter:
@@ -151,8 +148,7 @@ class Augment:
             floats = erase(floats, config.random_erasing, config.erasing_mode, draws, noise)
         if self.mixup is None:
             return floats, labels
-        if len(floats) % 2:
-            raise ValueError(f"batch_size {len(floats)} is odd, but mixup and cutmix pair images; use an even one")
+        assert len(floats) % 2 == 0, len(floats)  # refused by RunConfig
         with seeded(0, numpy_seed=seed_words("mixup", seed, step)):  # timm draws from numpy's global generator
             mixed, targets = self.mixup(floats, labels)
         return mixed, targets

@@ -179,20 +179,20 @@ def fit(
     image: StoredImage,
     size: tuple[int, int],
     in_channels: int,
-    filename: str,
+    name: str,
     *,
     resized: tuple[int, int] | None = None,
     dtype: Dtype = "uint8",
 ) -> np.ndarray:
     """`dtype` [C, H, W]: shorter side resized (bicubic, antialiased), then the centre cropped; untouched if equal.
 
-    `size` and `resized` are (height, width): of the result, and what the image is resized to cover, `size` if None. Raises
-    ValueError, naming the file, for pixels of another depth or number of channels, which would lose something, and for
-    pixels that are not finite.
+    `size` and `resized` are (height, width): of the result, and what the image is resized to cover, `size` if None. `name`
+    is what its split calls it (`FileSplit.image_name`). Raises ValueError, with that name, for pixels of another depth or
+    number of channels, which would lose something, and for pixels that are not finite.
     """
     resized = resized or size
     try:
-        checked = as_kind(image, in_channels, filename, dtype)
+        checked = as_kind(image, in_channels, name, dtype)
         if isinstance(checked, Image.Image):
             return as_array(covering(checked, size, resized))
         if checked.shape[1:] == size == resized:
@@ -201,50 +201,50 @@ def fit(
     except MemoryError as error:
         height, width = height_and_width(image)
         raise ValueError(
-            f"image {filename!r} of {width} × {height} pixels needs more memory than there is; make it smaller"
+            f"{name} has {width} × {height} pixels, which need more memory than there is; make it smaller"
         ) from error
 
 
-def as_kind(image: StoredImage, in_channels: int, filename: str, dtype: Dtype) -> StoredImage:
+def as_kind(image: StoredImage, in_channels: int, name: str, dtype: Dtype) -> StoredImage:
     """The image as those of its set are: a picture of 8 bits, grey or RGB, else `dtype` [C, h, w].
 
     Raises ValueError as `fit` does.
     """
     if isinstance(image, Image.Image) and stored_dtype(image) == dtype == "uint8":
-        return with_mode(image, in_channels, filename)
-    pixels = image if isinstance(image, np.ndarray) else _deep_pixels(image, filename, dtype)
-    _check_pixels(pixels, in_channels, filename, dtype)
+        return with_mode(image, in_channels, name)
+    pixels = image if isinstance(image, np.ndarray) else _deep_pixels(image, name, dtype)
+    _check_pixels(pixels, in_channels, name, dtype)
     return pixels
 
 
-def _deep_pixels(image: Image.Image, filename: str, dtype: Dtype) -> np.ndarray:
+def _deep_pixels(image: Image.Image, name: str, dtype: Dtype) -> np.ndarray:
     """[1, H, W] of a grey picture with more than 8 bits."""
     stored = stored_dtype(image)
     if dtype == "uint8":
         raise ValueError(
-            f"image {filename!r} has mode {image.mode}, more than 8 bits a channel, and those of its set that were looked at "
+            f"{name} has mode {image.mode}, more than 8 bits a channel, and those of its set that were looked at "
             "first have 8; convert it to 8 bits"
         )
     if stored == "uint8" or (stored, dtype) == ("float32", "uint16"):
         raise ValueError(
-            f"image {filename!r} has mode {image.mode}, but those of its set that were looked at first are {dtype}; "
+            f"{name} has mode {image.mode}, but those of its set that were looked at first are {dtype}; "
             "make all of one kind"
         )
     pixels = np.asarray(image)
     as_asked = pixels.astype(dtype)
     if pixels.dtype.kind == "i" and not np.array_equal(as_asked.astype(np.int64), pixels):
-        raise ValueError(f"image {filename!r} has values above 2²⁴, which float32 would round; scale them down")
+        raise ValueError(f"{name} has values above 2²⁴, which float32 would round; scale them down")
     return as_asked[None]
 
 
-def _check_pixels(image: np.ndarray, in_channels: int, filename: str, dtype: Dtype) -> None:
+def _check_pixels(image: np.ndarray, in_channels: int, name: str, dtype: Dtype) -> None:
     if len(image) != in_channels or image.dtype != dtype:
         raise ValueError(
-            f"image {filename!r} has {len(image)} channels of {image.dtype}, but those of its set that were looked at first "
+            f"{name} has {len(image)} channels of {image.dtype}, but those of its set that were looked at first "
             f"have {in_channels} of {dtype}; make all of one kind"
         )
     if dtype == "float32" and not np.isfinite(image).all():
-        raise ValueError(f"image {filename!r} has pixels that are NaN or infinite; replace them")
+        raise ValueError(f"{name} has pixels that are NaN or infinite; replace them")
 
 
 def by_channel(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
@@ -254,11 +254,11 @@ def by_channel(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) 
     return pixels if image.dtype != np.uint16 else np.clip(np.rint(pixels), 0, 65535).astype(np.uint16)
 
 
-def with_mode(image: Image.Image, in_channels: int, filename: str) -> Image.Image:
+def with_mode(image: Image.Image, in_channels: int, name: str) -> Image.Image:
     """A picture of 8 bits as grey (L) or RGB. Raises ValueError, naming the file, where colours would be lost."""
     if in_channels != 3 and num_channels(image) != 1:
         raise ValueError(
-            f"image {filename!r} is coloured ({image.mode}), but those of its set that were looked at first are grey; "
+            f"{name} is coloured ({image.mode}), but those of its set that were looked at first are grey; "
             "make all of one kind"
         )
     mode = "L" if in_channels == 1 else "RGB"
@@ -311,5 +311,5 @@ def fit_array(images: np.ndarray, size: tuple[int, int], resized: tuple[int, int
     if images.shape[2:] == size == resized:
         return images
     return np.stack(
-        [fit(Image.fromarray(image[0]), size, 1, f"#{i}", resized=resized) for i, image in enumerate(images)]
+        [fit(Image.fromarray(image[0]), size, 1, f"image #{i}", resized=resized) for i, image in enumerate(images)]
     )

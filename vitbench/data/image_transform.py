@@ -5,9 +5,7 @@ What `Augment` does to batches of decoded images, this does to images that are t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -20,8 +18,7 @@ from vitbench.config.data import PaddingMode
 from vitbench.data.augment import windows_and_mirrors
 from vitbench.data.auto_augment import mend
 from vitbench.data.decode import StoredImage, as_array, as_picture, by_channel, covering
-from vitbench.data.seeding import seed_words
-from vitbench.generators import seeded
+from vitbench.data.seeding import draws
 
 _BY_IMAGE = (
     *("crop_scale", "crop_ratio", "crop_interpolation", "crop_padding", "padding_mode"),
@@ -107,10 +104,3 @@ def _window(image: Image.Image, padding: int, mode: PaddingMode, top: int, left:
     around = [(padding, padding), (padding, padding), *[(0, 0)] * (pixels.ndim - 2)]
     padded = np.pad(pixels, around, mode="reflect") if mode == "reflect" else np.pad(pixels, around)
     return Image.fromarray(padded[top : top + image.height, left : left + image.width])
-
-
-def draws(purpose: str, *key: int) -> AbstractContextManager[None]:
-    """Within, the global generators draw the stream of (purpose, key): timm's and torchvision's transforms draw from them."""
-    words = seed_words(purpose, *key)
-    number = int.from_bytes(hashlib.sha256(np.array(words, dtype="<u4").tobytes()).digest()[:8], "little")
-    return seeded(number, numpy_seed=words)

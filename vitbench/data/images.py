@@ -205,17 +205,16 @@ class StreamedImages:
         labels = np.empty(len(rows), dtype=np.int64)
         for i, row in enumerate(rows.tolist()):
             image, labels[i] = self.files.read(row)
-            filename = self.files.filename(row)
+            name = self.files.image_name(row)
             if change is None:
-                images[i] = fit(image, self.size, self.in_channels, filename, resized=self.resized, dtype=self.dtype)
+                images[i] = fit(image, self.size, self.in_channels, name, resized=self.resized, dtype=self.dtype)
                 continue
-            image = as_kind(image, self.in_channels, filename, self.dtype)
+            image = as_kind(image, self.in_channels, name, self.dtype)
             try:
                 images[i] = change(image, number, i)
             except Exception as error:  # of Pillow's many, for images of few pixels or little memory
                 raise ValueError(
-                    f"image {filename!r} cannot be augmented ({error_reason(error)}); leave auto_augment out, "
-                    "or the image"
+                    f"{name} cannot be augmented ({error_reason(error)}); leave auto_augment out, or the image"
                 ) from error
         return images, labels
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from vitbench.config import CHANNELS_WITH_COLOUR, DataConfig
+from vitbench.config import CHANNELS_WITH_COLOUR, DISTORTIONS, DataConfig
+from vitbench.user_code import SHAPE
 
 Dtype = Literal["uint8", "uint16", "float32"]
 """Of stored pixels."""
@@ -42,7 +43,7 @@ class DataInfo(BaseModel):
     @property
     def model_shape(self) -> dict[str, Any]:
         """Fields of a model that its images decide."""
-        return {"image_size": self.image_size, "in_channels": self.in_channels, "num_classes": self.num_classes}
+        return {name: getattr(self, name) for name in SHAPE}
 
     def images_left(self, validation_fraction: float) -> int:
         """Training images outside the validation split. Raises ValueError where that would be empty."""
@@ -65,6 +66,18 @@ class DataInfo(BaseModel):
             return ""
         return f"{field} {needs}; leave it out (crops, flips, erasing, mixup and cutmix are for any)"
 
+    def distortion_objection(self, evaluate: Sequence[str]) -> str:
+        """Why test images cannot be distorted so, in one line with the remedy; empty where they can."""
+        if "jpeg" not in evaluate:
+            return ""
+        if self.dtype != "uint8":
+            needs = f"is for images of 8 bits, and those of {self.dataset} are {self.dtype}"
+        elif self.in_channels not in CHANNELS_WITH_COLOUR:
+            needs = f"is for grey and RGB images, and those of {self.dataset} have {self.in_channels} channels"
+        else:
+            return ""
+        return f"evaluate 'jpeg' {needs}; leave it out (all others are for any)"
+
     def makes_labels_wrong(self, config: DataConfig) -> list[str]:
         """Fields of an augmentation after which a label need not be true: mirrored characters are others, and of shapes it is
         the place that decides. None where nothing is known of the images.
@@ -79,9 +92,16 @@ class DataInfo(BaseModel):
             "random_erasing": config.random_erasing > 0,
             "cutmix": config.cutmix > 0,
         }
-        by_place = self.dataset.partition("/")[0] == "shapes"
-        fields = [name for name, is_used in moving.items() if by_place and is_used]
+        fields = [name for name, is_used in moving.items() if self._is_labelled_by_place and is_used]
         return [*fields, *(["flip"] if config.flip and not self.flip else [])]
+
+    def moves_what_labels_tell(self, evaluate: Sequence[str]) -> list[str]:
+        """Distortions after which a label need not be true, as it is the place that decides."""
+        return [name for name in evaluate if self._is_labelled_by_place and DISTORTIONS[name].moves]
+
+    @property
+    def _is_labelled_by_place(self) -> bool:
+        return self.dataset.partition("/")[0] == "shapes"
 
 
 def validation_images(class_counts: Sequence[int], fraction: float) -> int:

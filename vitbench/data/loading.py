@@ -27,7 +27,7 @@ from vitbench.data.opening import open_splits
 from vitbench.data.reading import FileSplit
 from vitbench.data.sources import find
 from vitbench.machine import memory_bytes
-from vitbench.text import say
+from vitbench.text import agreeing, say
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (what is done, on how many images, of how many)."""
@@ -59,13 +59,25 @@ def load(
         data, notes = _load_files(dataset, root, image_size, download, progress)
     if eval_crop != 1:
         data = _as_evaluated(data, dataset, root, eval_crop, progress)
-    constant = [str(channel) for channel, std in enumerate(data.std) if not std]
-    if constant:
-        channels = " and ".join(constant)
-        notes.append(f"{data.info.dataset}: channel {channels} has one value in all training images, and tells nothing")
-    notes += _on_unequal_classes(data)
+    notes += [*_on_constant_channels(data), *_on_unequal_classes(data)]
     _say_once(notes)
     return data
+
+
+def _on_constant_channels(data: ImageData) -> list[str]:
+    """A note on channels that tell nothing. Raises ValueError where no channel tells anything."""
+    constant = [str(channel) for channel, std in enumerate(data.std) if not std]
+    if len(constant) == len(data.std):
+        raise ValueError(
+            f"dataset {data.info.dataset!r}: all training images are the same single colour, so that there is nothing to "
+            "learn; give other images"
+        )
+    if not constant:
+        return []
+    *others, last = constant
+    which = f"channels {', '.join(others)} and {last} have" if others else f"channel {last} has"
+    tells = agreeing(len(constant), "tells", "tell")
+    return [f"{data.info.dataset}: {which} one value in all training images, and {tells} nothing"]
 
 
 _UNEQUAL = 0.2
@@ -267,7 +279,7 @@ def _chunks(
     images: list[np.ndarray] = []
     labels: list[int] = []
     for index, (image, label) in enumerate(split):
-        images.append(fit(image, size, info.in_channels, split.filename(index), resized=resized, dtype=info.dtype))
+        images.append(fit(image, size, info.in_channels, split.image_name(index), resized=resized, dtype=info.dtype))
         labels.append(label)
         if len(images) == _CHUNK:
             yield np.stack(images), labels

@@ -55,4 +55,6 @@ class Measure:
         level = np.arange(self._levels) / (self._levels - 1)
         total = self._histogram.sum(axis=1)
         mean = self._histogram @ level / total
-        return mean, (self._histogram * (level - mean[:, None]) ** 2).sum(axis=1) / total
+        variance = (self._histogram * (level - mean[:, None]) ** 2).sum(axis=1) / total
+        is_constant = np.count_nonzero(self._histogram, axis=1) == 1  # its mean is rounded, and would leave 1e-17
+        return mean, np.where(is_constant, 0.0, variance)

@@ -63,10 +63,9 @@ class _Member:
         return array
 
     def read(self) -> np.ndarray:
-        """All of it, checked against the zip's checksum."""
+        """All of it, checked against the zip's checksum, which zipfile compares as the last byte is read."""
         with zipfile.ZipFile(self.file) as archive, archive.open(self.info) as member:
             array: np.ndarray = np.lib.format.read_array(member, allow_pickle=False)
-            member.read(1)  # the checksum is compared at the end
         return array
 
     def rows(self) -> Iterator[np.ndarray]:
@@ -82,7 +81,6 @@ class _Member:
                 if len(row) < num_bytes:
                     raise EOFError("it ends too early")
                 yield np.frombuffer(row, self.dtype).reshape(self.shape[1:])
-            member.read(1)
 
 
 class NpzSplit(ArraySplit):
@@ -90,8 +88,8 @@ class NpzSplit(ArraySplit):
 
     kind: Kind
 
-    def __init__(self, member: _Member, labels: np.ndarray, title: str, *, kind: Kind, names: list[str]) -> None:
-        super().__init__((), labels, title, kind=kind, names=names)
+    def __init__(self, member: _Member, labels: np.ndarray, place: str, *, kind: Kind, names: list[str]) -> None:
+        super().__init__((), labels, place, kind=kind, names=names)
         self.member = member
         self.random_access = member.is_stored
 
@@ -181,9 +179,11 @@ def _open(file: Path, title: str, canonical: str, infos: dict[str, zipfile.ZipIn
     }
     notes = check_classes(labels[train], labels[test], names, title)
     splits = [
-        NpzSplit(members[name], labels[name], f"the {split} split of {canonical!r}", kind=kinds[name], names=names)
-        for split, name in (("train", train), ("test", test))
+        NpzSplit(members[name], labels[name], f"{title}: {name}", kind=kinds[name], names=names)
+        for name in (train, test)
     ]
+    for split, which in zip(splits, ("train", "test"), strict=True):
+        split.title = f"the {which} split of {canonical!r}"
     splits[0].notes = [f"{canonical}: {note}" for note in notes]
     return splits[0], splits[1]
 

@@ -43,7 +43,7 @@ class FileSplit:
         try:
             return self._read(index)
         except Exception as error:  # decoders have no list of what they raise for bytes that they cannot decode
-            raise self._unreadable(self.filename(index), error) from error
+            raise self._unreadable(index, error) from error
 
     def _read(self, index: int) -> tuple[StoredImage, int]:
         from vitbench.data.decode import as_shown, read_image
@@ -55,15 +55,18 @@ class FileSplit:
         with file:
             return read_image(file), int(label)
 
-    def _unreadable(self, filename: str, error: Exception) -> ValueError:
-        reason = error_reason(error)
-        return ValueError(f"image {filename!r} of {self.title} cannot be read ({reason}); mend or remove it")
+    def _unreadable(self, index: int, error: Exception) -> ValueError:
+        return ValueError(f"{self.image_name(index)} cannot be read ({error_reason(error)}); mend or remove it")
 
     def __iter__(self) -> Iterator[tuple[StoredImage, int]]:
         return (self.read(index) for index in range(len(self)))
 
+    def image_name(self, index: int) -> str:
+        """What refusals call it: `image 'cat/1.png' of the train split of 'pets'`."""
+        return f"image {self.filename(index)!r} of {self.title}"
+
     def filename(self, index: int) -> str:
-        """For messages: the file, or the image's number where there is none."""
+        """The file, or the image's number where there is none."""
         if self.reader is not None:
             with contextlib.suppress(Exception):  # readers differ, and a message must not fail
                 return str(self.reader.filename(index))
@@ -161,7 +164,7 @@ class IterableSplit(FileSplit):
             except StopIteration:
                 break
             except Exception as error:
-                raise self._unreadable(f"#{count}", error) from error
+                raise self._unreadable(count, error) from error
             count += 1
             yield shown, int(label)
         # Some of these readers skip what they cannot read.

@@ -65,8 +65,8 @@ def _largest_at_centre(height: int, width: int, ratio: tuple[float, float]) -> t
 def resized_crop(images: Tensor, boxes: Boxes, bicubic: NDArray[np.bool_]) -> Tensor:
     """[B, C, H, W] → the same: the boxes, each resized to H × W, `bicubic` [B] or bilinearly.
 
-    8-bit images get Pillow's levels exactly: first along rows, then along columns, each rounded to a level. Of others,
-    floats stay unrounded, and integers are rounded once, within what their type holds.
+    uint8 images get Pillow's levels exactly: first along rows, then along columns, each rounded to a level. float32 images
+    stay unrounded.
     """
     height, width = images.shape[-2:]
     exact = images.dtype == torch.uint8
@@ -77,12 +77,7 @@ def resized_crop(images: Tensor, boxes: Boxes, bicubic: NDArray[np.bool_]) -> Te
     if exact:
         rows = _to_level(rows)
     result = torch.matmul(down.unsqueeze(1), rows)
-    if exact:
-        return _to_level(result).to(torch.uint8)
-    if images.dtype.is_floating_point:
-        return result.to(images.dtype)
-    limits = torch.iinfo(images.dtype)
-    return result.round_().clamp_(limits.min, limits.max).to(images.dtype)
+    return (_to_level(result) if exact else result).to(images.dtype)
 
 
 def _to_level(sums: Tensor) -> Tensor:

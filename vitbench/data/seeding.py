@@ -6,6 +6,7 @@ So a draw depends on (purpose, seed, step) alone, never on what was drawn before
 from __future__ import annotations
 
 import hashlib
+from contextlib import AbstractContextManager
 
 import numpy as np
 
@@ -23,3 +24,12 @@ def random_state(purpose: str, *key: int) -> np.random.RandomState:
     splits, batches and generated images must stay what they are.
     """
     return np.random.RandomState(seed_words(purpose, *key))
+
+
+def draws(purpose: str, *key: int) -> AbstractContextManager[None]:
+    """Within, the global generators draw the stream of (purpose, key): timm's and torchvision's transforms draw from them."""
+    from vitbench.generators import seeded  # torch, which splits and generated images do not need
+
+    words = seed_words(purpose, *key)
+    number = int.from_bytes(hashlib.sha256(np.array(words, dtype="<u4").tobytes()).digest()[:8], "little")
+    return seeded(number, numpy_seed=words)

@@ -69,8 +69,7 @@ def _find_file(dataset: str, root: Path | None) -> Source | None:
     if file is None:
         return None
     source = _open_file(file, python[2] or "" if python else "", dataset)
-    if digest and not source.dataset.endswith(f"@{digest}"):
-        raise ValueError(f"dataset {dataset!r} is now {source.dataset!r}: its arrays have changed; give it as {name!r}")
+    _check_digest(dataset, digest, source.dataset, what="arrays", plain=name)
     return source
 
 
@@ -93,6 +92,12 @@ def _without_digest(dataset: str) -> tuple[str, str]:
     """(name, digest): a canonical name is understood too, so that a recorded configuration can be run again."""
     plain, _, digest = dataset.rpartition("@") if re.search(r"@[0-9a-f]{8}$", dataset) else (dataset, "", "")
     return plain, digest
+
+
+def _check_digest(dataset: str, digest: str, canonical: str, *, what: str, plain: str) -> None:
+    """Raises ValueError where a data set that was named with a digest is another by now."""
+    if digest and not canonical.endswith(f"@{digest}"):
+        raise ValueError(f"dataset {dataset!r} is now {canonical!r}: its {what} have changed; give it as {plain!r}")
 
 
 def _find_torch(name: str, root: Path | None) -> Source:
@@ -126,8 +131,7 @@ def _find_folder(dataset: str, root: Path | None) -> Source:
     files = [file for entry in (train, test) for file in _files(folder, entry, listings.get(entry))]
     content = [(name, size) for name, size, _ in files]
     canonical = f"{printable(folder.resolve().name)}@{content_hash(content)[:8]}"
-    if digest and not canonical.endswith(f"@{digest}"):
-        raise ValueError(f"dataset {dataset!r} is now {canonical!r}: its files have changed; give it as {plain!r}")
+    _check_digest(dataset, digest, canonical, what="files", plain=plain)
     listing_notes = [note for entry, listing in sorted(listings.items()) for note in listing.notes(entry)]
     return Source(
         dataset=canonical,

@@ -8,20 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from vitbench.config import RunConfig, ViTConfig
+from vitbench.config import RunConfig
 from vitbench.device import Device
 from vitbench.execution import display
-from vitbench.execution.job import Job
+from vitbench.execution.initial_model import untrained_model
 from vitbench.execution.request import Request
 from vitbench.execution.run_data import RunData
 from vitbench.inspection.check_arm import check_arm
 from vitbench.inspection.check_bench import Bench
 from vitbench.inspection.check_effects import Traces
 from vitbench.inspection.checked_arm import CheckedArm
-from vitbench.models import TimmModel, UserModel, ViT, build_model
-from vitbench.models.inherit import inherit
-from vitbench.studies import PlannedRun
-from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
+from vitbench.models import TimmModel, UserModel, ViT
+from vitbench.studies.resolved_study import ResolvedStudy
 from vitbench.text import did_you_mean
 
 
@@ -45,8 +43,7 @@ def check_studies(
 
     Raises ValueError for what is wrong with the request, before anything is checked.
     """
-    asked = request.asked
-    resolved = [resolve_study(study, request.budget, info, request.overrides) for study, _, info in asked]
+    resolved = request.resolved_studies()
     for study in resolved:
         for name in study.arms:
             for setting in study.grid.settings:
@@ -57,7 +54,7 @@ def check_studies(
                 raise ValueError(
                     f"arm {name!r} is not in study {study.study.name!r}; {did_you_mean(name, study.arms, there)}"
                 )
-    for study, (_, data_name, info) in zip(resolved, asked, strict=True):
+    for study, (_, data_name, info) in zip(resolved, request.asked, strict=True):
         with display.progress(study.study.name) as advance:
             checks = _Checks(request, study, data_name, device, advance)
             checked = [*checks.of(arms or [*study.arms], info.dataset, seed)]
@@ -104,35 +101,4 @@ class _Checks:
         return self.device.place(untrained_model(config, seed))
 
     def _open_data(self, config: RunConfig) -> RunData:
-        resolved = self.resolved
-        run = PlannedRun(
-            study=resolved.study.name,
-            arm=resolved.baseline,
-            budget=resolved.budget,
-            variant=resolved.variant,
-            design=resolved.design,
-            config=config,
-            train_images=resolved.train_images,
-        )
-        job = Job(
-            run=run,
-            dataset=self.data_name,
-            data_root=self.request.data_root,
-            device=str(self.device.torch_device),
-            device_name=self.device.name,
-            precision=self.device.resolve_precision(config.train.precision),
-            threads=1,
-            workers=1,
-        )
-        return RunData.of_job(job, self.device)
-
-
-def untrained_model(config: RunConfig, seed: int) -> ViT | TimmModel | UserModel:
-    """The run's initial model; one that goes on from a pretraining has that one's initial weights, taken over as trained ones
-    would be.
-    """
-    if config.pretraining is None:
-        return build_model(config.model, seed=seed)
-    source, model = untrained_model(config.pretraining, seed), config.model
-    assert isinstance(source, ViT) and isinstance(model, ViTConfig), config  # pretraining is for ViTs
-    return inherit(source, model, seed=seed, keep_head=config.keep_head)
+        return RunData.open(config, self.data_name, self.request.data_root, self.device)

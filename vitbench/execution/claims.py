@@ -8,6 +8,7 @@ claim, as soon as its processes are gone.
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import threading
@@ -241,8 +242,10 @@ class JobQueue:
         *,
         on_settled: Callable[[Job], None] = lambda _: None,
         on_wait: Callable[[int], None] = lambda _: None,
+        until: float = math.inf,
     ) -> None:
-        self._shared = shared
+        """`until`: the time, by `time.monotonic`, after which no more are handed out, and none is left."""
+        self._shared, self._until = shared, until
         self._waiting = dict(enumerate(jobs))
         self._on_settled, self._on_wait = on_settled, on_wait
         self._has_told_of_waiting = False
@@ -256,6 +259,8 @@ class JobQueue:
     def take(self) -> Job | None:
         """The next job, claimed; None where nothing is left, or others have claimed all that is, as of the last second."""
         shared = self._shared
+        if time.monotonic() >= self._until:
+            self._waiting.clear()
         if shared is None:
             return self._waiting.pop(next(iter(self._waiting))) if self._waiting else None
         shared.arrivals.look()

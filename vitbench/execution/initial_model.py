@@ -36,6 +36,17 @@ def initial_model(job: Job) -> ViT | TimmModel | UserModel:
     return inherit(source, model, seed=config.seed, keep_head=config.keep_head)
 
 
+def untrained_model(config: RunConfig, seed: int) -> ViT | TimmModel | UserModel:
+    """The run's initial model; one that goes on from a pretraining has that one's initial weights, taken over as trained ones
+    would be.
+    """
+    if config.pretraining is None:
+        return build_model(config.model, seed=seed)
+    source, model = untrained_model(config.pretraining, seed), config.model
+    assert isinstance(source, ViT) and isinstance(model, ViTConfig), config  # pretraining is for ViTs
+    return inherit(source, model, seed=seed, keep_head=config.keep_head)
+
+
 def whole_model_from(path: str, config: RunConfig) -> TimmModel | UserModel:
     """A model of timm, or a user's whole model, that starts from the weights of a run of the same model, in a file.
 

@@ -8,7 +8,8 @@ from vitbench import user_code
 from vitbench.execution.reuse import has_weights
 from vitbench.records import Faults, Outcome, Record, RecordStore
 from vitbench.studies import load_study
-from vitbench.studies.target import arm_name
+from vitbench.studies.library import is_study_file
+from vitbench.studies.target import ArmName, arm_name
 from vitbench.text import counted, did_you_mean, say
 
 
@@ -20,6 +21,8 @@ def kept_run(text: str, results: Path) -> str:
     name = None if text.endswith((".npz", ".safetensors")) else arm_name(text)
     if name is None:
         return text
+    if is_study_file(name.study) and not Path(name.study).is_file():
+        raise _without_file(name, results)
     study = load_study(name.study)
     records = [r for r in RecordStore(results, Faults()).read(study.name) if r.outcome is Outcome.COMPLETED]
     of_arm = [record for record in records if record.arm == name.arm]
@@ -51,6 +54,15 @@ def kept_run(text: str, results: Path) -> str:
             f"{counted(len(loaded), 'run')} with weights"
         )
     return best.run_id
+
+
+def _without_file(name: ArmName, results: Path) -> ValueError:
+    """The refusal of an arm whose study file is not there, with the runs that records have of a study of that name."""
+    records = RecordStore(results, Faults()).read(Path(name.study).stem)
+    kept = [r for r in records if r.outcome is Outcome.COMPLETED and r.arm == name.arm and has_weights(results, r)]
+    run_id = max(kept, key=_validation).run_id if kept else "RUN_ID"
+    code = ", and --study FILE.py where the model is of your code" if not kept or kept[0].config.user_code else ""
+    return ValueError(f"study file {name.study!r} does not exist; give its path, or the run itself: {run_id}{code}")
 
 
 def _validation(record: Record) -> float:

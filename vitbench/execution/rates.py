@@ -178,7 +178,7 @@ def _measure(resolved: ResolvedStudy, arms: Sequence[str], *, device: Device, th
     """Training images/s of `arms`, timed in turn on random images with as many threads as a worker has."""
     import torch
 
-    from vitbench.profiling.candidates import candidate_of
+    from vitbench.profiling.candidates import candidate_of, is_compiled
     from vitbench.profiling.throughput import prepare
     from vitbench.profiling.timing import time_in_turn
 
@@ -189,8 +189,7 @@ def _measure(resolved: ResolvedStudy, arms: Sequence[str], *, device: Device, th
         for arm in arms:
             config = resolved.arms[arm]
             train = config.train
-            # `auto` on CPU decides by the length of a run, which is what is being asked here.
-            compiled = train.compile == "on" or (train.compile == "auto" and device.torch_device.type != "cpu")
+            compiled = is_compiled(train.compile, device.torch_device)
             precision = device.resolve_precision(train.precision)
             candidate = candidate_of(
                 config.model, arm, mode="train", precision=precision, compiled=compiled, batch_size=train.batch_size

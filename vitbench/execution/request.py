@@ -12,7 +12,7 @@ from vitbench.data import DataInfo, describe
 from vitbench.execution import rates
 from vitbench.execution.content import Content, Decode
 from vitbench.records import Faults, Record, RecordStore
-from vitbench.studies import STUDIES, Budget, Overrides, Plan, Study, load_study, make_plan
+from vitbench.studies import IN_ALL, Budget, Overrides, Plan, Study, load_study, make_plan
 from vitbench.studies.library import is_study_file
 from vitbench.studies.plan import Judge
 from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
@@ -45,7 +45,7 @@ class Request:
     @cached_property
     def asked(self) -> list[tuple[Study, str, DataInfo]]:
         """(study, data set as the user named it, what is in it). Raises ValueError for what is wrong with the request."""
-        names = dict.fromkeys(name for study in self.studies for name in (STUDIES if study == "all" else [study]))
+        names = dict.fromkeys(name for study in self.studies for name in (IN_ALL if study == "all" else [study]))
         studies = [self._load(name) for name in names]
         for study in studies:
             if sum(other.name == study.name for other in studies) > 1:

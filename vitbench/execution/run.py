@@ -20,6 +20,7 @@ from vitbench.costs.macs import count, uncounted_operators
 from vitbench.data import Images, StreamedImages
 from vitbench.device import Device, is_out_of_memory, open_device
 from vitbench.evaluation import Evaluation
+from vitbench.execution.distorted import distorted_metrics
 from vitbench.execution.initial_model import initial_model
 from vitbench.execution.job import Job, Report
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
@@ -76,6 +77,15 @@ def _execute(job: Job, started: str, on_report: Callable[[Report], None]) -> Rec
     result = _train(setup, history, checkpoint, saved, on_report)
     peak_memory = history.peak_memory(device.peak_memory_bytes()) if setup.data.num_steps else None
     tested = _test(setup, result, history)
+    if tested.outcome is Outcome.COMPLETED:
+        tested.metrics.update(
+            distorted_metrics(
+                setup.data,
+                setup.model_to_call,
+                precision=job.precision,
+                tell=lambda text: on_report(Report(1.0, text)),
+            )
+        )
     if tested.outcome is Outcome.COMPLETED and job.weights is not None:
         images, config = setup.data.images, job.run.config
         mean, std, class_names = images.mean, images.std, images.class_names
@@ -104,7 +114,7 @@ class _Setup:
 
 def _set_up(job: Job, device: Device) -> _Setup:
     config = job.run.config
-    data = RunData.of_job(job, device)
+    data = RunData.open(config, job.dataset, job.data_root, device)
     # What a device keeps of the data is not the model's memory, and copying it there not the model's time.
     example, _ = next(data.batches(0, 0, 1))
     device.start_memory()
@@ -243,7 +253,8 @@ def _test(setup: _Setup, result: TrainResult, history: _History) -> _Tested:
         return _Tested(Outcome.DIVERGED, result.diverged + _code_to_blame(setup))
     test, seconds = _timed_test(setup)
     val_loss, val_top1 = history.validation[setup.data.num_epochs - 1]
-    metrics = {"test_top1": test.top1, "test_loss": test.loss, "val_top1": val_top1, "val_loss": val_loss}
+    metrics = {f"test_{name}": value for name, value in test.metrics.items()}
+    metrics |= {"val_top1": val_top1, "val_loss": val_loss}
     if not all(math.isfinite(value) for value in metrics.values()):
         return _Tested(Outcome.DIVERGED, "the loss after the last epoch is not finite", seconds=seconds)
     correct = pack_correct(test.correct)
@@ -271,7 +282,8 @@ def _code_to_blame(setup: _Setup) -> str:
         return ""
     example, _ = next(setup.data.batches(0, 0, 1))
     for when, model in (("before training", setup.device.place(initial_model(setup.job))), ("by then", setup.model)):
-        if code := code_that_loses_numbers(model, setup.data.normalised(example)):
+        autocast = partial(setup.device.autocast, setup.job.precision)
+        if code := code_that_loses_numbers(model, setup.data.normalised(example), autocast=autocast):
             return f"; {code} puts out values that are not finite, {when}"
     return ""
 

@@ -19,7 +19,6 @@ from vitbench.data.image_transform import ImageTransform, left_for_batches
 from vitbench.data.loading import stored_train
 from vitbench.device import Device
 from vitbench.evaluation import Evaluation, evaluate
-from vitbench.execution.job import Job
 
 EVALUATION_BATCH = 256
 
@@ -42,20 +41,19 @@ class RunData:
     validation_indices: NDArray[np.int64]
 
     @classmethod
-    def of_job(cls, job: Job, device: Device) -> RunData:
-        """Raises ValueError where the data cannot be read, or the model was not made for them."""
-        config = job.run.config
-        files = fingerprint(job.dataset, root=job.data_root)
-        images = _load_once(job.dataset, job.data_root, config.model.image_hw, 1.0, files)
+    def open(cls, config: RunConfig, dataset: str, data_root: Path | None, device: Device) -> RunData:
+        """`dataset` as the user named it. Raises ValueError where it cannot be read, or the model was not made for it."""
+        files = fingerprint(dataset, root=data_root)
+        images = _load_once(dataset, data_root, config.model.image_hw, 1.0, files)
         check_fit(config, images)
-        evaluated = _load_once(job.dataset, job.data_root, config.model.image_hw, config.data.eval_crop, files)
+        evaluated = _load_once(dataset, data_root, config.model.image_hw, config.data.eval_crop, files)
         train_indices, validation_indices = split(
             images.train.labels,
             validation_fraction=config.data.validation_fraction,
             train_images=config.data.train_images,
             seed=config.seed,
         )
-        stored = stored_train(images, config.data, job.dataset, root=job.data_root)
+        stored = stored_train(images, config.data, dataset, root=data_root)
         return cls(config, device, images, evaluated, stored, train_indices, validation_indices)
 
     @property
@@ -168,5 +166,6 @@ def check_fit(config: RunConfig, images: ImageData) -> None:
             f"num_classes {model.num_classes} does not fit {info.dataset}, whose labels are 0 to {info.num_classes - 1}; "
             f"use num_classes={info.num_classes}"
         )
-    if objection := info.augmentation_objection(config.data):
-        raise ValueError(objection)
+    for objection in (info.augmentation_objection(config.data), info.distortion_objection(config.evaluate)):
+        if objection:
+            raise ValueError(objection)

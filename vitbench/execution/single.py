@@ -24,8 +24,8 @@ from vitbench.studies import BUDGETS, PlannedRun
 from vitbench.studies.budgets import CUSTOM
 from vitbench.studies.recipes import RECIPES, Recipe
 from vitbench.studies.resolved_study import check_batch, data_settings
-from vitbench.studies.target import arm_name, model_of
-from vitbench.text import say
+from vitbench.studies.target import arm_name, model_of, target_of
+from vitbench.text import agreeing, say
 from vitbench.variants import TIMM
 from vitbench.variants import model as named_model
 from vitbench.variants import variant as named_variant
@@ -51,6 +51,8 @@ class SingleRequest:
     dataset: str
     data_root: Path | None
     download: bool
+    evaluate: tuple[str, ...]
+    """Names of distortions of the test images."""
     seed: int
     device: str
     threads: int | None
@@ -72,6 +74,7 @@ def train_one(request: SingleRequest, faults: Faults) -> tuple[Record, bool]:
         init = str(find_weights(init, request.results)) if is_run(init) else init
     reader = DataReader(request.data_root, request.download)
     run = planned_run(request, init, info)
+    _tell_left_out(request, info)
     if request.keep_head and init is not None:
         reader.decode(request.dataset, run.config.model.image_hw)
         _check_classes(init, request.dataset, request.data_root, run.config)
@@ -217,25 +220,39 @@ def _whole_model_from(
     return inherited_whole_config(whole, wanted, keep_head=keep_head)
 
 
-def _recipe(request: SingleRequest, info: DataInfo) -> tuple[TrainConfig, dict[str, Any]]:
+def _tell_left_out(request: SingleRequest, info: DataInfo) -> None:
+    """Says what a study sets for its arm beside the model, which alone is taken, and the request does not give."""
+    if request.variant is None or arm_name(request.variant) is None:
+        return
+    settings = target_of(request.variant, info, BUDGETS["quick"], fields={}).settings
+    left_out = [f"{name} {value}" for name, value in settings.items() if name not in {*request.train, *request.data}]
+    if left_out:
+        say(
+            f"{request.variant} also sets {', '.join(left_out)}, which a single run does not take from it; give "
+            f"{agreeing(len(left_out), 'it as an option', 'them as options')}"
+        )
+
+
+def _recipe(request: SingleRequest, info: DataInfo, published: Recipe | None) -> tuple[TrainConfig, dict[str, Any]]:
     """(how it trains, fields of the data that go with it), with the fields that were given."""
-    if (recipe := RECIPES.get(request.recipe or "")) is not None:
-        return recipe.alone(request.train), recipe.data_on(info)
+    if published is not None:
+        return published.alone(request.train), published.data_on(info)
     train, data = (TrainConfig(), {}) if request.recipe is None else BUDGETS[request.recipe].recipe_on(info.dataset)
     return train.replace(**request.train), dict(data)
 
 
 def planned_run(request: SingleRequest, init: str | None, info: DataInfo) -> PlannedRun:
     """The run, with all its fields. `init` as it is loaded. Raises ValueError for fields that do not fit each other."""
-    recipe, of_the_recipe = _recipe(request, info)
     published = RECIPES.get(request.recipe or "")
+    recipe, of_the_recipe = _recipe(request, info, published)
     label, model, identity = _model(
         request.variant, init, info, request.model, keep_head=request.keep_head, recipe=published
     )
     data, _ = data_settings(info, wanted=None)
     data = data.resampled(info.image_size, model.image_hw).replace(**of_the_recipe).with_fields(**request.data)
-    if objection := info.augmentation_objection(data):
-        raise ValueError(objection)
+    for objection in (info.augmentation_objection(data), info.distortion_objection(request.evaluate)):
+        if objection:
+            raise ValueError(objection)
     left = info.images_left(data.validation_fraction)
     images = left if data.train_images is None else data.train_images
     if images > left:
@@ -243,7 +260,13 @@ def planned_run(request: SingleRequest, init: str | None, info: DataInfo) -> Pla
             f"train_images {images} is more than the {left} of {info.dataset} outside the validation split; make it smaller"
         )
     config = RunConfig(
-        model=model, data=data, train=recipe, seed=request.seed, init=identity, keep_head=request.keep_head
+        model=model,
+        data=data,
+        train=recipe,
+        seed=request.seed,
+        init=identity,
+        keep_head=request.keep_head,
+        evaluate=request.evaluate,
     )
     if config.train.epochs == 0 and config.train.batch_size > images > 0:
         # What only evaluates has no batch to fit.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from vitbench.execution.current_environment import PARTS, CurrentEnvironment
 from vitbench.execution.preparation import Planned
 from vitbench.execution.request import Request, RunKeys
 from vitbench.records import Record
+from vitbench.studies.looks import LookedAt
 from vitbench.studies.plan import Later, recorded
 from vitbench.studies.redefined import Redefined, redefined
 from vitbench.text import agreeing, counted
@@ -39,6 +40,10 @@ class Standing:
     """Data sets whose images could not be held against their records, and why."""
     later: Later | None
     """At most so many runs follow, which the results of pending ones decide; None where no run does."""
+    expected: Later | None
+    """How many of `later` are likely, as far as that is known: where seeds are added until arms are settled."""
+    looked_at: list[tuple[str, str, LookedAt]]
+    """(study, data set, what its judge has seen), of such studies."""
     epochs_are_estimates: bool
     """Whether `run` will measure images/s first, and arms will have other epochs than these."""
 
@@ -64,14 +69,20 @@ class Standing:
         of_other_images = {
             record.key for record in chain(*stored.values()) if record.is_done and not content.agrees(record)
         }
-        later = [plan.later for _, plan in plans if plan.later is not None]
+        is_known = all(plan.expected or not plan.later for _, plan in plans)
         return cls(
             planned=planned,
             records=list(chain(*of_these_images.values())),
             done=done,
             of_other_images=len(of_other_images & {run.key for _, run in planned} - done),
             unknown_images=content.unknown,
-            later=Later(sum(p.runs for p in later), sum(p.training_flops for p in later)) if later else None,
+            later=_together(plan.later for _, plan in plans),
+            expected=_together(plan.expected for _, plan in plans) if is_known else None,
+            looked_at=[
+                (plan.runs[0].study, plan.runs[0].config.data.dataset, plan.looked_at)
+                for _, plan in plans
+                if plan.looked_at is not None
+            ],
             epochs_are_estimates=any(plan.epochs_are_estimates for _, plan in plans),
         )
 
@@ -87,6 +98,20 @@ class Standing:
         }
         arms = redefined((run for _, run in self.planned), self.records)
         return [arm for arm in arms if (arm.study, arm.dataset, arm.arm) in unfinished]
+
+    def about_metrics(self) -> list[str]:
+        """A line on each study that declares another metric now than some of its recorded runs did."""
+        planned = {(run.study, run.run_id): run.design.metric for _, run in self.planned}
+        others: Counter[tuple[str, str, str]] = Counter()
+        for record in {record.key: record for record in self.records}.values():
+            if (metric := planned.get(record.key, record.design.metric)) != record.design.metric:
+                others[record.study, record.design.metric, metric] += 1
+        return [
+            f"{study}: {counted(number, 'recorded run')} declared {before} as what arms are judged by, and {metric} is "
+            "asked for now: a metric that is chosen after results were seen proves less. Runs to come will declare it, and "
+            f"tables say so; where none is to come, `vitbench tables --metric {metric}`"
+            for (study, before, metric), number in others.items()
+        ]
 
     def about_images(self) -> list[str]:
         """A line on runs that are recorded of other images, and on each data set of which that is not known."""
@@ -120,3 +145,9 @@ class Standing:
             "with --again, or give another --results"
         )
         return RecordedElsewhere(number, [line] if number else [])
+
+
+def _together(parts: Iterable[Later | None]) -> Later | None:
+    """Of several studies; None where none has anything."""
+    some = [part for part in parts if part is not None]
+    return Later(sum(p.runs for p in some), sum(p.training_flops for p in some)) if some else None

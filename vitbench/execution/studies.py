@@ -5,6 +5,8 @@ Then plans are made again, as the new records decide what follows.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -31,9 +33,20 @@ class StudyRuns:
     """One call of `vitbench run`: what was asked for, and what it has come to. Runs are named by (study, run_id)."""
 
     def __init__(
-        self, request: Request, *, device: str, executor: str, jobs: str, threads: int, keep_weights: bool
+        self,
+        request: Request,
+        *,
+        device: str,
+        executor: str,
+        jobs: str,
+        threads: int,
+        keep_weights: bool,
+        hours: float = math.inf,
     ) -> None:
-        """`executor`: `local` or `ray`. `jobs`: how many at a time, a number or `auto`. `threads`: of each, on CPU."""
+        """`executor`: `local` or `ray`. `jobs`: how many at a time, a number or `auto`. `threads`: of each, on CPU.
+        `hours`: after which no further run is begun.
+        """
+        self.until = time.monotonic() + 3600 * hours
         self.request, self.keep_weights = request, keep_weights
         self.device_name, self.executor, self.jobs, self.threads = device, executor, jobs, threads
         self.store = request.store
@@ -50,6 +63,8 @@ class StudyRuns:
         """Trained, or taken over from another study: once in a call, even where its images change meanwhile."""
         self.by_others: set[tuple[str, str]] = set()
         """Recorded meanwhile by another process, or to be taken over from its record, and then executed too."""
+        self.looks: dict[tuple[str, str], int] = {}
+        """(study, data set) to the last look of which was told."""
         self.trained: set[str] = set()
         """run_ids of what this process trained."""
 
@@ -65,14 +80,27 @@ class StudyRuns:
                 self._settle_rates()
             _print(self.request.left_out())  # which refuses a wrong request before torch is imported
             while pending := (standing := self._standing()).pending(self.failed | self.hopeless | self.executed):
+                self._print_looks(standing)
+                if time.monotonic() >= self.until:
+                    break
                 self._run_wave(standing, pending)
+            self._print_looks(standing)
             if self.keep_weights:
                 self._print_without_weights(standing)
             changed = self.executed - self.failed - standing.done
             if changed or not self.recorded:
-                _print(standing.about_images())
+                _print([*standing.about_metrics(), *standing.about_images()])
             self._print_end(len(standing.planned))
+            if pending:
+                _print([f"the hours are over with {counted(len(pending), 'run')} left; the next call goes on"])
             return len(self.failed) + len(changed)
+
+    def _print_looks(self, standing: Standing) -> None:
+        """Says what each look that is over has shown, once."""
+        for study, dataset, looked_at in standing.looked_at:
+            if looked_at.look > self.looks.get((study, dataset), 0):
+                self.looks[study, dataset] = looked_at.look
+                _print([looked_at.sentence(study, dataset)])
 
     @cached_property
     def device(self) -> Device:
@@ -193,7 +221,7 @@ class StudyRuns:
             def on_wait(left: int) -> None:
                 display.say(f"waiting for {counted(left, 'run')} that other processes have claimed")
 
-            queue = JobQueue(jobs, self.shared, on_settled=on_settled, on_wait=on_wait)
+            queue = JobQueue(jobs, self.shared, on_settled=on_settled, on_wait=on_wait, until=self.until)
             if self.executor == "ray":
                 from vitbench.execution import cluster
 
@@ -241,7 +269,8 @@ def _print(lines: Iterable[str]) -> None:
 def _about_wave(standing: Standing, wave: Wave) -> list[str]:
     lines = []
     if standing.later is not None:
-        lines.append(f"then at most {standing.later.runs} more, which the results of these decide")
+        likely = f", and {standing.expected.runs} by what seeds have shown" if standing.expected else ""
+        lines.append(f"then at most {standing.later.runs} more, which the results of these decide{likely}")
     if kept := len(wave.kept):
         lines.append(f"{kept} of them {agreeing(kept, 'comes', 'come')} before others, which go on from their weights")
     if again := len(wave.again):

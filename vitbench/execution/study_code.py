@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vitbench import user_code
-from vitbench.config import ModelConfig, RunConfig, user_names
+from vitbench.config import ModelConfig, RunConfig, shape_of, user_names
 from vitbench.studies import load_study
 from vitbench.variants import variant as named_variant
 
@@ -68,7 +68,6 @@ def _look_up(names: Iterable[str]) -> None:
 def _make_arms(study_file: Path, model: ModelConfig, variant: str) -> None:
     """Has a study whose arms are a function make them, as the plan did; arms register their code."""
     try:
-        shape = {name: getattr(model, name) for name in ("image_size", "in_channels", "num_classes")}
-        load_study(str(study_file)).all_arms(named_variant(variant, **shape))
+        load_study(str(study_file)).all_arms(named_variant(variant, **shape_of(model)))
     except ValueError:
         return  # what is missing is said then

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from vitbench.config import RunConfig, ViTConfig
 from vitbench.costs.macs import training_flops_per_image
 from vitbench.device import Device
+from vitbench.kernels import install
 from vitbench.models.seeding import key
+from vitbench.training import freeze
+from vitbench.training.optimizer import build_optimizer
 
 STEPS = 3
 """Of training, that are tried: Adam's second moment and momentum act from the second on."""
@@ -79,17 +82,14 @@ class Bench:
 
     def images_tried(self, config: RunConfig) -> int:
         """The batch size, or as much of it as a step of MOST_FLOPS takes."""
+        batch_size = config.train.batch_size
         if self.device.torch_device.type != "cpu":
-            return config.train.batch_size
+            return batch_size
         try:
             affordable = int(MOST_FLOPS // max(training_flops_per_image(config.model), 1))
         except ValueError:  # what cannot be built is told where it is built
-            affordable = config.train.batch_size
-        return (
-            max(4, min(config.train.batch_size, affordable - affordable % 2))
-            if config.train.batch_size > 4
-            else config.train.batch_size
-        )
+            affordable = batch_size
+        return batch_size if batch_size <= 4 else max(4, min(batch_size, affordable - affordable % 2))
 
     def evaluated(self, config: RunConfig) -> Tensor:
         """Test images, normalised."""
@@ -105,6 +105,13 @@ class Bench:
         """Before its first step; `moved`: at other weights, which have nothing special to them."""
         model: nn.Module = self.build(config, config.seed)
         return move(model) if moved else model
+
+    def trained(self, config: RunConfig) -> tuple[nn.Module, torch.optim.Optimizer, dict[str, nn.Parameter]]:
+        """(the model, its optimizer, the parameters that are trained, by name), as a run has them before its first step."""
+        model = install(self.model(config)).train()
+        freeze(model, config.train)
+        optimizer = build_optimizer(model, config.train)
+        return model, optimizer, {name: p for name, p in model.named_parameters() if p.requires_grad}
 
     def exact(self, config: RunConfig, images: Tensor, *, moved: bool = False) -> tuple[nn.Module, Tensor, float]:
         """(the model, images, relative tolerance): in float64, or where a user's code cannot, in float32. Evaluation mode."""

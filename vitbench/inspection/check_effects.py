@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations, islice
 from typing import Any
 
-from vitbench.config import Config, ModelConfig, ModuleConfig, RunConfig, ViTConfig
+from vitbench.config import Config, ModuleConfig, RunConfig
 from vitbench.inspection.check_bench import MORE_STEPS, STEPS
 from vitbench.inspection.check_trace import Trace, first_difference
 from vitbench.inspection.checked_arm import CheckedArm
@@ -150,9 +150,5 @@ def _set_back(config: RunConfig, baseline: RunConfig, fields: list[str]) -> RunC
 
 
 def _values(config: RunConfig) -> dict[str, Any]:
-    shown: dict[str, Any] = {WHOLE_MODEL: _kind(config.model), START: "weights"}
-    return {**shown, **config.train.model_dump(), **config.data.model_dump(), **config.model.model_dump()}
-
-
-def _kind(model: ModelConfig) -> str:
-    return "ViT" if isinstance(model, ViTConfig) else str(getattr(model, "timm", getattr(model, "module", "")))
+    shown: dict[str, Any] = {WHOLE_MODEL: getattr(config.model, "model_name", "ViT"), START: "weights"}
+    return {**shown, **config.field_values}

@@ -8,18 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 
 from vitbench.config import RunConfig, ViTConfig
 from vitbench.inspection.check_bench import Bench, differ, shuffled
-from vitbench.inspection.checked_arm import CheckedArm, SharedStart
-from vitbench.models import Attention, UserModel
+from vitbench.inspection.check_masks import drops
+from vitbench.inspection.checked_arm import CheckedArm, SharedStart, named
+from vitbench.models import UserModel
 from vitbench.models.parts import parts_of, role_of
 from vitbench.training.loop import seed_dropout
 
 TORCH = "torch's generator"
-NOISE = (nn.modules.dropout._DropoutNd, DropPath)
 
 
 def check_build(arm: CheckedArm, config: RunConfig, bench: Bench) -> nn.Module | None:
@@ -35,7 +34,7 @@ def check_build(arm: CheckedArm, config: RunConfig, bench: Bench) -> nn.Module |
         if odd := [name for name in state if not _equal(state[name], other.get(name))]:
             arm.error(
                 "determinism",
-                f"two builds from one seed differ in {_listed(odd)}; draw with torch's, numpy's or Python's own generator",
+                f"two builds from one seed differ in {named(odd)}; draw with torch's, numpy's or Python's own generator",
             )
     return model
 
@@ -53,7 +52,11 @@ def shared_start(model: nn.Module, baseline: nn.Module) -> SharedStart:
 
 
 def check_forward(arm: CheckedArm, config: RunConfig, bench: Bench) -> bool:
-    """Whether logits come out in evaluation: equal twice, from images of any number, without drawing anything."""
+    """Whether logits come out in evaluation, equal twice, without drawing anything: what else is checked stands on that.
+
+    Two evaluations cannot be compared where logits are not finite: `check_finite` tells that.
+    """
+    told = len(arm.errors)
     with arm.guarded("forward"):
         model, images = bench.model(config).eval(), bench.evaluated(config)
         before = _generators()
@@ -61,12 +64,14 @@ def check_forward(arm: CheckedArm, config: RunConfig, bench: Bench) -> bool:
         if moved := _moved(before):
             arm.error("generators", f"evaluation draws from {' and '.join(moved)}; draw in training alone")
         _check_logits(arm, config, logits, len(images))
-        arm.deterministic = torch.equal(logits, _logits(model, images))
-        if not arm.deterministic and images.device.type == "cpu":
+        if logits.isfinite().all():
+            arm.deterministic = torch.equal(logits, _logits(model, images))
+        if arm.deterministic is False and images.device.type == "cpu" and not moved:
             arm.error(
-                "determinism", "two evaluations of the same images differ; leave randomness to training (self.training)"
+                "determinism",
+                "two evaluations of the same images differ; leave randomness to training (self.training), and keep no state",
             )
-    return all(problem.check != "forward" for problem in arm.errors)
+    return len(arm.errors) == told
 
 
 def _check_logits(arm: CheckedArm, config: RunConfig, logits: Tensor, images: int) -> None:
@@ -75,8 +80,11 @@ def _check_logits(arm: CheckedArm, config: RunConfig, logits: Tensor, images: in
         arm.error("forward", f"logits are {list(logits.shape)}, expected {list(expected)} (images, classes)")
 
 
-def check_batch_sizes(arm: CheckedArm, config: RunConfig, bench: Bench) -> None:
-    """An image's logits are the same alone, in pairs, in a ragged last batch and in a whole one."""
+def check_batch_sizes(arm: CheckedArm, config: RunConfig, bench: Bench) -> bool:
+    """Whether logits come out for images of any number. Those of an image must be the same alone, in pairs, in a ragged last
+    batch and in a whole one; where they are not finite, they are not compared.
+    """
+    raised = True
     with arm.guarded("batch size"):
         model, images, tolerance = bench.exact(config, bench.evaluated(config), moved=True)
         whole = _logits(model, images)
@@ -86,14 +94,16 @@ def check_batch_sizes(arm: CheckedArm, config: RunConfig, bench: Bench) -> None:
             except Exception as error:
                 text = " ".join(str(error).split())[:300]
                 arm.error("batch size", f"works with {len(images)} images, and not with {size}: {text}")
-                return
-            if differ(logits, whole[-size:], tolerance):
+                return False
+            if whole.isfinite().all() and differ(logits, whole[-size:], tolerance):
                 arm.error(
                     "batch size",
                     f"in evaluation, an image's logits depend on the other images of its batch ({size} or {len(images)} of "
                     "them); compute over each image by itself",
                 )
-                return
+                break
+        raised = False
+    return not raised
 
 
 def check_training_mode(arm: CheckedArm, config: RunConfig, bench: Bench) -> None:
@@ -102,7 +112,7 @@ def check_training_mode(arm: CheckedArm, config: RunConfig, bench: Bench) -> Non
         images = bench.batches(config, 1)[0][0]
         model = bench.model(config, moved=True)
         names = {module: name for name, module in model.named_modules()}
-        noise = [m for m in names if _drops(m)]
+        noise = [m for m in names if drops(m)]
         norms = [m for m in names if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         arm.batch_norms = tuple(names[m] for m in norms)
         arm.training_differs_by = tuple(names[m] for m in (*noise, *norms))
@@ -114,13 +124,14 @@ def check_training_mode(arm: CheckedArm, config: RunConfig, bench: Bench) -> Non
         quiet = _seeded_logits(model, images, 0)
         if not torch.equal(quiet, _seeded_logits(model, images, 1)):
             arm.training_differs_by += ("draws of a user's part",) if parts_of(model) else ("draws of its own",)
-        elif differ(quiet, evaluated, 1e-5):
+            return
+        if differ(quiet, evaluated, 1e-5):
             arm.warn(
                 "training mode",
                 f"training computes otherwise than evaluation, and not by dropout, drop path or BatchNorm{_by_whom(model)}; "
                 "is it meant so?",
             )
-        elif differ(_seeded_logits(model, images[:2], 0), quiet[:2], 1e-4):
+        if differ(_seeded_logits(model, images[:2], 0), quiet[:2], 1e-4):
             arm.warn(
                 "batch size", "in training, an image's logits depend on the other images of its batch; is it meant so?"
             )
@@ -136,7 +147,10 @@ def _check_draws(arm: CheckedArm, model: nn.Module, images: Tensor) -> None:
         )
         return
     if images.device.type == "cpu" and not torch.equal(first, _seeded_logits(model, images, 0)):
-        arm.error("determinism", "two training passes with equal seeds differ; draw with torch's functions alone")
+        arm.error(
+            "determinism",
+            "two training passes with equal seeds differ; draw with torch's functions alone, and keep no state",
+        )
     after = torch.get_rng_state()
     _seeded_logits(model, images, 1)
     if torch.equal(after, torch.get_rng_state()):
@@ -153,15 +167,7 @@ def _seeded_logits(model: nn.Module, images: Tensor, seed: int) -> Tensor:
 
 def _by_whom(model: nn.Module) -> str:
     names = [f"{type(part).__name__} ({name})" for name, part in parts_of(model).items()]
-    return f": look at {_listed(names)}" if names else ""
-
-
-def _drops(module: nn.Module) -> bool:
-    """Whether it leaves something out at random in training."""
-    rate = getattr(module, "drop_prob", None) if isinstance(module, DropPath) else getattr(module, "p", None)
-    if isinstance(module, NOISE):
-        return bool(rate)
-    return isinstance(module, Attention) and module.dropout > 0
+    return f": look at {named(names)}" if names else ""
 
 
 def check_input_is_read(arm: CheckedArm, config: RunConfig, bench: Bench) -> None:
@@ -254,7 +260,3 @@ def _moved(before: dict[str, Any]) -> list[str]:
 
 def _equal(a: Tensor, b: Tensor | None) -> bool:
     return b is not None and a.shape == b.shape and torch.equal(a, b)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -12,10 +12,8 @@ from torch import Tensor, nn
 
 from vitbench.config import RunConfig
 from vitbench.inspection.check_bench import MORE_STEPS, Bench
-from vitbench.kernels import install
-from vitbench.training import freeze
 from vitbench.training.loop import seed_dropout, step_seed, training_step
-from vitbench.training.optimizer import build_optimizer, build_schedule
+from vitbench.training.optimizer import build_schedule
 
 SCHEDULE_POINTS = 50
 
@@ -61,11 +59,10 @@ class Trace:
     @cached_property
     def learning_rates(self) -> list[float]:
         """Of every group of parameters, at points of the schedule from the first step to the last."""
-        model, num_steps = self.bench.model(self.config), self.data.num_steps
+        num_steps = self.data.num_steps
         if not num_steps:
             return []
-        freeze(model, self.config.train)
-        optimizer = build_optimizer(model, self.config.train)
+        _, optimizer, _ = self.bench.trained(self.config)
         schedule = build_schedule(optimizer, self.config.train, num_steps=num_steps)
         rates = []
         for point in range(SCHEDULE_POINTS + 1):
@@ -103,11 +100,8 @@ class Trace:
     def first_steps(self) -> FirstSteps:
         """Trained as runs are, but in few steps; the schedule is the whole run's. Native operators compute as in runs."""
         config, device = self.config, self.bench.device
-        model = install(self.bench.model(config)).train()
-        freeze(model, config.train)
-        optimizer = build_optimizer(model, config.train)
+        model, optimizer, named = self.bench.trained(config)
         schedule = build_schedule(optimizer, config.train, num_steps=max(self.data.num_steps, 1))
-        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         steps = FirstSteps([], [], {}, [], {}, set(named))
         for step, (images, targets) in enumerate(self.batches[: self.data.num_steps]):
             seed_dropout(step_seed(config.seed, step), device.torch_device)

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
+import torch
 from torch import Tensor, nn
 
 from vitbench.config import RunConfig
-from vitbench.inspection.check_bench import Bench
+from vitbench.inspection.check_bench import MOVED, Bench
 from vitbench.inspection.check_trace import Trace
-from vitbench.inspection.checked_arm import CheckedArm
+from vitbench.inspection.checked_arm import NAMED, CheckedArm, named
 from vitbench.inspection.lost_numbers import code_that_loses_numbers
 from vitbench.kernels import install
-from vitbench.training import freeze
 from vitbench.training.loop import seed_dropout, step_seed, training_step
 from vitbench.training.losses import LOSSES
-from vitbench.training.optimizer import build_optimizer
 
 PRECISIONS = ("fp32", "bf16")
-NAMED = 4
-"""Parameters that a line names, at most."""
 
 
 def check_finite(arm: CheckedArm, config: RunConfig, bench: Bench) -> None:
@@ -47,13 +44,40 @@ def _not_finite(
         logits = model(images)
     loss = LOSSES[config.train.loss](logits.float(), targets, label_smoothing=config.train.label_smoothing)
     if not logits.isfinite().all() or not loss.isfinite():
-        code = code_that_loses_numbers(model, images, autocast=lambda: bench.device.autocast(precision))
-        return ("logits are" if not logits.isfinite().all() else "the loss is") + (
-            f" not finite, from {code} on" if code else " not finite"
-        )
+        what = "the loss is" if logits.isfinite().all() else "logits are"
+        return f"{what} not finite{_from(model, images, bench, precision)}"
     loss.backward()
     odd = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-    return f"gradients of {named(odd)} are not finite" if odd else ""
+    if odd:
+        return f"gradients of {named(odd)} are not finite"
+    return _not_finite_in_evaluation(model, bench.evaluated(config), bench, precision)
+
+
+def _not_finite_in_evaluation(model: nn.Module, images: Tensor, bench: Bench, precision: str) -> str:
+    with torch.no_grad(), bench.device.autocast(precision):
+        logits: Tensor = model.eval()(images)
+    if logits.isfinite().all():
+        return ""
+    return f"logits in evaluation are not finite{_from(model, images, bench, precision)}"
+
+
+def _from(model: nn.Module, images: Tensor, bench: Bench, precision: str) -> str:
+    code = code_that_loses_numbers(model, images, autocast=lambda: bench.device.autocast(precision))
+    return f", from {code} on" if code else ""
+
+
+def check_finite_moved(arm: CheckedArm, config: RunConfig, bench: Bench) -> bool:
+    """Whether logits are finite at moved weights, as training may have them: what these show can be checked only there."""
+    broken: str | None = None
+    with arm.guarded("finite"):
+        broken = _not_finite_in_evaluation(bench.model(config, moved=True), bench.evaluated(config), bench, "fp32")
+        if broken:
+            arm.warn(
+                "finite",
+                f"once noise of {MOVED} has moved all weights, {broken}; can training bring them there? What moved weights "
+                "show was not checked: training mode, input, batch size, position, checkpoint",
+            )
+    return broken == ""
 
 
 def _tell_not_finite(arm: CheckedArm, config: RunConfig, bench: Bench, precision: str, broken: str) -> None:
@@ -71,15 +95,13 @@ def check_gradients(arm: CheckedArm, trace: Trace) -> None:
         if not steps.with_gradient:  # evaluated as it is
             return
         reached = set().union(*steps.with_gradient)
-        arm.gradient_later = tuple(
-            name for name in trace_order(steps.weights, reached) if name not in steps.with_gradient[0]
-        )
-        arm.no_gradient = tuple(name for name in trace_order(steps.weights, steps.trained - reached))
+        arm.gradient_later = tuple(n for n in steps.weights if n in reached and n not in steps.with_gradient[0])
+        arm.no_gradient = tuple(n for n in steps.weights if n in steps.trained - reached)
         if arm.no_gradient:
             tell = arm.error if trace.config.user_code else arm.warn  # ours may be a baseline's, and known
             tell(
                 "gradient",
-                f"no gradient for {named([*arm.no_gradient])} in {len(steps.losses)} steps: the logits do not depend on it; "
+                f"no gradient for {named(arm.no_gradient)} in {len(steps.losses)} steps: the logits do not depend on it; "
                 "use it, or leave it out",
             )
         for name, used in steps.rows.items():
@@ -91,10 +113,6 @@ def check_gradients(arm: CheckedArm, trace: Trace) -> None:
                 )
 
 
-def trace_order(weights: dict[str, Tensor], names: set[str]) -> list[str]:
-    return [name for name in weights if name in names]
-
-
 def check_memory(arm: CheckedArm, config: RunConfig, bench: Bench) -> None:
     """Peak bytes of one training step, as records have it; where whole batches cost too much here, extended from two sizes."""
     with arm.guarded("memory"):
@@ -102,26 +120,31 @@ def check_memory(arm: CheckedArm, config: RunConfig, bench: Bench) -> None:
         peak = _peak(config, bench, images, targets)
         whole, tried = config.train.batch_size, len(images)
         if peak is not None and tried < whole:
-            half = _peak(config, bench, images[: tried // 2], targets[: tried // 2])
-            per_image = (peak - (half or peak)) / (tried - tried // 2)
-            peak, arm.peak_memory_is_estimated = round(peak + per_image * (whole - tried)), True
+            # Of few images, the optimizer's step may take more than they do: then the peak itself hardly grows with them.
+            of_images = _peak(config, bench, images, targets, keep_gradients=False) or 0
+            of_half = _peak(config, bench, images[: tried // 2], targets[: tried // 2], keep_gradients=False) or 0
+            per_image = (of_images - of_half) / (tried - tried // 2)
+            peak = max(peak, round(of_images + per_image * (whole - tried)))
+            arm.peak_memory_is_estimated = True
         arm.peak_memory_bytes = peak
 
 
-def _peak(config: RunConfig, bench: Bench, images: Tensor, targets: Tensor) -> int | None:
-    """Of the second step, the first in which the optimizer has its state."""
+def _peak(
+    config: RunConfig, bench: Bench, images: Tensor, targets: Tensor, *, keep_gradients: bool = True
+) -> int | None:
+    """Of the second step, the first in which the optimizer has its state; without gradients, of what images take alone."""
     device = bench.device
     device.start_memory()
-    model = install(bench.model(config)).train()
-    freeze(model, config.train)
-    optimizer = build_optimizer(model, config.train)
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    model, optimizer, named_parameters = bench.trained(config)
+    parameters = [*named_parameters.values()]
     for context in (nullcontext(), device.watch_memory()):
+        if not keep_gradients:
+            for parameter in parameters:
+                parameter.register_post_accumulate_grad_hook(_drop_gradient)
         with context:
             training_step(model, optimizer, images, targets, parameters, config.train, lambda: bench.autocast(config))
     return device.peak_memory_bytes()
 
 
-def named(names: list[str]) -> str:
-    """The first few, and how many more."""
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+def _drop_gradient(parameter: Tensor) -> None:
+    parameter.grad = None

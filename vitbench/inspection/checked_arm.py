@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
-from vitbench.config import one_line
 from vitbench.models import PartError
-from vitbench.models.parts import reason_of
+from vitbench.refusals import one_line
+from vitbench.user_code import reason_of
+
+NAMED = 4
+"""Parameters, modules or rows that a line names, at most."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ class CheckedArm:
     """Modules by which training computes otherwise than evaluation."""
     batch_norms: tuple[str, ...] = ()
     """Modules in which, in training, an image's logits depend on the other images of its batch."""
+    other_masks_from: str = ""
+    """The first module from which on dropout and drop path leave out other values than in the baseline, as draws of a user's
+    part come before it; empty where there is none."""
     deterministic: bool | None = None
     seconds: float = 0.0
     """That the checks took."""
@@ -98,6 +104,11 @@ class CheckedArm:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def named(names: Sequence[str]) -> str:
+    """The first few, and how many more."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _add(problems: list[Problem], problem: Problem) -> None:

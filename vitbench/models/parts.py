@@ -6,27 +6,20 @@ with torch's generator at a key of its own, and every call is checked: a wrong s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
-from traceback import extract_tb
 from typing import Any
 
-import einops
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-import vitbench
 from vitbench.config import ViTConfig
 from vitbench.generators import seeded
 from vitbench.models.seeding import key
 from vitbench.process_state import taken_back
 from vitbench.signals import Ended
-from vitbench.text import printable
-from vitbench.user_code import is_user_name, lookup
+from vitbench.user_code import is_user_name, lookup, reason_of
 
 ALL = slice(None)  # every token
 
@@ -35,6 +28,26 @@ POSITION_METHODS = ("forward", "attention_bias", "rotate")
 
 `forward(tokens [B, prefix + N, D], block)` → tokens; `attention_bias(q [B, H, N, d], block)` → what is added to the scaled
 logits, broadcastable to [B, H, N, N]; `rotate(x [B, H, N, d], block)` → queries, or keys, in the same shape."""
+
+
+OnOutput = Callable[[str, object, tuple[Any, ...], Tensor], None]
+"""Called with `position CPE@1a2b3c4d.rotate`; the part, or the function; its inputs, as they came; and what it gave."""
+_on_output: OnOutput | None = None
+
+
+@contextmanager
+def outputs_of_users_code(on_output: OnOutput) -> Iterator[None]:
+    """While entered, each call of users' code in a model hands over its output, the innermost first.
+
+    Of an attention bias, it is the largest value of each row [B or 1, H, N], which softmax subtracts: not finite where the
+    row has NaN or ∞, or is −∞ throughout; a mask may have −∞ in some places.
+    """
+    global _on_output
+    before, _on_output = _on_output, on_output
+    try:
+        yield
+    finally:
+        _on_output = before
 
 
 class PartError(ValueError):
@@ -108,21 +121,6 @@ def errors_of(what: str, verb: str) -> Iterator[None]:
         raise PartError(f"{what} {verb}: {reason_of(error)}") from error
 
 
-def reason_of(error: BaseException) -> str:
-    """In one line, `RuntimeError: its text (my_study.py:14)`: the innermost line that is neither torch's nor ours."""
-    frames = [frame for frame in extract_tb(error.__traceback__) if not _is_library(frame.filename)]
-    place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
-    text = " ".join(printable(f"{type(error).__name__}: {error}").split())
-    return f"{text if len(text) <= 300 else f'{text[:299]}…'}{place}"
-
-
-_LIBRARIES = tuple(f"{Path(package.__path__[0])}{os.sep}" for package in (torch, vitbench, einops, np))
-
-
-def _is_library(filename: str) -> bool:
-    return filename.startswith(("<", *_LIBRARIES))
-
-
 def check_built(part: object, what: str) -> None:
     """Raises PartError unless this is a module of torch's whose parameters are there."""
     if not isinstance(part, nn.Module):
@@ -155,12 +153,8 @@ def call_checked(
 ) -> Tensor:
     """What `function` makes of the inputs, the first of which is a tensor. Raises PartError unless it is as expected."""
     given: Tensor = inputs[0]
-    try:
+    with errors_of(what, f"fails with an input {list(given.shape)}"):
         output = function(*inputs, **options)
-    except _NO_FAULT_OF_THE_CODE:
-        raise
-    except (Exception, SystemExit) as error:
-        raise PartError(f"{what} fails with an input {list(given.shape)}: {reason_of(error)}") from error
     if not isinstance(output, Tensor):
         raise PartError(
             f"{what} gives a {type(output).__name__}, not a tensor {list(expected)}; return the tensor alone"
@@ -175,7 +169,19 @@ def call_checked(
         raise PartError(
             f"{what} gives a tensor on {output.device} of an input on {given.device}; keep tensors as parameters or buffers"
         )
+    if _on_output is not None:
+        _on_output(what, getattr(function, "__self__", function), inputs, output)
     return output
+
+
+def pre_logits(head: Any, pooled: Tensor) -> Tensor:
+    """[B, D] → [B, D]: what a head with such a method makes of pooled features. Raises PartError for another shape."""
+    if not hasattr(head, "pre_logits"):
+        return pooled
+    if not is_part(head):
+        features: Tensor = head.pre_logits(pooled)
+        return features
+    return call_checked(f"{_what(head)}.pre_logits", head.pre_logits, pooled, expected=tuple(pooled.shape))
 
 
 def _checked_function(function: Callable[[Tensor], Tensor], what: str) -> Callable[[Tensor], Tensor]:
@@ -256,8 +262,13 @@ class PositionInAttention:
                 f"{_what(part)}.attention_bias gives {gives}, expected what broadcasts to "
                 f"{[len(q), heads, tokens, tokens]} (batch, heads, queries, keys)"
             )
-        return bias.expand(-1, heads, tokens, tokens).to(q.dtype)
+        bias = bias.expand(-1, heads, tokens, tokens).to(q.dtype)
+        if _on_output is not None:
+            _on_output(f"{_what(part)}.attention_bias", part, (q,), bias.amax(dim=-1))
+        return bias
 
 
-def _what(part: nn.Module) -> str:
-    return f"position {type(part).__name__}"
+def _what(part: Any) -> str:
+    """`position CPE@1a2b3c4d`."""
+    role = role_of(part)
+    return f"{role} {getattr(part.vitbench_config, role)}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vitbench.config import ModuleConfig
+from vitbench.config import ModuleConfig, shape_of
 from vitbench.models.parts import PartError, call_checked, check_built, check_filled, errors_of, isolated
 from vitbench.user_code import lookup
 
@@ -23,9 +23,8 @@ class UserModel(nn.Module):
         self.config = config
         self.what = f"module {config.module}"
         make = lookup(config.module)
-        sizes = {name: getattr(config, name) for name in ("image_size", "in_channels", "num_classes")}
         with isolated(seed), errors_of(self.what, "cannot be built"):
-            module = make(**sizes, **config.options)
+            module = make(**shape_of(config), **config.options)
         check_built(module, self.what)
         if not any(True for _ in module.parameters()):
             raise PartError(f"{self.what} has no parameters, so there is nothing to train; give it some")

@@ -14,7 +14,7 @@ from vitbench.config import ViTConfig
 from vitbench.models.attention import Attention
 from vitbench.models.blocks import Block
 from vitbench.models.heads import AttentionPool, Head, TokenPool
-from vitbench.models.parts import ALL, PartError, PositionInAttention, build_part
+from vitbench.models.parts import ALL, PartError, PositionInAttention, build_part, pre_logits
 from vitbench.models.positions import ADDITIVE, AddedPosition, RelativePosition, RotaryPosition
 from vitbench.models.stems import STEMS
 
@@ -79,8 +79,7 @@ class ViT(nn.Module):
         """images [B, C, H, W] → pooled pre-logits [B, D]."""
         pooled = self.pool(self.tokens(images, read=self.read))
         pooled = self.norm(pooled) if self.config.final_norm == "pooled" else pooled
-        pre_logits: Tensor = self.head.pre_logits(pooled) if hasattr(self.head, "pre_logits") else pooled
-        return pre_logits
+        return pre_logits(self.head, pooled)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(images))

@@ -14,11 +14,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
-from vitbench.config import RunConfig, one_line
+from vitbench.config import RunConfig
 from vitbench.files import ANOTHER_RESULTS, cannot_write, entries, write_whole
 from vitbench.models.timm_models import TimmModel
 from vitbench.models.user_models import UserModel
 from vitbench.models.vit import ViT
+from vitbench.refusals import one_line
 
 FORMAT = "1"
 """Raised whenever the metadata change; a file of another format is refused."""

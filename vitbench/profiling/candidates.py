@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
+import torch
 from torch import nn
 
 from vitbench.config import ModelConfig, TimmConfig, ViTConfig, block_width, user_names
@@ -52,6 +53,13 @@ def candidate_of(
         search=batch_size if isinstance(batch_size, str) else "",
         width=block_width(config),
     )
+
+
+def is_compiled(compile: str, device: torch.device) -> bool:
+    """Whether a step at this value of `TrainConfig.compile` is compiled. `auto`: on all devices but CPU, where it depends on
+    the length of a run.
+    """
+    return compile == "on" or (compile == "auto" and device.type != "cpu")
 
 
 def build(implementation: str, config: ModelConfig, code: Iterable[Carried] = ()) -> nn.Module:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from vitbench.config import ViTConfig
 
-SHAPE = ("image_size", "in_channels", "patch_size", "width", "depth", "num_heads", "mlp_ratio", "num_classes")
-"""The fields that a peer may be asked for, besides `pool`; all others must have their defaults."""
+_OF_SIZE = ("image_size", "in_channels", "patch_size", "width", "depth", "num_heads", "mlp_ratio", "num_classes")
+_ASKED_OF_PEERS = (*_OF_SIZE, "pool")
+"""The fields that a peer may be asked for; all others must have their defaults."""
 
 
 def build_peer(name: str, config: ViTConfig) -> nn.Module:
@@ -32,7 +33,7 @@ def check_peer(name: str, config: ViTConfig) -> None:
         raise ValueError(f"peer {name!r} is not known; use {', '.join(PEERS)}")
     for field, info in type(config).model_fields.items():
         value = getattr(config, field)
-        if field not in (*SHAPE, "pool") and value != info.default:
+        if field not in _ASKED_OF_PEERS and value != info.default:
             raise ValueError(
                 f"{field} {value!r} is not what {name} is timed with; leave it out, or leave out the peers"
             )

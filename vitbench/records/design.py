@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from vitbench.config.base import SomeConfig
 from vitbench.records.stored import Stored
 
 
@@ -38,6 +39,8 @@ class Design(Stored):
     """Epochs of each arm, by name, where `epochs_differ`."""
     fractions: dict[str, float] = Field(default_factory=dict)
     """The share of the training images that each arm, by name, trains on, for as many steps; empty where all train on all."""
+    metric: str = "top1"
+    """By which arms are judged, a name of `METRICS`: declared before the run. Older records were judged by top-1."""
     factors: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Of a factorial study: the level that each arm, by name, has of each factor."""
     within: tuple[str, ...] = ()
@@ -84,6 +87,11 @@ class Design(Stored):
         rate = setting[0]
         candidates = (*self.learning_rates, *(_digits(rate / scale, digits) for digits in (4, 6, 8)))
         return next((c for c in candidates if self.to_arm(arm, (c,)) == (rate,)), rate / scale), *setting[1:]
+
+    def base_of(self, arm: str, config: SomeConfig) -> SomeConfig:
+        """A part of an arm's configuration as the base has it: with what the arm changes undone."""
+        changed = self.changes.get(arm, {}).keys() & type(config).model_fields.keys()
+        return config.model_copy(update={name: _hashable(self.base[name]) for name in changed & self.base.keys()})
 
     @property
     def noun(self) -> str:
@@ -154,6 +162,11 @@ class Design(Stored):
     def chosen_with(self, arm: str) -> str:
         """Whose choice of a setting an arm takes: its own, or where it trains nothing, that of the arm it goes on from."""
         return self.chosen_with(self.starts[arm]) if arm in self.starts and self.epochs.get(arm) == 0 else arm
+
+
+def _hashable(value: Any) -> Any:
+    """JSON's lists as tuples, as configurations have them."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 def _digits(value: float, digits: int) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vitbench.config import TRACEBACK
+from vitbench.refusals import TRACEBACK
 from vitbench.text import printable
 
 Kind = Literal["damage", "unreadable", "conflict", "not merged", "failure", "source"]

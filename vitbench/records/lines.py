@@ -18,9 +18,9 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from filelock import FileLock
 
-from vitbench.config import one_line
 from vitbench.files import ANOTHER_RESULTS, cannot_write
 from vitbench.records.faults import Fault, Faults
+from vitbench.refusals import one_line
 from vitbench.text import printable
 
 Read = TypeVar("Read")

@@ -86,7 +86,10 @@ class Record(Stored):
     outcome: Outcome
     reason: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
-    """`test_top1`, `test_loss`, `val_top1`, `val_loss`: final epoch, fractions in [0, 1] and nats."""
+    """`val_top1`, `val_loss` and those of `METRICS`, by key: final epoch, fractions in [0, 1], nats, and Brier scores. Older
+    records have `test_top1` and `test_loss` alone of the latter. On distorted test images: `shift_4/test_top1`,
+    `shift_4/test_loss` (`config.distortions`).
+    """
     curve: tuple[EpochPoint, ...] = ()
     correct: str = ""
     """Which test images were classified right, in data set order: bits packed big-endian, base64 (`unpack_correct`)."""
@@ -147,9 +150,12 @@ class Record(Stored):
         Numbers that the earlier record lacks may be new in a later version. MACs may differ by 1 %, as versions count
         differently.
         """
+        mine: dict[str, Any] = {name: self.metrics.get(name) for name in earlier.metrics}
         fields = ("outcome", "metrics", "curve", "correct", "weights_sha256")
         differing = [
-            name for name in fields if getattr(earlier, name) and getattr(self, name) != getattr(earlier, name)
+            name
+            for name in fields
+            if getattr(earlier, name) and (mine if name == "metrics" else getattr(self, name)) != getattr(earlier, name)
         ]
         if self.cost.params != earlier.cost.params:
             differing.append("params")
@@ -174,7 +180,7 @@ def with_id_checked(values: Any, id_name: str, *, of: str) -> Any:
 @cache
 def _limits(name: str) -> tuple[float, float]:
     """The smallest and the largest value of a metric, by the end of its name."""
-    if re.search(r"_top\d+$|_ece$", name):
+    if re.search(r"_top\d+$|_ece(_mass)?$", name):
         return 0.0, 1.0
     if name.endswith("_brier"):
         return 0.0, 2.0

@@ -18,10 +18,10 @@ from vitbench.config import (
     TimmConfig,
     TrainConfig,
     ViTConfig,
-    one_line,
-    shortened,
+    shape_of,
 )
-from vitbench.studies.kinds import check_value
+from vitbench.refusals import one_line, shortened
+from vitbench.studies.field_values import check_value
 from vitbench.text import did_you_mean
 from vitbench.user_code import is_user_name, register
 
@@ -37,8 +37,8 @@ def _label(text: str) -> str:
     return text
 
 
-Share = Annotated[float, Strict(), Field(gt=0, le=1)]
-Scale = Annotated[float, Strict(), Field(gt=0, le=MOST)]
+Fraction = Annotated[float, Strict(), Field(gt=0, le=1)]
+RateScale = Annotated[float, Strict(), Field(gt=0, le=MOST)]
 
 
 class Arm(BaseModel):
@@ -59,7 +59,7 @@ class Arm(BaseModel):
     module: str | None = None
     """The user's model, as `user_code` names it; given as the class or function itself, or as `package.module:Name`."""
     options: dict[str, Any] = {}
-    fraction: Share = 1.0
+    fraction: Fraction = 1.0
     """The share of the training images that it trains on, for as many steps."""
     start: str = ""
     """The arm, named before it, from whose weights of the same seed and setting it goes on, head included."""
@@ -67,7 +67,7 @@ class Arm(BaseModel):
     """For how many times the recipe's epochs it trains; with a `start`, 0 to be evaluated as it is."""
     levels: dict[str, str] = {}
     """Its level of each factor."""
-    learning_rate_scale: Scale = 1.0
+    learning_rate_scale: RateScale = 1.0
     """Its learning rates are the study's times this: SGD needs other rates than AdamW, and as many trials."""
     changes: dict[str, Any] = {}
     """Fields of model, recipe and data in which it differs from the base. They are given by their names: `pool="gap"`."""
@@ -106,8 +106,7 @@ class Arm(BaseModel):
         with self.named():
             if self.timm is None and self.module is None:
                 return base.replace(**self._changes_of(ViTConfig))
-            shape = {name: getattr(base, name) for name in ("image_size", "in_channels", "num_classes")}
-            shape |= self._changes_of(TimmConfig)
+            shape = shape_of(base) | self._changes_of(TimmConfig)
             if self.timm is not None:
                 return TimmConfig(timm=self.timm, options=self.options, **shape)
             return ModuleConfig.model_validate({"module": self.module, "options": self.options, **shape})

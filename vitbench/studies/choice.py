@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from vitbench.config import DataConfig, TrainConfig
 from vitbench.records import Design, Outcome, Record
-from vitbench.studies.settings import Setting, SomeConfig
+from vitbench.studies.settings import Setting
 
 Key = TypeVar("Key", bound=Hashable)
 Runs = dict[tuple[Setting, int], Record]
@@ -78,12 +78,19 @@ _PRECEDENCE = (Outcome.FAILED, Outcome.DIVERGED, Outcome.COMPLETED)
 
 
 def add_run(runs: Runs, record: Record, setting: Setting) -> bool:
-    """Adds a record to an arm's runs, in place of an earlier one of no better outcome; returns whether there was one."""
+    """Adds a record to an arm's runs, in place of an earlier one of no better outcome; returns whether there was one.
+
+    Of two that ended alike, one that was evaluated on distorted images too stays: its other numbers are the same.
+    """
     cell = setting, record.config.seed
     earlier = runs.get(cell)
-    if earlier is None or _PRECEDENCE.index(outcome_of(record)) >= _PRECEDENCE.index(outcome_of(earlier)):
+    if earlier is None or _rank(record) >= _rank(earlier):
         runs[cell] = record
     return earlier is not None
+
+
+def _rank(record: Record) -> tuple[int, int]:
+    return _PRECEDENCE.index(outcome_of(record)), len(record.config.evaluate)
 
 
 def scores_of(runs: Mapping[tuple[Setting, int], Record]) -> Scores:
@@ -114,21 +121,8 @@ def base_of(record: Record) -> tuple[TrainConfig, DataConfig]:
     Decided by the record's own design, so that it holds for a study whose arms became more.
     """
     config = record.config
-    return undone(config.train, record.design, record.arm), undone(config.data, record.design, record.arm)
-
-
-def undone(config: SomeConfig, design: Design, arm: str) -> SomeConfig:
-    """A part of an arm's configuration as the base has it: with what the design says that the arm changes undone."""
-    changed = design.changes.get(arm, {})
-    values = {name: _hashable(value) for name, value in design.base.items() if name in changed}
-    return config.model_copy(
-        update={name: value for name, value in values.items() if name in type(config).model_fields}
-    )
-
-
-def _hashable(value: Any) -> Any:
-    """JSON's lists as tuples, as configurations have them."""
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+    config, design, arm = record.config, record.design, record.arm
+    return design.base_of(arm, config.train), design.base_of(arm, config.data)
 
 
 def grouped(records: Iterable[Record], key_of: Callable[[Record], Key]) -> dict[Key, list[Record]]:

@@ -32,7 +32,7 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
         arms.append(Arm("patch_norm stem", stem="patch_norm"))
     if stride > 1:
         conv: dict[str, Any] = {"stem": "conv", "stem_width": max(8, base.width // (stride // 2))}
-        arms.append(Arm("conv stem, equal MACs", depth=_depth_of_equal_macs(base, conv), **conv))
+        arms.append(Arm("conv stem, equal MACs", depth=depth_of_equal_macs(base, conv), **conv))
     first = 4 if stride >= 16 else min(stride, 2)
     num_stages = (stride // first).bit_length()
     stem_width = max(8, round(64 * base.width / 768 / 8) * 8)
@@ -42,14 +42,14 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
         "stem_width": stem_width,
         "stem_groups": min(32, stem_width // 2),
     }
-    depth = _depth_of_equal_macs(base, resnet)
+    depth = depth_of_equal_macs(base, resnet)
     arms.append(Arm("ResNet stem, equal MACs", depth=depth, **resnet))
     if depth != base.depth:
         arms.append(Arm("ResNet stem, equal depth", **resnet))
     return arms
 
 
-def _depth_of_equal_macs(base: ViTConfig, stem: dict[str, Any]) -> int:
+def depth_of_equal_macs(base: ViTConfig, stem: dict[str, Any]) -> int:
     """The depth at which the model with that stem has MACs as near to the base's as whole blocks allow."""
     target, least = count(base).macs, 2 if base.drop_path else 1
     return min(range(least, base.depth + 1), key=lambda d: abs(log(count(base.replace(depth=d, **stem)).macs / target)))

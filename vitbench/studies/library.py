@@ -24,7 +24,10 @@ STUDIES = (
     "resolution",
     "recipe",
     "optimizer",
+    "robustness",
 )
+IN_ALL = tuple(name for name in STUDIES if name != "robustness")
+"""What `all` stands for. `robustness` trains eight arms that no other study shares, as they are evaluated on more images."""
 
 
 def load_study(name: str) -> Study:

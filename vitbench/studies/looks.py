@@ -25,6 +25,21 @@ class LookedAt:
     verdicts: Mapping[str, str] = field(default_factory=dict)
     """Of the arms that are compared, at their looks."""
 
+    def sentence(self, study: str, dataset: str) -> str:
+        """`pooling on digits after 8 seeds. Better: gap. Worse: map. Open, to 12 seeds: mean_all`; arms may have commas."""
+        where = f"{study} on {dataset}"
+        if not self.look:
+            return f"{where} is first looked at after {max(self.wanted.values(), default=0)} seeds"
+        by_verdict: dict[str, list[str]] = {}
+        for arm, verdict in self.verdicts.items():
+            if arm not in self.open:
+                is_open = verdict.startswith("open")
+                by_verdict.setdefault("open at the last look" if is_open else verdict, []).append(arm)
+        if self.open:
+            by_verdict[f"open, to {max(self.wanted[arm] for arm in self.open)} seeds"] = [*self.open]
+        parts = [f"{verdict.capitalize()}: {'; '.join(arms)}" for verdict, arms in by_verdict.items()]
+        return ". ".join([f"{where} after {self.look} seeds", *parts])
+
 
 Until = Literal["settled"] | tuple[int, ...] | None
 """A rule for stopping: the usual looks, or others; None where the number of seeds is fixed."""

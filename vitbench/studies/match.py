@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from vitbench.config import ModelConfig, TrainConfig, one_line
+from vitbench.config import ModelConfig, TrainConfig
 from vitbench.costs.macs import count, training_flops_per_image
+from vitbench.refusals import one_line
 from vitbench.studies.tunable import part_of
 
 MATCHES = {"epochs": "epochs", "flops": "training FLOPs", "time": "training time"}

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
 
-from vitbench.config import RunConfig, one_line
+from vitbench.config import RunConfig
 from vitbench.costs.macs import training_flops_per_image
 from vitbench.data.info import DataInfo
 from vitbench.records import Design, Record
+from vitbench.refusals import one_line
 from vitbench.studies.budgets import Budget
 from vitbench.studies.history import History
 from vitbench.studies.looks import LookedAt
 from vitbench.studies.match import training_images
-from vitbench.studies.resolved_study import Overrides, ResolvedStudy, resolve_study
+from vitbench.studies.overrides import Overrides
+from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
 from vitbench.studies.settings import RATE, SIDES, Grid, Setting, setting_of, setting_text, step_beyond
 from vitbench.studies.study import Study
 
@@ -243,14 +245,16 @@ class _MoreSeeds:
 def _later(resolved: ResolvedStudy, grid: Grid, history: History) -> Later:
     """What extensions and final seeds come to at most, each at the cost of its arm's dearest setting."""
     sizes = [len(values) + 2 * resolved.extend * (len(values) > 1) for values in resolved.grid.values.values()]
-    more_settings, final_seeds = prod(sizes) - len(grid.settings), resolved.seeds - resolved.tuning_seeds
+    more_settings, last_seed = prod(sizes) - len(grid.settings), max((resolved.seeds, *resolved.looks))
     runs, flops, design = 0, 0, resolved.design_on(grid)
     for arm in resolved.arms:
         chosen = 1 if arm == design.compared_with(arm) else 2  # its own setting, and the other arm's
         # Each arm that goes on from it may want it at two settings more; there are no more than are tried.
         followers = sum(arm in resolved.chain(other)[:-1] for other in resolved.arms)
         final_settings = min(chosen * (1 + followers), max(chosen, prod(sizes)))
-        number = resolved.tuning_seeds * more_settings + final_seeds * final_settings
+        number = resolved.tuning_seeds * more_settings
+        number += (resolved.seeds - resolved.tuning_seeds) * final_settings
+        number += (last_seed - resolved.seeds) * min(1 + followers, final_settings)  # at its own setting alone
         costs = (
             _planned(resolved, design, arm, setting, 0).training_flops
             for setting in {*_possible_settings(resolved, arm), *history.tried(arm)}

@@ -9,7 +9,6 @@ from typing import Any
 
 from vitbench.config import RunConfig
 from vitbench.records import Design, Record
-from vitbench.studies.choice import undone
 from vitbench.studies.history import definition_of
 from vitbench.studies.plan import PlannedRun
 from vitbench.studies.settings import without
@@ -77,7 +76,7 @@ def _is_redefined(record: Record, run: PlannedRun) -> bool:
 def _base(run: PlannedRun | Record, fields: Iterable[str]) -> tuple[object, ...]:
     """What it shares with the other arms of its study, but for what the plan decides."""
     config, by_plan = run.config, [*fields]
-    parts = (without(undone(part, run.design, run.arm), by_plan) for part in (config.train, config.data))
+    parts = (without(run.design.base_of(run.arm, part), by_plan) for part in (config.train, config.data))
     return (*parts, config.init, config.harness_version)
 
 

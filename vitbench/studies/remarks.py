@@ -6,12 +6,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitbench.config import RunConfig, shortened
+from vitbench.config import RunConfig, strengths_on
 from vitbench.data.info import DataInfo
 from vitbench.studies.arm import Arm
 from vitbench.studies.recipes import Recipe
 from vitbench.studies.resolved_arms import Base
+from vitbench.studies.settings import value_text
 from vitbench.studies.study import Study
+from vitbench.text import counted
 
 
 def overruled(asked: Mapping[str, Any], arms: Sequence[Arm]) -> list[str]:
@@ -31,8 +33,8 @@ def overruled_recipe(recipe: Recipe, study: Study, asked: Mapping[str, Any]) -> 
     differing = [name for name in by_study if name not in asked and by_study[name] != by_recipe.get(name)]
     if not differing:
         return []
-    here = ", ".join(f"{name} {_text(by_study[name])}" for name in differing)
-    there = ", ".join(_text(by_recipe.get(name)) for name in differing)
+    here = ", ".join(f"{name} {value_text(by_study[name])}" for name in differing)
+    there = ", ".join(value_text(by_recipe.get(name)) for name in differing)
     return [f"the study's own {here} take the place of recipe {recipe.name}'s: {there}"]
 
 
@@ -51,12 +53,29 @@ def wrong_labels(data: DataInfo, base: Base, arms: Sequence[Arm]) -> list[str]:
     ]
 
 
+def on_distortions(data: DataInfo, base: Base, *, left_out: Sequence[str]) -> list[str]:
+    """Sentences on the distorted test images that every run is evaluated on: what they cost, and what they cannot tell."""
+    sentences = [
+        f"evaluate {name!r} is left out, as it {why.removeprefix(f'evaluate {name!r} ')}"
+        for name in left_out
+        if (why := data.distortion_objection([name]).partition(";")[0])
+    ]
+    if not base.evaluate:
+        return sentences
+    copies = sum(len(strengths_on(name, base.model.image_hw)) for name in base.evaluate)
+    # An image costs three times as much in training as in evaluation.
+    share = copies * data.test_images / (3 * base.train.epochs * base.train_images)
+    sentences.append(
+        f"every run is evaluated on {counted(copies, 'distorted copy', 'distorted copies')} of the test images too, which "
+        f"takes about {100 * share:.0f} % of the time of training on top of it"
+    )
+    if moved := data.moves_what_labels_tell(base.evaluate):
+        sentences.append(f"after {', '.join(moved)} of test images, labels of {data.dataset} need not be true")
+    return sentences
+
+
 def _which(names: Sequence[str], arms: Sequence[Arm]) -> str:
     return f"all {len(arms)} arms" if len(names) == len(arms) else ", ".join(map(repr, names))
-
-
-def _text(value: Any) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else shortened(value)
 
 
 def without_muon(runs: Mapping[str, RunConfig]) -> list[str]:

@@ -25,6 +25,8 @@ class Base:
     """Images of an epoch, without the validation split; fractions are of these."""
     recipe: str = ""
     """The published recipe, by name, that stands in place of the budget's."""
+    evaluate: tuple[str, ...] = ()
+    """Distortions of test images that every arm is evaluated on too."""
 
 
 def arms_on(study: Study, base: Base, data: DataInfo) -> tuple[list[Arm], list[str], list[str]]:
@@ -126,7 +128,9 @@ def _run(arm: Arm, base: Base, epochs: float, *, start: RunConfig | None) -> Run
     model, recipe = arm.apply(base.model), arm.recipe(base.train).replace(epochs=epochs * arm.epochs)
     images = arm.data(base.data.resampled(base.model.image_hw, model.image_hw))
     if start is not None:  # its recipe and images are its own; those of the arm that it goes on from stay
-        return RunConfig(model=model, data=images, train=recipe, pretraining=start, keep_head=True)
+        return RunConfig(
+            model=model, data=images, train=recipe, pretraining=start, keep_head=True, evaluate=base.evaluate
+        )
     if arm.fraction != 1:  # for as many steps as on all images
         steps, some = recipe.num_steps(base.train_images // recipe.batch_size), round(arm.fraction * base.train_images)
         if some < recipe.batch_size:
@@ -134,7 +138,7 @@ def _run(arm: Arm, base: Base, epochs: float, *, start: RunConfig | None) -> Run
                 f"batch_size {recipe.batch_size} is more than the {some} images of its fraction; make it smaller"
             )
         images, recipe = images.replace(train_images=some), recipe.replace(epochs=steps / (some // recipe.batch_size))
-    return RunConfig(model=model, data=images, train=recipe)
+    return RunConfig(model=model, data=images, train=recipe, evaluate=base.evaluate)
 
 
 def changes_of(

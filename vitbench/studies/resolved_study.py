@@ -4,43 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
-from vitbench.config import DataConfig, ModelConfig, RunConfig, one_line
+from vitbench.config import DataConfig, ModelConfig, RunConfig
 from vitbench.data.info import DataInfo
 from vitbench.records import Design
+from vitbench.records.metrics import metric_named
+from vitbench.refusals import one_line
 from vitbench.studies.arm import Arm
 from vitbench.studies.budgets import Budget, Scale
+from vitbench.studies.library import STUDIES
 from vitbench.studies.looks import looks_of
 from vitbench.studies.match import check_costs_stay, check_is_timed, matched_epochs
+from vitbench.studies.overrides import Overrides
 from vitbench.studies.recipes import Recipe, recipe_named
-from vitbench.studies.remarks import overruled, overruled_recipe, without_muon, wrong_labels
+from vitbench.studies.remarks import on_distortions, overruled, overruled_recipe, without_muon, wrong_labels
 from vitbench.studies.resolved_arms import Base, arms_on, changes_of, runs_of
 from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
 from vitbench.studies.study import Study
 from vitbench.studies.tunable import check_tuned
 from vitbench.variants import variant as named_variant
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """What the command line sets in place of the budget's and the study's values. None and empty keep these."""
-
-    variant: str | None = None
-    recipe: str | None = None
-    """A name of `recipes.RECIPES`: it brings what the budget and the data set would, but for their size."""
-    seeds: int | None = None
-    until: Literal["settled"] | None = None
-    """`settled`, or None for what the study says."""
-    max_seeds: int | None = None
-    """Of a study that adds seeds until it is settled."""
-    train: dict[str, Any] | None = None
-    train_images: int | None = None
-    learning_rates: tuple[float, ...] = ()
-    tuning_seeds: int | None = None
-    extend: int | None = None
-    tune: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    match: str = "epochs"
 
 
 @dataclass(frozen=True)
@@ -142,6 +124,7 @@ def resolve_study(
     Raises ValueError for what has no meaning on the base variant, or cannot be tuned or matched.
     """
     base = _base(study, budget, data, overrides)
+    metric = _metric(study, data, overrides)
     try:
         arms, left_out, equal = arms_on(study, base, data)
     except ValueError as error:
@@ -170,7 +153,7 @@ def resolve_study(
         tuning_seeds=tuning_seeds,
         extend=budget.extend if overrides.extend is None else overrides.extend,
         train_images=base.train_images,
-        design=_design(study, arms, runs, base, grid, tuning_seeds=below, match=match).model_copy(
+        design=_design(study, arms, runs, base, grid, tuning_seeds=below, match=match, metric=metric).model_copy(
             update={"looks": looks} if looks else {"seeds": seeds}
         ),
         left_out=left_out,
@@ -211,7 +194,20 @@ def _base(study: Study, budget: Budget, data: DataInfo, overrides: Overrides) ->
         data=data_config,
         train_images=train_images,
         recipe=overrides.recipe or "",
+        evaluate=_evaluate(study, data, overrides),
     )
+
+
+def _evaluate(study: Study, data: DataInfo, overrides: Overrides) -> tuple[str, ...]:
+    """The distortions that are evaluated on; vitbench's own studies leave out those that these images cannot have.
+
+    Raises ValueError for such a distortion that was asked for.
+    """
+    names = study.evaluate if overrides.evaluate is None else overrides.evaluate
+    is_asked_for = overrides.evaluate is not None or study.name not in STUDIES
+    if is_asked_for and (objection := data.distortion_objection(names)):
+        raise ValueError(f"{study.title}: {objection}")
+    return tuple(name for name in names if not data.distortion_objection([name]))
 
 
 def _recipe(overrides: Overrides) -> Recipe | None:
@@ -219,10 +215,27 @@ def _recipe(overrides: Overrides) -> Recipe | None:
     return None if overrides.recipe is None else recipe_named(overrides.recipe)
 
 
+def _metric(study: Study, data: DataInfo, overrides: Overrides) -> str:
+    """The name of the primary metric. Raises ValueError for one that is none, or says nothing of these classes."""
+    metric = metric_named(overrides.metric or study.metric)
+    if data.num_classes < metric.fewest_classes:
+        raise ValueError(
+            f"metric {metric.name!r} says nothing of the {data.num_classes} classes of {data.dataset}; take another, as "
+            "top1 or loss"
+        )
+    return metric.name
+
+
 def _remarks(study: Study, data: DataInfo, base: Base, arms: Sequence[Arm], overrides: Overrides) -> list[str]:
     asked, recipe = overrides.train or {}, _recipe(overrides)
     by_study = overruled_recipe(recipe, study, asked) if recipe is not None else []
-    return [*overruled(asked, arms), *by_study, *wrong_labels(data, base, arms)]
+    left_out = () if overrides.evaluate is not None else study.evaluate
+    return [
+        *overruled(asked, arms),
+        *by_study,
+        *wrong_labels(data, base, arms),
+        *on_distortions(data, base, left_out=[name for name in left_out if name not in base.evaluate]),
+    ]
 
 
 def _check_together(
@@ -254,6 +267,7 @@ def _design(
     *,
     tuning_seeds: int | None,
     match: str,
+    metric: str,
 ) -> Design:
     by_plan = ("train_images", "epochs") if study.fractions else () if match == "epochs" else ("epochs",)
     changes, of_base = changes_of(arms, runs, base, by_plan=by_plan)
@@ -270,6 +284,7 @@ def _design(
         tuned=grid.tuned,
         tuning_seeds=tuning_seeds,
         match=match,
+        metric=metric,
         factors=study.levels(arms),
         within=study.within,
         fractions={arm.name: arm.fraction for arm in arms} if study.fractions else {},

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from vitbench.config import Config, RunConfig
+from vitbench.config import RunConfig
+from vitbench.config.base import SomeConfig
+from vitbench.refusals import shortened
 from vitbench.studies.tunable import part_of
 
 RATE = "learning_rate"
@@ -16,7 +19,6 @@ Setting = tuple[float, ...]
 """A value of every tuned field, in the grid's order: the learning rate, then the others."""
 Side = Literal["lowest", "highest"]
 SIDES: tuple[Side, Side] = ("lowest", "highest")
-SomeConfig = TypeVar("SomeConfig", bound=Config)
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,19 @@ def without(config: SomeConfig, fields: Collection[str]) -> SomeConfig:
     return config.model_copy(update=dict.fromkeys(present)) if present else config
 
 
-def value_text(value: float) -> str:
-    """0.001, 3e-5."""
-    return f"{value:g}".replace("e-0", "e-")
+def value_text(value: Any) -> str:
+    """A field's value in words: `none`, `off`, `0.1`, `3e-5`, `(3, 4, 9)`."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int | float):
+        return f"{value:.6g}".replace("e-0", "e-")
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(value_text, value))})"
+    return shortened(json.loads(json.dumps(value, default=str)))
 
 
 def setting_text(fields: Sequence[str], setting: Setting) -> str:

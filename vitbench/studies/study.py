@@ -7,14 +7,16 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, PlainValidator, Strict, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainValidator, Strict, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
-from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig, one_line
+from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig, distortion_names
+from vitbench.records.metrics import TOP1, metric_named
 from vitbench.records.schema import STUDY_NAME
-from vitbench.studies.arm import Arm, Share
-from vitbench.studies.kinds import check_value
+from vitbench.refusals import one_line
+from vitbench.studies.arm import Arm, Fraction
+from vitbench.studies.field_values import check_value
 from vitbench.studies.looks import check_until
 from vitbench.studies.tunable import check_tuned
 from vitbench.text import did_you_mean
@@ -31,6 +33,10 @@ def _name(text: str) -> str:
     if text and STUDY_NAME.fullmatch(text) is None:
         raise ValueError("use at most 100 letters, digits, - and _, or leave it out for the file's name")
     return text
+
+
+def _metric(name: str) -> str:
+    return metric_named(name).name
 
 
 _NOT_SHARED = {
@@ -95,7 +101,7 @@ class Study:
     """
     left_out: Callable[[ViTConfig], Sequence[str]] | None = None
     """Sentences on what `arms` leaves out on a base variant, where that depends on it."""
-    fractions: tuple[Share, ...] = ()
+    fractions: tuple[Fraction, ...] = ()
     """Shares of the training images, the largest first: every arm on each of them, for as many steps. Empty: on all."""
     train: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the recipe in which this study differs from its budget: `{"optimizer": "adamw"}`."""
@@ -105,6 +111,10 @@ class Study:
     """`settled`: seeds are added until every arm is settled, as by `--until settled`; or the numbers of seeds at which
     verdicts are looked at. None: a fixed number of seeds.
     """
+    evaluate: Annotated[tuple[str, ...], BeforeValidator(distortion_names)] = ()
+    """Distortions of test images that every arm is evaluated on too: `("shift", "shuffle")`."""
+    metric: Annotated[Text, AfterValidator(_metric)] = TOP1.name
+    """By which arms are judged, as `records.metrics` names them; the others are shown beside it, as secondary."""
 
     @model_validator(mode="before")
     @classmethod

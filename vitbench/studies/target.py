@@ -1,10 +1,10 @@
-"""Which model does a name on the command line stand for: a variant's, timm's, or that of a study's arm (`STUDY:ARM`)?"""
+"""What does a name on the command line stand for: the model of a variant, of timm, or of a study's arm (`STUDY:ARM`)?"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from vitbench.config import ModelConfig
 from vitbench.data.info import DataInfo
 from vitbench.studies.budgets import Budget
 from vitbench.studies.library import STUDIES, load_study
-from vitbench.studies.resolved_study import Overrides, ResolvedStudy, resolve_study
-from vitbench.text import did_you_mean
+from vitbench.studies.overrides import Overrides
+from vitbench.studies.resolved_study import ResolvedStudy, resolve_study
+from vitbench.text import did_you_mean, say
 from vitbench.variants import TIMM
 from vitbench.variants import model as named_model
 
@@ -34,6 +35,23 @@ class ArmName:
         return f"{Path(self.study).stem}:{self.arm}"
 
 
+@dataclass(frozen=True)
+class Target:
+    """What a name stands for."""
+
+    name: str
+    model: ModelConfig
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of recipe and data that a study sets for its arm, with the values that the arm trains with."""
+
+    def tell_unmeasured(self, measured: Collection[str] = ()) -> list[str]:
+        """The settings that are not `measured`, which a line on stderr names."""
+        unmeasured = [name for name in self.settings if name not in measured]
+        if unmeasured:
+            say(f"{self.name} also sets {', '.join(unmeasured)}, which this does not measure")
+        return unmeasured
+
+
 def arm_name(text: str) -> ArmName | None:
     """The arm that a name stands for; None where it is that of a variant or of a model of timm.
 
@@ -50,21 +68,36 @@ def arm_name(text: str) -> ArmName | None:
 def model_of(
     text: str, info: DataInfo | None, budget: Budget, *, base: str | None = None, fields: Mapping[str, Any]
 ) -> ModelConfig:
-    """The model that a name stands for, with `fields` on top.
+    """The model of `target_of`."""
+    return target_of(text, info, budget, base=base, fields=fields).model
 
-    It is for the images of `info`; without, a variant is as the paper has it. An arm's differs from the base variant that
-    `budget` has for these images, or from `base`. Raises ValueError for a name that stands for nothing, and for fields that
-    have no meaning there.
+
+def target_of(
+    text: str, info: DataInfo | None, budget: Budget, *, base: str | None = None, fields: Mapping[str, Any]
+) -> Target:
+    """What a name stands for, its model with `fields` on top.
+
+    The model is for the images of `info`; without, a variant is as the paper has it. An arm's differs from the base variant
+    that `budget` has for these images, or from `base`. Raises ValueError for a name that stands for nothing, and for fields
+    that have no meaning there.
     """
     shape = {} if info is None else info.model_shape
     name = arm_name(text)
     if name is None:
         if base is not None:
             raise ValueError(f"base {base!r} is what a study's arms differ from, and {text!r} is no arm; leave it out")
-        return named_model(text, **{**shape, **fields})
+        return Target(text, named_model(text, **{**shape, **fields}))
     assert info is not None, text
     resolved = resolve_arm(name, info, budget, base=base)
-    return resolved.arms[name.arm].model.replace(**fields)
+    run, study = resolved.arms[name.arm], resolved.study
+    sets = {**study.train, **study.data, **resolved.design.changes.get(name.arm, {})}
+    settings = {
+        setting: getattr(config, setting)
+        for config in (run.train, run.data)
+        for setting in type(config).model_fields
+        if setting in sets
+    }
+    return Target(text, run.model.replace(**fields), settings)
 
 
 def resolve_arm(name: ArmName, info: DataInfo, budget: Budget, *, base: str | None = None) -> ResolvedStudy:

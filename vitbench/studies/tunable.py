@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig, shortened
-from vitbench.studies.kinds import is_number
+from vitbench.config import Config, DataConfig, TrainConfig, ViTConfig
+from vitbench.refusals import shortened
+from vitbench.studies.field_values import is_number
 from vitbench.text import did_you_mean
 
 _PARTS: dict[str, type[Config]] = {"train": TrainConfig, "model": ViTConfig, "data": DataConfig}

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from traceback import extract_tb
 from types import TracebackType
 
 from vitbench.process_state import taken_back
 from vitbench.refusals import one_line
 from vitbench.signals import Ended
+from vitbench.text import printable
 
 _OURS = ("vitbench", "pydantic")
+_LIBRARIES = ("torch", "vitbench", "einops", "numpy")
+"""Packages between a user's code and the line that fails."""
 
 
 @contextmanager
@@ -62,3 +67,16 @@ def _place(where: str, line: int, file: str) -> str:
         return f" line {line}"
     beside = bool(file) and Path(where).parent == Path(file).parent
     return f" ({Path(where).name} line {line})" if beside else ""
+
+
+def reason_of(error: BaseException) -> str:
+    """In one line, `RuntimeError: its text (my_study.py:14)`: the innermost line that is neither torch's nor ours."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if not _is_library(frame.filename)]
+    place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
+    text = " ".join(printable(f"{type(error).__name__}: {error}").split())
+    return f"{text if len(text) <= 300 else f'{text[:299]}…'}{place}"
+
+
+def _is_library(filename: str) -> bool:
+    loaded = [sys.modules[name] for name in _LIBRARIES if name in sys.modules]
+    return filename.startswith(("<", *(f"{Path(package.__path__[0])}{os.sep}" for package in loaded)))

@@ -32,13 +32,14 @@ def load_file(path: Path, kind: str) -> ModuleType:
 
     Raises ValueError, with the line to mend, where it cannot be imported.
     """
-    _check_siblings(path, path.resolve().parent, kind)
+    _check_siblings(path, kind)
     with users_code(f"{kind} file {str(path)!r}", str(path.resolve())):
         return load(path)
 
 
-def _check_siblings(path: Path, folder: Path, kind: str) -> None:
+def _check_siblings(path: Path, kind: str) -> None:
     """Raises ValueError where a sibling has the name of another file's sibling, which Python would import instead."""
+    folder = path.resolve().parent
     imported = {module.__name__: str(module.__file__) for module in modules()}
     for sibling in sorted(folder.glob("*.py")):
         other = imported.get(sibling.stem)

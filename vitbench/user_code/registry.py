@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vitbench.process_state import taken_back
+from vitbench.text import error_with_type
 from vitbench.user_code import loading
+from vitbench.user_code.blame import users_code
 from vitbench.user_code.identity import identify, identity_of
 from vitbench.user_code.roles import check_role
 
@@ -87,12 +90,11 @@ def _imported(path: str) -> Any:
     if not module_name or not name:
         raise ValueError(f"code {path!r} is not package.module:Name; give a class, or such a path")
     try:
-        with taken_back():
+        with redirect_stdout(sys.stderr), taken_back():
             code: Any = importlib.import_module(module_name)
     except Exception as error:  # whatever the package raises when it is imported
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(
-            f"code {path!r}: {module_name} cannot be imported ({reason}); install it, or mend the path"
+            f"code {path!r}: {module_name} cannot be imported ({error_with_type(error)}); install it, or mend the path"
         ) from error
     for part in name.split("."):
         if not hasattr(code, part):
@@ -111,11 +113,12 @@ class Carried:
     qualname: str
 
     def load(self) -> None:
-        """Has this process know it. Raises ValueError where its file is another by now, and what its file raises."""
+        """Has this process know it. Raises ValueError where its file is another by now, or cannot be loaded."""
         if is_loaded(self.name):
             return
         is_file = self.module == loading.module_name(Path(self.file)) or "." not in self.module
-        code: Any = loading.load(Path(self.file)) if is_file else importlib.import_module(self.module)
+        with users_code(f"code {self.name!r}", self.file):
+            code: Any = loading.load(Path(self.file)) if is_file else importlib.import_module(self.module)
         for part in self.qualname.split("."):
             code = getattr(code, part)
         if register(code, "") != self.name:

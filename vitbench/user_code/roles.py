@@ -8,7 +8,8 @@ from typing import Any
 ROLES = ("stem", "position", "attention", "mlp", "norm", "activation", "pool", "head")
 """What a user's part can stand for in a Vision Transformer: fields of `ViTConfig`."""
 _MODULE = "torch.nn.modules.module.Module"
-_MODULE_ARGUMENTS = ("image_size", "in_channels", "num_classes")
+SHAPE = ("image_size", "in_channels", "num_classes")
+"""What images and labels decide of a model: fields of every configuration of one, and arguments of a user's whole model."""
 
 
 def is_torch_module(code: object) -> bool:
@@ -29,16 +30,31 @@ def check_role(code: Any, role: str) -> None:
         signature = inspect.signature(code)
     except ValueError:  # of classes written in C
         return
+    if role == "module":
+        _check_library(code, signature)
     try:
         if role == "module":
-            signature.bind_partial(**dict.fromkeys(_MODULE_ARGUMENTS))
+            signature.bind_partial(**dict.fromkeys(SHAPE))
         else:
             signature.bind(None)
     except TypeError as error:
         takes = (
-            f"the arguments {', '.join(_MODULE_ARGUMENTS)}, by these names, and its options"
+            f"the arguments {', '.join(SHAPE)}, by these names, and its options"
             if role == "module"
             else "one argument: " + ("the ViTConfig" if is_class else "a tensor")
         )
         shown = f"{code.__name__}{signature}"
         raise ValueError(f"{role} {shown[:200]}: {error}; it must take {takes}") from error
+
+
+def _check_library(code: Any, signature: inspect.Signature) -> None:
+    """Raises ValueError for other libraries' models, which may take any name by `**kwargs` and then fail at build."""
+    library, name = code.__module__.partition(".")[0], code.__name__
+    if library not in ("timm", "torchvision") or {*SHAPE} <= {*signature.parameters}:
+        return
+    if library == "timm":
+        model = name if next(iter(signature.parameters), "") == "pretrained" else "NAME"
+        remedy = f'give its name in timm instead: Arm("x", timm="{model}")'
+    else:
+        remedy = f"call it in a function of the study file that takes {', '.join(SHAPE)}, and give that"
+    raise ValueError(f"module {name} is {library}'s, whose arguments have other names; {remedy}")

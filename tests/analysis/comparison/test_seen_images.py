@@ -92,6 +92,19 @@ def test_images_of_another_size_are_other_pixels_and_their_crops_are_no_change_o
     ]
 
 
+def test_what_starts_from_another_arms_weights_has_no_note_as_it_saw_that_arms_images_before():
+    changes = {"12 px": {"image_size": 12}, "12 px, on": {"image_size": 12}}
+    plan = design(changes, {}).model_copy(update={"starts": {"12 px, on": "cls"}})
+    records = [
+        make_record("cls", design=plan),
+        make_record("12 px", model={"image_size": 12}, design=plan),
+        make_record("12 px, on", model={"image_size": 12}, design=plan),
+    ]
+    assert notes_on(*records) == [
+        "12 px: the images of cls in the same order, but changed in another way (image_size).",
+    ]
+
+
 def test_arms_that_see_the_same_batches_have_no_note():
     plan = design({"smooth": {"label_smoothing": 0.1}}, {"label_smoothing": 0.0})
     assert not notes_on(make_record(design=plan), make_record("smooth", train={"label_smoothing": 0.1}, design=plan))

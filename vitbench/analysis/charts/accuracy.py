@@ -1,19 +1,20 @@
-"""How accurate is each arm, seed by seed?"""
+"""How good is each arm, seed by seed?"""
 
 from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from vitbench.analysis.charts.shared import MAX_VECTOR_POINTS, figure_of, is_near, looks_of, percents
+from vitbench.analysis.charts.shared import MAX_VECTOR_POINTS, as_drawn, figure_of, is_near, looks_of
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.writing.drawing import GREY
 from vitbench.analysis.writing.panels import percent_text, wrapped
 
 
 def accuracy_figure(comparison: Comparison) -> Figure | None:
-    """Test top-1 per arm at its chosen rate: every seed, mean ± standard deviation."""
-    arms = [arm for arm in comparison.arms if arm.test_top1]
+    """The study's metric per arm at its chosen rate: every seed, mean ± standard deviation."""
+    metric = comparison.metric
+    arms = [arm for arm in comparison.arms if comparison.values(arm)]
     if not arms:
         return None
     looks = looks_of(comparison)
@@ -28,20 +29,21 @@ def accuracy_figure(comparison: Comparison) -> Figure | None:
     rasterized = sum(len(arm.completed(arm.setting)) for arm in arms) > MAX_VECTOR_POINTS
     accuracies: list[float] = []
     for row, arm in enumerate(arms):
-        values = 100 * np.array(sorted(arm.metric("test_top1", arm.setting).values()))
+        values = metric.scale * np.array(sorted(comparison.values(arm).values()))
         accuracies.extend(values)
-        look, summary = looks[arm.label], arm.test_top1
+        look, summary = looks[arm.label], comparison.summary(arm)
         assert summary is not None
         # Seeds lie beneath their mean, neighbours at different heights, so that equal accuracies stay apart.
         offsets = 0.24 + 0.1 * (np.arange(len(values)) % 3)
         axes.scatter(values, row + offsets, s=15, color=look.color, alpha=0.8, linewidths=0, rasterized=rasterized)
-        mean, sd = percents(summary)
+        mean, sd = as_drawn(summary, metric)
         axes.errorbar(mean, row, xerr=sd, fmt=look.marker, color=look.color, markersize=7, capsize=3.5, linewidth=1.6)
-    label = "test top-1 (%)"
-    if len(arms) > 1 and comparison.baseline is not None and comparison.baseline.test_top1 is not None:
-        axes.axvline(100 * comparison.baseline.test_top1.mean, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    label = f"test {metric.heading}"
+    of_baseline = None if comparison.baseline is None else comparison.summary(comparison.baseline)
+    if len(arms) > 1 and of_baseline is not None:
+        axes.axvline(metric.scale * of_baseline.mean, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         label += "; dashed: baseline"
-    if (floor := comparison.without_learning) is not None:
+    if metric.is_top1 and (floor := comparison.without_learning) is not None:
         share, name = floor
         if is_near(100 * share, accuracies):
             axes.axvline(100 * share, color=GREY, linewidth=1, linestyle=":", zorder=1)

@@ -1,4 +1,4 @@
-"""What does accuracy cost, in arithmetic and in time?"""
+"""What does accuracy, or whatever arms are judged by, cost in arithmetic and in time?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vitbench.analysis.charts.shared import HOLLOW, Look, figure_of, looks_of, percents, role
+from vitbench.analysis.charts.shared import HOLLOW, Look, as_drawn, figure_of, looks_of, role
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.writing.drawing import GREY
@@ -25,10 +25,12 @@ TO_NAME = 0.045
 
 
 def cost_figure(comparison: Comparison) -> Figure | None:
-    """Test top-1 against MACs per image, or training FLOPs where these are equal, and against training time, each with its
-    Pareto front; None for one arm.
+    """The study's metric against MACs per image, or training FLOPs where these are equal, and against training time, each
+    with its Pareto front; None for one arm.
     """
-    arms = [arm for arm in comparison.arms if arm.test_top1 and arm.macs]
+    metric = comparison.metric
+    reached = {arm.label: summary for arm in comparison.arms if arm.macs and (summary := comparison.summary(arm))}
+    arms = [arm for arm in comparison.arms if arm.label in reached]
     if len(arms) < 2:
         return None
     looks = looks_of(comparison)
@@ -41,18 +43,19 @@ def cost_figure(comparison: Comparison) -> Figure | None:
         "Mean ± 1 SD over seeds. Dotted line, where several arms are on it: Pareto front; no other arm is cheaper and better.",
     )
     costs = _costs(comparison, arms)
-    top1 = {arm.label: 100 * arm.test_top1.mean for arm in arms if arm.test_top1}
-    points = [{label: (value, top1[label]) for label, value in cost.items()} for cost in costs.values()]
+    points = [
+        {label: (value, metric.scale * reached[label].mean) for label, value in cost.items()} for cost in costs.values()
+    ]
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     for axes, (label, cost), places in zip(panels, costs.items(), points, strict=True):
-        front = pareto_front(list(places.values()))
+        front = pareto_front(list(places.values()), larger_is_better=metric.larger_is_better)
         axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color=GREY, linewidth=1.2, linestyle=":", zorder=1)
         for arm in arms:
             if arm.label in cost:
                 name = names[arm.label] if axes is panels[0] else None
-                _draw(axes, arm, cost[arm.label], looks[arm.label], name)
+                _draw(axes, as_drawn(reached[arm.label], metric), cost[arm.label], looks[arm.label], name)
         _scale(axes, label, min(cost.values()), max(cost.values()))
-    panels[0].set_ylabel("test top-1 (%)")
+    panels[0].set_ylabel(f"test {metric.heading}")
     for axes, places in zip(panels, points, strict=True):  # once all limits are as they stay
         _name_groups(axes, places)
     figure.legend(loc="outside lower center", ncols=columns, fontsize=9, columnspacing=1.2, handletextpad=0.3)
@@ -76,10 +79,9 @@ def _costs(comparison: Comparison, arms: Sequence[ArmResult]) -> dict[str, dict[
     return costs
 
 
-def _draw(axes: Axes, arm: ArmResult, cost: float, look: Look, name: str | None) -> None:
+def _draw(axes: Axes, reached: tuple[float, float | None], cost: float, look: Look, name: str | None) -> None:
     """Exactly at its numbers; hollow and with thin bars, so that arms of equal cost show through each other."""
-    assert arm.test_top1 is not None
-    mean, sd = percents(arm.test_top1)
+    mean, sd = reached
     style = {**HOLLOW, "fmt": look.marker, "color": look.color, "markersize": 7.5, "markeredgewidth": 1.6}
     points = axes.errorbar(cost, mean, sd, label=name, zorder=3, **style)
     for bar in (*points.lines[1], *points.lines[2]):
@@ -103,7 +105,7 @@ def _scale(axes: Axes, label: str, low: float, high: float) -> None:
 def _name_groups(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
     """Names beside arms of equal cost, which hide each other: on the side with more room, each with a line to its point.
 
-    `points`: (cost, top-1) by label.
+    `points`: (cost, metric) by label.
     """
     axes.set_ylim(axes.get_ylim())
     to_axes = axes.transData + axes.transAxes.inverted()
@@ -149,10 +151,11 @@ def spaced(places: Mapping[str, float], *, step: float) -> dict[str, float]:
     return {label: level[i] + i * step for i, label in enumerate(labels)}
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The (cost, accuracy) points that no other beats at equal or lower cost, by ascending cost."""
+def pareto_front(points: Sequence[tuple[float, float]], *, larger_is_better: bool = True) -> list[tuple[float, float]]:
+    """The (cost, metric) points that no other beats at equal or lower cost, by ascending cost."""
+    sign = 1 if larger_is_better else -1
     front: list[tuple[float, float]] = []
-    for cost, accuracy in sorted(set(points), key=lambda point: (point[0], -point[1])):
-        if not front or accuracy > front[-1][1]:
-            front.append((cost, accuracy))
+    for cost, value in sorted(set(points), key=lambda point: (point[0], -sign * point[1])):
+        if not front or sign * value > sign * front[-1][1]:
+            front.append((cost, value))
     return front

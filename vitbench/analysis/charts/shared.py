@@ -16,6 +16,7 @@ from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.writing.drawing import GREY, INK, MARKERS, PALETTE, headed_figure
 from vitbench.analysis.writing.panels import percent_text, wrapped
+from vitbench.records.metrics import Metric
 from vitbench.text import counted
 
 HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "elinewidth": 1, "capsize": 2.5}
@@ -55,9 +56,9 @@ def role(arm: ArmResult, comparison: Comparison, *, width: int) -> str:
     return wrapped(f"{arm.label} (baseline)" if is_baseline else arm.label, width)
 
 
-def percents(summary: Summary) -> tuple[float, float | None]:
-    """Mean and standard deviation in percent."""
-    return 100 * summary.mean, None if summary.sd is None else 100 * summary.sd
+def as_drawn(summary: Summary, metric: Metric) -> tuple[float, float | None]:
+    """Mean and standard deviation in percent, or in the metric's unit."""
+    return metric.scale * summary.mean, None if summary.sd is None else metric.scale * summary.sd
 
 
 def draw_baseline(axes: Axes, x: ArrayLike, y: ArrayLike) -> None:

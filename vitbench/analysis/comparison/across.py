@@ -121,7 +121,7 @@ def _circumstances(comparison: Comparison) -> tuple[Hashable, ...]:
     recipe = without(comparison.train, ("learning_rate", "epochs", *design.tuned))
     environment = comparison.environment.model_copy(update={"data_sha256": ""}).comparison_key
     shared = comparison.study, comparison.budget, _size(comparison), comparison.harness_version, environment
-    tuning = design.match, tuple(design.tuned), design.tuning_seeds
+    tuning = comparison.metric.name, design.match, tuple(design.tuned), design.tuning_seeds
     return *shared, *tuning, recipe, *(getattr(data, name) for name in images if name not in design.tuned)
 
 

@@ -83,8 +83,9 @@ class ArmResult:
         return sum(outcome_of(record) is Outcome.DIVERGED for record in runs)
 
     def metric(self, name: str, setting: Setting | None) -> dict[int, float]:
-        """A final metric of the completed runs at a setting, by seed."""
-        return {seed: record.metrics[name] for seed, record in self.completed(setting).items()}
+        """A final metric of the completed runs at a setting that have it, by seed: older records lack some."""
+        completed = self.completed(setting).items()
+        return {seed: record.metrics[name] for seed, record in completed if name in record.metrics}
 
     @cached_property
     def _scores(self) -> Scores:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitbench.config import DataConfig, TrainConfig, shortened
+from vitbench.config import DataConfig, TrainConfig
 from vitbench.records import Design, Record
+from vitbench.studies.settings import value_text
 
 Changes = Mapping[str, Any]
 """Fields of model, recipe and data, by name, to their values as JSON has them."""
@@ -43,21 +43,6 @@ def difference_text(design: Design, arm: str, changes: Changes | None = None) ->
     start, scale = design.starts.get(arm), design.learning_rate_scales.get(arm, 1.0)
     further = [f"starts from {start}"] * (start is not None) + [f"learning rates × {value_text(scale)}"] * (scale != 1)
     return ", ".join([*([changes_text(changes)] if changes or not further else []), *further])
-
-
-def value_text(value: Any) -> str:
-    """A field's value in words: `none`, `off`, `0.1`, `(3, 4, 9)`."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, int | float):
-        return f"{value:.6g}".replace("e-0", "e-")
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list | tuple):
-        return f"({', '.join(map(value_text, value))})"
-    return shortened(json.loads(json.dumps(value, default=str)))
 
 
 def of_recipe_and_data(changes: Changes | None) -> dict[str, Any]:

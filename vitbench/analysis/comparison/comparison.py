@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +13,8 @@ from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.config import DataConfig, RunConfig, TrainConfig
-from vitbench.records import Design, Environment, Record, unpack_correct
+from vitbench.records import Design, Environment, Outcome, Record, unpack_correct
+from vitbench.records.metrics import TOP1, Metric
 from vitbench.studies.match import MATCHES
 from vitbench.studies.settings import Setting
 
@@ -50,6 +52,27 @@ class Comparison:
     """The baseline's, and all arms' where `match` is `epochs` and all train on the same images."""
     reached: Mapping[str, int] = field(default_factory=dict)
     """The look that each arm, by label, has reached, where seeds are added until arms are settled."""
+    metric: Metric = TOP1
+    """By which arms are judged: the one that was declared, or another that was asked for."""
+
+    @property
+    def metric_is_declared(self) -> bool:
+        """Whether arms are judged by what the study declared."""
+        return self.metric.name == self.design.metric
+
+    @cached_property
+    def earlier_metrics(self) -> dict[str, int]:
+        """How many completed runs declared another metric than the study does by now, by its name."""
+        completed = (record for record in self.records if record.outcome is Outcome.COMPLETED)
+        return dict(Counter(name for record in completed if (name := record.design.metric) != self.design.metric))
+
+    def values(self, arm: ArmResult) -> dict[int, float]:
+        """The metric by seed, ascending, at an arm's chosen setting."""
+        return arm.metric(self.metric.key, arm.setting)
+
+    def summary(self, arm: ArmResult) -> Summary | None:
+        """Of `values`; None where there is none."""
+        return Summary.of(self.values(arm).values())
 
     @property
     def tells_changes(self) -> bool:
@@ -165,10 +188,10 @@ class Comparison:
         return f"{', '.join(levels)} {at_the_same}"
 
     def at_baseline_setting(self, arm: ArmResult) -> Summary | None:
-        """test_top1 of an arm at the setting that was chosen for what it is compared with."""
-        return (
-            None if self.baseline is None else Summary.of(arm.metric("test_top1", self.baseline_setting(arm)).values())
-        )
+        """The metric of an arm at the setting that was chosen for what it is compared with."""
+        if self.baseline is None:
+            return None
+        return Summary.of(arm.metric(self.metric.key, self.baseline_setting(arm)).values())
 
     def baseline_setting(self, arm: ArmResult) -> Setting | None:
         """The setting that was chosen for what an arm is compared with, as the arm has it: its learning rates may be others,
@@ -184,7 +207,7 @@ class Comparison:
         return tuple(self.design.to_grid(arm.name, setting) for setting in arm.settings)
 
     def paired(self, arm: ArmResult, *, at_baseline_setting: bool = False) -> tuple[dict[int, float], dict[int, float]]:
-        """test_top1 by seed of an arm and of what it is `compared_with`, over the seeds that both have, ascending.
+        """The metric by seed of an arm and of what it is `compared_with`, over the seeds that both have, ascending.
 
         Each at its chosen setting; with `at_baseline_setting`, both at that of the other, over its held-out seeds alone if it
         has any and the arm's own setting is another. Empty where there is nothing to compare with.
@@ -194,12 +217,12 @@ class Comparison:
             return {}, {}
         setting = self.baseline_setting(arm) if at_baseline_setting else arm.setting
         held_out = reference.held_out_seeds if setting != arm.setting else ()
-        mine, theirs = arm.metric("test_top1", setting), reference.top1_by_seed
+        mine, theirs = arm.metric(self.metric.key, setting), self.values(reference)
         common = sorted(mine.keys() & theirs.keys() & set(held_out or mine))
         return {seed: mine[seed] for seed in common}, {seed: theirs[seed] for seed in common}
 
     def difference(self, arm: ArmResult, *, at_baseline_setting: bool = False) -> PairedDifference | None:
-        """test_top1 of an arm minus that of what it is compared with, seed by seed, at the settings of `paired`."""
+        """The metric of an arm minus that of what it is compared with, seed by seed, at the settings of `paired`."""
         return PairedDifference.of(*self.paired(arm, at_baseline_setting=at_baseline_setting))
 
     def correct_bits(self, arm: ArmResult, setting: Setting | None = None) -> dict[int, NDArray[np.bool_]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from vitbench.analysis.comparison.arm import ArmResult
-from vitbench.analysis.comparison.changes import difference_text, value_text
+from vitbench.analysis.comparison.changes import difference_text
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.writing.words import ABSENT
 from vitbench.config import user_names
+from vitbench.studies.settings import value_text
 
 
 def differs_in(comparison: Comparison, arm: ArmResult) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from vitbench.analysis.comparison.arm import ArmResult
@@ -17,6 +17,7 @@ from vitbench.analysis.statistics.outperforming import Outperforming
 from vitbench.analysis.statistics.pairing import NO_SPREAD, Estimate, PairedDifference, Uncertainty
 from vitbench.analysis.statistics.power import SeedsToSettle, seeds_to_settle, smallest_difference
 from vitbench.analysis.statistics.verdicts import ALPHA, Caveats, Decision, SequentialPlan, Verdict, decide
+from vitbench.records.metrics import TOP1, Metric
 from vitbench.studies.settings import Setting
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Finding:
     """
 
     arm: ArmResult
+    metric: Metric
+    """What it is judged by."""
     decision: Decision
     at_baseline_setting: Decision | None
     """The same at the setting that was chosen for the baseline, over its held-out seeds where they are enough.
@@ -44,7 +47,7 @@ class Finding:
     """
     outperforming: Outperforming | None
     seeds_and_images: CrossedDifference | None
-    """For new test images too, at the arm's own setting."""
+    """For new test images too, at the arm's own setting; of top-1 alone, as `images_only_one_gets` is."""
     images_only_one_gets: tuple[float, float] | None
     """Test images that only the arm, and only the baseline, gets right: means over seeds."""
     smallest_difference: float | None
@@ -68,54 +71,74 @@ class Findings:
     """Arms that Holm's correction is for."""
 
 
+class Decided(NamedTuple):
+    """What is decided of a comparison by one metric: of each arm, by label, and of each pair of levels."""
+
+    arms: Mapping[str, Decision]
+    at_baseline: Mapping[str, Decision]
+    """At the setting that was chosen for the baseline."""
+    interactions: Mapping[Cell, Decision]
+
+
 def findings_of(comparison: Comparison) -> Findings:
     """Everything the statistics say of a comparison."""
-    baseline, pairs = comparison.baseline, _pairs(comparison)
-    contrasts = {arm.label: _contrast(comparison, arm, other) for arm, other in pairs}
-    contrasts_at_baseline = {
-        arm.label: _contrast(comparison, arm, other, at_baseline_setting=True) for arm, other in pairs
-    }
-    num_arms = len(comparison.design.compared_arms)
-    decisions = _decide(comparison, contrasts, num_arms=num_arms)
-    at_baseline = _decide(comparison, contrasts_at_baseline, at_fixed_seeds=True)
-    num_tested = sum(decision.corrected_for is not None for decision in decisions.values())
+    baseline, decided, pairs = comparison.baseline, _decided(comparison), _pairs(comparison)
+    num_tested = sum(decision.corrected_for is not None for decision in decided.arms.values())
     arms = {}
-    for arm, _ in pairs:
-        decision_there = None if arm.setting == comparison.baseline_setting(arm) else at_baseline[arm.label]
-        terms = contrasts[arm.label].terms
-        arms[arm.label] = _finding(comparison, arm, terms, decisions[arm.label], decision_there, max(num_tested, 1))
-    cells = _arms_by_cell(comparison)
-    accuracies = {cell: by_seed for cell, arm in cells.items() if (by_seed := arm.top1_by_seed)}
-    on_interactions = _decide(comparison, _interaction_contrasts(baseline, cells, accuracies))
+    for arm, other in pairs:
+        decision_there = None if arm.setting == comparison.baseline_setting(arm) else decided.at_baseline[arm.label]
+        terms = _contrast(comparison, arm, other).terms
+        arms[arm.label] = _finding(comparison, arm, terms, decided.arms[arm.label], decision_there, max(num_tested, 1))
     narrowing = None
     if baseline is not None:
         compared = [baseline, *(arm for arm, other in pairs if other is baseline)]
-        narrowing = study_narrowing({arm.label: arm.top1_by_seed for arm in compared}, baseline=baseline.label)
+        narrowing = study_narrowing({arm.label: comparison.values(arm) for arm in compared}, baseline=baseline.label)
     return Findings(
         arms=arms,
-        interactions=on_interactions,
-        overall_interaction=overall_interaction(accuracies) if on_interactions else None,
+        interactions=decided.interactions,
+        overall_interaction=overall_interaction(_values_by_cell(comparison)) if decided.interactions else None,
         narrowing=narrowing,
-        claims=claim_rows(
-            claims_of(comparison.study),
-            {arm.name: decisions[arm.label] for arm, _ in pairs},
-            at_baseline_setting={arm.name: at_baseline[arm.label] for arm, _ in pairs},
-            interactions=on_interactions,
-            baseline="" if baseline is None else baseline.name,
-        ),
+        claims=_claims(comparison, decided),
         num_tested=num_tested,
     )
 
 
-def decisions_on(comparison: Comparison) -> dict[str, Decision]:
-    """The verdicts alone, each arm at its own setting, by label."""
+def decisions_of(comparison: Comparison) -> dict[str, Decision]:
+    """The decision on each arm alone, at its own setting, by label."""
     contrasts = {arm.label: _contrast(comparison, arm, other) for arm, other in _pairs(comparison)}
     return _decide(comparison, contrasts, num_arms=len(comparison.design.compared_arms))
 
 
 def _pairs(comparison: Comparison) -> list[tuple[ArmResult, ArmResult]]:
-    """Every arm that is compared, and the arm that it is compared with."""
+    """Each arm that is compared with another, and that other."""
     return [(arm, other) for arm in comparison.arms if (other := comparison.compared_with(arm)) is not None]
+
+
+def _decided(comparison: Comparison) -> Decided:
+    at_baseline = {
+        arm.label: _contrast(comparison, arm, other, at_baseline_setting=True) for arm, other in _pairs(comparison)
+    }
+    cells, values = _arms_by_cell(comparison), _values_by_cell(comparison)
+    return Decided(
+        decisions_of(comparison),
+        _decide(comparison, at_baseline, at_fixed_seeds=True),
+        _decide(comparison, _interaction_contrasts(comparison.baseline, cells, values)),
+    )
+
+
+def _claims(comparison: Comparison, decided: Decided) -> Sequence[ClaimRow]:
+    """By top-1, whatever else the study is judged by: it is what the literature reports."""
+    claims, baseline = claims_of(comparison.study), comparison.baseline
+    if claims and not comparison.metric.is_top1:
+        decided = _decided(replace(comparison, metric=TOP1))
+    names = {arm.label: arm.name for arm in comparison.arms}
+    return claim_rows(
+        claims,
+        {names[label]: decision for label, decision in decided.arms.items()},
+        at_baseline_setting={names[label]: decision for label, decision in decided.at_baseline.items()},
+        interactions=decided.interactions,
+        baseline="" if baseline is None else baseline.name,
+    )
 
 
 def _finding(
@@ -126,14 +149,16 @@ def _finding(
     at_baseline_setting: Decision | None,
     num_tested: int,
 ) -> Finding:
-    images = _image_differences(terms, _correct_images(comparison, terms))
+    metric, pairs = comparison.metric, comparison.paired(arm)
+    images = _image_differences(terms, _correct_images(comparison, terms)) if metric.is_top1 else None
     difference = None if decision.over_images else decision.difference
     is_open = decision.verdict in (Verdict.OPEN, Verdict.NONE)
     return Finding(
         arm=arm,
+        metric=metric,
         decision=decision,
         at_baseline_setting=at_baseline_setting,
-        outperforming=Outperforming.of(*comparison.paired(arm)),
+        outperforming=Outperforming.of(*(pairs if metric.larger_is_better else pairs[::-1])),
         seeds_and_images=None if images is None or len(images) < 2 else CrossedDifference.of(images),
         images_only_one_gets=(
             None if images is None else (float((images > 0).sum(1).mean()), float((images < 0).sum(1).mean()))
@@ -141,12 +166,14 @@ def _finding(
         smallest_difference=(
             smallest_difference(difference.sd, difference.n, alpha=ALPHA / num_tested) if difference else None
         ),
-        to_settle=seeds_to_settle(difference, num_arms=num_tested) if difference and is_open else None,
+        to_settle=(
+            seeds_to_settle(difference, num_arms=num_tested, margin=metric.margin) if difference and is_open else None
+        ),
     )
 
 
 class Term(NamedTuple):
-    """An arm at a setting, and the sign that its accuracy has in a difference."""
+    """An arm at a setting, and the sign that it has in a difference."""
 
     sign: int
     arm: ArmResult
@@ -182,14 +209,14 @@ def _contrast(
 
 
 def _interaction_contrasts(
-    baseline: ArmResult | None, arms: Mapping[Cell, ArmResult], accuracies: Mapping[Cell, Mapping[int, float]]
+    baseline: ArmResult | None, arms: Mapping[Cell, ArmResult], values: Mapping[Cell, Mapping[int, float]]
 ) -> dict[Cell, Contrast]:
     """Of every pair of levels of two factors: four arms, whichever of which lacks runs, the sum may turn."""
-    origin = next((cell for cell, arm in arms.items() if arm is baseline and cell in accuracies), None)
+    origin = next((cell for cell, arm in arms.items() if arm is baseline and cell in values), None)
     if origin is None:
         return {}
     contrasts = {}
-    for (first, second), difference in interactions(accuracies, baseline=origin).items():
+    for (first, second), difference in interactions(values, baseline=origin).items():
         corners = [arms[cell] for cell in ((first, second), (first, origin[1]), (origin[0], second), origin)]
         terms = [Term(sign, arm, arm.setting) for sign, arm in zip((1, -1, -1, 1), corners, strict=True)]
         diverged, edge = sum(arm.diverged(arm.setting) for arm in corners), any(arm.edges for arm in corners)
@@ -210,10 +237,10 @@ def _sequential(comparison: Comparison, contrasts: Mapping[Key, Contrast], num_a
 def _decide(
     comparison: Comparison, contrasts: Mapping[Key, Contrast], *, num_arms: int = 0, at_fixed_seeds: bool = False
 ) -> dict[Key, Decision]:
-    """`decide`, with the test images of those differences that spread over seeds by less than one."""
+    """`decide`, with the test images of those differences of top-1 that spread over seeds by less than one."""
     over_images, saturated, floor = {}, {}, comparison.without_learning
     one_image = 1 / comparison.num_test_images if comparison.num_test_images else NO_SPREAD
-    for key, (difference, terms, _) in contrasts.items():
+    for key, (difference, terms, _) in contrasts.items() if comparison.metric.is_top1 else ():
         if difference is None or difference.sd is None or difference.sd >= one_image:
             continue
         accuracies = [
@@ -232,6 +259,8 @@ def _decide(
         {key: contrast.difference for key, contrast in contrasts.items()},
         over_images=over_images,
         saturated=saturated,
+        margin=comparison.metric.margin,
+        larger_is_better=comparison.metric.larger_is_better,
         caveats={key: contrast.caveats for key, contrast in contrasts.items()},
         sequential=_sequential(comparison, contrasts, num_arms)
         if comparison.design.looks and not at_fixed_seeds
@@ -278,6 +307,11 @@ def _image_differences(terms: Sequence[Term], correct: NDArray[np.bool_] | None)
 
     signs = np.array([term.sign for term in terms], np.int8)
     return np.tensordot(signs, correct.astype(np.int8), 1)
+
+
+def _values_by_cell(comparison: Comparison) -> dict[Cell, dict[int, float]]:
+    """The metric by seed of those of `_arms_by_cell` that have it."""
+    return {cell: by_seed for cell, arm in _arms_by_cell(comparison).items() if (by_seed := comparison.values(arm))}
 
 
 def _arms_by_cell(comparison: Comparison) -> dict[Cell, ArmResult]:

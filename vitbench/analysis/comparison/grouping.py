@@ -15,7 +15,7 @@ from vitbench.analysis.comparison.changes import of_recipe_and_data, recorded_ch
 from vitbench.analysis.comparison.naming import digest
 from vitbench.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from vitbench.records import Design, Record
-from vitbench.studies.choice import Runs, add_run, base_of, environment_key, grouped, undone
+from vitbench.studies.choice import Runs, add_run, base_of, environment_key, grouped
 from vitbench.studies.settings import setting_of, without
 
 Key = tuple[Hashable, ...]
@@ -195,10 +195,10 @@ def _data_of(record: Record, fields: Sequence[str], plan: Plan) -> Key:
     changes = record.design.changes
     has_size_of_base = "image_size" not in changes.get(name, {})
     data, image_hw = (
-        undone(first.data, record.design, name),
+        record.design.base_of(name, first.data),
         first.model.image_hw if has_size_of_base else plan.image_hw,
     )
-    data_of_arm = undone(record.config.data, record.design, record.arm)
+    data_of_arm = record.design.base_of(record.arm, record.config.data)
     if first is record.config or "crop_padding" in changes.get(record.arm, {}):
         as_the_first = data
     else:

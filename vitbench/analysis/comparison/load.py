@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from vitbench.analysis.comparison.naming import slug_of, title_of, with_distinct
 from vitbench.analysis.comparison.other_studies import with_other_verdicts
 from vitbench.analysis.writing.presentable import presentable
 from vitbench.records import Faults, Outcome, Record, RecordStore
+from vitbench.records.metrics import metric_named
 from vitbench.studies.choice import base_of
 
 
-def load_assessments(store_root: str | Path, *, needed: bool = True, faults: Faults | None = None) -> list[Assessment]:
+def load_assessments(
+    store_root: str | Path, *, metric: str | None = None, needed: bool = True, faults: Faults | None = None
+) -> list[Assessment]:
     """The assessment of each of `load_comparisons`, with a note on every record of its study that was left out.
 
     A study that cannot be assessed is left out too, and told to `faults`.
@@ -25,7 +29,7 @@ def load_assessments(store_root: str | Path, *, needed: bool = True, faults: Fau
     faults = Faults() if faults is None else faults
     store = RecordStore(store_root, faults)
     assessments: list[Assessment] = []
-    comparisons = load_comparisons(store_root, needed=needed, faults=faults)
+    comparisons = load_comparisons(store_root, metric=metric, needed=needed, faults=faults)
     for study, of_study in groupby(comparisons, lambda comparison: comparison.study):
         path = store.path(study)
         left_out = [f"Left out: {remark}" for remark in faults.remarks(path)]
@@ -34,12 +38,16 @@ def load_assessments(store_root: str | Path, *, needed: bool = True, faults: Fau
     return with_other_verdicts(assessments)
 
 
-def load_comparisons(store_root: str | Path, *, needed: bool = True, faults: Faults | None = None) -> list[Comparison]:
-    """All comparisons under a results folder, by study and slug.
+def load_comparisons(
+    store_root: str | Path, *, metric: str | None = None, needed: bool = True, faults: Faults | None = None
+) -> list[Comparison]:
+    """All comparisons under a results folder, by study and slug; judged by `metric`, else by what each study declared.
 
     `faults` (else stderr) are told of what is damaged or cannot be compared; it is left out.
-    Raises ValueError where there is nothing at all, unless it is not `needed`.
+    Raises ValueError where there is nothing at all, unless it is not `needed`, and for a metric that is none or that no
+    record has.
     """
+    asked = None if metric is None else metric_named(metric)
     faults = Faults() if faults is None else faults
     store = RecordStore(store_root, faults)
     comparisons: list[Comparison] = []
@@ -49,7 +57,13 @@ def load_comparisons(store_root: str | Path, *, needed: bool = True, faults: Fau
                 comparisons += compare(presentable(records))
     if needed and not comparisons and not faults:
         raise no_records(store_root)
-    return comparisons
+    if asked is None:
+        return comparisons
+    if comparisons and not any(asked.key in record.metrics for each in comparisons for record in each.records):
+        raise ValueError(
+            f"metric {asked.name!r} is in no record under {str(store_root)!r}, which came before it; take another"
+        )
+    return [replace(comparison, metric=asked) for comparison in comparisons]
 
 
 def no_records(store_root: str | Path) -> ValueError:
@@ -92,4 +106,5 @@ def _comparison(group: Group) -> Comparison:
         arms=tuple(arms),
         baseline=next((arm for arm in arms if arm.name == baseline_name), None),
         epochs=design.epochs.get(design.baseline, first.config.train.epochs),
+        metric=metric_named(design.metric),
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.comparison.findings import decisions_on
+from vitbench.analysis.comparison.findings import decisions_of
 from vitbench.analysis.statistics.stopping import Progress, Runs, follow
 from vitbench.analysis.statistics.verdicts import Decision
 from vitbench.records import Outcome
@@ -32,7 +32,7 @@ def progress_of(comparison: Comparison) -> Progress[str]:
         return _runs(comparison, arms[label], look) if label in arms else Runs.MISSING
 
     def decide_at(reached: Mapping[str, int]) -> Mapping[str, Decision]:
-        return decisions_on(_at(comparison, reached))
+        return decisions_of(_at(comparison, reached))
 
     return follow([*arms, *missing], comparison.design.looks, runs=runs, decide_at=decide_at)
 

@@ -15,6 +15,7 @@ from vitbench.analysis.comparison.seen_images import about_images
 from vitbench.analysis.writing.words import listed, seeds_text
 from vitbench.costs.macs import unread_macs, unread_sentence
 from vitbench.records import Outcome
+from vitbench.records.metrics import METRICS
 from vitbench.studies.choice import has_accuracies
 from vitbench.studies.settings import RATE, Setting, value_text
 from vitbench.text import agreeing, counted
@@ -58,10 +59,33 @@ def _labels_by(arms: Iterable[ArmResult], key_of: Callable[[ArmResult], Key]) ->
     return labels
 
 
+def _about_the_metric(comparison: Comparison) -> Iterator[str]:
+    """Which runs lack it, and whether it was declared before all of them."""
+    metric, design = comparison.metric, comparison.design
+    completed = [record for record in comparison.records if record.outcome is Outcome.COMPLETED]
+    if lacking := sum(metric.key not in record.metrics for record in completed):
+        yield (
+            f"{lacking} of {counted(len(completed), 'run')} {agreeing(lacking, 'was', 'were')} recorded before "
+            f"{metric.words} was, and {agreeing(lacking, 'is', 'are')} in none of its numbers."
+        )
+    if comparison.earlier_metrics:
+        runs = (f"{counted(number, 'run')} by {_words(name)}" for name, number in comparison.earlier_metrics.items())
+        yield (
+            f"The metric was changed: the study declares {METRICS[design.metric].words} now, but recorded {listed(runs)}. A "
+            "metric that is chosen after results were seen proves less."
+        )
+
+
+def _words(metric: str) -> str:
+    """In words; what a later version may have recorded, as it is."""
+    return METRICS[metric].words if metric in METRICS else metric
+
+
 def _about_the_study(comparison: Comparison) -> Iterator[str]:
     baseline, design = comparison.baseline, comparison.design
     if baseline is None:
         yield f"The baseline, {design.baseline}, has no run here: there are no differences from it."
+    yield from _about_the_metric(comparison)
     recorded = {arm.name for arm in comparison.arms}
     if missing := [name for name in design.arms if name not in {*recorded, design.baseline}]:
         yield f"Not yet run: {listed(missing)}."

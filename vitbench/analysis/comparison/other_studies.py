@@ -29,7 +29,9 @@ def with_other_verdicts(assessments: Sequence[Assessment]) -> list[Assessment]:
     for judged in same_runs.values():
         for (index, finding), (other_index, other_finding) in permutations(judged, 2):
             assessment, other = assessments[index], assessments[other_index]
-            other_study = other.comparison.study != assessment.comparison.study
+            other_study = (
+                other.comparison.study != assessment.comparison.study and other_finding.metric == finding.metric
+            )
             if other_study and other_finding.decision.verdict is not finding.decision.verdict:
                 notes[index].append(_note(assessment, finding, other, other_finding))
     return [
@@ -47,8 +49,8 @@ def _first_run(arm: ArmResult) -> object:
 def _note(assessment: Assessment, finding: Finding, other: Assessment, other_finding: Finding) -> str:
     reason = " The more arms are tested together, the more evidence each needs."
     return (
-        f"{finding.arm.label}: {verdict_text(finding.decision)} here ({_evidence(assessment, finding)}), but "
-        f"{verdict_text(other_finding.decision)} in {other.comparison.study}, which has these runs too "
+        f"{finding.arm.label}: {verdict_text(finding.decision, finding.metric)} here ({_evidence(assessment, finding)}), but "
+        f"{verdict_text(other_finding.decision, other_finding.metric)} in {other.comparison.study}, which has these runs too "
         f"({_evidence(other, other_finding)})."
         f"{reason if assessment.findings.num_tested != other.findings.num_tested else ''}"
     )

@@ -4,38 +4,40 @@ from __future__ import annotations
 
 from vitbench.analysis.statistics.pairing import Interval, PairedDifference
 from vitbench.analysis.statistics.power import MOST_SEEDS, SeedsToSettle
-from vitbench.analysis.statistics.verdicts import MARGIN, Caveats, Decision
+from vitbench.analysis.statistics.verdicts import Caveats, Decision
+from vitbench.records.metrics import TOP1, Metric
 from vitbench.text import counted
 
 
-def points(difference: float) -> str:
-    """`+0.56`, `−1.20`, `0.00`: percentage points from a fraction."""
-    text = f"{100 * difference:+.2f}".replace("-", "−")
-    return "0.00" if text[1:] == "0.00" else text
+def points(difference: float, metric: Metric = TOP1) -> str:
+    """`+0.56`, `−1.20`, `0.00`: percentage points from a fraction; of another metric `+0.0123`, in its own unit."""
+    text = f"{metric.scale * difference:+.{metric.digits}f}".replace("-", "−")
+    return text[1:] if not float(text[1:]) else text
 
 
-def margin_text(margin: float) -> str:
-    """0.5 from 0.005."""
-    return f"{100 * margin:g}"
+def margin_text(margin: float, metric: Metric = TOP1) -> str:
+    """`0.5 points` from 0.005, `0.013 nats`."""
+    return f"{metric.scale * margin:g} {metric.unit}"
 
 
-def with_interval(difference: PairedDifference, interval: Interval | None) -> str:
-    """`+0.56 [−0.31, +1.43]` in points; `+0.56 (n=2)` without an interval."""
-    bounds = f"(n={difference.n})" if interval is None else f"[{points(interval.low)}, {points(interval.high)}]"
-    return f"{points(difference.mean)} {bounds}"
+def with_interval(difference: PairedDifference, interval: Interval | None, metric: Metric = TOP1) -> str:
+    """`+0.56 [−0.31, +1.43]` in the metric's unit; `+0.56 (n=2)` without an interval."""
+    if interval is None:
+        return f"{points(difference.mean, metric)} (n={difference.n})"
+    return f"{points(difference.mean, metric)} [{points(interval.low, metric)}, {points(interval.high, metric)}]"
 
 
-def difference_text(decision: Decision) -> str:
+def difference_text(decision: Decision, metric: Metric = TOP1) -> str:
     """`with_interval` of the one that decided; empty without a pair of runs."""
-    return "" if decision.difference is None else with_interval(decision.difference, decision.interval)
+    return "" if decision.difference is None else with_interval(decision.difference, decision.interval, metric)
 
 
-def verdict_text(decision: Decision, *, edges: bool = False) -> str:
+def verdict_text(decision: Decision, metric: Metric = TOP1, *, edges: bool = False) -> str:
     """`better`, `worse, within 0.5 points`, `open, 2 runs diverged`; `edges`: whether the grid's edges are told too.
 
     'Within' where the interval beside it is.
     """
-    within = [f"within {margin_text(decision.margin)} points"] if decision.difference_lies_within else []
+    within = [f"within {margin_text(decision.margin, metric)}"] if decision.difference_lies_within else []
     return ", ".join([str(decision.verdict), *within, *_caveats(decision.caveats, edges=edges)])
 
 
@@ -55,9 +57,9 @@ def _caveats(caveats: Caveats, *, edges: bool) -> list[str]:
     return [text for text, is_there in texts.items() if is_there]
 
 
-def settle_text(needed: SeedsToSettle) -> str:
+def settle_text(needed: SeedsToSettle, metric: Metric = TOP1) -> str:
     """`about 12 seeds, by showing equivalence within 0.5 points`, `more than 100 seeds`."""
     if needed.num_seeds is None:
         return f"more than {MOST_SEEDS} seeds"
-    within = f" within {margin_text(MARGIN)} points" if needed.shows == "equivalence" else ""
+    within = f" within {margin_text(metric.margin, metric)}" if needed.shows == "equivalence" else ""
     return f"about {needed.num_seeds} seeds, by showing {needed.shows}{within}"

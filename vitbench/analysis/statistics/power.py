@@ -33,8 +33,10 @@ def power_of_difference(
     return 1 - _noncentral_t(critical, degrees, noncentrality) + _noncentral_t(-critical, degrees, noncentrality)
 
 
-def power_of_equivalence(difference: float, sd: float, num_seeds: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Chance that two one-sided t-tests over so many seeds place a true mean difference within ±MARGIN.
+def power_of_equivalence(
+    difference: float, sd: float, num_seeds: NDArray[np.int64], *, margin: float = MARGIN
+) -> NDArray[np.float64]:
+    """Chance that two one-sided t-tests over so many seeds place a true mean difference within ±margin.
 
     From noncentral t, as 1 minus the chances that either test fails: never above the exact value, close to it where
     that is above one half.
@@ -44,8 +46,8 @@ def power_of_equivalence(difference: float, sd: float, num_seeds: NDArray[np.int
 
     degrees, error = num_seeds - 1, sd / np.sqrt(num_seeds)
     critical = stdtrit(degrees, 1 - ALPHA)
-    not_below_upper = _noncentral_t(critical, degrees, (MARGIN - difference) / error)
-    not_above_lower = _noncentral_t(critical, degrees, (MARGIN + difference) / error)
+    not_below_upper = _noncentral_t(critical, degrees, (margin - difference) / error)
+    not_above_lower = _noncentral_t(critical, degrees, (margin + difference) / error)
     return np.maximum(0.0, 1 - not_below_upper - not_above_lower)
 
 
@@ -73,20 +75,22 @@ class SeedsToSettle:
     shows: Literal["a difference", "equivalence"]
 
 
-def seeds_to_settle(difference: PairedDifference, *, num_arms: int) -> SeedsToSettle | None:
+def seeds_to_settle(
+    difference: PairedDifference, *, num_arms: int, margin: float = MARGIN, from_the_first: bool = False
+) -> SeedsToSettle | None:
     """Seeds that would find the difference seen so far significant, or show it equivalent, whichever takes fewer.
 
-    With 80 % power, and more than there are now. Holm's correction is taken at its hardest, as Bonferroni's: ALPHA /
-    num_arms, which the smallest p of a study must pass; equivalence is not corrected, as in the verdict's rule. None
-    where the spread is unknown: one pair, or equal differences.
+    With 80 % power, and more than there are now, unless they are counted `from_the_first`, as for a study yet to come.
+    Holm's correction is taken at its hardest, as Bonferroni's: ALPHA / num_arms, which the smallest p of a study must pass;
+    equivalence is not corrected, as in the verdict's rule. None where the spread is unknown: one pair, or equal differences.
     """
     if not difference.sd:
         return None
     import numpy as np
 
-    candidates = np.arange(max(FEWEST_SEEDS, difference.n + 1), MOST_SEEDS + 1)
+    candidates = np.arange(FEWEST_SEEDS if from_the_first else max(FEWEST_SEEDS, difference.n + 1), MOST_SEEDS + 1)
     power_to_differ = power_of_difference(difference.mean, difference.sd, candidates, alpha=ALPHA / num_arms)
-    power_to_equate = power_of_equivalence(difference.mean, difference.sd, candidates)
+    power_to_equate = power_of_equivalence(difference.mean, difference.sd, candidates, margin=margin)
     to_differ, to_equate = _first(power_to_differ >= POWER), _first(power_to_equate >= POWER)
     index = min(to_differ, to_equate)
     return SeedsToSettle(

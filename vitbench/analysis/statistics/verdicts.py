@@ -123,6 +123,7 @@ def decide(
     over_images: Mapping[Key, Estimate] | None = None,
     saturated: Mapping[Key, Verdict] | None = None,
     margin: float = MARGIN,
+    larger_is_better: bool = True,
     caveats: Mapping[Key, Caveats] | None = None,
     sequential: SequentialPlan | None = None,
 ) -> dict[Key, Decision]:
@@ -145,7 +146,8 @@ def decide(
     A run that diverged is in no pair, and is worse than any. So 'better' and 'equivalent' become open where a run of the
     arm diverged (`caveats`), 'worse' and 'equivalent' where one of the baseline did.
 
-    `margin` is a fraction. Raises ValueError unless it is above 0.
+    `margin` is in the unit of the differences. Whether they are of what is better or worse where it is larger,
+    `larger_is_better` says; their signs stay as they are. Raises ValueError unless it is above 0.
     """
     if not margin > 0:
         raise ValueError(f"margin {margin:g} must be above 0, as a fraction: 0.005 is half a point")
@@ -160,7 +162,7 @@ def decide(
         for key, difference in testable.items()
         if key not in saturated and (estimate := over_images.get(key, difference.estimate)) is not None
     }
-    tests = _Tests(estimates, sequential)
+    tests = _Tests(estimates, sequential, larger_is_better)
     adjusted = {} if sequential else dict(zip(estimates, holm([e.p_value for e in estimates.values()]), strict=True))
     decisions = {}
     for key, difference in differences.items():
@@ -178,8 +180,8 @@ def decide(
 class _Tests(Generic[Key]):
     """Of the arms of a study together, each by the estimate of its difference."""
 
-    def __init__(self, estimates: Mapping[Key, Estimate], plan: SequentialPlan | None) -> None:
-        self.estimates, self.plan = estimates, plan
+    def __init__(self, estimates: Mapping[Key, Estimate], plan: SequentialPlan | None, larger_is_better: bool) -> None:
+        self.estimates, self.plan, self.larger_is_better = estimates, plan, larger_is_better
         num_arms = plan.num_arms if plan else len(estimates)
         by_p_value = sorted(estimates, key=lambda key: estimates[key].p_value)
         self.corrections, self.shown = _holm_steps(by_p_value, num_arms, self._is_significant)
@@ -191,7 +193,7 @@ class _Tests(Generic[Key]):
         interval = estimate.interval(1 - self._level(key, alpha))
         within = estimate.equivalence_p_value(decision.margin) <= self._level(key, two_one_sided) / 2
         if key in self.shown:
-            verdict = Verdict.BETTER if estimate.mean > 0 else Verdict.WORSE
+            verdict = Verdict.BETTER if (estimate.mean > 0) == self.larger_is_better else Verdict.WORSE
         elif within:
             verdict, alpha = Verdict.EQUIVALENT, two_one_sided
             interval = estimate.interval(1 - self._level(key, alpha))

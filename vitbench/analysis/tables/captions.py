@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from vitbench.analysis.comparison.assessment import Assessment
-from vitbench.analysis.comparison.changes import value_text
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.differing import not_shared
 from vitbench.analysis.tables.reading import reading
+from vitbench.analysis.tables.robustness import robustness_reading
+from vitbench.analysis.tables.secondary import about_secondary
 from vitbench.analysis.writing.words import listed, seeds_text
 from vitbench.config import Config
+from vitbench.records.metrics import METRICS
+from vitbench.studies.settings import value_text
 
 MATCHED = {
     "flops": "Training FLOPs are equal, not epochs: each arm trains until it has spent the FLOPs of {baseline}, counted as "
@@ -38,6 +41,7 @@ def facts(comparison: Comparison) -> dict[str, str]:
         "Budget": f"{comparison.budget}, {comparison.epochs_text}",
         "Recipe": _recipe_text(comparison),
         "Changed by arms": _changed_text(comparison),
+        "Judged by": _judged_by(comparison),
         "Seeds": listed(comparison.seeds),
         "Environment": listed(machine),
         "Harness version": str(comparison.harness_version),
@@ -45,11 +49,39 @@ def facts(comparison: Comparison) -> dict[str, str]:
     return {label: text for label, text in named.items() if text}
 
 
+def _judged_by(comparison: Comparison) -> str:
+    """`loss (nats), less is better; declared before the runs`; empty for top-1, where that was declared."""
+    metric = comparison.metric
+    is_late = comparison.metric_is_declared and comparison.earlier_metrics
+    if metric.is_top1 and comparison.metric_is_declared and not is_late:
+        return ""
+    direction = "more" if metric.larger_is_better else "less"
+    declared = METRICS[comparison.design.metric].words
+    when = "after some of the runs" if is_late else "before the runs"
+    by_whom = f"declared {when}" if comparison.metric_is_declared else f"not declared: the study declared {declared}"
+    return f"{metric.heading}, {direction} is better; {by_whom}"
+
+
+def judged_by_sentence(comparison: Comparison) -> list[str]:
+    """For a page that has no facts above its table; nothing for top-1, where that was declared."""
+    text = _judged_by(comparison)
+    return [f"Judged by {text}."] if text else []
+
+
+def _metric_text(comparison: Comparison) -> str:
+    """`Top-1 is test accuracy`: what the column of means has."""
+    metric = comparison.metric
+    if metric.is_top1:
+        return "Top-1 is test accuracy"
+    return f"{metric.words[0].upper()}{metric.words[1:]} is that of the test images"
+
+
 def conventions(assessment: Assessment) -> list[str]:
     """How to read the numbers."""
     comparison = assessment.comparison
     sentences = [
-        f"Top-1 is test accuracy after the final epoch: mean ± standard deviation over n seeds, {_choice_text(comparison)}."
+        f"{_metric_text(comparison)} after the final epoch: mean ± standard deviation over n seeds, "
+        f"{_choice_text(comparison)}."
     ]
     if comparison.baseline is not None:
         sentences.append(
@@ -71,7 +103,7 @@ def conventions(assessment: Assessment) -> list[str]:
             )
         if comparison.design.match != "epochs":
             sentences.append(MATCHED[comparison.design.match].format(baseline=comparison.baseline.label))
-    sentences += reading(assessment)
+    sentences += [*reading(assessment), *about_secondary(comparison), *robustness_reading(assessment)]
     memory = (
         "Peak memory is the most bytes of tensors alive at once in one training step"
         if comparison.environment.device.startswith("cpu")

@@ -14,9 +14,12 @@ from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.tables.further import at_baseline, raw_interval
 from vitbench.analysis.tables.further import raw as raw_verdict
+from vitbench.analysis.tables.robustness import raw_robustness
+from vitbench.analysis.tables.secondary import value_text
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, count_text, filled, listed, significant
 from vitbench.records import Outcome
+from vitbench.records.metrics import METRICS, TOP1, Metric
 from vitbench.studies.settings import RATE
 
 DIFFERS_IN = "differs in"
@@ -36,7 +39,7 @@ def raw_rows(assessment: Assessment) -> list[dict[str, Any]]:
 
 def _row(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
     comparison, memory = assessment.comparison, arm.costs("peak_memory_bytes")
-    baseline, finding = comparison.baseline, assessment.findings.arms.get(arm.label)
+    baseline, finding, metric = comparison.baseline, assessment.findings.arms.get(arm.label), comparison.metric
     noun = comparison.design.short_noun
     training_tflop = significant(arm.training_flops and arm.training_flops / 1e12)
     epochs_differ, cost_differs = comparison.design.epochs_differ, "batch_size" in not_shared(comparison)
@@ -53,12 +56,18 @@ def _row(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
         **({"training images": filled("{:,}", comparison.images_of(arm))} if comparison.design.images_differ else {}),
         **({"epochs": f"{arm.epochs:g}"} if epochs_differ else {}),
         **({"training (TFLOP)": training_tflop} if epochs_differ or cost_differs else {}),
-        "top-1 (%)": percent(arm.test_top1),
-        "difference (points)": ABSENT if finding is None else difference_text(finding.decision) or ABSENT,
-        **({} if baseline is None else {"verdict": ABSENT if finding is None else verdict_text(finding.decision)}),
+        metric.heading: mean_text(comparison.summary(arm), metric),
+        f"difference ({metric.unit})": ABSENT
+        if finding is None
+        else difference_text(finding.decision, metric) or ABSENT,
+        **(
+            {}
+            if baseline is None
+            else {"verdict": ABSENT if finding is None else verdict_text(finding.decision, metric)}
+        ),
         comparison.design.noun: ABSENT if arm.setting is None else f"{arm.text(arm.setting)}{remark}",
-        f"top-1 at baseline's {noun} (%)": percent(comparison.at_baseline_setting(arm)),
-        **({f"difference at baseline's {noun} (points)": at_baselines} if comparison.has_choice else {}),
+        metric.heading_at(f"baseline's {noun}"): mean_text(comparison.at_baseline_setting(arm), metric),
+        **({f"difference at baseline's {noun} ({metric.unit})": at_baselines} if comparison.has_choice else {}),
         "training (images/s)": significant(arm.median_cost("train_images_per_second")),
         "inference (images/s)": significant(arm.median_cost("infer_images_per_second")),
         "peak memory (MiB)": significant(max(memory) / 2**20) if memory else ABSENT,
@@ -67,7 +76,7 @@ def _row(assessment: Assessment, arm: ArmResult) -> dict[str, str]:
 
 
 def _raw_row(assessment: Assessment, arm: ArmResult) -> dict[str, Any]:
-    comparison, baseline = assessment.comparison, assessment.comparison.baseline
+    comparison, baseline, metric = assessment.comparison, assessment.comparison.baseline, assessment.comparison.metric
     val_top1 = Summary.of(arm.metric("val_top1", arm.setting).values())
     return {
         "arm": arm.label,
@@ -76,38 +85,53 @@ def _raw_row(assessment: Assessment, arm: ArmResult) -> dict[str, Any]:
         "params": arm.params,
         "macs_per_image": arm.macs,
         "macs_relative_to_baseline": arm.macs / baseline.macs if baseline is not None and baseline.macs else None,
-        **_raw_top1(arm.test_top1, "test_top1"),
+        **_raw_mean(arm.test_top1, "test_top1", TOP1),
         "val_top1_mean_percent": 100 * val_top1.mean if val_top1 else None,
-        **_raw_difference(comparison.difference(arm), "difference"),
+        **_raw_difference(comparison.difference(arm), "difference", metric),
         "learning_rate": arm.learning_rate,
         "learning_rate_edge": arm.edges.get(RATE, ""),
         "learning_rates_tried": len({setting[0] for setting in arm.settings}),
-        **_raw_top1(comparison.at_baseline_setting(arm), "test_top1_at_baseline_rate"),
+        **_raw_mean(comparison.at_baseline_setting(arm), f"{metric.key}_at_baseline_rate", metric),
         "train_images_per_second_median": arm.median_cost("train_images_per_second"),
         "infer_images_per_second_median": arm.median_cost("infer_images_per_second"),
         "train_seconds_median": arm.median_cost("train_seconds"),
         "peak_memory_bytes_max": max(arm.costs("peak_memory_bytes"), default=None),
         **{f"runs_{outcome.value}": count for outcome, count in arm.outcomes.items()},
-        **_raw_difference(comparison.difference(arm, at_baseline_setting=True), "difference_at_baseline_rate"),
+        **_raw_difference(comparison.difference(arm, at_baseline_setting=True), "difference_at_baseline_rate", metric),
         "epochs": arm.epochs,
         "training_tflop": None if arm.training_flops is None else arm.training_flops / 1e12,
         **_tuned_values(comparison, arm),
-        **raw_verdict(assessment.findings, arm.label),
+        **raw_verdict(assessment.findings, arm.label, metric),
+        "metric": metric.name,
+        "metric_declared": comparison.design.metric,
+        **_raw_others(arm),
+        **raw_robustness(assessment, arm.label),
     }
 
 
-def _raw_top1(top1: Summary | None, name: str) -> dict[str, float | None]:
+def _raw_mean(summary: Summary | None, name: str, metric: Metric) -> dict[str, float | None]:
+    unit = "percent" if metric.unit == "points" else metric.unit
     return {
-        f"{name}_mean_percent": 100 * top1.mean if top1 else None,
-        f"{name}_sd_points": 100 * top1.sd if top1 and top1.sd is not None else None,
-        f"{name}_seeds": top1.n if top1 else 0,
+        f"{name}_mean_{unit}": metric.scale * summary.mean if summary else None,
+        f"{name}_sd_{metric.unit}": metric.scale * summary.sd if summary and summary.sd is not None else None,
+        f"{name}_seeds": summary.n if summary else 0,
     }
 
 
-def _raw_difference(difference: PairedDifference | None, name: str) -> dict[str, float | None]:
+def _raw_others(arm: ArmResult) -> dict[str, float | None]:
+    """Mean and spread by every metric but top-1 that a run has."""
+    values = {metric: arm.metric(metric.key, arm.setting).values() for metric in METRICS.values() if metric != TOP1}
     return {
-        f"{name}_mean_points": 100 * difference.mean if difference else None,
-        **raw_interval(f"{name}_ci95", difference.interval() if difference else None),
+        name: number
+        for metric, numbers in values.items()
+        for name, number in _raw_mean(Summary.of(numbers), metric.key, metric).items()
+    }
+
+
+def _raw_difference(difference: PairedDifference | None, name: str, metric: Metric) -> dict[str, float | None]:
+    return {
+        f"{name}_mean_{metric.unit}": metric.scale * difference.mean if difference else None,
+        **raw_interval(f"{name}_ci95", difference.interval() if difference else None, metric),
         f"{name}_pairs": difference.n if difference else None,
     }
 
@@ -127,12 +151,12 @@ def _raw_changes(arm: ArmResult) -> str | None:
     return None if arm.changes is None else json.dumps(dict(arm.changes), ensure_ascii=False)
 
 
-def percent(summary: Summary | None) -> str:
-    """`97.22 ± 0.34 (n=3)` from fractions."""
+def mean_text(summary: Summary | None, metric: Metric = TOP1) -> str:
+    """`97.22 ± 0.34 (n=3)` from fractions; `1.2345 ± 0.0123 (n=3)` in nats."""
     if summary is None:
         return ABSENT
-    spread = "" if summary.sd is None else f" ± {100 * summary.sd:.2f}"
-    return f"{100 * summary.mean:.2f}{spread} (n={summary.n})"
+    spread = "" if summary.sd is None else f" ± {value_text(summary.sd, metric)}"
+    return f"{value_text(summary.mean, metric)}{spread} (n={summary.n})"
 
 
 def _runs_cell(arm: ArmResult) -> str:

@@ -1,4 +1,4 @@
-"""Which tables follow that of the arms? Verdicts, interactions, fine-tuning, power laws and the literature's claims."""
+"""Which tables follow that of the arms? Verdicts, other metrics, interactions, fine-tuning, power laws, claims."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from vitbench.analysis.comparison.findings import Finding, Findings
 from vitbench.analysis.comparison.fine_tuning import gains
 from vitbench.analysis.comparison.growth import series_of
 from vitbench.analysis.comparison.wording import difference_text, settle_text, verdict_text, with_interval
+from vitbench.analysis.statistics.crossed import CrossedDifference
 from vitbench.analysis.statistics.pairing import Interval
 from vitbench.analysis.statistics.power import POWER
-from vitbench.analysis.statistics.verdicts import MARGIN, Verdict
+from vitbench.analysis.statistics.verdicts import Verdict
+from vitbench.analysis.tables.robustness import robustness
+from vitbench.analysis.tables.secondary import secondary
 from vitbench.analysis.writing.table import Table
 from vitbench.analysis.writing.words import ABSENT, filled, interval_text, significant
+from vitbench.records.metrics import TOP1, Metric
 
 CLAIM_HEADINGS = ("claim", "paper", "here", "verdict")
 
@@ -22,14 +26,16 @@ CLAIM_HEADINGS = ("claim", "paper", "here", "verdict")
 def further_tables(assessment: Assessment) -> list[Table]:
     """Those that have a row."""
     comparison = assessment.comparison
-    tables = (verdicts(assessment), interactions(assessment), fine_tuning(comparison), power_laws(comparison))
-    return [table for table in (*tables, claims(assessment)) if table]
+    first = (verdicts(assessment), secondary(comparison), interactions(assessment))
+    tables = (*first, fine_tuning(comparison), power_laws(comparison))
+    return [table for table in (*tables, claims(assessment), *robustness(assessment)) if table]
 
 
 def verdicts(assessment: Assessment) -> Table:
     """A row for every arm but the baseline; empty where no arm has a verdict."""
     comparison, findings = assessment.comparison, assessment.findings
-    noun, detectable = comparison.design.short_noun, f"detectable difference (points, {100 * POWER:g} % power)"
+    noun, metric = comparison.design.short_noun, comparison.metric
+    detectable = f"detectable difference ({metric.unit}, {100 * POWER:g} % power)"
     rows = []
     for label, finding in findings.arms.items():
         decision, images = finding.decision, finding.images_only_one_gets
@@ -37,14 +43,13 @@ def verdicts(assessment: Assessment) -> Table:
         rows.append(
             {
                 "arm": label,
-                "verdict": verdict_text(decision),
-                "difference (points)": difference_text(decision) or ABSENT,
+                "verdict": verdict_text(decision, metric),
+                f"difference ({metric.unit})": difference_text(decision, metric) or ABSENT,
                 "p, Holm": p_text(decision.adjusted_p),
                 "seeds won": ABSENT if wins is None else f"{wins.wins + wins.ties / 2:g} of {wins.n}",
-                "variance from test images": filled("{:.0f} %", in_points(crossed.image_share if crossed else None)),
-                "images only one gets": ABSENT if images is None else f"{images[0]:,.0f} : {images[1]:,.0f}",
+                **(_over_images(crossed, images) if metric.is_top1 else {}),
                 **({f"at baseline's {noun}": at_baseline(finding)} if comparison.has_choice else {}),
-                detectable: filled("{:.2f}", in_points(finding.smallest_difference)),
+                detectable: filled(f"{{:.{metric.digits}f}}", in_unit(finding.smallest_difference, metric)),
                 "seeds to settle": _to_settle(finding),
             }
         )
@@ -52,17 +57,26 @@ def verdicts(assessment: Assessment) -> Table:
     return Table("Verdicts", rows if have_verdict else (), texts=("arm", "verdict"))
 
 
+def _over_images(crossed: CrossedDifference | None, images: tuple[float, float] | None) -> dict[str, str]:
+    return {
+        "variance from test images": filled("{:.0f} %", in_unit(crossed.image_share if crossed else None)),
+        "images only one gets": ABSENT if images is None else f"{images[0]:,.0f} : {images[1]:,.0f}",
+    }
+
+
 def interactions(assessment: Assessment) -> Table:
     """A row for every pair of levels of two factors; empty where a study has none."""
-    decisions = assessment.findings.interactions
+    decisions, metric = assessment.findings.interactions, assessment.comparison.metric
     factors = list(next(iter(assessment.comparison.design.factors.values()), ()))
-    words = {Verdict.BETTER: "more together", Verdict.WORSE: "less together", Verdict.EQUIVALENT: "no interaction"}
+    more, less = ("more", "less") if metric.larger_is_better else ("better", "worse")
+    words = {Verdict.BETTER: f"{more} together", Verdict.WORSE: f"{less} together"}
+    words[Verdict.EQUIVALENT] = "no interaction"
     rows = [
         {
             **dict(zip(factors, levels, strict=True)),
-            "together, beyond the sum of both (points)": difference_text(decision) or ABSENT,
+            f"together, beyond the sum of both ({metric.unit})": difference_text(decision, metric) or ABSENT,
             "p, Holm": p_text(decision.adjusted_p),
-            "verdict": words.get(decision.verdict) or verdict_text(decision),
+            "verdict": words.get(decision.verdict) or verdict_text(decision, metric),
         }
         for levels, decision in decisions.items()
     ]
@@ -117,9 +131,9 @@ def claims(assessment: Assessment) -> Table:
     return Table("What the literature says", rows, texts=CLAIM_HEADINGS)
 
 
-def raw(findings: Findings, label: str) -> dict[str, Any]:
+def raw(findings: Findings, label: str, metric: Metric) -> dict[str, Any]:
     """An arm's verdict and what it rests on at full precision, units in the names; None where there is none."""
-    finding = findings.arms.get(label)
+    finding, unit = findings.arms.get(label), metric.unit
     decision = None if finding is None else finding.decision
     crossed = finding.seeds_and_images if finding else None
     wins = finding.outperforming if finding else None
@@ -127,9 +141,9 @@ def raw(findings: Findings, label: str) -> dict[str, Any]:
     return {
         "verdict": decision.verdict.value if decision else "",
         "within_margin": decision.within_margin if decision else None,
-        "margin_points": 100 * MARGIN,
+        f"margin_{unit}": metric.scale * metric.margin,
         "p_holm": decision.adjusted_p if decision else None,
-        **raw_interval("interval", decision.interval if decision else None),
+        **raw_interval("interval", decision.interval if decision else None, metric),
         "interval_confidence": decision.confidence if decision else None,
         **raw_interval("difference_seeds_and_images_ci95", crossed.estimate.interval() if crossed else None),
         "share_of_variance_from_images": crossed.image_share if crossed else None,
@@ -137,19 +151,20 @@ def raw(findings: Findings, label: str) -> dict[str, Any]:
         "probability_of_outperforming_ci95_low": won.low if won else None,
         "probability_of_outperforming_ci95_high": won.high if won else None,
         "outperforming": wins.reading if wins else "",
-        "smallest_difference_found_points": in_points(finding.smallest_difference if finding else None),
+        f"smallest_difference_found_{unit}": in_unit(finding.smallest_difference if finding else None, metric),
         "seeds_to_settle": finding.to_settle.num_seeds if finding and finding.to_settle else None,
     }
 
 
-def in_points(fraction: float | None) -> float | None:
-    return None if fraction is None else 100 * fraction
+def in_unit(number: float | None, metric: Metric = TOP1) -> float | None:
+    """As it is written: points from a fraction, nats as they are."""
+    return None if number is None else metric.scale * number
 
 
-def raw_interval(name: str, interval: Interval | None) -> dict[str, float | None]:
-    """`name_low_points` and `name_high_points`."""
-    low, high = (None, None) if interval is None else (100 * interval.low, 100 * interval.high)
-    return {f"{name}_low_points": low, f"{name}_high_points": high}
+def raw_interval(name: str, interval: Interval | None, metric: Metric = TOP1) -> dict[str, float | None]:
+    """`name_low_points` and `name_high_points`, or in the metric's unit."""
+    low, high = (None, None) if interval is None else (metric.scale * interval.low, metric.scale * interval.high)
+    return {f"{name}_low_{metric.unit}": low, f"{name}_high_{metric.unit}": high}
 
 
 def p_text(p_value: float | None) -> str:
@@ -158,19 +173,20 @@ def p_text(p_value: float | None) -> str:
 
 def at_baseline(finding: Finding, *, with_pairs: bool = False) -> str:
     """The difference at the baseline's setting and its verdict; `with_pairs`: `(n=3)` where it is over fewer seeds."""
-    decision = finding.at_baseline_setting
+    decision, metric = finding.at_baseline_setting, finding.metric
     if decision is None:
         return "the same"
     if decision.difference is None:
         return ABSENT
     at_chosen, pairs = finding.decision.difference, decision.difference.n
     fewer = with_pairs and at_chosen is not None and pairs < at_chosen.n and decision.interval is not None
-    return f"{difference_text(decision)}{f' (n={pairs})' if fewer else ''}: {verdict_text(decision)}"
+    of_pairs = f" (n={pairs})" if fewer else ""
+    return f"{difference_text(decision, metric)}{of_pairs}: {verdict_text(decision, metric)}"
 
 
 def _to_settle(finding: Finding) -> str:
     if finding.to_settle is not None:
-        return settle_text(finding.to_settle)
+        return settle_text(finding.to_settle, finding.metric)
     if finding.decision.verdict in (Verdict.AT_CEILING, Verdict.AT_FLOOR):
         return "no number: other data"
     if finding.decision.over_images and finding.decision.verdict is Verdict.OPEN:

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from vitbench.analysis.comparison.assessment import Assessment
-from vitbench.analysis.tables.captions import conventions, facts
+from vitbench.analysis.tables.captions import conventions, facts, judged_by_sentence
 from vitbench.analysis.tables.cells import DIFFERS_IN, main_table, raw_rows
 from vitbench.analysis.tables.further import further_tables
 from vitbench.analysis.writing.markup import escape_markdown
@@ -31,7 +31,8 @@ def markdown(assessment: Assessment, *, level: int = 1) -> str:
     return "\n".join(lines) + "\n"
 
 
-LATEX_COLUMNS = ("arm", DIFFERS_IN, "params", "GMACs", "top-1 (%)", "difference (points)", "verdict")
+LATEX_COLUMNS = ("arm", DIFFERS_IN, "params", "GMACs", "{heading}", "difference ({unit})", "verdict")
+"""With the heading and the unit of the metric."""
 _COUNT = re.compile(r" ?\(n=(\d+)\)")
 
 
@@ -41,8 +42,11 @@ def latex(assessment: Assessment) -> str:
     All columns are in the CSV file.
     """
     comparison, table = assessment.comparison, main_table(assessment)
-    rows = [{name: row[name] for name in LATEX_COLUMNS if name in row} for row in table.rows]
-    sentences = [f"{comparison.title}.", comparison.design.question, *conventions(assessment)]
+    metric = comparison.metric
+    columns = [name.format(heading=metric.heading, unit=metric.unit) for name in LATEX_COLUMNS]
+    rows = [{name: row[name] for name in columns if name in row} for row in table.rows]
+    sentences = [f"{comparison.title}.", comparison.design.question, *judged_by_sentence(comparison)]
+    sentences += conventions(assessment)
     counts = {count for row in rows for cell in row.values() for count in _COUNT.findall(cell)}
     if len(counts) == 1:
         rows = [{name: _COUNT.sub("", cell) for name, cell in row.items()} for row in rows]

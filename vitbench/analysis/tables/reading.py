@@ -9,9 +9,10 @@ from vitbench.analysis.comparison.wording import margin_text
 from vitbench.analysis.statistics.narrowing import StudyNarrowing
 from vitbench.analysis.statistics.power import MOST_SEEDS, POWER
 from vitbench.analysis.statistics.power_law import FURTHEST
-from vitbench.analysis.statistics.verdicts import ALPHA, FEWEST_SEEDS, MARGIN
+from vitbench.analysis.statistics.verdicts import ALPHA, FEWEST_SEEDS
 from vitbench.analysis.tables.further import p_text
 from vitbench.analysis.writing.words import seeds_text
+from vitbench.records.metrics import TOP1, Metric
 from vitbench.text import counted
 
 
@@ -19,11 +20,8 @@ def reading(assessment: Assessment) -> list[str]:
     """How to read the verdicts: the rule, what each column says, and what pairing gained."""
     comparison, findings = assessment.comparison, assessment.findings
     sentences = [
-        *rule(findings.num_tested),
-        "Verdicts are about new seeds on the same test images; the CSV has an interval for new test images too, and one for "
-        "P(arm > baseline). Variance from test images: the part of that wider interval's variance that more test images would "
-        "reduce, and more seeds would not. Seeds won: at which the arm is more accurate; a tie counts half. Images only one "
-        "gets: that only the arm, and that only the baseline, gets right; means over seeds.",
+        *rule(findings.num_tested, metric=comparison.metric),
+        *_over_images(comparison.metric),
         "Detectable difference: the smallest true difference that so many paired seeds detect with "
         f"{100 * POWER:g} % power, at the spread "
         "seen and the strictest step of Holm's correction. Seeds to settle: how many would settle the verdict, at the mean "
@@ -32,7 +30,7 @@ def reading(assessment: Assessment) -> list[str]:
     if any(finding.at_baseline_setting for finding in findings.arms.values()):
         sentences += _judged_on(comparison)
     if findings.narrowing:
-        sentences.append(narrowing_text(findings.narrowing))
+        sentences.append(narrowing_text(findings.narrowing, "accuracies" if comparison.metric.is_top1 else "values"))
     if any(series.law for series in series_of(comparison)):
         sentences.append(
             "Power laws: a straight line through the logarithm of the error (1 − top-1 at each arm's own setting) over that "
@@ -47,20 +45,42 @@ def reading(assessment: Assessment) -> list[str]:
     return sentences
 
 
-def rule(num_arms: int, *, margin: float = MARGIN) -> list[str]:
+def _over_images(metric: Metric) -> list[str]:
+    """Whom verdicts are about, and of top-1, what is known of single images."""
+    if not metric.is_top1:
+        return [
+            "Verdicts are about new seeds on the same test images; the CSV has an interval for P(arm better than baseline). "
+            "Seeds won: at which the arm is better; a tie counts half."
+        ]
+    return [
+        "Verdicts are about new seeds on the same test images; the CSV has an interval for new test images too, and one for "
+        "P(arm > baseline). Variance from test images: the part of that wider interval's variance that more test images would "
+        "reduce, and more seeds would not. Seeds won: at which the arm is more accurate; a tie counts half. Images only one "
+        "gets: that only the arm, and that only the baseline, gets right; means over seeds."
+    ]
+
+
+def rule(num_arms: int, *, metric: Metric = TOP1) -> list[str]:
     """The rule of `decide` as sentences to be printed under a table; `num_arms` were corrected for."""
     arms = counted(num_arms, "arm") if num_arms else "the arms tested, here none"
-    within = f"±{margin_text(margin)} points"
-    return [
-        f"No verdict: fewer than {FEWEST_SEEDS} seeds have both the arm and the baseline.",
+    within = f"±{margin_text(metric.margin, metric)}"
+    of_top1 = [
         "At the ceiling: every run of both gets every test image right. At the floor: no run of either is right more often "
         "than chance. Neither says anything of the arm: take harder data, or fewer images.",
+    ]
+    over_images = [
+        "Where differences spread over seeds by less than one test image, the tests are over seeds and images.",
+    ]
+    no_spread = ["Where the difference is the same at every seed there is nothing to test by, and the verdict is open."]
+    return [
+        f"No verdict: fewer than {FEWEST_SEEDS} seeds have both the arm and the baseline.",
+        *(of_top1 if metric.is_top1 else []),
         f"Better, worse: the paired t-test over seeds has p ≤ {ALPHA:g} after Holm's correction over {arms}.",
         f"Equivalent: neither, but two one-sided t-tests at {ALPHA:g} each show that the difference lies within {within}, not "
         "corrected for the number of arms. 'Within' after better or worse: the interval lies within that margin too.",
         "Open: the evidence does not decide. A verdict is open too, and has no interval, where runs that diverged could "
         "change it, if each counted as worse than any other; and where all runs of both get the same images right.",
-        "Where differences spread over seeds by less than one test image, the tests are over seeds and images.",
+        *(over_images if metric.is_top1 else no_spread),
         "The interval beside a verdict is the one that decided it. Where the verdict is better or worse it excludes 0; where "
         f"it is open it includes 0. Its confidence is 1 − {ALPHA:g} / k, where Holm's correction multiplied the arm's p by k, "
         "at most the number of arms. Where the verdict is equivalent, it is the "
@@ -80,12 +100,12 @@ def _judged_on(comparison: Comparison) -> list[str]:
     return [f"{what}: that {noun} was chosen on the same seeds, so the verdict errs towards worse."]
 
 
-def narrowing_text(narrowing: StudyNarrowing) -> str:
+def narrowing_text(narrowing: StudyNarrowing, of: str = "accuracies") -> str:
     fewest, most = narrowing.num_seeds
     seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
     correlation = f"{narrowing.correlation:+.2f}".replace("-", "−")
     return (
         f"Pairing by seed makes intervals {narrowing.ratio:.2f} times as wide as those of the same runs taken as unpaired "
-        f"(Welch); accuracies of arm and baseline correlate by {correlation} over seeds "
+        f"(Welch); {of} of arm and baseline correlate by {correlation} over seeds "
         f"({counted(narrowing.num_arms, 'arm')}, {seeds})."
     )

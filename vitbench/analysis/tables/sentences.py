@@ -8,13 +8,15 @@ from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Findings
 from vitbench.analysis.comparison.wording import caveats_text, difference_text, margin_text, points
-from vitbench.analysis.statistics.verdicts import MARGIN, Decision, Verdict
+from vitbench.analysis.statistics.verdicts import Decision, Verdict
+from vitbench.analysis.tables.secondary import value_text
 from vitbench.analysis.writing.words import listed
+from vitbench.records.metrics import Metric
 
 WORDS = {
     Verdict.BETTER: "better",
     Verdict.WORSE: "worse",
-    Verdict.EQUIVALENT: "equivalent within {margin} points",
+    Verdict.EQUIVALENT: "equivalent within {margin}",
     Verdict.AT_CEILING: "at the ceiling, where nothing can show",
     Verdict.AT_FLOOR: "at the floor, where nothing can show",
     Verdict.OPEN: "open",
@@ -30,7 +32,7 @@ def sentence(assessment: Assessment) -> str:
 
     Arms by verdict, in the order of the study; empty without a baseline or other arms.
     """
-    comparison, findings = assessment.comparison, assessment.findings
+    comparison, findings, metric = assessment.comparison, assessment.findings, assessment.comparison.metric
     if comparison.baseline is None or not findings.arms:
         return ""
     parts = []
@@ -40,49 +42,65 @@ def sentence(assessment: Assessment) -> str:
         }
         if decisions:
             if verdict is Verdict.OPEN and len(decisions) > MOST_OPEN:
-                arms = [_range(list(decisions.values()))]
+                arms = [_range(list(decisions.values()), metric)]
             else:
-                arms = [_arm(label, decision) for label, decision in decisions.items()]
-            parts.append(f"{words.format(margin=margin_text(MARGIN))}: {listed(arms)}")
+                arms = [_arm(label, decision, metric) for label, decision in decisions.items()]
+            parts.append(f"{words.format(margin=margin_text(metric.margin, metric))}: {listed(arms)}")
     pairs = {finding.decision.difference.n for finding in findings.arms.values() if finding.decision.difference}
     seeds = f"{min(pairs, default=0)} to {max(pairs, default=0)}" if len(pairs) > 1 else f"{max(pairs, default=0)}"
-    reached = f"{_reached(comparison)}{seeds} seeds, points with the interval that decides"
-    return f"Against {comparison.reference_text} ({reached}): {'; '.join(parts)}.{_interactions(findings)}"
+    reached = f"{_reached(comparison)}{seeds} seeds, {metric.unit} with the interval that decides"
+    return (
+        f"{_by(comparison)}gainst {comparison.reference_text} ({reached}): {'; '.join(parts)}."
+        f"{_interactions(findings, metric)}"
+    )
 
 
-def _interactions(findings: Findings) -> str:
+def _by(comparison: Comparison) -> str:
+    """`A`, or `By loss, a`, and whether that was declared before the runs."""
+    words = comparison.metric.words
+    if not comparison.metric_is_declared:
+        return f"By {words}, which was not declared, a"
+    if comparison.earlier_metrics:
+        return f"By {words}, declared after some of the runs, a"
+    return "A" if comparison.metric.is_top1 else f"By {words}, a"
+
+
+def _interactions(findings: Findings, metric: Metric) -> str:
     """` Together, beyond the sum of both: less for RoPE with gap −1.03 [−2.00, −0.10].`; empty where there are none."""
-    words = {Verdict.BETTER: "more for", Verdict.WORSE: "less for", Verdict.EQUIVALENT: "as expected for"}
+    more, less = ("more", "less") if metric.larger_is_better else ("better", "worse")
+    words = {Verdict.BETTER: f"{more} for", Verdict.WORSE: f"{less} for", Verdict.EQUIVALENT: "as expected for"}
     parts, still_open = [], []
     for (first, second), decision in findings.interactions.items():
         if decision.verdict in words:
-            parts.append(f"{words[decision.verdict]} {first} with {_arm(second, decision)}")
+            parts.append(f"{words[decision.verdict]} {first} with {_arm(second, decision, metric)}")
         elif decision.verdict is Verdict.OPEN:
             still_open.append(decision)
     if still_open:
-        parts.append(f"open: {_range(still_open, of='pair')}")
+        parts.append(f"open: {_range(still_open, metric, of='pair')}")
     return f" Together, beyond the sum of both: {'; '.join(parts)}." if parts else ""
 
 
 def _reached(comparison: Comparison) -> str:
     """`52.67 % after 4 epochs, ` of the baseline; empty where arms are compared with several."""
     baseline = comparison.baseline
-    if comparison.design.held_factors or baseline is None or baseline.test_top1 is None:
+    reached = None if baseline is None else comparison.summary(baseline)
+    if comparison.design.held_factors or reached is None:
         return ""
     epochs = "1 epoch" if comparison.epochs == 1 else f"{comparison.epochs:g} epochs"
-    return f"{100 * baseline.test_top1.mean:.2f} % after {epochs}, "
+    unit = comparison.metric.value_unit
+    return f"{value_text(reached.mean, comparison.metric)}{unit and f' {unit}'} after {epochs}, "
 
 
-def _arm(label: str, decision: Decision) -> str:
+def _arm(label: str, decision: Decision, metric: Metric) -> str:
     """`gap −0.14 [−0.33, +0.05]`, and what its runs leave out."""
     caveats = caveats_text(decision.caveats)
-    return f"{label} {difference_text(decision)}" + (f" ({caveats})" if caveats else "")
+    return f"{label} {difference_text(decision, metric)}" + (f" ({caveats})" if caveats else "")
 
 
-def _range(decisions: Sequence[Decision], *, of: str = "arm") -> str:
+def _range(decisions: Sequence[Decision], metric: Metric, *, of: str = "arm") -> str:
     """`6 arms, differences of −3.06 to +0.90, intervals up to 1.70 points either side`."""
     means = [decision.difference.mean for decision in decisions if decision.difference is not None]
     reaches = [decision.interval.half_width for decision in decisions if decision.interval is not None]
     number = f"1 {of}" if len(decisions) == 1 else f"{len(decisions)} {of}s"
-    text = f"{number}, differences of {points(min(means))} to {points(max(means))}"
-    return f"{text}, intervals up to {100 * max(reaches):.2f} points either side" if reaches else text
+    text = f"{number}, differences of {points(min(means), metric)} to {points(max(means), metric)}"
+    return f"{text}, intervals up to {value_text(max(reaches), metric)} {metric.unit} either side" if reaches else text

@@ -12,9 +12,10 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd as _Dropout
 
-from vitbench.config import ViTConfig, one_line
+from vitbench.config import ViTConfig
 from vitbench.models.blocks import ACTIVATIONS
 from vitbench.models.vit import ViT
+from vitbench.refusals import one_line
 
 Convert = Callable[[nn.Module], ViT]
 Logits = Callable[[Any, Tensor], Any]

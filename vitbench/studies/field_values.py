@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from vitbench.config import ROLES, Config, one_line, shortened
+from vitbench.config import ROLES, Config
+from vitbench.refusals import one_line, shortened
 
 _WORDS = {bool: "True or False", int: "a number", float: "a number", str: "text"}
 _READ_AS_OTHERS = (bool, int, float, str, bytes)

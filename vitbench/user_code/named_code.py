@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitbench.text import did_you_mean
-from vitbench.user_code import load_file, register
+from vitbench.user_code.loading import load_file
+from vitbench.user_code.registry import register
 
 
 def named_code(text: str, role: str) -> str:

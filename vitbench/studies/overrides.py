@@ -1,0 +1,31 @@
+"""What does the command line set in place of the values of budget and study?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """None and empty keep what budget and study say."""
+
+    variant: str | None = None
+    recipe: str | None = None
+    """A name of `recipes.RECIPES`: it brings what the budget and the data set would, but for their size."""
+    seeds: int | None = None
+    until: Literal["settled"] | None = None
+    """`settled`, or None for what the study says."""
+    max_seeds: int | None = None
+    """Of a study that adds seeds until it is settled."""
+    train: dict[str, Any] | None = None
+    train_images: int | None = None
+    learning_rates: tuple[float, ...] = ()
+    tuning_seeds: int | None = None
+    extend: int | None = None
+    tune: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    match: str = "epochs"
+    evaluate: tuple[str, ...] | None = None
+    """Names of distortions; empty for none."""
+    metric: str | None = None
