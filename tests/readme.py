@@ -1,4 +1,4 @@
-"""The tables and findings that README.md and the pages of docs/ quote: from the reference records and profiles, never typed.
+"""The tables and findings that README.md and the pages of docs/ quote: from records, profiles and simulations, never typed.
 
 `python -m tests.readme` writes them anew; the test beside it fails where they differ.
 """
@@ -11,6 +11,7 @@ from functools import cache
 from itertools import groupby
 from pathlib import Path
 
+from benchmarks import statistics_page
 from tests import evidence
 from vitbench.analysis.comparison.across import arms_across
 from vitbench.analysis.comparison.assessment import Assessment
@@ -30,7 +31,7 @@ README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 REFERENCE = "results/reference"
 _BLOCK = re.compile(
-    r"(?P<start><!-- (?P<kind>table|found|across|going on|evidence|profiles)\b(?P<arguments>.*?) -->)\n.*?"
+    r"(?P<start><!-- (?P<kind>table|found|across|going on|evidence|profiles|simulated)\b(?P<arguments>.*?) -->)\n.*?"
     r"<!-- end of (?P=kind) -->",
     re.DOTALL,
 )
@@ -46,6 +47,7 @@ def renewed(text: str, *, root: Path = ROOT) -> str:
         "going on": _fine_tuning,
         "evidence": lambda _: evidence.table(ROOT),
         "profiles": lambda _: _profiles(root),
+        "simulated": lambda name: statistics_page.table(name.removeprefix(": ")),
     }
 
     def block(match: re.Match[str]) -> str:
@@ -116,8 +118,9 @@ def _fine_tuning(arguments: str) -> str:
 
 
 def _table(arguments: str) -> str:
-    """The wanted columns of the first table that has them, of one file or of several, one beneath the other:
-    `: PATH…`, and on a line of its own `columns: NAME; NAME`. The column `data` is what a file says of its data.
+    """The wanted columns of the first table that has them, or of a page's tables of the same arms together; of one file or of
+    several, one beneath the other: `: PATH…`, and on a line of its own `columns: NAME; NAME`. The column `data` is what a file
+    says of its data.
     """
     paths, _, columns = arguments.removeprefix(":").partition("columns:")
     wanted = [name.strip() for name in columns.split(";")]
@@ -132,10 +135,13 @@ def _lines(cells: list[list[str]]) -> str:
 
 
 def _read_table(path: str, wanted: list[str]) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """(column to its alignment, rows by column) of the first table of a page of ours that has these columns."""
+    """(column to its alignment, rows by column) of the first table of a page of ours that has these columns, or else of
+    all its tables with the same first column, together.
+    """
     text = (ROOT / path).read_text()
     data = re.search(r"\*\*Data:\*\* (.*?):", text)
     of_the_page = {"data": data[1] if data else ""}
+    of_arms: dict[tuple[str, ...], tuple[dict[str, str], list[dict[str, str]]]] = {}
     for is_table, lines in groupby(text.splitlines(), key=lambda line: line.startswith("|")):
         if not is_table:
             continue
@@ -143,8 +149,15 @@ def _read_table(path: str, wanted: list[str]) -> tuple[dict[str, str], list[dict
             [cell.strip() for cell in line.strip("|").split("|" if i == 1 else " | ")] for i, line in enumerate(lines)
         )
         alignments = {"data": "---", **dict(zip(heading, alignment, strict=True))}
+        cells = [{**of_the_page, **dict(zip(heading, row, strict=True))} for row in rows]
         if set(wanted) <= set(alignments):
-            return alignments, [{**of_the_page, **dict(zip(heading, row, strict=True))} for row in rows]
+            return alignments, cells
+        names = heading[0], *(row[0] for row in rows)
+        seen_alignments, seen = of_arms.get(names, ({}, [{} for _ in rows]))
+        joined = {**alignments, **seen_alignments}, [row | before for row, before in zip(cells, seen, strict=True)]
+        of_arms[names] = joined
+        if set(wanted) <= set(joined[0]):
+            return joined
     raise ValueError(f"no table of {path} has all columns of {wanted}; see how it names them")
 
 

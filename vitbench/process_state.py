@@ -37,8 +37,8 @@ def taken_back() -> Iterator[None]:
                 with suppress(OSError):  # the working directory is gone
                     write(value)
         if warnings.filters != filters:
-            warnings.filters[:] = filters  # type: ignore[index]
-            warnings._filters_mutated()  # type: ignore[attr-defined]
+            warnings.filters[:] = filters  # type: ignore[index]  # typed as read-only
+            warnings._filters_mutated()  # type: ignore[attr-defined]  # or what was cached of the filters stays
 
 
 def move_generators() -> None:

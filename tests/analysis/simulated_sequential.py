@@ -6,15 +6,16 @@ full. They go through the functions that plans and tables are made from: `follow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vitbench.analysis.statistics.pairing import PairedDifference
-from vitbench.analysis.statistics.sequential import LOOKS
 from vitbench.analysis.statistics.stopping import Progress, Runs, follow
 from vitbench.analysis.statistics.verdicts import MARGIN, SequentialPlan, Verdict, decide
+from vitbench.studies.looks import LOOKS
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Design:
     """Between a run's luck in validation and in test."""
     sittings: tuple[int, ...] = ()
     """Seeds at which somebody stops whatever is not settled; empty: at the last look."""
+    by_fixed_rule: bool = False
+    """Whether each look has the verdict of a fixed number of seeds, as if there were no other look."""
 
 
 def accuracies(random: np.random.RandomState, sd: float, design: Design) -> np.ndarray:
@@ -52,7 +55,7 @@ def simulate(random: np.random.RandomState, design: Design, *, margin: float = M
     ]
 
     def decide_at(reached):
-        plan = SequentialPlan(design.looks, len(by_arm), reached)
+        plan = None if design.by_fixed_rule else SequentialPlan(design.looks, len(by_arm), reached)
         pairs = {arm: PairedDifference(dict(enumerate(by_arm[arm][:look].tolist()))) for arm, look in reached.items()}
         return decide(pairs, margin=margin, sequential=plan)
 
@@ -74,14 +77,22 @@ class Shares:
     """Arms called equivalent, of those that differ by the margin or more; 0 where there are none."""
     covered: float
     """Arms whose printed interval holds the true difference, of those that have one."""
-    settled: float
+    last_covered: float
+    """As `covered`, of the last arm alone."""
+    verdicts: Mapping[Verdict, float]
     seeds: float
     """Of an arm, on average."""
 
+    @property
+    def settled(self) -> float:
+        return sum(share for verdict, share in self.verdicts.items() if verdict.is_settled)
+
 
 def shares(num_studies: int, design: Design, *, seed: int = 0) -> Shares:
-    random = np.random.RandomState(seed)
-    alarms = equivalent = at_margin = covered = with_interval = settled = seeds = 0
+    random, num_arms = np.random.RandomState(seed), len(design.effects)
+    alarms = equivalent = at_margin = seeds = 0
+    verdicts: Counter[Verdict] = Counter()
+    covered, with_interval = np.zeros(num_arms), np.zeros(num_arms)
     for _ in range(num_studies):
         progress, alarm = simulate(random, design), False
         for arm, effect in enumerate(design.effects):
@@ -90,17 +101,44 @@ def shares(num_studies: int, design: Design, *, seed: int = 0) -> Shares:
             alarm |= (verdict is Verdict.BETTER and effect <= 0) or (verdict is Verdict.WORSE and effect >= 0)
             at_margin += abs(effect) >= MARGIN
             equivalent += abs(effect) >= MARGIN and verdict is Verdict.EQUIVALENT
-            settled += verdict.is_settled
+            verdicts[verdict] += 1
             seeds += progress.reached[arm]
             if decision.interval is not None:
-                with_interval += 1
-                covered += decision.interval.low <= effect <= decision.interval.high
+                with_interval[arm] += 1
+                covered[arm] += decision.interval.low <= effect <= decision.interval.high
         alarms += alarm
-    arms = num_studies * len(design.effects)
+    arms = num_studies * num_arms
     return Shares(
-        alarms / num_studies, equivalent / max(at_margin, 1), covered / with_interval, settled / arms, seeds / arms
+        false_difference=alarms / num_studies,
+        false_equivalent=equivalent / max(at_margin, 1),
+        covered=float(covered.sum() / with_interval.sum()),
+        last_covered=float(covered[-1] / with_interval[-1]),
+        verdicts={verdict: count / arms for verdict, count in verdicts.items()},
+        seeds=seeds / arms,
     )
 
 
+SD = 0.0052
+"""Of a run's accuracy between seeds: that of the difference of two is then 0.74 points."""
+
+
 def equal_spreads(effects: Sequence[float], **options: object) -> Design:
-    return replace(Design(effects, [0.0052] * (len(effects) + 1)), **options)
+    return replace(Design(effects, [SD] * (len(effects) + 1)), **options)
+
+
+JUST_WITHIN = 0.98 * MARGIN
+WORLDS = {
+    "one arm": equal_spreads([0.0]),
+    "two arms": equal_spreads([0.0] * 2),
+    "four arms": equal_spreads([0.0] * 4),
+    "eight arms": equal_spreads([0.0] * 8),
+    "twelve arms": equal_spreads([0.0] * 12),
+    "some better, some worse": equal_spreads([0.02, 0.01, -0.01, MARGIN, 0.0, 0.0]),
+    "one arm at the margin": equal_spreads([MARGIN]),
+    "four arms at the margin": equal_spreads([MARGIN] * 4),
+    "one arm just within": equal_spreads([JUST_WITHIN]),
+    "unequal spreads": Design([0.0, 0.0, MARGIN, MARGIN], [0.005, 0.002, 0.02, 0.002, 0.02]),
+    "settings chosen on two seeds": equal_spreads([0.0, 0.0, MARGIN], num_rates=4),
+    "stopped at a whim": equal_spreads([0.0, 0.0, MARGIN], sittings=(5, 8, 12, 18, 27)),
+}
+"""Of which the verdicts and the intervals keep their errors."""

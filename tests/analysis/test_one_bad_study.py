@@ -134,5 +134,5 @@ def test_plots_and_report_leave_a_broken_study_out(sound):
     said: list[str] = []
     write_plots(sound, faults=Faults(said.append))
     report = write_report(sound, faults=Faults(said.append)).read_text(encoding="utf-8")
-    assert "sound: quick budget" in report and len(said) == 2
+    assert "Sound on digits: quick budget" in report and len(said) == 2
     assert list((sound / "plots" / "sound").iterdir()) and not (sound / "plots" / "broken").exists()

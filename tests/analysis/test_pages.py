@@ -15,7 +15,7 @@ from tests.analysis.two_arms import two_arms
 from tests.made_up_records import make_record
 from vitbench.analysis.pages import print_tables, write_tables
 from vitbench.analysis.plots import write_plots
-from vitbench.records import Faults, Outcome, RecordStore
+from vitbench.records import Design, Faults, Outcome, RecordStore
 
 
 def test_one_arm_alone_has_a_table(store_with):
@@ -33,6 +33,74 @@ def test_the_index_holds_every_table(store_with):
         assert f"({study}/{slug}.md)" in text
         assert all((root / "tables" / study / f"{slug}.{suffix}").exists() for suffix in ("md", "csv", "tex"))
     assert text.count("| cls (baseline) |") == 3
+
+
+def arms_with_much_to_say():
+    """Of a long name, another cost and a change that the name does not tell."""
+    design = Design(
+        question="Which is best?",
+        source="",
+        baseline="cls",
+        arms=("cls", "an arm with a rather long name"),
+        learning_rates=(1e-3,),
+        changes={"an arm with a rather long name": {"label_smoothing": 0.1}},
+        base={"label_smoothing": 0.0},
+    )
+    fields = {
+        "cls": {},
+        "an arm with a rather long name": {"train": {"label_smoothing": 0.1}, "cost": {"macs": 5_000_000}},
+    }
+    return [
+        make_record(name, seed=seed, test=0.8 + 0.01 * len(of_arm) + 0.001 * seed**2, design=design, **of_arm)
+        for name, of_arm in fields.items()
+        for seed in range(3)
+    ]
+
+
+def test_the_index_begins_with_the_picture_of_each_comparison_and_has_its_first_table(store_with):
+    root = store_with(*arms_with_much_to_say(), make_record(study="alone"))
+    write_tables(root)
+    index = (root / "tables" / "README.md").read_text(encoding="utf-8")
+    picture = "](../plots/pool/quick-digits-forest.png)"
+    assert (
+        index.index("### Pool on digits")
+        < index.index(picture)
+        < index.index("Which is best?")
+        < index.rindex("| arm |")
+    )
+    assert index.count("![") == 1  # one arm alone has no picture
+    assert "Costs and settings" not in index and "(pool/quick-digits.md)" in index
+    page = (root / "tables" / "pool" / "quick-digits.md").read_text(encoding="utf-8")
+    assert (
+        page.index("../../plots/pool/quick-digits-forest.png")
+        < page.index("| arm |")
+        < page.index("## Costs and settings")
+    )
+    drawn = {path.relative_to(root).as_posix() for path in write_plots(root)}
+    assert "plots/pool/quick-digits-forest.png" in drawn and not any(
+        "alone" in name for name in drawn if "forest" in name
+    )
+
+
+@pytest.mark.parametrize(
+    ("width", "shown", "below"),
+    [
+        (140, ["arm", "differs in", "top-1 (%)", "difference (points)", "verdict", "GMACs"], False),
+        (88, ["arm", "top-1 (%)", "difference (points)", "verdict", "GMACs"], True),
+        (80, ["arm", "top-1 (%)", "difference (points)", "verdict"], True),
+    ],
+)
+def test_a_terminal_shows_the_columns_that_fit_each_arm_on_one_line(store_with, width, shown, below):
+    console = Console(file=io.StringIO(), width=width)
+    print_tables(store_with(*arms_with_much_to_say()), console=console)
+    lines = console.file.getvalue().splitlines()
+    (heading,) = (line for line in lines if "top-1 (%)" in line)
+    assert heading.split() == " ".join(shown).split()
+    (row,) = (line for line in lines if line.startswith(" an arm with"))
+    assert "an arm with a rather long name" in row and "82.17 ± 0.21" in row and "]" in row and len(row) <= width
+    text = " ".join(" ".join(lines).split())
+    assert ("long name: differs in label_smoothing 0.1" in text) == below
+    assert "n = 3 everywhere." in text and "(n=3)" not in text
 
 
 def test_equal_records_give_equal_bytes(store_with):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from itertools import pairwise
 
@@ -12,9 +13,11 @@ from tests.made_up_records import make_record
 from vitbench.analysis import plots
 from vitbench.analysis.charts.cost import LINE, pareto_front, spaced
 from vitbench.analysis.charts.shared import looks_of
+from vitbench.analysis.charts.verdict_looks import VERDICT_LOOKS
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.plots import KINDS, render, write_plots
+from vitbench.analysis.statistics.verdicts import Verdict
 from vitbench.analysis.writing import drawing
 from vitbench.records import Design, Outcome
 
@@ -253,16 +256,41 @@ def test_no_two_names_stand_nearer_than_a_step_and_their_order_is_kept():
     assert sum(places.values()) == pytest.approx(sum(heights.values()))
 
 
-def contrast_on_white(color: str) -> float:
-    """WCAG 2.1, 'relative luminance' and 'contrast ratio'."""
+def luminance(color: str) -> float:
+    """WCAG 2.1, 'relative luminance'."""
     channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 1.05 / (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_every_colour_of_points_and_lines_is_seen_on_white():
-    assert contrast_on_white("#777777") == pytest.approx(4.48, abs=0.01)  # WebAIM's checker
-    assert min(map(contrast_on_white, (*drawing.PALETTE, drawing.INK, drawing.GREY))) >= 3
+def contrast(color: str, page: str) -> float:
+    """WCAG 2.1, 'contrast ratio'."""
+    darker, lighter = sorted(map(luminance, (color, page)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_every_colour_of_marks_and_lines_is_seen_on_a_white_and_on_a_dark_page():
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)  # WebAIM's checker
+    colors = {*drawing.PALETTE, drawing.GREY, *(look.color for look in VERDICT_LOOKS.values())}
+    for page in ("#ffffff", "#121212", "#16181c"):  # the last is the report's
+        assert {color: contrast(color, page) for color in colors if contrast(color, page) < 3} == {}
+    assert contrast(drawing.INK, "#ffffff") >= 7
+
+
+def test_marks_of_a_comparison_and_its_verdicts_have_no_other_colour_than_these():
+    (comparison,) = compare(many_records())
+    known = {*drawing.PALETTE, drawing.GREY, *(look.color for look in VERDICT_LOOKS.values())}
+    known |= {drawing.INK, drawing.PALE, drawing.STYLE["grid.color"], "#ffffff", "#000000"}
+    for kind in ALWAYS:
+        svg = render(comparison, kind)["svg"].decode()
+        assert {*re.findall("#[0-9a-f]{6}", svg)} <= known, kind
+
+
+def test_each_verdict_has_a_look_of_its_own_in_colour_or_in_shape():
+    assert set(VERDICT_LOOKS) == set(Verdict)
+    assert len({look.marker for look in VERDICT_LOOKS.values()}) == len(Verdict)
+    settled = [VERDICT_LOOKS[verdict] for verdict in Verdict if verdict.is_settled]
+    assert len({look.color for look in settled}) == len(settled) == 3
 
 
 def folder_of(dataset: str, **fields):
@@ -271,7 +299,7 @@ def folder_of(dataset: str, **fields):
 
 def test_a_folder_s_hash_is_in_no_title_but_where_two_folders_have_one_name():
     (alone,) = compare([folder_of("cifar10@c637c7f8")])
-    assert alone.title == "pool: quick budget, cifar10, Micro/2" and "c637c7f8" in alone.slug
+    assert alone.title == "Pool on CIFAR-10: quick budget, Micro/2" and "c637c7f8" in alone.slug
     assert alone.data.dataset == "cifar10@c637c7f8"
     titles = [one.title for one in compare([folder_of("cifar10@c637c7f8"), folder_of("cifar10@00000000")])]
     assert len(set(titles)) == 2 and any("cifar10@c637c7f8" in title for title in titles)

@@ -20,7 +20,8 @@ def test_the_report_is_one_file_that_fetches_nothing_and_runs_no_script(store_wi
     html = path.read_text(encoding="utf-8")
     assert path == root / "report.html"
     assert html.count("<article") == 2
-    assert html.count("<svg") == 3 + 1  # no grid, so no learning-rate plot; stem has one arm and no curve
+    assert html.count("<svg") == 4 + 1  # no grid, so no learning-rate plot; stem has one arm and no curve
+    assert html.index("Differences and verdicts: ") < html.index("<table") < html.index("Accuracy: ")
     assert "prefers-color-scheme: dark" in html
     assert "<script" not in html and "<link" not in html and "@import" not in html
     assert not re.findall(r'(?:src|href)="(?!#)', html)

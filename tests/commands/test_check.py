@@ -80,9 +80,9 @@ def test_nothing_is_trained_or_recorded(vitbench, faulty, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_one_arm_alone(vitbench, faulty):
+def test_one_arm_alone_beside_the_baseline(vitbench, faulty):
     status, out, _ = vitbench("check", faulty, *SMALL, "--arm", "pooled", "--json")
-    assert status == 0 and [arm["arm"] for arm in json.loads(out)["arms"]] == ["pooled"]
+    assert status == 0 and [arm["arm"] for arm in json.loads(out)["arms"]] == ["base", "pooled"]
 
 
 def test_other_arms_are_checked_where_the_baseline_cannot_run(vitbench, tmp_path):
@@ -98,7 +98,10 @@ def test_other_arms_are_checked_where_the_baseline_cannot_run(vitbench, tmp_path
     [
         (("check",), "check takes one study; give its name, or the path of a study file"),
         (("check", "pooling", "position"), "check takes one study"),
-        (("check", "pooling", *SMALL, "--arm", "gep"), "arm 'gep' is not in study 'pooling'; did you mean gap?"),
+        (
+            ("check", "pooling", *SMALL, "--arm", "gep"),
+            "study 'pooling': arm 'gep' is none of its arms; did you mean gap?",
+        ),
         (("check", "poolin"), "unknown study 'poolin'; did you mean pooling?"),
         (
             ("check", "pooling", *SMALL, "--batch-size", "100000"),

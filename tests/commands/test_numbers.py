@@ -22,6 +22,9 @@ BASE = {
     "features": ("abcd", "--data", "digits", "--out", "x.npz"),
     "probe": ("abcd", "--data", "digits"),
     "figures": ("abcd",),
+    "tables": (),
+    "plots": (),
+    "report": (),
 }
 WORK = {
     "check": ("vitbench.execution.check_study._Checks.of",),

@@ -65,7 +65,7 @@ def test_an_accuracy_beyond_1_on_distorted_images_cannot_be_right(make_job):
 @pytest.mark.parametrize("batch_size", [7, 64, 599])
 def test_neither_the_batch_size_nor_the_order_of_evaluation_changes_an_answer(make_job, monkeypatch, batch_size):
     job = evaluated(make_job(), *ALL)
-    data = RunData.of_job(job, open_device("cpu"))
+    data = RunData.open(job.run.config, job.dataset, job.data_root, open_device("cpu"))
     model = InDouble(build_model(job.run.config.model, seed=0))
     strengths = {name: DISTORTIONS[name].strengths[1] for name in ALL}
     whole = {
@@ -81,7 +81,10 @@ def test_neither_the_batch_size_nor_the_order_of_evaluation_changes_an_answer(ma
 @pytest.mark.parametrize("name", ALL)
 def test_strength_0_is_the_plain_test_accuracy(make_job, name):
     job = evaluated(make_job(), name)
-    model, data = build_model(job.run.config.model, seed=0), RunData.of_job(job, open_device("cpu"))
+    model, data = (
+        build_model(job.run.config.model, seed=0),
+        RunData.open(job.run.config, job.dataset, job.data_root, open_device("cpu")),
+    )
     test = data.evaluated.test
     plain = data.evaluate(model, test, np.arange(len(test.labels)), precision="fp32")
     found = evaluate_distorted(data, model, name, 0, precision="fp32")
@@ -91,7 +94,10 @@ def test_strength_0_is_the_plain_test_accuracy(make_job, name):
 @pytest.mark.parametrize("pool", ["gap", "cls"])
 def test_without_position_the_order_of_patches_is_nothing_to_a_model_of_plain_patches(make_job, pool):
     job = evaluated(make_job(model={"position": "none", "pool": pool}), "shuffle")
-    model, data = build_model(job.run.config.model, seed=0), RunData.of_job(job, open_device("cpu"))
+    model, data = (
+        build_model(job.run.config.model, seed=0),
+        RunData.open(job.run.config, job.dataset, job.data_root, open_device("cpu")),
+    )
     losses = [evaluate_distorted(data, model, "shuffle", strength, precision="fp32").loss for strength in (0, 25, 100)]
     assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-6)
     model = build_model(job.run.config.model.replace(position="sincos_2d"), seed=0)
@@ -167,7 +173,7 @@ def test_images_that_are_streamed_are_distorted_as_those_of_an_array(make_job, t
     job = dataclasses.replace(job, dataset=str(folder), run=dataclasses.replace(job.run, config=config))
     model, losses = InDouble(build_model(config.model, seed=0)), []
     for _ in range(2):
-        data = RunData.of_job(job, open_device("cpu"))
+        data = RunData.open(job.run.config, job.dataset, job.data_root, open_device("cpu"))
         strengths = {name: DISTORTIONS[name].strengths[1] for name in ALL}
         losses.append(
             [

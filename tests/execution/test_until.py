@@ -30,7 +30,7 @@ EFFECTS = {"cls": 0.0, "gap": 0.1, "map": -0.02, "mean": 0.002}
 def accuracy(arm: str, seed: int) -> float:
     """Whole test images, as accuracies are."""
     noise = np.random.RandomState([seed, len(arm), ord(arm[0])]).normal(0, 0.008)
-    return round(IMAGES * (0.7 + EFFECTS[arm] + noise)) / IMAGES
+    return min(IMAGES, round(IMAGES * (0.7 + EFFECTS[arm] + noise))) / IMAGES
 
 
 @pytest.fixture
@@ -166,6 +166,16 @@ def test_an_arm_whose_every_run_diverges_gets_no_more_seeds(run, made_up, tmp_pa
     made_up["diverging"] = {("map", seed) for seed in range(8)}
     assert run().status == 0
     assert seeds(tmp_path / "results")["map"] == LOOKS[0]
+
+
+def test_a_baseline_at_the_ceiling_is_told_after_its_first_seed(run, made_up, monkeypatch):
+    monkeypatch.setitem(EFFECTS, "cls", 0.3)
+    made_up["left"] = 1
+    result = run()
+    told = result.out + result.err
+    assert "the baseline, cls, gets " in told and "no arm can be better by more than the margin" in told
+    made_up["left"] = None
+    assert (run().out + result.err).count("no arm can be better") == 1
 
 
 def test_after_the_hours_no_run_is_begun_and_the_next_call_goes_on(run, made_up, tmp_path):

@@ -21,7 +21,7 @@ def test_every_metric_is_bounded_below_and_a_margin_lies_within_its_range(name: 
     assert low == 0.0 and 0 < METRICS[name].margin < high
 
 
-def test_a_metric_on_changed_images_has_the_range_of_the_plain_one() -> None:
+def test_a_metric_on_distorted_images_has_the_range_of_the_plain_one() -> None:
     assert _limits("shift_4/test_top1") == _limits("test_top1") == (0.0, 1.0)
 
 

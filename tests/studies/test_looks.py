@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.made_up_records import make_record
+from vitbench.analysis.statistics.verdicts import FEWEST_SEEDS
 from vitbench.data import describe
 from vitbench.studies import BUDGETS, Arm, Overrides, Study, make_plan
-from vitbench.studies.looks import LOOKS, LookedAt, looks_of
+from vitbench.studies.looks import FEWEST, LOOKS, LookedAt, looks_of, parse_until
 from vitbench.studies.resolved_study import resolve_study
 
 DIGITS = describe("digits")
@@ -19,36 +20,54 @@ def study(**fields):
 
 
 @pytest.mark.parametrize(
-    ("until", "asked", "expected"),
+    ("rule", "asked", "expected"),
     [
         (None, {}, ()),
         (None, {"seeds": 3}, ()),
-        (None, {"asked": "settled"}, LOOKS),
-        (None, {"asked": "settled", "max_seeds": 18}, (5, 8, 12, 18)),
-        (None, {"asked": "settled", "max_seeds": 20}, (5, 8, 12, 18, 20)),
-        (None, {"asked": "settled", "max_seeds": 60}, (*LOOKS, 60)),
+        (None, {"until": "settled"}, LOOKS),
+        (None, {"until": "settled", "max_seeds": 18}, (5, 8, 12, 18)),
+        (None, {"until": "settled", "max_seeds": 20}, (5, 8, 12, 18, 20)),
+        (None, {"until": "settled", "max_seeds": 60}, (*LOOKS, 60)),
         ("settled", {}, LOOKS),
         ((3, 6), {}, (3, 6)),
-        ((3, 6), {"asked": "settled"}, (3, 6)),
+        ((3, 6), {"until": "settled"}, LOOKS),
+        ("settled", {"until": (3, 6)}, (3, 6)),
         ((3, 6), {"max_seeds": 4}, (3, 4)),
         ((3, 6), {"seeds": 4}, ()),  # a fixed number, in place of the study's rule
     ],
 )
-def test_looks(until, asked, expected):
-    assert looks_of(until, **asked) == expected
+def test_looks(rule, asked, expected):
+    resolved = resolve_study(study(until=rule), BUDGETS["smoke"], DIGITS, Overrides(**asked))
+    assert resolved.looks == resolved.design.looks == expected
 
 
 @pytest.mark.parametrize(
     ("asked", "line"),
     [
-        ({"asked": "settled", "seeds": 3}, "seeds 3 does not go with --until settled"),
+        ({"until": "settled", "seeds": 3}, "seeds 3 does not go with --until"),
         ({"max_seeds": 9}, "max_seeds 9 is for --until settled"),
-        ({"asked": "settled", "max_seeds": 4}, "max_seeds 4 is less than the first look, 5 seeds"),
+        ({"until": "settled", "max_seeds": 4}, "max_seeds 4 is less than the first look, 5 seeds"),
     ],
 )
 def test_what_contradicts_itself_is_refused(asked, line):
     with pytest.raises(ValueError, match=line):
-        looks_of(None, **asked)
+        looks_of(asked.pop("until", None), **asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("setled", "until: 'setled' is no rule; give settled, or 5,8,12"),
+        ("5,x", "until: '5,x' is no rule"),
+        ("8,5", "until: .* is no rule"),
+        ("1,5", "until: the first look, at 1 seeds, is too early"),
+        ("5,1001", "until: the last look, at 1001 seeds, is too late; give 1000 or fewer"),
+    ],
+)
+def test_a_rule_on_the_command_line(text, line):
+    assert (parse_until("settled"), parse_until("6,9,12")) == ("settled", (6, 9, 12))
+    with pytest.raises(ValueError, match=line):
+        parse_until(text)
 
 
 @pytest.mark.parametrize("until", ["setled", 5, (), (8, 5), (5, 5), (2, 5), (5.0,), (True, 5)])
@@ -116,3 +135,7 @@ def test_what_a_look_has_shown_is_a_sentence():
     assert words == "pools on digits after 4 seeds. Better: gap. Open, to 7 seeds: map"
     over = LookedAt(9, {"gap": 4, "map": 9}, {}, {"gap": "better", "map": "open"}).sentence("pools", "digits")
     assert over == "pools on digits after 9 seeds. Better: gap. Open at the last look: map"
+
+
+def test_the_first_look_has_the_fewest_seeds_of_a_verdict():
+    assert FEWEST == FEWEST_SEEDS

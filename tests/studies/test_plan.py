@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -391,3 +392,43 @@ def test_a_users_part_that_cannot_run_is_told_with_its_arm_before_anything_is_tr
         ValueError, match=r"^two_arms: arm 'b': position OneTokenMore@\w{8} gives \[1, \d+, \d+\], expected"
     ):
         _ = last.training_flops
+
+
+@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("variant", ["Micro/7", "Micro/1", "Micro/28"])
+def test_on_patches_of_any_size_a_study_plans_or_says_in_a_line_why_not(study, variant):
+    runs, refusal = [], ""
+    try:
+        runs = make_plan(
+            load_study(study), BUDGETS["quick"], describe("torch/fashion_mnist"), Overrides(variant=variant)
+        ).runs
+    except ValueError as error:
+        refusal = str(error)
+    assert runs or study in refusal
+    assert "validation error" not in refusal and "\n" not in refusal
+
+
+def test_some_arms_alone_come_with_the_baseline_and_what_they_go_on_from():
+    def arms(study, *names):
+        plan = make_plan(load_study(study), BUDGETS["smoke"], describe("shapes"), Overrides(arms=names))
+        assert {*plan.runs[0].design.arms} == {run.arm for run in plan.runs}
+        return plan.runs[0].design.arms
+
+    assert arms("pooling", "map") == ("cls", "map")
+    assert arms("registers", "8 registers", "1 register") == ("0 registers", "1 register", "8 registers")
+    alone = make_plan(load_study("pooling"), BUDGETS["smoke"], describe("digits"), Overrides(arms=("map",))).runs
+    whole = make_plan(load_study("pooling"), BUDGETS["smoke"], describe("digits")).runs
+    assert {run.run_id for run in alone} < {run.run_id for run in whole}
+
+
+@pytest.mark.parametrize(
+    ("study", "name", "line"),
+    [
+        ("pooling", "gep", "study 'pooling': arm 'gep' is none of its arms; did you mean gap?"),
+        ("pooling", "cls", "arm 'cls' is the baseline"),
+        ("data_size", "cls", "its arms are compared with several others"),
+    ],
+)
+def test_arms_that_cannot_be_alone_are_refused(study, name, line):
+    with pytest.raises(ValueError, match=re.escape(line)):
+        make_plan(load_study(study), BUDGETS["smoke"], describe("digits"), Overrides(arms=(name,)))

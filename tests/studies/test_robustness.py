@@ -109,6 +109,9 @@ def test_what_it_takes_and_what_it_cannot_tell_is_said_beforehand():
         "every run is evaluated on 6 distorted copies of the test images too, which takes about 22 % of the time of "
         "training on top of it"
     ]
+    # 6 × 599 / (3 × 5 × 100) is more than training takes.
+    (few,) = resolved(of_user(evaluate=("shift", "blur")), train_images=100).remarks
+    assert "takes about 2.4 times the time of training on top of it" in few
     on_shapes = resolved(of_user(evaluate=("shift", "blur")), "shapes/majority").remarks
     assert "after shift of test images, labels of shapes/majority need not be true" in on_shapes
 
@@ -151,3 +154,17 @@ def test_train_prints_the_accuracies_and_does_not_run_again_what_is_recorded(vit
         "100 % of patches",
     ]
     assert line in again.out and "not run again" in again.out
+
+
+@pytest.mark.parametrize(
+    ("dataset", "variant", "has_stem"),
+    [
+        ("torch/fashion_mnist", "Micro/1", False),
+        ("torch/fashion_mnist", "Micro/7", False),
+        ("torch/cifar10", "Micro/8", True),
+    ],
+)
+def test_where_no_stack_of_convolutions_fits_the_stem_is_left_out_and_that_is_said(dataset, variant, has_stem):
+    study = resolved("robustness", dataset, variant=variant)
+    assert ("conv stem, equal MACs" in study.arms) == has_stem
+    assert ("no convolutional stem" in " ".join(study.remarks)) != has_stem

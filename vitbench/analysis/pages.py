@@ -9,46 +9,41 @@ from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from vitbench.analysis.comparison.across import across_studies
 from vitbench.analysis.comparison.assessment import Assessment
+from vitbench.analysis.comparison.changes import NOTHING
 from vitbench.analysis.comparison.claims import Judgement
 from vitbench.analysis.comparison.findings import Findings
 from vitbench.analysis.comparison.load import load_assessments, no_records
 from vitbench.analysis.comparison.metrics import by_both
+from vitbench.analysis.comparison.naming import study_words, title_on_data
 from vitbench.analysis.comparison.wording import settle_text
 from vitbench.analysis.profile.tables import write_profiles
+from vitbench.analysis.tables import page
 from vitbench.analysis.tables.across import across_table, summary
 from vitbench.analysis.tables.captions import judged_by_sentence
-from vitbench.analysis.tables.cells import DIFFERS_IN, main_table
+from vitbench.analysis.tables.cells import DIFFERS_IN, arm_tables, needed_columns
 from vitbench.analysis.tables.further import CLAIM_HEADINGS
 from vitbench.analysis.tables.further import claims as claims_table
-from vitbench.analysis.tables.page import markdown, texts_of
 from vitbench.analysis.tables.secondary import loss_and_top1_summary, loss_and_top1_table
 from vitbench.analysis.transfer.tables import write_transfer
 from vitbench.analysis.writing.files import is_marked, remove_stale, write, write_each
 from vitbench.analysis.writing.markup import escape_markdown
-from vitbench.analysis.writing.table import Table, csv_text, markdown_head, markdown_list, markdown_rows
+from vitbench.analysis.writing.table import (
+    Table,
+    csv_text,
+    markdown_head,
+    markdown_list,
+    markdown_rows,
+    with_count_once,
+)
 from vitbench.analysis.writing.words import listed
 from vitbench.records import Faults, RecordStore
 
-COLUMNS = (
-    "arm",
-    DIFFERS_IN,
-    "{heading}",
-    "difference ({unit})",
-    "verdict",
-    "learning rate",
-    "setting",
-    "GMACs",
-    "epochs",
-)
-"""What fits a terminal of 80 columns, where the table has it, with the heading and the unit of the metric; notes tell what did
-not complete."""
-ROOM_FOR_CHANGES = 110
-"""Columns of a terminal from which the table also says in what arms differ; below, that stands under it."""
 LEFT_OUT = "Left out, as something is wrong with the records:"
 JUDGING = (
     "Agrees: the verdict is the one that the claim expects. Where it expects equivalence, the difference was shown to lie "
@@ -82,7 +77,7 @@ def write_tables(
         comparison = assessment.comparison
         texts: dict[str, str] = {}
         with faults.leaving_out(store.path(comparison.study)):
-            texts = texts_of(assessment)
+            texts = page.texts_of(assessment)
             assessed.append(assessment)
         written += write_each(directory / comparison.study / comparison.slug, texts)
     if not assessed and not faults:
@@ -108,16 +103,16 @@ def write_tables(
 
 def _all_claims(assessments: Sequence[Assessment]) -> Table:
     """What the literature says beside what was found here, over all comparisons."""
+    claims = [(each.comparison, row) for each in assessments for row in claims_table(each).rows]
     rows = [
-        {"study": assessment.comparison.study, "comparison": assessment.comparison.slug, **row}
-        for assessment in assessments
-        for row in claims_table(assessment).rows
+        {"study": study_words(comparison.study), "comparison": title_on_data(comparison), **row}
+        for comparison, row in claims
     ]
     return Table(
         name="claims",
         title="What the literature says, and what was found here",
         rows=rows,
-        raw=rows,
+        raw=[{"study": comparison.study, "comparison": comparison.slug, **row} for comparison, row in claims],
         texts=("study", "comparison", *CLAIM_HEADINGS),
         conventions=(JUDGING,),
     )
@@ -129,8 +124,8 @@ def _write_page(directory: Path, table: Table, *above: str) -> list[Path]:
         return []
     paragraphs = [*(line for text in above for line in (text, "")), *markdown_rows(table)]
     paragraphs += [line for text in table.conventions for line in ("", text)]
-    page = "\n".join([*markdown_head(table.title), *paragraphs, ""])
-    return write_each(directory / table.name, {"md": page, "csv": csv_text(table.raw)})
+    text = "\n".join([*markdown_head(table.title), *paragraphs, ""])
+    return write_each(directory / table.name, {"md": text, "csv": csv_text(table.raw)})
 
 
 def print_tables(
@@ -150,33 +145,39 @@ def print_tables(
     for assessment in assessments:
         parts: list[RenderableType] = []
         with faults.leaving_out(store.path(assessment.comparison.study)):
-            parts = _terminal_parts(assessment, console.width)
+            parts = _terminal_parts(assessment, console)
         for part in parts:  # out of the block: that nothing can be written is no fault of the records
             console.print(part)
 
 
-def _terminal_parts(assessment: Assessment, width: int) -> list[RenderableType]:
-    """Its table and the lines below it, for a terminal of so many columns."""
-    table, metric = main_table(assessment), assessment.comparison.metric
-    columns = [name.format(heading=metric.heading, unit=metric.unit) for name in COLUMNS]
-    has_room = width >= ROOM_FOR_CHANGES
-    names = [name for name in columns if name in table.columns and (name != DIFFERS_IN or has_room)]
-    changes = [
-        f"{row['arm']}: differs in {row[DIFFERS_IN]}" for row in table.rows if DIFFERS_IN in row and not has_room
-    ]
-    printed = RichTable(title=Text(table.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in names:
-        heading = "rate" if name == "learning rate" else name
-        printed.add_column(heading, justify="left" if name in ("arm", DIFFERS_IN) else "right", overflow="fold")
-    for row in table.rows:
-        printed.add_row(*(Text(row[name]) for name in names))
-    lines = (
-        *judged_by_sentence(assessment.comparison),
-        *changes,
-        *assessment.notes,
-        *_beyond_the_table(assessment.findings),
-    )
+def _terminal_parts(assessment: Assessment, console: Console) -> list[RenderableType]:
+    """Its first table and the lines below it; where the terminal is narrow, what does not fit stands below or is left out."""
+    table, count = with_count_once(arm_tables(assessment)[0])
+    columns, needed = list(table.columns), needed_columns(assessment.comparison.metric)
+    lines = [*judged_by_sentence(assessment.comparison), *([count] if count else [])]
+    printed = _printed(table, columns)
+    if DIFFERS_IN in columns and not _fits(printed, console):
+        columns.remove(DIFFERS_IN)
+        lines += [f"{row['arm']}: differs in {row[DIFFERS_IN]}" for row in table.rows if row[DIFFERS_IN] != NOTHING]
+        printed = _printed(table, columns)
+    while columns[-1] not in needed and not _fits(printed, console):
+        printed = _printed(table, columns := columns[:-1])
+    lines += [*assessment.notes, *_beyond_the_table(assessment.findings)]
     return [printed, *(Text(f"- {line}") for line in lines), ""]
+
+
+def _printed(table: Table, columns: Sequence[str]) -> RichTable:
+    printed = RichTable(title=Text(table.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in columns:
+        printed.add_column(name, justify="left" if name in table.texts else "right", overflow="fold")
+    for row in table.rows:
+        printed.add_row(*(Text(row[name]) for name in columns))
+    return printed
+
+
+def _fits(table: RichTable, console: Console) -> bool:
+    """Whether every row has a line of its own."""
+    return Measurement.get(console, console.options.update_width(10_000), table).maximum <= console.width
 
 
 def _beyond_the_table(findings: Findings) -> Iterator[str]:
@@ -199,7 +200,7 @@ def _earlier(directory: Path, written: Sequence[Path], faults: Faults) -> list[s
 
 
 def _index(assessments: Sequence[Assessment], above: Sequence[str], left_out: Sequence[str]) -> str:
-    """All Markdown tables on one page, with links to their files."""
+    """The picture and the first table of every comparison on one page, with links to the rest."""
     by_study: dict[str, list[Assessment]] = defaultdict(list)
     for assessment in assessments:
         by_study[assessment.comparison.study].append(assessment)
@@ -207,12 +208,13 @@ def _index(assessments: Sequence[Assessment], above: Sequence[str], left_out: Se
     if left_out:
         lines += [LEFT_OUT, *markdown_list(left_out), ""]
     for study, of_study in by_study.items():
-        slugs = [assessment.comparison.slug for assessment in of_study]
-        lines.append(f"- {escape_markdown(study)}: {listed(f'[{slug}]({study}/{slug}.md)' for slug in slugs)}")
+        links = [
+            f"[{escape_markdown(title_on_data(each.comparison))}]({study}/{each.comparison.slug}.md)"
+            for each in of_study
+        ]
+        lines.append(f"- {escape_markdown(study_words(study))}: {'; '.join(links)}")
     for study, of_study in by_study.items():
-        lines += ["", f"## {escape_markdown(study)}"]
+        lines += ["", f"## {escape_markdown(study_words(study))}"]
         for assessment in of_study:
-            slug = assessment.comparison.slug
-            files = " · ".join(f"[{suffix}]({study}/{slug}.{suffix})" for suffix in ("md", "csv", "tex"))
-            lines += ["", markdown(assessment, level=3), files]
+            lines += ["", *page.summary(assessment)]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""What does a comparison look like? Accuracy with every seed, the learning-rate grid, accuracy against cost, learning curves.
+"""What does a comparison look like? Verdicts, accuracy with every seed, the learning-rate grid, accuracy against cost, curves.
 
 Each kind of figure answers one question; the same arm has the same colour and marker in all of them.
 """
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from vitbench.analysis.charts.accuracy import accuracy_figure
 from vitbench.analysis.charts.cost import cost_figure
 from vitbench.analysis.charts.curves import curves_figure
+from vitbench.analysis.charts.forest import forest_figure
 from vitbench.analysis.charts.learning_rate import learning_rate_figure
 from vitbench.analysis.charts.resolution import resolution_figure
 from vitbench.analysis.charts.robustness import robustness_figure
@@ -40,6 +41,7 @@ class Kind(NamedTuple):
 
 
 KINDS = {
+    "forest": Kind("Differences and verdicts", forest_figure),
     "accuracy": Kind("Accuracy", accuracy_figure, of_few_arms=True),
     "learning-rate": Kind("Accuracy against learning rate", learning_rate_figure),
     "cost": Kind("Accuracy against cost", cost_figure, of_few_arms=True),

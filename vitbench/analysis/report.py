@@ -16,11 +16,11 @@ from markupsafe import Markup
 from vitbench.analysis.comparison.across import across_studies
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.load import load_assessments
+from vitbench.analysis.comparison.naming import study_words, title_on_data
 from vitbench.analysis.plots import KINDS, render
 from vitbench.analysis.tables.across import across_table, summary
 from vitbench.analysis.tables.captions import conventions, facts
-from vitbench.analysis.tables.cells import main_table
-from vitbench.analysis.tables.further import further_tables
+from vitbench.analysis.tables.page import tables_of
 from vitbench.analysis.transfer.chart import transfer_figure as transfer_chart
 from vitbench.analysis.transfer.tables import WHERE, load_rows, table_of
 from vitbench.analysis.writing.drawing import rendered
@@ -41,6 +41,7 @@ TEMPLATES = Environment(
     keep_trailing_newline=True,
 )
 """In which all that is put in is escaped."""
+TEMPLATES.filters |= {"study_words": study_words, "title_on_data": title_on_data}
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class Article:
     assessment: Assessment
     anchor: str
     facts: dict[str, str]
-    table: Table
-    further: list[Table]
-    figures: list[Markup]
+    tables: list[Table]
+    figures: dict[str, Markup]
+    """By kind."""
     conventions: list[str]
 
 
@@ -69,17 +70,16 @@ def write_report(store_root: str | Path, *, metric: str | None = None, faults: F
         comparison = assessment.comparison
         with faults.leaving_out(store.path(comparison.study)):
             name = (comparison.study, comparison.slug)
-            figures = [
-                _inline(svg, prefix=html_id(*name, kind, ""), label=f"{KINDS[kind].heading}: {comparison.title}")
+            figures = {
+                kind: _inline(svg, prefix=html_id(*name, kind, ""), label=f"{KINDS[kind].heading}: {comparison.title}")
                 for kind in KINDS
                 for svg in render(comparison, kind).values()
-            ]
+            }
             article = Article(
                 assessment,
                 html_id(*name),
                 facts(comparison),
-                main_table(assessment),
-                further_tables(assessment),
+                tables_of(assessment),
                 figures,
                 conventions(assessment),
             )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 from typer import Argument, CallbackParam, Option
 
-from vitbench.config import DISTORTIONS, Precision, distortion_names
+from vitbench.config import DISTORTIONS, MOST_SEEDS, Precision, distortion_names
 from vitbench.files import expanded
 
 if TYPE_CHECKING:
@@ -103,7 +103,6 @@ def _load_code(files: list[str] | None) -> list[str] | None:
 
 MOST_THREADS = 1024
 """More than any machine has cores, and fewer than a system lets a process have."""
-MOST_SEEDS = 1000
 MOST_SECONDS = 86_400
 MOST_HOURS = 8760
 MODES, PRECISIONS, COMPILES = ("infer", "train"), get_args(Precision), ("off", "on")
@@ -232,12 +231,13 @@ class StudyOptions:
         list[str] | None, Option(help="Data set: a name, a folder, FILE.npz or FILE.py[:NAME]; may be given again.")
     ] = None
     data_root: DataRoot = None
+    arm: Annotated[
+        list[str] | None, Option(help="This arm alone, beside the baseline; may be given again; default: all.")
+    ] = None
     seeds: Annotated[int | None, Option(min=1, max=MOST_SEEDS, help="Seeds per arm; default: the budget's.")] = None
     until: Annotated[
         str | None,
-        Option(
-            callback=one_of("settled"), help="settled: add seeds until every arm is settled, looking after 5, 8, 12, …"
-        ),
+        Option(help="settled: add seeds until every arm is settled, looking after 5, 8, 12, …; or other looks."),
     ] = None
     max_seeds: Annotated[
         int | None, Option(min=1, max=MOST_SEEDS, help="Of --until settled: the last look; default: 40.")
@@ -279,14 +279,16 @@ class StudyOptions:
     def request(self) -> Request:
         from vitbench.execution.request import Request
         from vitbench.studies import BUDGETS, Overrides
+        from vitbench.studies.looks import parse_until
         from vitbench.studies.tunable import parse_tune
 
         fields = ("epochs", "batch_size", "precision", "compile")
         overrides = Overrides(
             variant=self.variant,
             recipe=self.recipe,
+            arms=tuple(self.arm or ()),
             seeds=self.seeds,
-            until="settled" if self.until else None,
+            until=parse_until(self.until) if self.until else None,
             max_seeds=self.max_seeds,
             train={name: value for name in fields if (value := getattr(self, name)) is not None},
             train_images=self.train_images,

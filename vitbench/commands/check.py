@@ -11,7 +11,7 @@ from vitbench.analysis.comparison.changes import difference_text
 from vitbench.commands.arguments import DONE, FAILED, AsJson, DeviceOptions, StudyOptions
 from vitbench.commands.options import with_options
 from vitbench.commands.terminal_table import print_table
-from vitbench.text import counted
+from vitbench.text import agreeing, counted
 
 if TYPE_CHECKING:
     from vitbench.execution.check_study import CheckedStudy
@@ -29,7 +29,6 @@ of a model other than a ViT, its quarters."""
 @with_options
 def check(
     options: StudyOptions,
-    arm: Annotated[list[str] | None, typer.Option(help="Check this arm alone; may be given again.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of weights, batches and augmentation.")] = 0,
     device: DeviceOptions = DeviceOptions(),
     as_json: AsJson = False,
@@ -42,7 +41,7 @@ def check(
 
     opened = device.open_device()
     checked = []
-    for study in check_studies(request, device=opened, arms=arm or (), seed=seed):
+    for study in check_studies(request, device=opened, seed=seed):
         checked.append(study)
         if not as_json:
             _print(study)
@@ -115,7 +114,8 @@ def _line(arm: CheckedArm, kind: str, problem: Problem) -> str:
 def _start_masked(arm: CheckedArm) -> str:
     first, number = arm.gradient_later[0], len(arm.gradient_later)
     return (
-        f"{counted(number, 'parameter tensor')} (as {first}) get a gradient from the second step on, not in the first"
+        f"{counted(number, 'parameter tensor')} (as {first}) {agreeing(number, 'gets', 'get')} a gradient from the second "
+        "step on, not in the first"
     )
 
 

@@ -3,7 +3,17 @@
 Imports no torch. Everything that can change a number is a field here; where a run happens is its environment.
 """
 
-from vitbench.config.base import MOST, Config, Size, as_pair, canonical_json, divisors, size_text, square_as_int
+from vitbench.config.base import (
+    MOST,
+    MOST_SEEDS,
+    Config,
+    Size,
+    as_pair,
+    canonical_json,
+    divisors,
+    size_text,
+    square_as_int,
+)
 from vitbench.config.data import CHANNELS_WITH_COLOUR, DataConfig, ErasingMode, Interpolation, PaddingMode
 from vitbench.config.distortions import DISTORTIONS, Distortion, distorted_metric, distortion_names, strengths_on
 from vitbench.config.model import (
@@ -37,6 +47,7 @@ __all__ = [
     "DISTORTIONS",
     "FREE",
     "MOST",
+    "MOST_SEEDS",
     "OF_BLOCKS",
     "OF_THE_HEAD",
     "OPTIMIZER_OPTIONS",

@@ -41,6 +41,7 @@ MOST = 1_000_000
 """No size, count or constant is larger. A larger one is a slip that would show only when memory or patience runs out."""
 MOST_BLOCKS = 10_000
 MOST_IMAGES = 1_000_000_000
+MOST_SEEDS = 1000
 
 Extent = Annotated[int, Field(gt=0, le=MOST)]
 Blocks = Annotated[int, Field(gt=0, le=MOST_BLOCKS)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,6 @@ from vitbench.inspection.check_effects import Traces
 from vitbench.inspection.checked_arm import CheckedArm
 from vitbench.models import TimmModel, UserModel, ViT
 from vitbench.studies.resolved_study import ResolvedStudy
-from vitbench.text import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,9 @@ def check_studies(
     request: Request,
     *,
     device: Device,
-    arms: Sequence[str] = (),
     seed: int = 0,
 ) -> Iterator[CheckedStudy]:
-    """Study by study and set by set, as they are asked for: the arms of these names, or all.
+    """Study by study and set by set, as they are asked for.
 
     Raises ValueError for what is wrong with the request, before anything is checked.
     """
@@ -48,16 +46,10 @@ def check_studies(
         for name in study.arms:
             for setting in study.grid.settings:
                 study.config(name, setting, seed)  # refuses a setting without meaning
-        for name in arms:
-            if name not in study.arms:
-                there = f"there are {', '.join(map(repr, study.arms))}"
-                raise ValueError(
-                    f"arm {name!r} is not in study {study.study.name!r}; {did_you_mean(name, study.arms, there)}"
-                )
     for study, (_, data_name, info) in zip(resolved, request.asked, strict=True):
         with display.progress(study.study.name) as advance:
             checks = _Checks(request, study, data_name, device, advance)
-            checked = [*checks.of(arms or [*study.arms], info.dataset, seed)]
+            checked = [*checks.of(info.dataset, seed)]
         yield CheckedStudy(study, info.dataset, checked)
 
 
@@ -69,15 +61,15 @@ class _Checks:
     device: Device
     advance: Callable[[str, float, float], None]
 
-    def of(self, names: Sequence[str], dataset: str, seed: int) -> Iterator[CheckedArm]:
+    def of(self, dataset: str, seed: int) -> Iterator[CheckedArm]:
         resolved = self.resolved
         setting = resolved.grid.settings[len(resolved.grid.settings) // 2]
         configs = {name: resolved.config(name, setting, seed) for name in resolved.arms}
         bench = Bench(self.device, self._build, self._open_data)
         traces = Traces(bench, configs[resolved.baseline])
         baseline = self._baseline_model(configs[resolved.baseline], bench)
-        for number, name in enumerate(names):
-            self.advance(f"checking {name}", number, len(names))
+        for number, name in enumerate(resolved.arms):
+            self.advance(f"checking {name}", number, len(resolved.arms))
             arm = CheckedArm(
                 arm=name,
                 dataset=dataset,

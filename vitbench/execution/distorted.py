@@ -11,7 +11,7 @@ from torch import nn
 
 from vitbench.config import ViTConfig, distorted_metric, strengths_on
 from vitbench.evaluation import Evaluation, evaluate
-from vitbench.evaluation.changed_images import distorted
+from vitbench.evaluation.distorted_images import distorted
 from vitbench.execution.run_data import EVALUATION_BATCH, RunData
 
 

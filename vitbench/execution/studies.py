@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from vitbench.execution.request import Request
 from vitbench.execution.reuse import by_run_id, has_weights, recorded_as, take_over
 from vitbench.execution.standing import Standing
 from vitbench.records import Outcome, Record
+from vitbench.records.metrics import TOP1
 from vitbench.text import agreeing, counted, printable, say
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class StudyRuns:
         """Recorded meanwhile by another process, or to be taken over from its record, and then executed too."""
         self.looks: dict[tuple[str, str], int] = {}
         """(study, data set) to the last look of which was told."""
+        self.at_ceiling: set[tuple[str, str]] = set()
+        """(study, data set) whose baseline is there."""
         self.trained: set[str] = set()
         """run_ids of what this process trained."""
 
@@ -94,6 +97,18 @@ class StudyRuns:
             if pending:
                 _print([f"the hours are over with {counted(len(pending), 'run')} left; the next call goes on"])
             return len(self.failed) + len(changed)
+
+    def _tell_of_ceiling(self, record: Record, tell: Callable[[str], None]) -> None:
+        """Says once, as soon as a seed shows it, that no arm can be better than the baseline by more than the margin."""
+        place = record.study, record.config.data.dataset
+        is_judged = record.arm == record.design.baseline and record.design.metric == TOP1.name
+        if is_judged and place not in self.at_ceiling and record.metrics.get(TOP1.key, 0.0) > 1 - TOP1.margin:
+            self.at_ceiling.add(place)
+            top1 = f"{100 * record.metrics[TOP1.key]:.2f} % of the test images right with seed {record.seed}"
+            tell(
+                f"{record.study} on {place[1]}: the baseline, {record.arm}, gets {top1}: no arm can be better by more "
+                "than the margin; take harder data, or fewer images or epochs (Ctrl-C keeps what is recorded)"
+            )
 
     def _print_looks(self, standing: Standing) -> None:
         """Says what each look that is over has shown, once."""
@@ -213,6 +228,8 @@ class StudyRuns:
                     self.failed |= keys
                 else:
                     self.recorded += len(runs)
+                for run in runs:
+                    self._tell_of_ceiling(recorded_as(record, run), display.say)
                 self.trained.add(job.run.run_id)
                 self.executed |= keys
                 display.record(job, record)

@@ -209,7 +209,7 @@ def _checked_class(users: type[nn.Module], role: str, name: str, has_forward: bo
     """The user's class, whose every call is checked. Of a position, all methods are there."""
     what = f"{role} {name}"
 
-    class Checked(users):  # type: ignore[valid-type, misc]
+    class Checked(users):  # type: ignore[valid-type, misc]  # a base that only the run knows
         vitbench_role = role
 
         def forward(self, x: Tensor, *others: Any, read: slice = ALL) -> Tensor:

@@ -48,6 +48,7 @@ def _alone(config: type[Config], name: str) -> type[BaseModel]:
     """A model of that field alone."""
     info = config.model_fields[name]
     of_config = ConfigDict(allow_inf_nan=False)
+    # pydantic's types know no field whose name is computed.
     return create_model(config.__name__, __config__=of_config, **{name: (info.annotation, info)})  # type: ignore[call-overload, no-any-return]
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from vitbench.config import MOST_SEEDS
+
 LOOKS = (5, 8, 12, 18, 27, 40)
 """Seeds: each about half as many again, as fewer would come to the same."""
 SETTLED = "settled"
@@ -45,6 +47,10 @@ Until = Literal["settled"] | tuple[int, ...] | None
 """A rule for stopping: the usual looks, or others; None where the number of seeds is fixed."""
 
 
+FEWEST = 3
+"""Seeds of a verdict."""
+
+
 def check_until(value: Any) -> Until:
     """Of a study: `settled`, or the looks themselves. Raises ValueError for anything else."""
     if value is None:
@@ -56,34 +62,29 @@ def check_until(value: Any) -> Until:
         raise ValueError(f"{value!r} is no rule; give 'settled', or ascending numbers of seeds: (5, 8, 12)")
     if value[0] < FEWEST:
         raise ValueError(f"the first look, at {value[0]} seeds, is too early for a verdict; give {FEWEST} or more")
+    if value[-1] > MOST_SEEDS:
+        raise ValueError(f"the last look, at {value[-1]} seeds, is too late; give {MOST_SEEDS} or fewer")
     return tuple(value)
 
 
-FEWEST = 3
-"""Seeds of a verdict."""
+def parse_until(text: str) -> Until:
+    """`settled`, or `5,8,12`. Raises ValueError for anything else."""
+    try:
+        return check_until(text if text == SETTLED else [int(look) for look in text.split(",")])
+    except ValueError as error:
+        rule = str(error) if error.args and "look" in str(error) else f"{text!r} is no rule; give settled, or 5,8,12"
+        raise ValueError(f"until: {rule}") from error
 
 
-def looks_of(
-    until: Until,
-    *,
-    asked: Literal["settled"] | None = None,
-    seeds: int | None = None,
-    max_seeds: int | None = None,
-) -> tuple[int, ...]:
-    """The looks of a study with this rule where this was asked for on the command line; empty for a fixed number of seeds.
-
-    Raises ValueError for what contradicts itself.
-    """
-    if asked is None and seeds is not None:
-        until = None
-    rule = until or asked
-    if rule is None:
+def looks_of(until: Until, *, seeds: int | None = None, max_seeds: int | None = None) -> tuple[int, ...]:
+    """Of a rule, to `max_seeds`; empty for a fixed number of seeds. Raises ValueError for what contradicts itself."""
+    if until is None:
         if max_seeds is not None:
             raise ValueError(f"max_seeds {max_seeds} is for --until settled; give --seeds for a fixed number")
         return ()
     if seeds is not None:
-        raise ValueError(f"seeds {seeds} does not go with --until settled, whose looks decide; give --max-seeds")
-    looks = LOOKS if isinstance(rule, str) else rule
+        raise ValueError(f"seeds {seeds} does not go with --until, whose looks decide; give --max-seeds")
+    looks = LOOKS if isinstance(until, str) else until
     if max_seeds is None:
         return looks
     if max_seeds < looks[0]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
+
+from vitbench.studies.looks import Until
 
 
 @dataclass(frozen=True)
@@ -14,9 +16,11 @@ class Overrides:
     variant: str | None = None
     recipe: str | None = None
     """A name of `recipes.RECIPES`: it brings what the budget and the data set would, but for their size."""
+    arms: tuple[str, ...] = ()
+    """Names of the arms that are run beside the baseline; empty: all."""
     seeds: int | None = None
-    until: Literal["settled"] | None = None
-    """`settled`, or None for what the study says."""
+    until: Until = None
+    """None for what the study says."""
     max_seeds: int | None = None
     """Of a study that adds seeds until it is settled."""
     train: dict[str, Any] | None = None

@@ -67,7 +67,7 @@ def on_distortions(data: DataInfo, base: Base, *, left_out: Sequence[str]) -> li
     share = copies * data.test_images / (3 * base.train.epochs * base.train_images)
     sentences.append(
         f"every run is evaluated on {counted(copies, 'distorted copy', 'distorted copies')} of the test images too, which "
-        f"takes about {100 * share:.0f} % of the time of training on top of it"
+        f"takes about {f'{share:.1f} times' if share >= 1 else f'{100 * share:.0f} % of'} the time of training on top of it"
     )
     if moved := data.moves_what_labels_tell(base.evaluate):
         sentences.append(f"after {', '.join(moved)} of test images, labels of {data.dataset} need not be true")

@@ -11,6 +11,7 @@ from vitbench.data.info import DataInfo
 from vitbench.studies.arm import Arm
 from vitbench.studies.library import STUDIES
 from vitbench.studies.study import Study
+from vitbench.text import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,25 @@ def arms_on(study: Study, base: Base, data: DataInfo) -> tuple[list[Arm], list[s
         sentences.append(f"arm {arm.name!r} is left out: with recipe {base.recipe} it is {twin!r}")
         del kept[arm.name]
     return [*kept.values()], left_out, sentences
+
+
+def asked_for(study: Study, arms: list[Arm], names: Sequence[str]) -> list[Arm]:
+    """The baseline, the arms of these names, and those from whose weights they go on; all, where there are no names."""
+    if not names:
+        return arms
+    if study.within or study.fractions:
+        raise ValueError("arm: its arms are compared with several others; leave --arm out, and run all of them")
+    by_name, kept = {arm.name: arm for arm in arms}, {arms[0].name}
+    for name in names:
+        if name not in by_name:
+            hint = did_you_mean(name, by_name, f"there are {', '.join(map(repr, by_name))}")
+            raise ValueError(f"arm {name!r} is none of its arms; {hint}")
+        while name:
+            kept.add(name)
+            name = by_name[name].start or ""
+    if len(kept) == 1:
+        raise ValueError(f"arm {arms[0].name!r} is the baseline, which is run with every arm; name another")
+    return [arm for arm in arms if arm.name in kept]
 
 
 def _check_base(base: Base, data: DataInfo) -> None:

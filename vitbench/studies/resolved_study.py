@@ -18,7 +18,7 @@ from vitbench.studies.match import check_costs_stay, check_is_timed, matched_epo
 from vitbench.studies.overrides import Overrides
 from vitbench.studies.recipes import Recipe, recipe_named
 from vitbench.studies.remarks import on_distortions, overruled, overruled_recipe, without_muon, wrong_labels
-from vitbench.studies.resolved_arms import Base, arms_on, changes_of, runs_of
+from vitbench.studies.resolved_arms import Base, arms_on, asked_for, changes_of, runs_of
 from vitbench.studies.settings import RATE, Grid, Setting, with_seed, with_setting
 from vitbench.studies.study import Study
 from vitbench.studies.tunable import check_tuned
@@ -127,8 +127,9 @@ def resolve_study(
     metric = _metric(study, data, overrides)
     try:
         arms, left_out, equal = arms_on(study, base, data)
+        arms = asked_for(study, arms, overrides.arms)
     except ValueError as error:
-        raise ValueError(f"{study.title}: {error}") from error
+        raise ValueError(f"{study.title}: {one_line(error)}") from error
     models = {arm.name: arm.apply(base.model) for arm in arms}
     grid = _grid(study, budget.scale_on(data.dataset), base, arms[0], overrides)
     match = overrides.match
@@ -137,7 +138,9 @@ def resolve_study(
     )
     _check_together(study, arms, models, grid, match=match)
     runs = runs_of(arms, base, epochs)
-    looks = looks_of(study.until, asked=overrides.until, seeds=overrides.seeds, max_seeds=overrides.max_seeds)
+    # A fixed number of seeds that is asked for goes before a study's rule.
+    until = overrides.until or (study.until if overrides.seeds is None else None)
+    looks = looks_of(until, seeds=overrides.seeds, max_seeds=overrides.max_seeds)
     seeds = looks[0] if looks else overrides.seeds or budget.seeds
     tuning_seeds = _tuning_seeds(overrides, budget, grid, seeds)
     # Seeds that are added later must not move a choice that was made.

@@ -8,9 +8,8 @@ from vitbench.studies.hybrid import depth_of_equal_macs
 
 
 def arms(base: ViTConfig) -> Sequence[Arm]:
-    """Pooling, position embeddings, and where patches have more than one pixel, a convolutional stem at about equal MACs."""
+    """Pooling, position embeddings, and where the patch allows it, a convolutional stem at about equal MACs."""
     stem = {"stem": "conv", "stem_width": max(8, 2 * base.width // base.patch_hw[0])}
-    has_stem = base.stem == "patch" and base.patch_hw[0] > 1
     return [
         Arm("gap", pool="gap"),
         Arm("no position", position="none"),
@@ -18,8 +17,18 @@ def arms(base: ViTConfig) -> Sequence[Arm]:
         Arm("sincos", position="sincos_2d"),
         Arm("RoPE", position="rope_2d", position_site="every_layer"),
         Arm("relative, shared", position="relative", position_site="every_layer_shared"),
-        *([Arm("conv stem, equal MACs", depth=depth_of_equal_macs(base, stem), **stem)] if has_stem else []),
+        *([Arm("conv stem, equal MACs", depth=depth_of_equal_macs(base, stem), **stem)] if _has_stem(base) else []),
     ]
+
+
+def _has_stem(base: ViTConfig) -> bool:
+    """Whether a stack of convolutions, each of which halves its map, can stand in place of the patches."""
+    side = base.patch_hw[0]
+    return base.stem == "patch" and side > 1 and side & (side - 1) == 0
+
+
+def left_out(base: ViTConfig) -> Sequence[str]:
+    return [] if _has_stem(base) else ["no convolutional stem, which needs plain patches of 2, 4, 8, … pixels"]
 
 
 STUDY = Study(
@@ -27,5 +36,6 @@ STUDY = Study(
     source="Naseer et al. 2021; Bhojanapalli et al. 2021; Hendrycks and Dietterich 2019",
     baseline=Arm("class token, 1-D", pool="cls", position="learned_1d"),
     arms=arms,
+    left_out=left_out,
     evaluate=tuple(DISTORTIONS),
 )

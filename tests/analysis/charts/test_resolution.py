@@ -176,7 +176,7 @@ def test_the_picture_has_a_line_as_it_is_and_one_fine_tuned_for_each_embedding()
         assert len([point for point in seeds if point != (0, 0)]) == 12
     assert set(render(comparison, "resolution", formats=("svg", "png"))) == {"svg", "png"}
     # What is compared at each size apart has no kind of plot in which one baseline stands for all.
-    assert {kind for kind in KINDS if render(comparison, kind)} == {"resolution"}
+    assert {kind for kind in KINDS if render(comparison, kind)} == {"forest", "resolution"}
 
 
 def test_the_same_weights_placed_otherwise_are_a_line_of_their_own():

@@ -1,4 +1,4 @@
-"""Is what one study found on several data sets put side by side, and called alike, opposed or open by the written rule?"""
+"""Is what one study found on several data sets put side by side, and put into words by the written rule?"""
 
 from __future__ import annotations
 
@@ -38,19 +38,44 @@ def found(*records):
         (-0.02, -0.03, "alike"),  # worse, worse
         (0.0, 0.0, "alike"),  # equivalent, equivalent: ±0.1 points, within half a point
         (0.02, -0.03, "opposed"),
-        (0.02, 0.0, "open"),  # better, equivalent
+        (0.02, 0.0, "differs"),  # better, equivalent
+        (0.0, -0.03, "differs"),
     ],
 )
-def test_an_arm_is_alike_opposed_or_open_by_its_verdicts(first, second, together):
+def test_an_arm_is_alike_opposed_or_differs_by_its_verdicts(first, second, together):
     (arm,) = found(*records("digits", gap=first), *records("shapes", gap=second))
-    assert (arm.study, arm.arm, arm.agreement) == ("pool", "gap", together)
+    assert (arm.study, arm.arm, arm.together) == ("pool", "gap", together)
 
 
 def test_an_open_verdict_leaves_it_open():
     wide = tuple(20 * one for one in WOBBLE)  # SD 1.6 points around half a point
     (arm,) = found(*records("digits", gap=0.005, wobble=wide), *records("shapes", gap=0.005, wobble=wide))
     assert [verdict_text(finding.decision) for finding in arm.findings.values()] == ["open"] * 2
-    assert arm.agreement == "open"
+    assert arm.together == "open"
+
+
+def test_of_an_open_arm_the_seeds_on_each_data_set_are_said():
+    wide = tuple(20 * one for one in (*WOBBLE, 0.0))
+    arms = found(*records("digits", gap=0.02), *records("shapes", gap=0.005, wobble=wide))
+    assert [row["together"] for row in across_table(arms).rows] == ["open: 5, 6 seeds"]
+
+
+def test_better_here_and_worse_there_is_opposed_whatever_a_third_says():
+    wide = tuple(20 * one for one in WOBBLE)
+    third = records("bars", gap=0.005, wobble=wide)
+    (arm,) = found(*records("digits", gap=0.02), *records("shapes", gap=-0.02), *third)
+    assert arm.together == "opposed"
+
+
+def test_a_data_set_at_the_ceiling_says_nothing_of_the_arm():
+    at_ceiling = [
+        make_record(arm, seed=seed, test=1.0, data={"dataset": "shapes"}, model={"pool": arm})
+        for seed in range(5)
+        for arm in ("cls", "gap")
+    ]
+    assert found(*records("digits", gap=0.02), *at_ceiling) == []
+    (arm,) = found(*records("digits", gap=0.02), *at_ceiling, *records("bars", gap=0.02))
+    assert list(arm.findings) == ["bars", "digits"]
 
 
 def test_the_cells_are_those_computed_by_hand():
@@ -58,7 +83,7 @@ def test_the_cells_are_those_computed_by_hand():
     arms = found(*records("shapes", gap=0.03), *records("digits", gap=0.02))
     assert across_table(arms).rows == [
         {
-            "study": "pool",
+            "study": "Pool",
             "budget": "quick, Micro",
             "arm": "gap",
             "digits": "+2.00 [+1.90, +2.10]: better",
@@ -67,7 +92,7 @@ def test_the_cells_are_those_computed_by_hand():
         }
     ]
     assert summary(arms) == (
-        "Verdicts of 1 arm on two data sets or more: alike for 1, opposed for none, open for none."
+        "Verdicts of 1 arm on two data sets or more: alike for 1, opposed for none, differs for none, open for none."
     )
 
 
@@ -151,7 +176,7 @@ def test_the_page_and_its_csv_are_written_linked_and_removed_once_one_data_set_i
     root = store_with(*records("digits", gap=0.02), *records("shapes", gap=-0.02))
     write_tables(root)
     page = (root / "tables" / "across.md").read_text(encoding="utf-8")
-    assert "opposed for 1," in page and "| pool | quick, Micro | gap |" in page
+    assert "opposed for 1," in page and "| Pool | quick, Micro | gap |" in page
     assert "(across.md)" in (root / "tables" / "README.md").read_text(encoding="utf-8")
     with (root / "tables" / "across.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

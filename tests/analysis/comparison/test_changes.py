@@ -12,7 +12,7 @@ from vitbench.analysis.comparison.changes import changes_text
 from vitbench.analysis.comparison.differing import not_shared
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.tables import captions, page
-from vitbench.analysis.tables.cells import main_table, raw_rows
+from vitbench.analysis.tables.cells import arm_rows, raw_rows
 from vitbench.config import RunConfig
 from vitbench.records import Design
 
@@ -52,7 +52,7 @@ def test_arms_of_other_recipes_and_data_are_one_comparison():
 
 def test_a_column_says_in_what_each_arm_differs():
     (comparison,) = compare(recipe_records())
-    rows = main_table(assess(comparison)).rows
+    rows = arm_rows(assess(comparison))
     assert [row["differs in"] for row in rows] == ["nothing", "label_smoothing 0.1", "mixup 0.2", "batch_size 64"]
     raw = raw_rows(assess(comparison))
     assert [json.loads(row["differs_in"]) for row in raw][1] == {"label_smoothing": 0.1}
@@ -62,7 +62,7 @@ def test_a_column_says_in_what_each_arm_differs():
 
 def test_older_records_have_no_such_column():
     (comparison,) = compare([make_record("cls", design=PLAIN), make_record("gap", design=PLAIN)])
-    assert "differs in" not in main_table(assess(comparison)).columns
+    assert "differs in" not in arm_rows(assess(comparison))[0]
     assert "differs_in" not in raw_rows(assess(comparison))[0]
 
 
@@ -81,7 +81,7 @@ def test_older_records_beside_newer_ones_are_told_by_the_newer_design_where_they
 
 
 def _rows(comparison):
-    return zip(comparison.arms, main_table(assess(comparison)).rows, strict=True)
+    return zip(comparison.arms, arm_rows(assess(comparison)), strict=True)
 
 
 def test_a_study_that_grows_by_an_arm_of_another_recipe_keeps_its_comparison():
@@ -218,7 +218,7 @@ def test_at_the_same_step_of_the_grid_the_difference_at_the_baselines_rate_is_th
     (comparison,) = compare(scaled_records())
     finding = assess(comparison).findings.arms["sgd"]
     assert finding.at_baseline_setting is None  # it is the arm's own setting
-    row = main_table(assess(comparison)).rows[1]
+    row = arm_rows(assess(comparison))[1]
     assert row["differs in"] == "optimizer sgd, learning rates × 50"
 
 
@@ -274,7 +274,7 @@ def test_an_arm_that_starts_from_another_recipe_is_compared_with_the_base():
         records += [make_record("cls", seed=seed, design=plan), start, on]
     (comparison,) = compare(records)
     assert labels(comparison) == ["cls", "smooth", "on"] and comparison.difference(comparison.arms[2]).n == 3
-    assert main_table(assess(comparison)).rows[2]["differs in"] == "mixup 0.2, epochs 10, starts from smooth"
+    assert arm_rows(assess(comparison))[2]["differs in"] == "mixup 0.2, epochs 10, starts from smooth"
 
 
 def test_one_rate_of_the_grid_is_no_choice_though_arms_have_multiples_of_it():

@@ -17,9 +17,9 @@ from vitbench.analysis.comparison.wording import settle_text, verdict_text
 from vitbench.analysis.pages import print_tables, write_tables
 from vitbench.analysis.statistics.crossed import CrossedDifference
 from vitbench.analysis.statistics.verdicts import MARGIN, Verdict
-from vitbench.analysis.tables.cells import main_table, raw_rows
+from vitbench.analysis.tables.cells import arm_rows, raw_rows
 from vitbench.analysis.tables.further import further_tables
-from vitbench.analysis.tables.page import latex, markdown
+from vitbench.analysis.tables.page import latex, markdown, tables_of
 from vitbench.analysis.tables.reading import reading
 from vitbench.analysis.tables.sentences import sentence
 from vitbench.data import describe
@@ -113,7 +113,7 @@ def test_an_arm_at_the_baselines_rate_has_a_verdict_of_its_own():
     (staged,) = map(assess, compare([record.model_copy(update={"design": of}) for record in records]))
     assert staged.findings.arms["gap"].at_baseline_setting.difference.n == 3
     heading = "difference at baseline's rate (points)"
-    cells = [row[heading] for row in main_table(staged).rows]
+    cells = [row[heading] for row in arm_rows(staged)]
     assert cells[0] == "–" and cells[1].endswith(" (n=3): worse")
     assert any(
         "over held-out seeds 2, 3, 4 alone, which were not used to choose it." in line for line in reading(staged)
@@ -232,7 +232,7 @@ def test_csv_has_verdicts_at_full_precision():
 def test_without_images_a_difference_without_spread_takes_one_image_for_a_point():
     """t(4) at 0.975 is 2.776, of one point over √5."""
     one = assessment_of({"cls": CLS, "gap": tuple(value + 0.004 for value in CLS)})
-    assert main_table(one).rows[1]["difference (points)"] == "+0.40 [−0.84, +1.64]"
+    assert arm_rows(one)[1]["difference (points)"] == "+0.40 [−0.84, +1.64]"
     assert rows_of(one, "Verdicts")[0]["difference (points)"] == "+0.40 [−0.84, +1.64]"
     raw = raw_rows(one)[1]
     assert raw["difference_mean_points"] == pytest.approx(0.4)
@@ -242,7 +242,7 @@ def test_without_images_a_difference_without_spread_takes_one_image_for_a_point(
 
 def test_latex_has_an_environment_for_every_table():
     one = assessment_of({"cls": CLS, "gap": GAP}, study="pooling")
-    assert latex(one).count(r"\begin{table}") == latex(one).count(r"\end{table}") == 1 + len(further_tables(one)) == 3
+    assert latex(one).count(r"\begin{table}") == latex(one).count(r"\end{table}") == len(tables_of(one)) == 4
 
 
 def test_claims_of_all_studies_are_on_one_page(store_with):

@@ -14,10 +14,11 @@ from vitbench.analysis.charts.cost import cost_figure, pareto_front
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.load import compare, load_assessments
-from vitbench.analysis.comparison.metrics import Together, by_both, nats_of_half_a_point
+from vitbench.analysis.comparison.metrics import by_both, nats_of_half_a_point
+from vitbench.analysis.comparison.together import Together
 from vitbench.analysis.pages import write_tables
 from vitbench.analysis.statistics.verdicts import Verdict
-from vitbench.analysis.tables.cells import main_table, raw_rows
+from vitbench.analysis.tables.cells import arm_tables, raw_rows
 from vitbench.analysis.tables.further import further_tables
 from vitbench.analysis.tables.page import latex, markdown
 from vitbench.analysis.tables.secondary import loss_and_top1_summary, secondary
@@ -83,7 +84,7 @@ def test_the_same_difference_at_every_seed_is_open_by_any_metric_but_top1(shift:
 
 def test_tables_sentence_and_csv_have_the_words_and_unit_of_the_metric() -> None:
     one = assess(comparison_of(records(metric="loss")))
-    row = main_table(one).rows[1]
+    row = arm_tables(one)[0].rows[1]
     assert row["loss (nats)"] == "1.0900 ± 0.0200 (n=5)"
     assert row["difference (nats)"].startswith("−0.1000 [−0.11")
     assert "top-1 (%)" not in row

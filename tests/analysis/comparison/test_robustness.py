@@ -8,7 +8,7 @@ import io
 import pytest
 from scipy import stats
 
-from tests.made_up_records import make_record
+from tests.made_up_records import DESIGN, make_record
 from vitbench.analysis.comparison.assessment import assess
 from vitbench.analysis.comparison.load import compare
 from vitbench.analysis.plots import render
@@ -174,3 +174,14 @@ def test_many_seeds_are_drawn_as_a_band():
         (comparison,) = compare(records({"cls": by_seed, "gap": by_seed[::-1]}))
         (axes,) = robustness_figure(comparison).axes
         assert len(axes.collections) == (2 if num_seeds > MOST_SEED_LINES else 0)
+
+
+def test_in_a_study_that_adds_seeds_each_look_is_as_strict_here_as_for_plain_images():
+    less = (0.02, 0.03, 0.015, 0.035)  # lost than the baseline: t(3) = 5.5
+    made = records({"cls": [(0.9, 0.7, 0.3)] * 4, "gap": [(0.9, 0.7, 0.3 + more) for more in less]})
+    arms = {"baseline": "cls", "arms": ("cls", "gap")}
+    for looks, verdict in (((), Verdict.BETTER), ((4, 40), Verdict.OPEN)):
+        design = DESIGN.model_copy(update={**arms, "looks": looks})
+        (comparison,) = compare(record.model_copy(update={"design": design}) for record in made)
+        (shuffle,) = assess(comparison).robustness
+        assert shuffle.decisions["gap"].verdict is verdict

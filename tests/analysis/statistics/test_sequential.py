@@ -10,13 +10,13 @@ from scipy import stats
 
 from vitbench.analysis.statistics.pairing import t_quantile
 from vitbench.analysis.statistics.sequential import (
-    LOOKS,
     chance_of_crossing,
     nominal_level,
     nominal_levels,
     reached,
     repeated_interval,
 )
+from vitbench.studies.looks import LOOKS
 
 POCOCK = {2: 2.178, 3: 2.289, 4: 2.361, 5: 2.413, 10: 2.555}
 OBRIEN_FLEMING = {2: 1.977, 3: 2.004, 4: 2.024, 5: 2.040, 10: 2.087}
@@ -75,17 +75,17 @@ def test_every_level_of_a_smaller_alpha_is_smaller():
 
 def test_the_interval_is_that_of_the_last_look_reached():
     differences = np.random.RandomState(1).normal(0.2, 1, 45).tolist()
-    assert repeated_interval(differences[:4]) == (-math.inf, math.inf)
-    assert repeated_interval(differences[:7]) == repeated_interval(differences[:5])
-    assert repeated_interval(differences) == repeated_interval(differences[:40])
-    low, high = repeated_interval(differences[:12])
-    constant = t_quantile(1 - nominal_level(12) / 2, 11)
+    assert repeated_interval(differences[:4], looks=LOOKS) == (-math.inf, math.inf)
+    assert repeated_interval(differences[:7], looks=LOOKS) == repeated_interval(differences[:5], looks=LOOKS)
+    assert repeated_interval(differences, looks=LOOKS) == repeated_interval(differences[:40], looks=LOOKS)
+    low, high = repeated_interval(differences[:12], looks=LOOKS)
+    constant = t_quantile(1 - nominal_level(12, looks=LOOKS) / 2, 11)
     assert (high - low) / 2 == pytest.approx(constant * np.std(differences[:12], ddof=1) / math.sqrt(12))
     assert constant > 3  # of a single test: 2.2
 
 
 def test_equal_differences_tell_nothing_by_themselves():
-    assert repeated_interval([0.3] * 8) == (-math.inf, math.inf)
+    assert repeated_interval([0.3] * 8, looks=LOOKS) == (-math.inf, math.inf)
 
 
 def test_looks_reached():
@@ -100,6 +100,6 @@ def test_looks_that_make_no_sense_are_refused(looks):
 
 def test_a_level_that_is_none_and_a_look_that_is_none_are_refused():
     with pytest.raises(ValueError, match="alpha 1 must be between 0 and 1"):
-        repeated_interval([0.1] * 5, alpha=1)
+        repeated_interval([0.1] * 5, looks=(5,), alpha=1)
     with pytest.raises(ValueError, match="look 6 is none of the looks 5, 8"):
         nominal_level(6, looks=(5, 8))

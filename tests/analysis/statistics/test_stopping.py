@@ -5,24 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.analysis.simulated_sequential import Design, equal_spreads, shares
+from tests.analysis.simulated_sequential import WORLDS, shares
 from tests.analysis.simulated_studies import within
 from vitbench.analysis.statistics.pairing import PairedDifference
-from vitbench.analysis.statistics.sequential import LOOKS
+from vitbench.analysis.statistics.sequential import nominal_level
 from vitbench.analysis.statistics.stopping import Runs, follow
 from vitbench.analysis.statistics.verdicts import MARGIN, Decision, SequentialPlan, Verdict, decide
+from vitbench.studies.looks import LOOKS
 
 STUDIES = 500
-WORLDS = {
-    "one arm": equal_spreads([0.0]),
-    "twelve arms": equal_spreads([0.0] * 12),
-    "some better, some worse": equal_spreads([0.02, 0.01, -0.01, MARGIN, 0.0, 0.0]),
-    "at the margin": equal_spreads([MARGIN] * 4),
-    "just within": equal_spreads([0.98 * MARGIN]),
-    "unequal spreads": Design([0.0, 0.0, MARGIN, MARGIN], [0.005, 0.002, 0.02, 0.002, 0.02]),
-    "chosen on two seeds": equal_spreads([0.0, 0.0, MARGIN], num_rates=4),
-    "stopped at a whim": equal_spreads([0.0, 0.0, MARGIN], sittings=(5, 8, 12, 18, 27)),
-}
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -114,6 +105,11 @@ def test_holm_takes_shown_arms_out_though_their_looks_differ():
     found = decide(differences, sequential=plan)
     assert [found[arm].verdict for arm in differences] == [Verdict.BETTER, Verdict.BETTER, Verdict.OPEN]
     assert [found[arm].corrected_for for arm in differences] == [3, 2, 1]
+    # The interval for all three arms holds 0: it is cut there.
+    whole = differences["second"].interval(1 - nominal_level(8, looks=(5, 8), alpha=0.05 / 3))
+    assert whole.low < 0
+    assert found["second"].interval == (0.0, whole.high)
+    assert found["third"].confidence == pytest.approx(1 - 0.05 / 3)
     alone = decide({"second": differences["second"]}, sequential=SequentialPlan((5, 8), 3, {"second": 8}))["second"]
     assert alone.verdict is Verdict.OPEN
 

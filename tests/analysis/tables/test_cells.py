@@ -17,7 +17,7 @@ from vitbench.records import Design, Outcome
 
 
 def cells(comparison, arm_index):
-    return table_cells.main_table(assess(comparison)).rows[arm_index]
+    return table_cells.arm_rows(assess(comparison))[arm_index]
 
 
 def test_the_cells_are_those_computed_by_hand():
@@ -70,7 +70,7 @@ def test_where_rates_were_chosen_the_difference_at_the_baseline_s_rate_stands_be
     assert row["difference (points)"].startswith("+5.00")
     assert row["difference at baseline's rate (points)"].startswith("−10.00")
     (fixed,) = compare(two_arms())
-    assert "difference at baseline's rate (points)" not in table_cells.main_table(assess(fixed)).columns
+    assert "difference at baseline's rate (points)" not in table_cells.arm_rows(assess(fixed))[0]
     raw = table_cells.raw_rows(assess(fixed))[0]
     assert {"difference_at_baseline_rate_mean_points", "epochs", "training_tflop"} <= set(raw)
 
@@ -128,3 +128,45 @@ def test_what_was_made_equal_is_said_and_each_arm_has_its_epochs_and_training_fl
     assert flops[1] / flops[0] == pytest.approx(24.5 / 20)
     assert any("Training FLOPs are equal, not epochs" in text for text in captions.conventions(assess(comparison)))
     assert captions.facts(comparison)["Budget"] == "quick, 20 epochs of the baseline and equal training FLOPs"
+
+
+def arms_that_change(changes, *, design=None, **fields):
+    """The baseline and one arm for each of these changes, by name."""
+    plan = Design(
+        question="", source="", baseline="base", arms=("base", *changes), learning_rates=(1e-3,), changes=changes
+    ).model_copy(update=design or {})
+    return [make_record(name, seed=seed, design=plan, **fields) for name in ("base", *changes) for seed in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "design", "says_more"),
+    [
+        ({"gap": {"pool": "gap"}}, {}, False),
+        ({"4 registers": {"num_registers": 4}, "Mean all": {"pool": "mean_all"}}, {}, False),
+        ({"gap": {"pool": "gap"}, "no smoothing": {"label_smoothing": 0.1}}, {}, True),
+        ({"gap": {"pool": "gap", "label_smoothing": 0.1}}, {}, True),
+        ({"gap": {"pool": "gap"}}, {"learning_rate_scales": {"gap": 2.0}}, True),
+    ],
+)
+def test_in_what_arms_differ_is_told_only_where_it_says_more_than_their_names(changes, design, says_more):
+    (comparison,) = compare(arms_that_change(changes, design=design))
+    main, details = table_cells.arm_tables(assess(comparison))
+    assert ("differs in" in main.columns) == says_more
+    assert "differs in" not in details.columns and "differs_in" in table_cells.raw_rows(assess(comparison))[0]
+
+
+def test_the_first_table_has_six_columns_at_most_and_no_column_is_lost():
+    (comparison,) = compare(two_arms())
+    main, details = table_cells.arm_tables(assess(comparison))
+    assert main.columns == ("arm", "top-1 (%)", "difference (points)", "verdict", "GMACs", "learning rate")
+    every = set(table_cells.arm_rows(assess(comparison))[0])
+    assert {*main.columns, *details.columns} == every and {*main.columns} & {*details.columns} == {"arm"}
+    (alone,) = compare([make_record()])
+    main, details = table_cells.arm_tables(assess(alone))
+    assert main.columns == ("arm", "top-1 (%)", "learning rate") and "verdict" not in details.columns
+
+
+def test_a_cost_that_all_arms_share_is_no_column_of_the_first_table():
+    (comparison,) = compare([make_record("cls", seed=0), make_record("gap", seed=0)])
+    main, details = table_cells.arm_tables(assess(comparison))
+    assert "GMACs" not in main.columns and "GMACs" in details.columns

@@ -26,3 +26,11 @@ def test_the_sentence_has_the_ratio_the_correlation_and_what_they_are_from():
     assert f"{found.ratio:.2f} times as wide" in text
     assert "(2 arms, 3 to 5 seeds)" in text
     assert f"by {found.correlation:+.2f} over seeds" in text
+
+
+def test_the_rule_of_a_study_that_adds_seeds_says_what_holds_at_all_looks():
+    text = " ".join(rule(4, looks=(5, 8)))
+    assert "or the first look, after 5, is not reached" in text
+    assert "all looks together are wrong no more often than 0.05" in text
+    assert "Its confidence, over all looks together, is 1 − 0.05 / 4;" in text
+    assert "90 %" not in text  # of a fixed number

@@ -75,7 +75,7 @@ def test_seeds_of_one_model_share_its_look_and_every_other_model_has_another(mad
     ]
     assert len(looks) == len(runs) == 16 and len(set(looks)) == 15
     labels = labels_of(rows)
-    assert len(set(labels)) == 15 and sum(label.startswith("pooling: cls of shapes") for label in labels) == 1
+    assert len(set(labels)) == 15 and sum(label.startswith("Pooling of tokens: cls of shapes") for label in labels) == 1
 
 
 def test_several_environments_are_owned_up_to():
@@ -116,5 +116,5 @@ def test_panels_are_called_by_their_data_s_names_and_by_the_hash_too_where_two_n
         records = [one for dataset in datasets for one in methods(dataset=dataset)]
         return [axes.get_title() for axes in transfer_figure(transfer_rows(records, {})).axes]
 
-    assert titles("birds@c637c7f8", "torch/mnist") == ["birds", "torch/mnist"]
+    assert titles("birds@c637c7f8", "torch/mnist") == ["birds", "MNIST"]
     assert titles("birds@c637c7f8", "birds@00000000") == ["birds@00000000", "birds@c637c7f8"]

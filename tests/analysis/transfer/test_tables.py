@@ -102,7 +102,7 @@ def test_the_run_that_left_the_weights_names_the_row(tmp_path, made_up):
     store_with_transfer(tmp_path, make_transfer("linear", {"linear": [0.5]}, run_id=trained.run_id, dataset="shapes"))
     markdown, csv_file = write_transfer(tmp_path)
     assert (
-        f"| pooling: gap (run:{trained.run_id}@00000000) | 3 | shapes | 87.50 (digits) | 50.00 |"
+        f"| Pooling of tokens: gap (run:{trained.run_id}@00000000) | 3 | shapes | 87.50 (digits) | 50.00 |"
         in markdown.read_text()
     )
     (row,) = csv.DictReader(io.StringIO(csv_file.read_text()))

@@ -83,7 +83,7 @@ def test_a_letter_without_an_outline_is_none(font_with_cat, capfd):
     assert "Felidae" in svg and r"no installed font has \u72ac:" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["accuracy", "learning-rate", "cost", "curves"])
+@pytest.mark.parametrize("kind", ["forest", "accuracy", "learning-rate", "cost", "curves"])
 def test_arms_and_data_sets_of_any_letters_are_plotted(kind, capfd):
     arms = tuple(STRANGE)
     curve = [0.1 + 0.03 * epoch for epoch in range(20)]

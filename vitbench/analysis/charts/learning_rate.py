@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from vitbench.analysis.charts import shared
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
-from vitbench.analysis.writing.drawing import INK
+from vitbench.analysis.writing.drawing import GREY
 from vitbench.analysis.writing.panels import mark_ticks, panels_height, panels_of
 from vitbench.records import Outcome
 from vitbench.studies.choice import outcome_of
@@ -81,11 +81,11 @@ def _draw(axes: Axes, arm: ArmResult, frame: pd.DataFrame, color: str, *, raster
     sns.lineplot(frame, x="rate", y="top1", ax=axes, color=color, errorbar=None, linewidth=1.8, zorder=2)
     axes.scatter(frame["rate"], frame["top1"], s=14, color=color, alpha=0.75, linewidths=0, rasterized=rasterized)
     chosen = frame[frame["rate"] == arm.learning_rate].mean()
-    axes.scatter(chosen["rate"], chosen["top1"], s=90, facecolors="none", edgecolors=INK, linewidths=1.4, zorder=4)
+    axes.scatter(chosen["rate"], chosen["top1"], s=90, facecolors="none", edgecolors=GREY, linewidths=1.4, zorder=4)
     diverged = {setting for (setting, _), record in arm.runs.items() if outcome_of(record) is Outcome.DIVERGED}
     if rates := [setting[0] for setting in _settings_at_chosen(arm) if setting in diverged]:
         bottom = [0.06] * len(rates)
-        axes.scatter(rates, bottom, transform=axes.get_xaxis_transform(), marker="x", color=INK, s=36, zorder=5)
+        axes.scatter(rates, bottom, transform=axes.get_xaxis_transform(), marker="x", color=GREY, s=36, zorder=5)
 
 
 def _settings_at_chosen(arm: ArmResult) -> list[Setting]:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.statistics.summary import Summary
-from vitbench.analysis.writing.drawing import GREY, INK, MARKERS, PALETTE, headed_figure
+from vitbench.analysis.writing.drawing import GREY, MARKERS, PALETTE, headed_figure
 from vitbench.analysis.writing.panels import percent_text, wrapped
 from vitbench.records.metrics import Metric
 from vitbench.text import counted
@@ -34,12 +34,12 @@ class Look:
 
 
 def looks_of(comparison: Comparison) -> dict[str, Look]:
-    """Ink for the baseline; colours and markers run in cycles of different length, so that pairs of them repeat late."""
+    """Grey for the baseline; colours and markers run in cycles of different length, so that pairs of them repeat late."""
     others = [arm for arm in comparison.arms if arm is not comparison.baseline]
     styles = zip(others, cycle(PALETTE), cycle(MARKERS[1:]), strict=False)
     looks = {arm.label: Look(color, marker) for arm, color, marker in styles}
     if comparison.baseline is not None:
-        looks[comparison.baseline.label] = Look(INK, MARKERS[0])
+        looks[comparison.baseline.label] = Look(GREY, MARKERS[0])
     return looks
 
 

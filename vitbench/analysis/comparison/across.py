@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.changes import changes_text, of_recipe_and_data
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Finding
+from vitbench.analysis.comparison.together import Together
 from vitbench.analysis.statistics.verdicts import Verdict
 from vitbench.records import Faults, RecordStore
 from vitbench.studies.settings import without
-
-
-class Agreement(StrEnum):
-    ALIKE = "alike"
-    OPPOSED = "opposed"
-    OPEN = "open"
 
 
 @dataclass(frozen=True)
@@ -34,17 +28,15 @@ class ArmAcross:
     slugs: dict[str, str]
 
     @property
-    def agreement(self) -> Agreement:
-        verdicts = {finding.decision.verdict for finding in self.findings.values()}
-        if verdicts >= {Verdict.BETTER, Verdict.WORSE}:
-            return Agreement.OPPOSED
-        return Agreement.ALIKE if len(verdicts) == 1 and verdicts.pop().is_settled else Agreement.OPEN
+    def together(self) -> Together:
+        return Together.of(*(finding.decision.verdict for finding in self.findings.values()))
 
 
 def arms_across(assessments: Iterable[Assessment]) -> list[ArmAcross]:
     """Every arm that comparisons of equal circumstances judge on two data sets or more, in the order of the studies.
 
-    Where there are too few seeds for a verdict nothing is judged.
+    Where there are too few seeds for a verdict nothing is judged. At the ceiling or floor the verdict is of the task, not of
+    the arm: that data set is left out of the row.
     """
     arms = []
     for by_data in _side_by_side(assessments):
@@ -54,12 +46,17 @@ def arms_across(assessments: Iterable[Assessment]) -> list[ArmAcross]:
             by_recipe: dict[str, dict[str, Finding]] = defaultdict(dict)
             for data, assessment in by_data.items():
                 finding = assessment.findings.arms.get(label)
-                if finding is not None and finding.decision.verdict is not Verdict.NONE:
+                if finding is not None and is_of_the_arm(finding.decision.verdict):
                     by_recipe[changes_text(of_recipe_and_data(finding.arm.changes))][data] = finding
             for findings in (findings for findings in by_recipe.values() if len(findings) > 1):
                 slugs = {data: by_data[data].comparison.slug for data in findings}
                 arms.append(ArmAcross(first.study, f"{first.budget}, {_size(first)}", label, findings, slugs))
     return arms
+
+
+def is_of_the_arm(verdict: Verdict) -> bool:
+    """Whether it can be held against another: not with too few seeds, nor where the task is too easy or too hard."""
+    return verdict.is_settled or verdict is Verdict.OPEN
 
 
 def across_studies(assessments: Iterable[Assessment], store: RecordStore, faults: Faults) -> list[ArmAcross]:
@@ -74,9 +71,9 @@ def across_studies(assessments: Iterable[Assessment], store: RecordStore, faults
     return arms
 
 
-def agreements(arms: Sequence[ArmAcross]) -> Counter[Agreement]:
-    """How many arms are alike, opposed and open; the same runs against the same count once, whichever studies have them."""
-    return Counter(arm.agreement for arm in {_identity(arm): arm for arm in arms}.values())
+def agreements(arms: Sequence[ArmAcross]) -> Counter[Together]:
+    """How many arms are which; the same runs against the same count once, whichever studies have them."""
+    return Counter(arm.together for arm in {_identity(arm): arm for arm in arms}.values())
 
 
 def _identity(arm: ArmAcross) -> tuple[Hashable, ...]:

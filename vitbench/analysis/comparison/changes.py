@@ -11,6 +11,8 @@ from vitbench.studies.settings import value_text
 
 Changes = Mapping[str, Any]
 """Fields of model, recipe and data, by name, to their values as JSON has them."""
+NOTHING = "nothing"
+"""What the base itself differs in."""
 
 
 def recorded_changes(records: Sequence[Record], design: Design) -> Changes | None:
@@ -31,7 +33,7 @@ def recorded_changes(records: Sequence[Record], design: Design) -> Changes | Non
 
 def changes_text(changes: Changes) -> str:
     """`pool gap, label_smoothing 0`; `nothing` for the base itself."""
-    return ", ".join(f"{name} {value_text(value)}" for name, value in changes.items()) or "nothing"
+    return ", ".join(f"{name} {value_text(value)}" for name, value in changes.items()) or NOTHING
 
 
 def difference_text(design: Design, arm: str, changes: Changes | None = None) -> str:

@@ -52,6 +52,8 @@ class Comparison:
     """The baseline's, and all arms' where `match` is `epochs` and all train on the same images."""
     reached: Mapping[str, int] = field(default_factory=dict)
     """The look that each arm, by label, has reached, where seeds are added until arms are settled."""
+    runs_beyond: int = 0
+    """Runs of seeds beyond these looks, which do not count yet."""
     metric: Metric = TOP1
     """By which arms are judged: the one that was declared, or another that was asked for."""
 

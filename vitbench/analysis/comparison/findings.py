@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from vitbench.analysis.comparison.added_seeds import seeds_were_added
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.claims import ClaimRow, claim_rows, claims_of
 from vitbench.analysis.comparison.comparison import Comparison
@@ -167,7 +168,9 @@ def _finding(
             smallest_difference(difference.sd, difference.n, alpha=ALPHA / num_tested) if difference else None
         ),
         to_settle=(
-            seeds_to_settle(difference, num_arms=num_tested, margin=metric.margin) if difference and is_open else None
+            seeds_to_settle(difference, num_arms=num_tested, margin=metric.margin)
+            if difference and is_open and decision.look is None  # else the rule says how many there will be
+            else None
         ),
     )
 
@@ -204,6 +207,7 @@ def _contrast(
             # At the baseline's setting nothing was chosen for the arm.
             at_edge=bool(arm.edges) and not at_baseline_setting,
             baseline_at_edge=bool(reference.edges),
+            seeds_added=seeds_were_added(comparison),
         ),
     )
 

@@ -30,7 +30,9 @@ def judge(resolved: ResolvedStudy, records: Sequence[Record]) -> LookedAt:
         if reached is None or decision is None or decision.difference is None:
             more |= {} if seeds == reached else {names.get(label, label): None}
         elif seeds != reached:
-            more[names[label]] = max(seeds, expected_seeds(decision.difference, look=reached, plan=plan))
+            more[names[label]] = max(
+                seeds, expected_seeds(decision.difference, look=reached, plan=plan, margin=decision.margin)
+            )
     return LookedAt(
         look=max(progress.reached.values(), default=0),
         wanted={names.get(label, label): seeds for label, seeds in progress.wanted.items()},

@@ -19,7 +19,10 @@ def at_its_looks(comparison: Comparison) -> Comparison:
 
     Equal to the comparison where the number of seeds is fixed, or no arm has reached the first look.
     """
-    return _at(comparison, progress_of(comparison).reached) if comparison.design.looks else comparison
+    if not comparison.design.looks:
+        return comparison
+    at_looks = _at(comparison, progress_of(comparison).reached)
+    return replace(at_looks, runs_beyond=len(comparison.records) - len(at_looks.records))
 
 
 def progress_of(comparison: Comparison) -> Progress[str]:
@@ -28,8 +31,14 @@ def progress_of(comparison: Comparison) -> Progress[str]:
     there = {arm.name for arm in comparison.arms}
     missing = [name for name in comparison.design.compared_arms if name not in there]
 
+    current = _current_labels(comparison)
+
     def runs(label: str, look: int) -> Runs:
-        return _runs(comparison, arms[label], look) if label in arms else Runs.MISSING
+        if label not in arms:
+            return Runs.MISSING
+        there = _runs(comparison, arms[label], look)
+        # Of an arm that the study no longer has, or has otherwise now, nothing more will come.
+        return Runs.FAILED if there is Runs.MISSING and label not in current else there
 
     def decide_at(reached: Mapping[str, int]) -> Mapping[str, Decision]:
         return decisions_of(_at(comparison, reached))
@@ -37,21 +46,29 @@ def progress_of(comparison: Comparison) -> Progress[str]:
     return follow([*arms, *missing], comparison.design.looks, runs=runs, decide_at=decide_at)
 
 
+def _current_labels(comparison: Comparison) -> set[str]:
+    """Of the study's arms as they are now: of several definitions of one name, the one with the latest record."""
+    latest = sorted(comparison.arms, key=lambda arm: max(record.finished for record in arm.runs.values()))
+    by_name = {arm.name: arm.label for arm in latest}
+    return {label for name, label in by_name.items() if name in comparison.design.arms}
+
+
 def _runs(comparison: Comparison, arm: ArmResult, look: int) -> Runs:
     """What there is of an arm, and of the arm that it is compared with, up to a look."""
     reference = comparison.compared_with(arm)
     assert reference is not None, arm.label
     states = [_own_runs(arm, look), _own_runs(reference, look)]
-    if Runs.MISSING in states:
-        # Of an arm that the study no longer has, nothing more will come.
-        return Runs.MISSING if arm.name in comparison.design.arms else Runs.FAILED
-    return Runs.FAILED if Runs.FAILED in states else Runs.COMPLETE
+    return next(state for state in (Runs.MISSING, Runs.FAILED, Runs.COMPLETE) if state in states)
 
 
 def _own_runs(arm: ArmResult, look: int) -> Runs:
-    setting = arm.setting or next(iter(arm.settings))  # of an arm without a chosen one, every run diverged or failed
-    outcomes = {outcome_of(record) for (at, seed), record in arm.runs.items() if at == setting and seed < look}
-    if sum(at == setting and seed < look for at, seed in arm.runs) < look:
+    outcomes = [
+        outcome_of(record)
+        for (setting, seed), record in arm.runs.items()
+        if arm.setting in (None, setting) and seed < look
+    ]
+    # An arm of which nothing completed has no setting at which it would get more seeds.
+    if arm.setting is not None and len(outcomes) < look:
         return Runs.MISSING
     return Runs.FAILED if Outcome.FAILED in outcomes else Runs.COMPLETE
 
@@ -71,8 +88,3 @@ def _below(arm: ArmResult, seeds: int | None) -> ArmResult:
     if seeds is None:
         return arm
     return replace(arm, runs={place: record for place, record in arm.runs.items() if place[1] < seeds})
-
-
-def unused_runs(comparison: Comparison, of_looks: Comparison) -> int:
-    """How many runs there are beyond the looks that count."""
-    return len(comparison.records) - len(of_looks.records)

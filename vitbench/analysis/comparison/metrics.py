@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from itertools import groupby
 
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import decisions_of
+from vitbench.analysis.comparison.together import Together
 from vitbench.analysis.statistics.power import SeedsToSettle, seeds_to_settle
 from vitbench.analysis.statistics.verdicts import Decision, Verdict
 from vitbench.records.metrics import METRICS, TOP1, Metric
@@ -27,22 +27,6 @@ def other_metrics(comparison: Comparison) -> list[Metric]:
 def judged_by(comparison: Comparison, metric: Metric) -> Comparison:
     """The same arms, at the same settings, by another metric."""
     return replace(comparison, metric=metric)
-
-
-class Together(StrEnum):
-    ALIKE = "alike"
-    OPPOSED = "opposed"
-    DIFFERS = "differs"
-    OPEN = "open"
-
-    @classmethod
-    def of(cls, first: Verdict, second: Verdict) -> Together:
-        """Opposed: better and worse. Differs: settled by both, not the same. Open: not settled by one of them."""
-        if not (first.is_settled and second.is_settled):
-            return cls.OPEN
-        if first is second:
-            return cls.ALIKE
-        return cls.OPPOSED if Verdict.EQUIVALENT not in (first, second) else cls.DIFFERS
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ def slug_of(record: Record, design: Design) -> str:
 
 def title_of(record: Record, design: Design) -> str:
     """The same in words, with the study and its base variant."""
-    parts = [f"{record.study}: {record.budget} budget", data_text(record.config.data.dataset), record.variant]
+    about = f"{study_words(record.study)} on {data_words(record.config.data.dataset)}"
+    parts = [f"{about}: {record.budget} budget", record.variant]
     if design.match != "epochs":
         parts.append(f"equal {MATCHES[design.match]}")
     if design.tuned:
@@ -43,14 +44,56 @@ def title_of(record: Record, design: Design) -> str:
     return ", ".join(parts)
 
 
-def data_text(dataset: str) -> str:
-    """A data set's name for people: without the hash of a folder's content. Where that is two sets, say more."""
-    return re.sub(r"@[0-9a-f]{8,}$", "", dataset)
+STUDY_WORDS = {
+    "pooling": "Pooling of tokens",
+    "position": "Position embeddings",
+    "patch_size": "Patch sizes",
+    "hybrid": "Convolutional stems",
+    "registers": "Register tokens",
+    "position_pooling": "Position embeddings with each pooling",
+    "data_size": "Amounts of training data",
+    "scaling": "Scaling",
+    "resolution": "Changes of image size",
+    "recipe": "Parts of the recipe",
+    "optimizer": "Optimizers",
+    "robustness": "Robustness to distorted images",
+    "train": "Single runs",
+}
+DATA_WORDS = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "mnist": "MNIST",
+    "kmnist": "KMNIST",
+    "qmnist": "QMNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "svhn": "SVHN",
+    "stl10": "STL-10",
+}
+
+
+def study_words(study: str) -> str:
+    """A study's name for people: `Position embeddings`; of a user's study `my_study`, `My study`."""
+    words = re.sub(r"[_-]+", " ", study).strip() or study
+    return STUDY_WORDS.get(study, words[0].upper() + words[1:])
+
+
+def data_words(dataset: str) -> str:
+    """A data set's name for people: `CIFAR-10`, `Fashion-MNIST`, `shapes (majority)`; a user's as it is, without a hash."""
+    text = re.sub(r"@[0-9a-f]{8,}$", "", dataset)
+    name, _, kind = text.partition("/")
+    if name == "shapes" and kind:
+        return f"{name} ({kind})"
+    return DATA_WORDS.get(text.rpartition("/")[2].lower().replace("-", "_"), text)
+
+
+def title_on_data(comparison: Comparison) -> str:
+    """A comparison's title without the name of its study: `CIFAR-10: standard budget, Micro/4`."""
+    return comparison.title.removeprefix(f"{study_words(comparison.study)} on ")
 
 
 def distinct_names(datasets: Sequence[str]) -> dict[str, str]:
-    """`data_text` of each; the whole name where two would be called alike."""
-    texts = [data_text(dataset) for dataset in datasets]
+    """`data_words` of each; the whole name where two would be called alike."""
+    texts = [data_words(dataset) for dataset in datasets]
     return {d: d if texts.count(text) > 1 else text for d, text in zip(datasets, texts, strict=True)}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TypeVar
 
+from vitbench.analysis.comparison.added_seeds import about_looks
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.changes import changes_text
 from vitbench.analysis.comparison.comparison import Comparison
@@ -95,6 +96,7 @@ def _about_the_study(comparison: Comparison) -> Iterator[str]:
             f"The runs of the baseline, {baseline.label}, are shared with {listed(studies)}. A lucky baseline shifts the "
             "differences of every study that shares it."
         )
+    yield from about_looks(comparison)
     if len(comparison.seeds) == 1:
         yield f"One seed ({comparison.seeds[0]}): no standard deviation and no interval can be given."
     for name in dict.fromkeys(arm.name for arm in comparison.arms):

@@ -15,7 +15,7 @@ from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import UNKNOWN_IMAGE, saturation
 from vitbench.analysis.statistics.pairing import Estimate, PairedDifference, Uncertainty
 from vitbench.analysis.statistics.summary import Summary
-from vitbench.analysis.statistics.verdicts import Caveats, Decision, decide
+from vitbench.analysis.statistics.verdicts import Caveats, Decision, SequentialPlan, decide
 from vitbench.config import DISTORTIONS, distorted_metric
 
 
@@ -97,7 +97,15 @@ def _decide(comparison: Comparison, arms: Mapping[str, DistortedArm], strength: 
         elif difference.sd == 0:
             error = UNKNOWN_IMAGE / math.sqrt(difference.n)
             over_images[label] = Estimate(difference.mean, (Uncertainty(error, difference.n - 1),))
-    return decide(differences, over_images=over_images, saturated=saturated, caveats=caveats)
+    num_arms = max(len(differences), len(comparison.design.compared_arms))
+    looks = comparison.design.looks
+    return decide(
+        differences,
+        over_images=over_images,
+        saturated=saturated,
+        caveats=caveats,
+        sequential=SequentialPlan(looks, num_arms, comparison.reached) if looks else None,
+    )
 
 
 def _difference_of_changes(mine: DistortedArm, theirs: DistortedArm, strength: float) -> PairedDifference | None:

@@ -9,6 +9,11 @@ from vitbench.records.metrics import TOP1, Metric
 from vitbench.text import counted
 
 
+def number_text(value: float, metric: Metric) -> str:
+    """`97.22`, `1.2345`: without its unit."""
+    return f"{metric.scale * value:.{metric.digits}f}"
+
+
 def points(difference: float, metric: Metric = TOP1) -> str:
     """`+0.56`, `−1.20`, `0.00`: percentage points from a fraction; of another metric `+0.0123`, in its own unit."""
     text = f"{metric.scale * difference:+.{metric.digits}f}".replace("-", "−")
@@ -22,9 +27,13 @@ def margin_text(margin: float, metric: Metric = TOP1) -> str:
 
 def with_interval(difference: PairedDifference, interval: Interval | None, metric: Metric = TOP1) -> str:
     """`+0.56 [−0.31, +1.43]` in the metric's unit; `+0.56 (n=2)` without an interval."""
-    if interval is None:
-        return f"{points(difference.mean, metric)} (n={difference.n})"
-    return f"{points(difference.mean, metric)} [{points(interval.low, metric)}, {points(interval.high, metric)}]"
+    bounds = f"(n={difference.n})" if interval is None else bounds_text(interval, metric)
+    return f"{points(difference.mean, metric)} {bounds}"
+
+
+def bounds_text(interval: Interval, metric: Metric = TOP1) -> str:
+    """`[−0.31, +1.43]` in the metric's unit."""
+    return f"[{points(interval.low, metric)}, {points(interval.high, metric)}]"
 
 
 def difference_text(decision: Decision, metric: Metric = TOP1) -> str:
@@ -53,6 +62,7 @@ def _caveats(caveats: Caveats, *, edges: bool) -> list[str]:
         f"{counted(of_baseline, 'run')} of the baseline diverged": of_baseline,
         "at the edge of the grid": edges and caveats.at_edge,
         "the baseline at the edge of the grid": edges and caveats.baseline_at_edge,
+        "seeds were added after looking": caveats.seeds_added,
     }
     return [text for text, is_there in texts.items() if is_there]
 

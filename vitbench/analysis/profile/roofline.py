@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from vitbench.analysis.profile.profile import Profile, model_label, rows_of, shares, write_of_each_profile
 from vitbench.analysis.profile.rows import Row
-from vitbench.analysis.writing.drawing import GREY, INK, MARKERS, PALETTE, headed_figure, rendered
+from vitbench.analysis.writing.drawing import GREY, MARKERS, PALETTE, headed_figure, rendered
 from vitbench.analysis.writing.panels import mark_ticks, round_ticks
 from vitbench.costs.macs import FORWARDS
 from vitbench.profiling.profile_store import Part
@@ -94,14 +94,14 @@ def roofline_figure(profile: Profile) -> Figure | None:
         axes.set(xscale="log", yscale="log", xlim=x_limits, ylim=y_limits, title=mode)
         _draw_roofs(axes, roofs, *x_limits)
         for point in sorted((p for p in points if p.mode == mode), key=lambda p: not p.kind):
-            size, order, color = (26, 3, colors[point.kind]) if point.kind else (85, 4, INK)
+            size, order, color = (26, 3, colors[point.kind]) if point.kind else (85, 4, GREY)
             look = {"marker": markers[point.model], "color": color, "edgecolors": "white", "linewidths": 0.5}
             axes.scatter(point.intensity, point.rate / 1e9, s=size, zorder=order, **look)
         axes.set_xlabel("arithmetic intensity (FLOP/byte, log scale)")
         for axis, (low, high) in ((axes.xaxis, x_limits), (axes.yaxis, y_limits)):
             mark_ticks(axis, [tick for tick in round_ticks(low, high) if low <= tick <= high])
     panels[0].set_ylabel("GFLOP/s (log scale)")
-    handles = [_handle(marker, INK, names[name], size=8) for name, marker in markers.items()]
+    handles = [_handle(marker, GREY, names[name], size=8) for name, marker in markers.items()]
     handles += [_handle("o", color, names[name], size=5) for name, color in colors.items()]
     look = {"fontsize": 9, "columnspacing": 1.2, "handletextpad": 0.3}
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, **look)

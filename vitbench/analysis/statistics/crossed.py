@@ -89,7 +89,7 @@ class CrossedDifference:
     @property
     def estimate(self) -> Estimate:
         """Of the mean over all seeds and all images like these: two crossed random effects, with Satterthwaite's degrees of
-        freedom; never surer than over seeds alone. docs/statistics.md has its coverage.
+        freedom; never surer than over seeds alone. docs/statistics-checked.md has its coverage.
 
         The spread over seeds counts as one test image at least, as a test set cannot show less; and then as the luck within
         image and seed at least, which alone spreads seeds by so much.

@@ -29,6 +29,10 @@ class Interval(NamedTuple):
         """As wide as it must be to hold 0."""
         return Interval(min(0.0, self.low), max(0.0, self.high))
 
+    def on_the_side_of(self, mean: float) -> Interval:
+        """What of it has the sign of the mean."""
+        return Interval(max(0.0, self.low), self.high) if mean > 0 else Interval(self.low, min(0.0, self.high))
+
 
 class Uncertainty(NamedTuple):
     """Of a mean."""

@@ -18,14 +18,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-LOOKS = (5, 8, 12, 18, 27, 40)
-"""Seeds at which a study that is run until it is settled is looked at: each about half as many again."""
 _CELLS, _NODES = 64, 40
-"""Of the integrals below: four times as many of each change no constant of `LOOKS` by more than 0.1 %."""
+"""Of the integrals below: four times as many of each change no constant of the usual looks by more than 0.1 %."""
 
 
 def repeated_interval(
-    differences: Sequence[float], *, looks: Sequence[int] = LOOKS, alpha: float = 0.05
+    differences: Sequence[float], *, looks: Sequence[int], alpha: float = 0.05
 ) -> tuple[float, float]:
     """The interval (low, high) of the mean after the last of these paired differences, in their order.
 
@@ -47,7 +45,7 @@ def reached(num_seeds: int, looks: Sequence[int]) -> int | None:
     return max((look for look in looks if look <= num_seeds), default=None)
 
 
-def nominal_level(look: int, *, looks: Sequence[int] = LOOKS, alpha: float = 0.05) -> float:
+def nominal_level(look: int, *, looks: Sequence[int], alpha: float = 0.05) -> float:
     """The two-sided level of an ordinary t-test at a look that keeps the chance of a false alarm at any look to alpha.
 
     Raises ValueError for a look that is none of them.

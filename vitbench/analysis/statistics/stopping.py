@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.sequential import nominal_level
-from vitbench.analysis.statistics.verdicts import ALPHA, MARGIN, Decision, SequentialPlan
+from vitbench.analysis.statistics.verdicts import ALPHA, Decision, SequentialPlan
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -45,7 +45,7 @@ class Progress(Generic[Key]):
         return self.reached == self.wanted
 
 
-def expected_seeds(difference: PairedDifference, *, look: int, plan: SequentialPlan, margin: float = MARGIN) -> float:
+def expected_seeds(difference: PairedDifference, *, look: int, plan: SequentialPlan, margin: float) -> float:
     """How many seeds an open arm has in the end, on average, were its mean and spread those seen so far; the look that it has
     reached where they have no spread. Corrected for all arms of the plan. By simulation, the same at each call.
     """

@@ -1,4 +1,4 @@
-"""Is an arm better than the baseline, worse, equivalent within a margin, or open? docs/statistics.md: how often we err."""
+"""Is an arm better than the baseline, worse, equivalent within a margin, or open? docs/statistics-checked.md: its errors."""
 
 from __future__ import annotations
 
@@ -50,6 +50,8 @@ class Caveats:
     at_edge: bool = False
     """Whether the arm's setting is at the edge of the grid, so that a better one may lie beyond."""
     baseline_at_edge: bool = False
+    seeds_added: bool = False
+    """Whether seeds were added once those of a fixed number had been looked at."""
 
     def diverged_may_turn(self, verdict: Verdict) -> bool:
         """Whether the verdict could change if runs that diverged counted, each as worse than any pair."""
@@ -141,7 +143,9 @@ def decide(
     same at every seed, they are t-tests over seeds and images: of `over_images`, which has these differences alone.
 
     Under a `sequential` plan each level is the nominal one of the arm's look, which keeps it over all looks together
-    (`sequential.nominal_level`), Holm's correction begins with `num_arms`, and 4 has `equivalence_alpha`.
+    (`sequential.nominal_level`), Holm's correction begins with `num_arms`, and 4 has `equivalence_alpha`. The interval of a
+    better, worse or open arm is then the one for all `num_arms`; where only Holm's correction for fewer shows the arm, it ends
+    at 0 instead of holding it.
 
     A run that diverged is in no pair, and is worse than any. So 'better' and 'equivalent' become open where a run of the
     arm diverged (`caveats`), 'worse' and 'equivalent' where one of the baseline did.
@@ -182,18 +186,21 @@ class _Tests(Generic[Key]):
 
     def __init__(self, estimates: Mapping[Key, Estimate], plan: SequentialPlan | None, larger_is_better: bool) -> None:
         self.estimates, self.plan, self.larger_is_better = estimates, plan, larger_is_better
-        num_arms = plan.num_arms if plan else len(estimates)
+        self.num_arms = max(plan.num_arms if plan else 0, len(estimates))
         by_p_value = sorted(estimates, key=lambda key: estimates[key].p_value)
-        self.corrections, self.shown = _holm_steps(by_p_value, num_arms, self._is_significant)
+        self.corrections, self.shown = _holm_steps(by_p_value, self.num_arms, self._is_significant)
 
     def settle(self, key: Key, decision: Decision) -> Decision:
         """The decision with its verdict, and the interval that decided."""
         estimate, plan = self.estimates[key], self.plan
-        alpha, two_one_sided = ALPHA / self.corrections[key], plan.equivalence_alpha if plan else 2 * ALPHA
+        alpha, two_one_sided = ALPHA / self.corrections[key], 2 * ALPHA
+        if plan:
+            alpha, two_one_sided = ALPHA / self.num_arms, plan.equivalence_alpha
         interval = estimate.interval(1 - self._level(key, alpha))
         within = estimate.equivalence_p_value(decision.margin) <= self._level(key, two_one_sided) / 2
         if key in self.shown:
             verdict = Verdict.BETTER if (estimate.mean > 0) == self.larger_is_better else Verdict.WORSE
+            interval = interval.on_the_side_of(estimate.mean)
         elif within:
             verdict, alpha = Verdict.EQUIVALENT, two_one_sided
             interval = estimate.interval(1 - self._level(key, alpha))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vitbench.analysis.comparison.across import Agreement, ArmAcross, agreements
+from vitbench.analysis.comparison.across import ArmAcross, agreements
+from vitbench.analysis.comparison.naming import distinct_names, study_words
+from vitbench.analysis.comparison.together import Together
 from vitbench.analysis.comparison.wording import difference_text, verdict_text
 from vitbench.analysis.tables.further import raw_interval
 from vitbench.analysis.writing.table import Table
@@ -17,25 +19,28 @@ RULE = (
     "Difference from the study's baseline in points, or in the unit beside it, with the interval that decided the verdict on "
     "that data set alone. "
     "Alike: the same verdict on every data set, be it better, worse or equivalent. Opposed: better on one and worse on "
-    "another. Open: all else; a verdict that is open contradicts nothing. Budgets, sizes, recipes and machines are equal; "
+    "another. Differs: settled on all, but not the same: better or worse on one, equivalent on another. Open: not settled on "
+    "one of them; how many seeds it has on each is said, in the order of the columns. At the ceiling or floor a verdict says "
+    "nothing of the arm, so that data set is left out of its row. Budgets, sizes, recipes and machines are equal; "
     "crops, flips, patch size and epochs are those of the budget on each data set. An arm that has a verdict on one data "
     "set alone is left out."
 )
 
 
 def across_table(arms: Sequence[ArmAcross]) -> Table:
-    """`study | budget | arm | cifar10 | torch/fashion_mnist | together`; empty where no arm is on two data sets."""
-    datasets = sorted({data for arm in arms for data in arm.findings})
+    """`study | budget | arm | CIFAR-10 | Fashion-MNIST | together`; empty where no arm is on two data sets."""
+    names = distinct_names(sorted({data for arm in arms for data in arm.findings}))
     rows = [
         {
-            **{name: getattr(arm, name) for name in ("study", "budget", "arm")},
-            **dict.fromkeys(datasets, ABSENT),
+            "study": study_words(arm.study),
+            **{name: getattr(arm, name) for name in ("budget", "arm")},
+            **dict.fromkeys(names.values(), ABSENT),
             **{
-                data: f"{difference_text(finding.decision, finding.metric)}{_unit(finding.metric)}: "
+                names[data]: f"{difference_text(finding.decision, finding.metric)}{_unit(finding.metric)}: "
                 f"{verdict_text(finding.decision, finding.metric, edges=True)}"
                 for data, finding in arm.findings.items()
             },
-            "together": arm.agreement.value,
+            "together": _together(arm),
         }
         for arm in arms
     ]
@@ -50,10 +55,18 @@ def across_table(arms: Sequence[ArmAcross]) -> Table:
 
 
 def summary(arms: Sequence[ArmAcross]) -> str:
-    """`Verdicts of 34 arms on two data sets or more: alike for 9, opposed for none, open for 25.`"""
+    """`Verdicts of 34 arms on two data sets or more: alike for 9, opposed for none, differs for none, open for 25.`"""
     counts = agreements(arms)
-    each = listed(f"{agreement} for {counts[agreement] or 'none'}" for agreement in Agreement)
+    each = listed(f"{together} for {counts[together] or 'none'}" for together in Together)
     return f"Verdicts of {counted(counts.total(), 'arm')} on two data sets or more: {each}."
+
+
+def _together(arm: ArmAcross) -> str:
+    """`alike`; `open: 5, 8 seeds`."""
+    if arm.together is not Together.OPEN:
+        return arm.together.value
+    differences = [finding.decision.difference for finding in arm.findings.values()]
+    return f"open: {listed(str(difference.n if difference else 0) for difference in differences)} seeds"
 
 
 def _unit(metric: Metric) -> str:
@@ -76,5 +89,5 @@ def _raw_row(arm: ArmAcross, dataset: str) -> dict[str, Any]:
         **raw_interval("difference_ci95", difference.interval() if difference else None, metric),
         "seeds": difference.n if difference else 0,
         "verdict": decision.verdict.value,
-        "together": arm.agreement.value,
+        "together": arm.together.value,
     }

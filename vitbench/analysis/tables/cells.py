@@ -3,33 +3,85 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vitbench.analysis.comparison.arm import ArmResult
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.differing import differs_in, not_shared
-from vitbench.analysis.comparison.wording import difference_text, verdict_text
+from vitbench.analysis.comparison.wording import difference_text, number_text, verdict_text
 from vitbench.analysis.statistics.pairing import PairedDifference
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.tables.further import at_baseline, raw_interval
 from vitbench.analysis.tables.further import raw as raw_verdict
 from vitbench.analysis.tables.robustness import raw_robustness
-from vitbench.analysis.tables.secondary import value_text
-from vitbench.analysis.writing.table import Table
+from vitbench.analysis.writing.table import MOST_COLUMNS, Table
 from vitbench.analysis.writing.words import ABSENT, count_text, filled, listed, significant
 from vitbench.records import Outcome
 from vitbench.records.metrics import METRICS, TOP1, Metric
-from vitbench.studies.settings import RATE
+from vitbench.studies.settings import RATE, value_text
 
 DIFFERS_IN = "differs in"
+TEXTS = ("arm", DIFFERS_IN, "verdict")
+"""Columns that are read."""
+COSTS = ("training images", "training (TFLOP)", "GMACs")
+"""Columns of which the first table has those that differ between arms."""
+DETAILS = "Costs and settings"
 
 
-def main_table(assessment: Assessment) -> Table:
-    """A row for each arm. Some columns are there only where they tell something: a choice of settings, epochs that differ."""
-    comparison = assessment.comparison
-    rows = [_row(assessment, arm) for arm in comparison.arms]
-    return Table(comparison.title, rows, texts=("arm", DIFFERS_IN, "verdict"))
+def arm_tables(assessment: Assessment) -> tuple[Table, Table]:
+    """Two tables with a row for each arm: what a reader needs first, in MOST_COLUMNS at most, and the rest."""
+    rows = arm_rows(assessment)
+    first = _first_columns(assessment, rows)
+    rest = [
+        "arm",
+        *(name for name in rows[0] if name not in (*first, *verdict_columns(assessment.comparison.metric), DIFFERS_IN)),
+    ]
+    titles = {assessment.comparison.title: first, DETAILS: rest}
+    main, details = (
+        Table(title, [{name: row[name] for name in columns} for row in rows], texts=TEXTS)
+        for title, columns in titles.items()
+    )
+    return main, details
+
+
+def verdict_columns(metric: Metric) -> tuple[str, str]:
+    return f"difference ({metric.unit})", "verdict"
+
+
+def needed_columns(metric: Metric) -> tuple[str, ...]:
+    """Without which a table of arms says nothing."""
+    return "arm", metric.heading, *verdict_columns(metric)
+
+
+def _first_columns(assessment: Assessment, rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """In what an arm differs, what it reached, its verdict, what it cost; where that is the same for all, its setting."""
+    noun, metric = assessment.comparison.design.noun, assessment.comparison.metric
+    columns = ["arm", *([DIFFERS_IN] if _tells_more(assessment.comparison) else []), metric.heading]
+    costs = [name for name in COSTS if name in rows[0] and len({row[name] for row in rows}) > 1]
+    return [*columns, *(verdict_columns(metric) if assessment.findings.arms else []), *costs, noun][:MOST_COLUMNS]
+
+
+def _tells_more(comparison: Comparison) -> bool:
+    """Whether the changes of arms say more than their names, which may hold every value: `gap`, of `pool gap`."""
+    design = comparison.design
+
+    def letters(text: str) -> str:
+        return re.sub(r"\W|_", "", text.lower())
+
+    def is_named(arm: ArmResult) -> bool:
+        return all(letters(value_text(value)) in letters(arm.label) for value in (arm.changes or {}).values())
+
+    further = {*design.starts, *design.learning_rate_scales}
+    others = [arm for arm in comparison.arms if arm is not comparison.baseline]
+    return comparison.tells_changes and any(arm.name in further or not is_named(arm) for arm in others)
+
+
+def arm_rows(assessment: Assessment) -> list[dict[str, str]]:
+    """Every column of each arm. Some are there only where they tell something: a choice of settings, epochs that differ."""
+    return [_row(assessment, arm) for arm in assessment.comparison.arms]
 
 
 def raw_rows(assessment: Assessment) -> list[dict[str, Any]]:
@@ -155,8 +207,8 @@ def mean_text(summary: Summary | None, metric: Metric = TOP1) -> str:
     """`97.22 ± 0.34 (n=3)` from fractions; `1.2345 ± 0.0123 (n=3)` in nats."""
     if summary is None:
         return ABSENT
-    spread = "" if summary.sd is None else f" ± {value_text(summary.sd, metric)}"
-    return f"{value_text(summary.mean, metric)}{spread} (n={summary.n})"
+    spread = "" if summary.sd is None else f" ± {number_text(summary.sd, metric)}"
+    return f"{number_text(summary.mean, metric)}{spread} (n={summary.n})"
 
 
 def _runs_cell(arm: ArmResult) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.growth import series_of
@@ -20,7 +22,7 @@ def reading(assessment: Assessment) -> list[str]:
     """How to read the verdicts: the rule, what each column says, and what pairing gained."""
     comparison, findings = assessment.comparison, assessment.findings
     sentences = [
-        *rule(findings.num_tested, metric=comparison.metric),
+        *_rule_of(assessment),
         *_over_images(comparison.metric),
         "Detectable difference: the smallest true difference that so many paired seeds detect with "
         f"{100 * POWER:g} % power, at the spread "
@@ -60,8 +62,16 @@ def _over_images(metric: Metric) -> list[str]:
     ]
 
 
-def rule(num_arms: int, *, metric: Metric = TOP1) -> list[str]:
-    """The rule of `decide` as sentences to be printed under a table; `num_arms` were corrected for."""
+def _rule_of(assessment: Assessment) -> list[str]:
+    comparison, design = assessment.comparison, assessment.comparison.design
+    num_arms = len(design.compared_arms) if design.looks else assessment.findings.num_tested
+    return rule(num_arms, metric=comparison.metric, looks=design.looks)
+
+
+def rule(num_arms: int, *, metric: Metric = TOP1, looks: Sequence[int] = ()) -> list[str]:
+    """The rule of `decide` as sentences to be printed under a table; `num_arms` were corrected for. `looks`: where seeds are
+    added until arms are settled.
+    """
     arms = counted(num_arms, "arm") if num_arms else "the arms tested, here none"
     within = f"±{margin_text(metric.margin, metric)}"
     of_top1 = [
@@ -72,20 +82,37 @@ def rule(num_arms: int, *, metric: Metric = TOP1) -> list[str]:
         "Where differences spread over seeds by less than one test image, the tests are over seeds and images.",
     ]
     no_spread = ["Where the difference is the same at every seed there is nothing to test by, and the verdict is open."]
+    at_looks = f" Each look is stricter than that, so that all looks together are wrong no more often than {ALPHA:g}."
     return [
-        f"No verdict: fewer than {FEWEST_SEEDS} seeds have both the arm and the baseline.",
+        f"No verdict: fewer than {FEWEST_SEEDS} seeds have both the arm and the baseline"
+        f"{f', or the first look, after {looks[0]}, is not reached' if looks else ''}.",
         *(of_top1 if metric.is_top1 else []),
         f"Better, worse: the paired t-test over seeds has p ≤ {ALPHA:g} after Holm's correction over {arms}.",
         f"Equivalent: neither, but two one-sided t-tests at {ALPHA:g} each show that the difference lies within {within}, not "
-        "corrected for the number of arms. 'Within' after better or worse: the interval lies within that margin too.",
+        f"corrected for the number of arms. 'Within' after better or worse: the interval lies within that margin too."
+        + (at_looks if looks else ""),
         "Open: the evidence does not decide. A verdict is open too, and has no interval, where runs that diverged could "
         "change it, if each counted as worse than any other; and where all runs of both get the same images right.",
         *(over_images if metric.is_top1 else no_spread),
-        "The interval beside a verdict is the one that decided it. Where the verdict is better or worse it excludes 0; where "
-        f"it is open it includes 0. Its confidence is 1 − {ALPHA:g} / k, where Holm's correction multiplied the arm's p by k, "
-        "at most the number of arms. Where the verdict is equivalent, it is the "
-        f"{100 * (1 - 2 * ALPHA):g} % interval, within the margin.",
+        _about_the_interval(num_arms, looks),
     ]
+
+
+def _about_the_interval(num_arms: int, looks: Sequence[int]) -> str:
+    begin = (
+        "The interval beside a verdict is the one that decided it. Where the verdict is better or worse it excludes 0; where "
+        "it is open it includes 0. Its confidence"
+    )
+    if looks:
+        return (
+            f"{begin}, over all looks together, is 1 − {ALPHA:g} / {max(num_arms, 1)}; it ends at 0 where Holm's correction "
+            f"shows an arm that it alone would not. Where the verdict is equivalent, it is {1 - ALPHA:g}; it lies within the "
+            "margin and holds 0."
+        )
+    return (
+        f"{begin} is 1 − {ALPHA:g} / k, where Holm's correction multiplied the arm's p by k, at most the number of arms. "
+        f"Where the verdict is equivalent, it is the {100 * (1 - 2 * ALPHA):g} % interval, within the margin."
+    )
 
 
 def _judged_on(comparison: Comparison) -> list[str]:
@@ -95,8 +122,9 @@ def _judged_on(comparison: Comparison) -> list[str]:
         return []
     noun = comparison.design.short_noun
     what = f"At the baseline's {noun}, where it is not the arm's own"
-    if baseline.held_out_seeds:
-        return [f"{what}: over held-out {seeds_text(baseline.held_out_seeds)} alone, which were not used to choose it."]
+    looks = comparison.design.looks
+    if held_out := [seed for seed in baseline.held_out_seeds if not looks or seed < looks[0]]:
+        return [f"{what}: over held-out {seeds_text(held_out)} alone, which were not used to choose it."]
     return [f"{what}: that {noun} was chosen on the same seeds, so the verdict errs towards worse."]
 
 

@@ -12,13 +12,14 @@ from vitbench.analysis.comparison.findings import decisions_of
 from vitbench.analysis.comparison.metrics import (
     LOSS,
     ByBoth,
-    Together,
     judged_by,
     nats_by_dataset,
     nats_of_half_a_point,
     other_metrics,
 )
-from vitbench.analysis.comparison.wording import difference_text, margin_text, verdict_text
+from vitbench.analysis.comparison.naming import data_words, study_words
+from vitbench.analysis.comparison.together import Together
+from vitbench.analysis.comparison.wording import difference_text, margin_text, number_text, verdict_text
 from vitbench.analysis.statistics.power import MOST_SEEDS, SeedsToSettle
 from vitbench.analysis.statistics.summary import Summary
 from vitbench.analysis.statistics.verdicts import Decision, Verdict
@@ -53,11 +54,6 @@ def _direction(metric: Metric) -> str:
     return "" if metric.larger_is_better else ", less is better"
 
 
-def value_text(value: float, metric: Metric) -> str:
-    """`97.22`, `1.2345`: without its unit."""
-    return f"{metric.scale * value:.{metric.digits}f}"
-
-
 def _nats(value: float) -> str:
     return f"{value:.4f}".replace("-", "−")
 
@@ -66,7 +62,7 @@ def _cell(summary: Summary | None, decision: Decision | None, metric: Metric) ->
     """`1.2345: −0.0123 [−0.0201, −0.0045] better`; the mean alone of a baseline, and where there are too few seeds."""
     if summary is None:
         return ABSENT
-    mean = value_text(summary.mean, metric)
+    mean = number_text(summary.mean, metric)
     if decision is None or decision.verdict is Verdict.NONE:
         return mean
     return f"{mean}: {difference_text(decision, metric)} {verdict_text(decision, metric)}"
@@ -92,8 +88,8 @@ def loss_and_top1_table(arms: Sequence[ByBoth]) -> Table:
         title="Do loss and top-1 judge alike?",
         rows=[
             {
-                "study": arm.comparison.study,
-                "data": arm.comparison.data.dataset,
+                "study": study_words(arm.comparison.study),
+                "data": data_words(arm.comparison.data.dataset),
                 "arm": arm.arm,
                 "by top-1 (points)": f"{difference_text(arm.top1)} {verdict_text(arm.top1)}",
                 "by loss (nats)": f"{difference_text(arm.loss, LOSS)} {verdict_text(arm.loss, LOSS)}",
@@ -143,7 +139,7 @@ def loss_and_top1_summary(arms: Sequence[ByBoth]) -> list[str]:
     if ratios := [ratio for arm in arms if (ratio := arm.strength_ratio) is not None]:
         sentences.append(f"|t| by loss is {median(ratios):.2f} times that by top-1 (median).")
     if (nats := nats_of_half_a_point(arms)) is not None:
-        by_data = listed(f"{_nats(value)} on {name}" for name, value in nats_by_dataset(arms).items())
+        by_data = listed(f"{_nats(value)} on {data_words(name)}" for name, value in nats_by_dataset(arms).items())
         sentences.append(f"Half a point of top-1 comes to {_nats(nats)} nats of loss over arms and seeds ({by_data}).")
     return sentences
 

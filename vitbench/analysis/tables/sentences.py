@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from vitbench.analysis.comparison.assessment import Assessment
 from vitbench.analysis.comparison.comparison import Comparison
 from vitbench.analysis.comparison.findings import Findings
-from vitbench.analysis.comparison.wording import caveats_text, difference_text, margin_text, points
+from vitbench.analysis.comparison.wording import caveats_text, difference_text, margin_text, number_text, points
 from vitbench.analysis.statistics.verdicts import Decision, Verdict
-from vitbench.analysis.tables.secondary import value_text
 from vitbench.analysis.writing.words import listed
 from vitbench.records.metrics import Metric
 
@@ -88,7 +87,7 @@ def _reached(comparison: Comparison) -> str:
         return ""
     epochs = "1 epoch" if comparison.epochs == 1 else f"{comparison.epochs:g} epochs"
     unit = comparison.metric.value_unit
-    return f"{value_text(reached.mean, comparison.metric)}{unit and f' {unit}'} after {epochs}, "
+    return f"{number_text(reached.mean, comparison.metric)}{unit and f' {unit}'} after {epochs}, "
 
 
 def _arm(label: str, decision: Decision, metric: Metric) -> str:
@@ -103,4 +102,4 @@ def _range(decisions: Sequence[Decision], metric: Metric, *, of: str = "arm") ->
     reaches = [decision.interval.half_width for decision in decisions if decision.interval is not None]
     number = f"1 {of}" if len(decisions) == 1 else f"{len(decisions)} {of}s"
     text = f"{number}, differences of {points(min(means), metric)} to {points(max(means), metric)}"
-    return f"{text}, intervals up to {value_text(max(reaches), metric)} {metric.unit} either side" if reaches else text
+    return f"{text}, intervals up to {number_text(max(reaches), metric)} {metric.unit} either side" if reaches else text

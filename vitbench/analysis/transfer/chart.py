@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vitbench.analysis.comparison.naming import data_text, distinct_names
+from vitbench.analysis.comparison.naming import data_words, distinct_names
 from vitbench.analysis.transfer.tables import HEADINGS, TransferRow, environments_of, order_of
 from vitbench.analysis.writing.drawing import GREY, PALETTE, headed_figure
 from vitbench.analysis.writing.panels import COLUMNS, panels_height, panels_of, wrapped
@@ -58,7 +58,7 @@ def labels_of(rows: Sequence[TransferRow]) -> list[str]:
     """What each row's model is called: equal for runs that differ in their seed alone, a hash where names clash."""
     names: dict[str, str] = {}
     for row in rows:
-        label = row.model if row.trained is None else f"{row.model} of {data_text(row.trained.config.data.dataset)}"
+        label = row.model if row.trained is None else f"{row.model} of {data_words(row.trained.config.data.dataset)}"
         taken = label in names.values() and _but_seed(row) not in names
         names.setdefault(_but_seed(row), f"{label} #{_but_seed(row)[:4]}" if taken else label)
     return [names[_but_seed(row)] for row in rows]

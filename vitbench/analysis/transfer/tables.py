@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from vitbench.analysis.comparison.naming import study_words
 from vitbench.analysis.writing.files import write_each
 from vitbench.analysis.writing.presentable import presentable
 from vitbench.analysis.writing.table import Table, csv_text, markdown
@@ -65,7 +66,7 @@ class TransferRow:
             return self.record.request.weights
         epochs = self.trained.config.train.epochs
         single = f"{self.trained.arm}, {'1 epoch' if epochs == 1 else f'{epochs:g} epochs'}"
-        return single if self.trained.study == "train" else f"{self.trained.study}: {self.trained.arm}"
+        return single if self.trained.study == "train" else f"{study_words(self.trained.study)}: {self.trained.arm}"
 
 
 def load_rows(store_root: str | Path, faults: Faults | None = None) -> list[TransferRow]:

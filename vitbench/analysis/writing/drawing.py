@@ -25,9 +25,12 @@ SVG_IMAGE_DOTS_PER_INCH = 72
 LINE = 0.19
 """Inches from one line of a heading to the next."""
 
-INK, GREY, PALE = "#222222", "#6b6b6b", "#b8b8b8"
-PALETTE = ("#0062a8", "#b97b00", "#01936c", "#a82a0a", "#c063b4", "#4d3b2a", "#888888", "#4a94cf")
-"""Each at least 3 : 1 on white (WCAG 2.1, 1.4.11), and apart from each other also where red or green is not seen."""
+INK, PALE = "#222222", "#b8b8b8"
+"""Of text and of frames: every figure has a white page of its own."""
+GREY = "#6b6b6b"
+PALETTE = ("#0069b4", "#b0860b", "#00926b", "#c8371b", "#c063b4", "#7c604a", "#8f8f8f", "#3f9bdc")
+"""Of marks and lines. Each is at least 3 : 1 on a white page and on a dark one (WCAG 2.1, 1.4.11), and apart from the others
+also where red or green is not seen."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 
 STYLE: dict[Any, Any] = {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vitbench.analysis.writing.files import MARK
@@ -74,7 +75,19 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 TEX_HEAD = rf"% {MARK}; do not edit. Needs \usepackage{{booktabs,adjustbox}}."
 MOST_COLUMNS, LONGEST_CELL, LONGEST_HEADING = 6, 40, 18
-"""What a page is wide enough for; longer cells and headings are broken into lines."""
+"""What a page or a terminal is wide enough for; longer cells and headings are broken into lines."""
+
+
+_COUNT = re.compile(r" \(n=(\d+)\)")
+
+
+def with_count_once(table: Table) -> tuple[Table, str]:
+    """Without `(n=5)` in the cells, and `n = 5 everywhere.`, where that is the same in all; else as it is, and nothing."""
+    counts = {count for row in table.rows for cell in row.values() for count in _COUNT.findall(cell)}
+    if len(counts) != 1:
+        return table, ""
+    rows = [{name: _COUNT.sub("", cell) for name, cell in row.items()} for row in table.rows]
+    return replace(table, rows=rows), f"n = {counts.pop()} everywhere."
 
 
 def latex(table: Table, *, where: str, label: str) -> str:

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as torchvision
 
 from vitbench.config import DISTORTIONS, strengths_on
-from vitbench.evaluation.changed_images import distorted
+from vitbench.evaluation.distorted_images import distorted
 
 MEAN, STD = 0.4, 0.25
 STRONGEST = [(name, distortion.strengths[-1]) for name, distortion in DISTORTIONS.items()]
