@@ -38,8 +38,8 @@ def random(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-def test_there_are_five_each_in_under_40_lines_with_its_source():
-    assert len(EXAMPLES) == 5
+def test_there_are_six_each_in_under_40_lines_with_its_source():
+    assert len(EXAMPLES) == 6
     for path in EXAMPLES:
         text = path.read_text()
         assert text.count("\n") < 40, path
