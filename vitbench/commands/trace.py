@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from vitbench.commands import arguments
+from vitbench.commands import arguments, callbacks
 from vitbench.commands.options import ModelFields, with_options
 from vitbench.commands.terminal_table import print_table
 from vitbench.config import MOST, Precision
@@ -34,7 +34,7 @@ def trace(
         int | None,
         typer.Option(
             max=MOST,
-            callback=arguments.at_least_one,
+            callback=callbacks.at_least_one,
             help="Images; default: an arm's, where its study sets it, else 64.",
         ),
     ] = None,
@@ -42,7 +42,7 @@ def trace(
         str | None, typer.Option(help="timm, vit-pytorch, torchvision or transformers in place of ours.")
     ] = None,
     steps: Annotated[
-        int, typer.Option(max=10_000, callback=arguments.at_least_one, help="Steps that are recorded, after warm-up.")
+        int, typer.Option(max=10_000, callback=callbacks.at_least_one, help="Steps that are recorded, after warm-up.")
     ] = 5,
     model_options: arguments.ModelOptions = arguments.ModelOptions(),
     device_options: arguments.DeviceOptions = arguments.DeviceOptions(),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vitbench.commands import arguments
+from vitbench.commands import arguments, callbacks
 from vitbench.commands.callbacks import evaluated, images_at_a_time
 from vitbench.commands.options import DataFields, ModelFields, RecipeFields, with_options
 from vitbench.commands.several_devices import DevicesPerRun
@@ -26,7 +26,7 @@ def train(
     init: Annotated[
         str | None,
         typer.Option(
-            callback=arguments.expanded_name,
+            callback=callbacks.expanded_name,
             help="Weights to start from: a RUN of --results, a file (.safetensors, .npz), or timm:NAME.",
         ),
     ] = None,
