@@ -22,6 +22,7 @@ BASE = {
     "features": ("abcd", "--data", "digits", "--out", "x.npz"),
     "probe": ("abcd", "--data", "digits"),
     "figures": ("abcd",),
+    "export": ("abcd", "--to", "timm", "--out", "x"),
     "tables": (),
     "plots": (),
     "report": (),
@@ -36,6 +37,7 @@ WORK = {
     "features": ("vitbench.inspection.loaded_model.load_model",),
     "probe": ("vitbench.inspection.loaded_model.load_model",),
     "figures": ("vitbench.inspection.figure_numbers.load_model",),
+    "export": ("vitbench.models.weights.find_weights",),
 }
 """Where each command begins to compute: a request that comes so far was accepted."""
 NAMES = {"results", "data_root", "out", "data", "init", "with_run", "device"}

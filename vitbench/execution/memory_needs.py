@@ -70,9 +70,9 @@ def memory_needs(runs: Iterable[PlannedRun], *, workers: int, device: str | None
     """Of each arm, by its first run. Without a device, by closed form and for this machine's CPU; None where its free memory
     is not told. Raises ValueError for a device that is not there.
     """
-    firsts: dict[tuple[str, str, str], RunConfig] = {}
+    firsts: dict[tuple[str, str, str], PlannedRun] = {}
     for run in runs:
-        firsts.setdefault((run.study, run.config.data.dataset, run.arm), run.config)
+        firsts.setdefault((run.study, run.config.data.dataset, run.arm), run)
     if device is not None:
         opened_fitting, room = _on_device(device, workers)
     elif (free := available_bytes()) is not None:
@@ -81,14 +81,16 @@ def memory_needs(runs: Iterable[PlannedRun], *, workers: int, device: str | None
     else:
         return None
     needs = []
-    for place, config in firsts.items():
-        batch_size, problem = config.train.batch_size, ""
+    for place, run in firsts.items():
+        config, problem = run.config, ""
+        batch_size = config.train.batch_size
         memory, size = None, None
         try:
             memory, size = opened_fitting(config)
         except ValueError as error:
             problem = str(error)
-        needed = (memory or estimated_memory(config)).needed(batch_size)
+        with run.naming_its_arm():
+            needed = (memory or estimated_memory(config)).needed(batch_size)
         measured = device is not None and memory is not None
         needs.append(MemoryNeed(*place, batch_size, needed, measured, size, problem))
     return MemoryNeeds(needs, room, workers)

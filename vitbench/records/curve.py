@@ -96,6 +96,7 @@ class Curve(Sequence[EpochPoint]):
             lambda value, validated: value if isinstance(value, cls) else cls(validated(value)),
             points,
             serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda curve: curve.points, return_schema=points
+                lambda curve: tuple(curve),
+                return_schema=points,  # model_copy may put in another sequence
             ),
         )

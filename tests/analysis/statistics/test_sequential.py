@@ -94,6 +94,7 @@ def test_looks_reached():
 
 @pytest.mark.parametrize("looks", [(), (1, 5), (5, 5), (8, 5), (5.0, 8.0)])
 def test_looks_that_make_no_sense_are_refused(looks):
+    nominal_levels((5, 8), 0.05)
     with pytest.raises(ValueError, match="ascending numbers of seeds"):
         nominal_levels(looks, 0.05)
 

@@ -55,7 +55,6 @@ def nominal_level(look: int, *, looks: Sequence[int], alpha: float = 0.05) -> fl
     return nominal_levels(tuple(looks), alpha)[looks.index(look)]
 
 
-@cache
 def nominal_levels(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
     """`nominal_level` of each look. alpha is spent in proportion to the seeds: α n / N by the look at n of N seeds, the
     error-spending function of Lan and DeMets (1983) that looks earliest without giving much away at the end.
@@ -65,6 +64,11 @@ def nominal_levels(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
     check_looks(looks)
     if not 0 < alpha < 1:
         raise ValueError(f"alpha {alpha:g} must be between 0 and 1")
+    return _nominal_levels(looks, alpha)
+
+
+@cache  # which takes (5.0, 8.0) for (5, 8), so that looks are checked before
+def _nominal_levels(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
     from scipy.optimize import brentq
 
     path, levels = _PathOfT(looks[0]), []
