@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -127,9 +129,10 @@ def test_the_command_line_refuses_in_one_line_and_plans_what_is_asked(vitbench, 
     ids = {}
     for names in ("none", "shift", "shuffle,shift", "shift,shuffle"):
         planned = vitbench("plan", "pooling", "--json", "--evaluate", names, "--results", tmp_path / "none")
-        ids[names] = planned.out
+        ids[names] = json.loads(planned.out)["runs"]
     assert ids["shuffle,shift"] == ids["shift,shuffle"] != ids["shift"] != ids["none"]
-    assert ids["none"] == vitbench("plan", "pooling", "--json", "--results", tmp_path / "none").out
+    unasked = vitbench("plan", "pooling", "--json", "--results", tmp_path / "none")
+    assert ids["none"] == json.loads(unasked.out)["runs"]
 
 
 def test_train_prints_the_accuracies_and_does_not_run_again_what_is_recorded(vitbench, tmp_path):
