@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.gpu_check_page import page  # noqa: E402
+from benchmarks.gpu_check_page import page  # noqa: E402 – found once the path above is set
 
 NEEDED = (
     "torch",

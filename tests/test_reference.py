@@ -92,9 +92,10 @@ def test_no_committed_row_is_open_beside_an_interval_that_leaves_out_0_or_settle
             if not row.get("interval_low_points"):
                 continue
             low, high = float(row["interval_low_points"]), float(row["interval_high_points"])
+            adds_seeds = not row["p_holm"]  # of looks there is no p
             holds = {
-                "better": 0 <= low < high,
-                "worse": low < high <= 0,
+                "better": low > 0 or (low == 0 and adds_seeds),
+                "worse": high < 0 or (high == 0 and adds_seeds),
                 "open": low <= 0 <= high,
                 "equivalent": max(-low, high) <= float(row["margin_points"]),
             }
