@@ -9,19 +9,12 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from tests.models.convert.agreement import random_weights
-from tests.models.convert.test_timm import MODELS, SMALL
+from tests.models.convert.test_timm import MODELS
+from tests.models.convert.test_timm import SMALL as SMALL_IN_TIMM
+from tests.models.small_models import SMALL
 from vitbench.config import ViTConfig
 from vitbench.models import build_model, convert
 
-BASE: dict[str, Any] = {
-    "image_size": (8, 12),
-    "patch_size": 4,
-    "num_classes": 5,
-    "width": 16,
-    "depth": 3,
-    "num_heads": 2,
-    "mlp_ratio": 2.0,
-}
 EXPRESSIBLE: dict[str, dict[str, Any]] = {
     "class token": {},
     "gap": {"pool": "gap"},
@@ -58,14 +51,9 @@ REFUSED: dict[str, dict[str, Any]] = {
 }
 
 
-def moved(model):
-    """No weight at a value that would hide it: scales near 0, zero biases."""
-    return random_weights(model.double().eval())
-
-
 @pytest.mark.parametrize("fields", EXPRESSIBLE.values(), ids=EXPRESSIBLE)
 def test_logits_are_the_same_in_float64(fields):
-    model = moved(build_model(ViTConfig(**{**BASE, **fields})))
+    model = random_weights(build_model(ViTConfig(**{**SMALL, **fields})))
     images = torch.randn(3, model.config.in_channels, 8, 12, dtype=torch.float64)
     theirs = convert.to_timm(model)
     assert type(theirs) is VisionTransformer and not theirs.training
@@ -74,7 +62,7 @@ def test_logits_are_the_same_in_float64(fields):
 
 @pytest.mark.parametrize("fields", EXPRESSIBLE.values(), ids=EXPRESSIBLE)
 def test_the_way_back_gives_the_same_outputs(fields):
-    model = moved(build_model(ViTConfig(**{**BASE, **fields})))
+    model = random_weights(build_model(ViTConfig(**{**SMALL, **fields})))
     images = torch.randn(3, model.config.in_channels, 8, 12, dtype=torch.float64)
     back = convert.from_timm(convert.to_timm(model))
     torch.testing.assert_close(back(images), model(images), rtol=0, atol=1e-10)
@@ -85,7 +73,7 @@ def test_the_way_back_gives_the_same_outputs(fields):
 @pytest.mark.parametrize("name", MODELS)
 def test_there_and_back_timm_s_module_has_its_outputs(name):
     kwargs, _ = MODELS[name]
-    module = random_weights(VisionTransformer(**{**SMALL, **kwargs}).double().eval())
+    module = random_weights(VisionTransformer(**{**SMALL_IN_TIMM, **kwargs}).double().eval())
     channels, size = module.patch_embed.proj.in_channels, module.patch_embed.img_size
     images = torch.randn(2, channels, *size, dtype=torch.float64)
     again = convert.to_timm(convert.from_timm(module))
@@ -95,4 +83,4 @@ def test_there_and_back_timm_s_module_has_its_outputs(name):
 @pytest.mark.parametrize(("said", "fields"), REFUSED.items(), ids=REFUSED)
 def test_what_timm_cannot_express_is_refused_by_field(said, fields):
     with pytest.raises(ValueError, match=said):
-        convert.to_timm(build_model(ViTConfig(**{**BASE, **fields})))
+        convert.to_timm(build_model(ViTConfig(**{**SMALL, **fields})))
